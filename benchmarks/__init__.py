@@ -1,1 +1,1 @@
-"""Measurements, never tests: each figure is a ratio against something named, taken side by side in one run."""
+"""Measurements. Each figure is a ratio to a named baseline that is measured in turns in the same run."""

@@ -1,4 +1,7 @@
-"""`make bench`: all measurements, or those named. About a quarter of an hour, on a machine that does nothing else."""
+"""`make bench`: runs all measurements, or those named.
+
+All of them take about a quarter of an hour on a machine that does nothing else.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +33,21 @@ from benchmarks import (
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
     "apply": ("Events applied by one worker", apply.report),
-    "bundles": ("Events in a body of a hundred, against events with bodies of their own", bundles.report),
+    "bundles": ("Events in a body of a hundred, compared with events in bodies of their own", bundles.report),
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),
-    "strangers": ("Durable acks beside strangers who hold connections", strangers.report),
+    "strangers": ("Durable acks beside strangers that hold connections", strangers.report),
     "memory": ("Memory", memory.report),
     "another": (
-        "This code and another on SQLite, in turns (in BENCHMARK_AGAINST)",
+        "This code and the one in BENCHMARK_AGAINST, on SQLite, in turns",
         against_another.report,
     ),
     "sending": ("The simulator as a load generator", sending.report),
-    "copying": ("Everything copied into another database, and compared", copying.report),
+    "copying": ("A database copied into another, and compared", copying.report),
     "searching": ("Lists and searches over a million deliveries and 200,000 rows", searching.report),
     "browsing": ("Pages of the console over a million deliveries and 200,000 rows", browsing.report),
-    "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
+    "history": ("Cost of a batch with a growing number of ended deliveries", history.report),
 }
 
 

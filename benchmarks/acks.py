@@ -1,4 +1,4 @@
-"""Durable acks per second on both databases, against a bare server, an in-memory one and one commit per request."""
+"""Durable acks per second on both databases, compared with a bare server, an in-memory one and one commit a request."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from statistics import median
 from benchmarks import load, postgresql
 from benchmarks.servers import running
 
-#: What the two databases of Hookmirror are measured against.
+#: The servers that Hookmirror is compared with on both databases.
 OTHERS = ("bare", "deferred", "orm", "orm_in_threads")
 OURS = (ON_SQLITE, ON_POSTGRESQL) = ("hookmirror on SQLite", "hookmirror on PostgreSQL")
 
 ROUNDS = 3
 SECONDS = 4
 
-#: Bodies of one round: more than the fastest server takes.
+#: Bodies of one round, more than the fastest server takes.
 POOL = 120_000
 
 
 def measure() -> dict[str, float]:
-    """Requests per second by server, the median of the rounds; within a round the servers take turns."""
+    """Return requests per second by server: the median of the rounds, in each of which the servers take turns."""
     rates: dict[str, list[float]] = {name: [] for name in (*OTHERS, *OURS)}
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.txt"
@@ -44,7 +44,7 @@ def report() -> list[str]:
 
 
 def _load(name: str, pool: Path) -> load.Load:
-    """What wrk saw of one server, on an empty database."""
+    """Load one server that starts with an empty database, and return what wrk measured."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database_url = stack.enter_context(postgresql.fresh_database()) if name == ON_POSTGRESQL else None

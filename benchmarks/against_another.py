@@ -1,6 +1,6 @@
-"""The same load on this code and on another state of it, in turns: what a change costs, or brings.
+"""The same load on this code and on another state of it, in turns, to show what a change costs or saves.
 
-BENCHMARK_AGAINST names a folder with the other state, as `git worktree add` makes it.
+BENCHMARK_AGAINST names a folder with the other state, such as `git worktree add` makes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import median
 from benchmarks import load
 from benchmarks.servers import running
 
-#: Names the folder of the other code.
+#: The variable that names the folder of the other code.
 AGAINST = "BENCHMARK_AGAINST"
 
 OURS = Path(__file__).parents[1]
@@ -26,21 +26,21 @@ POOL = 120_000
 
 SETUPS = {"no worker": ("--no-worker",), "worker in the process": ()}
 
-#: What is looked at: acks a second, their p99 in milliseconds, and deliveries that ended during the load.
+#: Acks a second, their p99 in milliseconds, and deliveries that ended during the load.
 Figures = tuple[float, float, float]
 
 
 def report() -> list[str]:
     other = os.environ.get(AGAINST)
     if other is None:
-        return [f"left out: {AGAINST} names no folder"]
+        return [f"left out: set {AGAINST} to a folder with the other code"]
     trees = {"this": OURS, "other": Path(other)}
     seen: dict[tuple[str, str], list[Figures]] = {(setup, tree): [] for setup in SETUPS for tree in trees}
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.txt"
         for number in range(ROUNDS):
             load.write_pool(pool, number * POOL, POOL)
-            # Who begins changes from round to round: the machine may be slower for the second.
+            # Alternate the order, because the machine may be slower for the second.
             turns = list(seen) if number % 2 else list(reversed(list(seen)))
             for setup, tree in turns:
                 seen[setup, tree].append(_measure(SETUPS[setup], trees[tree], pool))

@@ -1,6 +1,6 @@
-"""One worker against DBOS Transact on the same PostgreSQL, which does the same upserts as durable workflows.
+"""One worker compared with DBOS Transact on the same PostgreSQL, which does the same upserts as durable workflows.
 
-DBOS is installed into a virtual environment of its own, beside the project's, and is no dependency of anything here.
+DBOS is installed into a virtual environment of its own, beside the project's. Nothing here depends on it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from benchmarks import postgresql
 from benchmarks.apply import row
 from benchmarks.draining import drain
 
-#: The newest release, with the driver that ours uses.
+#: The newest release of DBOS, and the release of the driver that Hookmirror uses.
 RELEASES = ("dbos==3.4.0", "psycopg[binary]==3.3.9")
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv-dbos"
 
-#: The worker's events, and those of DBOS, which are fewer because it needs longer for each.
+#: Events of the worker, and workflows of DBOS: fewer, because each takes longer.
 EVENTS, WORKFLOWS = 10_000, 1_000
 ROUNDS = 3
 
-#: Workflows at once, and seconds between two looks at the queue: nobody knows in advance which suit the machine best.
-#: The last is DBOS's default, all that there are and a look a second.
+#: Workflows at the same time, and seconds between two polls of the queue. Several are tried, because the best depends
+#: on the machine. The last is DBOS's default: all workflows at once, and one poll a second.
 QUEUES = ((8, 0.02), (16, 0.02), (64, 0.02), (WORKFLOWS, 1.0))
 
 WORKER = "worker"
 
 
 def measure() -> dict[str, float]:
-    """Events per second, the median of the rounds; within a round each takes a turn, on a database of its own."""
+    """Return events per second: the median of the rounds, in each of which every side has a new database."""
     program = _installed()
     rates: dict[str, list[float]] = {WORKER: []} | {_name(*queue): [] for queue in QUEUES}
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def _workflows(program: list[str], url: str, rows: Path, concurrency: int, polli
 
 
 def _installed() -> list[str]:
-    """The command that runs the program of DBOS; its environment is made if it is not there."""
+    """Return the command that runs the program of DBOS; make its environment if it does not exist."""
     python = ENVIRONMENT / "bin" / "python"
     made = ENVIRONMENT / "installed"
     if not made.exists() or made.read_text().split() != list(RELEASES):

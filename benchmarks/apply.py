@@ -1,4 +1,4 @@
-"""Events applied per second by one worker, on both databases, against the drivers' own upserts of the same rows."""
+"""Events applied per second by one worker on both databases, compared with the driver's own upserts of those rows."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PRODUCTS = sql_table(Product)
 EVENTS = 10_000
 ROUNDS = 3
 
-#: Rows that the raw programs write in one transaction, as many as the worker's batch.
+#: Rows that the raw programs write in one transaction: the size of the worker's batch.
 BATCH = 200
 
 
 def measure() -> dict[str, float]:
-    """Events per second, the median of the rounds; within a round each takes a turn, on a database of its own."""
+    """Return events per second: the median of the rounds, in each of which every side has a new database."""
     sides = {
         "raw sqlite3": _raw_sqlite,
         "worker on SQLite": _worker_on_sqlite,
@@ -59,7 +59,7 @@ def report() -> list[str]:
 
 
 def row(number: int) -> dict[str, Any]:
-    """What the `number`th event leaves in the mirror, as its own writer would bind it."""
+    """Return the row that the `number`th event leaves in the mirror, as a driver binds it."""
     envelope = iimmpact.read(load.body(number))
     moment = envelope.occurred_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     registers = ["active", "sku", "name", "parent", "data"]
@@ -103,7 +103,7 @@ def _raw_postgresql() -> float:
 
 
 def _raw(runs: Any, mark: str, begin: str) -> float:
-    """Upserts per second, a row per event: the same rows into the same table as the worker's."""
+    """Return upserts per second, one row for each event, into the same table as the worker's."""
     rows = [tuple(row(number).values()) for number in range(EVENTS)]
     names = list(row(0))
     updates = ", ".join(f"{name} = excluded.{name}" for name in names)

@@ -1,4 +1,4 @@
-"""The cost of an event in a body of a hundred, against one in a body of its own: processor time of our processes."""
+"""Processor time of an event in a body of a hundred events, compared with an event in a body of its own."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from receiver.settings.settings import SourceSettings
 from receiver.verify.request import WebhookRequest
 from receiver.worker.worker import Worker
 
-#: Events of one body, bodies of one round, and rounds; the two kinds of bodies take turns.
+#: Events of one body, bodies of one round, and rounds. The two kinds of bodies take turns.
 EVENTS, BODIES, ROUNDS = 100, 40, 4
 
-#: As many as other measurements of acks have.
+#: Connections, as in the other measurements of acks.
 CONNECTIONS = 64
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
-#: Sources and their dialects.
+#: The sources, each named for its dialect.
 NAMES = ("singles", "bundles")
 
 
@@ -77,7 +77,7 @@ def _read_all(body: dict[str, Any]) -> Any:
 
 
 def report() -> list[str]:
-    """Microseconds for each event, the median of the rounds, and their ratio."""
+    """Report microseconds for each event, the median of the rounds, and their ratio."""
     lines = []
     with ExitStack() as stack:
         for database in ("SQLite", "PostgreSQL"):
@@ -97,7 +97,7 @@ def report() -> list[str]:
 
 
 def _rounds(folder: Path, database_url: str) -> Iterator[dict[str, tuple[float, float]]]:
-    """Seconds of our processes to accept, and to work on, the events of each round, by kind of body."""
+    """Yield for each round the seconds of processor time to accept and to work on its events, by kind of body."""
     config = folder / "settings.toml"
     config.write_text(
         'dialects = ["benchmarks.bundles:singles", "benchmarks.bundles:bundles"]\n'
@@ -135,7 +135,7 @@ def _change(number: int) -> dict[str, str]:
 
 
 def _requests(source: Source, changes: Sequence[dict[str, str]]) -> list[bytes]:
-    """Whole requests, signed."""
+    """Make complete, signed requests."""
     documents: list[Any] = list(changes)
     if source.name == "bundles":
         documents = [{"changes": changes[start : start + EVENTS]} for start in range(0, len(changes), EVENTS)]
@@ -150,7 +150,7 @@ def _signed(source: Source, body: bytes) -> bytes:
 
 
 async def _send(url: str, requests: Sequence[bytes]) -> None:
-    """Send them over so many connections, each the next when it has its answer."""
+    """Send the requests over 64 connections; each sends its next request after an answer."""
     waiting = iter(requests)
 
     async def connection() -> None:

@@ -1,4 +1,4 @@
-"""How fast `hookmirror copy` is, from SQLite to PostgreSQL and back, checks and comparison included."""
+"""Speed of `hookmirror copy` from SQLite to PostgreSQL and back, with its checks and its comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELIVERIES = int(os.environ.get("BENCHMARK_COPYING", "100000"))
 
 
 def report() -> list[str]:
-    """Rows per second each way, and the most memory that the process had."""
+    """Report rows per second each way, and the most memory that the process used."""
     with tempfile.TemporaryDirectory() as folder, fresh_database() as there:
         here, back = (f"sqlite:///{Path(folder) / name}" for name in ("here.db", "back.db"))
         with closing(Database(here)) as database:

@@ -1,7 +1,7 @@
-"""The same upserts as DBOS Transact does them: one durable workflow per event, whose transaction step writes the row.
+"""The same upserts with DBOS Transact: one durable workflow for each event, whose transaction step writes the row.
 
-Run by `benchmarks.against_dbos` with the Python of a virtual environment that has `dbos` and nothing of ours. Prints
-the seconds from the moment the queue is opened until every workflow has ended.
+`benchmarks.against_dbos` runs this with the Python of a virtual environment that has `dbos` and none of our packages.
+Prints the seconds from the opening of the queue until every workflow has ended.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dbos import DBOS, SetWorkflowID, SQLAlchemyDatasource
 
 QUEUE = "events"
 
-#: Threads that run workflows, and those for what DBOS does beside.
+#: Threads that run workflows, and further threads for DBOS itself.
 MOST_THREADS, SPARE = 64, 4
 
-#: Seconds between two looks at whether all is done.
+#: Seconds between two checks for unfinished workflows.
 LOOK = 0.02
 
-#: Seconds that it may take at most.
+#: Most seconds that the workflows may take.
 TIMEOUT = 300.0
 
 
 def main(url: str, rows: Path, concurrency: int, polling: float) -> None:
     events = [json.loads(line) for line in rows.read_text().splitlines()]
     address = url.replace("postgresql:", "postgresql+psycopg:")
-    # A thread and two connections for each workflow at once, so that none waits; within what the server allows.
+    # Each workflow at the same time gets a thread and two connections, so that none waits. The server allows that many.
     threads = min(concurrency, MOST_THREADS) + SPARE
     DBOS(
         config={
@@ -44,7 +44,7 @@ def main(url: str, rows: Path, concurrency: int, polling: float) -> None:
     datasource = SQLAlchemyDatasource.create(address, engine_kwargs={"pool_size": threads, "max_overflow": 0})
     upsert = sa.text(_upsert(events[0]))
 
-    # Its default is SERIALIZABLE, which an upsert does not need and which costs more.
+    # The default is SERIALIZABLE, which an upsert does not need and which costs more.
     @datasource.transaction(isolation_level="READ COMMITTED")
     def write(event: dict[str, Any]) -> None:
         datasource.sql_session().execute(upsert, event)
@@ -54,7 +54,7 @@ def main(url: str, rows: Path, concurrency: int, polling: float) -> None:
         write(event)
 
     DBOS.launch()
-    # Nobody may take from the queue yet: the events are there first, as in an inbox.
+    # Open the queue only after all events are in it, as they are in an inbox.
     queue = DBOS.register_queue(QUEUE, worker_concurrency=0, polling_interval_sec=polling)
     for number, event in enumerate(events):
         with SetWorkflowID(f"event-{number}"):
@@ -76,7 +76,7 @@ def _upsert(event: dict[str, Any]) -> str:
 
 
 def _wait_for(engine: sa.Engine, events: int, until: float) -> None:
-    """Until no workflow is left to do. Every one must have succeeded."""
+    """Wait until all workflows have ended. Every one must have succeeded."""
     left = sa.text("SELECT count(*) FROM dbos.workflow_status WHERE status IN ('ENQUEUED', 'PENDING')")
     done = sa.text("SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,6 +1,6 @@
-"""Workers in processes of their own, tuned as `hookmirror worker` is, that drain an inbox when they are told to.
+"""Workers in processes of their own, tuned like `hookmirror worker`, that drain an inbox on a start signal.
 
-A process is started, connects, and waits; so that what is measured is the work and not the start.
+Each process starts, connects, and waits, so that only the work is measured.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from receiver.inbox.inbox import Inbox
 from receiver.server.interpreter import tune_interpreter
 from receiver.worker.worker import Worker
 
-#: Events that make a fresh process and its database warm: statements are prepared, pages are there.
+#: Events that warm up a fresh process and its database: statements get prepared, pages get cached.
 WARM = 1_000
 
-#: Seconds that a process gets to end.
+#: Seconds for a process to end.
 TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """How fast one inbox was drained."""
+    """The speed at which one inbox was drained."""
 
     events_per_second: float
-    #: Kept busy meanwhile by workers and database together. 0 where the system does not say.
+    #: Cores that workers and database kept busy; 0 if the system does not tell.
     busy_cores: float
 
 
 def drain(url: str, *, events: int, workers: int = 1) -> Drained:
-    """So many workers together, on an empty inbox with tables: from the word go until nothing is left to do."""
+    """Fill an empty inbox, and let this many workers drain it together from a start signal on."""
     with _workers(url, workers) as processes:
         inboxes.fill(url, 0, WARM)
         _drain(processes)
@@ -64,7 +64,7 @@ def _workers(url: str, number: int) -> Iterator[Sequence[subprocess.Popen[str]]]
 
 
 def _drain(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Let them all go at once, and wait until the last of them has nothing left to do."""
+    """Start all workers at the same time, and wait until each finds nothing left to do."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("drain\n")
@@ -81,11 +81,11 @@ def _hear(process: subprocess.Popen[str]) -> None:
 
 
 def main(url: str) -> None:
-    """Drain the inbox once for each line that comes in."""
+    """Drain the inbox once for each line on standard input."""
     with closing(Database(url)) as database:
         database.look_after()
         worker = Worker(Inbox(database), inboxes.sources())
-        _is_anything_pending(database)  # opens the connection before the clock runs
+        _is_anything_pending(database)  # opens the connection before the time runs
         tune_interpreter()
         print("ready", flush=True)
         for _ in sys.stdin:
@@ -96,7 +96,7 @@ def main(url: str) -> None:
 
 
 def _is_anything_pending(database: Database) -> bool:
-    """What could not be claimed, because another worker has the same entities in hand, is for the next pass."""
+    """Whether a delivery is pending: one that another worker's entities block is left for the next pass."""
     with database.read() as connection:
         return bool(connection.execute(_PENDING).scalar())
 

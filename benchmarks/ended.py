@@ -1,6 +1,7 @@
-"""Deliveries that ended long ago, by the million: written past the inbox, as they would stand there.
+"""Millions of deliveries that ended long ago, written directly into the tables.
 
-Ten a second, about as many products as the other events are about; one in a thousand is dead, nine are ignored.
+There are ten a second, about as many products as the other events are about. One in a thousand is dead, nine are
+ignored.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from benchmarks.load import PRODUCTS
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import MOST_PROCESSES
 
-#: The microsecond of the first arrival, since 1970, and those between one and the next.
+#: Arrival of the first delivery in microseconds since 1970, and microseconds between two arrivals.
 FIRST, BETWEEN = 1_700_000_000_000_000, 100_000
 
-#: What every body of them hashed to, let us say.
+#: The fingerprint of all bodies. No measured statement depends on it.
 FINGERPRINT = bytes(range(32))
 
-#: For both databases, which have different ways to count and to write a number in 64 hexadecimal digits.
+#: Statements for both databases; `{numbers}` counts and `{key}` writes 64 hexadecimal digits, which differ between
+#: them.
 _DELIVERIES = """
 INSERT INTO deliveries (
     id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, attempts, due_at, outcome,
@@ -39,12 +41,12 @@ _KEYS = "INSERT INTO dedup_keys SELECT source, dedup_key, {fingerprint}, id FROM
 
 _BODIES = "INSERT INTO bodies (delivery_id, body, headers) SELECT id, {body}, '{{}}' FROM deliveries ORDER BY id"
 
-#: The same moment for all of them, which no measured statement asks for.
+#: One time for all of them, since no measured statement asks for it.
 _MOMENT = "2024-01-01T00:00:00.000000Z"
 
 
 def fill(url: str, deliveries: int) -> None:
-    """Into an inbox that is empty and has its tables. Leaves it as the database's own housekeeping would."""
+    """Fill an empty inbox that has its tables, and leave it as the database's own housekeeping would."""
     if make_url(url).get_backend_name() == "postgresql":
         _fill_postgresql(url, deliveries)
     else:
@@ -52,7 +54,7 @@ def fill(url: str, deliveries: int) -> None:
 
 
 def again(number: int) -> Arrival:
-    """What the `number`th of them was, arriving once more."""
+    """Make a duplicate of the `number`th delivery."""
     arrival = Arrival(source=SOURCE, body=b"{}", plain=None, headers={}, received_at=datetime.now(UTC), secret=0)
     arrival.event_type, arrival.entity = "product.updated", ("product", f"P{number % PRODUCTS:05d}")
     arrival.occurred_at = arrival.received_at
@@ -62,13 +64,13 @@ def again(number: int) -> Arrival:
 
 def _fill_sqlite(path: str, deliveries: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
-    # It is made in one go or not at all. Whoever opens it next switches it back.
+    # If the program dies, the file is thrown away. The next connection restores the journal.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-200000")
     connection.execute("BEGIN")
     indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '%deliveries%'")
-    # Made anew at the end, since that is quicker than to keep them up row by row.
+    # The indexes are made anew at the end, which is faster than updating them row by row.
     made_anew = indexes.fetchall()
     for name, _ in made_anew:
         connection.execute(f"DROP INDEX {name}")

@@ -1,6 +1,6 @@
-"""What the inbox's verbs cost with ever more deliveries that have ended, on both databases.
+"""The cost of the inbox's verbs with a growing number of ended deliveries, on both databases.
 
-Every size is there before anything is measured, and the sizes take turns within a round.
+All inboxes are filled before anything is measured, and take turns within a round.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from receiver.search import deliveries
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import PageBounds
 
-#: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
+#: Deliveries of the largest inbox; the others have a tenth, a hundredth … of it.
 LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))
 SMALLEST = 10_000
 
 ROUNDS = 10
 
-#: Batches of one turn: the first of them finds cold what the others left.
+#: Batches of one turn. The first of them may find its pages no longer cached.
 BATCHES = 8
 
-#: As in production: what the endpoint accepts in one statement, and what a worker claims.
+#: Deliveries that the endpoint accepts in one statement, and that a worker claims at once, as in production.
 ACCEPTED, CLAIMED = 64, 200
 
-#: Of the batch that repeats: all but as many as fill the claim. Senders repeat what is recent.
+#: Duplicates in one accept, and the number of recent deliveries from which they are drawn.
 REPEATED = 56
 RECENT = SMALLEST
 
@@ -61,14 +61,14 @@ FRESH, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
 
 WORKER = "benchmark"
 
-#: Lends a database with this release's tables: its URL.
+#: Lends a database with this release's tables, and gives its URL.
 Lend = Callable[[], AbstractContextManager[str]]
 
 Result = TypeVar("Result")
 
 
 def measure() -> dict[str, dict[int, dict[str, float]]]:
-    """Milliseconds by database, size and verb: the medians of all batches."""
+    """Return milliseconds by database, size and verb: the medians of all batches."""
     return {name: _measure(lend) for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database))}
 
 
@@ -102,7 +102,7 @@ def _measure(lend: Lend) -> dict[int, dict[str, float]]:
 
 @contextmanager
 def _file() -> Iterator[str]:
-    """The URL of a new SQLite file with this release's tables."""
+    """Make a new SQLite file with this release's tables, and give its URL."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'hookmirror.db'}"
         with closing(Database(url)) as database:
@@ -119,7 +119,7 @@ def _place(lend: Lend, size: int) -> Iterator[_Place]:
 
 
 class _Place:
-    """One inbox with a long history, and what its verbs have cost so far."""
+    """One inbox with many ended deliveries, and the measured costs of its verbs."""
 
     def __init__(self, database: Database, size: int) -> None:
         self.costs: dict[str, list[float]] = {verb: [] for verb in VERBS}
@@ -129,7 +129,7 @@ class _Place:
         self._next = 0
 
     def pass_a_batch(self) -> None:
-        """As many deliveries as one claim takes, from accept to settle; each verb is timed."""
+        """Take the deliveries of one claim from accept to settle, and time each verb."""
         repeated = [ended.again(number) for number in random.sample(range(self._size - RECENT, self._size), REPEATED)]
         for _ in range(CLAIMED // ACCEPTED):
             self._timed(FRESH, partial(self._inbox.accept, self._fresh(ACCEPTED)))

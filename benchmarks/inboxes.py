@@ -1,4 +1,4 @@
-"""Inboxes full of events, and the one source that the events come from."""
+"""Inboxes filled with events of one source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.settings.settings import SourceSettings
 
 SOURCE = "iimmpact"
 
-#: Events of one accept.
+#: Events in one accept.
 BATCH = 200
 
 
@@ -26,7 +26,7 @@ def sources() -> Mapping[str, Source]:
 
 
 def fill(url: str, first: int, count: int) -> None:
-    """Accept so many events, from the `first`th on: distinct ones, if no number comes twice."""
+    """Accept this many events, beginning with the `first`th. Different numbers make different events."""
     with closing(Database(url)) as database:
         inbox = Inbox(database)
         for start in range(first, first + count, BATCH):
@@ -34,7 +34,7 @@ def fill(url: str, first: int, count: int) -> None:
 
 
 def arrival(number: int) -> Arrival:
-    """The `number`th event, as the endpoint hands it to the inbox."""
+    """Make the arrival of the `number`th event, as the endpoint passes it to the inbox."""
     body = load.body(number)
     arriving = Arrival(
         source=SOURCE,

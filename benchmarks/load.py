@@ -1,4 +1,4 @@
-"""Load: distinct, signed bodies of about 1 kB, sent by wrk over 64 connections."""
+"""Sends distinct, signed bodies of about 1 kB with wrk over 64 connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.servers import SECRET
 
 CONNECTIONS = 64
 
-#: Products that the events are about.
+#: Number of products that the events are about.
 PRODUCTS = 2_000
 
 SCRIPT = """
@@ -39,18 +39,18 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw."""
+    """The figures of wrk."""
 
     requests_per_second: float
     #: Milliseconds.
     p50: float
     p99: float
-    #: Answers that were no 2xx, and connections that failed.
+    #: Answers other than 2xx, and failed connections.
     failed: int
 
 
 def body(number: int) -> bytes:
-    """The `number`th body: a full IIMMPACT product, about 1 kB; times grow with the number."""
+    """Make the `number`th body: a full product of IIMMPACT, about 1 kB. Its time grows with the number."""
     moment = f"2026-01-{1 + number // 36_000_000:02d}T{number // 1_500_000 % 24:02d}:"
     moment += f"{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z"
     code = f"P{number % PRODUCTS:05d}"
@@ -70,7 +70,7 @@ def body(number: int) -> bytes:
 
 
 def write_pool(path: Path, first: int, count: int) -> None:
-    """A file of `count` signed bodies, from the `first`th on, a line each."""
+    """Write a file of `count` signed bodies, beginning with the `first`th, one on each line."""
     with path.open("wb") as pool:
         for number in range(first, first + count):
             content = body(number)
@@ -78,7 +78,7 @@ def write_pool(path: Path, first: int, count: int) -> None:
 
 
 def send(url: str, pool: Path, *, seconds: int) -> Load:
-    """Keep 64 connections busy for some seconds; no body is sent twice as long as the pool lasts."""
+    """Keep 64 connections busy for this many seconds. Bodies repeat only after the whole pool was sent."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit(

@@ -1,6 +1,6 @@
 """A long history: a million deliveries, 200,000 rows, 400,000 changes, and two weeks of tallies.
 
-It is written past the inbox, as it would stand there.
+It is written directly into the tables.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from receiver.inbox.ids import MOST_PROCESSES
 DELIVERIES = int(os.environ.get("BENCHMARK_DELIVERIES", "1000000"))
 ROWS = int(os.environ.get("BENCHMARK_ROWS", "200000"))
 
-#: Deliveries that wait, and those of a source that is hardly ever heard of.
+#: Pending deliveries, and deliveries of a source that hardly ever sends.
 PENDING, RARE = 20_000, 5
 
-#: The product whose deliveries have bodies that can be read; the others have empty ones.
+#: The product whose deliveries have readable bodies; all other bodies are empty.
 SUBJECT = 42
 
 BEGAN = datetime.fromtimestamp(ended.FIRST / 1_000_000, UTC)
 MIDDLE = BEGAN + timedelta(microseconds=DELIVERIES // 2 * ended.BETWEEN)
 
-#: What each minute of the tallies has, of two processes: the kinds with their details.
+#: Kinds and details of the tallies of each minute; two processes have written them.
 TALLIED = (
     *((SOURCE, "accepted", ""), (SOURCE, "duplicate", ""), (SOURCE, "verified", "0"), (SOURCE, "lag", "")),
     *((SOURCE, "ended", detail) for detail in ("processed/applied", "processed/stale", "ignored", "dead")),
@@ -45,7 +45,7 @@ TALLIED = (
 )
 PROCESSES = ("aaaaaa", "bbbbbb")
 
-#: For both databases: rows with a SKU each, some of them gone, and two changes of every row.
+#: Statements for both databases: rows, each with an SKU, some not active; and two changes of each row.
 FILL = (
     "INSERT INTO products (source, external_id, active, changed_at, tie, versions, sku, name, data) "
     "SELECT '{source}', {key}, n % 100 <> 0, moment, n % 5000 = 0, {versions}, 'SKU-' || n, 'Lamp ' || n, {data} "
@@ -56,7 +56,7 @@ FILL = (
 )
 AGAIN = FILL[1]
 
-#: The versions of a row, up to the microsecond of its change and after it.
+#: The versions of a row: the text before and after the microsecond of its change.
 VERSIONS = ('{"own": true, "at": [[', ',0,1,"active","sku","name","data"]]}')
 
 FINAL = (
@@ -98,7 +98,7 @@ def fill(url: str) -> None:
 
 
 def _forms(database: Database) -> dict[str, object]:
-    """What the two databases write differently: how to count, and a time that grows with the count."""
+    """Return the parts of the statements that differ between the databases: counting, and times that grow."""
     shared: dict[str, object] = {
         "source": SOURCE,
         "first": ended.FIRST,
@@ -123,7 +123,7 @@ def _forms(database: Database) -> dict[str, object]:
 
 
 def _write_bodies(connection: Connection) -> None:
-    """Give the deliveries about one product bodies that can be read: its page looks into them."""
+    """Give readable bodies to the deliveries about one product, because its page reads them."""
     change = text("UPDATE bodies SET body = :body WHERE delivery_id = :id")
     for number in range(SUBJECT, DELIVERIES, load.PRODUCTS):
         identity = (ended.FIRST + number * ended.BETWEEN) * MOST_PROCESSES
@@ -141,7 +141,7 @@ def _tally(connection: Connection) -> None:
 
 
 def filled() -> Iterator[tuple[str, str, float]]:
-    """The history on either database: its name, the URL, and the seconds that filling it took."""
+    """Fill a database of either kind; give its name, its URL, and the seconds that filling took."""
     for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database)):
         with lend() as url:
             began = time.perf_counter()

@@ -16,15 +16,15 @@ from receiver.api.tokens import Scope, Tokens
 
 EVENTS = 100_000
 
-#: Events after which the server is warm: its caches are filled and its allocator has its arenas.
+#: Events after which the server is warm: its caches are full and its allocator has reserved its arenas.
 WARM = 20_000
 
-#: Seconds of load between two readings, and that the worker may take for what is left at the end.
+#: Seconds of load between two readings, and most seconds for the worker's remaining work at the end.
 SECONDS, TIMEOUT = 2, 600
 
 
 def measure() -> list[tuple[int, float]]:
-    """The server's resident memory in MB after so many acked events."""
+    """Return the server's resident memory in MB after each number of acked events."""
     readings: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder, running("hookmirror", Path(folder)) as (url, process):
         pool = Path(folder) / "pool.txt"

@@ -1,4 +1,4 @@
-"""The PostgreSQL that the benchmarks run on: a server of their own, which really syncs; a fresh database for each."""
+"""A PostgreSQL server of the benchmarks' own that syncs to disk, with a new database for each measurement."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from tests.support.postgresql_server import PostgresServer
 
-#: What a run prints of the server's settings, because the figures depend on it.
+#: Settings of the server that a run prints, because the figures depend on them.
 SHOWN = ("fsync", "full_page_writes", "synchronous_commit", "shared_buffers")
 
 
 def described() -> str:
-    """One line: the server's release and settings."""
+    """Describe the server's release and settings in one line."""
     with psycopg.connect(_server().url()) as connection:
         names = ("server_version", *SHOWN)
         release, *shown = (connection.execute(f"SHOW {name}").fetchone()[0] for name in names)  # type: ignore[index]
@@ -29,7 +29,7 @@ def described() -> str:
 
 @contextmanager
 def fresh_database() -> Iterator[str]:
-    """The URL of a new database with this release's tables, dropped at the end."""
+    """Make a database with this release's tables, give its URL, and drop it at the end of the block."""
     name = f"benchmark_{secrets.token_hex(4)}"
     _run(f"CREATE DATABASE {name}")
     url = _server().url(name)
@@ -43,7 +43,7 @@ def fresh_database() -> Iterator[str]:
 
 @cache
 def _server() -> PostgresServer:
-    """Started when it is first asked for, and removed when the run ends."""
+    """Start the server on the first call; it is removed when the run ends."""
     server = PostgresServer(fsync="on", full_page_writes="on")
     atexit.register(server.remove)
     server.start()

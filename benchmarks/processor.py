@@ -1,4 +1,4 @@
-"""Processor time of the benchmark and everything that it started: servers, workers, databases. Nobody else's."""
+"""Processor time of the benchmark and of every process that it started: servers, workers, databases."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 
 def seconds(of: int | None = None) -> float:
-    """What they, or a process and those that it started, have used so far, as long as they live.
+    """Return the seconds that a process (by default this one) and its living descendants have used so far.
 
-    0 where the system does not say.
+    Returns 0 if the system does not tell.
     """
     children: dict[int, list[int]] = defaultdict(list)
     used: dict[int, float] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # Behind the name, which may hold anything: state, parent, and as the 12th and 13th the ticks.
+            # The fields after the name, which may contain anything: state, parent, …; the 12th and 13th are the clock
+            # ticks.
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue

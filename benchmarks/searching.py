@@ -1,4 +1,4 @@
-"""Every list and every search over a long history, on both databases; and acks beside ten who read."""
+"""Every list and every search over a long history, on both databases, and acks beside ten readers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from receiver.search.rows import count_rows, list_rows, row
 ROUNDS = 20
 PAGE = PageBounds(limit=50)
 
-#: Readers, and the seconds that each looks at an answer before the next question: one who works, and a greedy one.
+#: Readers, and the seconds that each pauses between two questions: like a person, and not at all.
 READERS, PAUSES = 10, (1.0, 0.0)
-ACK_SECONDS, ACK_ROUNDS = 4, 2
-POOL = 60_000
+ACK_SECONDS, ACK_ROUNDS = 8, 4
+POOL = 160_000
 
 TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
 
 
 def questions(database: Database) -> Mapping[str, Callable[[], Any]]:
-    """Every list with every filter, and every search, by name."""
+    """Return every list with every filter, and every search, by name."""
 
     def deliveries(**wanted: Any) -> Callable[[], Any]:
         return lambda: list_deliveries(database, DeliveryFilter(**wanted), lambda row: row["id"], PAGE)
@@ -114,7 +114,7 @@ def report() -> list[str]:
 
 
 def _times(url: str) -> Iterator[tuple[str, float, float]]:
-    """Milliseconds: the median and the worst, by question."""
+    """Yield the name of each question with its median and its longest time, in milliseconds."""
     with closing(Database(url)) as database:
         for name, ask in questions(database).items():
             took = []
@@ -129,7 +129,7 @@ def _times(url: str) -> Iterator[tuple[str, float, float]]:
 
 
 def _acks(url: str) -> Iterator[str]:
-    """Acks a second beside readers, who take turns with nobody on one server: the medians."""
+    """Yield the median acks a second of one server alone and beside readers, in turns."""
     acks: dict[float | None, list[float]] = {pause: [] for pause in (None, *PAUSES)}
     answers: dict[float | None, Counter[int]] = {pause: Counter() for pause in acks}
     with ExitStack() as stack:
@@ -142,17 +142,22 @@ def _acks(url: str) -> Iterator[str]:
             with _reading(server, pause) as answered:
                 acks[pause].append(load.send(server, pool, seconds=ACK_SECONDS).requests_per_second)
                 answers[pause] += answered
-    alone = median(acks[None])
-    yield f"  acks alone{alone:>31.0f}/s"
+    alone, seconds = median(acks[None]), ACK_SECONDS * ACK_ROUNDS
+    yield f"  acks alone{alone:>31.0f}/s ({min(acks[None]):.0f} to {max(acks[None]):.0f})"
     for pause in PAUSES:
-        ratio, seconds = median(acks[pause]) / alone, ACK_SECONDS * ACK_ROUNDS
+        # The rates of one round were measured shortly after each other.
+        ratios = [beside / before for beside, before in zip(acks[pause], acks[None], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         reads = f"{answers[pause][200] / seconds:.0f} reads/s, {answers[pause][503] / seconds:.1f}/s refused"
-        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{ratio:>8.2f}   ({reads})"
+        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{median(ratios):>8.2f} ({spread}; {reads})"
 
 
 @contextmanager
 def _reading(server: str, pause: float | None) -> Iterator[Counter[int]]:
-    """Readers who ask one list after the other, after a pause in seconds; none for None. Counts answers by status."""
+    """Run readers that ask for one list after the other, with a pause in seconds; no readers for None.
+
+    The readers count their answers by status.
+    """
     token = Tokens([SECRET_KEY]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))
     paths = ("deliveries", "deliveries?state=ignored", "catalog/products", "changes?newest=true", "search?q=SKU-4711")
     stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""How fast the simulator sends what was made in advance, against how fast the receiver acks it."""
+"""The speed of the simulator with prepared messages, compared with the receiver's acks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDS = 3
 
 
 def measure() -> dict[str, float]:
-    """Messages per second by server, the median of the rounds: the bare server shows what the sender can do."""
+    """Return messages per second by server: the median of the rounds. The bare server shows the sender's own limit."""
     rates: dict[str, list[float]] = {"bare": [], "hookmirror": []}
     for _ in range(ROUNDS):
         for name, arguments in (("bare", ()), ("hookmirror", ("--no-worker",))):

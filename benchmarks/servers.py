@@ -1,8 +1,8 @@
-"""What Hookmirror is measured against: small servers on the same uvicorn, and Hookmirror itself.
+"""The servers that are compared: small ones on the same uvicorn, and Hookmirror itself.
 
-bare      reads the body and answers: what the server and the load generator can do at all
-deferred  Starlette, verifies, and defers to an in-memory background task: loses events in a crash
-orm       Starlette, verifies, one SQLModel session and one commit per request, in the event loop or in a thread
+bare      reads the body and answers: the limit of the server and of the load generator
+deferred  Starlette: verifies, and defers to an in-memory background task, which loses events in a crash
+orm       Starlette: verifies, with one SQLModel session and one commit per request, in the event loop or in a thread
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import httpx
 
 from simulator.receiver_process import free_port
 
-#: Signs the tokens of those who read.
+#: The key that signs the readers' tokens.
 SECRET_KEY = "benchmark-secret-key"
 
 SECRET = b"benchmark-secret"
 
-#: Seconds that a server gets to start.
+#: Seconds for a server to start.
 START = 20
 
 
@@ -126,17 +126,18 @@ def running(
     config: Path | None = None,
     command: str = "serve",
 ) -> Iterator[tuple[str, int]]:
-    """One of the servers in a process of its own, on an empty database: its base URL and its process id.
+    """Run one of the servers in a process of its own on an empty database; give its base URL and its process id.
 
-    The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables. What runs
-    is the code in `tree`, if one is given, with the settings in `config`, by `command` of Hookmirror's.
+    The database is a SQLite file in `folder`. Hookmirror uses the database at `database_url` instead, if given, which
+    must have its tables. `tree` names another state of the code to run, `config` a settings file, and `command` the
+    command of Hookmirror.
     """
     port = free_port()
     environment = dict(os.environ)
     if name == "hookmirror":
         environment |= settings(folder, database_url)
         if config is not None:
-            # With dialects of the benchmarks' own.
+            # The settings file may name dialects of the benchmarks, so Python must find them.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
         program = ["-m", "receiver", command, "--port", str(port), *arguments]
     else:
@@ -165,9 +166,9 @@ def running(
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
-    """The environment of a Hookmirror that listens to one IIMMPACT source and keeps everything in `folder`.
+    """Return the environment of a Hookmirror with one source of IIMMPACT, which keeps its files in `folder`.
 
-    Everything but the events, if a database is given.
+    With `database_url`, the database is there instead.
     """
     path = folder / "hookmirror.toml"
     path.write_text(f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n')

@@ -1,4 +1,4 @@
-"""Durable acks beside strangers: silent connections, and heads that come byte by byte."""
+"""Durable acks beside strangers: silent connections, and heads that arrive byte by byte."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SLOW = 1_000
 ROUNDS = 3
 SECONDS = 4
 
-#: Bodies of one measurement: more than the server takes.
+#: Bodies of one measurement, more than the server takes.
 POOL = 60_000
 
 #: Seconds between two bytes of a slow head.
 DRIP = 5.0
 
-#: Strangers come from several addresses of this machine, since one has no more ports than a server has room for.
+#: Addresses of this machine from which strangers connect: one address has too few ports.
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 10))
 
 
 class Strangers:
-    """Connections that send nothing, and some whose head has no end; those that the server closed are opened again."""
+    """Connections that send nothing, and others whose head never ends. If the server closes one, it is opened again."""
 
     def __init__(self, url: str, *, idle: int, slow: int) -> None:
         parts = urlsplit(url)
@@ -42,7 +42,7 @@ class Strangers:
         self._slow = slow
         self._open: list[socket.socket] = []
         self._stopping = threading.Event()
-        #: How often one was closed by the server.
+        #: The number of connections that the server closed.
         self.closed = 0
 
     def run(self) -> None:
@@ -90,7 +90,7 @@ class Strangers:
 
 @contextmanager
 def strangers(url: str, *, idle: int, slow: int) -> Iterator[Strangers]:
-    """That many of them, until the end of the block."""
+    """Open this many connections, and close them at the end of the block."""
     coming = Strangers(url, idle=idle, slow=slow)
     thread = threading.Thread(target=coming.run, name="strangers")
     thread.start()
@@ -137,5 +137,5 @@ def report() -> list[str]:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory of that process."""
+    """Return the resident memory of the process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

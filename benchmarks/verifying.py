@@ -1,4 +1,4 @@
-"""What verifying costs: each kind of signature beside `HmacSha256`, and what making the request's value costs.
+"""The cost of verifying: each kind of signature compared with `HmacSha256`, and the cost of making the request's value.
 
     python -m benchmarks.verifying
 
@@ -21,14 +21,14 @@ from receiver.verify.verifiers import Credentials, Secret, Verifier
 #: Verifications in one turn, and turns of each kind.
 IN_A_TURN, TURNS = 100, 300
 
-#: Nanoseconds that a templated signature may cost more than `HmacSha256`.
+#: Nanoseconds by which a templated signature may be slower than `HmacSha256`.
 MOST_MORE = 3_000
 
 BODY = (
     b'{"type":"product.updated","id":"A1","timestamp":"2026-06-01T12:00:00Z","data":{"name":"Lamp","price":19.90}}' * 8
 )
 
-#: What most requests carry besides the signature.
+#: Headers that most requests have besides the signature.
 USUAL: RawHeaders = [
     (b"host", b"hooks.example.com"),
     (b"content-type", b"application/json"),
@@ -50,12 +50,15 @@ KINDS: dict[str, Callable[[], Verifier]] = {
     "StandardWebhooksPublicKey": senders.StandardWebhooksPublicKey,
 }
 
-#: Of the test vectors of Svix.
+#: From the test vectors of Svix.
 PUBLIC_KEY = b"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 
 
 def prepared(kind: str) -> tuple[Verifier, WebhookRequest, Credentials]:
-    """A verifier with a request that it accepts; only Ed25519, whose private key is not here, refuses it."""
+    """Make a verifier and a request that it accepts.
+
+    Only the Ed25519 request is refused, because its private key is not available here.
+    """
     verifier, at = KINDS[kind](), datetime(2026, 6, 1, 12, tzinfo=UTC)
     url = "https://hooks.example.com/hooks/shop"
     secret = PUBLIC_KEY if kind == "StandardWebhooksPublicKey" else b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -70,7 +73,7 @@ def prepared(kind: str) -> tuple[Verifier, WebhookRequest, Credentials]:
 
 
 def measure() -> dict[str, float]:
-    """Nanoseconds for one verification of each kind, and for making a request's value."""
+    """Return nanoseconds for one verification of each kind, and for making a request's value."""
     best = dict.fromkeys([*KINDS, "making the request's value"], float("inf"))
     cases = {kind: prepared(kind) for kind in KINDS}
     for _ in range(TURNS):
@@ -94,10 +97,10 @@ def main() -> None:
     print(f"{'kind':30} {'ns':>8} {'more than HmacSha256':>22}")
     for kind, cost in found.items():
         print(f"{kind:30} {cost:8.0f} {cost - usual:22.0f}")
-    # HubSpot's text is made by a function, and Ed25519 is another computation.
+    # Leave out HubSpot, whose text a function makes, and Ed25519, which computes something else.
     templated = [kind for kind in KINDS if kind not in ("HmacSha256", "HubSpot", "StandardWebhooksPublicKey")]
     worst = max(found[kind] - usual for kind in templated)
-    print(f"the dearest with a template costs {worst:.0f} ns more; {MOST_MORE} are allowed")
+    print(f"the slowest template costs {worst:.0f} ns more; {MOST_MORE} are allowed")
 
 
 if __name__ == "__main__":

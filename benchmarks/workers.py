@@ -1,4 +1,4 @@
-"""Two worker processes against one on PostgreSQL, and how much more than one the machine had room for."""
+"""Two worker processes compared with one on PostgreSQL, and the share of the machine that one leaves free."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROUNDS = 3
 
 
 def measure() -> dict[int, Drained]:
-    """By number of workers, the medians of the rounds; within a round both take a turn, on databases of their own."""
+    """Return the medians of the rounds by number of workers; in each round both have a new database."""
     seen: dict[int, list[Drained]] = {1: [], 2: []}
     for _ in range(ROUNDS):
         for workers, each in seen.items():

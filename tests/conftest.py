@@ -1,7 +1,7 @@
 """The databases of all tests: SQLite files, and PostgreSQL from a wheel or as the environment names it.
 
-A test that asks for `database_url` runs twice, once on each. The server starts when a test first asks for it, and
-every test gets a database of its own there.
+A test that asks for `database_url` runs twice, once on each. The server starts when a test first asks for it, and every
+test gets a database of its own there.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ import receiver.reconcile.tables  # noqa: F401 (part of the schema)
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 
-#: Where a PostgreSQL server for the tests is, instead of the wheel's: the role needs the right to create databases.
+#: Names another PostgreSQL server than the wheel's. Its role needs the right to create databases.
 SERVER = "DATABASE_URL"
 
-# Property tests try the same examples in every run, so that a change is judged by what it changes. `make explore` looks
-# for new ones; what it finds is written down with `@example`.
+# Property tests try the same examples in every run, so that a new failure comes from the change under test. `make
+# explore` looks for new examples; those that fail are added with `@example`.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile("fixed")
 
-#: Where Linux keeps files in memory, and the bytes that must be free there for the suite to use it.
+#: The folder in which Linux keeps files in memory, and the bytes that must be free there to use it.
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
-#: The folder there of this process, if it has one: the workers of a run share that of the process that started them.
+#: This process's folder in memory, if it has one. Its test workers share that folder.
 _claimed: list[Path] = []
 
-#: Lends a database for a block: a file in this folder, or a database on the server.
+#: Lends a database for a block: a file in the given folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
 
@@ -53,22 +53,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Measure no process but this one, and keep temporary files in memory where there is room.
+    """Measure the coverage of this process only, and keep temporary files in memory if there is room.
 
-    On a disk, much of the suite's time would be waiting for it. These tests kill processes and not the system, so a
-    file in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls,
-    which are the same. `TMPDIR` is left as it is, if it is given.
+    On a disk, the suite would mostly wait for it. These tests kill processes and not the system, so a file in memory
+    survives as much as one on a disk. Tests about disks (tests/plug) examine the system calls, which are the same.
+    `TMPDIR` stays as it is if it is set.
     """
-    # A server that several tests share logs beside a command whose output a test reads.
+    # A server that several tests share must not log into the captured output of a command.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
-    # A shell starts what it runs in the background with SIGINT ignored, and what tests start inherits that.
+    # A shell starts background commands with SIGINT ignored, and processes started by tests inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What tests start is killed at any instant, and would leave half a file of coverage behind.
+    # Otherwise each process started by a test compiles all of the source, a quarter of the CPU time of its start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # Tests kill the processes that they start, which would leave incomplete coverage files behind.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
-        # Tests that were killed have left files behind.
+        # Killed test runs have left files behind.
         remove_abandoned(MEMORY)
         _claimed.append(claim_folder(MEMORY))
         os.environ["TMPDIR"] = str(_claimed[0])
@@ -77,12 +80,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
-    """Remove this process's temporary files, unless somebody will want to look at those of a failed test."""
+    """Remove this process's temporary files, unless a test failed and its files may be needed."""
     if exitstatus == pytest.ExitCode.OK and _claimed:
         shutil.rmtree(_claimed.pop(), ignore_errors=True)
 
 
-#: Folders and files of tests that take long: they begin first, so that no core waits for the last of them at the end.
+#: Folders and files with slow tests. They begin first, so that no core is idle at the end.
 LONG_FIRST = ("test_documentation.py", "acceptance", "neighbours", "integration")
 
 
@@ -104,14 +107,14 @@ class Databases:
         self._template: str | None = None
 
     def create(self, template: str = "template1", *, encoding: str | None = None) -> str:
-        """A new database, as the template is but for its encoding; returns its name."""
+        """Make a database like the template, with another encoding if one is given; return its name."""
         name = f"hookmirror_test_{secrets.token_hex(6)}"
         encoded = "" if encoding is None else f" ENCODING '{encoding}' LOCALE 'C'"
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{encoded}')
         return name
 
     def create_with_tables(self) -> str:
-        """A new database with the tables of the inbox and the catalog; returns its name."""
+        """Make a database with the tables of the inbox and the catalog; return its name."""
         if self._template is None:
             self._template = self.create()
             _make_tables(self.url(self._template))
@@ -119,7 +122,7 @@ class Databases:
 
     @contextmanager
     def lend(self, _folder: Path) -> Iterator[str]:
-        """The URL of a database with tables, dropped at the end of the block."""
+        """Make a database with tables, give its URL, and drop it at the end of the block."""
         name = self.create_with_tables()
         try:
             yield self.url(name)
@@ -130,7 +133,7 @@ class Databases:
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, name: str) -> None:
-        """Drop it, whoever is still connected."""
+        """Drop the database, even if clients are connected to it."""
         self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class Databases:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """The URL of a PostgreSQL server, naming a database that can be connected to and is left as it is."""
+    """Give the URL of a PostgreSQL server, which names a database that tests connect to and leave unchanged."""
     given = os.environ.get(SERVER)
     if given is not None:
         _demand_server(given)
@@ -168,7 +171,7 @@ def databases(postgresql: str) -> Iterator[Databases]:
 
 @pytest.fixture
 def new_postgresql_url(databases: Databases) -> Iterator[Callable[[], str]]:
-    """Makes further empty databases, dropped at the end of the test."""
+    """Return a function that makes further empty databases, which are dropped at the end of the test."""
     made: list[str] = []
 
     def make() -> str:
@@ -182,19 +185,19 @@ def new_postgresql_url(databases: Databases) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def postgresql_url(new_postgresql_url: Callable[[], str]) -> str:
-    """A fresh database on PostgreSQL, with nothing in it."""
+    """Give an empty database on PostgreSQL."""
     return new_postgresql_url()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database_system(request: pytest.FixtureRequest) -> str:
-    """Which database a test runs on; all tests of a module on the one first, then on the other."""
+    """The database system of a test. All tests of a module run on one system first, and then on the other."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def file_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the tables of the inbox and the catalog, and nothing in them."""
+    """Make a SQLite file with the empty tables of the inbox and the catalog."""
     path = tmp_path_factory.mktemp("template") / "hookmirror.db"
     _make_tables(f"sqlite:///{path}")
     return path
@@ -202,7 +205,7 @@ def file_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendDatabase:
-    """Lends databases of the kind at hand, for what a fixture of one test does not fit."""
+    """Return a function that lends databases of the present system, for tests that need several."""
     if database_system == "postgresql":
         return request.getfixturevalue("databases").lend
     template = request.getfixturevalue("file_with_tables")
@@ -217,7 +220,7 @@ def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendD
 
 @pytest.fixture
 def database_url(database_system: str, request: pytest.FixtureRequest) -> str:
-    """A fresh database of either kind, with nothing in it."""
+    """Give an empty database of the present system."""
     if database_system == "postgresql":
         return str(request.getfixturevalue("postgresql_url"))
     return _file(request.getfixturevalue("tmp_path"))
@@ -225,7 +228,7 @@ def database_url(database_system: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def mirror_url(lend_database: LendDatabase, tmp_path: Path) -> Iterator[str]:
-    """A fresh database of either kind. The tables are there, because copying them is quick."""
+    """Give a database of the present system with empty tables, which are copied from a template."""
     with lend_database(tmp_path) as url:
         yield url
 
@@ -240,7 +243,7 @@ def _file(folder: Path) -> str:
 
 
 def _demand_server(url: str) -> None:
-    """Fail at once, and clearly, where the environment names a server that is not there."""
+    """Fail immediately and clearly if no server answers at the URL that the environment names."""
     shown = url.partition("://")[0]
     try:
         parsed = make_url(url)

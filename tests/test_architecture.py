@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source: docs/architecture.md, "Who may import whom"."""
+"""The import rules of docs/architecture.md ("Who may import whom"), checked in the source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
+#: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from earlier rows.
 LAYERS = (
     ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
@@ -37,15 +37,15 @@ LAYERS = (
     ("cli", "__main__", "testing"),
 )
 
-#: The names of the systems that the dialects in `handlers` speak to; "indexed" only where it is quoted, as a name is.
+#: Names of the systems whose dialects are in `handlers`; "indexed" counts only in quotes, because it is also a word.
 VENDOR = re.compile(r"sigma|iimmpact|sticky|[\"'`]indexed[\"'`]", re.IGNORECASE)
 
-#: Lines.
+#: Most lines.
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 40
 
 HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
-#: Modules that do no I/O and read no clock: what they need comes in as arguments.
+#: Modules that do no I/O and read no clock: data and times come in as arguments.
 PURE = (
     *(
         "errors",
@@ -83,16 +83,16 @@ PURE = (
     *("mirror.versions", "ingest.paths", "api.tokens"),
 )
 
-#: What a pure module must not import, because it does I/O, waits, or reads a clock.
+#: Modules that a pure module must not import, because they do I/O, wait, or read a clock.
 IMPURE = {
     *("asyncio", "httpx", "logging", "random", "socket", "sqlalchemy", "sqlite3", "sqlmodel", "starlette"),
     *("subprocess", "threading", "time", "uvicorn"),
 }
 
-#: What a pure module must not call, for the same reason.
+#: Functions that a pure module must not call, for the same reason.
 IMPURE_CALLS = {"now", "utcnow", "open", "read_bytes", "read_text", "write_bytes", "write_text"}
 
-#: Read the environment, the settings file, and the files of secrets that it names.
+#: Modules that read the environment, the settings file, and the secrets files that it names.
 READ_SETTINGS = {"settings.settings", "settings.account"}
 
 
@@ -107,9 +107,9 @@ def module_name(path: Path) -> str:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Every module that the file imports, wherever in it and for whatever purpose.
+    """Return every module that the file imports, anywhere in it and for any purpose.
 
-    `from package import module` counts as that module. What only type checkers see counts, too.
+    `from package import module` counts as that module. Imports for type checkers count, too.
     """
     return frozenset(_imports(ast.parse(path.read_text("utf-8"))))
 
@@ -132,7 +132,7 @@ def is_module(name: str) -> bool:
 
 
 def room(name: str) -> str:
-    """The folder or top module of `receiver` that a module is in: `receiver.inbox.leases` is in `inbox`."""
+    """Return the folder or top module of `receiver` that contains a module: `receiver.inbox.leases` is in `inbox`."""
     return name.partition(".")[2].partition(".")[0]
 
 
@@ -141,7 +141,7 @@ def receiver_imports(path: Path) -> set[str]:
 
 
 def closure(module: str) -> set[str]:
-    """The module and everything that its import brings in, by way of our own packages; names of others too."""
+    """Return the module and everything that its import brings in through our packages, other packages by name."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -157,10 +157,10 @@ def path_of(name: str) -> Path:
     return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
 
 
-def test_every_folder_of_the_receiver_has_its_layer() -> None:
+def test_every_folder_of_the_receiver_has_a_layer() -> None:
     present = {room(module_name(path)) for path in files("receiver")} - {""}
-    assert present - HEIGHT.keys() == set(), "place it in LAYERS, and in docs/architecture.md"
-    assert HEIGHT.keys() - present == set(), "LAYERS names what is gone"
+    assert present - HEIGHT.keys() == set(), "add the folder to LAYERS and to docs/architecture.md"
+    assert HEIGHT.keys() - present == set(), "LAYERS names a folder that does not exist: remove it"
 
 
 def test_the_docs_show_the_same_layers() -> None:
@@ -172,7 +172,7 @@ def test_the_docs_show_the_same_layers() -> None:
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_imports_point_one_way(path: Path) -> None:
     own = room(module_name(path))
-    # What `receiver` itself re-exports is what dialects are written with.
+    # `receiver` re-exports the names with which dialects are written.
     highest = HEIGHT[own] if own else HEIGHT["dialects"]
     upwards = {name for name in receiver_imports(path) if room(name) and HEIGHT[room(name)] > highest}
     assert upwards == set()
@@ -189,12 +189,12 @@ def test_modules_and_functions_are_small_enough_to_read(path: Path) -> None:
         and "migrations" not in path.parts
     ]
     assert long == []
-    assert len(text.splitlines()) <= LONGEST_MODULE, "one module hides two"
+    assert len(text.splitlines()) <= LONGEST_MODULE, "divide the module in two"
 
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_the_receiver_never_imports_its_own_front_door(path: Path) -> None:
-    assert "receiver" not in receiver_imports(path), "import the module that has the name"
+def test_no_module_of_the_receiver_imports_its_public_names_from_the_package(path: Path) -> None:
+    assert "receiver" not in receiver_imports(path), "import the module that defines the name"
 
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
@@ -205,7 +205,7 @@ def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> No
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_the_receiver_knows_no_vendor(path: Path) -> None:
     named = [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
-    assert named == [], "a dialect says what is a vendor's own"
+    assert named == [], "move the vendor's part into its dialect"
 
 
 @pytest.mark.parametrize("path", files("simulator"), ids=module_name)
@@ -222,18 +222,18 @@ def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
-#: What the ready dialects may import of ours, since they are examples: the front door, and what docs name for users.
+#: Modules that the ready dialects may import, because they are examples: those that the docs name for users.
 FOR_USERS = {"receiver", "receiver.senders", "receiver.codec"}
 
 
 @pytest.mark.parametrize("path", files("vendors"), ids=module_name)
-def test_ready_dialects_use_only_what_users_may(path: Path) -> None:
+def test_ready_dialects_import_only_what_users_may(path: Path) -> None:
     assert {name for name in receiver_imports(path) if name not in FOR_USERS} == set()
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
 @pytest.mark.parametrize("path", files("receiver/ingest"), ids=module_name)
-def test_no_module_of_the_endpoint_brings_in_the_mirror_by_any_way(path: Path) -> None:
+def test_no_module_of_the_endpoint_imports_the_mirror_even_through_others(path: Path) -> None:
     assert {room(name) for name in closure(module_name(path)) if name.startswith("receiver.")} & {
         "mirror",
         "worker",
@@ -241,7 +241,7 @@ def test_no_module_of_the_endpoint_brings_in_the_mirror_by_any_way(path: Path) -
 
 
 @pytest.mark.parametrize("path", [*files("receiver/worker"), *files("receiver/reconcile")], ids=module_name)
-def test_no_module_of_the_worker_brings_in_starlette_by_any_way(path: Path) -> None:
+def test_no_module_of_the_worker_imports_starlette_even_through_others(path: Path) -> None:
     assert {name.partition(".")[0] for name in closure(module_name(path))} & {"starlette", "uvicorn"} == set()
 
 
@@ -275,7 +275,7 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
         visit(module, ())
 
 
-def test_a_webhook_is_followed_from_socket_to_row_through_at_most_sixteen_files() -> None:
+def test_the_path_of_a_webhook_leads_through_at_most_sixteen_files() -> None:
     listed = re.findall(r"^\d+\. `(\S+\.py)`: (.*)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
     missing = [
         f"{file}: {name}"

@@ -10,7 +10,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ import httpx
 import pytest
 import typer
 from api_alone import api_of
+from forked import Forked
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
+from waiting import wait_until
 
 import receiver
 from receiver import cli, testing
@@ -52,24 +53,24 @@ DOCS = ROOT / "docs"
 #: Every page, by its path from the root.
 PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
 
-#: The words of the project, one per concept: each has its own entry in the glossary.
+#: The words of the project, one for each concept. Each has an entry of its own in the glossary.
 WORDS = [
     *("dialect", "source", "event", "event type", "body", "envelope", "data", "delivery", "duplicate", "verify"),
     *("accept", "ack", "claim", "lease", "attempt", "handler", "hydrate", "mirror", "upsert", "deactivate"),
     *("tombstone", "stale", "reconcile", "replay", "change feed"),
 ]
 
-#: Names that look like metrics and are the test kit's.
+#: Names of the test kit that look like metrics.
 TEST_KIT_NAMES = {"hookmirror_dialects", "hookmirror_database_url"}
 
-#: And the role that owns the tables, in the examples.
+#: A role of the examples, which owns the tables.
 ROLES = {"hookmirror_owner"}
 
-#: Seconds that a server of the README may take to start.
+#: Most seconds for the server of the README's example to start.
 TIMEOUT = 30
 
 
-#: The dialects that come along without being announced, as the settings name them.
+#: The ready dialects, which no entry point announces, as the settings name them.
 READY_DIALECTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"][
     "hookmirror_dialects"
 ]
@@ -87,13 +88,13 @@ ARCHITECTURE, TESTING = (text_of(f"docs/{name}.md") for name in ("architecture",
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The rows of every table, their cells stripped of blanks."""
+    """Return the rows of every table, with blanks around their cells removed."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line[1:].rstrip("|").split("|")] for line in lines]
 
 
 def row_of(text: str, first: str) -> list[str]:
-    """The one table row that begins with this name."""
+    """Return the only table row that begins with this name."""
     found = [row for row in table_rows(text) if row[0].strip() == f"`{first}`"]
     assert len(found) == 1, f"{first} needs exactly one row in a table, and has {len(found)}"
     return found[0]
@@ -114,7 +115,7 @@ def test_every_setting_is_documented_with_its_variable_and_default(name: str) ->
 
 
 def shown_range(field: FieldInfo) -> str:
-    """What a number may be, as the table of settings says it; empty where nothing bounds it."""
+    """Write a number's range as the table of settings does; empty for a setting without bounds."""
     bounds = {type(bound).__name__: bound for bound in field.metadata}
     most = f"{bounds['Le'].le:,}" if "Le" in bounds else None
     if "Gt" in bounds:
@@ -149,7 +150,7 @@ def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
 
 @cache
 def commands() -> dict[str, click.Command]:
-    """The commands of `hookmirror` by name, those of entry points included."""
+    """Return the commands of `hookmirror` by name, including those of entry points."""
     whole = typer.Typer(add_completion=False)
     whole.registered_commands = [*cli.app.registered_commands]
     for point in entry_points(group=cli.COMMAND_ENTRY_POINTS):
@@ -195,10 +196,10 @@ def test_no_page_names_a_command_or_an_option_that_does_not_exist(page: str) -> 
 
 
 def command_lines(text: str) -> list[str]:
-    """What the text shows of `hookmirror`: in code, and in the lines of shell examples, `$(…)` included."""
+    """Find the commands `hookmirror …` that the text shows: in code, and in shell examples, including `$(…)`."""
     in_line = re.findall(r"(?<!`)`(hookmirror [^`]+)`(?!`)", without_blocks(text))
     in_blocks = [line for block in blocks_in(text) if block.language == "sh" for line in block.text.splitlines()]
-    # Up to the bracket that ends a `$(…)`, or to a comment; but not inside quotes.
+    # Read to a comment or to the bracket that ends a `$(…)`, but not inside quotes.
     found = [
         part for line in in_blocks for part in re.findall(r"(?:^|[(;&]\s*)(hookmirror(?: '[^']*'| [^)#;&' ]+)*)", line)
     ]
@@ -232,9 +233,12 @@ def test_the_glossary_has_one_entry_for_a_word() -> None:
     assert sorted(entries) == sorted(set(entries))
 
 
-def error_codes() -> set[str]:
-    """Every code that the source can answer with: those of error classes, and those given where they are raised."""
-    return {code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
+@cache
+def error_codes() -> frozenset[str]:
+    """Return every error code in the source: those of error classes, and those given where an error is raised."""
+    return frozenset(
+        code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))
+    )
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:
@@ -300,7 +304,7 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_page_sends_to_an_address_of_the_api_that_does_not_exist(page: str) -> None:
+def test_no_page_names_an_address_of_the_api_that_does_not_exist(page: str) -> None:
     addresses = [path for _, path in re.findall(r"`(GET|POST) (/[^`?]*)`", API)] + ["/hooks"]
     known = [re.sub(r"\\{\w+\\}", "[^`?/]+", re.escape(path)) for path in addresses]
     for path in re.findall(r"(?:GET |POST |127\.0\.0\.1:8000)(/[^`?\s\"]+)", text_of(page)):
@@ -335,7 +339,7 @@ def test_every_verb_of_the_test_kit_is_documented(name: str) -> None:
     assert f"webhooks.{name}(" in without_blocks(TESTING) or name == "close"
 
 
-def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
+def test_the_rule_for_fixtures_is_documented_and_our_fixtures_follow_it() -> None:
     assert "`<dialect>/<event type>[.<variant>].json`" in TESTING
     assert f"`{EXPECTED}`" in TESTING
     dialects = find_dialects(READY_DIALECTS, beside=ROOT)
@@ -355,7 +359,7 @@ def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_pages_have_a_target(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text_of(page))):
         if urlsplit(target).scheme:
             continue
@@ -367,14 +371,14 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that headings get: lower case, without punctuation, blanks as hyphens."""
+    """Return the anchors of the headings: lower case, without punctuation, hyphens for blanks."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_says_payload(page: str) -> None:
-    # But for the name that some senders give to a field of a form.
+    # Some senders use this word as the name of a form's field.
     said = text_of(page).lower().replace('form="payload"', "")
     assert "payload" not in said, "say body, data or event"
 
@@ -401,14 +405,14 @@ def test_every_bad_input_of_a_dialect_has_its_answer_and_its_test() -> None:
         assert "`tests/" in row[2], f"{row[0]} has no test"
 
 
-def test_the_path_of_a_webhook_names_places_that_exist() -> None:
+def test_the_path_of_a_webhook_names_modules_that_exist() -> None:
     table = ARCHITECTURE.partition("| step | in `receiver` |")[2].partition("\n\n")[0]
     places = [name for row in table_rows(table)[1:] for name in re.findall(r"`([\w/.]+)`", row[1])]
     assert len(places) >= 9
     assert [name for name in places if not (ROOT / "receiver" / name).exists()] == []
 
 
-#: In text: a name in quotes is a part of a path that is put together.
+#: Names of pages in text. A name in quotes is only a part of a path.
 PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?(?:senders/)?[\w-]+\.md\b)")
 
 
@@ -451,7 +455,7 @@ class Block:
 
     language: str
     text: str
-    #: The file that it is, from its first line or from a comment above it.
+    #: The block's file, named in its first line or in a comment above it.
     file: str | None
 
 
@@ -476,7 +480,7 @@ def without_blocks(text: str) -> str:
 
 
 def written(page: str, folder: Path) -> list[Path]:
-    """The files of a page's examples, in this folder."""
+    """Write the files of a page's examples into this folder, and return them."""
     found = []
     for block in blocks_in(text_of(page)):
         if block.file is not None:
@@ -489,7 +493,7 @@ def written(page: str, folder: Path) -> list[Path]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This one, with these settings and no others; our commands first on the path."""
+    """Return this process's environment with these settings and no others; our commands come first in the path."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith((VARIABLE_PREFIX, "PYTEST_", "COV_"))
     }
@@ -497,16 +501,19 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {"PATH": f"{beside}{os.pathsep}{kept.get('PATH', '')}", **settings}
 
 
-def run(folder: Path, *command: str, **settings: str) -> str:
-    """What the command prints. Fails if it fails."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, f"{shlex.join(command)} failed:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def run(folder: Path, *arguments: str, python: bool = False, **settings: str) -> str:
+    """Run `hookmirror` or `python`, which must succeed, with its imports already done, and return its output."""
+    with Forked(arguments, folder, environment(**settings), python=python) as process:
+        try:
+            printed, errors = process.communicate(timeout=120)
+        except BaseException:
+            process.kill()
+            raise
+    assert process.returncode == 0, f"{shlex.join(arguments)} failed:\n{printed}\n{errors}"
+    return printed
 
 
-#: Pages whose Python another test runs, with what it needs around it.
+#: Pages whose Python is run by another test, which sets up what it needs.
 RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "simulator" / "test_simulator_testing.py"}
 
 WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
@@ -515,14 +522,18 @@ SETTINGS_PAGES = [page for page in PAGES if any(block.file == "hookmirror.toml" 
 
 
 @pytest.mark.parametrize("page", RUN_ELSEWHERE)
-def test_python_that_is_run_elsewhere_is(page: str) -> None:
+def test_python_left_out_here_is_run_by_another_test(page: str) -> None:
     assert Path(page).name in RUN_ELSEWHERE[page].read_text("utf-8")
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - RUN_ELSEWHERE.keys()))
-def test_every_example_says_what_file_it_is(page: str) -> None:
+def test_every_example_names_its_file(page: str) -> None:
     for block in blocks_in(text_of(page)):
         assert block.file or block.language in ("", "sh"), f"a {block.language} block in {page} has no file name"
+
+
+#: What pytest says of plugins that the interpreter had imported before.
+ALREADY_IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES)
@@ -534,10 +545,11 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     }
     for path in modules:
         if path not in tests and path.stem not in imported:
-            run(tmp_path, sys.executable, path.name)
+            run(tmp_path, path.name, python=True)
     if tests:
-        # As a user would, so without the settings of this repository; warnings are still errors.
-        printed = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+        # Run the tests as a user would, without the settings and plugins of this repository. Warnings are still errors.
+        strict = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:schemathesis")
+        printed = run(tmp_path, *strict, *("-W", ALREADY_IMPORTED), python=True)
         assert " passed" in printed
         assert "skipped" not in printed
 
@@ -549,7 +561,7 @@ def test_the_settings_of_a_page_start(page: str, tmp_path: Path, monkeypatch: py
         monkeypatch.delenv(name)
     assert load(tmp_path / "hookmirror.toml").sources
     settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{VARIABLE_PREFIX}SECRET_KEY": "k" * 32}
-    assert "MEND" not in run(tmp_path, "hookmirror", "doctor", **settings)
+    assert "MEND" not in run(tmp_path, "doctor", **settings)
 
 
 def test_the_bodies_of_the_four_systems_leave_the_rows_beside_them(webhooks: Webhooks, tmp_path: Path) -> None:
@@ -584,8 +596,10 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
     )
     try:
         wait_for(f"{base}/readyz", serving)
-        assert run(tmp_path, *shlex.split(send), "--to", base, **settings).startswith("200 ")
-        headers = {"Authorization": f"Bearer {run(tmp_path, 'hookmirror', 'token', **settings).strip()}"}
+        hookmirror, *arguments = shlex.split(send)
+        assert hookmirror == "hookmirror"
+        assert run(tmp_path, *arguments, "--to", base, **settings).startswith("200 ")
+        headers = {"Authorization": f"Bearer {run(tmp_path, 'token', **settings).strip()}"}
         wait_for(base + urlsplit(url[0]).path, serving, headers=headers)
         answer = httpx.get(base + urlsplit(url[0]).path, headers=headers).text
         assert '"price":"19.90"' in answer
@@ -596,14 +610,14 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
-    """Until this URL answers with 200."""
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
+    """Wait until this URL answers with 200."""
+
+    def answers() -> bool:
         assert process.poll() is None, "the server has ended"
         try:
-            if httpx.get(url, headers=headers).status_code == 200:
-                return
+            return client.get(url, headers=headers).status_code == 200
         except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"{url} does not answer")
+            return False
+
+    with httpx.Client() as client:
+        wait_until(answers, url)

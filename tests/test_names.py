@@ -1,4 +1,4 @@
-"""One name, one thing: the words of the code, and the glossary that explains them."""
+"""One name for one thing: the names in the code, and the glossary that explains them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: Names that two modules of `receiver` define, and why that misleads nobody.
+#: Names that two modules of `receiver` define, and the reason why that misleads nobody.
 ALLOWED = {
     "Action": "the API's schema of an action: OpenAPI shows the name of the class",
     "Attempt": "the API's schema of an attempt: OpenAPI shows the name of the class",
     "Change": "the API's schema of a change",
     "Round": "the API's schema of a round",
-    "BUTTONS": "of each module of pages, gathered in `contents`",
-    "PAGES": "of each module of pages, gathered in `contents`",
+    "BUTTONS": "each module of pages has its own, and `contents` gathers them",
+    "PAGES": "each module of pages has its own, and `contents` gathers them",
     "Run": "the API's schema of a run",
     "Delivery": "the API's schema of a delivery",
 }
 
-#: Modules that are called after a word of the glossary in another form.
+#: Modules whose names are another form of a word in the glossary.
 FORMS = {
     "admission": "admit",
     "asking": "ask",
@@ -53,7 +53,7 @@ FORMS = {
     "new_dialect": "dialect",
 }
 
-#: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
+#: Names of modules that a newcomer knows, because the words mean the same elsewhere; by reason.
 PLAIN = {
     "Python's and the shell's own": [
         "__init__",
@@ -259,12 +259,12 @@ PLAIN = {
 
 
 def modules(package: str) -> list[Path]:
-    """The package's modules. A migration is frozen code, which keeps the names of its day."""
+    """Return the package's modules, without migrations, which keep the names of their time."""
     return [path for path in sorted((ROOT / package).rglob("*.py")) if "migrations" not in path.parts]
 
 
 def public_names(path: Path) -> set[str]:
-    """The public classes, aliases and constants that a module defines at its top.
+    """Return the public classes, aliases and constants that a module defines at its top level.
 
     Type variables and loggers are local to their module by convention.
     """
@@ -296,7 +296,7 @@ def _is_type_variable(value: ast.expr) -> bool:
 
 
 def shared(places: dict[str, set[str]]) -> dict[str, list[str]]:
-    """The names that more than one place defines, by name."""
+    """Return the names that more than one place defines, with the places."""
     found = defaultdict(list)
     for place, names in places.items():
         for name in names:
@@ -308,27 +308,32 @@ def names_of(package: str) -> dict[str, set[str]]:
     return {str(path.relative_to(ROOT)): public_names(path) for path in modules(package)}
 
 
-def test_no_two_modules_of_the_receiver_define_one_name() -> None:
+def test_no_two_modules_of_the_receiver_define_the_same_name() -> None:
     found = shared(names_of("receiver"))
-    assert {name: where for name, where in found.items() if name not in ALLOWED} == {}, "say in the name whose it is"
-    assert ALLOWED.keys() - found.keys() == set(), "only one module defines it now: take it off the list"
+    assert {name: where for name, where in found.items() if name not in ALLOWED} == {}, (
+        "rename one of them, so that the name says what it belongs to"
+    )
+    assert ALLOWED.keys() - found.keys() == set(), "only one module defines the name: remove it from ALLOWED"
 
 
 @pytest.mark.parametrize(("package", "kin"), [("simulator", "simulator/systems/"), ("handlers", "handlers/")])
-def test_only_systems_and_dialects_share_names_as_each_speaks_for_one_vendor(package: str, kin: str) -> None:
-    """Each simulated system has its `Api`, each dialect its `Body`: alike on purpose, and never imported together."""
+def test_only_systems_and_dialects_of_one_vendor_each_share_names(package: str, kin: str) -> None:
+    """Each simulated system has its `Api`, and each dialect its `Body`.
+
+    They are alike on purpose, and not imported together.
+    """
     common = {"handlers/api.py", "handlers/catalog.py", "handlers/values.py", "simulator/systems/base.py"}
     places = names_of(package)
     own = {path: names for path, names in places.items() if path.startswith(kin) and path not in common}
     rest = {path: names for path, names in places.items() if path not in own}
     together = {name: where for name, where in shared(places).items() if any(path in rest for path in where)}
-    assert together == {}, "say in the name whose it is"
+    assert together == {}, "rename one of them, so that the name says what it belongs to"
 
 
 @pytest.mark.parametrize(
     "system", sorted(path.name for path in (ROOT / "simulator/systems").iterdir() if path.is_dir())
 )
-def test_no_two_modules_of_a_simulated_system_define_one_name(system: str) -> None:
+def test_no_two_modules_of_a_simulated_system_define_the_same_name(system: str) -> None:
     assert shared(names_of(f"simulator/systems/{system}")) == {}
 
 
@@ -343,7 +348,7 @@ PLAIN_WORDS = {word for words in PLAIN.values() for word in words}
 
 @cache
 def prose_and_code() -> str:
-    """All that may use a word: the code, its comments and messages, and the docs but for the glossary itself."""
+    """Return the text in which a word counts as used: the code with its comments and messages, and the docs."""
     docs = [path for path in (ROOT / "docs").rglob("*.md") if path.name != "glossary.md"]
     code = [path for package in ("receiver", "handlers") for path in (ROOT / package).rglob("*.py")]
     return "\n".join(path.read_text("utf-8") for path in [ROOT / "README.md", *docs, *code])
@@ -352,13 +357,15 @@ def prose_and_code() -> str:
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_of_the_glossary_is_used(word: str) -> None:
     used = re.escape(word).replace("\\ ", r"[\s_]+")
-    assert re.search(rf"(?<![a-z]){used}", prose_and_code(), re.I), "no code and no page says it: take it out"
+    assert re.search(rf"(?<![a-z]){used}", prose_and_code(), re.I), (
+        "no code and no page uses the word: remove it from the glossary"
+    )
 
 
 @pytest.mark.parametrize("path", modules("receiver"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_is_named_by_a_word_of_the_glossary_or_of_the_field(path: Path) -> None:
     unknown = {part for part in path.relative_to(ROOT / "receiver").with_suffix("").parts if not is_known(part)}
-    assert unknown == set(), "say in docs/glossary.md what it is, or give it a name that is known elsewhere"
+    assert unknown == set(), "explain the word in docs/glossary.md, or choose a name that is known elsewhere"
 
 
 def is_known(module: str) -> bool:

@@ -20,16 +20,16 @@ from receiver import errors
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python-reference.md").read_text("utf-8")
 
-#: The text of the section of each name.
+#: The section of each name.
 SECTIONS: dict[str, str] = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^#{2,3} |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 #: The signature of a class or function, in a block of its own.
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-#: A method or property at the head of its paragraph.
+#: A method or property at the beginning of its paragraph.
 MEMBER = re.compile(r"^- `([^`]+)`$", re.MULTILINE)
 
-#: Classes that the framework makes, never its user.
+#: Classes that the framework instantiates, and users do not.
 MADE_FOR_THE_USER = ("Mirror", "MirrorRow", "Verifier", "SignaturePlace")
 
 
@@ -37,7 +37,7 @@ MADE_FOR_THE_USER = ("Mirror", "MirrorRow", "Verifier", "SignaturePlace")
 
 
 def names_in(module: str, *names: str) -> dict[str, Any]:
-    """What the module offers under its `__all__`, or under these names where it has none."""
+    """Return the names in the module's `__all__`, or these names if it has none."""
     loaded = importlib.import_module(module)
     return {name: getattr(loaded, name) for name in getattr(loaded, "__all__", names)}
 
@@ -59,7 +59,7 @@ PUBLIC: dict[str, Any] = {
 }
 
 
-def test_every_public_name_has_its_section_and_no_other_name_has_one() -> None:
+def test_every_public_name_has_a_section_and_no_other_name_has_one() -> None:
     assert sorted(SECTIONS) == sorted(PUBLIC)
 
 
@@ -75,7 +75,7 @@ def test_the_fixtures_and_constants_of_the_test_kit_are_listed(first: str, expec
 
 
 def rows_under(text: str, first: str) -> list[list[str]]:
-    """The cells of the tables whose first heading this is, without the backslash that protects a `|`."""
+    """Return the cells of the tables with this first heading, without the backslash before a `|`."""
     tables = re.findall(rf"^\| {first} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     lines = [line for table in tables for line in table.splitlines()]
     return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line[1:-1])] for line in lines]
@@ -83,12 +83,12 @@ def rows_under(text: str, first: str) -> list[list[str]]:
 
 # ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: A parameter: its name, kind, annotation and default; "..." stands for a default that is no literal.
+#: A parameter: name, kind, annotation and default; "..." stands for a default that is not a literal.
 Parameter = tuple[str, str, str, str]
 
 
 def annotation_text(annotation: Any) -> str:
-    """An annotation as the source writes it, in one spelling; empty where there is none."""
+    """Write an annotation in one spelling; empty if there is none."""
     if isinstance(annotation, ForwardRef):
         annotation = annotation.__forward_arg__
     if annotation is inspect.Parameter.empty:
@@ -97,7 +97,7 @@ def annotation_text(annotation: Any) -> str:
 
 
 def default_text(default: Any) -> str:
-    """A default as source text; "..." where it is no literal, and empty where there is none."""
+    """Write a default as source text: "..." if it is not a literal, empty if there is none."""
     if default is inspect.Parameter.empty:
         return ""
     try:
@@ -118,7 +118,7 @@ def signature_in_code(function: Callable[..., Any]) -> tuple[list[Parameter], st
 
 
 def signature_on_page(text: str) -> tuple[str, list[Parameter], str]:
-    """The name, the parameters and the result of a signature as the page writes it."""
+    """Return the name, the parameters and the result of a signature as the page writes it."""
     head = ast.parse(f"def {' '.join(text.split())}: ...").body[0]
     assert isinstance(head, ast.FunctionDef)
     return head.name, list(parameters_of(head.args)), "" if head.returns is None else ast.unparse(head.returns)
@@ -145,7 +145,7 @@ def parameter(each: ast.arg, kind: Any, default: ast.expr | None = None) -> Para
 
 
 def fields_of(kind: type) -> dict[str, tuple[str, str]]:
-    """The type and the default of each field of a dataclass, a named tuple or a model; none for another class."""
+    """Return type and default of each field of a dataclass, a named tuple or a model; empty for another class."""
     if dataclasses.is_dataclass(kind):
         return {each.name: (annotation_text(each.type), default_of(each)) for each in dataclasses.fields(kind)}
     if issubclass(kind, pydantic.BaseModel):
@@ -184,7 +184,7 @@ def test_every_field_is_documented_with_its_type_and_default_and_no_other(name: 
         for field, kind, default, _ in rows
     }
     assert documented == fields_of(PUBLIC[name])
-    assert all(meaning for *_, meaning in rows), "a field is explained by a sentence"
+    assert all(meaning for *_, meaning in rows), "explain the field with a sentence"
 
 
 def in_one_spelling(default: str) -> str:
@@ -195,7 +195,7 @@ def in_one_spelling(default: str) -> str:
 
 
 def is_called(name: str) -> bool:
-    """Whether its user calls it with arguments that no table of fields shows."""
+    """Whether users call it with arguments that no table of fields shows."""
     value = PUBLIC[name]
     if not inspect.isclass(value):
         return callable(value)
@@ -206,14 +206,14 @@ CALLED = list(filter(is_called, PUBLIC))
 
 
 @pytest.mark.parametrize("name", CALLED)
-def test_the_signature_of_what_is_called_is_the_one_in_the_code(name: str) -> None:
+def test_the_documented_signature_is_the_one_in_the_code(name: str) -> None:
     block = BLOCK.search(SECTIONS[name])
     assert block is not None, f"{name} has no signature"
     assert signature_on_page(block[1]) == (name, *signature_in_code(PUBLIC[name]))
 
 
 @pytest.mark.parametrize("name", CALLED)
-def test_a_table_of_arguments_names_each_of_them_and_no_other(name: str) -> None:
+def test_a_table_of_arguments_names_each_argument_and_no_other(name: str) -> None:
     documented = [row[0].strip("`") for row in rows_under(SECTIONS[name], "argument")]
     given = [each[0] for each in signature_in_code(PUBLIC[name])[0]]
     assert documented in ([], given)
@@ -221,12 +221,12 @@ def test_a_table_of_arguments_names_each_of_them_and_no_other(name: str) -> None
 
 
 def members_of(kind: type) -> dict[str, Any]:
-    """The public methods and properties that a class defines, those of a documented base aside."""
+    """Return the public methods and properties of a class, without those of a documented base class."""
     above = {name for base in kind.__mro__[1:] if base in PUBLIC.values() for name in vars(base)}
     return {
         name: value
         for name, value in vars(kind).items()
-        # pydantic adds this one to a model with private attributes.
+        # pydantic adds this method to a model with private attributes.
         if not name.startswith(("_", "model_post_init"))
         and name not in above
         and (inspect.isfunction(value) or isinstance(value, property))
@@ -237,7 +237,7 @@ CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_method_and_property_is_documented_as_it_is_in_the_code_and_no_other(name: str) -> None:
+def test_every_method_and_property_is_documented_as_in_the_code_and_no_other(name: str) -> None:
     in_code: dict[str, Any] = {}
     for member, value in members_of(PUBLIC[name]).items():
         if isinstance(value, property):
@@ -260,7 +260,7 @@ def test_every_method_and_property_is_documented_as_it_is_in_the_code_and_no_oth
 
 
 def errors_named_in(text: str) -> set[str]:
-    """The errors that a sentence about raising names."""
+    """Return the errors that the sentences about raising name."""
     sentences = re.split(r"(?<=[.;:])\s+", " ".join(text.split()))
     about_raising = [sentence for sentence in sentences if re.search(r"\b[Rr]aise[sd]?\b", sentence)]
     return {name for sentence in about_raising for name in re.findall(r"`([A-Z]\w+)`", sentence)}
@@ -273,12 +273,12 @@ def is_error(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_error_that_a_section_says_is_raised_exists(name: str) -> None:
+def test_every_error_that_a_section_names_as_raised_exists(name: str) -> None:
     assert [error for error in errors_named_in(SECTIONS[name]) if not is_error(error)] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_error_that_the_docstrings_say_is_raised_is_in_the_section(name: str) -> None:
+def test_every_error_that_a_docstring_names_as_raised_is_in_the_section(name: str) -> None:
     value = PUBLIC[name]
     own = [value, vars(value).get("__init__"), *members_of(value).values()] if inspect.isclass(value) else [value]
     told = " ".join(each.__doc__ or "" for each in own if each is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from sqlalchemy import RowMapping
 
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
 from receiver.api.row_shapes import row_shape, shape_of, show_row
 from receiver.api.tokens import Scope
@@ -24,7 +25,7 @@ from receiver.schemas import Shape
 from receiver.search import rows
 from receiver.search.changes import Change, show_change
 from receiver.search.filters import RowFilter
-from receiver.search.pages import Horizon
+from receiver.search.pages import Count, Horizon
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -34,7 +35,7 @@ class Tables(Shape, frozen=True):
 
 
 class RowHorizon(Shape, frozen=True):
-    """How far a list of rows has searched: to this row."""
+    """The row that the search of a list has reached."""
 
     source: str
     external_id: str
@@ -84,7 +85,7 @@ TIE: Parameter[bool | None] = Parameter(
     None,
 )
 SKU = plain_text("sku", "The exact SKU; only of tables that have one.")
-#: What a list of rows is filtered by.
+#: The filters of a list of rows.
 ROW_FILTERS = (SOURCE, ACTIVE_PARAMETER, TIE, SKU)
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
@@ -149,9 +150,14 @@ class Catalog:
         )
         listed = self._lookup.listed_in(name, wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        began = time.monotonic()
         page = rows.list_rows(database, table, wanted, shapes.show, bounds)
+
+        def count(seconds: float) -> Count:
+            return rows.count_rows(database, table, wanted, seconds=seconds)
+
         horizon = UNSET if page.horizon is None else _show_horizon(page.horizon)
-        matching = show_count(rows.count_rows(database, table, wanted)) if asked[COUNT] else UNSET
+        matching = count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET
         return shapes.page(page.items, self._lookup.cursors.write(listed, page.next), horizon, matching)
 
     def show_row(self, asked: Question) -> Any:

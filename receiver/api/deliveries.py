@@ -1,7 +1,8 @@
-"""Deliveries over HTTP: listed, shown, replayed."""
+"""Deliveries over HTTP: lists, shows and replays them, and makes pending ones due."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, show_count
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
@@ -27,19 +28,19 @@ from receiver.search import deliveries
 from receiver.search.arguments import LONGEST_ENTITY, is_id
 from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
-from receiver.search.pages import Horizon
+from receiver.search.pages import Count, Horizon
 
-#: The most deliveries that one request names one by one.
+#: The most ids of deliveries in one request.
 MOST_NAMED = 200
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class DeliveryHorizon(Shape, frozen=True):
-    """How far back a list of deliveries has searched."""
+    """The delivery that the search of a list has reached."""
 
     id: Annotated[str, Meta(description="The oldest delivery that was examined.")]
-    time: Annotated[Moment, Meta(description="When that one arrived.")]
+    time: Annotated[Moment, Meta(description="The time at which that delivery arrived.")]
     looked_at: LookedAt
 
 
@@ -60,7 +61,7 @@ class Replayed(Shape, frozen=True):
 
 class Tried(Shape, frozen=True):
     status: Literal["pending"]
-    deliveries: Annotated[int, Meta(description="Those that were waiting for an attempt; the others stay as they are.")]
+    deliveries: Annotated[int, Meta(description="The number of those that waited for an attempt; the others stay.")]
 
 
 def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
@@ -132,7 +133,7 @@ DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
 
 
 def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) -> DeliveryFilter:
-    """The filter that these parameters give; `reason` is the one with a part of the reason."""
+    """Make the filter from these parameters. `reason` is the parameter with a part of the reason."""
     return DeliveryFilter(
         source=lookup.source(asked[SOURCE]),
         state=asked[STATE],
@@ -197,7 +198,7 @@ class Deliveries:
                 name="try_delivery",
                 method="post",
                 path="/api/v1/deliveries/{id}/try",
-                summary="Try a pending delivery now, which waits for its next attempt",
+                summary="Make the next attempt of a pending delivery due now",
                 answer=self.try_now,
                 answers={202: Replayed},
                 scope=Scope.OPERATE,
@@ -208,7 +209,7 @@ class Deliveries:
                 name="try_deliveries",
                 method="post",
                 path="/api/v1/try",
-                summary="Try those of the deliveries now that wait for their next attempt",
+                summary="Make the next attempts of several pending deliveries due now",
                 answer=self.try_many,
                 answers={202: Tried},
                 scope=Scope.OPERATE,
@@ -221,12 +222,17 @@ class Deliveries:
         wanted = wanted_of(asked, self._lookup, REASON)
         listed = self._lookup.listed_in("deliveries", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
-        page = deliveries.list_deliveries(self._lookup.database, wanted, show_delivery, bounds)
+        database, began = self._lookup.database, time.monotonic()
+        page = deliveries.list_deliveries(database, wanted, show_delivery, bounds)
+
+        def count(seconds: float) -> Count:
+            return deliveries.count_deliveries(database, wanted, seconds=seconds)
+
         return DeliveryPage(
             page.items,
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
-            show_count(deliveries.count_deliveries(self._lookup.database, wanted)) if asked[COUNT] else UNSET,
+            count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
             self._by_state(wanted) if asked[STATES] else UNSET,
         )
 
@@ -254,7 +260,7 @@ class Deliveries:
             self._wake()
             return Replayed("pending", str(asked[ID]))
         state = self._found(asked[ID]).row["state"]
-        raise NotWaiting(f"This delivery is {state} and waits for no attempt: one that has ended is replayed instead.")
+        raise NotWaiting(f"This delivery is {state} and waits for no attempt: replay a finished delivery instead.")
 
     def try_many(self, asked: Question) -> Tried:
         """Make the next attempt of several deliveries due now. Raises `NotWaiting` if none waits for one."""
@@ -264,7 +270,7 @@ class Deliveries:
         request = asked_by(asked, "try now", deliveries=[str(each) for each in ids])
         done = try_now(self._inbox, request, ids, now=datetime.now(UTC))
         if done is None:
-            raise NotWaiting("None of these deliveries waits for an attempt: those that have ended are replayed.")
+            raise NotWaiting("None of these deliveries waits for an attempt: replay finished deliveries instead.")
         self._wake()
         return Tried("pending", done.result["deliveries"])
 

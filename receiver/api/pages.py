@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Annotated
 
 from msgspec import Meta
 
 from receiver.schemas import Shape
 from receiver.search.pages import MOST_COUNTED, Count
+from receiver.search.windows import SECONDS
 
-LookedAt = Annotated[int, Meta(description="How many rows were examined.")]
+LookedAt = Annotated[int, Meta(description="The number of examined rows.")]
 
-HORIZON = "Only if the time ended before all rows were examined: how far the search got. `next` continues there."
+HORIZON = "Only if the time ended before all rows were examined: the place that was reached. `next` continues there."
 
-MATCHING = "Only with `count`: how many items match, on all pages."
+MATCHING = "Only with `count`: the number of items that match, on all pages."
 
 NEXT = "The `cursor` of the next page; null on the last one."
 
@@ -29,6 +32,15 @@ class Matching(Shape, frozen=True):
         ),
     ]
     says: Annotated[str, Meta(description="The same in words, such as `more than 10,000`.")]
+
+
+def count_beside(shown: int, count: Callable[[float], Count], *, began: float) -> Matching:
+    """Count the matches of a list that was begun then, by the monotonic clock, and shows so many.
+
+    `count` takes the seconds that the list has left: both together take a tenth of a second.
+    """
+    counted = count(max(SECONDS - (time.monotonic() - began), 0.0))
+    return show_count(counted._replace(number=max(counted.number, shown)))
 
 
 def show_count(counted: Count) -> Matching:

@@ -72,7 +72,7 @@ class ApiParts:
     questions: SourceQuestions | None = None
     #: What reaches out of the process.
     errands: Errands | None = None
-    #: What the process knows of the installation.
+    #: The facts that the process knows about the installation.
     installation: InstallationFacts = field(default_factory=InstallationFacts)
     #: How long a session of the console may go unused.
     session_idle: timedelta = timedelta(hours=1)

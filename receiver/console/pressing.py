@@ -1,4 +1,4 @@
-"""Pressing a button: who may, whether our own page sent it, the deed, and the page that follows."""
+"""Pressing a button: the check of the person and of the form, the action, and the page that follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.api.operations import Operation
 from receiver.api.tokens import Scope
 from receiver.console import forms
 from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, redirect
@@ -22,7 +21,7 @@ from receiver.console.guests import Guests
 from receiver.console.page import Button, filled
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
-from receiver.console.visit import Visit
+from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, Forbidden, NotAuthorized, Refused
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
@@ -31,18 +30,17 @@ KEY_FIELD = "idempotency_key"
 
 
 class Pressing:
-    """Shows the forms of buttons, and does what they say."""
+    """Shows the forms of buttons, and does what a pressed button says."""
 
-    def __init__(
-        self, operations: Mapping[str, Operation], sessions: Sessions, guests: Guests, reads: PageReads
-    ) -> None:
-        self._operations = operations
+    def __init__(self, parts: VisitedParts, sessions: Sessions, guests: Guests, reads: PageReads) -> None:
+        self._parts = parts
+        self._operations = parts.operations
         self._sessions = sessions
         self._guests = guests
         self._reads = reads
 
     async def show(self, button: Button, request: Request) -> Response:
-        """The form, on a page of its own: it says what will be done, and asks for what must be known."""
+        """The button's form on a page of its own, which says what the button does and asks for its fields."""
 
         def answer() -> Response:
             visit = self._visit(button, request, forms.joined(request.query_params.multi_items()))
@@ -51,7 +49,7 @@ class Pressing:
         return await self._reads.run(request, button.name, answer)
 
     async def press(self, button: Button, request: Request) -> Response:
-        """Do it, and lead to the page that follows."""
+        """Do the button's action, and redirect to the page that follows."""
         forms.refuse_other_sites(request.headers)
         fields = await forms.read_form(request)
         token = fields.pop(forms.TOKEN_FIELD, "")
@@ -64,7 +62,7 @@ class Pressing:
         return redirect(request, then, done=self._said(button, visit, answer))
 
     def _said(self, button: Button, visit: Visit, answer: Any) -> dict[str, str]:
-        """What the page that follows needs to know, so that it says what was done, and nothing that a link says."""
+        """What the next page needs to know, so that it says what was done, and nothing that a link says."""
         if isinstance(button.says, str):
             return {DONE: button.name}
         said = button.says(answer)
@@ -85,7 +83,7 @@ class Pressing:
         return await self._reads.run(request, button.name, lambda: answer(question))
 
     def _visit(self, button: Button, request: Request, fields: Mapping[str, str], *, token: str | None = None) -> Visit:
-        """Who presses it. Raises `NotAuthorized`, and `Forbidden` for a viewer or a form that is not theirs."""
+        """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer or a foreign form."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
@@ -93,12 +91,11 @@ class Pressing:
         self._refuse_role(button, guest)
         for name in button.leaves_out:
             if fields.get(name, "").strip():
-                raise BadRequest(f"The console takes no `{name}`: use `{button.command.split(' {')[0]}`, and type it.")
+                raise BadRequest(f"The console does not take `{name}`: give it to `{button.command.split(' {')[0]}`.")
         if token is not None:
             self._guests.refuse_foreign_form(guest, token)
         return Visit(
-            self._operations,
-            self._sessions.database,
+            self._parts,
             guest,
             to=Addresses(request).to,
             path=request.path_params,
@@ -136,9 +133,9 @@ class Pressing:
 
 
 def _key_of(words: Mapping[str, str]) -> str:
-    """The key of this request: the form's, for these fields alone.
+    """The key of this request, made of the form's key and its fields.
 
-    A form that is pressed twice is one request. One that a browser kept, and that was filled in otherwise, is another.
+    A form that is pressed twice is one request. A form that a browser kept and a person filled in anew is another.
     """
     said = "\n".join(f"{name}={quote(text)}" for name, text in sorted(words.items()))
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()

@@ -1,8 +1,8 @@
-"""The site: routes of all pages and buttons, who may go there, and what is answered where something is wrong."""
+"""The site: routes of all pages and buttons, the check of each visit, and the error pages."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -47,7 +47,7 @@ from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
 from receiver.console.sign_in import SignIn
 from receiver.console.static_files import static_files
-from receiver.console.visit import Visit
+from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
@@ -65,9 +65,11 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 class ConsoleParts:
     """The parts of a process that the console needs."""
 
-    #: Of the API, by name.
+    #: The operations of the API, by name.
     operations: Mapping[str, Operation]
-    #: Those of the API: pages are read in the same turns.
+    #: The names of the sources in the settings.
+    sources: Sequence[str]
+    #: The reads of the API, whose turns pages share.
     reads: Reads
     sessions: Sessions
     links: Links
@@ -82,9 +84,15 @@ class Console:
         self._parts = parts
         self._hosts = parts.settings.console_host_names
         self._guests = Guests(parts.sessions, parts.settings)
+        self._visited = VisitedParts(
+            operations=parts.operations,
+            database=parts.sessions.database,
+            sources=parts.sources,
+            hides_bodies=parts.settings.console_hide_bodies,
+        )
         self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
-        self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
+        self._pressing = Pressing(self._visited, parts.sessions, self._guests, self._reads)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
@@ -103,7 +111,7 @@ class Console:
             await self._app(scope, receive, send)
 
     def _addresses(self) -> list[tuple[str, str, PageHandler]]:
-        """Method, path below the console, and what answers there."""
+        """Method, path below the console, and handler of each address."""
         found: list[tuple[str, str, PageHandler]] = [
             ("GET", "", self._go_home),
             ("GET", "/static/{name}", self._static),
@@ -118,12 +126,12 @@ class Console:
         for page in PAGES:
             ends = FORMATS if page.follows_in else ()
             found += [("GET", f"{page.path}.{end}", partial(self._download, page, end)) for end in ends]
-        # What ends in a path of any length comes last.
+        # Addresses that end in a path of any length come last, since they match others, too.
         found += [("GET", page.path, partial(self._show, page)) for page in sorted(PAGES, key=_is_open_ended)]
         return found
 
     def _guarded(self, handler: PageHandler) -> PageHandler:
-        """The handler; what is wrong becomes a page."""
+        """The handler, with its errors shown as pages."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -133,7 +141,7 @@ class Console:
             except Refused as refusal:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:
-                log.warning("a page was asked for, and the database is away", path=request.url.path[:200])
+                log.warning("a page was asked for while the database is away", path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."))
             except Exception:
                 log.exception("a page failed", path=request.url.path[:200])
@@ -176,20 +184,18 @@ class Console:
         return said if self._guests.is_sealed(visit.guest, said, visit.query.get(SEAL, "")) else None
 
     def _visit(self, page: ConsolePage, request: Request) -> Visit:
-        """Raises `NotAuthorized` for nobody that we know, and `BadRequest` for filters that the page does not have."""
+        """Raises `NotAuthorized` for a stranger, and `BadRequest` for a filter that the page does not have."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
             raise NotAuthorized("You are not signed in.")
         visit = Visit(
-            self._parts.operations,
-            self._parts.sessions.database,
+            self._visited,
             guest,
             to=Addresses(request).to,
             path=request.path_params,
             query=_query_of(request),
             now=now,
-            hides_bodies=self._parts.settings.console_hide_bodies,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
         visit.refuse_unknown(frozenset((own | {DONE, SAID, SEAL}) - {*page.leaves_out, *dict(page.given)}))
@@ -207,7 +213,7 @@ class Console:
 
         async def ask(words: Mapping[str, str]) -> downloads.DownloadPart:
             def read() -> downloads.DownloadPart:
-                # A file of a million lines takes longer than it takes to end somebody's session.
+                # A session may end while a file of a million lines is being written.
                 if not self._is_there(request):
                     raise NotAuthorized("The session has ended.")
                 answer = operation.answer(visit.question(operation, words))  # type: ignore[misc]
@@ -215,30 +221,30 @@ class Console:
 
             return await self._reads.run(request, page.name, read)
 
-        # What is wrong with the filters is said before the file begins.
+        # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
         name = f"{page.name}.{end}"
         headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
-        """Hints of changes, for pages that are open. One too many gets none. Raises `NotAuthorized`."""
+        """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""
         now = datetime.now(UTC)
         guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
         if guest is None:
             raise NotAuthorized("You are not signed in.")
 
         async def is_there() -> bool:
-            # Whom a proxy vouches for, it alone can sign out.
+            # A person without a session was signed in by a proxy, and only the proxy can sign them out.
             return guest.session is None or await self._reads.run(request, "live", lambda: self._is_there(request))
 
         try:
             return self.live.stream(self._guests.bound_to(guest), is_there=is_there)
         except Unavailable:
-            # To browsers that is no error, and they try no more: the page asks by itself from then on.
+            # A browser takes a 204 as the end and does not try again; the page asks by itself from then on.
             return Response(status_code=204, headers=BARE_HEADERS)
 
-    # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────
+    # ── other addresses ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _go_home(self, request: Request) -> Response:
         return redirect(request, "/")
@@ -252,7 +258,7 @@ class Console:
     async def _answer_unknown(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            refusal = Refused("This address does not take that: go to the overview.")
+            refusal = Refused("This address does not take this method: go to the overview.")
             refusal.status = 405
             return refusal_answer(request, refusal)
         return refusal_answer(request, NotFound("There is no such page: go to the overview."))
@@ -263,5 +269,5 @@ def _is_open_ended(page: ConsolePage) -> bool:
 
 
 def _query_of(request: Request) -> dict[str, str]:
-    """The query; of a filter that is given twice, the last."""
+    """The query. The last value of a filter that is given twice counts."""
     return dict(request.query_params)

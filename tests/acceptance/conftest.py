@@ -1,4 +1,4 @@
-"""What acceptance tests share."""
+"""Fixtures of the acceptance tests."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from installing import installed_python
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has our wheel, built once in a run."""
+    """Give the Python of an environment with our wheel, which is built once in a run."""
     return installed_python(tmp_path_factory.mktemp("wheel"))

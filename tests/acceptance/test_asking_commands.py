@@ -1,4 +1,4 @@
-"""`hookmirror search`, `deliveries`, `show`, `row` and `changes`: from the own database, and over the API."""
+"""`hookmirror search`, `deliveries`, `show`, `row` and `changes`, on the database and through the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTILE = "Lamp\x1b[2J\u202e"
 
 
 class Asking(NamedTuple):
-    """An installation with a history, its receiver, and what runs commands."""
+    """An installation with deliveries and rows, its receiver, and a function that runs commands."""
 
     folder: Folder
     receiver: str
@@ -32,7 +32,7 @@ class Asking(NamedTuple):
         return self.forks.run(replace(self.folder, environment=environment), *arguments)
 
     def ask(self, *arguments: str, over: str = "", code: int = 0) -> str:
-        """What a command says: on standard output, or on standard error if it fails."""
+        """Run a command, and return its standard output, or its standard error if it fails."""
         done = self.run(*arguments, *(["--to", self.receiver] if over else []))
         assert done.returncode == code, done.stderr
         return done.stderr if code else done.stdout
@@ -62,7 +62,7 @@ def test_deliveries_are_listed_and_filtered(asking, over):
     assert asking.ask("deliveries", "--event-type", "sun.set", over=over) == "None.\n"
 
 
-def test_a_list_goes_on_where_it_said(asking):
+def test_a_list_continues_at_its_cursor(asking):
     following = json.loads(asking.run("deliveries", "--limit", "1", "--json").stderr)["next"]
     second = json.loads(asking.ask("deliveries", "--limit", "1", "--json", "--cursor", following))
     assert second["entity"] == "product:P2"
@@ -78,9 +78,9 @@ def test_rows_are_listed_and_filtered(asking, over):
 
 
 @BOTH
-def test_the_tables_are_named(asking, over):
+def test_the_tables_are_listed(asking, over):
     assert "products" in asking.ask("rows", over=over).splitlines()
-    assert "name the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
+    assert "give the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
 
 
 @BOTH
@@ -92,7 +92,7 @@ def test_a_search_says_what_it_found(asking, over):
 
 
 @BOTH
-def test_nothing_that_a_sender_wrote_reaches_the_terminal_as_it_is(asking, over):
+def test_no_control_character_of_a_sender_reaches_the_terminal(asking, over):
     (found,) = json.loads(asking.ask("search", "product:P1", "--json", over=over))["deliveries"]
     shown = (
         asking.ask("row", "products", "iimmpact", "P1", over=over),
@@ -120,7 +120,7 @@ def test_a_body_is_written_byte_for_byte(asking):
 
 
 @BOTH
-def test_changes_come_newest_first_or_behind_a_number(asking, over):
+def test_changes_are_listed_newest_first_or_after_a_number(asking, over):
     newest = [json.loads(line)["seq"] for line in asking.ask("changes", "--json", over=over).splitlines()]
     assert newest == [3, 2, 1]
     behind = asking.ask("changes", "--json", "--after", "1", over=over).splitlines()
@@ -147,7 +147,7 @@ def test_changes_come_newest_first_or_behind_a_number(asking, over):
         (["search", ""], "TEXT is empty"),
     ],
 )
-def test_what_cannot_be_answered_is_one_line_that_says_why(asking, over, arguments, reason):
+def test_a_question_without_an_answer_is_refused_in_one_line_that_says_why(asking, over, arguments, reason):
     said = asking.ask(*arguments, over=over, code=1)
     assert reason in said
     assert len(said.splitlines()) == 1
@@ -165,35 +165,35 @@ def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, ar
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "99999999999999999999"])
-def test_a_limit_that_makes_no_sense_is_refused(asking, limit):
+def test_a_limit_that_is_not_valid_is_refused(asking, limit):
     assert "limit" in asking.ask("deliveries", "--limit", limit, code=2)
 
 
 @pytest.mark.parametrize(
     ("to", "given_token", "reason"),
     [
-        ("http://127.0.0.1:9", "secret-token", "Nobody answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:9", "secret-token", "No server answers at http://127.0.0.1:9"),
         ("nowhere", "secret-token", "--to takes a URL"),
         ("http://[", "secret-token", "--to takes a URL"),
         (None, "secret-token", "The token is not valid here"),
         (None, "secret\ntoken", "The token is not valid"),
-        (None, "", "--to wants a token"),
+        (None, "", "--to needs a token"),
     ],
 )
-def test_a_receiver_that_does_not_answer_is_told_in_one_line(asking, to, given_token, reason):
+def test_a_receiver_that_cannot_be_asked_is_reported_in_one_line(asking, to, given_token, reason):
     done = asking.run("deliveries", "--to", to or asking.receiver, given_token=given_token)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert reason in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_digits_stay_as_they_are():
+def test_cells_show_numbers_with_all_their_digits():
     assert cell("19.900") == "19.900"
     assert cell(Decimal("1E+3")) == "1000"
     assert cell(123456789012345678901234567890) == "123456789012345678901234567890"
 
 
-def test_bytes_are_shown_with_their_places_and_what_is_ascii():
+def test_bytes_are_shown_with_their_offsets_and_their_ascii_characters():
     assert hex_lines(b"A\x00\xff" + b"x" * 14) == [
         "00000000  41 00 ff 78 78 78 78 78 78 78 78 78 78 78 78 78  A..xxxxxxxxxxxxx",
         f"00000010  {'78':<47}  x",

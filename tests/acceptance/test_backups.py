@@ -1,4 +1,4 @@
-"""The backups of docs/deployment.md, made and restored by the commands that stand there."""
+"""The backups of docs/deployment.md, made and restored with the commands of that page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAGE = (ROOT / "docs" / "deployment.md").read_text("utf-8").partition("## Backup
 
 
 def documented(program: str) -> list[str]:
-    """The one command of the page with this program, its words taken apart."""
+    """Return the words of the page's only command with this program."""
     (line,) = re.findall(rf"^{program} .+$", PAGE, re.MULTILINE)
     return shlex.split(line)
 
 
 def post_some(folder: Folder, key: str, *, numbers: range) -> list[str]:
-    """Webhooks accepted and worked on; the ids of their deliveries."""
+    """Post some webhooks, wait until they are processed, and return the ids of their deliveries."""
     with folder.serving() as (_, client):
         acked = [post(client, product(number, key=key, name="Lamp")).json()["delivery"] for number in numbers]
         wait_until(lambda: set(states(folder, acked).values()) == {"processed"}, "the worker")
@@ -45,7 +45,7 @@ def states(folder: Folder, wanted: list[str]) -> dict[str, str]:
 
 
 def check_that_it_goes_on(folder: Folder, kept: list[str]) -> None:
-    """What the copy has seen is known; what came after it is accepted as if for the first time."""
+    """Check that the restored copy knows the earlier webhooks, and accepts the later ones as new."""
     assert set(states(folder, kept).values()) == {"processed"}
     with folder.serving() as (_, client):
         again = post(client, product(1, key="before", name="Lamp")).json()
@@ -55,8 +55,8 @@ def check_that_it_goes_on(folder: Folder, kept: list[str]) -> None:
         wait_until(lambda: set(states(folder, [sent_again["delivery"]]).values()) == {"processed"}, "the worker")
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell here")
-def test_a_copy_of_the_file_that_was_made_while_it_runs_can_be_put_in_its_place(tmp_path):
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
+def test_a_copy_of_the_file_made_while_the_server_runs_can_replace_the_file(tmp_path):
     folder = Folder(tmp_path)
     kept = post_some(folder, "before", numbers=range(20))
     with folder.serving():
@@ -85,7 +85,7 @@ def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, n
 
 
 def postgresql(url: str, command: list[str], folder: Path) -> None:
-    """One of PostgreSQL's programs, for this database instead of the one called hookmirror."""
+    """Replace the program's database in a documented command by this one."""
     where = make_url(url)
     command = [re.sub(r"^(--dbname=)?hookmirror$", rf"\1{where.database}", word) for word in command]
     surroundings = {

@@ -1,4 +1,4 @@
-"""Whatever is wrong with settings, secrets, database or arguments: one line that says what to do, and no traceback."""
+"""Bad settings, secrets, databases and arguments get one line that says what to do, without a traceback."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def plain(path: Path) -> Folder:
 
 
 def with_database(path: Path) -> Folder:
-    """The usual settings, and an empty database of this release: `migrate` is run there first."""
+    """Use the usual settings and an empty database of this release; `migrate` runs first."""
     return Folder(path)
 
 
 def setting(text: str) -> Callable[[Path], Folder]:
-    """The usual settings with another line at the top."""
+    """Add a line at the top of the usual settings."""
     return lambda path: Folder(path, text + "\n" + SETTINGS)
 
 
 def instead(text: str, *, log: str = "info") -> Callable[[Path], Folder]:
-    """Other settings altogether."""
+    """Use other settings."""
     return lambda path: Folder(path, f'secret_key = "{SECRET_KEY}"\nlog_level = "{log}"\n{text}')
 
 
@@ -96,7 +96,7 @@ def without_secret_key(path: Path) -> Folder:
 
 
 def short_secret_key(path: Path) -> Folder:
-    """Long enough together, but each is a key of its own."""
+    """Use two keys, one of which is too short by itself."""
     return Folder(path, SETTINGS.replace(SECRET_KEY, f"{SECRET_KEY} fifteen-letters"))
 
 
@@ -129,7 +129,7 @@ def a_picture_as_database(path: Path) -> Folder:
 
 
 def a_full_disk(path: Path) -> Folder:
-    """A bound on every file that the process writes, far below what the tables need."""
+    """Bound the size of every file that the process writes, far below the size of the tables."""
     return Folder(path, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
 
 
@@ -149,11 +149,11 @@ def taken(port: int) -> Callable[[Path], Folder]:
     return a_taken_port
 
 
-#: One for each situation, since they come about at the same time.
+#: One port for each situation, because they run at the same time.
 TAKEN = [str(free_port()) for _ in range(3)]
 
 
-#: By name: what is wrong, the command, and what its one line must say.
+#: By name: the situation, the command, and the text that its line must contain.
 SITUATIONS: dict[str, Situation] = {
     "no settings file": (no_file, ("serve",), "which cannot be read (No such file or directory): create it"),
     "a folder as settings file": (a_folder_as_settings, ("worker",), "which is a folder: name a file, such as"),
@@ -168,7 +168,7 @@ SITUATIONS: dict[str, Situation] = {
     "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: takes a whole number"),
     "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: must be at least 1"),
     "settings that contradict": (setting("dedup_retention_days = 1"), ("prune",), "must not be shorter than"),
-    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
+    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name has"),
     "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
     "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "HOOKMIRROR_BATCH_SIZE: "),
     "a variable that is not JSON": (
@@ -202,7 +202,7 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "a dialect that fails on import": (module("1 / 0"), ("serve",), "shopping_mall.py, line 1: ZeroDivisionError: div"),
     "a table of a name that is taken": (module(TAKEN_NAME), ("send", "shop", "a.b"), "give it another `__tablename__`"),
-    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in the one that counts"),
+    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in one of them"),
     "a dialect without an envelope": (
         module(TWO_HANDLERS.replace("product.*", "product.a", 1)),
         ("serve",),
@@ -331,11 +331,11 @@ SITUATIONS: dict[str, Situation] = {
     "reconciling with an API that is away": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),
         ("reconcile", "sigma"),
-        "cannot be reached: ConnectError. Tried for a while; run this again later.",
+        "cannot be reached: ConnectError. Repeated attempts failed: run this again later.",
     ),
 }
 
-#: Commands that are none, and what their one line must say.
+#: Mistyped commands, and the line that each must print.
 MISTYPED: dict[tuple[str, ...], str] = {
     ("tokn",): "No such command 'tokn'. Did you mean 'token'? --help explains.",
     ("token", "--scop", "read"): "No such option: --scop (Possible options: --scope). --help explains.",
@@ -348,7 +348,7 @@ MISTYPED: dict[tuple[str, ...], str] = {
 }
 
 
-#: These start from nothing; the others are forked from a process that has its imports done, ten times faster.
+#: These start a fresh interpreter. The others are forked from a process that has done the imports, ten times faster.
 IN_FULL = ("no settings file", "a port in use", "a folder as database", "a full disk")
 
 
@@ -360,7 +360,7 @@ def forks():
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory, forks):
-    """All situations, several at a time, because some of them wait."""
+    """Run all situations, several at a time, because some of them wait."""
     folders = {name: tmp_path_factory.mktemp("situation") for name in SITUATIONS}
 
     def come_about(name: str):
@@ -388,7 +388,7 @@ def test_one_line_says_what_to_do(outcomes, name: str):
 
 
 @pytest.mark.parametrize("arguments", MISTYPED, ids=" ".join)
-def test_a_command_that_is_none_is_told_in_one_line_with_what_there_is(forks, tmp_path, arguments: tuple[str, ...]):
+def test_a_mistyped_command_is_answered_with_one_line(forks, tmp_path, arguments: tuple[str, ...]):
     outcome = forks.run(Folder(tmp_path), *arguments)
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert len(lines(outcome.stderr)) == 1, outcome.stderr

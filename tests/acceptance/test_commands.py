@@ -1,4 +1,4 @@
-"""The commands doing their work: each a process of its own, on one installation that a server and a worker share."""
+"""The commands at work, each in a process of its own, on one installation that a server and a worker share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from commanding import SECRET_KEY, SETTINGS, TIMEOUT, Folder, Forks, lines, post
 
 NOON = "2026-03-04T12:00:00Z"
 
-#: What replay says of deliveries that it was told to and cannot.
+#: The reply of `replay` about deliveries that it was given and cannot replay.
 LEFT = "cannot be replayed: unfinished, or the body has expired."
 
-#: IIMMPACT's own list, as its API shows it.
+#: IIMMPACT's own list, as its API returns it.
 CATALOG = {
     "tree": {"groups": []},
     "products": {
@@ -35,7 +35,7 @@ class Listing(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_):
-        """Not on the tests' standard error."""
+        """Keep the tests' standard error clean."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def forks():
 
 @pytest.fixture(scope="module")
 def folder(lend_database, tmp_path_factory, api):
-    """An installation whose IIMMPACT has an API."""
+    """Make an installation whose IIMMPACT has an API."""
     account = f'[sources.iimmpact]\napi_url = "{api}"\napi_key = "key"\napi_secret = "c2VjcmV0"'
     path = tmp_path_factory.mktemp("commands")
     with lend_database(path) as database_url:
@@ -65,14 +65,14 @@ def folder(lend_database, tmp_path_factory, api):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    """Its server, which only accepts."""
+    """Serve the installation without a worker."""
     with folder.serving("--no-worker") as (_, client):
         yield client
 
 
 @pytest.fixture(scope="module")
 def ask(folder, forks):
-    """The answer in JSON of a command that must succeed."""
+    """Return a function that runs a command, which must succeed, and returns its JSON."""
 
     def ask(*arguments: str):
         done = forks.run(folder, *arguments, "--json")
@@ -89,14 +89,14 @@ def url(client) -> str:
 # ── token ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_token_prints_a_token_alone_and_the_api_takes_it(folder, forks, served):
+def test_token_prints_only_a_token_and_the_api_accepts_it(folder, forks, served):
     done = forks.run(folder, "token", "--scope", "operate", "--days", "1")
     assert (done.returncode, done.stderr, len(lines(done.stdout))) == (0, "", 1)
     answer = served.get("/api/v1/stats", headers={"Authorization": f"Bearer {done.stdout.strip()}"})
     assert answer.status_code == 200
 
 
-def test_the_version_is_that_of_the_distribution(folder, forks):
+def test_version_prints_the_version_of_the_distribution(folder, forks):
     done = forks.run(folder, "--version")
     assert (done.returncode, done.stdout) == (0, f"hookmirror {version('hookmirror')}\n")
 
@@ -125,13 +125,13 @@ def test_send_posts_the_bytes_of_a_file(folder, forks, served):
 
 
 @pytest.mark.parametrize("at", ["2026-03-04T12:00:00+08:00", "2026-03-04T04:00:00.0Z", "20260304T040000Z"])
-def test_send_takes_time_and_data(folder, ask, served, at: str):
+def test_send_takes_a_time_and_data(folder, ask, served, at: str):
     sent = ask("send", "iimmpact", "product.updated", "--at", at, "--data", '{"name": "x"}', "--to", url(served))
     found = f"id = {json.loads(sent['answer'])['delivery']} AND CAST(occurred_at AS TEXT) LIKE '2026-03-04_04:00:00%'"
     assert folder.count(found) == 1
 
 
-def test_an_event_type_that_nobody_handles_is_accepted_and_ignored(folder, ask, served):
+def test_an_event_type_without_a_handler_is_accepted_and_ignored(folder, ask, served):
     sent = ask("send", "sigma", "moon.eclipsed", "--to", url(served))
     assert folder.count(f"id = {json.loads(sent['answer'])['delivery']} AND state = 'ignored'") == 1
 
@@ -165,18 +165,18 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
     assert "The file is something else" in findings["database"][1]
 
 
-def test_doctor_and_the_start_say_that_a_secret_has_blanks_around_it(tmp_path, forks):
+def test_doctor_and_the_start_report_a_secret_with_blanks_around_it(tmp_path, forks):
     blank = Folder(tmp_path, SETTINGS.replace("-tests-only", "-tests-only "))
     done = forks.run(blank, "doctor")
     assert done.returncode == 0, "such a secret is allowed"
     assert next(line for line in lines(done.stdout) if "secrets[1] of the source" in line) == (
-        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which are part of it: remove them, "
-        "unless the sender has them too."
+        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which count as part of it: "
+        "remove them, unless the sender has them, too."
     )
     assert "secrets[1] of the source sigma has blanks around it" in forks.run(blank, "prune").stderr
 
 
-def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, forks):
+def test_doctor_reports_a_database_file_that_cannot_be_written(tmp_path, forks):
     folder = Folder(tmp_path)
     folder.migrate()
     read_only = Folder(
@@ -188,13 +188,13 @@ def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, 
     assert told.endswith("Give this user the right to write the file and its folder.")
 
 
-def test_doctor_says_that_endpoints_run_without_a_worker(folder, forks, served):
+def test_doctor_reports_that_endpoints_run_without_a_worker(folder, forks, served):
     wait_until(lambda: folder.count(table="processes"), "the endpoint's sign of life")
     done = forks.run(folder, "doctor")
     mend = "start `hookmirror worker`, or let `serve` run one"
     assert (done.returncode, lines(done.stdout)[-1]) == (
         1,
-        f"MEND worker: none runs, so what is accepted waits: {mend}",
+        f"MEND worker: no worker runs, so accepted deliveries wait: {mend}",
     )
 
 
@@ -209,7 +209,7 @@ shop = Dialect("shop", verify=HmacSha256(header="X-Signature"))
 """
 
 
-def test_doctor_goes_on_past_a_dialect_that_cannot_be_used(tmp_path, forks):
+def test_doctor_continues_after_a_dialect_that_cannot_be_used(tmp_path, forks):
     (tmp_path / "half_a_shop.py").write_text(HALF_A_SHOP)
     settings = 'dialects = ["nowhere:lost", "half_a_shop:shop"]\n[sources.lost]\nsecrets = ["x"]'
     done = forks.run(
@@ -245,12 +245,12 @@ def test_migrate_needs_no_source_and_no_secret_key_and_makes_the_tables_of_the_p
     assert (alone.count(), alone.count(table="products")) == (0, 0)
 
 
-def test_migrate_does_not_ask_whether_a_source_could_be_listened_to(tmp_path, forks):
+def test_migrate_does_not_check_whether_a_source_could_be_served(tmp_path, forks):
     unready = Folder(tmp_path, settings="[sources.sigma]\n[sources.nobody]\nsecrets_file = 'absent'")
     assert forks.run(unready, "migrate").returncode == 0
 
 
-# ── what others wrote fails ───────────────────────────────────────────────────────────────────────────────────
+# ── errors in a user's code ───────────────────────────────────────────────────────────────────────────────────
 
 FAILING = """
 from datetime import UTC, datetime
@@ -342,7 +342,7 @@ def test_an_error_in_a_verifier_s_check_is_one_line_that_says_where_and_no_secre
 # ── worker, replay, reconcile, prune: one after the other, on what was sent ───────────────────────────────────
 
 
-def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
+def test_a_separate_worker_processes_what_the_server_accepted(folder, served):
     acked = [post(served, product(number, key="drain", name=f"Lamp {number}")) for number in range(40)]
     assert {answer.status_code for answer in acked} == {200}
     assert folder.count("state = 'pending'") >= 40
@@ -359,7 +359,7 @@ def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
     assert folder.count("external_id = 'P0' AND name = 'Lamp, late'", "products") == 1
 
 
-def test_replay_makes_pending_again_what_its_options_name(folder, ask, served):
+def test_replay_makes_the_deliveries_pending_that_its_options_name(folder, ask, served):
     post(served, b"not JSON at all")
     dead = folder.count("state = 'dead'")
     assert dead >= 1
@@ -373,13 +373,13 @@ def test_replay_makes_pending_again_what_its_options_name(folder, ask, served):
     assert ask("actions", "--limit", "1")[0]["what"] == "replay"
 
 
-def test_replay_takes_ids_and_says_that_it_leaves_alone_what_is_not_done(folder, forks, served):
+def test_replay_takes_ids_and_reports_deliveries_that_have_not_ended(folder, forks, served):
     waiting = post(served, product(1, key="waits", name="Lamp")).json()["delivery"]
     ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
     named = (waiting, ignored.json()["delivery"])
     dry, done = forks.run(folder, "replay", *named, "--dry-run"), forks.run(folder, "replay", *named)
-    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given ones {LEFT}"
-    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given ones {LEFT}\n"
+    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given deliveries {LEFT}"
+    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given deliveries {LEFT}\n"
 
 
 def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alone(folder, forks, served):
@@ -395,7 +395,7 @@ def test_replay_takes_a_source_that_has_left_the_settings(folder, ask, served):
     assert ask("replay", "--source", "former")["replayed"] >= 1
 
 
-def test_what_is_misdated_is_dated_back_for_a_source_without_a_list(folder, ask):
+def test_misdated_news_of_a_source_without_a_list_can_be_dated_back(folder, ask):
     report = ask("reconcile", "indexed", "--misdated")
     assert (report["listed"], report["misdated"], report["repaired"]) == (None, 0, [])
 
@@ -439,7 +439,7 @@ def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, 
     assert "indexed has no lookup for rows of records" in cannot.stderr
 
 
-def test_a_reconcile_of_one_row_is_a_run_of_one(folder, ask, forks, served):
+def test_a_reconcile_of_one_row_is_a_repair_run_with_one_row(folder, ask, forks, served):
     folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
     dry = forks.run(folder, "reconcile", "iimmpact", "--entity", "products:NEW", "--dry-run")
     assert (dry.returncode, 'name: "Never announced" there, "wrong" here' in dry.stdout) == (1, True)
@@ -452,7 +452,7 @@ def test_a_reconcile_of_one_row_is_a_run_of_one(folder, ask, forks, served):
         assert "--entity takes TABLE:ID" in forks.run(folder, "reconcile", "iimmpact", "--entity", wrong).stderr
 
 
-def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(folder, ask, forks, served):
+def test_a_reconcile_is_planned_row_by_row_and_a_cancelled_one_changes_nothing(folder, ask, forks, served):
     folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
     planned = ask("runs", "plan", "reconcile", "iimmpact")
     assert (planned["kind"], planned["state"], planned["total"]) == ("reconcile", "planned", 2)
@@ -462,7 +462,7 @@ def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(fold
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
     assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 
@@ -480,7 +480,7 @@ def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
     assert ask("prune") == {"pruned": 0}
 
 
-def test_replay_leaves_alone_what_has_no_body_any_more_and_a_dry_run_knows(folder, ask):
+def test_replay_and_its_dry_run_leave_out_deliveries_without_a_body(folder, ask):
     pruned = folder.query("SELECT min(id) FROM deliveries WHERE state = 'processed'")[0][0]
     for options in (["--dry-run"], []):
         answer = ask("replay", str(pruned), *options)

@@ -1,6 +1,6 @@
-"""What `docker-compose.yml` declares works: its commands, environments, health checks and roles, without Docker.
+"""The services of `docker-compose.yml` work, tested without Docker: commands, environments, health checks and roles.
 
-The tests share one composition and run in their order: the last ones stop it piece by piece.
+The tests share one composition and run in order; the last ones stop it service by service.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VARIABLES = {
     "DATABASE_PASSWORD": "runner",
 }
 
-#: Beside the simulator's.
+#: A source besides those of the simulator.
 OUR_SOURCE = f'\n[sources.ours]\ndialect = "iimmpact"\nsecrets = ["{SECRET}"]\n'
 
 OURS = [name for name, service in services().items() if service["image"] == "hookmirror"]
@@ -34,7 +34,7 @@ STAYING = [name for name in OURS if services()[name]["restart"] != "no"]
 
 @pytest.fixture(scope="module")
 def composition(tmp_path_factory) -> Iterator[Composition]:
-    """Everything is up but what is behind a profile."""
+    """Start all services that have no profile."""
     folder = tmp_path_factory.mktemp("compose")
     with composed(folder, **VARIABLES) as made:
         (folder / "hookmirror.toml").write_text(made.run("simulator", "--print-settings").stdout + OUR_SOURCE)
@@ -46,7 +46,7 @@ def composition(tmp_path_factory) -> Iterator[Composition]:
 
 @pytest.fixture
 def outside(composition: Composition) -> Iterator[httpx.Client]:
-    """Somebody who reaches the public port."""
+    """Give a client on the public port."""
     with httpx.Client(base_url=composition.url("proxy", 8080), timeout=TIMEOUT) as client:
         yield client
 
@@ -62,10 +62,8 @@ def counted(url: str, sample: str) -> float:
 
 
 def token(composition: Composition) -> str:
-    """As `docker compose exec endpoint-1 hookmirror token` prints it."""
-    command = [composition.command("endpoint-1", "endpoint-1")[0], "token"]
-    environment = composition.environment("endpoint-1")
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the token that `docker compose exec endpoint-1 hookmirror token` prints."""
+    return composition.exec("endpoint-1", "token")
 
 
 # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,11 +81,11 @@ def test_a_scenario_through_proxy_endpoints_and_workers_ends_with_an_equal_mirro
 
 
 @pytest.mark.parametrize("service", ["postgres", *STAYING, "proxy"])
-def test_what_runs_is_healthy(composition: Composition, service: str):
+def test_each_running_service_is_healthy(composition: Composition, service: str):
     composition.wait_until_healthy(service)
 
 
-def test_the_role_that_runs_may_change_rows_and_no_table(composition: Composition):
+def test_the_role_of_the_processes_may_change_rows_but_no_table(composition: Composition):
     with psycopg.connect(composition.runner_url) as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("hookmirror",)
         connection.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
@@ -96,13 +94,13 @@ def test_the_role_that_runs_may_change_rows_and_no_table(composition: Compositio
                 connection.execute(statement)
 
 
-def test_an_ack_is_a_promise_even_where_a_pooler_drops_what_our_connections_ask_for(composition: Composition):
+def test_the_role_has_synchronous_commit_even_if_a_pooler_drops_the_options_of_a_connection(composition: Composition):
     with psycopg.connect(composition.runner_url) as connection:
         asked = [connection.execute(f"SHOW {name}").fetchone()[0] for name in ("synchronous_commit", "timezone")]
     assert asked == ["on", "UTC"]
 
 
-def test_the_role_may_be_made_after_the_tables(composition: Composition):
+def test_the_role_can_be_made_after_the_tables(composition: Composition):
     given = [f"--set={each}" for each in ("owner=hookmirror_owner", "runner=second_runner", "runner_password=x")]
     script = f"--file={ROOT / 'deploy' / 'roles.sql'}"
     subprocess.run([POSTGRESQL_PROGRAMS / "psql", composition.owner_url, "--quiet", *given, script], check=True)
@@ -110,7 +108,7 @@ def test_the_role_may_be_made_after_the_tables(composition: Composition):
         runner.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
 
 
-def test_the_tables_of_a_later_release_need_no_further_grant(composition: Composition):
+def test_the_role_may_use_the_tables_of_a_later_release(composition: Composition):
     with psycopg.connect(composition.owner_url, autocommit=True) as owner:
         owner.execute("CREATE TABLE of_a_later_release (number bigserial)")
     with psycopg.connect(composition.runner_url) as runner:
@@ -121,30 +119,27 @@ def test_the_tables_of_a_later_release_need_no_further_grant(composition: Compos
 # ── the proxy ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_webhooks_pass_from_outside_with_what_the_endpoint_says_to_them(outside: httpx.Client):
+def test_a_webhook_from_outside_gets_the_endpoint_s_answer(outside: httpx.Client):
     assert (send(outside, 1).json()["status"], send(outside, 1).json()["status"]) == ("accepted", "duplicate")
     refused = outside.post("/hooks/ours", content=b"{}")
     assert (refused.status_code, refused.json()["error"]) == (401, "signature_missing")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/stats", "/metrics", "/readyz", "/", "/hooks", "/healthzx"])
-def test_nothing_else_passes_from_outside(outside: httpx.Client, path: str):
+def test_no_other_address_is_reachable_from_outside(outside: httpx.Client, path: str):
     answer = outside.get(path)
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
 
-def test_everything_passes_on_the_private_port(composition: Composition):
+def test_every_address_is_reachable_on_the_private_port(composition: Composition):
     url = composition.url("proxy", 8081)
     answer = httpx.get(f"{url}/api/v1/stats", headers={"Authorization": f"Bearer {token(composition)}"})
     assert [each["source"] for each in answer.json()["sources"]] == ["iimmpact", "indexed", "ours", "sigma", "sticky"]
     assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
 
 
-def test_people_reach_the_console_on_the_private_port_alone(composition: Composition, outside: httpx.Client):
-    command = [composition.command("console", "console")[0], "console-link"]
-    environment = composition.environment("console")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    link = done.stdout.strip()
+def test_the_console_is_reachable_on_the_private_port_only(composition: Composition, outside: httpx.Client):
+    link = composition.exec("console", "console-link")
     assert link.startswith("http://127.0.0.1:8081/console/sign-in?link=")
     query = link.partition("/console")[2]
     headers = {"Host": "127.0.0.1:8081"}
@@ -153,7 +148,7 @@ def test_people_reach_the_console_on_the_private_port_alone(composition: Composi
     assert outside.get(f"/console{query}").status_code == 404
 
 
-def test_a_body_that_an_endpoint_would_take_passes_and_a_larger_one_does_not(outside: httpx.Client):
+def test_the_proxy_passes_a_body_of_the_endpoint_s_limit_and_refuses_a_larger_one(outside: httpx.Client):
     largest = Settings.model_fields["max_body_bytes"].default
     content = b" " * largest
     assert outside.post("/hooks/ours", content=content, headers=signed("iimmpact", content)).status_code == 200
@@ -161,7 +156,7 @@ def test_a_body_that_an_endpoint_would_take_passes_and_a_larger_one_does_not(out
     assert (answer.status_code, answer.json()["error"]) == (413, "body_too_large")
 
 
-# ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_while_one_endpoint_is_away_the_other_answers(composition: Composition, outside: httpx.Client):
@@ -174,7 +169,7 @@ def test_while_one_endpoint_is_away_the_other_answers(composition: Composition, 
     composition.wait_until_healthy("endpoint-1")
 
 
-def test_what_a_killed_worker_held_the_other_finishes(composition: Composition, outside: httpx.Client):
+def test_the_other_worker_finishes_what_a_killed_worker_held(composition: Composition, outside: httpx.Client):
     composition.processes["worker-1"].kill()
     composition.processes["worker-1"].wait()
     assert not composition.is_healthy("worker")
@@ -191,23 +186,23 @@ def test_what_a_killed_worker_held_the_other_finishes(composition: Composition, 
     composition.wait_until_healthy("worker")
 
 
-def test_all_end_in_order_within_the_time_that_they_are_given(composition: Composition):
+def test_all_processes_end_with_0_within_their_grace_period(composition: Composition):
     for process in composition.processes.values():
         process.terminate()
     assert {process.wait(TIMEOUT) for process in composition.processes.values()} == {0}
 
 
-def test_without_any_endpoint_the_sender_is_asked_to_come_back(composition: Composition, outside: httpx.Client):
+def test_without_any_endpoint_the_sender_gets_a_503_with_retry_after(composition: Composition, outside: httpx.Client):
     answer = send(outside, 1, key="nobody")
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert not is_alive(outside)
 
 
-# ── what is declared ──────────────────────────────────────────────────────────────────────────────────────────
+# ── declarations ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_variable_that_is_demanded_is_in_the_example_and_empty():
+def test_every_required_variable_is_in_the_example_without_a_value():
     example = (ROOT / ".env.example").read_text("utf-8")
     assert required_variables().keys() == VARIABLES.keys()
     assert sorted(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == sorted(VARIABLES)
@@ -216,21 +211,21 @@ def test_every_variable_that_is_demanded_is_in_the_example_and_empty():
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_service_is_given_settings_of_ours_and_no_others(service: str):
+def test_a_service_gets_only_known_settings(service: str):
     known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
     given = {name for name in services()[service].get("environment", {}) if name.startswith(VARIABLE_PREFIX)}
     assert given <= known
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_service_runs_with_nothing_that_it_does_not_need(service: str):
+def test_a_service_runs_without_rights_that_it_does_not_need(service: str):
     declared = services()[service]
     assert (declared["read_only"], declared["cap_drop"]) == (True, ["ALL"])
     assert declared["security_opt"] == ["no-new-privileges:true"]
 
 
 @pytest.mark.parametrize("service", STAYING)
-def test_what_stays_is_bounded_started_again_and_given_time_to_end(service: str):
+def test_a_permanent_service_has_a_memory_limit_a_restart_policy_and_time_to_end(service: str):
     declared = services()[service]
     assert re.fullmatch(r"\d+M", declared["deploy"]["resources"]["limits"]["memory"])
     assert declared["restart"] == "unless-stopped"
@@ -243,14 +238,14 @@ def test_there_are_two_endpoints_and_two_workers():
     assert services()["worker"]["deploy"]["replicas"] == 2
 
 
-def test_what_is_for_trying_things_out_is_behind_a_profile():
+def test_services_for_trying_things_out_have_a_profile():
     assert {name: each["profiles"] for name, each in services().items() if "profiles" in each} == {
         "simulator": ["simulator"],
         "prometheus": ["prometheus"],
     }
 
 
-def test_files_that_are_mounted_exist():
+def test_mounted_files_exist():
     mounted = [volume for service in services().values() for volume in service.get("volumes", [])]
     files = [volume.partition(":")[0] for volume in mounted if volume.startswith("./")]
     assert files

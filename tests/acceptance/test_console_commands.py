@@ -1,4 +1,4 @@
-"""The console's commands: a process of its own, links, and sessions."""
+"""The commands of the console: the console as a separate process, sign-in links, and sessions."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_a_console_of_its_own_takes_new_settings_when_it_is_told_to(folder: Fold
         assert "second" in text_of(client.get("/console/sources").text)
 
 
-def test_the_console_says_that_there_is_no_database(tmp_path: Path) -> None:
+def test_the_console_reports_a_missing_database(tmp_path: Path) -> None:
     done = Folder(tmp_path).run("console", "--port", "0")
     assert (done.returncode, "There is no database at" in done.stderr) == (1, True)
 
 
-def test_serve_has_the_console_only_when_it_is_told_to(folder: Folder) -> None:
+def test_serve_has_the_console_only_if_an_option_or_setting_says_so(folder: Folder) -> None:
     with folder.serving() as (_, client):
         assert client.get("/console/").status_code == 404
     with folder.serving("--console") as (_, client):
@@ -112,9 +112,9 @@ def test_processes_that_share_a_socket_all_have_the_console(folder: Folder) -> N
 
 
 @pytest.mark.parametrize("name", [" x", "a\nb", "x" * 65])
-def test_a_name_that_the_record_of_actions_could_not_show_gets_no_link(folder: Folder, name: str) -> None:
+def test_a_name_that_the_actions_could_not_show_gets_no_link(folder: Folder, name: str) -> None:
     done = folder.run("console-link", "--name", name)
-    assert (done.returncode, "A name takes 1 to 64 characters" in done.stderr) == (1, True)
+    assert (done.returncode, "A name has 1 to 64 printable characters" in done.stderr) == (1, True)
 
 
 def test_a_session_that_does_not_exist_cannot_be_ended(folder: Folder) -> None:
@@ -130,7 +130,7 @@ def test_a_session_that_does_not_exist_cannot_be_ended(folder: Folder) -> None:
         ('console_trusted_proxies = ["10.0.0.1"]', "console_trusted_proxies needs console_proxy_secret"),
     ],
 )
-def test_settings_that_do_not_fit_together_are_refused(folder: Folder, line: str, wrong: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(folder: Folder, line: str, wrong: str) -> None:
     folder.settings = f"{line}\n{folder.settings}"
     done = folder.run("console-link")
     assert (done.returncode, wrong in done.stderr) == (1, True), done.stderr

@@ -1,4 +1,4 @@
-"""`hookmirror copy` as docs/copying.md says it: from SQLite to PostgreSQL and back, with tables of the user's own."""
+"""`hookmirror copy` as docs/copying.md describes it: to PostgreSQL and back, with a user's own tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from receiver.database.database import Database
 
-#: A dialect with a mirror table, and with a table of its own that refers to itself and to that.
+#: A dialect with a mirror table, and with a table of its own that refers to itself and to the mirror table.
 SHELVING = """
 from receiver import Dialect, HmacSha256, Envelope, MirrorRow
 from decimal import Decimal
@@ -62,7 +62,7 @@ def forks():
 
 @pytest.fixture(scope="module")
 def lived(forks, tmp_path_factory):
-    """The folder of an installation on SQLite with some deliveries."""
+    """Make an installation on SQLite with some deliveries."""
     folder = tmp_path_factory.mktemp("lived")
     (folder / "shelving.py").write_text(SHELVING)
     settings = f'dialects = ["shelving:shelving"]\n{SETTINGS}\n[sources.shelving]\nsecrets = ["x"]\n'
@@ -79,19 +79,19 @@ def lived(forks, tmp_path_factory):
 
 @pytest.fixture
 def moving(lived, tmp_path, postgresql_url):
-    """The same installation in a folder of its own, and again on an empty PostgreSQL."""
+    """Copy the installation into a folder of its own, and give a second one with an empty PostgreSQL database."""
     shutil.copytree(lived.path, tmp_path, dirs_exist_ok=True)
     here = replace(lived, path=tmp_path)
     return here, replace(here, database_url=postgresql_url)
 
 
 def told(done):
-    """The answer in JSON of a copy that succeeded."""
+    """Check that a copy succeeded, and return its JSON output."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_everything_moves_to_postgresql_is_served_there_and_can_go_back(moving, forks, tmp_path):
+def test_everything_is_copied_to_postgresql_served_there_and_copied_back(moving, forks, tmp_path):
     here, there = moving
     answer = told(forks.run(here, "copy", here.url, there.url, "--json"))
     copied = {table["table"]: (table["rows"], table["rows_copied_to"], table["same"]) for table in answer["tables"]}
@@ -130,7 +130,7 @@ def test_everything_moves_to_postgresql_is_served_there_and_can_go_back(moving, 
     ]
 
 
-def test_what_a_running_server_uses_is_not_copied(moving, forks):
+def test_a_database_in_use_by_a_server_is_not_copied(moving, forks):
     here, there = moving
     with forks.serving(here):
         wait_until(lambda: here.count(table="processes"), "the server's sign of life")
@@ -141,7 +141,7 @@ def test_what_a_running_server_uses_is_not_copied(moving, forks):
     assert there.query("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'") == [(0,)]
 
 
-def test_differences_end_with_exit_code_1_and_are_named(moving, forks):
+def test_differences_are_named_and_end_with_exit_code_1(moving, forks):
     here, there = moving
     assert forks.run(here, "copy", here.url, there.url).returncode == 0
     there.query("UPDATE products SET name = 'Another' WHERE external_id = 'P3'")
@@ -150,7 +150,7 @@ def test_differences_end_with_exit_code_1_and_are_named(moving, forks):
     assert "products source=iimmpact, external_id=P3: different" in lines(done.stdout)
 
 
-def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
+def test_ctrl_c_says_how_to_continue_and_an_unfinished_copy_is_not_served(moving, forks):
     here, there = moving
     assert forks.run(there, "migrate").returncode == 0
     with _held(there, "labels"), here.running("copy", here.url, there.url) as copying:
@@ -176,7 +176,7 @@ def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
 
 @contextmanager
 def _held(folder, table):
-    """Nobody else writes to this table within the block."""
+    """Keep other connections from writing to this table until the end of the block."""
     with closing(Database(folder.url)) as database, database.write() as connection:
         connection.execute(text(f"LOCK TABLE {table} IN EXCLUSIVE MODE"))
         yield

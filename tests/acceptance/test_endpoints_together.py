@@ -1,4 +1,4 @@
-"""Several endpoint processes on one database: whichever of them an event reaches, and how often, it is there once."""
+"""Several endpoint processes on one database: an event that is sent to two of them is stored once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDPOINTS, EVENTS, SENDERS = 3, 300, 12
 
 
 def accepted(client, content: bytes) -> tuple[str, str]:
-    """What the endpoint says in the end: a real sender comes back as long as it is asked to."""
+    """Post until the endpoint acknowledges, as a sender does; return the status and the delivery's id."""
 
     def answered():
         answer = post(client, content)

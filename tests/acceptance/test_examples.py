@@ -1,4 +1,4 @@
-"""The example projects work as their users have them: beside an installed wheel, and installed themselves."""
+"""The example projects work for users: beside an installed wheel, and installed themselves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_tests(python, folder):
     assert "skipped" not in printed
 
 
-def test_the_shop_project_is_green_and_its_settings_start(python, tmp_path):
+def test_the_shop_project_passes_its_tests_and_its_settings_start(python, tmp_path):
     folder = shutil.copytree(EXAMPLES / "shopify", tmp_path / "shopify")
     run_tests(python, folder)
     for shop in ("north", "south"):
@@ -46,7 +46,7 @@ def test_the_package_is_found_by_its_entry_point(python, tmp_path):
     run_tests(python, folder)
 
 
-def test_the_examples_are_formatted_and_clean():
+def test_the_examples_pass_the_format_and_lint_checks():
     rules = ["--isolated", "--line-length", "120", str(EXAMPLES)]
     for command in (["format", "--check"], ["check", "--select", "E,F,W,I,B"]):
         asked = [sys.executable, "-m", "ruff", *command, *rules]

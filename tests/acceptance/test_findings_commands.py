@@ -1,4 +1,4 @@
-"""Journeys of the person on call, with commands alone: the secret was rotated, and nothing comes any more."""
+"""Journeys of the person on call with commands: a rotated secret, a misspelt address, refused requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def post(client: httpx.Client, number: int, *, secret: str, source: str = "iimmp
 
 @contextmanager
 def served_until_the_end(folder: Folder) -> Iterator[httpx.Client]:
-    """A server that ends as it is asked to, and so writes its last tallies."""
+    """Serve without a worker, and terminate the server at the end, so that it writes its last tallies."""
     with folder.serving("--no-worker") as (process, client):
         yield client
         process.terminate()
@@ -43,12 +43,12 @@ def findings(folder: Folder) -> list[dict]:
     return json.loads(done.stdout)["items"]
 
 
-def test_a_secret_that_was_changed_at_the_sender_first_costs_nothing(folder: Folder):
+def test_webhooks_refused_after_a_rotated_secret_are_accepted_later(folder: Folder):
     with served_until_the_end(folder) as client:
         assert post(client, 0, secret=SECRET) == 200
         assert [post(client, number, secret=NEW_SECRET) for number in (1, 2, 3, 3)] == [401] * 4
         wait_until(lambda: folder.count(table="refused") == 4, "the requests to be kept")
-    # A good one in the same minute: the rule wants wrong ones alone, from the next minute on.
+    # The rule wants a minute with wrong signatures only, so move the good webhook to an earlier minute.
     folder.query("UPDATE tallies SET at = '2026-01-01T00:00:00.000000Z' WHERE kind = 'verified'")
     (found,) = findings(folder)
     assert (found["rule"], found["source"], found["evidence"]["kept"]) == ("secret_changed", "iimmpact", 4)
@@ -66,7 +66,7 @@ def test_a_secret_that_was_changed_at_the_sender_first_costs_nothing(folder: Fol
     assert action["result"] == {"verified": 4, "accepted": 3, "duplicates": 1}
 
 
-def test_a_sender_whose_address_is_misspelt_is_found(folder: Folder):
+def test_a_sender_with_a_misspelt_address_is_found(folder: Folder):
     with served_until_the_end(folder) as client:
         for number in range(4):
             assert post(client, number, secret=SECRET, source="iimpact") == 404
@@ -79,7 +79,7 @@ def test_a_sender_whose_address_is_misspelt_is_found(folder: Folder):
     assert "/hooks/iimmpact" in found["mend"]
 
 
-def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
+def test_refused_requests_are_listed_with_escaped_text_and_can_be_dropped(folder: Folder):
     with served_until_the_end(folder) as client:
         header = {"X-Webhook-Signature": "sha256=" + "0" * 64}
         assert client.post("/hooks/iimmpact", content=b"\x1b[31mred", headers=header).status_code == 401
@@ -103,20 +103,20 @@ def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
         (("findings", "--acknowledge", "nothing"), "No finding with the id 'nothing' is open"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_refused(folder: Folder, arguments: tuple[str, ...], says: str):
+def test_contradictory_arguments_are_refused(folder: Folder, arguments: tuple[str, ...], says: str):
     folder.migrate()
     done: subprocess.CompletedProcess[str] = folder.run(*arguments)
     assert done.returncode == 1
     assert says in done.stderr
 
 
-def test_where_all_is_well_nothing_needs_anybody(folder: Folder):
+def test_without_findings_the_command_says_that_nothing_needs_you(folder: Folder):
     folder.migrate()
     done = folder.run("findings")
     assert (done.returncode, done.stdout) == (0, "Nothing needs you.\n")
 
 
-def test_one_finding_one_refused_request_and_faults_are_shown_by_commands(folder: Folder):
+def test_commands_show_a_finding_a_refused_request_and_the_faults(folder: Folder):
     with served_until_the_end(folder) as client:
         assert [post(client, number, secret=NEW_SECRET) for number in range(4)] == [401] * 4
         wait_until(lambda: folder.count(table="refused") == 4, "the requests to be kept")
@@ -130,6 +130,6 @@ def test_one_finding_one_refused_request_and_faults_are_shown_by_commands(folder
     assert found["says"] in folder.run("findings", found["id"]).stdout
     unknown = folder.run("findings", "nothing")
     assert (unknown.returncode, "There is no finding 'nothing'" in unknown.stderr) == (1, True)
-    assert folder.run("faults").stdout == "No dead delivery, no failing attempt.\n"
+    assert folder.run("faults").stdout == "No delivery is dead, and none has a failed attempt.\n"
     waiting = folder.run("retry", "1")
     assert (waiting.returncode, "None of these deliveries waits" in waiting.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""`hookmirror follow` as a process: killed, ended, two at once, and what its other options answer."""
+"""`hookmirror follow` as a process: killed, terminated, run twice at the same time, and with its other options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simulator.receiver_process import free_port
 
 @pytest.fixture
 def folder(tmp_path):
-    """An installation on a SQLite file."""
+    """Make an installation on a SQLite file."""
     return prepared(Folder(tmp_path))
 
 
@@ -45,7 +45,7 @@ def cursor(folder):
     return folder.query("SELECT seq FROM followers")[0][0]
 
 
-def test_a_killed_follower_goes_on_from_its_cursor_and_nothing_is_skipped(mirror_url, tmp_path):
+def test_a_killed_follower_goes_on_from_its_cursor_and_skips_nothing(mirror_url, tmp_path):
     folder = prepared(Folder(tmp_path, database_url=mirror_url))
     wanted = [f"P{number}" for number in range(400)]
     write(folder, *wanted)
@@ -98,7 +98,7 @@ def test_of_two_processes_one_works_and_the_other_takes_over_when_it_is_killed(f
     assert Counter(endpoint.ids()) == {"P1": 1, "P2": 1, "P3": 1}
 
 
-def test_a_410_ends_the_process_with_what_a_supervisor_need_not_start_again(folder):
+def test_a_410_ends_the_process_with_a_code_that_a_supervisor_need_not_restart(folder):
     write(folder, "P1")
     with receiving(lambda *_: Reply(410)) as endpoint:
         done = folder.run("follow", "--to", endpoint.url, "--from", "start")
@@ -107,7 +107,7 @@ def test_a_410_ends_the_process_with_what_a_supervisor_need_not_start_again(fold
     assert "Traceback" not in done.stderr
 
 
-def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process_that_runs(folder, forks):
+def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_running_process(folder, forks):
     write(folder, "BAD", "P2")
     refusing = lambda posted, _: (  # noqa: E731
         Reply(422, content=b"no such unit\x1b[31m") if posted.change["external_id"] == "BAD" else OK
@@ -152,7 +152,7 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process
         (("--list", "--forget", "--name", "erp"), "one of --list, --retry-dead, --drop-dead and --forget at a time"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_to_do(folders, arguments, says):
+def test_arguments_that_are_not_valid_are_refused_with_what_to_do(folders, arguments, says):
     done = folders("follow", *arguments)
     assert done.returncode in (1, 4)
     assert says in done.stderr
@@ -161,7 +161,7 @@ def test_what_cannot_be_meant_is_refused_with_what_to_do(folders, arguments, say
 
 @pytest.fixture(scope="module")
 def folders(forks, tmp_path_factory):
-    """Runs commands quickly on one installation that is never written to by them."""
+    """Return a function that runs commands on one installation, which no command changes."""
     here = Folder(tmp_path_factory.mktemp("refused"))
     here.migrate()
     return lambda *arguments: forks.run(here, *arguments)

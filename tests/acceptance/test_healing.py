@@ -1,21 +1,19 @@
-"""What was lost for good, a reconcile heals; and the report says before which rows these are, and which it cannot."""
+"""A reconcile restores what was lost; the report names beforehand the rows that it can restore, and those it cannot."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import tempfile
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 
 import pytest
+from commanding import Folder
 from converging import account
 
 from simulator.clock import RunningClock
 from simulator.convergence import compare, read_mirror
 from simulator.demo import api_client, settled
-from simulator.receiver_process import environment_for, free_port, receiving
+from simulator.receiver_process import free_port, receiving
 from simulator.run import couriers, play
 from simulator.scenario import Scenario
 from simulator.server import serving
@@ -24,13 +22,13 @@ from simulator.systems import SYSTEMS
 
 KEY = "secret-key-of-the-acceptance-tests"
 
-#: More than half of the messages are lost: of fewer, later events about the same rows may make up for all of Sigma's.
+#: More than half of the messages are lost. With fewer losses, later events could restore all of Sigma's rows.
 LOSSES = Scenario(name="losses", title="Losses", events=240, rate=0, speed=300).changed(faults={"drop": 0.6})
 
 
 @pytest.fixture(scope="module")
 def comparisons():
-    """Before and after a reconcile, by system: the comparison with all of the truth, whatever arrived."""
+    """Compare mirror and truth by system, before and after a reconcile."""
     return asyncio.run(lose_and_heal())
 
 
@@ -60,7 +58,7 @@ async def lose_and_heal():
 
 
 async def look(client, system, sending):
-    """What is told to a user (who counts what arrived), and everything that differs."""
+    """Return the comparison that a user sees, which counts only what arrived, and the comparison with everything."""
     mirror = await read_mirror(client, system.source)
     told = compare(system.oracle, mirror, arrived=sending[system.source].log.arrived, listed=system.listed)
     whole = compare(system.oracle, mirror, arrived=None, listed=system.listed)
@@ -68,19 +66,13 @@ async def look(client, system, sending):
 
 
 async def reconcile(folder, source):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "receiver", "reconcile", source, "--force"),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment_for(folder, KEY) | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, (output + errors).decode()
+    installation = Folder(folder, settings="", environment={"HOOKMIRROR_SECRET_KEY": KEY})
+    done = await asyncio.to_thread(installation.run, "reconcile", source, "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("dialect", SYSTEMS)
-def test_all_that_differs_is_told_as_lost_beforehand(comparisons, dialect):
+def test_every_difference_is_reported_as_lost_before_a_reconcile(comparisons, dialect):
     told, whole = comparisons[dialect][0]
     assert told.equal
     lost = {(each.table, each.external_id) for each in whole.differences}
@@ -89,8 +81,8 @@ def test_all_that_differs_is_told_as_lost_beforehand(comparisons, dialect):
 
 
 @pytest.mark.parametrize("dialect", [dialect for dialect in SYSTEMS if SYSTEMS[dialect].listed])
-def test_a_reconcile_heals_what_the_report_says_it_can(comparisons, dialect):
-    """But for what only events carry: `data` in their words, and Sigma's state, whose id is another one in the list."""
+def test_a_reconcile_repairs_the_rows_that_the_report_names(comparisons, dialect):
+    """Except columns that only events carry: their `data`, and Sigma's state, which has another id in the list."""
     told, whole = comparisons[dialect][1]
     assert told.equal
     carried = ("data", "lifecycle_state")
@@ -101,7 +93,7 @@ def test_a_reconcile_heals_what_the_report_says_it_can(comparisons, dialect):
 
 
 def test_indexed_has_no_list_so_that_nothing_can_be_reconciled(comparisons):
-    """docs/sources.md: no read API was found."""
+    """No API of Indexed is known that lists its rows (docs/sources.md)."""
     told, _ = comparisons["indexed"][0]
     assert told.rows_beyond
     assert told.rows_to_reconcile == []

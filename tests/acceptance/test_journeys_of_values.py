@@ -1,4 +1,4 @@
-"""Two journeys with commands alone: a value that looks wrong, and a handler before it is in force."""
+"""Two journeys with commands: a value that looks wrong, and a handler that is tried before it is in force."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOP = dialect_module(
 
 
 class Journey:
-    """Commands on one installation, here or over its API."""
+    """Runs commands on one installation, on its database or through its API."""
 
     def __init__(self, folder: Folder, forks: Forks, receiver: str) -> None:
         self.folder = replace(folder, environment={"HOOKMIRROR_TOKEN": token(Scope.READ)})
@@ -62,7 +62,7 @@ def journey(tmp_path_factory):
 
 
 @BOTH
-def test_a_value_that_looks_wrong_leads_to_what_brought_it_and_what_lost(journey, over):
+def test_a_wrong_value_leads_to_the_delivery_that_brought_it_and_the_one_that_lost(journey, over):
     commands, told = journey
     (hit,) = json.loads(commands.ask("search", "4711", "--json", over=over))["rows"]
     key = [hit["table"], hit["row"]["source"], hit["row"]["external_id"]]
@@ -77,7 +77,7 @@ def test_a_value_that_looks_wrong_leads_to_what_brought_it_and_what_lost(journey
 
 
 @BOTH
-def test_people_read_the_same_in_a_table(journey, over):
+def test_a_table_shows_the_same_to_people(journey, over):
     commands, told = journey
     said = commands.ask("row", "products", "iimmpact", "P1", over=over)
     (line,) = [line for line in said.splitlines() if line.startswith("name") and "delivery" in line]
@@ -96,13 +96,13 @@ def test_a_delivery_shows_the_rows_that_it_changed(journey, over):
     assert commands.ask("show", told["late"], over=over).partition("rows it changed")[2].split() == ["none"]
 
 
-def test_a_row_whose_id_ends_like_the_address_is_told_from_the_question(journey):
+def test_a_row_whose_id_ends_like_an_address_is_not_taken_for_that_address(journey):
     commands, _ = journey
     done = commands.forks.run(commands.folder, "row", "products", "iimmpact", "P1/why", "--to", commands.receiver)
     assert "No row 'P1/why'" in done.stderr
 
 
-def test_a_new_handler_is_tried_on_what_was_sent_before_it_is_in_force(tmp_path):
+def test_a_new_handler_is_rehearsed_with_earlier_deliveries_before_it_is_in_force(tmp_path):
     (tmp_path / "shop.py").write_text(SHOP, "utf-8")
     settings = f'secret_key = "{SECRET_KEY}"\ndialects = ["shop:shop"]\n[sources.shop]\nsecrets = ["{SECRET}"]\n'
     folder = Folder(tmp_path, settings)
@@ -134,7 +134,7 @@ def test_a_new_handler_is_tried_on_what_was_sent_before_it_is_in_force(tmp_path)
         ([":shop", "--source", "sigma"], "names no module"),
     ],
 )
-def test_a_rehearsal_that_cannot_be_is_refused_with_the_reason(tmp_path, arguments, reason):
+def test_an_impossible_rehearsal_is_refused_with_the_reason(tmp_path, arguments, reason):
     folder = Folder(tmp_path)
     folder.migrate()
     with Forks(1) as forks:
@@ -142,19 +142,19 @@ def test_a_rehearsal_that_cannot_be_is_refused_with_the_reason(tmp_path, argumen
     assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
 
 
-def test_the_command_that_a_new_handler_is_found_with_replays_what_was_ignored(tmp_path):
+def test_the_command_in_the_finding_replays_the_ignored_deliveries_once_a_handler_exists(tmp_path):
     (tmp_path / "shop.py").write_text(SHOP, "utf-8")
     settings = f'secret_key = "{SECRET_KEY}"\ndialects = ["shop:shop"]\n[sources.shop]\nsecrets = ["{SECRET}"]\n'
     folder = Folder(tmp_path, settings)
     data = json.dumps({"name": "Lamp", "price": "1.50"})
     with folder.serving() as (process, client):
         for number in range(3):
-            # An event type that a shell would take apart, and that looks like an option.
+            # This event type looks like an option, and contains characters that are special to a shell.
             sent = ["send", "shop", "--id", f"A{number}", "--data", data, "--to", str(client.base_url)]
             done = folder.run(*sent, "--", "-it's;painted")
             assert done.returncode == 0, done.stderr
         wait_until(lambda: folder.count("ended_at IS NOT NULL") == 3, "the worker")
-        # So that it writes its last tallies.
+        # Terminated, the server writes its last tallies.
         process.terminate()
         process.wait(60)
     (ignored,) = json.loads(folder.run("findings", "--json").stdout)["items"]

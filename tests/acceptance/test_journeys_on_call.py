@@ -1,4 +1,4 @@
-"""Journeys of the person on call with a source's API at hand: a wrong value, silence, and a storm of imports."""
+"""Journeys of the person on call, with a source's API: a wrong value, silence, and a storm of imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class OnCall:
-    """Somebody who has commands and nothing else; each is counted."""
+    """A person with nothing but commands, which are counted."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder, self.used = folder, 0
@@ -37,7 +37,7 @@ class OnCall:
         return json.loads(self.run(*arguments, "--json", code=code))
 
     def count(self, *filters: str) -> int:
-        """How many deliveries match, as `hookmirror deliveries` counts them."""
+        """Count the matching deliveries with `hookmirror deliveries`."""
         self.used += 1
         done = self.folder.run("deliveries", *filters, "--count", "--limit", "1", "--json")
         assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def on_call(tmp_path) -> OnCall:
 
 @contextmanager
 def with_sigma(tmp_path, *, more: str = "") -> Iterator[tuple[OnCall, httpx.Client]]:
-    """A receiver in one process, and in another the API of a Sigma whose catalog it has reconciled."""
+    """Run a receiver, and the API of a Sigma whose catalog it has reconciled, in two processes."""
     simulated = ("simulate", "--serve", "--source", "sigma", "--port", str(free_port()), "--rate", "0.001")
     plain = Folder(tmp_path, f'secret_key = "{SECRET_KEY}"\n')
     sources = plain.run(*simulated, "--print-settings").stdout
@@ -63,7 +63,7 @@ def with_sigma(tmp_path, *, more: str = "") -> Iterator[tuple[OnCall, httpx.Clie
 
 
 def tell_tallies(folder: Folder, *, silent: timedelta, sources: tuple[str, ...]) -> None:
-    """What processes counted in the last two days: a webhook of each source in five minutes, and then silence."""
+    """Write the tallies of two days: a webhook of each source every five minutes, and then silence."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     minutes = [now - number * MINUTE for number in range(2 * 24 * 60)]
     heard = [(source, "accepted", at) for source in sources for at in minutes[::5] if now - at >= silent]
@@ -79,10 +79,10 @@ def tell_tallies(folder: Folder, *, silent: timedelta, sources: tuple[str, ...])
 # ── a wrong value ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_value_that_its_source_contradicts_is_repaired_by_the_fourth_command(tmp_path):
+def test_a_value_that_differs_from_its_source_is_repaired_by_the_fourth_command(tmp_path):
     with with_sigma(tmp_path) as (on_call, _):
         ((row, name),) = on_call.folder.query("SELECT external_id, name FROM products ORDER BY external_id LIMIT 1")
-        # What a webhook that was lost leaves behind.
+        # Change the row as if a webhook had been lost.
         on_call.folder.query(f"UPDATE products SET name = 'An old name' WHERE external_id = '{row}'")
 
         (hit,) = on_call.ask("search", row)["rows"]
@@ -101,10 +101,10 @@ def test_a_value_that_its_source_contradicts_is_repaired_by_the_fourth_command(t
         assert action["reason"] == "the ERP showed an old name"
 
 
-# ── nothing came ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── silence ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_silent_source_is_named_proved_from_our_side_reconciled_and_the_finding_closes_itself(tmp_path):
+def test_a_silent_source_is_found_checked_and_reconciled_and_its_finding_closes(tmp_path):
     other = '[sources.iimmpact]\nsecrets = ["a secret of these tests"]\n'
     with with_sigma(tmp_path, more=other) as (on_call, client):
         tell_tallies(on_call.folder, silent=timedelta(hours=2), sources=("sigma",))
@@ -121,12 +121,12 @@ def test_a_silent_source_is_named_proved_from_our_side_reconciled_and_the_findin
         assert on_call.folder.count(table="products") == missing + 1
         assert on_call.used == 4
 
-        # The server writes what it counted within a minute; the test does not wait for it.
+        # The server writes its tallies once a minute. The test does not wait for that.
         tell_tallies_now(on_call.folder, "sigma")
         assert "source_silent" not in on_call.folder.run("findings").stdout
 
 
-def test_silence_of_all_sources_is_one_finding_about_the_way_to_here(on_call: OnCall):
+def test_silence_of_all_sources_is_one_finding(on_call: OnCall):
     on_call.folder.migrate()
     tell_tallies(on_call.folder, silent=timedelta(hours=1), sources=("sigma", "iimmpact"))
     (found,) = on_call.ask("findings", code=1)["items"]
@@ -146,15 +146,15 @@ def tell_tallies_now(folder: Folder, source: str) -> None:
 # ── a storm of imports ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_storm_of_imports_is_told_by_what_waits_who_sent_it_and_how_much_changed_nothing(tmp_path):
+def test_a_storm_of_imports_is_seen_in_what_waits_who_sent_it_and_what_changed_nothing(tmp_path):
     on_call = OnCall(Folder(tmp_path, SETTINGS))
     with on_call.folder.serving("--no-worker") as (_, client):
         for number in range(60):
-            # Of each product the same three times, each a webhook of its own.
+            # Each product is sent three times, each time as a webhook of its own.
             content = json.loads(product(number % 20, key="k", name="Lamp", at=f"2026-03-04T12:{number:02}:00Z"))
             assert post(client, json.dumps(content).encode()).status_code == 200
         assert on_call.folder.run("send", "sticky", "product.updated", "--to", str(client.base_url)).returncode == 0
-        # They have waited for long; the processes were there.
+        # Make the deliveries look as if they had waited long while the processes ran.
         on_call.folder.query("UPDATE deliveries SET due_at = '2026-03-04T12:00:00.000000Z'")
         tell_tallies(on_call.folder, silent=timedelta(minutes=5), sources=())
 
@@ -163,12 +163,12 @@ def test_a_storm_of_imports_is_told_by_what_waits_who_sent_it_and_how_much_chang
         assert (storm["per_minute"], storm["pending"], storm["dead"]) == ("60", 60, 0)
         assert storm["oldest_pending_seconds"] is not None
         (found,) = [each for each in on_call.ask("findings", code=1)["items"] if each["rule"] == "nobody_works"]
-        # Its seconds of waiting have grown between the two commands.
+        # The text contains the seconds of waiting, which grow between the two commands.
         same = ("id", "rule", "source", "since", "says", "mend")
         assert [found[name] for name in same] in [[each[name] for name in same] for each in overview["findings"]]
         assert "no worker runs" in found["says"]
         assert "`hookmirror worker`" in found["mend"]
-        # Whom it holds up, and of which kind the storm is.
+        # Count the deliveries that the storm delays, and those of the storm.
         assert on_call.count("--source", "sticky", "--state", "pending") == 1
         assert on_call.count("--source", "iimmpact", "--event-type", "product.updated") == 60
         with on_call.folder.running("worker"):

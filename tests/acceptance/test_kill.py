@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of a stream, again and again: what was acked is there once, and the mirror is right."""
+"""`kill -9` in the middle of a stream, again and again: every acked event is stored once, and the mirror is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KILLS, EVENTS, PRODUCTS, SENDERS = 12, 600, 25, 4
 
 @dataclass
 class Sender:
-    """What is to be sent, in bodies by event number, and what was acked for each, under which id."""
+    """The events that are still to be sent, and the ids in the acks of each event."""
 
     jitter: random.Random
     to_send: list[int] = field(default_factory=lambda: list(range(EVENTS)))
@@ -27,12 +27,12 @@ class Sender:
         return product(event % PRODUCTS, key=f"k{event}", name=f"name {event}", at=at)
 
     def send_until_it_dies(self, client: httpx.Client) -> None:
-        """Send on; what is not acked goes back, as with a real sender."""
+        """Send until the server dies. An event without an ack is sent again, as by a real sender."""
         while self.to_send:
             try:
                 event = self.to_send.pop(self.jitter.randrange(len(self.to_send)))
             except (IndexError, ValueError):
-                return  # another thread took the last one
+                return  # another thread took the last event
             try:
                 answer = post(client, self.body(event))
             except httpx.TransportError:
@@ -44,19 +44,19 @@ class Sender:
                 self.to_send.append(event)
 
     def resend_some(self) -> None:
-        """As senders do that did not see our ack."""
+        """Send some events again, like senders that did not see the ack."""
         self.to_send += self.jitter.sample(sorted(self.acked), min(10, len(self.acked)))
 
 
 def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
-    """A server, killed at random instants and started again on the same file until all is sent and processed."""
+    """Kill a server at random instants and start it again on the same file, until all events are processed."""
     for kills_left in reversed(range(KILLS + 1)):
         with forks.serving(folder) as (kill, client), ThreadPoolExecutor(SENDERS) as pool:
             streams = [pool.submit(sender.send_until_it_dies, client) for _ in range(SENDERS)]
             if kills_left:
                 goal = len(sender.acked) + sender.jitter.randrange(EVENTS // KILLS)
                 wait_until(lambda goal=goal: len(sender.acked) >= goal or not sender.to_send, "some acks")
-                time.sleep(sender.jitter.random() * 0.05)  # any instant: between the acks, too
+                time.sleep(sender.jitter.random() * 0.05)  # a random instant, including one between two acks
                 assert kill() == -signal.SIGKILL
             for stream in streams:
                 stream.result()
@@ -65,7 +65,7 @@ def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
         sender.resend_some()
 
 
-def test_after_a_dozen_kills_each_acked_event_is_there_once_and_the_mirror_equals_what_was_sent(
+def test_after_a_dozen_kills_each_acked_event_is_stored_once_and_the_mirror_equals_what_was_sent(
     tmp_path, mirror_url, database_system
 ):
     folder, sender = Folder(tmp_path, database_url=mirror_url), Sender(random.Random(20260304))

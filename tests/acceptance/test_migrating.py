@@ -1,4 +1,4 @@
-"""`migrate`, `doctor`, and every start on a database that does not fit: one line says what to do, nothing is lost."""
+"""`migrate`, `doctor` and each start on a database that does not fit: one line says what to do, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from commanding import SETTINGS, Folder, Forks, lines, post, product, wait_until
 from sqlalchemy import make_url
 
-#: Every command that works on the database, with what it needs.
+#: Every command that works on the database, with its arguments.
 STARTS = {
     "serve": ("serve", "--port", "0"),
     "worker": ("worker",),
@@ -33,7 +33,7 @@ def forks():
 
 @pytest.fixture
 def folder(tmp_path, database_url):
-    """An installation whose database has nothing in it."""
+    """Make an installation whose database is empty."""
     return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": database_url})
 
 
@@ -63,7 +63,7 @@ def tables(url):
 
 
 def refused(done, says):
-    """That the command failed with one line that says this."""
+    """Check that the command failed with one line that contains this."""
     assert (done.returncode, done.stdout) == (1, ""), done
     assert len(lines(done.stderr)) == 1, done.stderr
     assert re.search(says, done.stderr), done.stderr
@@ -77,7 +77,7 @@ def finding(done, subject):
 # ── migrate ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_migrate_says_from_where_to_where_it_went_and_then_that_there_is_nothing_to_do(folder, forks, database_url):
+def test_migrate_reports_the_revisions_before_and_after_and_then_that_nothing_is_to_do(folder, forks, database_url):
     dry = forks.run(folder, "migrate", "--dry-run")
     assert lines(dry.stdout)[0].startswith("receiver would go from nothing to 0")
     first = forks.run(folder, "migrate", "--json")
@@ -89,12 +89,12 @@ def test_migrate_says_from_where_to_where_it_went_and_then_that_there_is_nothing
     assert "deliveries" in tables(database_url)
 
 
-def test_a_dry_run_makes_nothing(on_postgresql, forks, postgresql_url):
+def test_a_dry_run_makes_no_table(on_postgresql, forks, postgresql_url):
     assert json.loads(forks.run(on_postgresql, "migrate", "--dry-run", "--json").stdout)["dry_run"] is True
     assert tables(postgresql_url) == []
 
 
-def test_processes_that_start_at_one_instant_on_a_new_database_agree_who_makes_it(folder, forks, tmp_path):
+def test_of_processes_that_start_at_the_same_time_on_a_new_database_one_makes_the_tables(folder, forks, tmp_path):
     folders = [Folder(tmp_path / str(number), environment=folder.environment) for number in range(2)]
     for each in folders:
         each.path.mkdir()
@@ -108,7 +108,7 @@ def test_processes_that_start_at_one_instant_on_a_new_database_agree_who_makes_i
 
 
 @pytest.mark.parametrize("command", STARTS)
-def test_no_command_starts_on_a_postgresql_that_nobody_migrated(on_postgresql, forks, postgresql_url, command):
+def test_no_command_starts_on_a_postgresql_without_tables(on_postgresql, forks, postgresql_url, command):
     refused(forks.run(on_postgresql, *STARTS[command]), "has no tables of receiver yet: run `hookmirror migrate`")
     assert tables(postgresql_url) == []
 
@@ -127,7 +127,7 @@ def test_no_command_starts_on_a_database_that_is_ahead(folder, forks, database_u
         refused(forks.run(folder, *command), "This hookmirror is older than the database: catalog")
 
 
-def test_a_postgresql_that_was_migrated_is_served_and_worked_on(on_postgresql, forks):
+def test_serve_works_on_a_migrated_postgresql(on_postgresql, forks):
     assert forks.run(on_postgresql, "migrate").returncode == 0
     with on_postgresql.serving() as (_, client):
         answer = post(client, product(1, key="x", name="Lamp"))
@@ -138,7 +138,7 @@ def test_a_postgresql_that_was_migrated_is_served_and_worked_on(on_postgresql, f
 # ── doctor ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_doctor_looks_at_a_database_that_is_not_there_yet_and_makes_nothing(tmp_path, forks):
+def test_doctor_reports_a_missing_database_file_and_does_not_make_it(tmp_path, forks):
     done = forks.run(Folder(tmp_path), "doctor", "--json")
     good, says = finding(done, "database")
     assert (done.returncode, good) == (0, True)
@@ -146,14 +146,14 @@ def test_doctor_looks_at_a_database_that_is_not_there_yet_and_makes_nothing(tmp_
     assert not (tmp_path / "hookmirror.db").exists()
 
 
-def test_doctor_says_that_a_new_file_could_not_be_made(tmp_path, forks):
+def test_doctor_reports_that_a_new_file_could_not_be_made(tmp_path, forks):
     nowhere = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": "sqlite:////nowhere/at/all.db"})
     done = forks.run(nowhere, "doctor", "--json")
     assert done.returncode == 1
     assert "create its folder, or give this user the right to write there" in finding(done, "database")[1]
 
 
-def test_doctor_tells_a_postgresql_without_tables_and_makes_none(on_postgresql, forks, postgresql_url):
+def test_doctor_reports_a_postgresql_without_tables_and_makes_none(on_postgresql, forks, postgresql_url):
     done = forks.run(on_postgresql, "doctor", "--json")
     good, says = finding(done, "schema")
     assert (done.returncode, good) == (1, False)
@@ -170,7 +170,7 @@ def test_doctor_tells_a_postgresql_without_tables_and_makes_none(on_postgresql, 
         ("cafe", "at revision 'cafe', which no release has"),
     ],
 )
-def test_doctor_tells_a_schema_that_is_behind_or_ahead(folder, forks, database_url, revision, says):
+def test_doctor_reports_a_schema_that_is_behind_or_ahead(folder, forks, database_url, revision, says):
     forks.run(folder, "migrate")
     execute(database_url, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
     done = forks.run(folder, "doctor", "--json")
@@ -186,18 +186,18 @@ def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, fork
     assert finding(done, "schema")[1].startswith("is this release's: receiver 0")
     assert finding(done, "processes") == (
         True,
-        "none runs on this database yet, neither endpoint nor worker",
+        "no endpoint and no worker runs on this database yet",
     )
 
 
-# ── who runs beside whom ──────────────────────────────────────────────────────────────────────────────────────
+# ── processes with different settings ─────────────────────────────────────────────────────────────────────────
 
 LESS = SETTINGS.replace('[sources.iimmpact]\nsecrets = ["secret-of-these-tests-only"]\n', "")
 
 
-def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_postgresql, forks, tmp_path):
+def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(on_postgresql, forks, tmp_path):
     def processes(asking):
-        """What doctor finds about them: whether it is good, and the words."""
+        """Return doctor's finding about the processes: whether it is good, and its text."""
         return finding(forks.run(asking, "doctor", "--json"), "processes")
 
     forks.run(on_postgresql, "migrate")
@@ -207,7 +207,7 @@ def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_p
         wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
         assert finding(forks.run(other, "doctor", "--json"), "endpoint") == (
             False,
-            "none runs, so no webhook is received: start `hookmirror serve`",
+            "no endpoint runs, so no webhook is received: start `hookmirror serve`",
         )
         good, says = processes(other)
         assert good
@@ -227,7 +227,10 @@ def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_p
 
 @pytest.fixture
 def role(postgresql):
-    """A role that may connect, and nothing else; made before the test's database, and so dropped after it."""
+    """Make a role that may only connect.
+
+    It is made before the test's database, so that it is dropped after it.
+    """
     name, password = f"hookmirror_role_{secrets.token_hex(4)}", "word"
     execute(postgresql, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
     yield name, password
@@ -236,7 +239,7 @@ def role(postgresql):
 
 @pytest.fixture
 def lesser(role, new_postgresql_url, tmp_path):
-    """An installation whose role is that one, and the URL of its database for the owner."""
+    """Make an installation with that role, and give its database's URL for the owner."""
     url = new_postgresql_url()
     name, password = role
     limited = make_url(url).set(username=name, password=password).render_as_string(hide_password=False)
@@ -248,18 +251,18 @@ def migrate(forks, folder, url):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_role_that_may_make_no_tables_cannot_migrate_and_is_told(lesser, forks):
+def test_a_role_that_may_make_no_tables_cannot_migrate_and_the_error_says_so(lesser, forks):
     refused(forks.run(lesser[0], "migrate"), "permission denied for schema public. Give this user the rights it needs")
 
 
-def test_a_role_without_any_right_is_told(lesser, forks):
+def test_a_role_without_any_right_is_refused_with_the_missing_right(lesser, forks):
     folder, url = lesser
     migrate(forks, folder, url)
     refused(forks.run(folder, "serve"), "permission denied for table alembic_version_receiver. Give this user")
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_role_that_may_only_read_is_told_what_to_grant(lesser, forks, role, command):
+def test_a_role_that_may_only_read_is_refused_with_the_rights_to_grant(lesser, forks, role, command):
     folder, url = lesser
     migrate(forks, folder, url)
     execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
@@ -269,7 +272,7 @@ def test_a_role_that_may_only_read_is_told_what_to_grant(lesser, forks, role, co
     )
 
 
-def test_a_role_that_may_not_draw_numbers_for_the_change_feed_is_told(lesser, forks, role):
+def test_a_role_that_may_not_use_the_change_feed_s_sequence_is_refused_with_the_right_to_grant(lesser, forks, role):
     folder, url = lesser
     migrate(forks, folder, url)
     execute(url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}")
@@ -278,7 +281,7 @@ def test_a_role_that_may_not_draw_numbers_for_the_change_feed_is_told(lesser, fo
     )
 
 
-def test_doctor_tells_a_role_that_may_only_read_what_to_grant(lesser, forks, role):
+def test_doctor_names_the_rights_to_grant_to_a_role_that_may_only_read(lesser, forks, role):
     folder, url = lesser
     migrate(forks, folder, url)
     execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
@@ -287,7 +290,7 @@ def test_doctor_tells_a_role_that_may_only_read_what_to_grant(lesser, forks, rol
     assert "GRANT it SELECT, INSERT, UPDATE and DELETE" in finding(done, "schema")[1]
 
 
-def test_a_role_with_the_rights_that_were_asked_for_works(lesser, forks, role):
+def test_a_role_with_the_named_rights_works(lesser, forks, role):
     folder, url = lesser
     migrate(forks, folder, url)
     execute(
@@ -311,11 +314,11 @@ def execute_until(url, question, answer):
 
 
 def execute_writing(url, *statements):
-    """Where a transaction that says nothing else only reads."""
+    """Run the statements in a database whose transactions are read-only by default."""
     execute(url, "SET TRANSACTION READ WRITE", *statements)
 
 
-def test_a_database_that_only_lets_itself_be_read_is_named_as_such(on_postgresql, forks, postgresql_url):
+def test_a_read_only_database_is_reported_as_such(on_postgresql, forks, postgresql_url):
     forks.run(on_postgresql, "migrate")
     name = make_url(postgresql_url).database
     execute(postgresql_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
@@ -325,7 +328,7 @@ def test_a_database_that_only_lets_itself_be_read_is_named_as_such(on_postgresql
 
 
 def obey_the_rights_of_files():
-    """Root writes whatever it likes, unless it gives this up before the command starts (<linux/capability.h>)."""
+    """Drop root's right to ignore file permissions before the command starts (<linux/capability.h>)."""
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability)
 
@@ -334,7 +337,7 @@ CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_sqlite_file_that_may_not_be_written_is_named_before_anything_starts(tmp_path, forks, command):
+def test_a_read_only_sqlite_file_is_reported_before_anything_starts(tmp_path, forks, command):
     folder = Folder(tmp_path, before=obey_the_rights_of_files)
     assert forks.run(Folder(tmp_path), "migrate").returncode == 0
     folder.database.chmod(0o444)
@@ -348,19 +351,19 @@ def test_a_sqlite_file_that_may_not_be_written_is_named_before_anything_starts(t
 
 @pytest.fixture
 def without_driver(tmp_path):
-    """An installation on a machine where psycopg cannot be imported."""
+    """Make an installation on which psycopg cannot be imported."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "psycopg.py").write_text("raise ImportError('no pq wrapper available')")
     return Folder(tmp_path, environment={"PYTHONPATH": str(tmp_path / "broken")}, fresh=True)
 
 
-def test_a_missing_driver_is_named_with_how_to_install_it(without_driver):
+def test_a_missing_driver_is_reported_with_how_to_install_it(without_driver):
     without_driver.environment["HOOKMIRROR_DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
     refused(
         without_driver.run("serve"), r"driver is not there \(no pq wrapper available\): install it with `pip install"
     )
 
 
-def test_sqlite_does_without_the_driver_of_postgresql(without_driver):
+def test_sqlite_works_without_the_driver_of_postgresql(without_driver):
     with without_driver.serving() as (_, client):
         assert post(client, product(1, key="x", name="Lamp")).status_code == 200

@@ -1,4 +1,4 @@
-"""The ready dialects as an installation names them: a server, `hookmirror send` with their fixtures, and rows."""
+"""The ready dialects in an installation's settings: a server, `hookmirror send` with their fixtures, and rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from commanding import Folder, wait_until
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
-#: The dialects as `dialects` names them.
+#: The dialects as the setting `dialects` names them.
 READY = {
     "akeneo": "vendors.akeneo:akeneo",
     "akeneo-events": "vendors.akeneo:akeneo_events",
@@ -22,8 +22,8 @@ READY = {
     "woocommerce": "vendors.woocommerce:woocommerce",
 }
 
-#: A fixture for each way in which they differ on the wire (several events, a form, a table of their own, signed
-#: headers), and a table that it fills.
+#: A fixture for each form that they send (several events, a form, a table of their own, signed headers), and a table
+#: that it fills.
 SENT = {
     "akeneo-events": ("product.updated", "groups"),
     "github": ("release.published", "variants"),
@@ -31,7 +31,7 @@ SENT = {
     "standard": ("product.updated", "products"),
 }
 
-#: It decodes for the dialect whose secret is base64, and is text for the others.
+#: A dialect with base64 secrets can decode it; for the others it is text.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 SETTINGS = "\n".join(
@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Folder:
     return Folder(tmp_path_factory.mktemp("ready"), settings=SETTINGS)
 
 
-def test_each_is_found_by_its_name_and_what_is_sent_to_it_becomes_a_row(folder):
+def test_a_ready_dialect_is_found_by_its_name_and_its_fixture_becomes_a_row(folder):
     with folder.serving() as (_, client):
         for name, (fixture, _) in SENT.items():
             done = folder.run("send", name, str(FIXTURES / name / f"{fixture}.json"), "--to", str(client.base_url))

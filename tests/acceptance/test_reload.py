@@ -1,4 +1,4 @@
-"""New settings while the program runs: taken whole or refused, with no request lost, in one process and in several."""
+"""New settings in a running program: adopted as a whole or refused, and no request is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(*secrets: str, more: str = "", key: str = SECRET_KEY) -> str:
 
 
 class Running(Folder):
-    """An installation whose log is a file, so that it can be watched."""
+    """An installation whose log is written to a file that tests can read."""
 
     @property
     def log(self) -> str:
@@ -43,7 +43,7 @@ class Running(Folder):
     @contextmanager
     def running(self, *arguments: str):
         with super().running(*arguments) as process:
-            # The pipe would fill up under a stream.
+            # Read the pipe continuously, because it would fill up under a stream.
             threading.Thread(target=self._keep, args=(process.stderr,), daemon=True).start()
             yield process
 
@@ -73,7 +73,7 @@ def post(client: httpx.Client, secret: str, number: int = 1, source: str = "iimm
 
 @contextmanager
 def stream(url: str, secret: str, senders: int = 3):
-    """Posts without a pause during the block; gives the answers, which are complete behind it."""
+    """Post without a pause during the block; give the answers, which are complete after the block."""
     ended, answers = threading.Event(), []
 
     def send(sender: int) -> None:
@@ -95,7 +95,7 @@ def stream(url: str, secret: str, senders: int = 3):
             each.result()
 
 
-def test_under_a_stream_no_post_fails_while_a_secret_is_rotated_and_settings_change_again_and_again(folder):
+def test_no_post_of_a_stream_fails_while_a_secret_is_rotated_and_settings_change_repeatedly(folder):
     with folder.serving() as (process, client):
         with stream(str(client.base_url), OLD) as answers:
             for number in range(20):
@@ -123,19 +123,19 @@ WRONG = {
     "no TOML": ("sources = [", "is not TOML"),
     "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
     "a source without a secret": (settings(), "it has no secret"),
-    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is not among the dialects"),
-    "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source any more"),
+    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "has the unknown dialect"),
+    "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source left"),
     "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
     "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
     "a new dialect and a source of it": (
         'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
-        "`dialects` has changed, and new code is loaded at a start only: restart the process.",
+        "`dialects` has changed, and only a start loads new code: restart the process.",
     ),
 }
 
 
-def test_wrong_settings_are_refused_with_the_reason_and_the_old_ones_stay(folder):
+def test_bad_settings_are_refused_with_the_reason_and_the_old_ones_stay_in_force(folder):
     with folder.serving("--no-worker") as (process, client):
         for number, (wrong, reason) in enumerate(WRONG.values(), start=1):
             folder.write(wrong)
@@ -153,7 +153,7 @@ def test_wrong_settings_are_refused_with_the_reason_and_the_old_ones_stay(folder
     assert "Traceback" not in folder.log
 
 
-def test_what_cannot_change_while_running_is_told_and_the_rest_is_taken(folder):
+def test_a_setting_that_needs_a_restart_is_reported_and_the_others_are_adopted(folder):
     folder.environment["HOOKMIRROR_DATABASE_URL"] = None
     folder.settings = f'database_url = "{folder.url}"\n{folder.settings}'
     with folder.serving("--no-worker") as (process, client):
@@ -166,7 +166,7 @@ def test_what_cannot_change_while_running_is_told_and_the_rest_is_taken(folder):
         assert not (folder.path / "another.db").exists()
 
 
-def test_sources_come_and_go_and_a_token_of_the_old_key_holds_as_long_as_the_key(folder):
+def test_sources_come_and_go_and_a_token_of_an_old_key_is_valid_as_long_as_the_key(folder):
     newer = "another-secret-key-of-these-tests"
     token = folder.run("token").stdout.strip()
 
@@ -187,7 +187,7 @@ def test_sources_come_and_go_and_a_token_of_the_old_key_holds_as_long_as_the_key
         assert (allowed(client), post(client, OLD), post(client, OLD, source="second")) == (401, 404, 200)
 
 
-def test_a_file_of_secrets_is_read_again_though_the_settings_say_the_same(folder):
+def test_a_secrets_file_is_read_again_although_the_settings_are_the_same(folder):
     (folder.path / "secrets").write_text(f"{OLD}\n")
     folder.settings = settings(NEW).replace(f'secrets = ["{NEW}"]', 'secrets_file = "secrets"')
     with folder.serving("--no-worker") as (process, client):
@@ -198,7 +198,7 @@ def test_a_file_of_secrets_is_read_again_though_the_settings_say_the_same(folder
         assert (post(client, OLD), post(client, NEW)) == (200, 200)
 
 
-def test_a_body_under_way_is_verified_with_the_settings_that_it_began_under(folder):
+def test_a_body_on_its_way_is_verified_with_the_settings_at_its_begin(folder):
     content, begin = product(1, key="slow", name="Lamp"), b"{"
     renewed = threading.Event()
 
@@ -227,7 +227,7 @@ def catches_hangups(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, command):
+def test_hangup_signals_during_start_and_stop_do_no_harm(folder, command):
     folder.fresh = True
     port = free_port()
     options = ["--port", str(port)] if command == "serve" else []
@@ -260,12 +260,12 @@ def test_settings_that_change_while_the_start_reads_them_are_read_again(folder):
         wait_until(lambda: post(client, NEW) == 200, "the new settings")
 
 
-def test_several_processes_take_them_together_and_a_process_that_is_being_started_is_not_ended(folder):
+def test_several_processes_adopt_settings_together_and_a_starting_process_is_not_ended(folder):
     with folder.serving("--processes", "2") as (process, client):
         for _ in range(5):
             process.send_signal(signal.SIGHUP)
             time.sleep(0.05)
-        # One that is still starting would begin with the new settings, and have nothing to say about them.
+        # A process that is still starting would begin with the new settings and report nothing.
         registered(folder, 3)
         folder.write(settings(NEW, OLD))
         process.send_signal(signal.SIGHUP)
@@ -304,7 +304,7 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
         assert {answer["process"].split()[0] for answer in answers} == {"endpoint", "worker"}
 
 
-def test_reload_says_what_is_wrong_before_it_asks_anybody(folder):
+def test_reload_reports_bad_settings_before_it_signals_a_process(folder):
     with folder.serving("--no-worker"):
         registered(folder, 1)
         folder.write("sources = [")
@@ -314,7 +314,7 @@ def test_reload_says_what_is_wrong_before_it_asks_anybody(folder):
         assert REFUSED not in folder.log
 
 
-def test_reload_fails_where_a_process_refuses_what_the_command_would_take_and_doctor_tells_it(folder):
+def test_reload_fails_and_doctor_reports_it_if_a_process_refuses_the_settings(folder):
     with folder.serving("--no-worker") as (process, client):
         registered(folder, 1)
         folder.write(settings(NEW, key=""))
@@ -328,7 +328,7 @@ def test_reload_fails_where_a_process_refuses_what_the_command_would_take_and_do
         assert "refused" not in folder.run("doctor").stdout
 
 
-def test_doctor_tells_of_a_process_that_has_not_read_the_file_since_its_last_change(folder):
+def test_doctor_reports_a_process_that_has_not_read_the_file_since_its_last_change(folder):
     with folder.serving("--no-worker"):
         registered(folder, 1)
         assert "since the last change there" not in folder.run("doctor").stdout
@@ -342,7 +342,7 @@ def test_doctor_tells_of_a_process_that_has_not_read_the_file_since_its_last_cha
         assert "since the last change there" not in folder.run("doctor").stdout
 
 
-def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or_runs_elsewhere(folder):
+def test_reload_does_not_signal_another_process_with_the_same_number_or_on_another_machine(folder):
     with folder.serving("--no-worker") as (process, _):
         registered(folder, 1)
         host, namespace, _, began, random = folder.query("SELECT name FROM processes")[0][0].rsplit(":", 4)
@@ -355,7 +355,7 @@ def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or
             copied = f"SELECT '{name}', {pid}, {columns} FROM processes WHERE pid = {process.pid}"
             folder.query(f"INSERT INTO processes (name, pid, {columns}) {copied}")
         code, answers = asked(folder)
-        # SIGHUP would have ended this very process.
+        # SIGHUP would have ended the process of this test.
         assert code == 0
         assert [answer["taken"] for answer in answers].count(True) == 1
         assert {answer["says"] for answer in answers if answer["taken"] is None} == {
@@ -363,7 +363,7 @@ def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or
         }
 
 
-def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
+def test_reload_does_not_signal_a_process_that_the_signal_would_end(folder):
     with folder.serving("--no-worker"):
         registered(folder, 1)
         folder.query("UPDATE processes SET settings = NULL")
@@ -372,7 +372,7 @@ def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
         assert answer["says"].startswith("cannot reload while it runs")
 
 
-def test_reload_where_nobody_runs_says_so(folder):
+def test_reload_reports_that_no_process_runs(folder):
     folder.migrate()
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")

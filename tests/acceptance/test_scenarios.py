@@ -1,7 +1,8 @@
 """Every scenario, with several seeds, played by the four systems against the real receiver over HTTP.
 
-Each account must converge: the mirror is what the system announced, nothing that was acked is missing, and nothing has
-been applied twice. A scenario is played once, by all its accounts against one receiver; the tests look at the accounts.
+Each account must converge: the mirror holds what the system announced, nothing that was acked is missing, and nothing
+was applied twice. Each scenario is played once, by its own accounts, and all play against one receiver. Each test
+examines one account.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from converging import converge
 from simulator.scenario import load, names
 from simulator.systems import SYSTEMS
 
-#: Each of the first has another cipher; `make plug` plays the others, too.
+#: Each of the first seeds has another cipher; `make plug` plays the others, too.
 SEEDS, MORE_SEEDS = range(1, 6), range(6, 21)
 
-#: Systems that try again whatever the answer: with them, only what was dropped before it was sent is lost.
+#: Systems that send again after every failure. They lose only what is dropped before it is sent.
 PERSISTENT = ("sigma", "sticky")
 
-#: Faults that lose nothing by themselves.
+#: Scenarios that lose nothing.
 HARMLESS = ("calm", "monday-import")
 
 ACCOUNTS = [
@@ -34,19 +35,16 @@ ACCOUNTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(request):
-    """The outcomes of a scenario, by account; it is played when first asked for, with every seed that tests ask for."""
+    """Return a function that gives a scenario's outcomes by account.
+
+    All scenarios and seeds that the chosen tests need are played beforehand.
+    """
     asked = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
     seeds = sorted({params["seed"] for params in asked if "seed" in params} | {SEEDS[0]})
-    played = {}
-
-    def outcomes_of(scenario):
-        if scenario not in played:
-            played[scenario] = asyncio.run(converge(load(scenario), seeds))
-        return played[scenario]
-
-    return outcomes_of
+    scenarios = [load(name) for name in names() if name in {params["scenario"] for params in asked}]
+    return asyncio.run(converge(scenarios, seeds)).__getitem__
 
 
 @pytest.mark.parametrize(("scenario", "seed", "account"), ACCOUNTS)
@@ -59,7 +57,7 @@ def test_the_mirror_converges(outcomes, scenario, seed, account):
 
 @pytest.mark.parametrize(("scenario", "seed", "account"), ACCOUNTS)
 def test_nothing_that_was_acked_is_missing(outcomes, scenario, seed, account):
-    """What the receiver said it keeps it does keep, and has processed; more is there only of requests cut off."""
+    """Every delivery in an ack exists and is processed. Only requests that were cut off leave further ones."""
     found = outcomes(scenario)[account]
     kept = {delivery["id"] for delivery in found.deliveries}
     assert found.log.kept <= kept
@@ -71,7 +69,7 @@ def test_nothing_that_was_acked_is_missing(outcomes, scenario, seed, account):
 
 @pytest.mark.parametrize(("scenario", "seed", "account"), ACCOUNTS)
 def test_duplicates_are_applied_once(outcomes, scenario, seed, account):
-    """One delivery for each key, one outcome for each delivery, and the duplicates counted beside it."""
+    """There is one delivery for each key, with one outcome, and its duplicates are counted."""
     found = outcomes(scenario)[account]
     keys = Counter(delivery["dedup_key"] for delivery in found.deliveries)
     assert max(keys.values()) == 1
@@ -81,14 +79,14 @@ def test_duplicates_are_applied_once(outcomes, scenario, seed, account):
 
 
 @pytest.mark.parametrize(("scenario", "seed", "account"), ACCOUNTS)
-def test_no_forged_or_damaged_request_is_believed(outcomes, scenario, seed, account):
+def test_no_forged_or_damaged_request_is_accepted(outcomes, scenario, seed, account):
     found = outcomes(scenario)[account]
     assert found.log.believed == 0
     assert set(found.log.refusals) <= {0, 401, 413}
 
 
 @pytest.mark.parametrize("scenario", HARMLESS)
-def test_where_nothing_is_lost_everything_arrives(outcomes, scenario):
+def test_without_faults_everything_arrives(outcomes, scenario):
     for found in outcomes(scenario).values():
         assert found.log.arrived == set(range(1, found.report.events + 1))
         assert found.report.comparison.only_reconcile == []
@@ -96,15 +94,15 @@ def test_where_nothing_is_lost_everything_arrives(outcomes, scenario):
 
 @pytest.mark.parametrize("scenario", ["hostile", "rotation"])
 @pytest.mark.parametrize("dialect", PERSISTENT)
-def test_a_system_that_tries_again_loses_nothing(outcomes, scenario, dialect):
+def test_a_system_that_sends_again_loses_nothing(outcomes, scenario, dialect):
     for account, found in outcomes(scenario).items():
         if account.startswith(dialect):
             assert found.log.arrived == set(range(1, found.report.events + 1))
 
 
 @pytest.mark.parametrize("scenario", names())
-def test_the_scenario_did_what_it_says(outcomes, scenario):
-    """Its faults did strike, or the tests above prove little."""
+def test_the_faults_of_the_scenario_happened(outcomes, scenario):
+    """Otherwise the tests above would prove little."""
     faults = load(scenario).faults
     logs = [found.log for found in outcomes(scenario).values()]
     assert (sum(log.duplicates for log in logs) > 0) or not faults.duplicate

@@ -1,4 +1,4 @@
-"""The hardest scenario once more, played by the four systems against a receiver on PostgreSQL."""
+"""The hardest scenario, played by the four systems against a receiver on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCOUNTS = [f"{dialect}-{seed}" for dialect in SYSTEMS for seed in SEEDS]
 @pytest.fixture(scope="module")
 def outcomes(databases, tmp_path_factory):
     with databases.lend(tmp_path_factory.mktemp("hostile")) as url:
-        return asyncio.run(converge(load("hostile"), SEEDS, database_url=url))
+        return asyncio.run(converge([load("hostile")], SEEDS, database_url=url))["hostile"]
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
@@ -30,7 +30,7 @@ def test_the_mirror_converges(outcomes, account):
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
-def test_what_was_acked_is_kept_once_and_processed(outcomes, account):
+def test_acked_deliveries_are_kept_once_and_processed(outcomes, account):
     found = outcomes[account]
     assert found.log.kept <= {delivery["id"] for delivery in found.deliveries}
     assert Counter(delivery["state"] for delivery in found.deliveries) == {"processed": len(found.deliveries)}

@@ -1,4 +1,4 @@
-"""`serve` and `worker` as processes: they end when they are asked to, with nothing lost, and outlive a full disk."""
+"""`serve` and `worker` as processes: they end when asked to, lose nothing, and survive a full disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from receiver.database.database import Database
 
 
 def stored(folder: Folder) -> dict[str, str]:
-    """The state of every delivery in the database, by its id."""
+    """Return the state of every delivery in the database, by its id."""
     return {str(number): state for number, state in folder.query("SELECT id, state FROM deliveries")}
 
 
-def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_lost_nothing_acked(tmp_path, mirror_url):
+def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_loses_nothing_acked(tmp_path, mirror_url):
     folder = Folder(tmp_path, database_url=mirror_url, fresh=True)
     enough, acked = threading.Event(), []
 
@@ -51,7 +51,7 @@ def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_l
 
 @contextmanager
 def nobody_else_writes(folder: Folder):
-    """Accepts wait, until the end of the block."""
+    """Keep accepts waiting until the end of the block."""
     with closing(Database(folder.url)) as other, other.write() as connection:
         if other.is_postgresql:
             connection.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE"))
@@ -76,11 +76,11 @@ def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered
 
 
 def under_way(client: httpx.Client) -> int:
-    """The connections of this client on which an answer is awaited."""
+    """Count this client's connections on which an answer is awaited."""
     return sum(not each.is_idle() for each in client._transport._pool.connections)
 
 
-def test_a_full_disk_is_answered_with_503_and_once_there_is_room_everything_goes_on(tmp_path):
+def test_a_full_disk_is_answered_with_503_and_acks_go_on_once_there_is_room(tmp_path):
     folder = Folder(tmp_path, fresh=True)
     with folder.serving() as (process, client):
         assert post(client, product(1, key="before", name="Lamp")).status_code == 200
@@ -92,7 +92,7 @@ def test_a_full_disk_is_answered_with_503_and_once_there_is_room_everything_goes
         assert int(full.headers["retry-after"]) >= 1
         assert client.get("/healthz").status_code == 200
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
-        # Not at once: first the database must be shown to be sound.
+        # The database must be shown to be sound first, which takes a moment.
         wait_until(lambda: post(client, product(1, key="before", name="Lamp")).status_code == 200, "soundness")
         again = post(client, product(2, key="full", name="Lamp"))
         assert (again.status_code, again.json()["status"]) == (200, "accepted")
@@ -112,7 +112,7 @@ def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path
     assert "secret-key-of-these-tests" not in err
 
 
-def test_serve_ends_as_gracefully_after_somebody_wanted_a_web_socket(tmp_path):
+def test_serve_ends_in_order_after_a_request_for_a_web_socket(tmp_path):
     folder = Folder(tmp_path, fresh=True)
     with folder.serving() as (process, client):
         wanted = {"Connection": "Upgrade", "Upgrade": "websocket"}

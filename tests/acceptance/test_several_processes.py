@@ -1,4 +1,4 @@
-"""Several endpoint processes behind one socket: one that dies is replaced, all end together, their metrics add up."""
+"""Several endpoint processes behind one socket: a dead one is replaced, all end together, and their metrics add up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -20,13 +21,13 @@ from commanding import TIMEOUT, Folder, free_port, is_alive, lines, post, produc
 
 
 def runtime(path: Path) -> Folder:
-    """Its temporary files are below it: a parent that is killed leaves the folder of its metrics behind."""
+    """Keep temporary files below this folder, because a killed parent leaves the folder of its metrics behind."""
     return Folder(path, environment={"TMPDIR": str(path)})
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Two endpoint processes and a worker: their installation, their parent, and their port."""
+    """Run two endpoint processes and a worker; give the installation, the parent, and the port."""
     folder = runtime(tmp_path_factory.mktemp("processes"))
     with folder.serving("--processes", "2") as (process, client):
         wait_until(lambda: len(children(process.pid, "serve")) == 2, "both endpoint processes")
@@ -34,7 +35,7 @@ def served(tmp_path_factory):
 
 
 def children(parent: int, command: str) -> set[int]:
-    """The process ids of the parent's children that run this command of ours."""
+    """Return the process ids of the parent's children that run this command."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -60,26 +61,19 @@ def states(folder: Folder) -> dict[str, str]:
 
 
 def post_alone(port: int, content: bytes) -> httpx.Response:
-    """Over a connection of its own, that any of the processes may take."""
-    # Without certificates, which nobody needs here and which take longer to load than all the rest.
+    """Post over a connection of its own, which any of the processes may accept."""
+    # Load no certificates, which are not needed here and take longer to load than everything else.
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT, verify=False) as client:
         return post(client, content)
 
 
 def counted(port: int, sample: str) -> float:
-    """A sample of /metrics, added up over its labels."""
+    """Sum a sample of /metrics over its labels."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT, verify=False).text
     return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
-def test_who_connects_before_the_first_process_is_ready_waits_for_it(tmp_path):
-    port = free_port()
-    with runtime(tmp_path).running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as process:
-        assert "listening" in process.stderr.readline()
-        assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
-
-
-def test_what_any_process_accepts_the_one_worker_applies(served):
+def test_the_one_worker_applies_what_any_process_accepts(served):
     folder, _, port = served
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda n: post_alone(port, product(n, key="any", name="Lamp")), range(40)))
@@ -97,7 +91,7 @@ def test_the_metrics_of_any_process_are_those_of_all(served):
     wait_until(lambda: counted(port, "hookmirror_ended_total") >= before + 20, "what the worker counts")
 
 
-def test_a_gauge_of_the_database_is_shown_once_however_many_processes_there_are(served):
+def test_a_gauge_of_the_database_is_shown_once_for_all_processes(served):
     _, _, port = served
     for _ in range(6):
         text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
@@ -106,7 +100,7 @@ def test_a_gauge_of_the_database_is_shown_once_however_many_processes_there_are(
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_killed_process_is_replaced_and_what_it_counted_stays(served, command):
+def test_a_killed_process_is_replaced_and_its_counts_stay(served, command):
     _, parent, port = served
     counts = counted(port, "hookmirror_deliveries_total")
     before = children(parent.pid, command)
@@ -137,7 +131,7 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
         port = client.base_url.port
         senders = [pool.submit(stream, number) for number in range(3)]
         try:
-            for _ in range(3):
+            for _ in range(2):
                 sofar = len(acked)
                 wait_until(lambda sofar=sofar: len(acked) > sofar + 20, "acks")
                 wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
@@ -157,21 +151,47 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
     assert set(states(folder).values()) <= {"pending", "processed"}
 
 
-def test_nobody_is_left_on_the_port_when_the_parent_is_killed(tmp_path):
-    with runtime(tmp_path).serving("--processes", "2") as (parent, client):
-        everybody = wait_until(lambda: children(parent.pid, "serve"), "the processes")
+class Life(NamedTuple):
+    """Observations of two endpoint processes without a worker, from their start until their parent was killed."""
+
+    early: httpx.Response
+    workers: set[int]
+    left: list[int]
+    answers: bool
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory) -> Life:
+    folder, port = runtime(tmp_path_factory.mktemp("life")), free_port()
+    with folder.running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as parent:
+        assert "listening" in parent.stderr.readline()
+        early = post_alone(port, product(1, key="early", name="Lamp"))
+        everybody = wait_until(lambda: two(children(parent.pid, "serve")), "both processes")
+        workers = children(parent.pid, "worker")
         parent.kill()
-        wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
-        wait_until(lambda: not is_alive(client), "the end of the answers")
+        with suppress(AssertionError):
+            wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False) as client:
+            return Life(early, workers, [pid for pid in everybody if is_there(pid)], is_alive(client))
 
 
-def test_without_a_worker_there_is_none(tmp_path):
-    with runtime(tmp_path).serving("--processes", "2", "--no-worker") as (parent, _):
-        wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
-        assert children(parent.pid, "worker") == set()
+def two(found: set[int]) -> set[int] | None:
+    return found if len(found) == 2 else None
 
 
-def test_a_socket_that_the_starter_opened_is_served(tmp_path):
+def test_a_connection_before_the_first_process_is_ready_waits_for_it(life):
+    assert life.early.status_code == 200
+
+
+def test_no_worker_option_starts_no_worker(life):
+    assert life.workers == set()
+
+
+def test_no_process_stays_on_the_port_when_the_parent_is_killed(life):
+    assert (life.left, life.answers) == ([], False)
+
+
+def test_a_socket_opened_by_the_starter_is_served(tmp_path):
     folder = Folder(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port, number = listening.getsockname()[1], listening.fileno()
@@ -179,7 +199,7 @@ def test_a_socket_that_the_starter_opened_is_served(tmp_path):
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, cwd=tmp_path, env=folder.surroundings(), pass_fds=[number], **output) as process:
             try:
-                # Nobody has to wait until it listens: what connects before waits in the starter's socket.
+                # Connections wait in the starter's socket, so the test need not wait until the server listens.
                 assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
             finally:
                 process.terminate()
@@ -215,7 +235,7 @@ def test_uvicorn_serves_the_factory_with_several_workers(tmp_path):
     assert list(states(folder).values()) == ["pending"]
 
 
-def test_uvicorn_ends_with_one_line_of_ours_when_the_settings_are_wrong(tmp_path):
+def test_uvicorn_ends_with_one_line_of_ours_if_the_settings_are_wrong(tmp_path):
     with uvicorn(Folder(tmp_path, settings="colour = 1"), free_port(), workers=1) as process:
         _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 3
@@ -223,10 +243,10 @@ def test_uvicorn_ends_with_one_line_of_ours_when_the_settings_are_wrong(tmp_path
     assert "Traceback" not in err
 
 
-# ── a worker alone ────────────────────────────────────────────────────────────────────────────────────────────
+# ── a separate worker ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_worker_answers_for_its_health_and_its_metrics_on_a_port_of_its_own(tmp_path):
+def test_a_worker_serves_its_health_and_metrics_on_its_own_port(tmp_path):
     folder, port = Folder(tmp_path), free_port()
     with folder.serving("--no-worker") as (_, client):
         assert post(client, product(1, key="vitals", name="Lamp")).status_code == 200
@@ -240,7 +260,7 @@ def test_a_worker_answers_for_its_health_and_its_metrics_on_a_port_of_its_own(tm
         assert worker.wait(TIMEOUT) == 0
 
 
-def test_a_worker_without_a_port_for_metrics_listens_nowhere(tmp_path):
+def test_a_worker_without_a_port_for_metrics_does_not_listen(tmp_path):
     with Folder(tmp_path, fresh=True).running("worker") as worker:
         wait_until(lambda: (tmp_path / "hookmirror.db-shm").exists(), "the worker's start")
         inodes = {os.readlink(link) for link in Path(f"/proc/{worker.pid}/fd").iterdir() if link.exists()}

@@ -38,7 +38,7 @@ def ignore_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def test_the_demo_runs_a_scenario_against_a_receiver_of_its_own():
+def test_the_demo_runs_a_scenario_against_its_own_receiver():
     process = start("demo", "--scenario", "rotation", "--events", "160", "--rate", "0", "--speed", "300", "--json")
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -48,7 +48,7 @@ def test_the_demo_runs_a_scenario_against_a_receiver_of_its_own():
 
 
 def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_path):
-    """A package `receiver` that only complains stands for whatever may be wrong."""
+    """A package `receiver` that always fails stands for any fault."""
     (tmp_path / "receiver").mkdir()
     (tmp_path / "simulator").symlink_to(ROOT / "simulator")
     for part in (ROOT / "receiver").iterdir():
@@ -70,7 +70,7 @@ def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_
     [(signal.SIGINT, None), (signal.SIGINT, ignore_interrupts), (signal.SIGTERM, None)],
     ids=["by Ctrl-C", "by SIGINT, in the background", "by SIGTERM"],
 )
-def test_the_services_run_until_they_are_told_to_end(number, before):
+def test_the_services_run_until_they_are_asked_to_end(number, before):
     process = start("simulate", "--serve", "--port", "0", "--rate", "50", before=before)
     try:
         lines = [process.stderr.readline() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""`hookmirror tail` and `top` as a person and a script use them, on the database and over the API."""
+"""`hookmirror tail` and `top`, as a person and a script use them, on the database and through the API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.commands.pace import Pace
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A receiver with its worker, and a token."""
+    """Serve with a worker, and add a token to the environment."""
     folder = Folder(tmp_path_factory.mktemp("served"))
     with folder.serving() as (_, client):
         folder.environment["HOOKMIRROR_TOKEN"] = folder.run("token", "--scope", "read").stdout.strip()
@@ -31,7 +31,7 @@ def served(tmp_path_factory):
 
 @contextmanager
 def tailing(folder, *options):
-    """A tail under way, and the events it has written so far."""
+    """Run a tail; give the process and the events that it has written so far."""
     with folder.start("tail", "--json", *options) as process:
         events = []
         reading = threading.Thread(target=lambda: [events.append(json.loads(line)) for line in process.stdout])
@@ -46,7 +46,7 @@ def tailing(folder, *options):
 
 
 def end(process):
-    """End it, and return the word that it says at its end."""
+    """Terminate the tail, and return the cursor that it prints at its end."""
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     return json.loads(process.stderr.read().splitlines()[-1])["after"]
@@ -57,7 +57,7 @@ def told(events):
 
 
 @pytest.mark.parametrize("over", ["the database", "the API"])
-def test_a_tail_goes_on_exactly_where_it_was_cut(served, over):
+def test_a_tail_continues_exactly_where_it_was_cut(served, over):
     folder, client = served
     to = ("--to", str(client.base_url)) if over == "the API" else ()
     first = post(client, product(1, key=f"first {over}", name="Lamp")).json()["delivery"]
@@ -75,7 +75,7 @@ def test_a_tail_goes_on_exactly_where_it_was_cut(served, over):
     assert events[-1]["delivery"]["outcome"] in ("applied", "unchanged", "stale", "tie")
 
 
-def test_a_tail_says_that_the_connection_is_lost_and_since_when_and_misses_nothing(tmp_path):
+def test_a_tail_reports_a_lost_connection_with_its_time_and_misses_nothing(tmp_path):
     folder = Folder(tmp_path)
     with folder.serving() as (serving, client):
         folder.environment["HOOKMIRROR_TOKEN"] = folder.run("token", "--scope", "read").stdout.strip()
@@ -95,7 +95,7 @@ def test_a_tail_says_that_the_connection_is_lost_and_since_when_and_misses_nothi
     assert [event["event"] for event in events] == ["arrived", "ended", "lost", "back", "arrived", "ended"]
 
 
-def test_top_shows_sources_processes_and_as_of_when(served):
+def test_top_shows_sources_processes_and_the_time(served):
     folder, client = served
     post(client, product(9, key="for top", name="Lamp"))
     wait_until(lambda: folder.states().keys() == {"processed"}, "all to be processed")
@@ -141,13 +141,13 @@ def test_top_refreshes_its_screen_in_a_terminal_until_it_is_interrupted(served):
 
 
 def _read_all(terminal: int, into: bytearray) -> None:
-    # A terminal that nobody writes to any more is an error for its reader.
+    # Reading a terminal without a writer is an error.
     with suppress(OSError):
         while some := os.read(terminal, 4096):
             into += some
 
 
-def test_runs_are_planned_started_and_shown_over_the_api(served):
+def test_runs_are_planned_started_and_shown_through_the_api(served):
     folder, client = served
     post(client, product(21, key="for a run", name="Lamp"))
     wait_until(lambda: folder.states().keys() == {"processed"}, "all to be processed")
@@ -177,11 +177,11 @@ def test_runs_are_planned_started_and_shown_over_the_api(served):
         (("tail", "--after", "x"), "copy all of it"),
         (("tail", "--after", "x", "--since", "2h"), "give only one of them"),
         (("tail", "--since", "yesterday"), "takes a time with its offset"),
-        (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
-        (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
+        (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "No server answers"),
+        (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "No server answers"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_once(tmp_path, arguments, says):
+def test_arguments_that_are_not_valid_are_refused(tmp_path, arguments, says):
     folder = Folder(tmp_path)
     with Forks(1) as forks:
         assert forks.run(folder, "migrate").returncode == 0

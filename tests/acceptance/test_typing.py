@@ -1,11 +1,11 @@
-"""What is installed tells type checkers its types: a user's project on the built wheel passes `mypy --strict`."""
+"""The installed package has types for type checkers: a user's project on the built wheel passes `mypy --strict`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-#: Every `ignore` stands for an error that must be found: strict refuses one that is not needed.
+#: Every `ignore` marks an error that must be found, because strict mode refuses an `ignore` that is not needed.
 SHOP = """
 from decimal import Decimal
 from typing import Any

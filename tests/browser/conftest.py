@@ -1,4 +1,4 @@
-"""What tests in a browser share: one Chromium for all of them, and consoles with data."""
+"""Fixtures of the tests in a browser: one Chromium for all of them, and consoles with data."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from receiver.sessions.roles import Role
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for this folder. It ends with the folder, since other tests run event loops in this thread."""
+    """Run one browser for this folder. It ends with the folder, because other tests run event loops in this thread."""
     with running_chromium() as browser:
         yield browser
 
 
 @pytest.fixture(scope="package")
 def stock(tmp_path_factory) -> Iterator[ConsoleStock]:
-    """A console on a bad day, which tests look at and leave as it is."""
+    """Serve a console on a bad day. Tests read it and change nothing."""
     with console_stock(f"sqlite:///{tmp_path_factory.mktemp('console') / 'hookmirror.db'}") as stocked:
         yield stocked
 
 
 @pytest.fixture(scope="package")
 def operator(chromium, stock) -> object:
-    """The cookies of an operator, who came in by a link."""
+    """Return the cookies of an operator, who signed in by a link."""
     return sign_in(chromium, stock.site, stock.link(Role.OPERATOR))
 
 
 @pytest.fixture(scope="package")
 def viewer(chromium, stock) -> object:
-    """The cookies of a viewer."""
+    """Return the cookies of a viewer."""
     return sign_in(chromium, stock.site, stock.link(Role.VIEWER))
 
 
 @pytest.fixture
 def browsing(chromium, stock, operator) -> Iterator[Browsing]:
-    """Opens the console's pages for an operator; fails the test at its end for what no page may do."""
+    """Open the console's pages for an operator, and fail the test at its end if a page had faults."""
     opened = Browsing(chromium, stock.site, operator)
     yield opened
     opened.close()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs Chromium's headless shell from Debian's packages, and a font for it. Where that cannot be done, it says what to
-# run and ends well: the tests in a browser are skipped then, or fail where CI=true.
+# Installs Chromium's headless shell and a font from Debian's packages. If that is not possible, it says what to run and
+# exits with 0. The tests in a browser are skipped then, or fail with CI=true.
 set -u
 packages="chromium-headless-shell fonts-dejavu-core"
 missing() { echo "browser: $1; tests in a browser are skipped unless Chromium is installed"; exit 0; }
@@ -17,5 +17,5 @@ fetch() {
     DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -qq install --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=60 $packages
 }
-# The lists that are there will do, mostly.
+# The present package lists usually suffice.
 { fetch || { timeout 60 apt-get -qq update && fetch; }; } >"$log" 2>&1 || missing "apt-get: $(tail -n 1 "$log")"

@@ -1,4 +1,4 @@
-"""Every page of the console, at both widths and in both schemes: readable for all, and nothing that no page may do."""
+"""Every page of the console, at both widths and in both color schemes: it is accessible to all and has no faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = pages_by_name()
 
 LABELS = {button.label for button in BUTTONS}
 
-#: What the paths of buttons look like.
+#: Patterns of the paths that buttons post to.
 DEEDS = [re.compile(CONSOLE_PATH + re.sub(r"{\w+(:path)?}", "[^/]+", button.path)) for button in BUTTONS]
 
 EACH = pytest.mark.parametrize("name", PAGES)
@@ -28,7 +28,7 @@ See = Callable[[str], SeenPages]
 
 @pytest.fixture(scope="module")
 def see(chromium, stock, operator) -> See:
-    """Opens all addresses of a page when it is first asked for."""
+    """Return a function that opens all addresses of a page on its first call."""
     seen: dict[str, SeenPages] = {}
 
     def look(name: str) -> SeenPages:
@@ -40,17 +40,17 @@ def see(chromium, stock, operator) -> See:
 
 
 def is_in_the_table(path: str) -> bool:
-    """Whether it is the path of a button, or signs out."""
+    """Whether the path is that of a button or of signing out."""
     return path == f"{CONSOLE_PATH}/sign-out" or any(deed.fullmatch(path) for deed in DEEDS)
 
 
 def those(seen: SeenPages, is_wrong: Callable[[SeenPage], object]) -> dict[str, object]:
-    """What is wrong with each address with which anything is."""
+    """Return the faults by address, without the addresses that have none."""
     return {page.address: wrong for page in seen.pages if (wrong := is_wrong(page))}
 
 
 @EACH
-def test_a_page_does_nothing_that_no_page_may(see: See, name: str):
+def test_a_page_has_no_faults(see: See, name: str):
     assert see(name).faults == []
 
 
@@ -65,18 +65,18 @@ def test_a_page_is_not_wider_than_its_window(see: See, name: str):
 
 
 @EACH
-def test_a_page_weighs_at_most_120_kilobytes_with_all_that_it_loads(see: See, name: str):
+def test_a_page_weighs_at_most_120_kilobytes_with_everything_it_loads(see: See, name: str):
     assert those(see(name), lambda page: page.weight > HEAVIEST and page.weight) == {}
 
 
 @EACH
-def test_a_page_says_as_of_when_and_how_else_to_ask(see: See, name: str):
+def test_a_page_shows_its_time_and_the_same_question_as_request_and_command(see: See, name: str):
     wanted = ("As of", "GET /api/v1/", "hookmirror ")
     assert those(see(name), lambda page: [words for words in wanted if words not in page.footer]) == {}
 
 
 @EACH
-def test_every_button_of_a_page_is_in_the_table(see: See, name: str):
+def test_every_button_of_a_page_is_declared(see: See, name: str):
     assert those(see(name), lambda page: [path for path in page.posts if not is_in_the_table(path)]) == {}
 
 
@@ -96,7 +96,7 @@ def test_a_viewer_sees_no_button_that_acts(chromium, stock, viewer, name: str):
     assert shown & LABELS == set()
 
 
-def test_no_page_changes_anything_by_being_opened(see: See, stock):
+def test_opening_a_page_changes_nothing(see: See, stock):
     for name in PAGES:
         see(name)
     told = {each["what"] for each in stock.ask("/api/v1/actions")["items"]}

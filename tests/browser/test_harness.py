@@ -1,4 +1,4 @@
-"""The tests' own browser: what no page may do is noticed, with and without JavaScript."""
+"""The tests' own browser notices the faults that no page may have, with and without JavaScript."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def browsing(chromium, stand_in) -> Iterator[Browsing]:
 
 @pytest.mark.parametrize("path", ["/", "/icon"])
 @pytest.mark.parametrize("scripts", [True, False])
-def test_a_page_that_does_nothing_wrong_passes(browsing, path, scripts):
+def test_a_page_without_faults_passes(browsing, path, scripts):
     browsing.open(path, scripts=scripts)
     browsing.watch.check()
 
@@ -71,13 +71,13 @@ def test_a_page_that_does_nothing_wrong_passes(browsing, path, scripts):
         ("/nowhere", False, "status 404: GET .*/nowhere"),
     ],
 )
-def test_what_no_page_may_do_is_noticed(browsing, path, scripts, reason):
+def test_each_fault_of_a_page_is_noticed(browsing, path, scripts, reason):
     browsing.open(path, scripts=scripts)
     with pytest.raises(AssertionError, match=reason):
         browsing.watch.check()
 
 
-def test_a_status_that_a_test_expects_is_no_fault(browsing):
+def test_an_expected_status_is_not_a_fault(browsing):
     browsing.watch.expected.add(404)
     browsing.open("/nowhere")
     browsing.watch.check()
@@ -105,6 +105,6 @@ def test_axe_finds_a_field_without_a_name_under_a_strict_policy(browsing):
     browsing.watch.check()
 
 
-def test_a_person_who_wants_no_motion_is_known_to_the_page(browsing):
+def test_a_page_can_tell_that_a_person_wants_no_motion(browsing):
     assert browsing.open("/moves").get_by_text("Moves").is_visible()
     assert not browsing.open("/moves", still=True).get_by_text("Moves").is_visible()

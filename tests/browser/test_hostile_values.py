@@ -1,4 +1,4 @@
-"""What senders wrote to harm is shown as text: no script runs, nothing is requested, and no line is too wide."""
+"""Hostile texts of senders are shown as text: no script runs, nothing is requested, and no line is too wide."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from receiver.sessions.roles import Role
 
 PAGES = pages_by_name()
 
-#: Elements that are there only if a page took a text for markup.
+#: Elements that exist only if a page took a text for markup.
 BELIEVED = f"{ELEMENT}, [onerror], [hx-on\\:load], [href^='javascript:'], [hx-get='{LURE}']"
 
 
 @pytest.fixture(scope="module")
 def hostile(databases) -> Iterator[ConsoleStock]:
-    """On PostgreSQL, which keeps fewer texts than SQLite does."""
+    """Serve a console with hostile texts, on PostgreSQL, which accepts fewer texts than SQLite does."""
     name = databases.create_with_tables()
     with hostile_console(databases.url(name)) as stocked:
         yield stocked
@@ -41,7 +41,7 @@ def watched(chromium, hostile, on_guard) -> Iterator[Browsing]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_hostile_values_are_text(watched, hostile, name):
+def test_hostile_values_are_shown_as_text(watched, hostile, name):
     page = watched.context(width=PHONE).new_page()
     page.on("dialog", lambda dialog: watched.watch.faults.append(f"dialog: {dialog.message}"))
     for address in addresses(PAGES[name], hostile):
@@ -63,13 +63,13 @@ def test_hostile_values_are_shown_letter_for_letter(watched, hostile):
 
 
 @pytest.mark.parametrize("body", HOSTILE_BODIES)
-def test_the_page_of_a_hostile_body_is_light(watched, hostile, body):
+def test_the_page_of_a_hostile_body_is_small(watched, hostile, body):
     watched.open(f"/console/deliveries/{hostile.deliveries[body]}")
     assert sum(watched.watch.weights().values()) <= HEAVIEST
 
 
-def test_a_hostile_row_leads_to_itself(watched, hostile):
-    """Whatever its id is, its page is found from the list, and its buttons lead back to it."""
+def test_a_hostile_row_can_be_opened_and_asked_about(watched, hostile):
+    """Whatever the row's id is, the list links to its page, and the page's buttons lead back to it."""
     page = watched.open("/console/mirror/products")
     links = page.locator("main tbody th a")
     for address in [links.nth(number).get_attribute("href") for number in range(links.count())]:
@@ -78,7 +78,7 @@ def test_a_hostile_row_leads_to_itself(watched, hostile):
         assert form.get_attribute("action") == f"{address}/ask"
 
 
-def test_what_is_searched_for_is_text_too(watched, hostile):
+def test_a_hostile_search_is_shown_as_text(watched, hostile):
     page = watched.open("/console/search")
     page.get_by_role("searchbox").fill(f"<{ELEMENT}>")
     page.keyboard.press("Enter")

@@ -20,27 +20,27 @@ from handlers.iimmpact import iimmpact, upsert_product
 from receiver.dialects.sources import build_sources
 from receiver.sessions.roles import Role
 
-#: Clicks to the cause, and to the repair where there is one.
+#: Most clicks to the cause, and to its repair if there is one.
 MOST_CLICKS = 3
 
 BOTH = pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
 
 
 class OnCall:
-    """Somebody who looks for a cause; clicks are counted, and what is typed is not."""
+    """A person who looks for a cause. Clicks are counted, typing is not."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.clicks = 0
 
     def click(self, role: str, name: str, *, within: Locator | None = None) -> None:
-        """Click what is called so, and wait for the page that follows."""
+        """Click the element with this name, and wait for the next page."""
         self.clicks += 1
         with self.page.expect_navigation():
             (within or self.page).get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
 
     def look_for(self, text: str) -> None:
-        """Type into the box at the top, and press Enter."""
+        """Type into the search box, and press Enter."""
         self.page.get_by_role("searchbox").fill(text)
         with self.page.expect_navigation():
             self.page.keyboard.press("Enter")
@@ -71,7 +71,7 @@ class OnCall:
 
 @pytest.fixture(scope="module")
 def bad_day(tmp_path_factory) -> Iterator[ConsoleStock]:
-    """A console of these tests' own, since they repair."""
+    """Serve a console for these tests alone, because they repair."""
     with console_stock(f"sqlite:///{tmp_path_factory.mktemp('journeys') / 'hookmirror.db'}") as stocked:
         yield stocked
 
@@ -93,7 +93,9 @@ def at_work(chromium, bad_day, on_duty) -> Iterator[Browsing]:
 
 
 @BOTH
-def test_a_wrong_value_leads_to_what_brought_it_what_lost_and_what_its_source_says(at_work, bad_day, scripts):
+def test_a_wrong_value_leads_to_the_delivery_that_brought_it_the_one_that_lost_and_the_source_s_value(
+    at_work, bad_day, scripts
+):
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
     on_call.look_for(SKU)
     assert path_of(on_call.page) == f"/console/mirror/products/iimmpact/{SKU}"
@@ -103,11 +105,11 @@ def test_a_wrong_value_leads_to_what_brought_it_what_lost_and_what_its_source_sa
     assert f"…{bad_day.deliveries['newest'][-4:]}" in name.inner_text()
 
     on_call.click("button", "Ask the source")
-    on_call.sees("Brightest lamp", "No delivery says so")
+    on_call.sees("Brightest lamp", "No delivery has the source's values")
     assert on_call.clicks <= MOST_CLICKS
 
 
-def test_a_delivery_that_lost_is_a_click_away_from_the_row(at_work, bad_day):
+def test_a_delivery_that_lost_is_one_click_away_from_the_row(at_work, bad_day):
     on_call = OnCall(at_work.open("/console/"))
     on_call.look_for(SKU)
     on_call.click("link", f"delivery …{bad_day.deliveries['late'][-4:]}")
@@ -132,14 +134,14 @@ def test_a_row_is_repaired_by_the_third_click(at_work, bad_day):
 
 
 @BOTH
-def test_that_nothing_came_from_a_source_is_explained_before_any_click(at_work, scripts):
+def test_the_overview_explains_without_a_click_why_nothing_came_from_a_source(at_work, scripts):
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
     on_call.sees("every signature of indexed fails", "was the secret changed at the sender?")
     assert on_call.clicks == 0
 
 
 @BOTH
-def test_deliveries_that_no_handler_takes_are_a_click_away_from_the_overview(at_work, scripts):
+def test_deliveries_without_a_handler_are_one_click_away_from_the_overview(at_work, scripts):
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
     on_call.sees("1 delivery product.painted of iimmpact was ignored")
     finding = on_call.page.get_by_role("listitem").filter(has_text="product.painted")
@@ -147,13 +149,13 @@ def test_deliveries_that_no_handler_takes_are_a_click_away_from_the_overview(at_
     on_call.sees("No handler takes product.painted.")
 
 
-def test_what_to_do_after_a_rotation_stands_beside_its_finding(at_work):
+def test_the_finding_after_a_rotation_says_what_to_do(at_work):
     on_call = OnCall(at_work.open("/console/"))
     on_call.sees("Put the sender's new secret first", "12 refused requests are kept, and verified again then.")
 
 
 @BOTH
-def test_dead_deliveries_of_a_source_are_a_click_away_and_the_reason_with_them(at_work, bad_day, scripts):
+def test_the_dead_deliveries_of_a_source_and_their_reason_are_one_click_away(at_work, bad_day, scripts):
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
     row = on_call.page.get_by_role("row").filter(has_text="iimmpact")
     with on_call.page.expect_navigation():
@@ -162,7 +164,7 @@ def test_dead_deliveries_of_a_source_are_a_click_away_and_the_reason_with_them(a
     assert path_of(on_call.page) == "/console/deliveries?source=iimmpact&state=dead"
 
 
-def test_a_storm_is_seen_as_the_work_that_waits(at_work):
+def test_the_overview_shows_a_storm_by_the_pending_deliveries(at_work):
     on_call = OnCall(at_work.open("/console/"))
     (headings,) = [each.all_inner_texts() for each in [on_call.page.locator("thead").first.get_by_role("columnheader")]]
     assert {"Last delivery", "Pending", "Dead"} <= set(headings)

@@ -1,4 +1,4 @@
-"""Keys: the search, the rows of a list, and the whole console without a mouse."""
+"""Keys for the search and the rows of a list, and the console without a mouse."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ def focused(page) -> str:
 
 
 @pytest.mark.parametrize("address", ["/console/", "/console/deliveries", "/console/mirror/products"])
-def test_a_slash_goes_to_the_search_from_every_page(browsing, address):
+def test_a_slash_focuses_the_search_on_every_page(browsing, address):
     page = browsing.open(address)
     page.keyboard.press("/")
     assert focused(page) == "q"
     assert page.get_by_role("searchbox").input_value() == ""
 
 
-def test_a_slash_in_a_field_is_a_slash(browsing):
+def test_a_slash_in_a_field_is_typed(browsing):
     page = browsing.open("/console/")
     page.keyboard.press("/")
     page.keyboard.type("a/b")
     assert page.get_by_role("searchbox").input_value() == "a/b"
 
 
-def test_what_is_typed_after_the_slash_leads_to_the_row_with_enter(browsing):
+def test_a_search_by_keyboard_leads_to_the_row(browsing):
     page = browsing.open("/console/deliveries")
     page.keyboard.press("/")
     page.keyboard.type(SKU)
@@ -34,7 +34,7 @@ def test_what_is_typed_after_the_slash_leads_to_the_row_with_enter(browsing):
     page.wait_for_url(f"**/mirror/products/iimmpact/{SKU}")
 
 
-def test_j_and_k_go_through_the_rows_of_a_list_and_enter_opens_one(browsing):
+def test_j_and_k_move_through_the_rows_of_a_list_and_enter_opens_one(browsing):
     page = browsing.open("/console/deliveries")
     links = [each.get_attribute("href") for each in page.locator("table.keys tbody tr th a").all()]
     for key, number in (("j", 0), ("j", 1), ("j", 2), ("k", 1), ("k", 0), ("k", 0)):
@@ -45,7 +45,7 @@ def test_j_and_k_go_through_the_rows_of_a_list_and_enter_opens_one(browsing):
     assert path_of(page) == links[0]
 
 
-def test_the_first_tab_leads_past_the_navigation(browsing):
+def test_the_first_tab_leads_to_a_link_past_the_navigation(browsing):
     page = browsing.open("/console/deliveries")
     page.keyboard.press("Tab")
     assert focused(page) == "#content"
@@ -53,7 +53,7 @@ def test_the_first_tab_leads_past_the_navigation(browsing):
     assert page.evaluate("() => document.activeElement.id") == "content"
 
 
-def test_what_has_the_focus_is_seen_to_have_it(browsing):
+def test_the_focused_element_has_a_visible_outline(browsing):
     page = browsing.open("/console/deliveries")
     page.keyboard.press("j")
     outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")

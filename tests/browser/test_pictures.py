@@ -1,4 +1,4 @@
-"""Pictures of the console in the docs: each shows a page that exists, and `make pictures` makes them anew."""
+"""Pictures of the console in the docs: each shows a page that exists, and `make pictures` makes them again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from receiver.console.page import CONSOLE_PATH, filled
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures"
 
-#: Bytes of one picture, which everybody downloads who clones the repository.
+#: Most bytes of one picture, because everybody who clones the repository downloads it.
 LARGEST = 150_000
 
-#: Pages, each with a word for the thing of the stock that its picture shows; empty for a page without one.
+#: The pages with a picture, each with the name of what it shows; empty for a page that shows no single thing.
 PICTURES = {
     "overview": "",
     "deliveries": "",
@@ -51,13 +51,13 @@ def test_a_picture_shows_a_page_that_exists(browsing: Browsing, stock: ConsoleSt
         opened.screenshot(path=FOLDER / f"{name}.png", clip={"x": 0, "y": 0, "width": DESKTOP, "height": 800})
 
 
-def test_every_picture_is_of_one_of_these_pages_and_small():
+def test_every_picture_shows_one_of_these_pages_and_is_small():
     pictures = sorted(FOLDER.glob("*"))
     assert [each.stem for each in pictures] == sorted(PICTURES)
     assert [each.name for each in pictures if each.stat().st_size > LARGEST] == []
 
 
-def test_every_picture_is_shown_in_the_docs_with_words_for_those_who_do_not_see_it():
+def test_every_picture_is_in_the_docs_with_a_text_for_people_who_do_not_see_it():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     shown = {Path(path).stem: words for each in pages for words, path in pictures_of(each)}
     assert shown.keys() == PICTURES.keys()

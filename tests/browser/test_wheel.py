@@ -1,4 +1,4 @@
-"""The console from the wheel: templates, sheet and scripts are in it, and what only tests need is not."""
+"""The console from the wheel: templates, style sheet and scripts are in it, and files that only tests need are not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @contextmanager
 def serving_from(python: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """The program of this Python, in this folder: its address, and a link that signs in."""
+    """Serve from this folder with this Python; give the address, and a link that signs in."""
     (folder / "hookmirror.toml").write_text(SETTINGS)
     (folder / "hookmirror.toml").chmod(0o600)
     site = f"http://127.0.0.1:{free_port()}"
@@ -63,7 +63,7 @@ def test_a_page_opens_from_the_installed_wheel(wheel, chromium, tmp_path):
         browsing = Browsing(chromium, site, sign_in(chromium, site, link))
         page = browsing.open("/console/")
         assert "Nothing needs you." in page.locator("main").inner_text()
-        # The sheet is in force, and so is the script.
+        # The style sheet and the script have taken effect.
         assert page.evaluate("() => getComputedStyle(document.body).marginTop") == "0px"
         page.keyboard.press("/")
         assert page.evaluate("() => document.activeElement.name") == "q"
@@ -71,7 +71,7 @@ def test_a_page_opens_from_the_installed_wheel(wheel, chromium, tmp_path):
         browsing.watch.check()
 
 
-def test_the_wheel_holds_nothing_that_only_tests_need(wheel):
+def test_the_wheel_contains_no_file_that_only_tests_need(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = [name for name in names if name.endswith("METADATA")]

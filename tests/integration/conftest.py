@@ -1,4 +1,4 @@
-"""What tests with real parts share: no settings of the machine they run on, and a small shop on either database."""
+"""Fixtures of tests with real parts: no settings of this machine, and a small shop on either database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.worker.worker import Worker
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside():
-    """Before any server of a wider scope starts, so per session."""
+    """Remove the settings once per session, because servers of a wider scope start early."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("HOOKMIRROR_")]:
             patch.delenv(name)
@@ -29,7 +29,7 @@ def _no_settings_from_outside():
 
 @pytest.fixture(autouse=True, scope="session")
 def _plain_logs():
-    """Without structlog's coloured tracebacks, which take longer than most of these tests."""
+    """Log plain tracebacks, because structlog's colored ones take longer than most of these tests."""
     before = structlog.get_config()
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
     yield
@@ -38,19 +38,19 @@ def _plain_logs():
 
 @pytest.fixture
 def shop() -> Dialect:
-    """A dialect of this test's own."""
+    """Give a new dialect to each test."""
     return new_shop()
 
 
 @pytest.fixture
 def hookmirror_database_url(mirror_url) -> str:
-    """The shipped fixture `webhooks` works on both databases here."""
+    """Make the shipped fixture `webhooks` use both databases here."""
     return mirror_url
 
 
 @pytest.fixture
 def kit(tmp_path, shop, mirror_url) -> Iterator[Webhooks]:
-    """The shipped test kit, with `shop` as its only dialect."""
+    """Open the shipped test kit with `shop` as its only dialect."""
     webhooks = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)
     yield webhooks
     webhooks.close()
@@ -58,7 +58,7 @@ def kit(tmp_path, shop, mirror_url) -> Iterator[Webhooks]:
 
 @pytest.fixture
 def worker(kit) -> Iterator[Worker]:
-    """A worker without luck in it: each wait is half of its cap."""
+    """Make a worker with a constant jitter: each wait is half of its limit."""
     working = new_worker(kit)
     yield working
     working.close()
@@ -66,7 +66,7 @@ def worker(kit) -> Iterator[Worker]:
 
 @pytest.fixture
 def settled(monkeypatch) -> list[int]:
-    """How many deliveries each settlement had."""
+    """Record the number of deliveries of each settlement."""
     sizes, settle = [], Inbox.settle
 
     def noted(self, connection, worker, endings, **options):
@@ -79,7 +79,7 @@ def settled(monkeypatch) -> list[int]:
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Keeps every commit back until it is set."""
+    """Hold every commit back until the event is set."""
     opened = threading.Event()
     accept = Inbox.accept
 

@@ -1,4 +1,4 @@
-"""Actions: no effect without its record, and no record without its effect."""
+"""Actions: every effect is recorded, and every record has its effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.runs.actions import ACTIONS, LONGEST_ACTION_REASON, Asked, By, Eff
 OPS = By("ops-1", Via.API)
 
 
-#: What the actions of these tests have an effect on.
+#: The table that the actions of these tests change.
 LIGHTS = Table("lights", MetaData(), Column("number", Integer, primary_key=True))
 
 
@@ -34,7 +34,7 @@ def database(mirror_url):
 
 
 def switch_on(*numbers):
-    """An effect on so many lights."""
+    """Make an effect that inserts these numbers of lights."""
 
     def effect(connection):
         if not numbers:
@@ -59,7 +59,7 @@ def recorded(database):
         return [actions.show(row) for row in connection.execute(actions.recent()).mappings()]
 
 
-def test_an_action_says_who_did_what_why_and_with_what_result(database):
+def test_an_action_records_who_did_what_why_and_the_result(database):
     perform(database, asked(reason="  it is dark ", room="hall"), switch_on(1, 2), now=NOON)
     (action,) = recorded(database)
     assert action == {
@@ -78,13 +78,13 @@ def test_an_action_says_who_did_what_why_and_with_what_result(database):
     }
 
 
-def test_where_there_was_nothing_to_do_nothing_is_recorded(database):
+def test_an_action_without_effect_is_not_recorded(database):
     assert perform(database, asked(), switch_on(), now=NOON) is None
     assert recorded(database) == []
 
 
 @pytest.mark.parametrize("reason", [None, "", "  ", "so", "x" * (LONGEST_ACTION_REASON + 1)])
-def test_without_a_reason_that_says_something_many_deliveries_are_left_as_they_are(database, reason):
+def test_an_action_on_many_deliveries_needs_a_meaningful_reason(database, reason):
     with pytest.raises(ReasonWanted, match=r"in 3 to 200 characters|write 3 to 200"):
         perform(database, asked(reason=reason), switch_on(1, 2), now=NOON)
     assert (lit(database), recorded(database)) == ([], [])
@@ -95,13 +95,13 @@ def test_one_delivery_needs_no_reason(database):
     assert recorded(database)[0]["reason"] is None
 
 
-def test_text_that_no_database_keeps_is_kept_as_far_as_it_can_be(database):
+def test_characters_that_no_database_holds_are_replaced_in_an_action(database):
     perform(database, asked(reason="da\0rk \ud800", by=By("ops\0", Via.CONSOLE)), switch_on(1), now=NOON)
     (action,) = recorded(database)
     assert (action["reason"], action["who"]) == ("da\ufffdrk \ufffd", "ops\ufffd")
 
 
-def test_the_same_request_made_twice_is_one_action_and_answered_alike(database):
+def test_a_repeated_request_with_one_key_is_one_action_with_the_same_answer(database):
     first = perform(database, asked(key="a1"), switch_on(1), now=NOON)
     second = perform(database, asked(key="a1"), switch_on(2), now=NOON)
     assert (first.result, first.again) == ({"lit": [1]}, False)
@@ -110,14 +110,14 @@ def test_the_same_request_made_twice_is_one_action_and_answered_alike(database):
 
 
 @pytest.mark.parametrize("other", [{"room": "hall"}, {"by": By("ops-2", Via.API)}])
-def test_a_key_that_another_request_had_is_refused(database, other):
+def test_a_key_of_another_request_is_refused(database, other):
     perform(database, asked(key="a1"), switch_on(1), now=NOON)
     with pytest.raises(KeyUsed, match="draw a new key"):
         perform(database, asked(key="a1", **other), switch_on(2), now=NOON)
     assert lit(database) == [1]
 
 
-def test_the_same_request_from_two_sides_at_once_is_one_action(database):
+def test_two_simultaneous_requests_with_one_key_are_one_action(database):
     both = threading.Barrier(2)
     answers = []
 
@@ -135,15 +135,15 @@ def test_the_same_request_from_two_sides_at_once_is_one_action(database):
     assert len(recorded(database)) == 1
 
 
-def test_an_error_of_the_effect_leaves_no_record_and_is_told_as_it_is(database):
+def test_an_error_of_the_effect_is_raised_and_leaves_no_record(database):
     perform(database, asked(), switch_on(1), now=NOON)
     with pytest.raises(Exception, match=r"(?i)unique"):
         perform(database, asked(key="a1"), switch_on(1), now=NOON)
     assert len(recorded(database)) == 1
 
 
-def test_no_effect_without_its_record_and_no_record_without_its_effect_whatever_dies_when(database):
-    """Property: a kill before any statement, or before the commit, then the same request again."""
+def test_effect_and_record_are_committed_together_wherever_the_process_dies(database):
+    """Property: kill before any statement or before the commit, and then repeat the request."""
 
     @settings(max_examples=8, deadline=None, database=None)
     @given(st.integers(1, 5), st.booleans())
@@ -164,7 +164,7 @@ def test_a_command_acts_as_the_user_of_the_operating_system(monkeypatch):
     assert by_command() == By("root", Via.COMMAND)
 
 
-def test_a_user_without_a_name_is_told_by_number(monkeypatch):
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
     assert by_command().who == "uid 3999999999"
 

@@ -1,4 +1,4 @@
-"""Any request that the OpenAPI document allows, and many that it does not, to a served application with data in it."""
+"""Any request that the OpenAPI document allows, and many that it does not, to an application with data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serving import Served, serving, token, wait_until
 
 from receiver.api.tokens import Scope
 
-#: What every answer must keep, whatever was asked.
+#: Checks that every answer must pass.
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -31,7 +31,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-#: Examples of each operation in `make test`, and in `make explore`.
+#: Examples of each operation in `make test` and in `make explore`.
 FEW, MANY = 6, 300
 
 MODES = {"as documented": GenerationMode.POSITIVE, "otherwise": GenerationMode.NEGATIVE}
@@ -45,7 +45,7 @@ def served(lend_database, tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def known(served: Served) -> dict[str, list[str]]:
-    """Values of path parameters that there are, by their names: what is made up is nearly always unknown."""
+    """Return existing values of path parameters by name, because invented ones are nearly always unknown."""
     lamp = {"name": "Lamp", "price": "19.90", "sku": "L-1"}
     ids = [served.send("sticky", id=number, key=f"k{number}", data=lamp) for number in (1, 2)]
     ids += [served.send("sigma", event_type="moon.eclipsed"), served.send("sigma", b"\xff not JSON")]
@@ -67,7 +67,7 @@ def known(served: Served) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def operations(served: Served) -> list[Any]:
-    """Those that take a parameter or a body; the others can be asked in one way alone."""
+    """Return the operations with a parameter or a body; the others have only one form."""
     schema = schemathesis.openapi.from_dict(served.client.get("/openapi.json").json())
     found = [each.ok() for each in schema.get_all_operations()]
     return [each for each in found if each.query or each.path_parameters or each.body]
@@ -75,7 +75,7 @@ def operations(served: Served) -> list[Any]:
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("mode", MODES)
-def test_whatever_is_asked_is_answered_as_the_document_says(served: Served, operations, known, mode: str):
+def test_any_request_is_answered_as_the_document_says(served: Served, operations, known, mode: str):
     is_exploring = not settings().derandomize
     limits = settings(
         max_examples=MANY if is_exploring else FEW,

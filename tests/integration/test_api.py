@@ -1,4 +1,4 @@
-"""The API over a real socket: every route's shape, who may use it, and what it says to questions it cannot answer."""
+"""The API over a real socket: the answers of every route, and who may use it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHANGE = {
 
 @pytest.fixture(scope="module")
 def served(lend_database, tmp_path_factory):
-    """A server with 23 products of three sources, worked off, one delivery dead and one ignored."""
+    """Serve 23 products of three sources, all processed, with a dead delivery and an ignored one."""
     with lend_database(tmp_path_factory.mktemp("api")) as url, serving(url, with_worker=True) as running:
         for number in range(10):
             for source in ("sigma", "iimmpact"):
@@ -63,7 +63,7 @@ def items(served: Served, path: str) -> list[dict]:
 
 
 def pages(served: Served, path: str) -> list[list[dict]]:
-    """All pages by following `next`."""
+    """Yield all pages by following `next`."""
     found, cursor = [], ""
     while cursor is not None:
         page = fine(served.get(f"{path}&cursor={cursor}" if cursor else path))
@@ -73,7 +73,7 @@ def pages(served: Served, path: str) -> list[list[dict]]:
     return found
 
 
-def test_deliveries_are_listed_newest_first_in_the_documented_shape(served: Served):
+def test_deliveries_are_listed_newest_first_in_the_documented_form(served: Served):
     listed = items(served, "/api/v1/deliveries")
     assert len(listed) == 26
     assert all(each.keys() == DELIVERY for each in listed)
@@ -103,11 +103,11 @@ def test_pages_of_deliveries_cover_each_exactly_once(served: Served, limit: int)
         ("event_type=%00", 0),
     ],
 )
-def test_deliveries_are_filtered_by_what_is_asked(served: Served, query: str, found: int):
+def test_deliveries_can_be_filtered(served: Served, query: str, found: int):
     assert len(items(served, f"/api/v1/deliveries?{query}")) == found
 
 
-def test_what_a_source_left_behind_is_listed_after_it_has_left_the_settings(mirror_url):
+def test_deliveries_of_a_source_are_listed_after_it_has_left_the_settings(mirror_url):
     with serving(mirror_url, with_worker=True) as before:
         before.ended(before.send("sticky", id=7))
     with serving(mirror_url, sources={"sigma": SOURCES["sigma"]}) as after:
@@ -123,7 +123,7 @@ def test_one_delivery_is_shown_with_headers_body_and_attempts(served: Served):
     assert shown["headers"].keys() <= {"user-agent", "content-type", "x-sigma-signature"}
 
 
-def test_an_encrypted_body_is_shown_as_it_came_and_as_it_reads(served: Served):
+def test_an_encrypted_body_is_shown_encrypted_and_decrypted(served: Served):
     newest = items(served, "/api/v1/deliveries?source=sticky&limit=1")[0]
     shown = fine(served.get(f"/api/v1/deliveries/{newest['id']}"))
     assert json.loads(shown["plain"])["data"]["object"]["sku"] == "L-1"
@@ -131,7 +131,7 @@ def test_an_encrypted_body_is_shown_as_it_came_and_as_it_reads(served: Served):
 
 
 @pytest.mark.parametrize("number", ["1", "9223372036854775807", "9223372036854775808", "9" * 5_000])
-def test_an_unknown_delivery_is_neither_found_nor_replayed(served: Served, number: str):
+def test_an_unknown_delivery_can_neither_be_shown_nor_replayed(served: Served, number: str):
     path = f"/api/v1/deliveries/{number}"
     assert error(served.get(path)) == (404, "not_found")
     assert error(served.get(f"{path}/replay", scope=Scope.OPERATE, method="POST")) == (404, "not_found")
@@ -140,7 +140,7 @@ def test_an_unknown_delivery_is_neither_found_nor_replayed(served: Served, numbe
 # ── replay ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_replayed_delivery_is_worked_on_again(served: Served):
+def test_a_replayed_delivery_is_processed_again(served: Served):
     delivery = items(served, "/api/v1/deliveries?source=iimmpact&limit=1")[0]
     answer = served.get(f"/api/v1/deliveries/{delivery['id']}/replay", scope=Scope.OPERATE, method="POST")
     assert (answer.status_code, answer.json()) == (202, {"status": "pending", "delivery": delivery["id"]})
@@ -148,7 +148,7 @@ def test_a_replayed_delivery_is_worked_on_again(served: Served):
     assert (again["state"], again["outcome"]) == ("processed", "unchanged")
 
 
-def test_a_delivery_that_is_not_done_cannot_be_replayed(mirror_url):
+def test_a_delivery_that_has_not_ended_cannot_be_replayed(mirror_url):
     with serving(mirror_url) as idle:
         path = f"/api/v1/deliveries/{idle.send('sigma')}/replay"
         assert error(idle.get(path, scope=Scope.OPERATE, method="POST")) == (409, "not_ended")
@@ -164,7 +164,7 @@ def test_the_catalog_names_its_tables(served: Served):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_table_answers_in_the_documented_shape(served: Served, table: str):
+def test_every_table_answers_in_the_documented_form(served: Served, table: str):
     page = fine(served.get(f"/api/v1/catalog/{table}"))
     assert page.keys() == {"items", "next"}
     assert all(row.keys() == ROW for row in page["items"])
@@ -183,7 +183,7 @@ def test_pages_of_rows_cover_each_exactly_once(served: Served, limit: int):
     ("query", "found"),
     [("active=true", 22), ("active=false", 1), ("source=sticky", 3), ("source=sticky&active=false", 0)],
 )
-def test_rows_are_filtered_by_what_is_asked(served: Served, query: str, found: int):
+def test_rows_can_be_filtered(served: Served, query: str, found: int):
     assert len(items(served, f"/api/v1/catalog/products?{query}")) == found
 
 
@@ -195,7 +195,7 @@ def test_one_row_is_shown_with_exact_price_utc_times_and_history(served: Served)
     assert shown["history"][0]["operation"] == "insert"
 
 
-def test_a_deactivated_row_stays_with_the_time_of_its_end(served: Served):
+def test_a_deactivated_row_stays_with_the_time_of_its_deactivation(served: Served):
     row = fine(served.get("/api/v1/catalog/products/iimmpact/A9"))["row"]
     assert (row["active"], row["deactivated_at"]) == (False, "2026-03-04T12:00:00Z")
 
@@ -207,7 +207,7 @@ def test_an_id_with_a_slash_is_found_by_its_path(mirror_url):
 
 
 @pytest.mark.parametrize("path", ["products/sigma/NEVER", "products/nobody/A1", "products/sigma/%00", "moons", "%FF"])
-def test_what_nobody_spoke_of_is_not_found(served: Served, path: str):
+def test_an_unknown_row_is_not_found(served: Served, path: str):
     assert error(served.get(f"/api/v1/catalog/{path}")) == (404, "not_found")
 
 
@@ -215,7 +215,7 @@ def test_what_nobody_spoke_of_is_not_found(served: Served, path: str):
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1_000])
-def test_whoever_follows_the_change_feed_sees_each_change_once_in_order(served: Served, limit: int):
+def test_a_follower_of_the_change_feed_sees_each_change_once_in_order(served: Served, limit: int):
     seen, after = [], 0
     while page := fine(served.get(f"/api/v1/changes?after={after}&limit={limit}"))["items"]:
         assert all(change.keys() == CHANGE for change in page)
@@ -237,12 +237,12 @@ def test_stats_count_every_source_by_state(served: Served):
 # ── health ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_health_is_open_to_everybody(served: Served):
+def test_health_needs_no_token(served: Served):
     assert fine(served.get("/healthz", scope=None)) == {"status": "alive"}
     assert fine(served.get("/readyz", scope=None)) == {"status": "ready", "warnings": []}
 
 
-def test_a_backlog_that_nobody_works_on_makes_the_server_not_ready_and_says_why(mirror_url):
+def test_an_old_backlog_makes_the_server_not_ready_with_the_reason(mirror_url):
     with serving(mirror_url, max_backlog_seconds=0.01) as idle:
         assert idle.client.get("/readyz").status_code == 200
         idle.send("sigma")
@@ -252,7 +252,7 @@ def test_a_backlog_that_nobody_works_on_makes_the_server_not_ready_and_says_why(
         assert idle.client.get("/healthz").status_code == 200
 
 
-def test_metrics_tell_what_came_in_what_was_refused_and_what_waits(mirror_url, database_system):
+def test_metrics_count_accepted_refused_and_waiting_deliveries(mirror_url, database_system):
     source = {"dialect": "sigma", "secrets": ["secret-of-the-metered-one"]}
     metered = f"metered-{database_system}"  # all servers of a process count together
     with serving(mirror_url, sources={metered: source}) as idle:
@@ -268,7 +268,7 @@ def test_metrics_tell_what_came_in_what_was_refused_and_what_waits(mirror_url, d
         assert idle.metric("hookmirror_oldest_pending_seconds") > 0
 
 
-def test_a_database_that_does_not_answer_is_our_trouble(mirror_url):
+def test_a_database_that_does_not_answer_leads_to_a_503(mirror_url):
     with serving(mirror_url) as ill:
         with ill.beside.write() as beside:
             beside.execute(text("ALTER TABLE deliveries RENAME TO away"))

@@ -1,4 +1,4 @@
-"""The API's refusals: who may not ask, and what cannot be answered, each in the contract's one shape."""
+"""Refusals of the API: without the right scope, and for invalid requests, each in the form of the contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.errors import NAMES_HEADER
 from receiver.search.cursors import Cursors, ListedIn
 from receiver.search.filters import RowFilter
 
-#: Every route with its method and the scope it wants.
+#: Every route with its method and the scope that it requires.
 GUARDED = [
     ("GET", "/api/v1/deliveries", Scope.READ),
     ("GET", "/api/v1/deliveries/1", Scope.READ),
@@ -38,11 +38,11 @@ def served(lend_database, tmp_path_factory):
         yield running
 
 
-# ── who may ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scopes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
-def test_without_a_token_nothing_is_told(served: Served, method: str, path: str, _scope):
+def test_without_a_token_nothing_is_answered(served: Served, method: str, path: str, _scope):
     answer = served.get(path, scope=None, method=method)
     assert error(answer) == (401, "not_authorized")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -66,41 +66,41 @@ def tampered() -> bytes:
         b"Bearer " + b"x" * 5_000,
     ],
 )
-def test_a_token_of_garbage_is_not_one_of_ours(served: Served, authorization: bytes):
+def test_garbage_instead_of_a_token_is_refused(served: Served, authorization: bytes):
     answer = served.client.get("/api/v1/stats", headers=[(b"Authorization", authorization)])
     assert error(answer) == (401, "not_authorized")
 
 
-def test_a_token_that_was_changed_is_not_one_of_ours(served: Served):
+def test_a_changed_token_is_refused(served: Served):
     answer = served.client.get("/api/v1/stats", headers=[(b"Authorization", tampered())])
     assert error(answer) == (401, "not_authorized")
 
 
-def test_an_expired_token_says_so(served: Served):
+def test_an_expired_token_is_refused_with_that_reason(served: Served):
     stale = token(Scope.READ, lifetime=timedelta(seconds=-1))
     answer = served.client.get("/api/v1/stats", headers={"Authorization": f"Bearer {stale}"})
     assert error(answer) == (401, "not_authorized")
     assert answer.json()["message"] == "The token has expired: make a new one with `hookmirror token`."
 
 
-def test_a_token_of_another_installation_is_not_one_of_ours(served: Served):
+def test_a_token_of_another_installation_is_refused(served: Served):
     foreign = token(Scope.OPERATE, keys=["another-secret-key"])
     answer = served.client.get("/api/v1/stats", headers={"Authorization": f"Bearer {foreign}"})
     assert error(answer) == (401, "not_authorized")
 
 
-def test_a_token_for_reading_does_not_operate(served: Served):
+def test_a_read_token_may_not_operate(served: Served):
     answer = served.get("/api/v1/deliveries/1/replay", method="POST")
     assert error(answer) == (403, "forbidden")
     assert "hookmirror token --scope operate" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
-def test_a_token_for_operating_does_everything(served: Served, method: str, path: str, _scope):
+def test_an_operate_token_may_do_everything(served: Served, method: str, path: str, _scope):
     assert served.get(path, scope=Scope.OPERATE, method=method).status_code in (200, 404)
 
 
-def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(mirror_url):
+def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_is_removed(mirror_url):
     old, new = token(Scope.READ, keys=["the-older-secret-key"]), token(Scope.READ, keys=["the-newest-secret-key"])
 
     def statuses(secret_key: str) -> list[int]:
@@ -112,7 +112,7 @@ def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(mirror_ur
     assert statuses("the-newest-secret-key") == [401, 200]
 
 
-# ── questions it cannot answer ────────────────────────────────────────────────────────────────────────────────
+# ── invalid requests ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(mirror_ur
         "stats?source=sigma",
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused_by_name(served: Served, path: str):
+def test_an_invalid_parameter_is_refused_by_name(served: Served, path: str):
     answer = served.get(f"/api/v1/{path}")
     assert error(answer) == (400, "bad_request")
     assert "`" in answer.json()["message"] or "There is no parameter" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("name", ["colour", "a%0D%0AX-Odd:%201", "%C3%A9%E2%82%AC", "%00", "", "x" * 3_000])
-def test_an_unknown_parameter_that_is_given_twice_is_refused_as_unknown_whatever_its_name(served: Served, name: str):
+def test_an_unknown_parameter_given_twice_is_refused_as_unknown(served: Served, name: str):
     answer = served.get(f"/api/v1/deliveries?{name}=1&{name}=2")
     assert error(answer) == (400, "bad_request")
     assert answer.json()["message"].startswith("There is no parameter ")
@@ -167,14 +167,14 @@ def test_an_unknown_parameter_that_is_given_twice_is_refused_as_unknown_whatever
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
-def test_a_parameter_that_an_address_does_not_know_is_refused(served: Served, method: str, path: str, _scope):
+def test_a_parameter_of_another_address_is_refused(served: Served, method: str, path: str, _scope):
     answer = served.get(f"{path.partition('?')[0]}?colour=red", scope=Scope.OPERATE, method=method)
     assert error(answer) == (400, "bad_request")
     assert answer.json()["message"].startswith("There is no parameter 'colour' here; the parameters are: ")
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/v1/nothing", "/api/v1/deliveries/x", "/%FF"])
-def test_a_path_that_is_none_is_not_found_in_the_contract_s_shape(served: Served, path: str):
+def test_an_unknown_path_is_not_found_in_the_contract_s_form(served: Served, path: str):
     assert error(served.get(path)) == (404, "not_found")
 
 
@@ -182,7 +182,7 @@ def test_a_path_that_is_none_is_not_found_in_the_contract_s_shape(served: Served
     ("method", "path"),
     [("POST", "/api/v1/stats"), ("DELETE", "/api/v1/deliveries/1"), ("GET", "/api/v1/deliveries/1/replay")],
 )
-def test_a_method_that_is_not_for_a_path_is_refused_in_the_contract_s_shape(served: Served, method: str, path: str):
+def test_a_method_that_a_path_does_not_have_is_refused_in_the_contract_s_form(served: Served, method: str, path: str):
     assert error(served.get(path, scope=Scope.OPERATE, method=method)) == (405, "method_not_allowed")
 
 
@@ -209,12 +209,12 @@ def test_a_cursor_may_name_any_key(served: Served, odd: str):
     assert answer.status_code == 200
 
 
-#: By what it says, or for its length before anybody reads it.
+#: Refused by their content, or for their length before they are read.
 REFUSED = {(400, "bad_request"), (414, "url_too_long")}
 
 
 @pytest.mark.parametrize("key", [["sigma", "x" * 40_000], [[["deep"] * 50] * 20, "x"], {"a": 1, "b": 2}, "ab" * 9_000])
-def test_a_cursor_that_is_no_key_is_refused_however_large(served: Served, key: object):
+def test_a_cursor_that_is_not_valid_is_refused_whatever_its_size(served: Served, key: object):
     answer = served.get(f"/api/v1/catalog/products?cursor={cursor(key)}")
     assert error(answer) in REFUSED
 

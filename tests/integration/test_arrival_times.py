@@ -1,4 +1,4 @@
-"""Changes that their body does not date count as of their arrival, in every attempt and replay."""
+"""A change whose body has no time counts at its arrival, in every attempt and replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DELETED = b'{"id": 7}'
 
 @pytest.fixture
 def shop() -> Dialect:
-    """As Shopify and WooCommerce do: a delete is `{"id": …}` alone."""
+    """Make a dialect like those of Shopify and WooCommerce: a delete is only `{"id": …}`."""
     shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
 
     @shop.envelope
@@ -49,7 +49,7 @@ def updated(at: datetime, name: str = "Lamp") -> bytes:
     return f'{{"id": 7, "updated_at": "{at.isoformat()}", "name": "{name}"}}'.encode()
 
 
-def test_a_delete_without_a_time_counts_as_of_its_arrival(kit, worker):
+def test_a_delete_without_a_time_counts_at_its_arrival(kit, worker):
     before = datetime.now(UTC)
     kit.send_body("shop", updated(NOON))
     answer = kit.send_body("shop", DELETED)
@@ -74,7 +74,7 @@ def test_a_replay_uses_the_time_of_arrival_again(kit, worker):
     assert kit.row(Product, "7").active
 
 
-def test_a_later_attempt_uses_the_time_of_arrival_again(shop, kit, worker):
+def test_a_later_attempt_uses_the_time_of_arrival(shop, kit, worker):
     seen = []
 
     @shop.on("product.deleted", override=True)
@@ -90,7 +90,7 @@ def test_a_later_attempt_uses_the_time_of_arrival_again(shop, kit, worker):
     assert set(seen) == {kit.delivery(answer)["received_at"]}
 
 
-def test_the_same_bytes_again_are_a_duplicate_whenever_they_come(kit, worker):
+def test_the_same_bytes_at_any_later_time_are_a_duplicate(kit, worker):
     first = kit.send_body("shop", DELETED)
     drain(worker)
     kit.advance(days=20)
@@ -98,7 +98,7 @@ def test_the_same_bytes_again_are_a_duplicate_whenever_they_come(kit, worker):
     assert again.body == {"status": "duplicate", "delivery": first.delivery}
 
 
-def test_a_body_that_becomes_readable_later_counts_as_of_its_arrival(shop, kit, worker):
+def test_a_body_that_becomes_readable_later_counts_at_its_arrival(shop, kit, worker):
     readable, shop._read = shop._read, lambda body: 1 / 0
     answer = kit.send_body("shop", DELETED)
     shop._read = readable
@@ -109,7 +109,7 @@ def test_a_body_that_becomes_readable_later_counts_as_of_its_arrival(shop, kit, 
     assert delivery["occurred_at"] == delivery["received_at"]
 
 
-def test_a_refused_request_that_verifies_later_counts_as_of_when_it_came(kit, worker):
+def test_a_refused_request_that_verifies_later_counts_at_its_arrival(kit, worker):
     new = Credentials(secrets=(Secret(b"new"),))
     source = kit.source("shop")
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(10, 1 << 20, timedelta(days=1)))

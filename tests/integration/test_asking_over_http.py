@@ -1,4 +1,4 @@
-"""Asking the source over HTTP: answers, refusals, and the scope that it takes."""
+"""Asking the source over HTTP: answers, refusals, and the required scope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = {
 
 
 class SigmaApi(BaseHTTPRequestHandler):
-    """Knows one record; of `html` it says nothing that can be read."""
+    """An API that knows one record, and whose HTML cannot be read."""
 
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
@@ -33,7 +33,7 @@ class SigmaApi(BaseHTTPRequestHandler):
         self.wfile.write(content.encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is not its log."""
+        """Write no log."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def post(served: Served, path: str, scope: Scope | None = Scope.OPERATE):
     return served.get(f"/api/v1/catalog/{path}", scope=scope, method="POST")
 
 
-def test_a_question_is_recorded_with_what_the_source_said(served: Served):
+def test_a_question_is_recorded_with_the_source_s_answer(served: Served):
     number = post(served, "products/pim/e1/ask").json()["action"]
     (action,) = [each for each in served.get("/api/v1/actions").json()["items"] if each["id"] == number]
     assert action["what"] == "ask"
@@ -88,7 +88,7 @@ def test_a_row_is_compared_and_then_repaired(served: Served):
     assert served.get("/api/v1/catalog/products/pim/e1").json()["row"]["name"] == "Lamp"
 
 
-def test_a_row_that_nobody_has_is_told_to_be_nowhere(served: Served):
+def test_a_row_unknown_to_mirror_and_source_is_reported_as_such(served: Served):
     asked = post(served, "products/pim/a%2Fb/ask").json()
     assert (asked["external_id"], asked["known_here"], asked["known_there"]) == ("a/b", False, False)
 
@@ -102,21 +102,21 @@ def test_a_row_that_nobody_has_is_told_to_be_nowhere(served: Served):
         ("products/nobody/e1/ask", 404, "not_found", "There is no source 'nobody' in the settings"),
         ("products/plain/e1/ask", 409, "not_askable", "has no `api_url`: set it"),
         ("records/pim/e1/ask", 409, "not_askable", "has no lookup for rows of records"),
-        ("products/pim/html/ask", 502, "source_away", "something else than JSON: check api_url"),
-        ("variants/pim/v/ask", 502, "source_away", "the mirror knows none of 'v'"),
+        ("products/pim/html/ask", 502, "source_away", "something other than JSON: check api_url"),
+        ("variants/pim/v/ask", 502, "source_away", "the mirror has no record for 'v'"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_advice(served: Served, path: str, status: int, code: str, advice: str):
+def test_an_invalid_question_is_refused_with_advice(served: Served, path: str, status: int, code: str, advice: str):
     answer = post(served, path)
     assert (answer.status_code, answer.json()["error"]) == (status, code)
     assert advice in answer.json()["message"]
 
 
-def test_it_takes_a_token_that_allows_to_operate(served: Served):
+def test_asking_requires_the_operate_scope(served: Served):
     assert [post(served, "products/pim/e1/ask", scope=scope).status_code for scope in (None, Scope.READ)] == [401, 403]
 
 
-def test_the_statistics_tell_of_the_schedule(served: Served):
+def test_the_statistics_show_the_schedule(served: Served):
     told = {each["source"]: each["reconcile"] for each in served.get("/api/v1/stats").json()["sources"]}
     assert (told["pim"]["schedule"], told["pim"]["under_way"]) == ("daily 02:10", False)
     assert told["pim"]["next_at"] is not None

@@ -1,4 +1,4 @@
-"""Ask the source: one row beside what its source says now, and the repair of that row alone."""
+"""Ask the source: one row compared with its source as it is now, and the repair of that row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EARLIER = datetime.now(UTC) - timedelta(hours=1)
 
 @pytest.fixture
 def source(shop, kit) -> PagedSource:
-    """A source with one lamp, which the mirror knows."""
+    """Make a source with one lamp that the mirror knows."""
     paged = PagedSource()
     paged.speak(shop)
     listened_to(kit)
@@ -50,14 +50,14 @@ def columns(asked) -> dict[str, tuple]:
     return {column.name: (column.here, column.there, column.equal) for column in asked.columns}
 
 
-def test_a_row_that_is_right_is_told_to_be(kit, source):
+def test_a_row_that_agrees_with_its_source_is_reported_as_equal(kit, source):
     asked = ask(kit)
     assert asked.equal
     assert columns(asked) == {"active": (True, True, True), "name": ("Lamp", "Lamp", True)}
     assert asked.lines()[1] == "The mirror agrees."
 
 
-def test_each_column_is_told_as_it_is_here_and_there(kit, source):
+def test_each_column_is_shown_with_both_values(kit, source):
     source.names["A1"] = "Lantern"
     asked = ask(kit)
     assert (asked.equal, columns(asked)["name"]) == (False, ("Lamp", "Lantern", False))
@@ -65,14 +65,14 @@ def test_each_column_is_told_as_it_is_here_and_there(kit, source):
     assert mirrored(kit) == {"A1": "Lamp"}, "to ask changes nothing"
 
 
-def test_what_the_source_says_of_its_time_of_change_is_told(kit, source):
+def test_the_source_s_time_of_change_is_shown(kit, source):
     changed = datetime(2026, 11, 28, 10, 46, tzinfo=UTC)
     source.row = lambda each: Listed(Product, each[0], {"name": each[1]}, changed_at=changed)
     assert ask(kit).changed_there == changed
     assert "Last change there: 2026-11-28 10:46:00Z." in ask(kit).lines()
 
 
-def test_a_row_that_the_source_has_no_more_is_told_and_its_repair_deactivates_it(kit, source):
+def test_a_row_that_the_source_no_longer_has_is_reported_and_its_repair_deactivates_it(kit, source):
     kit.send("shop", "variant.updated", id="OF-A1", at=EARLIER, data={"parent": "A1"})
     kit.drain()
     del source.names["A1"]
@@ -82,7 +82,7 @@ def test_a_row_that_the_source_has_no_more_is_told_and_its_repair_deactivates_it
     assert not kit.row(Variant, "OF-A1").active, "its children are gone with it"
 
 
-def test_a_row_that_nobody_ever_heard_of_can_be_asked_for_and_brought_in(kit, source):
+def test_an_unknown_row_can_be_asked_for_and_added(kit, source):
     source.names["NEW"] = "Torch"
     asked = ask(kit, "NEW")
     assert (asked.known_here, asked.known_there, asked.equal) == (False, True, False)
@@ -91,7 +91,7 @@ def test_a_row_that_nobody_ever_heard_of_can_be_asked_for_and_brought_in(kit, so
     assert repair(kit, "NOWHERE").repaired == []
 
 
-def test_a_repair_writes_this_row_and_stands_in_the_change_feed(kit, source):
+def test_a_repair_writes_this_row_and_a_change(kit, source):
     source.names |= {"A1": "Lantern", "A2": "another"}
     asked = repair(kit)
     assert (asked.reason, asked.left, [change.external_id for change in asked.repaired]) == (
@@ -112,7 +112,7 @@ def test_a_repair_does_not_overrule_newer_news(kit, source):
     assert asked.lines()[-1] == "Not repaired: the mirror has newer news than this answer."
 
 
-def test_a_repair_leaves_the_row_to_a_delivery_that_comes_meanwhile(kit, source):
+def test_a_repair_leaves_the_row_to_a_delivery_that_arrives_meanwhile(kit, source):
     source.names["A1"] = "as answered"
     source.after = lambda _: kit.send("shop", "product.updated", id="A1", at=EARLIER, data=named("as announced"))
     asked = repair(kit)
@@ -132,19 +132,19 @@ def test_the_record_of_a_repair_belongs_to_its_transaction(kit, source):
 
 
 @pytest.mark.parametrize("reason", ["", "  a ", "x" * 201])
-def test_a_repair_wants_a_reason(kit, source, reason: str):
+def test_a_repair_requires_a_reason(kit, source, reason: str):
     with pytest.raises(ConfigurationError, match="needs a reason of 3 to 200 characters"):
         repair(kit, reason=reason)
     assert source.requests == []
 
 
-def test_a_dialect_without_a_lookup_says_so(kit, source):
+def test_a_dialect_without_a_lookup_is_reported(kit, source):
     said = "has no lookup for rows of variants: run `hookmirror reconcile shop`, which compares"
     with pytest.raises(ConfigurationError, match=said):
         ask(kit, table=Variant)
 
 
-def test_a_dialect_with_neither_lookup_nor_list_does_not_advise_a_reconcile(kit):
+def test_the_error_without_lookup_and_list_does_not_advise_a_reconcile(kit):
     listened_to(kit)
     with pytest.raises(ConfigurationError, match=r"rows of products: write one with @shop\.lookup"):
         ask(kit)
@@ -164,7 +164,7 @@ def test_a_repaired_row_names_the_run_that_repaired_it_its_starter_and_the_reaso
     assert said.endswith(": the ERP says so.")
 
 
-def test_an_api_that_is_away_is_told(kit, source):
+def test_an_unreachable_api_is_reported(kit, source):
     source.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused"))
     with pytest.raises(ApiError, match="ConnectError: refused"):
         ask(kit)

@@ -1,4 +1,4 @@
-"""A batch is counted in bytes as well as in deliveries: what is claimed, parsed, fetched and written at once."""
+"""A batch is bounded in bytes as well as in deliveries: claimed, parsed, fetched and written at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def send_large(kit, numbers: range, kilobytes: int) -> None:
         kit.send("shop", "product.updated", id=f"A{number:03}", data={"name": "x" * kilobytes * KILOBYTE})
 
 
-def test_a_claim_takes_as_many_bytes_of_bodies_as_it_may_and_one_larger_body_alone(kit):
+def test_a_claim_is_bounded_in_bytes_of_bodies_and_takes_one_larger_body_alone(kit):
     send_large(kit, range(5), 40)
     send_large(kit, range(5, 6), 200)
     send_large(kit, range(6, 8), 40)
@@ -36,14 +36,14 @@ def test_a_claim_takes_as_many_bytes_of_bodies_as_it_may_and_one_larger_body_alo
     assert states(kit) == ["processed"] * 8
 
 
-def test_small_bodies_are_claimed_by_their_number_as_before(kit):
+def test_small_bodies_are_claimed_up_to_the_number(kit):
     for number in range(7):
         kit.send("shop", "product.updated", id=f"A{number}", data=named())
     with closing(new_worker(kit, batch_size=5)) as worker:
         assert [worker.work() for _ in range(3)] == [5, 2, 0]
 
 
-def test_only_a_portion_of_a_batch_is_parsed_at_once_and_what_is_settled_is_let_go(shop, kit, monkeypatch):
+def test_only_a_portion_of_a_batch_is_parsed_at_once_and_freed_when_settled(shop, kit, monkeypatch):
     monkeypatch.setattr(reading, "PORTION_BYTES", 100 * KILOBYTE)
     alive: list[Any] = []
     most = []
@@ -62,18 +62,18 @@ def test_only_a_portion_of_a_batch_is_parsed_at_once_and_what_is_settled_is_let_
     assert states(kit) == ["processed"] * 9
 
 
-def test_what_explodes_when_it_is_parsed_takes_the_memory_of_one_at_a_time(tmp_path):
+def test_bodies_that_grow_when_parsed_use_the_memory_of_one_at_a_time(tmp_path):
     exploding.fill(tmp_path)
     command = [sys.executable, str(Path(exploding.__file__)), str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split()
     worked, megabytes = map(int, said)
     assert worked == exploding.BODIES
-    # Together they would take fifteen times as much as one of them.
+    # Together they would use fifteen times the memory of one.
     assert megabytes < 90
 
 
 @pytest.mark.parametrize(("kilobytes", "largest"), [(1, 20), (600, 9)])
-def test_past_a_bound_of_bytes_what_was_fetched_is_settled_before_more_is(shop, kit, settled, kilobytes, largest):
+def test_beyond_a_bound_of_bytes_fetched_data_is_settled_before_more_is_fetched(shop, kit, settled, kilobytes, largest):
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client:
         answer = httpx.Response(200, content=b"x" * kilobytes * KILOBYTE)
@@ -89,12 +89,12 @@ def test_past_a_bound_of_bytes_what_was_fetched_is_settled_before_more_is(shop, 
     with closing(new_worker(kit)) as worker:
         assert worker.work() == 20
     assert sum(settled) == 20
-    # As many as it takes to pass the bound, and those that were under way by then.
+    # The number that passes the bound, and the calls under way by then.
     assert max(settled) <= largest + hydration.HYDRATIONS_AT_ONCE
     assert states(kit) == ["processed"] * 20
 
 
-def test_writes_that_have_become_many_are_settled_before_there_are_more(shop, kit, settled, monkeypatch):
+def test_many_writes_are_settled_before_further_ones(shop, kit, settled, monkeypatch):
     monkeypatch.setattr(handling, "MOST_WRITES", 50)
 
     @shop.on("product.many")

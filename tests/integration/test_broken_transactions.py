@@ -1,4 +1,4 @@
-"""Transactions that PostgreSQL breaks off: they are run again with a bound, and nothing is lost or done twice."""
+"""Transactions that PostgreSQL aborts are repeated with a bound, and nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from receiver.mirror.unit_of_work import MIRROR_LOCK
 from receiver.reconcile import reconcile
 from receiver.testing import Webhooks
 
-#: Refuses rows as a server does that cannot put transactions in an order, so many times.
+#: Makes the server refuse rows this many times with a serialization failure.
 UNSERIALIZABLE = (
     "CREATE SEQUENCE refusals",
     """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
@@ -41,7 +41,7 @@ END$$""",
 
 @pytest.fixture
 def kit(tmp_path, databases) -> Iterator[Webhooks]:
-    """The test kit on PostgreSQL: on SQLite nobody else can break a transaction off."""
+    """Open the test kit on PostgreSQL, because on SQLite no other connection can abort a transaction."""
     with databases.lend(tmp_path) as url, closing(Webhooks(tmp_path, {"shop": new_shop()}, database_url=url)) as kit:
         yield kit
 
@@ -53,7 +53,7 @@ def refuse(database: Database, table: str, *, times: int) -> None:
 
 
 def end_connection(database: Database, number: int) -> None:
-    """As the server's operator would; returns when it has ended."""
+    """End the connection as the server's operator would, and wait until it has ended."""
     address = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(address) as beside:
         beside.execute("SELECT pg_terminate_backend(%s, 60000)", [number])
@@ -61,7 +61,10 @@ def end_connection(database: Database, number: int) -> None:
 
 @contextmanager
 def losing_its_connection(database: Database, before: str) -> Iterator[list[int]]:
-    """The first statement with `before` in it finds its connection ended. Gives the connections that were."""
+    """End the connection of the first statement that contains `before`.
+
+    Gives the list of ended connections.
+    """
     ended: list[int] = []
 
     def end(connection, _cursor, statement, *_) -> None:
@@ -76,7 +79,7 @@ def losing_its_connection(database: Database, before: str) -> Iterator[list[int]
 
 @contextmanager
 def losing_the_answer_to_its_commit(database: Database, holding: str) -> Iterator[list[bool]]:
-    """The first transaction with `holding` in a statement is committed, and its client never hears of it."""
+    """Commit the first transaction with `holding` in a statement, and then cut its connection before the answer."""
     commit, marked, lost = database.engine.dialect.do_commit, set(), []
 
     def lose(connection) -> None:
@@ -103,7 +106,7 @@ def losing_the_answer_to_its_commit(database: Database, holding: str) -> Iterato
 
 
 def told_once(kit: Webhooks) -> bool:
-    """Whether the one event is there once, its effect too, and its first attempt was the only one."""
+    """Whether the event was stored and applied once, in its first attempt."""
     (delivery,) = kit.deliveries()
     return (delivery["state"], delivery["attempts_made"], kit.delivery(delivery["id"])["attempts"]) == (
         "processed",
@@ -119,7 +122,7 @@ def lamp(kit: Webhooks) -> str:
 # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_accept_that_cannot_be_put_in_an_order_is_run_again_and_acked_once(kit, worker):
+def test_an_accept_with_a_serialization_failure_is_repeated_and_acked_once(kit, worker):
     refuse(kit.database, "bodies", times=2)
     lamp(kit)
     drain(worker)
@@ -133,7 +136,7 @@ def test_an_accept_that_never_succeeds_is_answered_with_503_after_a_few_tries(ki
     assert kit.deliveries() == []
 
 
-def test_an_accept_that_loses_its_connection_is_run_again_on_another(kit, worker):
+def test_an_accept_that_loses_its_connection_is_repeated_on_another(kit, worker):
     with losing_its_connection(kit.database, "INTO dedup_keys") as ended:
         lamp(kit)
     assert len(ended) == 1
@@ -141,7 +144,7 @@ def test_an_accept_that_loses_its_connection_is_run_again_on_another(kit, worker
     assert told_once(kit)
 
 
-def test_a_duplicate_whose_connection_is_lost_is_still_a_duplicate(kit, worker):
+def test_a_duplicate_whose_connection_is_lost_stays_a_duplicate(kit, worker):
     first = lamp(kit)
     with losing_its_connection(kit.database, "UPDATE deliveries") as ended:
         again = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
@@ -151,7 +154,7 @@ def test_a_duplicate_whose_connection_is_lost_is_still_a_duplicate(kit, worker):
     assert told_once(kit)
 
 
-def test_an_accept_whose_commit_nobody_heard_of_is_kept_once(kit, worker):
+def test_an_accept_with_a_lost_answer_to_its_commit_is_kept_once(kit, worker):
     with losing_the_answer_to_its_commit(kit.database, "INTO bodies") as lost:
         answered = lamp(kit)
     assert lost
@@ -160,7 +163,7 @@ def test_an_accept_whose_commit_nobody_heard_of_is_kept_once(kit, worker):
     assert told_once(kit)
 
 
-def test_after_the_server_ended_every_connection_senders_notice_nothing(databases, tmp_path):
+def test_after_the_server_ended_all_connections_senders_still_get_acks(databases, tmp_path):
     with databases.lend(tmp_path) as url, serving(url) as served:
         first = served.send("sigma", key="before")
         end_all_others(served.beside)
@@ -172,15 +175,15 @@ def test_after_the_server_ended_every_connection_senders_notice_nothing(database
 
 
 @pytest.mark.parametrize("table", ["products", "changes"])
-def test_a_settlement_that_cannot_be_put_in_an_order_is_run_again_within_its_attempt(kit, worker, table):
+def test_a_settlement_with_a_serialization_failure_is_repeated_within_its_attempt(kit, worker, table):
     lamp(kit)
     refuse(kit.database, table, times=3)
     assert worker.work() == 1
     assert told_once(kit)
 
 
-def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_attempt(kit, worker):
-    """Another program that holds one of the rows waits for a lock of ours, and does not look for deadlocks itself."""
+def test_a_settlement_aborted_in_a_deadlock_is_repeated_within_its_attempt(kit, worker):
+    """Another program holds one of the rows and waits for a lock of ours. It looks for deadlocks later than we do."""
     for name in ("A1", "B1"):
         kit.send("shop", "product.updated", id=name, at=NOON, data=named())
     drain(worker)
@@ -194,7 +197,7 @@ def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_a
         waits: list[Future[object]] = []
 
         def let_the_other_wait(_connection, _cursor, statement, *_) -> None:
-            """When the settlement has its first locks, and is about to wait for the row."""
+            """Let the other program wait once the settlement has its first locks and is about to wait for the row."""
             if "FROM products" in statement and not waits:
                 lock = text("SELECT pg_advisory_xact_lock(:number)")
                 waits.append(pool.submit(connection.execute, lock, {"number": MIRROR_LOCK}))
@@ -213,7 +216,7 @@ def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_a
 
 
 def demand_patience(connection: Connection) -> None:
-    """Let this transaction look for deadlocks so late that another one finds them first."""
+    """Let this transaction look for deadlocks so late that the other one finds them first."""
     try:
         connection.execute(text("SET LOCAL deadlock_timeout = '10min'"))
     except ProgrammingError:
@@ -221,7 +224,7 @@ def demand_patience(connection: Connection) -> None:
 
 
 def note_everything(kit: Webhooks) -> None:
-    """A table of the user's own, and a handler with SQL of its own."""
+    """Make a user's table, and a handler that writes to it with SQL."""
     with kit.database.write() as connection:
         connection.execute(text("CREATE TABLE notes (id text)"))
 
@@ -231,7 +234,7 @@ def note_everything(kit: Webhooks) -> None:
         mirror.session.execute(text("INSERT INTO notes VALUES (:id)"), {"id": event.entity_id})
 
 
-def test_a_handler_whose_own_sql_cannot_be_put_in_an_order_is_run_again_within_its_attempt(kit, worker):
+def test_a_handler_whose_own_sql_has_a_serialization_failure_is_repeated_within_its_attempt(kit, worker):
     note_everything(kit)
     refuse(kit.database, "notes", times=3)
     kit.send("shop", "product.noted", id="A1")
@@ -240,7 +243,7 @@ def test_a_handler_whose_own_sql_cannot_be_put_in_an_order_is_run_again_within_i
 
 
 @pytest.mark.parametrize("guilty", [1, 2, 7])
-def test_handlers_whose_own_sql_never_can_be_fail_alone_and_hold_nobody_up(kit, worker, guilty):
+def test_handlers_whose_own_sql_always_fails_fail_alone_and_delay_no_other(kit, worker, guilty):
     note_everything(kit)
     refuse(kit.database, "notes", times=1_000)
     failed = [kit.send("shop", "product.noted", id=f"A{number}").delivery for number in range(guilty)]
@@ -252,7 +255,7 @@ def test_handlers_whose_own_sql_never_can_be_fail_alone_and_hold_nobody_up(kit, 
         assert "could not serialize access" in delivery["reason"]
 
 
-def test_a_handler_that_loses_its_connection_in_its_own_sql_is_run_again_within_its_attempt(kit, worker):
+def test_a_handler_that_loses_its_connection_in_its_own_sql_is_repeated_within_its_attempt(kit, worker):
     note_everything(kit)
     kit.send("shop", "product.noted", id="A1")
     with losing_its_connection(kit.database, "INTO notes") as ended:
@@ -262,8 +265,8 @@ def test_a_handler_that_loses_its_connection_in_its_own_sql_is_run_again_within_
 
 
 @pytest.mark.parametrize("before", ["pg_advisory", 'INTO "products"', "outcome=", 'INTO "changes"'])
-def test_a_round_that_loses_its_connection_is_not_an_attempt_lost_or_doubled(kit, before):
-    """In the middle of a claim or of a settlement."""
+def test_a_pass_that_loses_its_connection_neither_loses_nor_doubles_an_attempt(kit, before):
+    """The connection is lost in the middle of a claim or of a settlement."""
     lamp(kit)
     with losing_its_connection(kit.database, before) as ended, running(new_worker(kit)):
         wait_until(lambda: states(kit) == ["processed"], "the worker")
@@ -271,7 +274,7 @@ def test_a_round_that_loses_its_connection_is_not_an_attempt_lost_or_doubled(kit
     assert told_once(kit)
 
 
-def test_a_settlement_whose_commit_nobody_heard_of_has_its_effect_once(kit, worker):
+def test_a_settlement_with_a_lost_answer_to_its_commit_has_its_effect_once(kit, worker):
     lamp(kit)
     with losing_the_answer_to_its_commit(kit.database, 'INTO "changes"') as lost:
         assert worker.work() == 1
@@ -280,7 +283,7 @@ def test_a_settlement_whose_commit_nobody_heard_of_has_its_effect_once(kit, work
     assert told_once(kit)
 
 
-def test_a_worker_whose_settlements_all_fail_gives_back_what_it_has_and_goes_on_once_it_can(kit):
+def test_a_worker_whose_settlements_all_fail_returns_its_deliveries_and_goes_on_later(kit):
     lamp(kit)
     refuse(kit.database, "changes", times=9)
     with running(new_worker(kit)):
@@ -288,7 +291,7 @@ def test_a_worker_whose_settlements_all_fail_gives_back_what_it_has_and_goes_on_
     assert told_once(kit)
 
 
-def test_a_worker_outlives_the_end_of_every_connection(kit):
+def test_a_worker_survives_the_end_of_every_connection(kit):
     with closing(Database(url_of(kit))) as beside, running(new_worker(kit)):
         for number in range(3):
             kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
@@ -298,7 +301,7 @@ def test_a_worker_outlives_the_end_of_every_connection(kit):
 
 
 def end_all_others(database: Database) -> None:
-    """End every connection to this database but the one that asks for it."""
+    """End every connection to this database except the one that does so."""
     with database.read() as connection:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         connection.execute(text(f"SELECT pg_terminate_backend(pid, 60000) {others}"))
@@ -309,11 +312,11 @@ def open_deliveries(database: Database) -> int:
         return connection.execute(text("SELECT count(*) FROM deliveries WHERE ended_at IS NULL")).scalar_one()
 
 
-# ── the chores ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── other transactions ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("before", ["FOR UPDATE", "DELETE FROM bodies"])
-def test_a_prune_that_loses_its_connection_is_run_again_on_another(kit, worker, before):
+def test_a_prune_that_loses_its_connection_is_repeated_on_another(kit, worker, before):
     answer = lamp(kit)
     drain(worker)
     kept = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
@@ -337,7 +340,7 @@ def test_a_reconcile_that_loses_its_connection_repairs_each_row_once(kit, before
 
 
 def waiting(database: Database) -> int:
-    """Transactions of this database that wait for a lock."""
+    """Count the transactions of this database that wait for a lock."""
     with database.read() as connection:
         asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         return connection.execute(text(asleep)).scalar_one()

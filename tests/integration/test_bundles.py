@@ -1,4 +1,4 @@
-"""Bodies that tell of several events: one delivery each, all in one commit, and the body kept once."""
+"""Bundles: one delivery for each event, all in one commit, and the body stored once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prune(kit):
     return sum(iter(lambda: KEPT.prune(kit.database, now=kit.now()), 0))
 
 
-# ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── accept ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_each_event_is_a_delivery_and_the_body_is_kept_once(kit, worker):
@@ -65,7 +65,7 @@ def test_every_delivery_shows_the_whole_body_and_its_place_in_it(kit):
     assert shown[1]["headers"].keys() >= {"x-webhook-signature"}
 
 
-def test_the_same_body_again_is_told_as_duplicates_item_by_item(kit):
+def test_the_same_bundle_again_is_answered_as_duplicates_item_by_item(kit):
     body = bundle(item(1), item(2))
     first, again = kit.send_body("shop", body), kit.send_body("shop", body)
     assert again.body["status"] == "duplicate"
@@ -77,7 +77,7 @@ def test_the_same_body_again_is_told_as_duplicates_item_by_item(kit):
     assert count(kit, "bodies") == 1
 
 
-def test_an_item_that_came_in_another_body_is_a_duplicate_and_the_new_one_beside_it_is_not(kit, worker):
+def test_an_item_known_from_another_body_is_a_duplicate_and_its_new_neighbour_is_not(kit, worker):
     kit.send_body("shop", bundle(item(1, event="e1"), item(2, event="e2")))
     answer = kit.send_body("shop", bundle(item(2, event="e2"), item(3, event="e3")))
     drain(worker)
@@ -88,20 +88,20 @@ def test_an_item_that_came_in_another_body_is_a_duplicate_and_the_new_one_beside
     assert count(kit, "deliveries", "conflict") == 0
 
 
-def test_one_event_twice_in_a_body_is_one_delivery_and_its_duplicate(kit):
+def test_one_event_twice_in_a_body_is_a_delivery_and_its_duplicate(kit):
     answer = kit.send_body("shop", bundle(item(1, event="e1"), item(1, event="e1")))
     assert statuses(answer) == ["accepted", "duplicate"]
     assert [each["duplicates"] for each in kit.deliveries()] == [1]
 
 
-def test_an_id_with_another_item_under_it_is_kept_as_a_conflict(kit):
+def test_an_id_with_another_item_is_kept_as_a_conflict(kit):
     kit.send_body("shop", bundle(item(1, event="e1")))
     answer = kit.send_body("shop", bundle(item(2, event="e1")))
     assert statuses(answer) == ["accepted"]
     assert kit.delivery(answer)["conflict"]
 
 
-def test_an_item_that_cannot_be_read_is_dead_alone(kit, worker):
+def test_an_unreadable_item_is_dead_alone(kit, worker):
     answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3)))
     drain(worker)
     assert statuses(answer) == ["accepted"] * 3
@@ -126,7 +126,7 @@ def test_an_empty_list_is_acked_and_kept_as_ignored(kit, worker):
     assert (kit.deliveries()[0]["state"], kit.deliveries()[0]["reason"]) == ("ignored", "The body holds no events.")
 
 
-def test_a_body_with_more_events_than_allowed_is_dead_with_the_setting_that_allows_it(kit, worker):
+def test_a_body_with_too_many_events_is_dead_and_the_reason_names_the_setting(kit, worker):
     answer = kit.send_body("shop", bundle(*map(item, range(1_001))))
     assert (answer.status, len(kit.deliveries())) == (200, 1)
     assert kit.deliveries()[0]["state"] == "dead"
@@ -155,7 +155,7 @@ def test_a_hundred_events_are_one_statement(kit, monkeypatch):
     assert len([each for each in statements if "INSERT INTO" in each]) == 1
 
 
-def test_a_generator_that_never_ends_is_stopped_at_the_bound(tmp_path, mirror_url):
+def test_an_endless_generator_is_stopped_at_the_bound(tmp_path, mirror_url):
     shop = new_batcher()
 
     def endless(body: dict) -> Envelope:
@@ -169,7 +169,7 @@ def test_a_generator_that_never_ends_is_stopped_at_the_bound(tmp_path, mirror_ur
     kit.close()
 
 
-def test_all_items_are_kept_or_none_wherever_it_is_killed(kit):
+def test_all_items_are_kept_or_none_wherever_the_process_is_killed(kit):
     body = bundle(item(1, event="e1"), item(2, event="e2"), item(3, event="e3"))
     source = kit.source("shop")
     signed, headers = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
@@ -185,7 +185,7 @@ def test_all_items_are_kept_or_none_wherever_it_is_killed(kit):
     assert (count(kit, "deliveries"), count(kit, "bodies")) == (3, 2)
 
 
-# ── afterwards ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── after the commit ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_one_item_is_replayed_without_the_others(kit, worker):
@@ -197,7 +197,7 @@ def test_one_item_is_replayed_without_the_others(kit, worker):
     assert kit.deliveries()[1]["outcome"] == "unchanged"
 
 
-def test_a_body_that_could_not_be_read_becomes_all_its_events_once_it_can(shop, kit, worker):
+def test_an_unreadable_body_becomes_all_its_events_once_it_can_be_read(shop, kit, worker):
     readable, shop._read = shop._read, lambda body: 1 / 0
     answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3)))
     assert [each["state"] for each in kit.deliveries()] == ["dead"]
@@ -210,7 +210,7 @@ def test_a_body_that_could_not_be_read_becomes_all_its_events_once_it_can(shop, 
     assert count(kit, "bodies") == 1
 
 
-def test_the_forecast_of_such_a_replay_has_the_rows_of_all_its_events(shop, kit, worker):
+def test_the_forecast_of_its_replay_has_the_rows_of_all_its_events(shop, kit, worker):
     readable, shop._read = shop._read, lambda body: 1 / 0
     answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, *(item(number) for number in range(3, 40))))
     shop._read = readable
@@ -224,7 +224,7 @@ def test_the_forecast_of_such_a_replay_has_the_rows_of_all_its_events(shop, kit,
     assert kit.rows(Product) == []
 
 
-def test_a_body_is_unfolded_once_wherever_it_is_killed(shop, kit):
+def test_a_body_is_unfolded_once_wherever_the_process_is_killed(shop, kit):
     readable, shop._read = shop._read, lambda body: 1 / 0
     answer = kit.send_body("shop", bundle(item(1), item(2)))
     shop._read = readable
@@ -237,7 +237,7 @@ def test_a_body_is_unfolded_once_wherever_it_is_killed(shop, kit):
     assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1]
 
 
-def test_the_body_goes_when_its_last_delivery_has_ended(shop, kit, worker):
+def test_the_body_is_dropped_after_its_last_delivery_expired(shop, kit, worker):
     @shop.on("product.slow")
     def fail(event, mirror):
         raise ValueError("not yet")
@@ -256,7 +256,7 @@ def test_the_body_goes_when_its_last_delivery_has_ended(shop, kit, worker):
     assert [kit.delivery(each["id"])["body"] for each in kit.deliveries()] == [None, None]
 
 
-def test_a_body_whose_first_item_was_known_before_goes_too(kit, worker):
+def test_a_body_whose_first_item_was_a_duplicate_is_dropped_too(kit, worker):
     kit.send_body("shop", bundle(item(1, event="e1")))
     kit.send_body("shop", bundle(item(1, event="e1"), item(2, event="e2")))
     drain(worker)
@@ -269,7 +269,7 @@ def test_a_body_whose_first_item_was_known_before_goes_too(kit, worker):
     assert (count(kit, "deliveries"), count(kit, "dedup_keys")) == (0, 0)
 
 
-def test_a_dead_item_whose_body_has_expired_comes_again_in_another_body(shop, kit, worker):
+def test_a_dead_item_whose_body_has_expired_is_revived_by_another_bundle(shop, kit, worker):
     @shop.on("product.broken")
     def fail(event, mirror):
         raise ValueError("not yet")
@@ -297,7 +297,7 @@ def test_a_dead_item_whose_body_has_expired_comes_again_in_another_body(shop, ki
     assert kit.row(Product, "A2").name == "mended"
 
 
-def test_a_dead_item_whose_body_has_expired_comes_again_alone(shop, kit, worker):
+def test_a_dead_item_whose_body_has_expired_is_revived_by_a_body_of_its_own(shop, kit, worker):
     def read(body: dict):
         envelopes = [
             Envelope(
@@ -360,12 +360,12 @@ def test_items_of_one_entity_are_handled_in_the_order_of_the_body(kit, worker):
     assert kit.row(Product, "A1").name == "second"
 
 
-def test_items_that_are_no_list_are_told(shop, kit):
+def test_items_that_are_not_a_list_are_reported(shop, kit):
     kit.send_body("shop", b'{"events": {"id": "A1"}}')
     assert kit.deliveries()[0]["reason"] == "The items are {'id': 'A1'}, and not a list."
 
 
-def test_an_envelope_that_takes_long_is_told(shop, kit, monkeypatch):
+def test_a_slow_envelope_function_is_logged(shop, kit, monkeypatch):
     told = []
     monkeypatch.setattr("receiver.ingest.admission.log.warning", lambda event, **more: told.append((event, more)))
     readable = shop._read

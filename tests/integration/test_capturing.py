@@ -1,4 +1,4 @@
-"""What an unknown sender posts is captured: kept unverified and within bounds, shown, and written to files."""
+"""Captures of an unknown sender: kept unverified and within bounds, shown, and written to files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BOUNDS = Bounds(1_000, 1 << 24, timedelta(hours=24))
 SOURCE = build_source(source_settings("kiln", {"dialect": "capture"}), {})
 
 
-def test_a_captured_webhook_is_kept_and_its_sender_asked_to_come_back(mirror_url):
+def test_a_captured_webhook_is_kept_and_answered_with_503(mirror_url):
     with serving(mirror_url, sources={**SOURCES, "kiln": {"dialect": "capture"}}) as served:
         answer = served.post("kiln", BODY.encode(), {**HEADERS, "X-Kiln-Token": "a secret"})
         assert (answer.status_code, answer.json()["error"], answer.headers["retry-after"]) == (503, "captured", "600")
@@ -56,7 +56,7 @@ def inbox(mirror_url, tmp_path):
 
 
 def captures(inbox, *bodies, headers=(), bounds=BOUNDS):
-    """Capture these bodies, a batch each."""
+    """Capture these bodies, each in a batch of its own."""
     keeper = Keeper(inbox, {"kiln": SOURCE}, bounds)
     for body in bodies:
         keeper.offer(Request(SOURCE, list(headers), body), Captured("captured"))
@@ -65,7 +65,7 @@ def captures(inbox, *bodies, headers=(), bounds=BOUNDS):
         return refused.totals(connection)
 
 
-def test_the_oldest_captures_go_beyond_a_number_and_beyond_bytes(inbox):
+def test_the_oldest_captures_are_dropped_beyond_a_number_and_beyond_bytes(inbox):
     ((_, number, _),) = captures(inbox, *(b"%d" % n for n in range(MOST_CAPTURED + 5)))
     assert number == MOST_CAPTURED
     ((_, number, size),) = captures(inbox, *(bytes(1 << 20) for _ in range(6)))
@@ -73,11 +73,11 @@ def test_the_oldest_captures_go_beyond_a_number_and_beyond_bytes(inbox):
     assert number == 4
 
 
-def test_nothing_is_captured_where_no_refused_requests_are_kept(inbox):
+def test_nothing_is_captured_if_no_refused_requests_are_kept(inbox):
     assert captures(inbox, b"{}", bounds=None) == []
 
 
-def test_a_capture_is_dropped_when_it_is_old(inbox):
+def test_an_old_capture_is_dropped(inbox):
     captures(inbox, b"{}")
     assert refused.prune(inbox.database, age=timedelta(hours=24), now=datetime.now(UTC) + timedelta(hours=25)) == 1
 
@@ -93,7 +93,7 @@ def test_a_capture_becomes_a_delivery_once_its_dialect_verifies_it(inbox):
     assert (done.number, done.accepted, done.left) == (1, 1, 1)
 
 
-def test_headers_of_a_capture_are_bounded_and_hide_what_may_be_a_secret():
+def test_headers_of_a_capture_are_bounded_and_hide_possible_secrets():
     big = (b"x-big", b"x" * 10_000)
     sent = [(b"authorization", b"Bearer x"), (b"host", b"a"), (b"x-signature", b"ab"), big, big, big]
     assert captured_headers(sent) == [(b"authorization", b"(hidden)"), (b"x-signature", b"ab"), big]
@@ -101,7 +101,7 @@ def test_headers_of_a_capture_are_bounded_and_hide_what_may_be_a_secret():
 
 
 @pytest.mark.parametrize("header", ["x-gitlab-token", "X-Api-Key", "cookie", "x-shared-secret", "apikey", "X-Auth"])
-def test_headers_with_such_names_may_carry_secrets(header):
+def test_headers_with_such_names_may_contain_secrets(header):
     assert names_secret(header)
 
 
@@ -114,7 +114,7 @@ def test_headers_with_such_names_may_carry_secrets(header):
         (b"code=a&key&x=%ff&&", b"code=(hidden)&key&x=%ff&&"),
     ],
 )
-def test_parameters_of_a_captured_address_hide_what_may_be_a_secret(inbox, query, kept):
+def test_parameters_of_a_captured_address_hide_possible_secrets(inbox, query, kept):
     keeper = Keeper(inbox, {"kiln": SOURCE}, BOUNDS)
     keeper.offer(Request(SOURCE, [], b"{}", b"/hooks/kiln?" + query), Captured("captured"))
     keeper.flush()
@@ -124,29 +124,29 @@ def test_parameters_of_a_captured_address_hide_what_may_be_a_secret(inbox, query
 
 
 @pytest.mark.parametrize("header", ["x-hub-signature-256", "idempotency-key", "webhook-id", "x-monkey", "key-sign"])
-def test_headers_with_other_names_do_not(header):
+def test_headers_with_other_names_are_shown(header):
     assert not names_secret(header)
 
 
-def test_headers_that_came_twice_are_joined_and_notes_of_ours_left_out(inbox):
+def test_repeated_headers_are_joined_and_our_own_notes_left_out(inbox):
     captures(inbox, b"{}", headers=[(b"x-a", b"1"), (b"X-A", b"2"), (b":target", b"/?x"), (b"x-b", b"\xff")])
     with inbox.database.read() as connection:
         found = refused.found(connection, "kiln", None)
     assert headers_of(found) == {"x-a": "1, 2", "x-b": "\ufffd"}
 
 
-def test_a_source_that_captures_is_told_at_the_start():
+def test_a_capturing_source_is_reported_at_the_start():
     (doubt,) = doubts_about_sources({"kiln": SOURCE})
-    assert "captures what anybody posts to it, unverified" in doubt
+    assert "captures every request without verifying it" in doubt
     assert "hookmirror capture kiln" in doubt
 
 
-def test_a_captured_request_is_never_read():
+def test_a_captured_request_is_not_read():
     with pytest.raises(Unreadable, match="is not read"):
         SOURCE.read(BODY.encode())
 
 
-def test_what_is_sent_again_gets_a_signature_and_a_time_of_its_own():
+def test_a_captured_body_that_is_sent_again_gets_a_new_signature_and_time():
     stamped = Signature("{X-Time}.{X-Topic}.{body}", at=Header("X-Sign"), fresh=Fresh("{X-Time}"))
     assert headers_made_anew(stamped) == {"x-sign", "x-time"}
     assert headers_made_anew(HmacSha256(header="X-Sign")) == {"x-sign"}

@@ -1,4 +1,4 @@
-"""Challenges of senders are answered by their dialect, within bounds, and never stored."""
+"""Challenges are answered by their dialect within bounds, and never stored."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def counted(result: str) -> float:
     return metrics.CHALLENGES.labels("shop", result)._value.get()
 
 
-# ── by the address ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── challenges in the address ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_token_in_the_address_comes_back_as_plain_text(shop, kit, method):
+def test_a_token_in_the_address_is_returned_as_plain_text(shop, kit, method):
     shop.challenge(EchoQuery("validationToken"))
     before = counted("answered")
     answer = kit.ask("shop", method, query={"validationToken": "abc 123"})
@@ -49,7 +49,7 @@ def test_a_token_in_the_address_comes_back_as_plain_text(shop, kit, method):
         ("nul\0", "printable ASCII"),
     ],
 )
-def test_what_could_do_harm_does_not_come_back(shop, kit, value, told):
+def test_a_harmful_token_is_not_returned(shop, kit, value, told):
     shop.challenge(EchoQuery("validationToken"))
     answer = kit.ask("shop", query={"validationToken": value})
     assert (answer.status, answer.body["error"]) == (403, "challenge_refused")
@@ -57,14 +57,14 @@ def test_what_could_do_harm_does_not_come_back(shop, kit, value, told):
     assert value not in answer.text
 
 
-def test_a_query_that_is_no_text_is_refused(shop, kit):
+def test_a_query_that_is_not_text_is_refused(shop, kit):
     shop.challenge(EchoQuery("validationToken"))
     source = kit.source("shop")
     with pytest.raises(ChallengeRefused, match="not in UTF-8"):
         answer_challenge(source, "GET", b"/hooks/shop?validationToken=%ff%fe", [], b"", verified=False)
 
 
-def test_a_signed_webhook_to_an_address_with_a_query_that_is_no_text_is_taken(shop, kit):
+def test_a_signed_webhook_with_a_query_that_is_not_text_is_accepted(shop, kit):
     shop.challenge(EchoQuery("validationToken"))
     source = kit.source("shop")
     body = shop.write("product.updated", "A1", at=NOON, data=named())
@@ -73,7 +73,7 @@ def test_a_signed_webhook_to_an_address_with_a_query_that_is_no_text_is_taken(sh
     assert kit.post("shop?from=caf%e9", body, {}).body["error"] == "signature_missing"
 
 
-def test_a_challenge_with_a_token_is_answered_to_who_knows_it_only(shop, kit):
+def test_a_challenge_with_a_token_is_answered_only_if_the_token_is_right(shop, kit):
     shop.challenge(EchoQuery("hub.challenge", token="hub.verify_token"))
     kit.source("shop", challenge_token="between us")
     right = kit.ask("shop", query={"hub.challenge": "42", "hub.verify_token": "between us"})
@@ -91,14 +91,14 @@ def test_a_source_without_the_token_that_its_dialect_needs_does_not_start(shop, 
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS", "HEAD", "PUT"])
-def test_without_challenges_only_post_is_taken(kit, method):
+def test_without_challenges_only_post_is_accepted(kit, method):
     kit.source("shop")
     answer = kit.ask("shop", method, query={"validationToken": "abc"})
     assert answer.status == 405
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-def test_a_request_that_is_no_challenge_stays_a_405(shop, kit, method):
+def test_a_request_that_is_not_a_challenge_gets_a_405(shop, kit, method):
     shop.challenge(EchoQuery("validationToken"))
     assert kit.ask("shop", method).status == 405
 
@@ -109,7 +109,7 @@ def test_an_unknown_source_answers_no_challenge(shop, kit):
     assert kit.post("shopp?validationToken=x", b"").status == 404
 
 
-def test_an_ordinary_webhook_of_such_a_source_is_taken_as_ever(shop, kit):
+def test_an_ordinary_webhook_of_a_source_with_challenges_is_accepted(shop, kit):
     shop.challenge(EchoQuery("validationToken"))
     assert kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).body["status"] == "accepted"
 
@@ -117,7 +117,7 @@ def test_an_ordinary_webhook_of_such_a_source_is_taken_as_ever(shop, kit):
 # ── consent ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_origin_of_the_settings_gets_consent(shop, kit):
+def test_an_origin_in_the_settings_gets_consent(shop, kit):
     shop.challenge(Consent(rate="120"))
     kit.source("shop", allowed_origins=["eventgrid.azure.net"])
     answer = kit.ask("shop", "OPTIONS", headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
@@ -128,7 +128,7 @@ def test_an_origin_of_the_settings_gets_consent(shop, kit):
     assert (other.status, "webhook-allowed-origin" in other.headers) == (403, False)
 
 
-# ── in a body ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── challenges in a body ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -159,13 +159,13 @@ def test_a_body_that_only_mentions_a_challenge_is_a_webhook(slack, kit):
     assert answer.body["status"] == "accepted"
 
 
-def test_a_code_comes_back_under_another_name(shop, kit):
+def test_a_code_is_returned_under_another_name(shop, kit):
     shop.challenge(EchoBody("0.data.validationCode", where={"0.eventType": "Validation"}, answer="validationResponse"))
     answer = kit.send_body("shop", b'[{"eventType": "Validation", "data": {"validationCode": "512d38b6"}}]')
     assert answer.body == {"validationResponse": "512d38b6"}
 
 
-def test_a_token_comes_back_with_its_hmac(shop, kit):
+def test_a_token_is_returned_with_its_hmac(shop, kit):
     shop.challenge(SignedToken())
     asked = {"event": "endpoint.url_validation", "inside": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}}
     answer = kit.send_body("shop", json.dumps(asked).encode())
@@ -177,17 +177,17 @@ def test_a_token_comes_back_with_its_hmac(shop, kit):
     ("body", "status"),
     [(b"webhook_id=17", 200), (b"webhook_id=", 401), (b"webhook_id=17&more=1", 401), (b"other=17", 401), (b"", 401)],
 )
-def test_an_unsigned_form_ping_is_acked_in_that_form_only(shop, kit, body, status):
+def test_an_unsigned_form_ping_is_acked_only_in_the_declared_form(shop, kit, body, status):
     shop.challenge(FormPing("webhook_id"))
     kit.source("shop")
     answer = kit.post("shop", body, {"content-type": "application/x-www-form-urlencoded"})
     assert (answer.status, stored(kit)) == (status, 0)
 
 
-# ── a function of one's own ───────────────────────────────────────────────────────────────────────────────────────
+# ── functions of a dialect ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_function_of_ones_own_answers(shop, kit):
+def test_a_function_of_the_dialect_answers(shop, kit):
     @shop.challenge
     def prove(asked: ChallengeRequest) -> SenderReply | None:
         if asked.method != "GET" or "shop-id" not in asked.query:
@@ -198,7 +198,7 @@ def test_a_function_of_ones_own_answers(shop, kit):
     assert kit.ask("shop", query={"shop-id": "s1"}).body == {"proof": digest}
 
 
-def test_a_function_of_ones_own_gets_a_post_only_once_it_is_verified(shop, kit):
+def test_a_function_of_the_dialect_gets_only_verified_posts(shop, kit):
     seen = []
 
     @shop.challenge
@@ -212,7 +212,7 @@ def test_a_function_of_ones_own_gets_a_post_only_once_it_is_verified(shop, kit):
 
 
 @pytest.mark.parametrize("wrong", [lambda: 1 / 0, lambda: exit(3), lambda: "abc", lambda: SenderReply(302)])
-def test_a_function_that_fails_costs_its_request_a_503_and_nothing_else(shop, kit, wrong):
+def test_a_function_that_fails_answers_its_request_with_503(shop, kit, wrong):
     @shop.challenge
     def fail(asked: ChallengeRequest) -> SenderReply | None:
         return wrong() if asked.method == "GET" else None
@@ -242,12 +242,12 @@ def test_an_async_challenge_is_refused_at_import(shop):
         {"status": 200, "headers": {"Allow": "POST\r\nX-Evil: 1"}},
     ],
 )
-def test_a_reply_that_could_do_harm_is_refused(reply):
+def test_a_harmful_reply_is_refused(reply):
     with pytest.raises(WiringError):
         SenderReply(**reply)
 
 
-# ── what a 2xx and a refusal look like ────────────────────────────────────────────────────────────────────────────
+# ── own forms of acks and refusals ────────────────────────────────────────────────────────────────────────────────
 
 
 def replying(**more):
@@ -257,7 +257,7 @@ def replying(**more):
     return told
 
 
-def test_a_sender_that_wants_its_own_2xx_gets_it(tmp_path, mirror_url):
+def test_a_dialect_may_choose_its_own_2xx(tmp_path, mirror_url):
 
     kit = Webhooks(tmp_path, {"shop": replying(on_accept=SenderReply(200, "[accepted]"))}, database_url=mirror_url)
     body = json.dumps({"type": "a", "id": "1", "timestamp": NOON.isoformat()}).encode()
@@ -270,7 +270,7 @@ def test_a_sender_that_wants_its_own_2xx_gets_it(tmp_path, mirror_url):
     ("wanted", "status", "text"),
     [(503, 503, "signature_missing"), (SenderReply(401), 401, ""), (SenderReply(503, "wait"), 503, "wait")],
 )
-def test_a_refusal_looks_as_the_dialect_says(tmp_path, mirror_url, wanted, status, text):
+def test_a_refusal_has_the_form_that_the_dialect_declares(tmp_path, mirror_url, wanted, status, text):
 
     kit = Webhooks(tmp_path, {"shop": replying(on_refusal=wanted)}, database_url=mirror_url)
     kit.source("shop")
@@ -287,6 +287,6 @@ def test_a_refusal_that_would_ack_is_refused_at_import(wrong):
         replying(on_refusal=wrong)
 
 
-def test_an_ack_that_would_have_it_sent_again_is_refused_at_import():
+def test_an_ack_that_would_cause_a_retry_is_refused_at_import():
     with pytest.raises(WiringError, match="on_accept"):
         replying(on_accept=SenderReply(503))

@@ -1,4 +1,4 @@
-"""The change feed: who follows it sees each change exactly once and in commit order, however the writers finish."""
+"""The change feed: each follower sees each change exactly once and in commit order, however the writers end."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def change(external_id: str) -> RowChange:
 
 
 def write(database: Database, *external_ids: str) -> None:
-    """One transaction with a change for each of these."""
+    """Record a change for each of these ids in one transaction."""
     with database.write() as connection:
         record(connection, [change(external_id) for external_id in external_ids], now=NOON)
 
 
 class Consumer:
-    """Follows the feed in a thread of its own, as an ERP would, and keeps what it was shown."""
+    """Follows the feed on a thread of its own, and records what it sees."""
 
     def __init__(self, database: Database) -> None:
         self.seen: list[tuple[int, str]] = []
@@ -62,7 +62,7 @@ class Consumer:
         wait_until(lambda: len(self.seen) >= number, "the consumer to see everything")
 
 
-def test_whoever_follows_sees_what_is_there_and_then_what_comes(kit):
+def test_a_follower_sees_existing_changes_and_then_new_ones(kit):
     write(kit.database, "A1", "A2")
     with Consumer(kit.database) as consumer:
         consumer.expect(2)
@@ -71,14 +71,14 @@ def test_whoever_follows_sees_what_is_there_and_then_what_comes(kit):
     assert [external_id for _, external_id in consumer.seen] == ["A1", "A2", "A3"]
 
 
-def test_whoever_comes_back_goes_on_after_the_last_change_that_was_seen(kit):
+def test_a_follower_that_returns_continues_after_the_last_change_it_saw(kit):
     write(kit.database, "A1", "A2", "A3")
     first = next(changes.follow(kit.database))
     following = changes.follow(kit.database, first["seq"])
     assert [next(following)["external_id"] for _ in range(2)] == ["A2", "A3"]
 
 
-def test_more_changes_than_one_page_are_followed_to_their_end(kit, monkeypatch):
+def test_changes_on_several_pages_are_followed_to_the_end(kit, monkeypatch):
     monkeypatch.setattr(changes, "PAGE", 3)
     write(kit.database, *(f"A{number}" for number in range(10)))
     with Consumer(kit.database) as consumer:
@@ -86,7 +86,7 @@ def test_more_changes_than_one_page_are_followed_to_their_end(kit, monkeypatch):
     assert [external_id for _, external_id in consumer.seen] == [f"A{number}" for number in range(10)]
 
 
-def test_whoever_is_told_to_stop_stops_in_the_middle_of_a_page(kit):
+def test_a_follower_that_is_stopped_ends_in_the_middle_of_a_page(kit):
     write(kit.database, "A1", "A2", "A3")
     stopping = threading.Event()
     following = changes.follow(kit.database, stopping=stopping)
@@ -95,11 +95,11 @@ def test_whoever_is_told_to_stop_stops_in_the_middle_of_a_page(kit):
     assert list(following) == []
 
 
-# ── several writers at once ───────────────────────────────────────────────────────────────────────────────────
+# ── several writers ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_consumer_of_many_writers_that_finish_in_any_order_sees_each_change_once_and_skips_none(kit):
-    """Writers that wait for a while before they commit, and some that never do."""
+def test_a_follower_of_many_writers_that_end_in_any_order_sees_each_change_once(kit):
+    """The writers wait before they commit, and some roll back."""
 
     def keep_writing(writer: int) -> list[str]:
         jitter, written = random.Random(writer), []
@@ -124,8 +124,8 @@ def test_a_consumer_of_many_writers_that_finish_in_any_order_sees_each_change_on
     assert consumer.seen == sorted(consumer.seen)
 
 
-def test_a_consumer_of_several_workers_at_full_speed_sees_the_mirror_s_whole_history_in_order(kit):
-    """What the feed told last about a row is the row; and each value that was ever there was told once."""
+def test_a_follower_of_several_workers_sees_the_whole_history_of_the_mirror_in_order(kit):
+    """The last change of a row equals the row, and each former value occurs once."""
     with ExitStack() as stack:
         workers = [new_worker(kit, batch_size=3)]
         for _ in range(WRITERS - 1):
@@ -148,7 +148,7 @@ def test_a_consumer_of_several_workers_at_full_speed_sees_the_mirror_s_whole_his
     assert names == {f"A{first}": list(range(first, 160, 16)) for first in range(16)}
 
 
-def test_over_http_a_consumer_polls_with_next_and_sees_each_change_once(mirror_url):
+def test_a_follower_over_http_polls_with_next_and_sees_each_change_once(mirror_url):
     with serving(mirror_url) as served, ThreadPoolExecutor(WRITERS) as pool:
         writing = [
             pool.submit(write, served.beside, f"{writer}-{number}") for writer in range(WRITERS) for number in range(20)
@@ -168,7 +168,7 @@ def test_over_http_a_consumer_polls_with_next_and_sees_each_change_once(mirror_u
     assert [entry["seq"] for entry in seen] == sorted(entry["seq"] for entry in seen)
 
 
-# ── why: the turn that a writer waits for ─────────────────────────────────────────────────────────────────────
+# ── the writers' turns ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def postgres(postgresql_url):
         yield database
 
 
-def test_on_postgresql_a_writer_that_draws_numbers_keeps_the_next_one_waiting_until_it_has_committed(postgres):
+def test_on_postgresql_a_writer_waits_until_the_writer_with_earlier_numbers_has_committed(postgres):
     with ThreadPoolExecutor() as pool:
         with postgres.write() as slow:
             record(slow, [change("first")], now=NOON)
@@ -190,8 +190,8 @@ def test_on_postgresql_a_writer_that_draws_numbers_keeps_the_next_one_waiting_un
     assert [entry["external_id"] for entry in changes.after(postgres, 0, limit=10)] == ["first", "second"]
 
 
-def test_on_postgresql_without_that_turn_a_consumer_would_skip_the_slower_writer_for_good(postgres, monkeypatch):
-    """The sequence alone does not do: so these tests can fail."""
+def test_on_postgresql_without_turns_a_follower_would_skip_the_slower_writer(postgres, monkeypatch):
+    """The sequence alone does not suffice, so the tests above can fail."""
     monkeypatch.setattr(changes, "_wait_for_turn", lambda _: None)
     with postgres.write() as slow:
         record(slow, [change("first")], now=NOON)
@@ -209,10 +209,10 @@ def waiting_for_a_lock(database: Database) -> int:
         return connection.execute(text(waiting + mine)).scalar_one()
 
 
-# ── what a program is given ───────────────────────────────────────────────────────────────────────────────────
+# ── the interface for programs ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_program_that_follows_is_given_plain_values_of_python_alone(mirror_url):
+def test_a_program_that_follows_gets_plain_python_values_only(mirror_url):
     with closing(Database(mirror_url)) as database:
         Schema(database).upgrade()
         document = {"weight": Decimal("0.10000000000000000000001"), "tags": ["a"]}
@@ -233,7 +233,7 @@ def test_a_program_that_follows_is_given_plain_values_of_python_alone(mirror_url
     assert (entry["delivery_id"], entry["changed_at"]) == (str(2**62), NOON)
 
 
-def test_a_program_whose_place_lies_behind_the_end_of_the_feed_is_told_so(mirror_url):
+def test_a_position_after_the_end_of_the_feed_is_refused(mirror_url):
     with closing(Database(mirror_url)) as database:
         Schema(database).upgrade()
         write(database, "A1")
@@ -241,5 +241,5 @@ def test_a_program_whose_place_lies_behind_the_end_of_the_feed_is_told_so(mirror
             next(changes.follow(database, 7))
 
 
-def test_the_package_itself_has_the_module_that_follows():
+def test_the_package_offers_the_module_of_the_change_feed():
     assert receiver.changes is changes

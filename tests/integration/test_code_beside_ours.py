@@ -1,4 +1,4 @@
-"""Folders and files of a user's own, beside the settings, with names that are taken."""
+"""A user's folders and files beside the settings, with names that are already taken."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(body: dict) -> Envelope:
 
 
 def doctor(folder: Path, *dialects: str) -> str:
-    """What `hookmirror doctor` says where these dialects are set."""
+    """Return the output of `hookmirror doctor` with these dialects."""
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(dialects=", ".join(f'"{each}"' for each in dialects)))
     command = Path(sys.executable).with_name("hookmirror")
@@ -47,7 +47,7 @@ def package(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["handlers", "receiver", "simulator", "vendors"])
-def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(tmp_path, name):
+def test_a_folder_with_the_name_of_one_of_our_packages_breaks_nothing_and_is_reported(tmp_path, name):
     package(tmp_path, name)
     said = doctor(tmp_path)
     assert "dialects iimmpact, indexed, sigma, sticky" in said
@@ -55,7 +55,7 @@ def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(
     assert "MEND wiring" not in said
 
 
-def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_path):
+def test_a_dialect_in_such_a_folder_is_refused_with_the_taken_name(tmp_path):
     package(tmp_path, "handlers")
     said = doctor(tmp_path, "handlers.mine:mine")
     assert (
@@ -65,24 +65,24 @@ def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_p
     assert "Rename yours, such as my_handlers." in said
 
 
-def test_a_dialect_in_a_folder_with_a_name_of_its_own_is_found(tmp_path):
+def test_a_dialect_in_a_folder_with_another_name_is_found(tmp_path):
     package(tmp_path, "my_handlers")
     assert "mine" in doctor(tmp_path, "my_handlers.mine:mine").split("dialects ")[1].splitlines()[0]
 
 
-def test_a_file_with_the_name_of_an_installed_package_is_told(tmp_path):
+def test_a_file_with_the_name_of_an_installed_package_is_reported(tmp_path):
     (tmp_path / "hypothesis.py").write_text(DIALECT)
     said = doctor(tmp_path, "hypothesis:mine")
     assert "hypothesis.py has the name of the installed" in said
     assert "rename yours, such as my_hypothesis" in said
 
 
-def test_a_file_with_the_name_of_a_module_of_pythons_is_told(tmp_path):
+def test_a_file_with_the_name_of_a_python_module_is_reported(tmp_path):
     (tmp_path / "calendar.py").write_text(DIALECT)
     assert "calendar.py has the name of a module of Python's own" in doctor(tmp_path, "calendar:mine")
 
 
-def test_folders_without_code_are_left_alone(tmp_path):
+def test_folders_without_code_are_ignored(tmp_path):
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "notes.txt").touch()
     assert "is taken" not in doctor(tmp_path)

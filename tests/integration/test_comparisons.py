@@ -1,4 +1,4 @@
-"""Reconciles that found much wrong are a finding, and those that did not, or that filled the mirror, are none."""
+"""A reconcile that found many differences makes a finding; one that found few, or filled the mirror, does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 
 def reconciled(kit, *, ago: timedelta, total: int = 2_000, state: str = "done", kind: str = "reconcile", **tally: int):
-    """A run that came to its end so long ago, and what it counted."""
+    """Record a reconcile that ended this long ago with these counts."""
     always: dict[str, Any] = {"arguments": {}, "planned_by": "ops-1", "release": "1", "wiring": "w", "done": total}
     at = NOW - ago
     row = {"kind": kind, "sources": ["shop"], "state": state, "total": total, "tally": tally, "planned_at": at}
@@ -43,14 +43,14 @@ def test_a_reconcile_that_finds_more_than_one_row_in_a_thousand_wrong_is_a_findi
     assert finding.evidence == {"wrong": 3, "compared": 2_000}
 
 
-def test_rows_that_the_brake_left_alone_were_wrong_too(kit):
+def test_rows_left_alone_by_the_brake_count_as_differences(kit):
     reconciled(kit, ago=2 * DAY)
     reconciled(kit, ago=DAY, braked=900)
     (finding,) = found(kit)
     assert finding.evidence["wrong"] == 900
 
 
-def test_the_next_reconcile_that_finds_little_ends_it(kit):
+def test_the_next_reconcile_with_few_differences_closes_the_finding(kit):
     reconciled(kit, ago=3 * DAY)
     reconciled(kit, ago=2 * DAY, repaired=500)
     assert found(kit)
@@ -69,18 +69,18 @@ def test_the_next_reconcile_that_finds_little_ends_it(kit):
     ],
     ids=["cancelled", "under way", "a replay", "long ago", "nothing wrong"],
 )
-def test_what_says_nothing_about_webhooks_is_no_finding(kit, latest):
+def test_a_run_that_says_nothing_about_present_webhooks_is_not_a_finding(kit, latest):
     reconciled(kit, ago=20 * DAY)
     reconciled(kit, **latest)
     assert found(kit) == []
 
 
-def test_the_first_reconcile_which_fills_the_mirror_is_no_finding(kit):
+def test_the_first_reconcile_is_not_a_finding(kit):
     reconciled(kit, ago=DAY, repaired=2_000)
     assert found(kit) == []
 
 
-def test_a_reconcile_of_a_source_whose_webhooks_were_lost_gives_the_finding(kit, shop):
+def test_a_reconcile_after_lost_webhooks_makes_the_finding(kit, shop):
     source = PagedSource()
     source.speak(shop)
     listened_to(kit)

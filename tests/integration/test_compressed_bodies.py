@@ -1,4 +1,4 @@
-"""Bodies that come compressed: read where the dialect allows it, and told as such where not; never lost."""
+"""Compressed bodies: read if the dialect allows it, otherwise reported as compressed, and never lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def packed_at(year: int, content: bytes) -> bytes:
     return gzip.compress(content, mtime=datetime(year, 1, 1, tzinfo=UTC).timestamp())
 
 
-# ── where the dialect allows it ───────────────────────────────────────────────────────────────────────────────
+# ── dialects that allow compression ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.usefixtures("allowing")
@@ -71,7 +71,7 @@ def test_a_token_in_a_compressed_body_is_found(shop, kit):
 
 
 @pytest.mark.usefixtures("allowing")
-def test_a_body_that_is_not_compressed_is_read_as_ever_even_if_a_header_says_otherwise(kit, body):
+def test_an_uncompressed_body_is_read_even_if_a_header_says_otherwise(kit, body):
     answer = kit.post("shop", body, signature(kit, body) | GZIP)
     kit.drain()
     delivery = kit.delivery(answer)
@@ -79,7 +79,7 @@ def test_a_body_that_is_not_compressed_is_read_as_ever_even_if_a_header_says_oth
 
 
 @pytest.mark.usefixtures("allowing")
-def test_the_same_content_compressed_again_or_not_at_all_is_a_duplicate(kit, body):
+def test_the_same_content_compressed_or_not_is_a_duplicate(kit, body):
     ways = (packed_at(2020, body), packed_at(2021, body), body)
     answers = [kit.post("shop", sent, signature(kit, body)).body for sent in ways]
     assert [answer["status"] for answer in answers] == ["accepted", "duplicate", "duplicate"]
@@ -90,7 +90,7 @@ def test_the_same_content_compressed_again_or_not_at_all_is_a_duplicate(kit, bod
     ("spoil", "reason"),
     [
         (lambda packed: packed[:-4], "ends in the middle"),
-        (lambda packed: packed + b"{}", "goes on behind its end"),
+        (lambda packed: packed + b"{}", "has bytes after its end"),
         (lambda packed: packed[:10] + b"\xff" * 30, "is damaged"),
         (lambda _: gzip.compress(b" " * 2_000_000), "holds more than 1048576 bytes"),
         (lambda _: gzip.compress(b"") * 1_000, "more than 16 parts"),
@@ -98,7 +98,7 @@ def test_the_same_content_compressed_again_or_not_at_all_is_a_duplicate(kit, bod
         (lambda _: gzip.compress(b""), "it is empty"),
     ],
 )
-def test_what_is_signed_and_cannot_be_decompressed_is_kept_with_its_reason(kit, body, spoil, reason):
+def test_a_signed_body_that_cannot_be_decompressed_is_kept_with_its_reason(kit, body, spoil, reason):
     sent = spoil(gzip.compress(body))
     delivery = kit.delivery(kit.post("shop", sent, signature(kit, sent)))
     assert delivery["state"] == "dead"
@@ -108,22 +108,22 @@ def test_what_is_signed_and_cannot_be_decompressed_is_kept_with_its_reason(kit, 
 
 @pytest.mark.usefixtures("allowing")
 @pytest.mark.parametrize("sent", [gzip.compress(b" " * 2_000_000), gzip.compress(b"{}")[:-4]], ids=["bomb", "cut"])
-def test_what_neither_verifies_nor_decompresses_is_refused_as_compressed(kit, sent):
+def test_a_body_that_neither_verifies_nor_decompresses_is_refused_as_compressed(kit, sent):
     answer = kit.post("shop", sent, signature(kit, b"something else") | GZIP)
     assert (answer.status, answer.body["error"]) == (401, "body_compressed")
 
 
 @pytest.mark.usefixtures("allowing")
-def test_what_verifies_neither_way_is_refused_for_its_signature(kit, body):
+def test_a_body_that_verifies_in_neither_form_is_refused_for_its_signature(kit, body):
     answer = kit.post("shop", gzip.compress(body), signature(kit, b"something else") | GZIP)
     assert (answer.status, answer.body["error"]) == (401, "signature_wrong")
     assert kit.post("shop", gzip.compress(body), GZIP).body["error"] == "signature_missing"
 
 
-# ── where it does not ─────────────────────────────────────────────────────────────────────────────────────────
+# ── dialects without compression ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_compressed_body_that_is_signed_as_it_came_is_kept_and_can_be_replayed_after_a_fix(kit, shop, body):
+def test_a_compressed_body_signed_as_sent_is_kept_and_replayed_after_a_fix(kit, shop, body):
     packed = gzip.compress(body)
     answer = kit.post("shop", packed, signature(kit, packed) | GZIP)
     delivery = kit.delivery(answer)
@@ -137,7 +137,7 @@ def test_a_compressed_body_that_is_signed_as_it_came_is_kept_and_can_be_replayed
 
 
 @pytest.mark.parametrize("headers", [GZIP, {"content-encoding": "br"}, {}])
-def test_a_compressed_body_that_does_not_verify_is_refused_as_what_it_is(kit, body, headers):
+def test_a_compressed_body_that_does_not_verify_is_refused_as_compressed(kit, body, headers):
     answer = kit.post("shop", gzip.compress(body), signature(kit, body) | headers)
     assert (answer.status, answer.body["error"]) == (401, "body_compressed")
     assert "compressed" in answer.body["message"]
@@ -145,12 +145,12 @@ def test_a_compressed_body_that_does_not_verify_is_refused_as_what_it_is(kit, bo
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-encoding": "identity"}, {"content-encoding": ""}])
-def test_a_wrong_signature_of_a_plain_body_is_just_that(kit, body, headers):
+def test_a_plain_body_with_a_wrong_signature_is_refused_for_its_signature(kit, body, headers):
     answer = kit.post("shop", body, signature(kit, b"something else") | headers)
     assert (answer.status, answer.body["error"]) == (401, "signature_wrong")
 
 
-# ── with an application key inside ────────────────────────────────────────────────────────────────────────────
+# ── encrypted bodies ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def with_key(body: bytes) -> bytes:
 
 
 @pytest.mark.usefixtures("sealing")
-def test_an_encrypted_body_may_come_compressed_too(kit, body):
+def test_an_encrypted_body_may_be_compressed(kit, body):
     source = kit.source("shop")
     sealed, headers = source.dialect.verifier.sign(WebhookRequest(with_key(body)), source.credentials)
     delivery = kit.delivery(kit.post("shop", gzip.compress(sealed), headers))
@@ -173,7 +173,7 @@ def test_an_encrypted_body_may_come_compressed_too(kit, body):
 
 
 @pytest.mark.usefixtures("sealing")
-def test_an_application_key_is_not_kept_inside_compressed_bytes(kit, body):
+def test_an_application_key_inside_compressed_bytes_is_not_stored(kit, body):
     kit.source("shop", cipher="none", app_key=TEST_APP_KEY, secrets=[])
     delivery = kit.delivery(kit.post("shop", gzip.compress(with_key(body))))
     assert (delivery["state"], delivery["plain"]) == ("pending", None)

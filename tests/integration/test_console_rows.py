@@ -1,4 +1,4 @@
-"""The console's pages of the mirror over a socket: tables, rows, one row, and the search."""
+"""The console's pages of the mirror: tables, rows, one row, and the search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.sessions.roles import Role
 
 
 class Shop:
-    """A server with a history, and a person at its console."""
+    """A server with data, and a person at its console."""
 
     def __init__(self, served: Served, visitor: Visitor) -> None:
         self.served, self.visitor = served, visitor
@@ -43,7 +43,7 @@ def shop(lend_database, tmp_path_factory) -> Iterator[Shop]:
         yield opened
 
 
-def test_the_tables_of_the_mirror_are_a_page_of_links(shop: Shop):
+def test_the_tables_of_the_mirror_are_listed_with_links(shop: Shop):
     assert 'href="/console/mirror/products"' in shop.visitor.page("/mirror")
 
 
@@ -54,14 +54,14 @@ def test_rows_are_listed_with_their_sku_and_name(shop: Shop):
     assert "hookmirror rows products" in text_of(page)
 
 
-def test_rows_are_filtered_and_an_empty_list_leads_back(shop: Shop):
+def test_rows_are_filtered_and_an_empty_list_links_to_all(shop: Shop):
     assert "Chair" not in shop.text("/mirror/products", sku="SKU-1")
     page = shop.visitor.page("/mirror/products", active="false")
     assert "No row matches." in text_of(page)
     assert '<a href="/console/mirror/products">Show all</a>' in page
 
 
-def test_a_table_without_rows_says_what_fills_it(shop: Shop):
+def test_an_empty_table_says_what_fills_it(shop: Shop):
     assert "No row yet" in shop.text("/mirror/records")
 
 
@@ -71,7 +71,7 @@ def test_rows_are_downloaded_as_csv(shop: Shop):
     assert len(lines) == 4
 
 
-def test_each_column_has_its_value_what_brought_it_and_what_lost(shop: Shop):
+def test_each_column_shows_its_value_what_brought_it_and_what_lost(shop: Shop):
     newest, late = shop.tell("Bright lamp", "12:00"), shop.tell("Old lamp", "11:00")
     page = shop.visitor.page("/mirror/products/iimmpact/P1")
     (name,) = [row for row in page.split("<tr>") if ">name</bdi></th>" in row]
@@ -82,7 +82,7 @@ def test_each_column_has_its_value_what_brought_it_and_what_lost(shop: Shop):
     assert "their result equals the row" in text_of(page)
 
 
-def test_the_timeline_tells_what_changed_and_what_changed_nothing(shop: Shop):
+def test_the_timeline_shows_which_deliveries_changed_something(shop: Shop):
     shop.tell("White chair", "12:00", number=2)
     ignored = shop.tell("Chair", "13:00", number=2, type="product.painted")
     said = shop.text("/mirror/products/iimmpact/P2").partition("Timeline")[2]
@@ -92,63 +92,63 @@ def test_the_timeline_tells_what_changed_and_what_changed_nothing(shop: Shop):
     assert "Chair → White chair" in said
 
 
-def test_the_only_hit_of_a_search_is_gone_to(shop: Shop):
+def test_a_search_with_one_result_leads_to_it(shop: Shop):
     answer = shop.visitor.get("/search", q="SKU-2")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
 
 
-def test_several_hits_are_listed_by_what_they_are_called(shop: Shop):
+def test_several_results_are_listed_with_their_kind(shop: Shop):
     said = shop.text("/search", q="SKU-1")
     assert "products / iimmpact / P1 SKU" in said
     assert "products / iimmpact / SKU-1 external id" in said
 
 
-def test_a_search_without_a_hit_says_where_it_was_looked_for(shop: Shop):
+def test_a_search_without_a_result_says_where_it_looked(shop: Shop):
     said = shop.text("/search", q="p1")
     assert "as external id" in said
     assert "as dedup key, in dedup_keys: 0" in said
     assert "hookmirror search p1" in said
 
 
-def test_the_search_says_what_can_be_looked_for(shop: Shop):
-    assert "letter for letter" in shop.text("/search")
+def test_the_search_says_what_it_can_find(shop: Shop):
+    assert "Type it exactly." in shop.text("/search")
 
 
-def test_a_row_that_nobody_has_heard_of_offers_to_ask_its_source(shop: Shop):
+def test_the_page_of_an_unknown_row_offers_to_ask_its_source(shop: Shop):
     page = shop.visitor.page("/mirror/products/iimmpact/nosuch")
-    assert "Never heard of. Ask the source?" in text_of(page)
+    assert "The mirror has never had this row. Ask the source?" in text_of(page)
     assert 'action="/console/mirror/products/iimmpact/nosuch/ask"' in page
 
 
-def test_a_table_that_does_not_exist_is_said_not_to(shop: Shop):
+def test_an_unknown_table_is_answered_with_a_page_that_says_so(shop: Shop):
     answer = shop.visitor.get("/mirror/moons/iimmpact/P1")
     assert (answer.status_code, "The mirror has no table" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize("external_id", ["a/b", "a/ask", "..", "ä ?#&%", "line\nend", "{source}", "<b>"])
-def test_any_external_id_has_a_page_and_leads_back_to_it(shop: Shop, external_id: str):
+def test_any_external_id_has_a_page_that_links_to_itself(shop: Shop, external_id: str):
     quoted = quote(external_id, safe="")
     page = shop.visitor.page(f"/mirror/products/iimmpact/{quoted.replace('.', '%2E')}")
     assert f'action="/console/mirror/products/iimmpact/{quoted}/ask"' in page
 
 
 @pytest.mark.parametrize("asked", ["1", "999999", "0"])
-def test_an_action_that_asked_for_another_row_or_nothing_is_not_shown(shop: Shop, asked: str):
+def test_an_answer_recorded_for_another_row_is_not_shown(shop: Shop, asked: str):
     assert "What the source says" not in shop.text("/mirror/products/iimmpact/P1", asked=asked)
 
 
 @pytest.mark.parametrize("asked", ["x", "-1", "9" * 40])
-def test_what_is_no_action_is_refused(shop: Shop, asked: str):
+def test_a_number_that_is_not_an_action_is_refused(shop: Shop, asked: str):
     assert shop.visitor.get("/mirror/products/iimmpact/P1", asked=asked).status_code == 400
 
 
-def test_a_source_that_cannot_be_asked_is_told_with_what_to_set(shop: Shop):
+def test_a_source_that_cannot_be_asked_is_shown_with_what_to_set(shop: Shop):
     answer = shop.visitor.press("/mirror/products/iimmpact/P1/ask")
     assert answer.status_code == 409
     assert "api_url" in text_of(answer.text)
 
 
-def test_a_viewer_sees_the_row_and_no_button(shop: Shop):
+def test_a_viewer_sees_the_row_without_buttons(shop: Shop):
     viewer = Visitor(str(shop.served.client.base_url).rstrip("/"))
     viewer.sign_in(Role.VIEWER, "viewer-1")
     assert "Ask the source" not in viewer.page("/mirror/products/iimmpact/P1")

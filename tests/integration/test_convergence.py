@@ -1,4 +1,4 @@
-"""THE property: any order, any duplication and any crash end in the same mirror, and that is the true catalog."""
+"""The main property: any order, any duplicates and any crash end in the same mirror, the true catalog."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from histories import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-#: As long as a source's API may be behind, unless its settings say otherwise.
+#: The longest time that a source's API may lag behind, by default.
 LAG = timedelta(minutes=1)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {"sigma": {"hydrated": False}, "indexed": {}, "iimmpact": {}, "sticky": {}}
 
-#: Steps that workers live: a round takes about twenty.
+#: Steps that workers live; a pass takes about twenty.
 LIVES = st.lists(st.integers(1, 45), max_size=5)
 
 
 @st.composite
 def plans(draw, dialect):
-    """A history, and how it is delivered: the order with duplicates, when workers work, and when they die."""
+    """Draw a history and the order of its delivery, with duplicates."""
     start = draw(st.sampled_from(STARTS))
     system = new_system(dialect, seed=draw(st.integers(0, 2**32)), start=start, **OPTIONS[dialect])
     step = draw(st.sampled_from([timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=2)]))
@@ -90,7 +90,7 @@ def api():
         yield running
 
 
-def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_true_catalog(api, lend_database):
+def test_hydrated_thin_events_end_in_the_true_catalog_although_it_changes_meanwhile(api, lend_database):
     @settings(max_examples=8, deadline=None)
     @given(seed=st.integers(0, 2**32), rng=st.randoms(use_true_random=False), lives=LIVES)
     def holds(seed, rng, lives):
@@ -112,7 +112,7 @@ def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_tru
                 for message in waiting:
                     post(kit, "sigma", message)
                 workers.drain()
-                # Of what has been deleted since, the API may be asked again for so long.
+                # The API may be asked again for this long about a record that was deleted since.
                 while any(state == "pending" for state, _ in endings(kit)):
                     kit.advance(seconds=LAG.total_seconds())
                     workers.drain()

@@ -1,4 +1,4 @@
-"""The hard cases of convergence, one by one, in the words of each dialect; each in every order of arrival."""
+"""The hard cases of convergence, in the terms of each dialect, each in every order of arrival."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Speech:
-    """How a dialect speaks about a product, and which column shows what it said."""
+    """How a dialect describes a product, and the column that shows it."""
 
     dialect: str
     created: str
@@ -38,12 +38,12 @@ SPEECHES = [
     Speech("sticky", "product.created", "product.updated", "product.deleted", "name", "name"),
 ]
 
-#: sticky.io's ids are final: what was deleted there never comes back.
+#: Ids of sticky.io are final: a deleted one never comes back.
 COMING_BACK = [speech for speech in SPEECHES if speech.dialect != "sticky"]
 
 every_dialect = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: speech.dialect)
 
-#: (event type, id, seconds after noon, data)
+#: Event type, id, seconds after noon, data.
 News = tuple[str, str, int, Any]
 
 
@@ -57,9 +57,9 @@ def shown(row):
 
 @pytest.fixture
 def in_any_order(lend_database):
-    """Called with events, the one row that they leave, whatever their order, and whether in one batch or in several.
+    """Return a function that sends events in every order, in one batch and one by one, and returns the common row.
 
-    Each order is told to a source of its own, so that they share the batches but not the rows.
+    Each order goes to a source of its own, so that the orders share batches but not rows.
     """
 
     def in_any_order(dialect: str, news: list[News], table: type, external_id: str) -> Any:
@@ -81,11 +81,11 @@ def in_any_order(lend_database):
     return in_any_order
 
 
-# ── of all four ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── all four dialects ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @every_dialect
-def test_a_delete_before_its_create_leaves_a_tombstone_with_what_the_create_said(speech, in_any_order):
+def test_a_delete_before_its_create_leaves_a_tombstone_with_the_create_s_values(speech, in_any_order):
     news = [(speech.created, "7", 1, speech.says("new")), (speech.deleted, "7", 2, None)]
     row = in_any_order(speech.dialect, news, Product, "7")
     assert (row.active, row.deactivated_at, getattr(row, speech.column)) == (False, after(2), "new")
@@ -110,7 +110,7 @@ def test_a_delete_wins_over_an_update_of_the_same_time(speech, in_any_order):
 
 
 @every_dialect
-def test_of_two_updates_of_the_same_time_the_later_arrival_wins_as_a_tie_until_newer_news(speech, webhooks):
+def test_of_two_updates_at_the_same_time_the_later_arrival_wins_as_a_tie_until_newer_news(speech, webhooks):
     for value in ("one", "two"):
         webhooks.send(speech.dialect, speech.updated, id="7", at=NOON, data=speech.says(value))
     webhooks.drain()
@@ -122,7 +122,7 @@ def test_of_two_updates_of_the_same_time_the_later_arrival_wins_as_a_tie_until_n
 
 
 @every_dialect
-def test_equal_news_of_equal_times_is_no_tie(speech, webhooks):
+def test_equal_news_at_equal_times_is_not_a_tie(speech, webhooks):
     for event_type in (speech.created, speech.updated):
         webhooks.send(speech.dialect, event_type, id="7", at=NOON, data=speech.says("one"))
     webhooks.drain()
@@ -141,7 +141,7 @@ def test_a_duplicate_that_comes_after_newer_news_changes_nothing(speech, webhook
 
 
 @pytest.mark.parametrize("speech", COMING_BACK, ids=lambda speech: speech.dialect)
-def test_what_was_deleted_comes_back_by_newer_news_only(speech, in_any_order):
+def test_a_deleted_product_comes_back_with_newer_news_only(speech, in_any_order):
     news = [
         (speech.created, "7", 1, speech.says("old")),
         (speech.deleted, "7", 2, None),
@@ -154,7 +154,7 @@ def test_what_was_deleted_comes_back_by_newer_news_only(speech, in_any_order):
 # ── Sigma ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sigma_a_transition_and_an_update_without_a_state_go_together(in_any_order):
+def test_sigma_a_transition_and_an_update_without_a_state_are_combined(in_any_order):
     news = [
         ("entity.created", "e", 1, {"lifecycleState": "draft"}),
         ("entity.transition", "e", 2, {"fromState": "draft", "toState": "published"}),
@@ -174,7 +174,7 @@ def test_sigma_a_late_variant_of_a_deleted_entity_is_inactive(in_any_order):
     assert (row.active, row.parent, row.deactivated_at) == (False, "e", after(3))
 
 
-def test_sigma_a_variant_without_its_entity_goes_with_it_once_anyone_says_whose_it_is(in_any_order):
+def test_sigma_a_variant_is_deactivated_with_its_entity_once_the_entity_is_known(in_any_order):
     news = [
         ("variant.updated", "v", 2, {}),
         ("variant.created", "v", 1, {"entityId": "e"}),
@@ -183,7 +183,7 @@ def test_sigma_a_variant_without_its_entity_goes_with_it_once_anyone_says_whose_
     assert not in_any_order("sigma", news, Variant, "v").active
 
 
-def test_sigma_a_variant_that_is_made_again_after_its_entity_came_back_is_active(in_any_order):
+def test_sigma_a_variant_created_again_after_its_entity_came_back_is_active(in_any_order):
     news = [
         ("variant.created", "v", 1, {"entityId": "e"}),
         ("entity.deleted", "e", 2, None),
@@ -193,7 +193,7 @@ def test_sigma_a_variant_that_is_made_again_after_its_entity_came_back_is_active
     assert in_any_order("sigma", news, Variant, "v").active
 
 
-def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_along(in_any_order):
+def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_back(in_any_order):
     news = [
         ("variant.created", "v", 1, {"entityId": "e"}),
         ("entity.deleted", "e", 2, None),
@@ -205,7 +205,7 @@ def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_along(in_an
 # ── Indexed ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_indexed_patches_of_different_members_add_up(in_any_order):
+def test_indexed_patches_of_different_members_are_combined(in_any_order):
     news = [
         ("product.created", "p", 1, {"name": "Lamp", "sku": "L-1", "weight": 5}),
         ("product.updated", "p", 2, {"price": "9.90"}),
@@ -216,7 +216,7 @@ def test_indexed_patches_of_different_members_add_up(in_any_order):
     assert row.data == {"name": "Tent", "sku": "L-1", "weight": None, "price": "9.90", "externalId": "p"}
 
 
-def test_indexed_patches_of_one_second_add_up_if_they_name_different_members(in_any_order):
+def test_indexed_patches_of_one_second_are_combined_if_their_members_differ(in_any_order):
     news = [("product.updated", "p", 1, {"name": "Lamp"}), ("product.updated", "p", 1, {"sku": "L-1"})]
     row = in_any_order("indexed", news, Product, "p")
     assert (row.name, row.sku, row.tie) == ("Lamp", "L-1", False)
@@ -232,7 +232,7 @@ def test_indexed_a_patch_between_delete_and_return_is_kept_for_the_return(in_any
     assert (row.active, row.name, row.lifecycle_state) == (True, "Lamps", "open")
 
 
-def test_indexed_a_product_outlives_its_category(in_any_order):
+def test_indexed_a_product_stays_active_without_its_category(in_any_order):
     news = [
         ("product.created", "p", 1, {"category": {"id": 1, "externalId": "c"}}),
         ("category.deleted", "c", 2, {}),
@@ -254,7 +254,7 @@ def test_iimmpact_a_product_that_is_switched_off_and_on_again_is_active(in_any_o
     assert (row.active, row.deactivated_at) == (True, None)
 
 
-def test_iimmpact_a_product_that_is_switched_off_is_inactive_since_then(in_any_order):
+def test_iimmpact_a_product_that_is_switched_off_is_inactive_from_then_on(in_any_order):
     news = [
         ("product.created", "p", 1, {"display_name": "Reload"}),
         ("product.updated", "p", 2, {"display_name": "Reload", "is_active": False}),
@@ -263,7 +263,7 @@ def test_iimmpact_a_product_that_is_switched_off_is_inactive_since_then(in_any_o
     assert (row.active, row.deactivated_at) == (False, after(2))
 
 
-def test_iimmpact_an_option_outlives_its_product(in_any_order):
+def test_iimmpact_an_option_stays_active_without_its_product(in_any_order):
     news = [("option.created", "o", 1, {"label": "RM 10", "product_code": "p"}), ("product.deleted", "p", 2, None)]
     assert in_any_order("iimmpact", news, Option, "o").active
 
@@ -281,7 +281,7 @@ def test_sticky_a_late_variant_of_a_deleted_product_is_inactive(in_any_order):
     assert (row.active, row.sku, row.deactivated_at) == (False, "L-1", after(3))
 
 
-def test_sticky_a_snapshot_removes_what_it_does_not_list_and_a_late_variant_event_does_not_revive_it(in_any_order):
+def test_sticky_a_late_variant_event_does_not_revive_what_a_snapshot_removed(in_any_order):
     news = [
         ("variant.created", "5", 1, {"product_id": 1}),
         ("product.updated", "1", 2, {"name": "Lamp", "variants": [{"id": 6}]}),
@@ -290,7 +290,7 @@ def test_sticky_a_snapshot_removes_what_it_does_not_list_and_a_late_variant_even
     assert (row.active, row.deactivated_at) == (False, after(2))
 
 
-def test_sticky_a_snapshot_leaves_a_variant_with_newer_news(in_any_order):
+def test_sticky_a_snapshot_does_not_deactivate_a_variant_with_newer_news(in_any_order):
     news = [
         ("product.updated", "1", 2, {"name": "Lamp", "variants": []}),
         ("variant.created", "5", 3, {"product_id": 1}),
@@ -298,7 +298,7 @@ def test_sticky_a_snapshot_leaves_a_variant_with_newer_news(in_any_order):
     assert in_any_order("sticky", news, Variant, "5").active
 
 
-def test_sticky_a_variant_announced_in_the_second_of_a_snapshot_without_it_stays(in_any_order):
+def test_sticky_a_variant_announced_in_the_second_of_a_snapshot_without_it_stays_active(in_any_order):
     news = [
         ("product.updated", "1", 2, {"name": "Lamp", "variants": []}),
         ("variant.created", "5", 2, {"product_id": 1}),
@@ -314,7 +314,7 @@ def test_sticky_a_bundle_says_nothing_about_variants(in_any_order):
     assert in_any_order("sticky", news, Variant, "5").active
 
 
-def test_sticky_partial_news_of_a_variant_adds_up(in_any_order):
+def test_sticky_partial_news_of_a_variant_is_combined(in_any_order):
     news = [
         ("variant.created", "5", 1, {"product_id": 1, "sku_num": "L-1", "price": "10.0000"}),
         ("variant.updated", "5", 2, {"price": "12.5000"}),

@@ -1,4 +1,4 @@
-"""A database is copied into another, whichever systems they are: everything, exactly, or not at all."""
+"""A database is copied into another one of either system: everything, exactly, or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIRS = ["sqlite to postgresql", "postgresql to sqlite", "sqlite to sqlite", "po
 
 @pytest.fixture(scope="module")
 def histories(databases, tmp_path_factory):
-    """By system, a database with a history that no test changes."""
+    """Return a function that gives a database with data for each system; no test changes it."""
     made = {}
     folder = tmp_path_factory.mktemp("histories")
 
@@ -40,7 +40,7 @@ def histories(databases, tmp_path_factory):
 
 @pytest.fixture
 def new_url(tmp_path, request):
-    """Makes the URL of another empty database of either system."""
+    """Return a function that makes the URL of another empty database of either system."""
     made = []
 
     def make(system: str) -> str:
@@ -54,28 +54,28 @@ def new_url(tmp_path, request):
 
 @pytest.fixture(params=PAIRS)
 def pair(request, histories, new_url) -> tuple[str, str]:
-    """A database with a history, and the URL of an empty one."""
+    """Give a database with data, and the URL of an empty one."""
     source, target = request.param.split(" to ")
     return histories(source), new_url(target)
 
 
 @pytest.fixture(params=PAIRS[:2])
 def across(request, histories, new_url) -> tuple[str, str]:
-    """The same, from one system to the other only."""
+    """Give such a pair of two different systems."""
     source, target = request.param.split(" to ")
     return histories(source), new_url(target)
 
 
 @pytest.fixture
 def files(histories, new_url) -> tuple[str, str]:
-    """The same, both files of SQLite: the quickest, for what is the same on every system."""
+    """Give such a pair of SQLite files, the fastest, for behaviour that is the same on every system."""
     return histories("sqlite"), new_url("sqlite")
 
 
-# ── everything ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the whole content ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_copy_holds_everything_in_the_same_form(pair):
+def test_a_copy_has_the_same_content_in_the_same_form(pair):
     source, target = pair
     report = copy(source, target)
     found = everything(source)
@@ -94,20 +94,20 @@ def test_a_copy_of_a_copy_on_the_other_system_is_the_original_to_the_byte(histor
     assert [sql(back, each) for each in dump] == [sql(source, each) for each in dump]
 
 
-def test_an_empty_database_is_copied_too(new_url):
+def test_an_empty_database_can_be_copied(new_url):
     source, target = new_url("sqlite"), new_url("sqlite")
     migrate(source)
     report = copy(source, target)
-    # The one row that every database has says which one it is.
+    # Every database has one row, which identifies it.
     assert (report.same, report.copied) == (True, 1)
     with both(source, target) as (_, side):
         Schema(side.database).check()
 
 
-# ── after the switch ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── after the change to the copy ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_path):
+def test_the_copy_continues_where_the_original_ended(across, tmp_path):
     source, target = across
     cursor = sql(source, "SELECT max(seq) FROM changes")[0][0]
     (body,) = sql(source, "SELECT body FROM bodies JOIN deliveries ON id = delivery_id WHERE entity_id = 'late'")[0]
@@ -131,7 +131,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
     assert min(change["seq"] for change in followed) > cursor
 
 
-def test_numbers_of_changes_go_on_even_above_one_that_is_gone(across, new_url):
+def test_numbers_of_changes_continue_above_one_that_is_gone(across, new_url):
     source, middle = across
     copy(source, middle)
     newest = sql(middle, "SELECT max(seq) FROM changes")[0][0]
@@ -143,10 +143,10 @@ def test_numbers_of_changes_go_on_even_above_one_that_is_gone(across, new_url):
             assert last_numbers(connection, side.tables())["changes"] == newest
 
 
-# ── one at a time, and nobody else ────────────────────────────────────────────────────────────────────────────────
+# ── exclusive access ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_original_that_a_process_serves_is_refused_with_its_name(files):
+def test_an_original_with_a_running_process_is_refused_with_its_name(files):
     source, target = files
     now = "'2999-01-01T00:00:00.000000Z'"
     sql(
@@ -161,7 +161,7 @@ def test_an_original_that_a_process_serves_is_refused_with_its_name(files):
         sql(source, "DELETE FROM processes")
 
 
-def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_url):
+def test_an_original_with_claimed_deliveries_is_refused(histories, new_url):
     source = new_url("sqlite")
     copy(histories("sqlite"), source)
     sql(source, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
@@ -170,7 +170,7 @@ def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_u
 
 
 @pytest.mark.parametrize("system", ["sqlite", "postgresql"])
-def test_nothing_is_written_to_the_original_meanwhile(system, histories, new_url):
+def test_no_process_can_write_to_the_original_meanwhile(system, histories, new_url):
     tried = []
 
     def write(doing, table, rows, of):
@@ -188,14 +188,14 @@ def test_nothing_is_written_to_the_original_meanwhile(system, histories, new_url
     assert tried
 
 
-def test_of_two_copies_at_once_the_first_gives_way(files):
+def test_of_two_copies_at_the_same_time_the_first_gives_way(files):
     source, target = files
 
     def another(doing, table, rows, of):
         if doing == "copying" and table == "changes":
             sql(target, "UPDATE unfinished_copy SET runner = 'another'")
 
-    with pytest.raises(CopyError, match="Another `hookmirror copy` goes on with this copy"):
+    with pytest.raises(CopyError, match="Another `hookmirror copy` is working on this copy"):
         copy(source, target, progress=another)
 
 
@@ -205,7 +205,7 @@ def test_a_database_is_not_copied_into_itself(system, histories):
         copy(histories(system), histories(system))
 
 
-def test_a_database_is_not_copied_into_itself_by_another_name(tmp_path):
+def test_a_database_is_not_copied_into_itself_under_another_name(tmp_path):
     (tmp_path / "original.db").touch()
     (tmp_path / "link.db").symlink_to(tmp_path / "original.db")
     with pytest.raises(CopyError, match="FROM and TO are the same database"):
@@ -216,7 +216,7 @@ def test_a_database_is_not_copied_into_itself_by_another_name(tmp_path):
 
 
 class Stopped(Exception):
-    """Somebody pressed Ctrl-C."""
+    """Stands for Ctrl-C."""
 
 
 def stop_at(wanted):
@@ -243,7 +243,7 @@ def test_an_unfinished_copy_is_neither_served_nor_migrated(files):
                 use()
 
 
-def test_an_unfinished_copy_goes_on_where_it_was(files):
+def test_an_unfinished_copy_is_continued(files):
     source, target = files
     interrupt(source, target)
     there = sum(map(len, everything(target).values()))
@@ -253,19 +253,19 @@ def test_an_unfinished_copy_goes_on_where_it_was(files):
     assert everything(target) == everything(source)
 
 
-def test_an_unfinished_copy_of_what_has_changed_since_is_begun_anew_on_demand(histories, new_url):
+def test_an_unfinished_copy_of_a_changed_original_begins_anew_on_request(histories, new_url):
     source, target = new_url("sqlite"), new_url("postgresql")
     copy(histories("sqlite"), source)
     interrupt(source, target)
     sql(source, "UPDATE products SET name = 'changed meanwhile' WHERE source = 'shop'")
-    with pytest.raises(CopyError, match="FROM is not, or no longer, the same: run this with --afresh"):
+    with pytest.raises(CopyError, match="FROM is another database, or has changed since: run this with --afresh"):
         copy(source, target)
     report = copy(source, target, afresh=True)
     assert (report.same, report.resumed) == (True, False)
     assert everything(target) == everything(source)
 
 
-def test_a_copy_that_has_ended_is_not_overwritten_afresh_or_not(files):
+def test_a_finished_copy_is_not_overwritten(files):
     source, target = files
     copy(source, target)
     for afresh in (False, True):
@@ -273,7 +273,7 @@ def test_a_copy_that_has_ended_is_not_overwritten_afresh_or_not(files):
             copy(source, target, afresh=afresh)
 
 
-def test_somebody_elses_rows_in_the_copy_are_found_at_the_end(files):
+def test_rows_written_by_another_program_are_found_at_the_end(files):
     source, target = files
 
     def spoil(doing, table, rows, of):
@@ -287,10 +287,10 @@ def test_somebody_elses_rows_in_the_copy_are_found_at_the_end(files):
         Schema(side.database).check()
 
 
-# ── comparing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_differences_are_told_by_table_and_key(across):
+def test_differences_are_reported_by_table_and_key(across):
     source, target = across
     copy(source, target)
     sql(
@@ -311,7 +311,7 @@ def test_differences_are_told_by_table_and_key(across):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_path):
+def test_comparing_with_a_database_that_is_not_a_copy_makes_nothing(exists, histories, tmp_path):
     target = tmp_path / "target.db"
     if exists:
         target.touch()
@@ -320,7 +320,7 @@ def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_pat
     assert target.exists() == exists
 
 
-def test_comparing_with_an_unfinished_copy_says_that_it_is_unfinished_and_how_far_it_is(files):
+def test_comparing_with_an_unfinished_copy_reports_its_progress(files):
     source, target = files
     interrupt(source, target)
     there = sum(map(len, everything(target).values()))
@@ -332,7 +332,7 @@ def test_comparing_with_an_unfinished_copy_says_that_it_is_unfinished_and_how_fa
     assert verify(source, target).unfinished is None
 
 
-def test_a_copy_that_stopped_behind_its_last_row_is_unfinished_although_both_sides_are_the_same(files):
+def test_a_copy_that_stopped_after_its_last_row_is_unfinished_although_both_sides_are_equal(files):
     source, target = files
     with pytest.raises(Stopped):
         copy(source, target, progress=stop_at(("comparing", "deliveries")))
@@ -341,18 +341,18 @@ def test_a_copy_that_stopped_behind_its_last_row_is_unfinished_although_both_sid
     assert (report.same, report.unfinished) == (True, f"an unfinished copy of {source} ({rows} of {rows} rows)")
 
 
-# ── what cannot be copied ─────────────────────────────────────────────────────────────────────────────────────────
+# ── refused copies ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_file_that_is_not_there_is_refused_and_not_made(tmp_path):
-    with pytest.raises(CopyError, match="there is no such file: correct the path"):
+def test_a_missing_file_is_refused_and_not_made(tmp_path):
+    with pytest.raises(CopyError, match="which does not exist: correct the path"):
         copy(f"sqlite:///{tmp_path}/nowhere.db", f"sqlite:///{tmp_path}/target.db")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_database_without_our_tables_is_refused(new_url):
     source = new_url("postgresql")
-    with pytest.raises(CopyError, match="has no tables of hookmirror: correct the URL"):
+    with pytest.raises(CopyError, match="has no tables of Hookmirror: correct the URL"):
         copy(source, new_url("sqlite"))
 
 
@@ -364,7 +364,7 @@ def test_a_database_at_an_earlier_schema_is_refused(new_url):
         copy(source, new_url("sqlite"))
 
 
-def test_a_copy_into_an_encoding_without_room_for_every_character_is_refused(histories, databases):
+def test_a_copy_into_an_encoding_that_lacks_characters_is_refused(histories, databases):
     name = "hookmirror_latin"
     databases._run(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
@@ -374,14 +374,14 @@ def test_a_copy_into_an_encoding_without_room_for_every_character_is_refused(his
         databases.drop(name)
 
 
-def test_a_server_that_is_away_is_told_without_its_password(histories):
+def test_an_unreachable_server_is_reported_without_its_password(histories):
     away = "postgresql://me:a-secret@127.0.0.1:1/db"
     with pytest.raises(CopyError, match="Start PostgreSQL, or correct host and port in TO") as told:
         copy(histories("sqlite"), away)
     assert "a-secret" not in str(told.value)
 
 
-def test_a_copy_that_may_only_be_read_is_refused(histories, tmp_path):
+def test_a_read_only_target_is_refused(histories, tmp_path):
     (tmp_path / "target.db").touch()
     with pytest.raises(CopyError, match="Give this user the right to write the file and its folder"):
         copy(histories("sqlite"), f"sqlite:///file:{tmp_path}/target.db?mode=ro&uri=true")
@@ -389,23 +389,21 @@ def test_a_copy_that_may_only_be_read_is_refused(histories, tmp_path):
 
 @pytest.fixture
 def stray(histories, new_url):
-    """A database with tables that no package here declares: one of a mirror, and one of somebody else."""
+    """Make a database with tables that no package declares: one of a mirror, and one of another program."""
     source = new_url("sqlite")
     copy(histories("sqlite"), source)
     sql(source, "CREATE TABLE shelves AS SELECT * FROM products", "CREATE TABLE notes (words text)")
     return source
 
 
-def test_a_mirror_table_of_a_package_that_is_not_installed_is_not_left_behind_without_a_word(stray, new_url):
-    with pytest.raises(
-        CopyError, match=r"FROM has shelves, and no package installed here declares it.*--without shelves"
-    ):
+def test_a_mirror_table_of_a_missing_package_is_left_out_only_on_request(stray, new_url):
+    with pytest.raises(CopyError, match=r"FROM has shelves, which no installed package declares.*--without shelves"):
         copy(stray, new_url("sqlite"))
     report = copy(stray, new_url("sqlite"), without=["shelves"])
     assert (report.same, report.left_out) == (True, ["notes", "shelves"])
 
 
-def test_a_column_that_nobody_declares_is_not_left_behind_without_a_word(histories, new_url):
+def test_an_undeclared_column_is_left_out_only_on_request(histories, new_url):
     source = new_url("sqlite")
     copy(histories("sqlite"), source)
     sql(source, "ALTER TABLE products ADD COLUMN colour text")
@@ -414,13 +412,13 @@ def test_a_column_that_nobody_declares_is_not_left_behind_without_a_word(histori
     assert copy(source, new_url("sqlite"), without=["products.colour"]).left_out == ["products.colour"]
 
 
-def test_something_to_leave_out_that_is_not_there_is_refused(histories, new_url):
+def test_leaving_out_an_unknown_table_is_refused(histories, new_url):
     with pytest.raises(CopyError, match="--without names shelfs, which"):
         copy(histories("sqlite"), new_url("sqlite"), without=["shelfs"])
 
 
 SPOILT = [
-    ("sqlite", "UPDATE products SET name = 'a' || char(0)", "holds a NUL character, which PostgreSQL keeps in no text"),
+    ("sqlite", "UPDATE products SET name = 'a' || char(0)", "a NUL character, which PostgreSQL cannot keep in text"),
     ("sqlite", "UPDATE products SET name = CAST(x'61ff' AS TEXT)", "holds text that is not valid UTF-8"),
     ("sqlite", "UPDATE products SET external_id = CAST(x'61ff' AS TEXT)", "holds text that is not valid UTF-8"),
     ("sqlite", "UPDATE products SET name = x'61ff'", "holds bytes where text is declared"),
@@ -430,7 +428,7 @@ SPOILT = [
     ("sqlite", "UPDATE products SET changed_at = '2026-01-01T00:00:00'", "a time without its offset from UTC"),
     ("sqlite", "UPDATE products SET active = 'perhaps'", "holds text where true or false is declared"),
     ("sqlite", "UPDATE deliveries SET attempts = 'many'", "holds text where a whole number is declared"),
-    ("sqlite", "UPDATE deliveries SET attempts = 1 << 40", "is beyond the 32 bits that it has on PostgreSQL"),
+    ("sqlite", "UPDATE deliveries SET attempts = 1 << 40", "is beyond the 32 bits of this column on PostgreSQL"),
     ("sqlite", "UPDATE deliveries SET attempts = 1e300", "holds a fraction where a whole number is declared"),
     ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is not a time between"),
     (
@@ -443,7 +441,7 @@ SPOILT = [
 
 @pytest.fixture(scope="module")
 def spoiling(histories, databases, tmp_path_factory):
-    """By system, a copy of the history to be spoilt and mended again."""
+    """Return a function that gives a copy of the data for each system, which tests spoil and restore."""
     made, names = {}, []
 
     def of(system: str) -> str:
@@ -463,14 +461,14 @@ def spoiling(histories, databases, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def untouched(databases):
-    """A database on PostgreSQL that is to stay empty."""
+    """Give a database on PostgreSQL that must stay empty."""
     name = databases.create()
     yield databases.url(name)
     databases.drop(name)
 
 
 @pytest.mark.parametrize(("system", "spoil", "says"), SPOILT)
-def test_a_value_that_does_not_travel_is_told_by_table_and_key_before_anything_is_copied(
+def test_a_value_that_cannot_be_copied_is_reported_by_table_and_key_before_the_copy_begins(
     system, spoil, says, spoiling, untouched, tmp_path
 ):
     source = spoiling(system)

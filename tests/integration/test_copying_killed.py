@@ -1,4 +1,4 @@
-"""A copy is killed at any instant, or its disk is full: what was copied stays, and the next one goes on from there."""
+"""A copy is killed at any instant, or its disk is full: copied rows stay, and the next copy continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, CopyError
 
-#: Rows of the source: attempts, and the one that names the database.
+#: Rows of the source: attempts, and one row that identifies the database.
 ROWS = 201
 
 
@@ -36,7 +36,7 @@ def small_slices(monkeypatch):
 
 
 def in_a_process_of_its_own(do) -> int:
-    """Its exit code, negative for the signal that killed it."""
+    """Run the function in a child process, and return its exit code, negative for a signal."""
     child = os.fork()
     if not child:
         try:
@@ -51,9 +51,9 @@ def in_a_process_of_its_own(do) -> int:
 
 
 def copy_and_die(source: str, target: str, *, at: int, during: str) -> int:
-    """A copy whose process is killed at this of its steps in TO, counted from the first row that it is `during`.
+    """Copy in a process that is killed at this step in TO, counted from the first progress of the kind `during`.
 
-    A step is a statement, a commit, or what lies between two slices.
+    A step is a statement, a commit, or the pause between two slices.
     """
 
     def run():
@@ -80,13 +80,13 @@ def copy_and_die(source: str, target: str, *, at: int, during: str) -> int:
 
 
 def copied(target: str) -> int | None:
-    """How many rows the note says are there; None if there is no note."""
+    """Return the number of copied rows in the note; None without a note."""
     with closing(Database(target)) as database, database.read() as connection:
         note = unfinished.read_note(connection)
     return None if note is None else sum(part.copied for part in note.parts.values())
 
 
-#: When each of several processes dies: at its first, third … step of what it is doing then.
+#: The deaths of successive processes: the part of the copy, and its step.
 DEATHS = [
     *(("examining", at) for at in (1, 17)),
     *(("copying", at) for at in (1, 2, 3, 4, 5, 6, 16, 25)),
@@ -94,7 +94,7 @@ DEATHS = [
 ]
 
 
-def test_a_copy_that_is_killed_again_and_again_ends_complete(source, database_url):
+def test_a_copy_that_is_killed_repeatedly_becomes_complete(source, database_url):
     seen = []
     for during, at in DEATHS:
         assert copy_and_die(source, database_url, at=at, during=during) == -signal.SIGKILL
@@ -117,7 +117,7 @@ def test_a_copy_that_is_killed_again_and_again_ends_complete(source, database_ur
         Schema(database).check()
 
 
-def test_a_full_disk_stops_a_copy_with_advice_and_the_next_one_goes_on(source, tmp_path, capfd):
+def test_a_full_disk_stops_a_copy_with_advice_and_the_next_one_continues(source, tmp_path, capfd):
     target = f"sqlite:///{tmp_path}/target.db"
     migrate(target)
 

@@ -1,4 +1,4 @@
-"""Duplicates: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
+"""Duplicates: whatever a batch repeats of itself or of earlier ones, each event is kept once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
-#: On SQLite, a larger batch is several statements.
+#: On SQLite, a larger batch needs several statements.
 ONE_STATEMENT = SIZES[-1]
 
 source_names = map("source-{}".format, count())
 
-#: The sender's own ids for changes, with bodies: few of them, so that many come again, some with another body.
+#: Dedup keys with bodies. They are few, so that many repeat, some with another body.
 told = st.tuples(st.sampled_from("ABCDE"), st.binary(min_size=1, max_size=1))
 news = st.integers(0, 2 * ONE_STATEMENT).map(lambda size: [(f"N{number}", b"!") for number in range(size)])
 batches = st.builds(lambda some, many, last: [*some, *many, *last], st.lists(told), news, st.lists(told))
@@ -56,7 +56,7 @@ def arrival(source, key, body):
 
 
 def kept(database, source):
-    """What is kept of a source, by id: its dedup key, whether that was used before, its body and its duplicates."""
+    """Return what is kept of a source by id: dedup key, conflict, body, and number of duplicates."""
     columns = (DELIVERIES.c.id, DELIVERIES.c.dedup_key, DELIVERIES.c.conflict, BODIES.c.body, DELIVERIES.c.duplicates)
     found = select(*columns).outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
     with database.read() as connection:
@@ -70,7 +70,7 @@ def keys(database, source):
     return {row.dedup_key: row.delivery_id for row in rows}
 
 
-def test_each_event_is_kept_once_and_answered_by_where_it_is_in_any_batches(database):
+def test_each_event_is_kept_once_and_every_answer_names_its_delivery_in_any_batches(database):
     @settings(max_examples=40, deadline=None)
     @given(batches=st.lists(batches, min_size=1, max_size=4))
     def holds(batches):
@@ -95,7 +95,7 @@ def test_each_event_is_kept_once_and_answered_by_where_it_is_in_any_batches(data
 
 
 @pytest.mark.parametrize("size", [1, ONE_STATEMENT, ONE_STATEMENT + 1])
-def test_the_same_arrivals_again_are_no_duplicates_of_themselves(database, source, size):
+def test_a_repeated_accept_of_the_same_arrivals_is_not_a_duplicate_of_itself(database, source, size):
     batch = arrivals(source, [(f"K{number}", b"once") for number in range(size)])
     inbox = Inbox(database)
     first = inbox.accept(batch)
@@ -103,7 +103,7 @@ def test_the_same_arrivals_again_are_no_duplicates_of_themselves(database, sourc
     assert {row[3] for row in kept(database, source).values()} == {0}
 
 
-def test_what_is_new_in_a_batch_is_kept_with_what_is_not(database, source):
+def test_new_arrivals_are_kept_beside_duplicates_in_one_batch(database, source):
     inbox = Inbox(database)
     [known] = inbox.accept([arrival(source, "known", b"1")])
     before, again, after = inbox.accept(arrivals(source, [("before", b"1"), ("known", b"1"), ("after", b"1")]))
@@ -111,7 +111,7 @@ def test_what_is_new_in_a_batch_is_kept_with_what_is_not(database, source):
     assert set(keys(database, source)) == {"before", "known", "after"}
 
 
-def test_an_id_that_is_taken_is_no_duplicate_but_an_error_and_nothing_is_kept(database, source):
+def test_an_id_that_is_taken_is_an_error_and_keeps_nothing(database, source):
     inbox = Inbox(database)
     inbox.accept([arrival(source, "taken", b"1")])
     clashing = arrivals(source, [("fine", b"1"), ("clashing", b"1")])
@@ -121,7 +121,7 @@ def test_an_id_that_is_taken_is_no_duplicate_but_an_error_and_nothing_is_kept(da
     assert set(keys(database, source)) == {"taken"}
 
 
-def test_on_sqlite_triggers_of_somebody_else_s_change_nothing(tmp_path, source):
+def test_on_sqlite_another_program_s_triggers_change_nothing(tmp_path, source):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
         database.create_tables()
         with database.write() as connection:
@@ -133,7 +133,7 @@ def test_on_sqlite_triggers_of_somebody_else_s_change_nothing(tmp_path, source):
         assert len(kept(database, source)) == 2
 
 
-def test_everything_that_is_known_of_an_arrival_is_kept(database, source):
+def test_every_part_of_an_arrival_is_kept(database, source):
     known = arrival(source, "A1", b"\0body")
     known.plain, known.headers, known.secret = b"", {"user-agent": "shop/1"}, 0
     known.ignore("nobody takes it")
@@ -151,7 +151,7 @@ def test_everything_that_is_known_of_an_arrival_is_kept(database, source):
     assert (body["body"], body["plain"], body["headers"]) == (b"\0body", b"", {"user-agent": "shop/1"})
 
 
-def test_what_is_not_known_of_an_arrival_is_null(database, source):
+def test_unknown_parts_of_an_arrival_are_null(database, source):
     unread = Arrival(source=source, body=b"?", plain=None, headers={}, received_at=NOON, secret=None)
     unread.dedup_key, unread.fingerprint = "unread", b"!"
     Inbox(database).accept([unread])

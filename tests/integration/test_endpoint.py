@@ -1,4 +1,4 @@
-"""The endpoint over a real socket: what is refused and why, and that whatever is authentic is kept, readable or not."""
+"""The endpoint over a real socket: every refusal with its reason, and every authentic body kept, readable or not."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def served(request, lend_database, tmp_path_factory):
 
 
 def refused(answer, status: int, code: str) -> None:
-    """Assert the contract's error: its status, its code, and a message for people, in JSON."""
+    """Assert the contract's error: status, code, and a message in JSON."""
     assert (answer.status_code, answer.json()["error"]) == (status, code)
     assert answer.headers["content-type"] == "application/json"
     assert answer.json().keys() == {"error", "message"}
     assert answer.json()["message"].endswith(".")
 
 
-# ── not verified ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── requests that do not verify ───────────────────────────────────────────────────────────────────────────────
 
 
 def named(source: str, *values: bytes) -> Pairs:
@@ -77,13 +77,13 @@ def test_a_body_without_a_right_signature_is_refused_and_not_kept(served: Served
 
 
 @pytest.mark.parametrize("source", ["sigma", "iimmpact"])
-def test_bare_digits_are_refused_where_the_sender_always_writes_the_prefix(served: Served, source: str):
+def test_bare_digits_are_refused_if_the_sender_always_writes_the_prefix(served: Served, source: str):
     content = body(source, key="bare")
     refused(served.post(source, content, named(source, digits(source, content).encode())), 401, "signature_malformed")
 
 
 @pytest.mark.parametrize("prefix", ["", "sha256="])
-def test_indexed_takes_its_digits_with_and_without_the_prefix(served: Served, prefix: str):
+def test_indexed_digits_verify_with_and_without_the_prefix(served: Served, prefix: str):
     content = body("indexed", key=f"with {prefix}")
     answer = served.post("indexed", content, {HEADERS["indexed"]: prefix + digits("indexed", content)})
     assert answer.json()["status"] == "accepted"
@@ -119,12 +119,12 @@ def flipped(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", UNDECRYPTABLE)
-def test_a_body_that_does_not_decrypt_to_the_application_s_own_is_refused(served: Served, name: str):
+def test_a_body_without_the_right_application_key_inside_is_refused(served: Served, name: str):
     content, code = UNDECRYPTABLE[name]
     refused(served.post("sticky", content()), 401, code)
 
 
-def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served, mirror_url):
+def test_an_unsigned_body_is_accepted_only_with_allow_unsigned(served: Served, mirror_url):
     refused(served.post("sigma", body("sigma", key="unsigned")), 401, "signature_missing")
     sources = {"open": {"dialect": "sigma", "allow_unsigned": True}}
     with serving(mirror_url, sources=sources) as open_house:
@@ -133,7 +133,7 @@ def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served
         assert open_house.delivery(answer.json()["delivery"])["secret"] is None
 
 
-# ── not for us ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── wrong addresses and methods ───────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "/", "SIGMA", "%00", "%FF", "%2e%2e", "sigma%3Fx=1", "x" * 5_000])
@@ -148,11 +148,11 @@ def test_only_post_delivers(served: Served, method: str):
     assert method == "HEAD" or answer.json()["error"] == "method_not_allowed"
 
 
-# ── authentic, and kept whatever it says ──────────────────────────────────────────────────────────────────────
+# ── authentic bodies ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def changed(source: str, old: str, new: str) -> bytes:
-    """A right body with one of its texts replaced, which JSON's own writer would not write."""
+    """Replace one text in a right body, in a way that JSON's own writer would not write."""
     text = json.dumps(document(source, id="ID-HERE", data={"name": "NAME-HERE"}))
     assert old in text
     return text.replace(old, new).encode("utf-8", "surrogateescape")
@@ -167,7 +167,7 @@ def without_id(source: str) -> bytes:
     return json.dumps(content).encode()
 
 
-#: By name: the body that the source sends, the state in which it is kept, and a part of the reason.
+#: By name: the body that the source sends, its state, and a part of the reason.
 KEPT: dict[str, tuple[Callable[[str], bytes], str, str]] = {
     "not JSON": (lambda _: b"<event/>", "dead", "not JSON"),
     "empty": (lambda _: b"", "dead", "it is empty"),
@@ -182,8 +182,8 @@ KEPT: dict[str, tuple[Callable[[str], bytes], str, str]] = {
 }
 READ: dict[str, tuple[Callable[[str], bytes], str, str | None]] = {
     "byte order mark": (lambda s: b"\xef\xbb\xbf" + body(s), "pending", None),
-    "no id": (without_id, "dead", "so nobody knows what changed"),
-    "id null": (lambda s: body(s, id=None), "dead", "so nobody knows what changed"),
+    "no id": (without_id, "dead", "so it does not say what changed"),
+    "id null": (lambda s: body(s, id=None), "dead", "so it does not say what changed"),
     "id true": (lambda s: body(s, id=True), "dead", "is not a valid id"),
     "id empty": (lambda s: body(s, id=""), "dead", "is not a valid id"),
     "id of 600 characters": (lambda s: body(s, id="x" * 600), "dead", "is not a valid id"),
@@ -201,7 +201,7 @@ READ: dict[str, tuple[Callable[[str], bytes], str, str | None]] = {
 
 @pytest.mark.parametrize("source", SIGNED)
 @pytest.mark.parametrize("name", KEPT)
-def test_a_signed_body_that_nobody_can_read_is_kept_as_dead(served: Served, source: str, name: str):
+def test_a_signed_unreadable_body_is_kept_as_dead(served: Served, source: str, name: str):
     make, state, reason = KEPT[name]
     content = make(source)
     delivery = served.delivery(served.send(source, content))
@@ -213,7 +213,7 @@ def test_a_signed_body_that_nobody_can_read_is_kept_as_dead(served: Served, sour
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", READ)
-def test_an_authentic_body_is_kept_in_the_state_it_deserves(served: Served, source: str, name: str):
+def test_an_authentic_body_is_kept_in_the_right_state(served: Served, source: str, name: str):
     make, state, reason = READ[name]
     delivery = served.delivery(served.send(source, make(source)))
     assert delivery["state"] == state, delivery["reason"]
@@ -224,7 +224,7 @@ def test_an_authentic_body_is_kept_in_the_state_it_deserves(served: Served, sour
 
 @pytest.mark.parametrize("source", SIGNED)
 @pytest.mark.parametrize("value", ['"\\ud800"', "1e" + "9" * 400], ids=["lone surrogate", "exponent of 400 digits"])
-def test_json_that_no_text_or_number_can_hold_is_kept_all_the_same(served: Served, source: str, value: str):
+def test_json_with_values_that_no_type_holds_is_kept(served: Served, source: str, value: str):
     content = changed(source, '"NAME-HERE"', value)
     delivery = served.delivery(served.send(source, content))
     assert delivery["state"] in ("pending", "dead")
@@ -233,9 +233,7 @@ def test_json_that_no_text_or_number_can_hold_is_kept_all_the_same(served: Serve
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
-def test_a_body_in_utf_16_or_utf_32_is_read_without_a_word_about_it_in_a_header(
-    served: Served, source: str, encoding: str
-):
+def test_a_body_in_utf_16_or_utf_32_is_read_without_a_header_about_it(served: Served, source: str, encoding: str):
     content = json.dumps(document(source, id=7, key=encoding)).encode(encoding)
     delivery = served.delivery(served.send(source, content))
     assert (delivery["state"], delivery["reason"]) == ("pending", None)
@@ -248,7 +246,7 @@ def test_a_body_in_utf_16_or_utf_32_is_read_without_a_word_about_it_in_a_header(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_of_duplicate_keys_the_last_one_counts(served: Served, source: str):
+def test_the_last_of_duplicate_keys_counts(served: Served, source: str):
     twice = changed(source, '"ID-HERE"', f'"first", {id_member(source)}: "last"')
     assert served.delivery(served.send(source, twice))["entity"].endswith(":last")
 
@@ -260,13 +258,13 @@ def id_member(source: str) -> str:
 @pytest.mark.parametrize(
     ("source", "state", "reason"),
     [
-        ("sigma", "dead", "nobody knows what changed"),
-        ("indexed", "dead", "nobody knows what changed"),
+        ("sigma", "dead", "does not say what changed"),
+        ("indexed", "dead", "does not say what changed"),
         ("iimmpact", "pending", None),
-        ("sticky", "dead", "nobody knows what changed"),
+        ("sticky", "dead", "does not say what changed"),
     ],
 )
-def test_data_null_is_read_where_the_id_stands_elsewhere_and_dead_where_it_stood_inside(
+def test_data_null_is_read_if_the_id_is_elsewhere_and_dead_if_it_was_inside(
     served: Served, source: str, state: str, reason: str | None
 ):
     delivery = served.delivery(served.send(source, body(source, data=None, key="null")))
@@ -274,7 +272,7 @@ def test_data_null_is_read_where_the_id_stands_elsewhere_and_dead_where_it_stood
     assert delivery["reason"] is None if reason is None else reason in delivery["reason"]
 
 
-def test_nothing_that_is_kept_brings_the_worker_down(mirror_url):
+def test_no_kept_body_stops_the_worker(mirror_url):
     with serving(mirror_url, with_worker=True) as working:
         ids = {
             (source, name): working.send(source, make(source))
@@ -289,7 +287,7 @@ def test_nothing_that_is_kept_brings_the_worker_down(mirror_url):
         assert row["active"]
 
 
-# ── any bytes at all ──────────────────────────────────────────────────────────────────────────────────────────
+# ── arbitrary bytes ───────────────────────────────────────────────────────────────────────────────────────────
 
 HEADER_BYTES = st.binary(max_size=80).map(lambda some: some.replace(b"\r", b"").replace(b"\n", b""))
 
@@ -300,7 +298,7 @@ HEADER_BYTES = st.binary(max_size=80).map(lambda some: some.replace(b"\r", b"").
     lines=st.lists(st.tuples(st.sampled_from([*HEADERS.values(), "X-Any"]), HEADER_BYTES), max_size=3),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_bytes_in_body_and_headers_make_the_server_fail(served: Served, source, content, lines):
+def test_no_bytes_in_body_or_headers_cause_a_500(served: Served, source, content, lines):
     written = [name.encode() + b": " + value for name, value in lines]
     with served.connect() as connection:
         length = b"Content-Length: %d" % len(content)
@@ -311,7 +309,7 @@ def test_no_bytes_in_body_and_headers_make_the_server_fail(served: Served, sourc
 
 @given(source=st.sampled_from(SIGNED), content=st.binary(max_size=200))
 @settings(deadline=None, max_examples=40)
-def test_any_bytes_with_a_right_signature_are_kept_as_they_came(served: Served, source, content):
+def test_any_bytes_with_a_right_signature_are_kept_unchanged(served: Served, source, content):
     delivery = served.delivery(served.send(source, content))
     kept = delivery["body"].encode() if delivery["body_encoding"] == "utf-8" else b64decode(delivery["body"])
     assert kept == content

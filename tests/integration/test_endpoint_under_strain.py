@@ -1,4 +1,4 @@
-"""The endpoint under strain: bodies too large, broken off or slow, the same one twice or at once, an ill database."""
+"""The endpoint under strain: large, broken or slow bodies, simultaneous duplicates, and a failing database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def served(lend_database, tmp_path_factory):
 
 @pytest.fixture
 def impatient(mirror_url, monkeypatch):
-    """A server that waits neither long for bodies nor for other writers."""
+    """Serve with short timeouts for bodies and for other writers."""
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 20)
     monkeypatch.setattr("receiver.ingest.group_commit.COMMIT_TIMEOUT", 1.0)
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
@@ -39,7 +39,7 @@ def impatient(mirror_url, monkeypatch):
 
 
 def is_unavailable(answer: httpx.Response) -> bool:
-    """Whether it is the contract's 503: come back, and when."""
+    """Whether the answer is the contract's 503 with Retry-After."""
     if answer.status_code != 503:
         return False
     assert answer.json()["error"] == "unavailable"
@@ -69,7 +69,7 @@ def test_a_body_of_exactly_one_mebibyte_is_kept(served: Served, source: str):
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("chunked", [False, True], ids=["fixed length", "chunked"])
-def test_one_byte_more_is_too_large_however_it_is_sent(served: Served, source: str, chunked: bool):
+def test_one_byte_more_is_too_large_in_every_form(served: Served, source: str, chunked: bool):
     content, headers = padded(source, MIB + 1), {}
     if source != "sticky":
         headers = sent(source, content)[1]
@@ -78,27 +78,27 @@ def test_one_byte_more_is_too_large_however_it_is_sent(served: Served, source: s
     assert answer.headers["connection"] == "close"
 
 
-def test_a_length_beyond_the_bound_is_refused_before_any_of_it_is_sent(served: Served):
+def test_a_length_beyond_the_bound_is_refused_before_the_body_is_sent(served: Served):
     with served.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: %d" % (MIB + 1)))
         status, content = read_answer(connection)
     assert (status, json.loads(content)["error"]) == (413, "body_too_large")
 
 
-def test_a_length_of_thousands_of_digits_does_not_make_the_server_fail(served: Served):
+def test_a_length_of_thousands_of_digits_does_not_cause_a_500(served: Served):
     with served.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: " + b"9" * 5_000))
         assert 400 <= read_answer(connection)[0] < 500
 
 
-def test_a_chunked_body_within_the_bound_is_kept_as_one(served: Served):
+def test_a_chunked_body_within_the_bound_is_kept_in_one_piece(served: Served):
     content = padded("sigma", 200_000, key="in chunks")
     parts = (content[start : start + 50_000] for start in range(0, len(content), 50_000))
     answer = served.post("sigma", parts, sent("sigma", content)[1])
     assert served.delivery(answer.json()["delivery"])["body"].encode() == content
 
 
-# ── bodies that do not arrive ─────────────────────────────────────────────────────────────────────────────────
+# ── incomplete bodies ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_body_cut_off_by_a_closed_connection_leaves_nothing_behind(served: Served, caplog):
@@ -130,7 +130,7 @@ def test_a_body_that_stops_in_the_middle_is_answered_with_503(impatient: Served)
     assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
-def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served):
+def test_the_bytes_of_stopped_bodies_are_freed(impatient: Served):
     with impatient.connect() as one, impatient.connect() as another:
         for connection in (one, another):
             connection.sendall(request_head("sigma", b"Content-Length: 600000") + b" " * 500_000)
@@ -141,7 +141,7 @@ def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served)
 # ── backpressure ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_past_the_bytes_that_may_wait_for_their_commit_senders_are_asked_to_come_back(mirror_url, gate):
+def test_beyond_the_bound_of_waiting_bytes_senders_get_503(mirror_url, gate):
     with serving(mirror_url, max_waiting_bytes=MIB) as served, ThreadPoolExecutor() as pool:
         large = pool.submit(served.send, "sigma", padded("sigma", 1_000_000, key="waits"))
         wait_until(lambda: served.app.endpoint.waiting.bytes)
@@ -151,7 +151,7 @@ def test_past_the_bytes_that_may_wait_for_their_commit_senders_are_asked_to_come
         served.send("sigma", padded("sigma", 100_000))
 
 
-def test_bodies_that_never_end_keep_nobody_from_being_acked(mirror_url):
+def test_endless_bodies_keep_no_sender_from_being_acked(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
         for _ in range(12):
             stranger = stack.enter_context(served.connect())
@@ -162,7 +162,7 @@ def test_bodies_that_never_end_keep_nobody_from_being_acked(mirror_url):
         assert served.count() == 20
 
 
-def test_a_body_that_was_ended_to_make_room_is_answered(mirror_url):
+def test_a_body_ended_to_make_room_gets_an_answer(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
         strangers = [stack.enter_context(served.connect()) for _ in range(2)]
         for stranger in strangers:
@@ -172,14 +172,14 @@ def test_a_body_that_was_ended_to_make_room_is_answered(mirror_url):
     assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
-# ── the database in trouble ───────────────────────────────────────────────────────────────────────────────────
+# ── database failures ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_while_the_database_is_locked_senders_are_asked_to_come_back_and_then_served(impatient: Served):
+def test_while_the_database_is_locked_senders_get_503_and_are_served_afterwards(impatient: Served):
     with another_writer(impatient.beside):
         assert is_unavailable(impatient.post("sigma", *sent("sigma", body("sigma"))))
         assert impatient.client.get("/healthz").status_code == 200
-    # On PostgreSQL the transaction may still go through, once it can: then what comes again is a duplicate.
+    # On PostgreSQL the transaction may still commit later. The repeated webhook is a duplicate then.
     impatient.send("sigma")
     assert impatient.count() == 1
 
@@ -193,7 +193,7 @@ def test_a_short_lock_is_waited_out(mirror_url):
         assert served.delivery(sending.result(TIMEOUT))["state"] == "pending"
 
 
-def test_a_database_that_refuses_every_row_is_our_trouble_not_the_sender_s(served: Served, mirror_url):
+def test_a_database_that_refuses_every_row_leads_to_503(served: Served, mirror_url):
     with serving(mirror_url) as ill:
         with refusing(ill.beside, "bodies", "ill"):
             assert is_unavailable(ill.post("sigma", *sent("sigma", body("sigma"))))
@@ -202,7 +202,7 @@ def test_a_database_that_refuses_every_row_is_our_trouble_not_the_sender_s(serve
         assert (ill.count("deliveries"), ill.count("bodies"), ill.count("dedup_keys")) == (1, 1, 1)
 
 
-def test_a_full_disk_is_our_trouble_and_passes_when_there_is_room(tmp_path):
+def test_a_full_disk_leads_to_503_until_there_is_room(tmp_path):
     room = {"pages": 1_000_000}
 
     def bound(connection: sqlite3.Connection, *_) -> None:
@@ -223,18 +223,18 @@ def test_a_full_disk_is_our_trouble_and_passes_when_there_is_room(tmp_path):
         event.remove(Pool, "checkout", bound)
 
 
-# ── the answer follows the commit ─────────────────────────────────────────────────────────────────────────────
+# ── the ack follows the commit ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_whoever_has_the_answer_finds_the_row_in_the_file(served: Served, source: str):
+def test_the_row_is_in_the_file_when_the_answer_arrives(served: Served, source: str):
     for number in range(5):
         delivery_id = served.send(source, key=f"commit {number}")
         assert served.count("bodies", f"delivery_id = {delivery_id}") == 1
         assert served.count("deliveries", f"id = {delivery_id}") == 1
 
 
-def test_of_many_senders_at_once_each_finds_its_row_in_the_file(served: Served):
+def test_each_of_many_simultaneous_senders_finds_its_row_in_the_file(served: Served):
     def send(number: int) -> int:
         delivery_id = served.send("sigma", key=f"at once {number}")
         return served.count("bodies", f"delivery_id = {delivery_id}")
@@ -254,7 +254,7 @@ def test_the_same_webhook_again_is_a_duplicate_of_the_first(served: Served, sour
     assert served.delivery(first)["duplicates"] == 1
 
 
-def test_of_fifty_identical_requests_at_once_exactly_one_is_accepted(served: Served):
+def test_of_fifty_identical_simultaneous_requests_exactly_one_is_accepted(served: Served):
     content, headers = sent("sigma", body("sigma", key="fifty"))
 
     async def post_all() -> list[httpx.Response]:
@@ -313,7 +313,7 @@ def test_a_key_phrase_rotates_like_a_secret(mirror_url):
         assert [served.delivery(each)["secret"] for each in ids] == [0, 1]
 
 
-def test_nothing_is_acked_into_a_file_that_was_removed(tmp_path):
+def test_nothing_is_acked_after_the_file_was_removed(tmp_path):
     file = tmp_path / "mirror.db"
     with serving(f"sqlite:///{file}") as running:
         running.send("iimmpact", body("iimmpact", key="before"))

@@ -1,4 +1,4 @@
-"""Parents and children changed by several workers at once: nobody waits for good, and the mirror ends as it should."""
+"""Parents and children changed by several workers at the same time: no deadlock, and the right mirror."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def kit(tmp_path, mirror_url):
 
 @pytest.fixture
 def errors() -> list[Any]:
-    """What the database refuses to the workers elsewhere."""
+    """Collect the errors that the database reports to the other workers."""
     return []
 
 
 @pytest.fixture
 def worker_elsewhere(kit, errors):
-    """Makes workers as of other processes, for the source `many`."""
+    """Return a function that makes workers as of other processes, for the source `many`."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Worker:
@@ -94,8 +94,8 @@ def test_many_workers_at_once_leave_the_mirror_that_one_worker_leaves_without_a_
     assert errors == []
 
 
-def test_news_about_a_child_and_the_loss_of_its_parent_wait_for_each_other_in_one_order(tmp_path, databases, errors):
-    """Both need both rows. The one that has the child must not want the parent that the other has."""
+def test_news_about_a_child_and_the_loss_of_its_parent_take_their_locks_in_one_order(tmp_path, databases, errors):
+    """Both need both rows. The holder of the child's lock must not wait for the parent's lock of the other."""
     with databases.lend(tmp_path) as url, closing(Webhooks(tmp_path, {"shop": shop}, database_url=url)) as kit:
         kit.send("shop", "product.updated", id="P1", at=NOON)
         kit.send("shop", "variant.updated", id="V1", at=NOON, data={"parent": "P1"})

@@ -1,4 +1,4 @@
-"""Tallies, findings and their record, on real databases: what is written, summed up, opened, closed and offered."""
+"""Tallies and findings on real databases: written, summed up, opened, closed and offered."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_the_tallies_of_all_processes_are_summed_up_by_the_minute(kit):
     ]
 
 
-def test_a_minute_that_comes_twice_because_the_clock_was_set_back_counts_both_times(kit):
+def test_a_minute_repeated_by_a_clock_set_back_counts_both_times(kit):
     add(kit, NOW, 3)
     add(kit, NOW, 4)
     assert [row.number for row in read(kit)] == [7]
 
 
-def test_after_two_weeks_an_hour_takes_the_place_of_its_minutes_and_loses_nothing(kit):
+def test_after_two_weeks_minutes_are_summed_up_to_hours(kit):
     old = NOW - 15 * DAY
     for minute in range(0, 150, 30):
         add(kit, old + minute * MINUTE, minute + 1)
@@ -82,7 +82,7 @@ def test_after_two_weeks_an_hour_takes_the_place_of_its_minutes_and_loses_nothin
     assert len(read(kit)) == 1
 
 
-def test_an_hour_that_is_summed_up_twice_because_of_a_late_minute_counts_all(kit):
+def test_an_hour_summed_up_again_because_of_a_late_minute_counts_everything(kit):
     add(kit, NOW - 15 * DAY, 3)
     while tallies.prune(kit.database, NOW):
         pass
@@ -92,7 +92,7 @@ def test_an_hour_that_is_summed_up_twice_because_of_a_late_minute_counts_all(kit
     assert [row.number for row in read(kit, span=HOUR)] == [7]
 
 
-def test_hours_go_after_four_hundred_days(kit):
+def test_hours_are_dropped_after_four_hundred_days(kit):
     add(kit, NOW - 401 * DAY)
     add(kit, NOW - 399 * DAY)
     while tallies.prune(kit.database, NOW):
@@ -100,7 +100,7 @@ def test_hours_go_after_four_hundred_days(kit):
     assert [row.at.date() for row in read(kit, span=HOUR)] == [(NOW - 399 * DAY).date()]
 
 
-# ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the duty ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Clock:
@@ -118,7 +118,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def seen() -> dict[TallyKey, KindCount]:
-    """What the process has counted since it began."""
+    """The counts of the process since its start."""
     return {}
 
 
@@ -139,7 +139,7 @@ def watch(kit, clock, seen) -> Iterator[FindingsWatch]:
     return new
 
 
-def test_a_process_writes_what_it_counted_since_the_last_time(kit, watch, clock, seen):
+def test_a_process_writes_its_counts_since_the_last_time(kit, watch, clock, seen):
     watching = watch("host:1:2:3:abcd")
     seen[SHOP] = KindCount(5)
     watching.tally()
@@ -155,7 +155,7 @@ def test_a_process_writes_what_it_counted_since_the_last_time(kit, watch, clock,
         assert set(connection.execute(select(TALLIES.c.process)).scalars()) == {"abcd"}
 
 
-def test_what_could_not_be_written_is_written_the_next_time(kit, watch, seen, monkeypatch):
+def test_counts_that_could_not_be_written_are_written_the_next_time(kit, watch, seen, monkeypatch):
     watching = watch("one")
     seen[SHOP] = KindCount(5)
     with monkeypatch.context() as patch:
@@ -178,7 +178,7 @@ def test_one_process_evaluates_and_another_takes_over_when_it_is_gone(watch, clo
     assert one.evaluate() is None
 
 
-def test_a_duty_that_was_left_is_free_at_once(kit, watch, clock):
+def test_a_released_duty_is_free_at_once(kit, watch, clock):
     one, two = watch("one"), watch("two")
     assert one.evaluate() is not None
     duties.leave(kit.database, DUTY, "one", now=clock.now)
@@ -186,7 +186,7 @@ def test_a_duty_that_was_left_is_free_at_once(kit, watch, clock):
 
 
 @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
-def test_a_clock_that_jumps_stops_nobody_from_evaluating_for_long(watch, clock, jump):
+def test_a_clock_that_jumps_keeps_no_process_from_evaluating_for_long(watch, clock, jump):
     one, two = watch("one"), watch("two")
     assert one.evaluate() is not None
     clock.now += jump
@@ -219,7 +219,7 @@ def test_a_finding_is_logged_when_it_opens_and_when_it_closes(watch, clock, seen
     assert (closed["event"], closed["lasted"]) == ("a finding has closed", "2:00:00")
 
 
-# ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── records of findings ───────────────────────────────────────────────────────────────────────────────────────────
 
 ONE = Finding("one_cause", "shop", NOW - HOUR, "3 are dead", "Mend it.", {"dead": 3}, "abc")
 
@@ -229,7 +229,7 @@ def opened(kit: Webhooks) -> list[Any]:
         return record.open_findings(connection)
 
 
-def test_a_finding_opens_once_and_keeps_up_with_its_numbers(kit):
+def test_a_finding_opens_once_and_its_numbers_are_updated(kit):
     assert update_record(kit.database, [ONE], now=NOW).opened == [ONE]
     more = replace(ONE, says="9 are dead", evidence={"dead": 9}, since=NOW)
     assert update_record(kit.database, [more], now=NOW + MINUTE).opened == []
@@ -238,7 +238,7 @@ def test_a_finding_opens_once_and_keeps_up_with_its_numbers(kit):
     assert (row["says"], row["evidence"], row["seen_at"]) == ("9 are dead", {"dead": 9}, NOW + MINUTE)
 
 
-def test_a_finding_closes_when_its_rule_has_been_silent_for_some_minutes_and_may_open_again(kit):
+def test_a_finding_closes_when_its_rule_was_silent_for_some_minutes_and_may_open_again(kit):
     update_record(kit.database, [ONE], now=NOW)
     assert update_record(kit.database, [], now=NOW + MINUTE).closed == []
     (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
@@ -247,7 +247,7 @@ def test_a_finding_closes_when_its_rule_has_been_silent_for_some_minutes_and_may
     assert update_record(kit.database, [ONE], now=NOW + HOUR).opened == [ONE]
 
 
-def test_a_finding_that_was_written_by_a_clock_ahead_closes_all_the_same(kit):
+def test_a_finding_written_by_a_clock_ahead_closes(kit):
     update_record(kit.database, [ONE], now=NOW + DAY)
     assert update_record(kit.database, [], now=NOW).closed == []
     (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
@@ -256,7 +256,7 @@ def test_a_finding_that_was_written_by_a_clock_ahead_closes_all_the_same(kit):
     assert row["closed_at"] >= closed["opened_at"]
 
 
-def test_acknowledging_lasts_until_it_closes(kit):
+def test_an_acknowledgement_lasts_until_the_finding_closes(kit):
     update_record(kit.database, [ONE], now=NOW)
     asked = Asked(by=By("ops-1", Via.API), what="acknowledge finding", arguments={"finding": ONE.id})
     noted = record.acknowledge(kit.database, asked, ONE.id, now=NOW)
@@ -270,7 +270,7 @@ def test_acknowledging_lasts_until_it_closes(kit):
     assert row["acknowledged_by"] is None
 
 
-def test_what_is_closed_goes_after_a_year_and_what_is_open_stays(kit):
+def test_closed_findings_are_dropped_after_a_year_and_open_ones_stay(kit):
     other = replace(ONE, about="other")
     update_record(kit.database, [ONE, other], now=NOW - 400 * DAY)
     update_record(kit.database, [ONE], now=NOW - 399 * DAY)
@@ -279,7 +279,7 @@ def test_what_is_closed_goes_after_a_year_and_what_is_open_stays(kit):
     assert [row["id"] for row in opened(kit)] == [ONE.id]
 
 
-# ── what the database tells ───────────────────────────────────────────────────────────────────────────────────────
+# ── the situation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def now() -> datetime:
@@ -304,7 +304,7 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
     assert failing.until is not None
 
 
-def test_an_event_type_without_a_handler_is_told_once_in_the_log_with_what_it_is_like(kit, monkeypatch):
+def test_an_event_type_without_a_handler_is_logged_once_with_a_similar_one(kit, monkeypatch):
     monkeypatch.setattr(unhandled, "_told", few_names.Names(5))
     with capture_logs() as lines:
         for number in range(3):
@@ -332,7 +332,7 @@ def test_a_misspelt_event_type_is_named_with_the_likely_one_in_the_reason_and_th
     assert [each.rule for each in examine(kit.database, facts(kit), now=now())] == ["handler_appeared"]
 
 
-def test_what_was_ignored_is_found_the_same_day_and_offered_once_a_handler_takes_it(kit, shop: Dialect):
+def test_ignored_deliveries_are_found_the_same_day_and_offered_once_a_handler_takes_them(kit, shop: Dialect):
     counts = ProcessCounts()
     for number in range(3):
         kit.send("shop", "price.updated", id=f"A{number}", data=named())
@@ -351,7 +351,7 @@ def test_what_was_ignored_is_found_the_same_day_and_offered_once_a_handler_takes
     assert examine(kit.database, facts(kit), now=now()) == []
 
 
-def test_the_situation_knows_the_silence_of_a_source_and_who_would_have_heard_it(kit):
+def test_the_situation_has_the_silence_of_a_source_and_the_minutes_with_an_endpoint(kit):
     for minute in range(60, 30, -1):
         add(kit, NOW - minute * MINUTE)
     for minute in range(60):
@@ -360,7 +360,7 @@ def test_the_situation_knows_the_silence_of_a_source_and_who_would_have_heard_it
     assert (len(silence.arrivals), silence.watched) == (30, 31)
 
 
-def test_the_situation_knows_what_was_wrong_before_the_last_good_signature(kit):
+def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     wrong = TallyKey("shop", "refused", "signature_wrong")
     add(kit, NOW - 50 * MINUTE, 4, key=wrong)
     add(kit, NOW - 30 * MINUTE, key=TallyKey("shop", "verified", "0"))
@@ -369,7 +369,7 @@ def test_the_situation_knows_what_was_wrong_before_the_last_good_signature(kit):
     assert (history.last_good, history.wrong_before) == ((NOW - 30 * MINUTE).replace(second=0), 4)
 
 
-def test_the_situation_knows_which_release_replaced_another(kit):
+def test_the_situation_has_the_release_that_replaced_another(kit):
     add(kit, NOW - DAY, key=TallyKey("", RUNNING, "0.1.0 aaa"))
     add(kit, NOW - HOUR, key=TallyKey("", RUNNING, "0.2.0 aaa"))
     starts = gather(kit.database, facts(kit), now=NOW).starts

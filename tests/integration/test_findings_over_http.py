@@ -1,4 +1,4 @@
-"""Findings, faults, tallies and refused requests, as the API and the commands show them."""
+"""Findings, faults, tallies and refused requests in the API and in commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refuse(served: Served, number: int) -> None:
     served.app._keeper.flush()
 
 
-def test_a_changed_secret_is_a_finding_in_the_api_with_a_link_to_what_is_kept(served: Served):
+def test_a_changed_secret_is_a_finding_with_a_link_to_the_kept_requests(served: Served):
     refuse(served, 4)
     served.app._watch.tally()
     (found,) = (each for each in served.get("/api/v1/findings").json()["items"] if each["source"] == "sigma")
@@ -41,7 +41,7 @@ def test_a_changed_secret_is_a_finding_in_the_api_with_a_link_to_what_is_kept(se
     assert json.loads(kept[0]["begins"])["deliveryId"] == "k3"
 
 
-def test_a_finding_that_is_open_counts_in_the_metric_until_it_is_acknowledged(served: Served):
+def test_an_open_finding_counts_in_the_metric_until_it_is_acknowledged(served: Served):
     refuse(served, 4)
     served.app._watch.tally()
     served.app._watch.evaluate()
@@ -75,7 +75,7 @@ def newest_action(served: Served) -> dict[str, Any] | None:
     return next(iter(served.get("/api/v1/actions?limit=1").json()["items"]), None)
 
 
-def test_kept_requests_are_verified_again_or_dropped_when_somebody_asks(served: Served):
+def test_kept_requests_can_be_verified_again_or_dropped(served: Served):
     refuse(served, 3)
     operate = {"scope": Scope.OPERATE, "method": "POST"}
     assert served.get("/api/v1/refused/sigma/verify", **operate).json() == {
@@ -96,7 +96,7 @@ def test_kept_requests_are_verified_again_or_dropped_when_somebody_asks(served: 
     assert newest_action(served) == dropped != before
 
 
-def test_the_pages_of_refused_requests_lead_to_the_end(served: Served):
+def test_refused_requests_are_listed_page_by_page_to_the_end(served: Served):
     refuse(served, 5)
     seen, cursor = [], ""
     while True:
@@ -108,7 +108,7 @@ def test_the_pages_of_refused_requests_lead_to_the_end(served: Served):
     assert len(seen) == len(set(seen)) == 5
 
 
-def test_the_body_of_a_stranger_is_shown_as_hexadecimal_digits_where_it_is_no_text(served: Served):
+def test_a_refused_body_that_is_not_text_is_shown_in_hexadecimal_digits(served: Served):
     for content in (b"\x00\xff\x1b[31m", b"\x1b[31mred"):
         served.post("sigma", content, {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
@@ -119,7 +119,7 @@ def test_the_body_of_a_stranger_is_shown_as_hexadecimal_digits_where_it_is_no_te
     ]
 
 
-def test_tallies_lead_from_page_to_page_minute_by_minute(served: Served):
+def test_tallies_are_listed_page_by_page_and_minute_by_minute(served: Served):
     served.send("iimmpact", body("iimmpact"))
     served.app._watch.tally()
     tallies = served.get("/api/v1/tallies?kind=accepted&source=iimmpact").json()
@@ -142,7 +142,7 @@ def test_tallies_lead_from_page_to_page_minute_by_minute(served: Served):
         "after=9999-12-31T23:59:59-23:59",
     ],
 )
-def test_a_question_about_tallies_that_cannot_be_read_is_refused(served: Served, query: str):
+def test_an_unreadable_question_about_tallies_is_refused(served: Served, query: str):
     assert error(served.get(f"/api/v1/tallies?{query}")) == (400, "bad_request")
 
 
@@ -156,12 +156,12 @@ def test_faults_are_shown_by_source(mirror_url):
         assert error(served.get("/api/v1/faults?source=nobody")) == (400, "bad_request")
 
 
-def test_a_refusal_names_the_address_at_the_other_end_in_the_log(served: Served, capfd):
+def test_the_log_of_a_refusal_names_the_address_of_the_sender(served: Served, capfd):
     served.post("sigma", b"{}")
     wait_until(lambda: "peer=" in (shown := capfd.readouterr().err) and "127.0.0.1" in shown, "the line")
 
 
-def test_a_finding_tells_what_else_changed_when_it_began_and_when_it_was_open_before(served: Served):
+def test_a_finding_shows_other_changes_at_its_beginning_and_when_it_was_open_before(served: Served):
     now = datetime.now(UTC)
     with served.beside.write() as connection:
         values = {"release": "0", "wiring": "x", "tally": {}, "total": 1, "done": 1, "arguments": {}}
@@ -177,7 +177,7 @@ def test_a_finding_tells_what_else_changed_when_it_began_and_when_it_was_open_be
     assert len(shown["before"]) == 1
 
 
-def test_one_refused_request_is_shown_while_it_is_kept(served: Served):
+def test_a_refused_request_is_shown_while_it_is_kept(served: Served):
     refuse(served, 1)
     (kept,) = served.get("/api/v1/refused").json()["items"]
     assert served.get(f"/api/v1/refused/{kept['id']}").json() == kept
@@ -186,7 +186,7 @@ def test_one_refused_request_is_shown_while_it_is_kept(served: Served):
     assert (answer.status_code, "it was dropped" in answer.json()["message"]) == (404, True)
 
 
-def test_several_deliveries_that_wait_are_tried_now_and_the_others_stay(served: Served):
+def test_several_waiting_deliveries_can_be_tried_now_and_others_stay(served: Served):
     waiting = [served.send("iimmpact", id=f"W{number}", key=f"w{number}") for number in range(2)]
     other = served.send("iimmpact", id="O", key="o")
     with served.beside.write() as connection:

@@ -1,4 +1,4 @@
-"""Fixtures: each body in `fixtures/` leaves the rows that the file beside it says, ours and a user's the same way."""
+"""Fixtures: each body in `fixtures/` leaves the rows in the file beside it, and so do the fixtures of users."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_fixture_leaves_the_rows_that_it_must(webhooks: Webhooks, fixture: 
 
 
 @pytest.mark.parametrize("source", ["sigma", "indexed", "iimmpact", "sticky"])
-def test_every_fixture_of_a_source_at_once_and_twice_leaves_nothing_unread(webhooks: Webhooks, source: str):
+def test_all_fixtures_of_a_source_sent_twice_leave_nothing_unread(webhooks: Webhooks, source: str):
     files = fixture_files(FIXTURES / source)
     for fixture in [*files, *reversed(files)]:
         webhooks.send_body(source, fixture.read_bytes())
@@ -36,18 +36,18 @@ def test_every_fixture_of_a_source_at_once_and_twice_leaves_nothing_unread(webho
     assert all(delivery["duplicates"] >= 1 for delivery in webhooks.deliveries())
 
 
-def test_a_fixture_that_does_not_say_what_it_must_leave_is_refused_by_name(tmp_path):
+def test_a_fixture_without_its_expected_rows_is_refused_by_name(tmp_path):
     (tmp_path / "product.created.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"product\.created\.json has no \.expected\.json beside it"):
         fixture_files(tmp_path)
 
 
-def test_a_folder_without_fixtures_is_refused_since_its_test_would_be_skipped(tmp_path):
+def test_a_folder_without_fixtures_is_refused_because_its_test_would_be_skipped(tmp_path):
     with pytest.raises(ConfigurationError, match=r"There are no fixtures below '.*gone': correct the path"):
         fixture_files(tmp_path / "gone")
 
 
-def test_a_fixture_that_is_not_there_is_named_as_it_was_asked_for(webhooks: Webhooks):
+def test_a_missing_fixture_is_named_as_it_was_asked_for(webhooks: Webhooks):
     with pytest.raises(ConfigurationError, match=r"There is no fixture 'iimmpact/gone\.json': correct the path"):
         webhooks.check_fixture(Path("iimmpact/gone.json"))
 
@@ -62,7 +62,7 @@ def test_a_fixture_that_is_not_there_is_named_as_it_was_asked_for(webhooks: Webh
         ({"table": "product"}, "'product', which is no table: choose one of categories, .*, products,"),
     ],
 )
-def test_an_expected_row_of_a_table_or_column_that_is_none_is_refused(webhooks: Webhooks, tmp_path, wrong, says: str):
+def test_an_expected_row_of_an_unknown_table_or_column_is_refused(webhooks: Webhooks, tmp_path, wrong, says: str):
     fixture = tmp_path / "iimmpact" / "product.updated.json"
     fixture.parent.mkdir()
     body = {"type": "product.updated", "resource": "products", "id": "A1", "timestamp": "2026-03-04T12:00:00Z"}
@@ -72,7 +72,7 @@ def test_an_expected_row_of_a_table_or_column_that_is_none_is_refused(webhooks: 
         webhooks.check_fixture(fixture)
 
 
-def test_a_setting_of_a_source_that_is_none_is_refused_by_name(webhooks: Webhooks):
+def test_an_unknown_setting_of_a_source_is_refused_by_name(webhooks: Webhooks):
     with pytest.raises(
         ConfigurationError, match=r"wrong: sources\.sigma\.secret: there is no such setting \(perhaps `secrets`\)\."
     ):
@@ -84,14 +84,14 @@ def test_databases_of_tests_are_made_on_postgresql_only():
         pass
 
 
-def test_a_server_that_cannot_be_used_is_named_with_the_mend():
+def test_a_server_that_cannot_be_used_is_reported_with_advice():
     nowhere = "postgresql://user:s3cret@127.0.0.1:1/postgres"
     with pytest.raises(ConfigurationError, match="Start PostgreSQL") as raised, database_of_its_own(nowhere):
         pass
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_database_of_a_test_s_own_is_gone_afterwards_whoever_is_connected(postgresql):
+def test_a_test_s_database_is_dropped_even_with_connected_clients(postgresql):
     with closing(Database(postgresql)) as server:
         with database_of_its_own(postgresql) as url:
             database = Database(url)
@@ -106,7 +106,7 @@ def databases_of(server: Database) -> list[str]:
         return list(connection.execute(text("SELECT datname FROM pg_database")).scalars())
 
 
-# ── a user's own ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── a user's project ──────────────────────────────────────────────────────────────────────────────────────────
 
 DIALECT = """
 from decimal import Decimal
@@ -165,7 +165,7 @@ LEFT = '{"rows": [{"table": "products", "external_id": "A1", "active": true, "na
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, database_system, request):
-    """One run of pytest in a user's project: a dialect, its tests, one fixture that is right and one that is not."""
+    """Run pytest in a user's project with a dialect, its tests, a right fixture and a wrong one."""
     project = tmp_path_factory.mktemp("project")
     files = {
         "acme.py": DIALECT,
@@ -186,10 +186,10 @@ def run(tmp_path_factory, database_system, request):
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_a_user_s_dialect_fixtures_and_tests_run_with_the_kit_that_ships(run):
+def test_a_user_s_dialect_fixtures_and_tests_run_with_the_shipped_kit(run):
     assert "1 failed, 2 passed" in run.stdout, run.stdout
 
 
-def test_a_user_s_fixture_that_leaves_something_else_fails_and_shows_the_difference(run):
+def test_a_user_s_fixture_with_other_rows_fails_and_shows_the_difference(run):
     assert "FAILED test_acme.py::test_fixtures[product.created.wrong]" in run.stdout
     assert "{'name': 'Lantern'} != {'name': 'Lamp'}" in run.stdout

@@ -1,4 +1,4 @@
-"""Handing the change feed on over real HTTP: nothing is skipped, rows keep their order, a refusal holds one row."""
+"""Handing on the change feed over HTTP: nothing is skipped, rows keep their order, a refusal delays one row."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def database(mirror_url: str) -> Iterator[Database]:
 
 
 def write(database: Database, *external_ids: str, table: str = "products", source: str = "shop") -> None:
-    """A change for each of these, in one transaction."""
+    """Record a change for each of these ids in one transaction."""
     rows = [RowChange(table, source, each, "update", {}, {"active": True}, None, NOON) for each in external_ids]
     with database.write() as connection:
         record(connection, rows, now=NOON)
 
 
 class Follower:
-    """A follower under way on a thread of its own."""
+    """A follower that runs on a thread of its own."""
 
     def __init__(self, database: Database, target: Target, options: FollowOptions) -> None:
         self.stopping = threading.Event()
@@ -83,7 +83,7 @@ class Follower:
 def following(
     database: Database, url: str, *, secret: bytes | None = None, timeout: float = 5.0, ask: Any = None, **options: Any
 ) -> Iterator[Follower]:
-    """A follower until the end of the block, with waits that suit a test."""
+    """Run a follower until the end of the block, with short waits."""
     target = Target(url, follower=NAME, secret=secret, timeout=timeout, **({"ask": ask} if ask else {}))
     usual = {"name": NAME, "begin": "start", "poll": 0.02, "first_backoff": 0.04, "tries": 2}
     run = Follower(database, target, FollowOptions(**{**usual, **options}))
@@ -110,7 +110,7 @@ def expect(endpoint: Endpoint, *external_ids: str) -> None:
 
 
 def first_then(first: Reply, rest: Reply = OK) -> Callable[[Posted, int], Reply]:
-    """The first try of each change is answered in one way, the others in another."""
+    """Answer the first try of each change with `first`, and the others with `rest`."""
     return lambda _, before: rest if before else first
 
 
@@ -118,10 +118,10 @@ def refusing(status: int, *refused: str) -> Callable[[Posted, int], Reply]:
     return lambda posted, _: Reply(status) if posted.change["external_id"] in refused else OK
 
 
-# ── what is posted ────────────────────────────────────────────────────────────────────────────────────────────
+# ── posts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_each_change_is_posted_as_the_api_shows_it_with_its_key_in_the_body_and_in_a_header(database):
+def test_each_change_is_posted_as_the_api_shows_it_with_its_key_in_body_and_header(database):
     write(database, "A1")
     with receiving() as endpoint, following(database, endpoint.url):
         expect(endpoint, "A1")
@@ -135,7 +135,7 @@ def test_each_change_is_posted_as_the_api_shows_it_with_its_key_in_the_body_and_
     assert posted.headers["host"] == f"127.0.0.1:{endpoint.port}"
 
 
-def test_a_secret_signs_the_exact_bytes_that_are_posted(database):
+def test_a_secret_signs_exactly_the_posted_bytes(database):
     write(database, "A1")
     with receiving() as endpoint, following(database, endpoint.url, secret=b"secret of this test"):
         expect(endpoint, "A1")
@@ -144,7 +144,7 @@ def test_a_secret_signs_the_exact_bytes_that_are_posted(database):
     assert posted.headers["x-webhook-signature"] == f"sha256={digest}"
 
 
-def test_a_user_in_the_url_signs_in_and_is_kept_nowhere(database):
+def test_a_user_in_the_url_is_used_to_sign_in_and_not_stored(database):
     write(database, "A1")
     with receiving() as endpoint, following(database, endpoint.url.replace("//", "//me:hidden@") + "?token=hidden"):
         expect(endpoint, "A1")
@@ -152,7 +152,7 @@ def test_a_user_in_the_url_signs_in_and_is_kept_nowhere(database):
     assert "hidden" not in str(follower(database))
 
 
-def test_changes_come_in_commit_order_and_go_on_behind_the_cursor_after_a_restart(database):
+def test_changes_are_posted_in_commit_order_and_continue_after_the_cursor_at_a_restart(database):
     write(database, *(f"A{number}" for number in range(250)))
     with receiving() as endpoint:
         with following(database, endpoint.url):
@@ -165,7 +165,7 @@ def test_changes_come_in_commit_order_and_go_on_behind_the_cursor_after_a_restar
     assert len(endpoint.posts) == 252, "nothing was posted twice"
 
 
-def test_a_follower_may_want_one_table_of_one_source_and_passes_the_rest(database):
+def test_a_follower_may_take_one_table_of_one_source(database):
     write(database, "V1", table="variants")
     write(database, "X1", source="other")
     write(database, "P1")
@@ -185,7 +185,7 @@ def test_a_new_follower_begins_where_it_is_told(database, begin, seen):
         expect(endpoint, *seen)
 
 
-def test_from_moves_a_follower_that_is_there_only_where_that_is_asked_for(database):
+def test_from_moves_an_existing_follower_only_on_request(database):
     write(database, "A", "B")
     with receiving() as endpoint:
         with following(database, endpoint.url):
@@ -199,7 +199,7 @@ def test_from_moves_a_follower_that_is_there_only_where_that_is_asked_for(databa
     assert keys[:3] == keys[3:], "a change has the same key whenever it is posted"
 
 
-# ── a target in trouble ───────────────────────────────────────────────────────────────────────────────────────
+# ── targets in trouble ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_from_moves_a_follower_that_is_there_only_where_that_is_asked_for(databa
     ],
     ids=["500", "503", "429", "408", "425", "redirect", "hangs", "drips", "cut"],
 )
-def test_a_target_in_trouble_is_tried_again_with_the_same_key_and_nothing_is_skipped(database, trouble, told):
+def test_a_failing_target_is_tried_again_with_the_same_key_and_nothing_is_skipped(database, trouble, told):
     write(database, "A", "B")
     says = []
 
@@ -236,7 +236,7 @@ def test_a_target_in_trouble_is_tried_again_with_the_same_key_and_nothing_is_ski
     assert told in says[1]
 
 
-def test_retry_after_is_waited_for(database):
+def test_a_follower_waits_for_retry_after(database):
     write(database, "A")
     with (
         receiving(first_then(Reply(429, (("Retry-After", "1"),)))) as endpoint,
@@ -248,7 +248,7 @@ def test_retry_after_is_waited_for(database):
         expect(endpoint, "A")
 
 
-def test_a_target_that_is_away_gets_everything_when_it_comes(database):
+def test_an_unreachable_target_gets_everything_when_it_is_back(database):
     write(database, "A", "B")
     with receiving() as gone:
         port = gone.port
@@ -268,13 +268,13 @@ def test_a_410_ends_the_follower_and_keeps_its_cursor(database):
     assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
 
 
-def test_an_answer_without_end_is_read_in_part_and_counts(database):
+def test_an_endless_answer_is_read_in_part_and_counts(database):
     write(database, "A", "B")
     with receiving(lambda *_: Reply(content=b"x" * 3_000_000)) as endpoint, following(database, endpoint.url):
         expect(endpoint, "A", "B")
 
 
-def test_the_end_does_not_wait_for_a_target_that_hangs_and_keeps_the_cursor(database):
+def test_the_end_does_not_wait_for_a_hanging_target_and_keeps_the_cursor(database):
     write(database, "A", "B")
     hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "B" else OK  # noqa: E731
     with receiving(hanging) as endpoint:
@@ -283,7 +283,7 @@ def test_the_end_does_not_wait_for_a_target_that_hangs_and_keeps_the_cursor(data
         assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
 
 
-# ── where a name leads ────────────────────────────────────────────────────────────────────────────────────────
+# ── addresses of a host name ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followed_there(database):
@@ -299,7 +299,7 @@ def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followe
         with following(database, url, ask=lambda *_: ["127.0.0.1"]):
             wait_until(lambda: follower(database)["trouble"], "the trouble to be told")
             assert (
-                "resolves to this machine (127.0.0.1), but before to the public network"
+                "resolves to this machine (127.0.0.1), but earlier to the public network"
                 in (follower(database)["trouble"])
             )
         assert endpoint.ids() == ["A"]
@@ -307,7 +307,7 @@ def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followe
             expect(endpoint, "A", "B")
 
 
-def test_a_name_without_an_address_is_trouble_and_no_end(database):
+def test_a_name_without_an_address_is_retried(database):
     def nowhere(*_: object) -> Sequence[str]:
         raise OSError("Name or service not known")
 
@@ -318,10 +318,10 @@ def test_a_name_without_an_address_is_trouble_and_no_end(database):
         assert "host erp.example cannot be resolved" in follower(database)["trouble"]
 
 
-# ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────
+# ── refused changes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_refused_change_is_dead_and_holds_back_later_changes_of_its_row_alone(database):
+def test_a_refused_change_is_dead_and_delays_only_later_changes_of_its_row(database):
     write(database, "A", "BAD", "C", "BAD", "D")
     with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url):
         expect(endpoint, "A", "C", "D")
@@ -343,7 +343,7 @@ def test_dead_changes_are_sent_again_in_the_order_of_their_row(database):
     assert (lag(database).dead, lag(database).waiting) == (0, 0)
 
 
-def test_a_change_that_is_refused_again_stays_dead_and_what_waits_behind_it_waits(database):
+def test_a_change_that_is_refused_again_stays_dead_and_later_ones_keep_waiting(database):
     write(database, "BAD", "BAD")
     with receiving(refusing(400, "BAD")) as endpoint, following(database, endpoint.url):
         wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
@@ -354,7 +354,7 @@ def test_a_change_that_is_refused_again_stays_dead_and_what_waits_behind_it_wait
     assert {posted.change["seq"] for posted in endpoint.posts} == {1}
 
 
-def test_a_dead_change_can_be_given_up_and_what_waits_behind_it_is_sent(database):
+def test_a_dead_change_can_be_dropped_and_later_ones_are_sent(database):
     write(database, "BAD", "BAD")
     only_first = lambda posted, _: Reply(400) if posted.change["seq"] == 1 else OK  # noqa: E731
     with receiving(only_first) as endpoint, following(database, endpoint.url):
@@ -365,7 +365,7 @@ def test_a_dead_change_can_be_given_up_and_what_waits_behind_it_is_sent(database
         wait_until(lambda: [posted.change["seq"] for posted in endpoint.accepted] == [2], "the later one")
 
 
-def test_a_strict_follower_passes_over_nothing(database):
+def test_a_strict_follower_skips_nothing(database):
     write(database, "BAD", "C")
     with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url, strict=True):
         wait_until(lambda: len(endpoint.posts) > 4, "more tries than otherwise")
@@ -374,7 +374,7 @@ def test_a_strict_follower_passes_over_nothing(database):
         expect(endpoint, "BAD", "C")
 
 
-def test_a_target_that_refuses_everything_fills_the_list_with_ten_and_waits(database):
+def test_a_target_that_refuses_everything_makes_ten_changes_dead_and_the_follower_waits(database):
     write(database, *(f"A{number}" for number in range(30)))
     with receiving(lambda *_: Reply(401)) as endpoint, following(database, endpoint.url):
         wait_until(
@@ -386,7 +386,7 @@ def test_a_target_that_refuses_everything_fills_the_list_with_ten_and_waits(data
         expect(endpoint, *(f"A{number}" for number in range(10, 30)))
 
 
-def test_a_500_about_one_change_is_told_from_a_target_that_is_broken_by_the_next_row(database):
+def test_a_500_about_one_change_is_distinguished_from_a_broken_target_by_the_next_row(database):
     write(database, "BAD", "BAD", "C", "D")
     with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
         expect(endpoint, "C", "D")
@@ -395,7 +395,7 @@ def test_a_500_about_one_change_is_told_from_a_target_that_is_broken_by_the_next
     assert [posted.change["external_id"] for posted in endpoint.posts].count("C") == 1, "it is not sent twice for that"
 
 
-def test_a_change_answered_500_holds_nothing_that_comes_later(database):
+def test_a_change_answered_with_500_delays_no_later_one(database):
     write(database, "BAD")
     with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
         wait_until(lambda: len(endpoint.posts) > 3, "several tries")
@@ -413,7 +413,7 @@ def test_a_target_that_answers_500_to_everything_makes_no_change_dead(database):
         expect(endpoint, "A", "B", "C")
 
 
-# ── which process, and which feed ─────────────────────────────────────────────────────────────────────────────
+# ── leases and cursors ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(database):
@@ -429,7 +429,7 @@ def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(datab
     assert len(endpoint.posts) == 3
 
 
-def test_a_process_of_another_machine_without_a_sign_of_life_loses_the_lease_by_the_clock_of_the_other(database):
+def test_a_process_of_another_machine_loses_the_lease_by_the_clock_of_the_other(database):
     write(database, "A")
     with receiving() as endpoint:
         with following(database, endpoint.url):
@@ -442,7 +442,7 @@ def test_a_process_of_another_machine_without_a_sign_of_life_loses_the_lease_by_
             expect(endpoint, "A", "B")
 
 
-def test_who_has_lost_the_lease_sends_nothing_more(database):
+def test_a_process_that_lost_the_lease_sends_nothing_more(database):
     with receiving() as endpoint, following(database, endpoint.url, lease=60.0):
         wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
         with database.write() as connection:
@@ -454,7 +454,7 @@ def test_who_has_lost_the_lease_sends_nothing_more(database):
 
 
 @pytest.mark.parametrize("lost", ["the end", "the change itself"])
-def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_moved(database, lost):
+def test_a_cursor_of_another_feed_stops_the_follower_until_it_is_moved(database, lost):
     write(database, "A", "B")
     with receiving() as endpoint:
         with following(database, endpoint.url):
@@ -476,13 +476,13 @@ def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_mo
             expect(endpoint, "A", "B", "C")
 
 
-def test_a_beginning_behind_the_end_is_refused(database):
+def test_a_beginning_after_the_end_is_refused(database):
     with following(database, "http://127.0.0.1:9/", begin="7") as run:
         wait_until(lambda: run.is_over, "the end")
     assert "ends with 0, and --from 7 lies beyond" in str(run.error)
 
 
-def test_how_far_a_follower_is_behind_is_a_metric(database):
+def test_the_lag_of_a_follower_is_a_metric(database):
     with receiving(lambda *_: Reply(503)) as endpoint, following(database, endpoint.url):
         wait_until(lambda: follower(database), "the follower to begin")
         write(database, "A", "B")
@@ -492,7 +492,7 @@ def test_how_far_a_follower_is_behind_is_a_metric(database):
     assert float(seconds.rpartition(" ")[2]) > 0
 
 
-def test_a_follower_is_forgotten_only_when_no_process_holds_it(database):
+def test_a_follower_is_forgotten_only_if_no_process_holds_it(database):
     with receiving() as endpoint:
         with following(database, endpoint.url):
             wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
@@ -502,5 +502,5 @@ def test_a_follower_is_forgotten_only_when_no_process_holds_it(database):
     assert follower(database) is None
     with database.read() as connection:
         assert [row.what for row in connection.execute(ACTIONS.select())] == ["forget follower"]
-    with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. There are: none"):
+    with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. The followers are: none"):
         repair.retry_dead(database, NAME, by=BY)

@@ -1,4 +1,4 @@
-"""What handlers may do besides writing: SQL of their own, and reading the mirror as their batch will leave it."""
+"""What handlers may do besides writing: run SQL, and read the mirror as their batch will leave it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.errors import WiringError
 
 @pytest.fixture
 def notes(shop, kit):
-    """A table of the user's own, which a handler fills with its own SQL."""
+    """Make a user's table, which a handler fills with SQL."""
 
     @shop.on("product.noted")
     def note(event: Event, mirror: Mirror) -> None:
@@ -37,7 +37,7 @@ def notes(shop, kit):
     return read
 
 
-def test_sql_of_a_handler_s_own_is_committed_with_the_batch_and_rolled_back_with_its_failure(kit, worker, notes):
+def test_a_handler_s_sql_is_committed_with_the_batch_and_rolled_back_with_its_failure(kit, worker, notes):
     kit.send("shop", "product.noted", id="A1")
     failed = kit.send("shop", "product.noted", id="A2", data="fail")
     kit.send("shop", "product.noted", id="A3")
@@ -49,7 +49,7 @@ def test_sql_of_a_handler_s_own_is_committed_with_the_batch_and_rolled_back_with
     assert [row.external_id for row in kit.rows(Product)] == ["A1", "A3", "A4"]
 
 
-def test_sql_that_the_database_refuses_fails_its_own_delivery_only(kit, worker, notes):
+def test_sql_that_the_database_refuses_fails_only_its_own_delivery(kit, worker, notes):
     kit.send("shop", "product.noted", id="A1", at=NOON)
     kit.send("shop", "product.noted", id="A1", at=NOON + timedelta(minutes=1))
     kit.send("shop", "product.noted", id="A2")
@@ -59,10 +59,10 @@ def test_sql_that_the_database_refuses_fails_its_own_delivery_only(kit, worker, 
     assert notes() == ["A1", "A2"]
 
 
-# ── what a handler reads ──────────────────────────────────────────────────────────────────────────────────────
+# ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_get_sees_the_writes_of_the_batch_so_far_but_not_those_of_a_failed_handler(shop, kit, worker):
+def test_get_sees_the_earlier_writes_of_the_batch_but_not_those_of_a_failed_handler(shop, kit, worker):
     seen = []
 
     @shop.on("product.broken")
@@ -88,7 +88,7 @@ def test_get_sees_the_writes_of_the_batch_so_far_but_not_those_of_a_failed_handl
 
 
 @pytest.mark.parametrize("batch_size", [1, 100])
-def test_get_sees_that_a_parent_s_delete_took_the_child_along(shop, kit, batch_size):
+def test_get_sees_that_the_delete_of_a_parent_deactivated_the_child(shop, kit, batch_size):
     seen = []
 
     @shop.on("variant.looked")
@@ -112,7 +112,7 @@ def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
         shop.on("product.created")(handle)
 
 
-def test_batches_of_one_come_to_the_same_as_one_batch_of_all(kit):
+def test_batches_of_one_delivery_give_the_same_result_as_one_batch_of_all(kit):
     one_by_one = new_worker(kit, batch_size=1)
     for number in range(5):
         kit.send("shop", "product.updated", id="A1", at=NOON + timedelta(minutes=number), data=named(f"{number}"))

@@ -1,4 +1,4 @@
-"""Handlers that never return: each costs a thread for a while, and nobody else anything."""
+"""Handlers that never return: each blocks a thread for a while, and delays nothing else."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from receiver.settings.settings import SourceSettings
 from receiver.worker.thread import MOST_HUNG, WorkerThread
 from receiver.worker.worker import Worker
 
-#: The shortest that an installation may set.
+#: The shortest lease that an installation may set.
 LEASE = timedelta(seconds=1)
 
 
 @pytest.fixture
 def ends():
-    """How often the process would have been ended."""
+    """Count how often the process would have been ended."""
     return []
 
 
 @pytest.fixture
 def start(kit, ends):
-    """Starts a worker thread as in a server, whose workers have these options."""
+    """Return a function that starts a worker thread as in a server, with these options of its workers."""
     started = []
 
     def start(**options) -> None:
@@ -54,7 +54,7 @@ def start(kit, ends):
 
 @pytest.fixture
 def gate(shop, start):
-    """Every update of a product STUCK… hangs until the test ends; it opens before whoever started is stopped."""
+    """Make every update of a product STUCK… hang until the gate opens, which happens before the threads are stopped."""
     gate = threading.Event()
 
     @shop.on("product.updated", override=True)
@@ -71,7 +71,7 @@ def hung() -> float:
     return metrics.REGISTRY.get_sample_value("hookmirror_hung_workers")
 
 
-def test_while_a_handler_hangs_everything_else_is_processed_and_it_ends_as_dead(kit, gate, start, ends):
+def test_while_a_handler_hangs_everything_else_is_processed_and_its_delivery_ends_as_dead(kit, gate, start, ends):
     for number in range(3):
         kit.send("shop", "product.updated", id=f"A{number}", data=named())
     stuck = kit.send("shop", "product.updated", id="STUCK", data=named())
@@ -90,7 +90,7 @@ def test_while_a_handler_hangs_everything_else_is_processed_and_it_ends_as_dead(
     assert ends == []
 
 
-def test_a_worker_that_was_given_up_and_comes_back_changes_nothing_and_ends(kit, gate, start):
+def test_a_given_up_worker_that_returns_changes_nothing_and_ends(kit, gate, start):
     stuck = kit.send("shop", "product.updated", id="STUCK", data=named())
     start()
     wait_until(lambda: kit.delivery(stuck)["attempts_made"] == 2, "the worker that followed")
@@ -102,7 +102,7 @@ def test_a_worker_that_was_given_up_and_comes_back_changes_nothing_and_ends(kit,
         assert connection.execute(text("SELECT count(*) FROM changes")).scalar() == 1
 
 
-def test_past_a_bound_of_hung_workers_the_process_is_ended(kit, gate, start, ends):
+def test_beyond_a_bound_of_hung_workers_the_process_is_ended(kit, gate, start, ends):
     for number in range(MOST_HUNG + 1):
         kit.send("shop", "product.updated", id=f"STUCK{number}", data=named())
     start(batch_size=1)
@@ -142,7 +142,7 @@ def test_a_hydrator_that_hangs_is_given_up_with_its_worker(kit, shop, gate, star
     assert [each["handler"].rpartition(".")[2] for each in logs if each["event"] == "a handler hangs"] == ["fetch"]
 
 
-def test_whoever_asks_an_api_call_after_call_is_not_hanging(kit, shop, start):
+def test_a_hydrator_that_keeps_calling_its_api_does_not_count_as_hanging(kit, shop, start):
     pause = threading.Event()
 
     @shop.connect
@@ -164,7 +164,7 @@ def test_whoever_asks_an_api_call_after_call_is_not_hanging(kit, shop, start):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_s_thread_that_ended_is_followed_by_another(kit, start, monkeypatch):
+def test_an_ended_worker_thread_is_replaced(kit, start, monkeypatch):
     work, ended = Worker.work, []
 
     def work_or_end(worker: Worker) -> int:
@@ -179,7 +179,7 @@ def test_a_worker_s_thread_that_ended_is_followed_by_another(kit, start, monkeyp
     wait_until(lambda: states(kit) == ["processed"], "the worker that followed")
 
 
-def test_a_worker_that_waits_for_the_database_is_not_hanging(kit, start, ends):
+def test_a_worker_that_waits_for_the_database_does_not_count_as_hanging(kit, start, ends):
     kit.send("shop", "product.updated", id="A1", data=named())
     with closing(Database(kit.database.engine.url.render_as_string(hide_password=False))) as beside:
         with capture_logs() as logs, beside.write() as connection:

@@ -1,4 +1,4 @@
-"""Headers that an envelope reads: those that are signed, and one that is trusted to choose the handler alone."""
+"""Headers that an envelope reads: signed ones, and a trusted one that only chooses the handler."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def topic(kit: Webhooks, body: bytes, *topics: str) -> Any:
     return kit.post("topical", body, [*headers, *((b"X-Shopify-Topic", each.encode()) for each in topics)])
 
 
-def test_a_signed_header_may_be_the_dedup_key_and_is_kept_shown_and_read_again_by_the_worker(kit):
+def test_a_signed_header_may_be_the_dedup_key_and_is_kept_and_read_again(kit):
     first = kit.send_body("signed-shop", b'{"type": "a"}', headers={"webhook-id": "m1"})
     again = kit.send_body("signed-shop", b'{"type": "a"}', headers={"webhook-id": "m1"})
     other = kit.send_body("signed-shop", b'{"type": "a"}', headers={"webhook-id": "m2"})
@@ -109,7 +109,7 @@ def test_a_trusted_header_neither_dates_nor_names_anything(kit, misuse, says):
     assert (shown["state"], says in shown["reason"]) == ("dead", True), shown["reason"]
 
 
-def test_a_trusted_header_that_stands_there_twice_is_refused(kit):
+def test_a_repeated_trusted_header_is_refused(kit):
     answer = topic(kit, b'{"id": 1}', "products/update", "products/delete")
     assert (answer.status, answer.body["error"]) == (401, "signature_repeated")
 
@@ -124,7 +124,7 @@ def test_the_same_body_under_another_topic_is_a_duplicate(kit):
 
 
 @pytest.mark.parametrize(("parameter", "says"), [("trusted", "trusts no header"), ("signed", "covers no header")])
-def test_an_envelope_that_takes_what_its_dialect_does_not_have_is_refused(parameter, says):
+def test_an_envelope_with_parameters_that_its_dialect_lacks_is_refused(parameter, says):
     dialect = Dialect("plain", verify=senders.GitHub())
     scope: dict[str, Any] = {"Envelope": Envelope}
     exec(f"def read(body: dict, {parameter}): ...", scope)
@@ -137,7 +137,7 @@ def test_a_header_that_carries_a_secret_cannot_be_trusted():
         Dialect("plain", verify=senders.GitHub(), trusts_header="Authorization")
 
 
-# ── what an endpoint says of signatures ───────────────────────────────────────────────────────────────────────
+# ── messages about signatures ─────────────────────────────────────────────────────────────────────────────────
 
 square = Dialect("square", verify=senders.Square())
 
@@ -156,7 +156,7 @@ broken = Dialect("broken", verify=Broken())
 broken.envelope(lambda body: None)
 
 
-def test_an_old_request_is_told_from_a_wrong_one_in_the_answer_and_the_log(kit):
+def test_an_old_request_is_distinguished_from_a_wrong_one_in_answer_and_log(kit):
     headers = {"webhook-timestamp": "1780315200"}
     with capture_logs() as logs:
         answer = kit.send_body("signed-shop", b'{"type": "a"}', headers=headers)
@@ -165,7 +165,7 @@ def test_an_old_request_is_told_from_a_wrong_one_in_the_answer_and_the_log(kit):
     assert [line["says"] for line in logs if "says" in line] == [answer.body["message"]]
 
 
-def test_whatever_a_verifier_of_ones_own_raises_is_a_503_and_named_in_the_log(tmp_path):
+def test_any_error_of_a_dialect_s_own_verifier_is_a_503_and_in_the_log(tmp_path):
     with closing(Webhooks(tmp_path, {"broken": broken})) as kit, capture_logs() as logs:
         kit.source("broken", allow_unsigned=True)
         answer = kit.post("broken", b"{}")

@@ -1,4 +1,4 @@
-"""Headers beside a body: given to `hookmirror send`, and in the file beside a fixture."""
+"""Headers of a sent body: given to `hookmirror send`, and in the file beside a fixture."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Recording(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, *args: Any) -> None:
-        """Not on the tests' standard error."""
+        """Keep the tests' standard error clean."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def receiver_url():
 
 @pytest.fixture
 def send(tmp_path, monkeypatch, receiver_url):
-    """Runs the command in an installation with one dialect."""
+    """Return a function that runs the command in an installation with one dialect."""
 
     def run(name: str, *arguments: str, form: str, trusted: str | None = None) -> Any:
         more, event_type = (", trusted", "trusted") if trusted else ("", 'body["type"]')
@@ -80,7 +80,7 @@ def send(tmp_path, monkeypatch, receiver_url):
     return run
 
 
-def test_a_header_that_is_given_is_sent_and_signed(send):
+def test_a_given_header_is_sent_and_signed(send):
     done = send("standard", "a.b", "--header", "webhook-id: m-1", "--header", "X-More: x:y", form="StandardWebhooks()")
     assert done.exit_code == 0, done.output
     headers, body = Recording.seen[0]
@@ -90,7 +90,7 @@ def test_a_header_that_is_given_is_sent_and_signed(send):
     assert "webhook-id" in signed.signed
 
 
-def test_the_trusted_header_is_the_event_type_unless_another_is_given(send):
+def test_the_trusted_header_is_the_event_type_by_default(send):
     for more in ((), ("--header", "x-topic: b/c")):
         assert send("topics", "a/b", *more, form="Shopify()", trusted="X-Topic").exit_code == 0
     assert [headers["x-topic"] for headers, _ in Recording.seen] == ["a/b", "b/c"]
@@ -106,7 +106,7 @@ def test_the_headers_beside_a_file_are_sent_with_it(send, tmp_path):
 
 
 @pytest.mark.parametrize("header", ["", "no colon", ": x", "two words: x", "X-A: caf\u00e9", "X-A: a\nX-B: b"])
-def test_what_is_no_header_is_refused_before_anything_is_sent(send, header):
+def test_an_invalid_header_is_refused_before_anything_is_sent(send, header):
     done = send("refusing", "a.b", "--header", header, form="GitHub()")
     assert done.exit_code == 1
     assert "--header takes NAME:VALUE in printable ASCII" in f"{done.output}{done.exception}"
@@ -125,7 +125,7 @@ def read(body: dict, trusted: TrustedValue | None) -> Envelope:
 
 @pytest.fixture
 def fixture(tmp_path):
-    """A fixture in a folder of its own, with a place for its headers."""
+    """Make a fixture in a folder of its own, with a path for its headers."""
     folder = tmp_path / "fixtures" / "topical"
     folder.mkdir(parents=True)
     (folder / "gone.json").write_text('{"id": 7}')
@@ -133,7 +133,7 @@ def fixture(tmp_path):
     return folder / "gone.json"
 
 
-def test_the_headers_beside_a_fixture_are_sent_with_it_and_are_no_fixture(fixture, tmp_path):
+def test_the_headers_beside_a_fixture_are_sent_with_it_and_not_taken_for_a_fixture(fixture, tmp_path):
     fixture.with_name("gone.headers.json").write_text('{"X-Shopify-Topic": "products/delete"}')
     assert fixture_files(tmp_path / "fixtures") == [fixture]
     with closing(Webhooks(tmp_path, {"topical": topical})) as kit:
@@ -156,7 +156,7 @@ def test_the_headers_beside_a_fixture_are_sent_with_it_and_are_no_fixture(fixtur
         (json.dumps({"X-A": "caf\u00e9"}).encode(), "is not an object of headers"),
     ],
 )
-def test_a_file_with_other_content_than_headers_is_named(fixture, tmp_path, content, says):
+def test_a_file_without_valid_headers_is_reported(fixture, tmp_path, content, says):
     fixture.with_name("gone.headers.json").write_bytes(content)
     with (
         closing(Webhooks(tmp_path, {"topical": topical})) as kit,

@@ -1,4 +1,4 @@
-"""Hydrate: what a thin event only names is fetched from the source's API, before and outside every transaction."""
+"""Hydrate: the data that a thin event only names is fetched from the source's API, outside every transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver import Event, Mirror, SourceSettings
 
 
 class SourceApi:
-    """The source's API as the test fills it: a product's JSON, a status to refuse with, or a connection that breaks."""
+    """A source's API with a product's JSON, a status to refuse with, or a connection that breaks."""
 
     def __init__(self) -> None:
         self.answers: dict[str, dict | httpx.Response | None] = {}
@@ -33,7 +33,7 @@ class SourceApi:
 
 @pytest.fixture
 def api(shop, kit) -> SourceApi:
-    """Behind `product.thin`, whose handler writes what was fetched."""
+    """Serve the API for `product.thin`, whose handler writes the fetched data."""
     served = SourceApi()
 
     @shop.connect
@@ -58,7 +58,7 @@ def api(shop, kit) -> SourceApi:
     return served
 
 
-def test_a_thin_event_leaves_the_row_that_the_source_s_api_shows(kit, api, worker):
+def test_a_thin_event_leaves_the_row_that_the_source_s_api_returns(kit, api, worker):
     api.answers["A/1"] = {"name": "Lamp"}
     api.answers["A"] = {"name": "another product"}
     kit.send("shop", "product.thin", id="A/1")
@@ -66,13 +66,13 @@ def test_a_thin_event_leaves_the_row_that_the_source_s_api_shows(kit, api, worke
     assert kit.row(Product, "A/1").name == "Lamp"
 
 
-def test_what_the_source_no_longer_has_is_for_the_dialect_to_decide(kit, api, worker):
+def test_the_dialect_decides_about_a_row_that_the_source_no_longer_has(kit, api, worker):
     kit.send("shop", "product.thin", id="GONE")
     drain(worker)
     assert not kit.row(Product, "GONE").active
 
 
-def test_an_api_that_is_busy_is_asked_again_when_it_said_to(kit, api, worker):
+def test_a_busy_api_is_asked_again_at_the_time_it_names(kit, api, worker):
     api.answers["A1"] = httpx.Response(503, headers={"Retry-After": "120"})
     answer = kit.send("shop", "product.thin", id="A1")
     drain(worker)
@@ -87,14 +87,14 @@ def test_an_api_that_is_busy_is_asked_again_when_it_said_to(kit, api, worker):
     assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "Lamp")
 
 
-def test_an_api_that_cannot_be_reached_is_asked_again_later(kit, api, worker):
+def test_an_unreachable_api_is_asked_again_later(kit, api, worker):
     api.answers["A1"] = None
     answer = kit.send("shop", "product.thin", id="A1")
     drain(worker)
     assert kit.delivery(answer)["reason"] == "/products/A1 of the source's API cannot be reached: ConnectError."
 
 
-def test_an_api_that_refuses_our_key_costs_its_own_deliveries_only(kit, api, worker):
+def test_an_api_that_refuses_our_key_delays_only_its_own_deliveries(kit, api, worker):
     api.answers["A1"] = httpx.Response(403)
     answer = kit.send("shop", "product.thin", id="A1")
     kit.send("shop", "product.updated", id="A2", data=named())
@@ -111,7 +111,7 @@ def test_nothing_is_fetched_for_other_event_types_or_without_an_api(kit, api, wo
     assert (api.asked, states(kit)) == ([], ["processed", "processed"])
 
 
-def test_no_transaction_is_open_while_the_api_is_asked(shop, kit, api, worker):
+def test_no_transaction_is_open_during_a_call_of_the_api(shop, kit, api, worker):
     answered = threading.Event()
 
     @shop.hydrate("product.slow")
@@ -132,7 +132,7 @@ def test_no_transaction_is_open_while_the_api_is_asked(shop, kit, api, worker):
     assert states(kit) == ["processed", "processed"]
 
 
-def test_the_calls_of_one_batch_run_beside_each_other(shop, kit, api, worker):
+def test_the_calls_of_one_batch_run_at_the_same_time(shop, kit, api, worker):
     together = threading.Barrier(4)
 
     @shop.hydrate("product.slow")

@@ -1,4 +1,4 @@
-"""The simulated Sigma PIM behind a copy of its database that lags: what its events tell reaches the mirror."""
+"""The simulated Sigma PIM with an API that lags behind: the changes of its events reach the mirror."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from handlers.catalog import Product
 from simulator.clock import RunningClock
 from simulator.systems import SYSTEMS
 
-#: What the API answers of a record that it does not know.
+#: The answer of the API about an unknown record.
 UNKNOWN = {"error": "NOT_FOUND", "message": "no such record"}
 
 
 class Copy(httpx.HTTPTransport):
-    """Answers what the API answered when it was last brought up to date."""
+    """Returns the API's answers as of the last time that it did not lag."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def copy(monkeypatch) -> Copy:
-    """What the dialect's client reads from."""
+    """Make the dialect's client read from the lagging copy."""
     reading = Copy()
 
     def through_the_copy(*arguments, **options):
@@ -64,7 +64,7 @@ def copy(monkeypatch) -> Copy:
 
 
 class Shop:
-    """A simulated Sigma PIM, and the kit that hears from it."""
+    """A simulated Sigma PIM, and a kit that receives its webhooks."""
 
     def __init__(self, kit, api) -> None:
         self.kit = kit
@@ -75,7 +75,7 @@ class Shop:
         self.worker = new_worker(kit, sources={"sigma": kit.source("sigma", **settings)})
 
     def tell(self, changes) -> str:
-        """Send what announces these changes; the family that they are of."""
+        """Send the messages of these changes, and return the family that they belong to."""
         for change in changes:
             for message in self.system.messages(change):
                 post(self.kit, "sigma", message)
@@ -102,12 +102,12 @@ def shop(lend_database, api, copy) -> Iterator[Shop]:
             yield running
 
 
-def test_a_record_created_that_the_api_does_not_know_at_first_is_active_once_it_does(shop, copy):
+def test_a_created_record_is_active_once_the_api_knows_it(shop, copy):
     copy.lags = True
     family = shop.create()
     shop.work()
     assert shop.kit.rows(Product) == []
-    assert "knows no such record yet" in shop.kit.deliveries()[0]["reason"]
+    assert "does not have the record yet" in shop.kit.deliveries()[0]["reason"]
     copy.lags = False
     shop.work(after=6)
     row = shop.kit.row(Product, family)
@@ -115,7 +115,7 @@ def test_a_record_created_that_the_api_does_not_know_at_first_is_active_once_it_
     assert [each["state"] for each in shop.kit.deliveries()] == ["processed"]
 
 
-def test_a_record_updated_that_the_api_shows_as_it_was_gets_its_new_values_once_they_are_shown(shop, copy):
+def test_an_updated_record_gets_its_new_values_once_the_api_shows_them(shop, copy):
     family = shop.create()
     shop.work()
     copy.lags = True
@@ -128,7 +128,7 @@ def test_a_record_updated_that_the_api_shows_as_it_was_gets_its_new_values_once_
     assert {each["state"] for each in shop.kit.deliveries()} == {"processed"}
 
 
-def test_an_update_within_the_second_of_the_one_before_is_told_by_the_record_that_is_known(shop, copy):
+def test_an_update_within_a_second_of_the_last_one_waits_for_the_newer_record(shop, copy):
     family = shop.create()
     shop.work()
     copy.lags = True
@@ -139,7 +139,7 @@ def test_an_update_within_the_second_of_the_one_before_is_told_by_the_record_tha
     assert shop.kit.row(Product, family).name == "Better lamp"
 
 
-def test_an_api_that_never_catches_up_is_believed_after_the_bound_and_the_delivery_is_not_dead(shop, copy):
+def test_the_answer_of_an_api_that_never_catches_up_is_accepted_after_the_bound(shop, copy):
     copy.lags = True
     family = shop.create()
     for wait in (0, 6, 30):
@@ -151,7 +151,7 @@ def test_an_api_that_never_catches_up_is_believed_after_the_bound_and_the_delive
     assert not shop.kit.row(Product, family).active
 
 
-def test_a_record_deleted_meanwhile_is_not_waited_for_any_longer(shop, copy):
+def test_a_record_deleted_meanwhile_is_not_waited_for(shop, copy):
     copy.lags = True
     family = shop.create()
     shop.work()
@@ -164,7 +164,7 @@ def test_a_record_deleted_meanwhile_is_not_waited_for_any_longer(shop, copy):
     assert not shop.kit.row(Product, family).active
 
 
-def test_an_old_delivery_that_is_replayed_takes_the_answer_as_it_is(shop, copy):
+def test_a_replayed_old_delivery_accepts_the_answer_at_once(shop, copy):
     family = shop.create()
     shop.work()
     shop.tell(shop.system.erase(family, shop.now() + timedelta(seconds=1)))

@@ -1,4 +1,4 @@
-"""How workers hear of what other processes accepted: by NOTIFY on PostgreSQL, and by looking when that is lost."""
+"""How workers learn of deliveries accepted by other processes: by NOTIFY on PostgreSQL, and by polling without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.testing import Webhooks
 from receiver.worker import listener
 from receiver.worker.thread import WorkerThread
 
-#: Seconds between looks of a worker that must not find its work by looking.
+#: Seconds between polls of a worker that must not find its work by polling.
 LONG = 2 * TIMEOUT
 
 
@@ -28,7 +28,7 @@ def kit(tmp_path, databases) -> Iterator[Webhooks]:
 
 @contextmanager
 def worker_elsewhere(kit: Webhooks) -> Iterator[WorkerThread]:
-    """A worker with its listener, as another process has them."""
+    """Make a worker with a listener, as in another process."""
     inbox = inbox_of_another_process(kit)
     with closing(inbox.database):
         thread = WorkerThread(lambda: new_worker(kit, inbox=inbox), inbox.database)
@@ -40,13 +40,13 @@ def worker_elsewhere(kit: Webhooks) -> Iterator[WorkerThread]:
 
 
 def listeners(database: Database) -> list[int]:
-    """The connections that listen and wait."""
+    """Return the connections that listen and are idle."""
     mine = "datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN%'"
     with database.read() as connection:
         return list(connection.execute(text(f"SELECT pid FROM pg_stat_activity WHERE {mine}")).scalars())
 
 
-def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(kit, monkeypatch):
+def test_a_worker_that_polls_seldom_starts_at_once_when_another_process_accepts(kit, monkeypatch):
     monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
     with worker_elsewhere(kit):
         wait_until(lambda: listeners(kit.database), "the listener")
@@ -57,14 +57,14 @@ def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(
             assert time.monotonic() - began < LONG / 10
 
 
-def test_what_was_accepted_before_anybody_listened_is_worked_on_at_once(kit, monkeypatch):
+def test_deliveries_accepted_before_the_listener_started_are_worked_on_at_once(kit, monkeypatch):
     monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
     kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     with worker_elsewhere(kit):
         wait_until(lambda: states(kit) == ["processed"], "the worker")
 
 
-def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypatch):
+def test_without_a_listener_the_worker_finds_its_work_by_polling(kit, monkeypatch):
     monkeypatch.setattr(listener, "RECONNECT_PAUSE", LONG)
     with worker_elsewhere(kit):
         end_listener(kit)
@@ -73,7 +73,7 @@ def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypa
         assert listeners(kit.database) == []
 
 
-def test_a_listener_whose_connection_was_ended_listens_again_and_makes_up_for_what_it_missed(kit, monkeypatch):
+def test_a_listener_whose_connection_was_ended_listens_again_and_misses_nothing(kit, monkeypatch):
     monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
     monkeypatch.setattr(listener, "RECONNECT_PAUSE", 0.2)
     with worker_elsewhere(kit):
@@ -85,7 +85,7 @@ def test_a_listener_whose_connection_was_ended_listens_again_and_makes_up_for_wh
         wait_until(lambda: states(kit) == ["processed"] * 2, "the worker to hear of what came since")
 
 
-def test_a_listener_that_cannot_connect_stops_when_it_is_told_to():
+def test_a_listener_that_cannot_connect_stops_when_asked():
     with closing(Database("postgresql://nobody@127.0.0.1:1/nothing")) as database:
         unheard = listener.Listener(database, lambda: None)
         unheard.start()
@@ -95,7 +95,7 @@ def test_a_listener_that_cannot_connect_stops_when_it_is_told_to():
 
 
 def end_listener(kit: Webhooks) -> None:
-    """End its connection, as an operator or a firewall would."""
+    """End the listener's connection, as an operator or a firewall would."""
     (number,) = wait_until(lambda: listeners(kit.database), "the listener")
     with kit.database.read() as connection:
         connection.execute(text(f"SELECT pg_terminate_backend({number}, 60000)"))

@@ -1,4 +1,4 @@
-"""Lists of deliveries, rows and changes, whatever their filters: each item once, in order, and in bounded time."""
+"""Lists of deliveries, rows and changes with any filter: each item once, in order, and in bounded time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stock(lend_database, tmp_path_factory) -> Iterator[Stock]:
 
 
 def everything(listed: List, **bounds: Any) -> list[Any]:
-    """All items, page after page, however little each page has looked at."""
+    """Return all items, page after page, however few rows each page has examined."""
     found, behind, pages = [], None, 0
     while True:
         page = listed(PageBounds(behind=behind, **bounds))
@@ -70,7 +70,7 @@ DELIVERY_FILTERS = st.builds(
 
 
 def fits(delivery: dict[str, Any], wanted: DeliveryFilter) -> bool:
-    """The filter in plain words."""
+    """Whether the delivery matches the filter, computed in Python."""
     names = ("source", "state", "outcome", "event_type", "conflict")
     if any(getattr(wanted, name) not in (None, delivery[name]) for name in names):
         return False
@@ -85,7 +85,7 @@ def fits(delivery: dict[str, Any], wanted: DeliveryFilter) -> bool:
 
 @some
 @given(wanted=DELIVERY_FILTERS, limit=st.sampled_from([60, 300]), seconds=st.sampled_from([0.0, 5.0]))
-def test_any_filter_of_deliveries_gives_each_that_fits_once_newest_first(stock, wanted, limit, seconds):
+def test_any_filter_of_deliveries_gives_each_match_once_newest_first(stock, wanted, limit, seconds):
     def listed(bounds: PageBounds) -> FoundPage:
         return list_deliveries(stock.database, wanted, lambda row: row["id"], bounds)
 
@@ -106,7 +106,7 @@ def test_any_filter_of_deliveries_gives_each_that_fits_once_newest_first(stock, 
     ),
     seconds=st.sampled_from([0.0, 5.0]),
 )
-def test_any_filter_of_rows_gives_each_that_fits_once_in_the_order_of_keys(stock, wanted, seconds):
+def test_any_filter_of_rows_gives_each_match_once_in_the_order_of_keys(stock, wanted, seconds):
     def listed(bounds: PageBounds) -> FoundPage:
         return list_rows(stock.database, Product, wanted, lambda row: [row["source"], row["external_id"]], bounds)
 
@@ -130,7 +130,7 @@ def test_any_filter_of_rows_gives_each_that_fits_once_in_the_order_of_keys(stock
     ),
     seconds=st.sampled_from([0.0, 5.0]),
 )
-def test_any_filter_of_changes_gives_each_that_fits_once_either_way_round(stock, wanted, seconds):
+def test_any_filter_of_changes_gives_each_match_once_in_either_direction(stock, wanted, seconds):
     fitting = [
         number
         for number, change in enumerate(stock.changes, 1)
@@ -155,7 +155,7 @@ def test_any_filter_of_changes_gives_each_that_fits_once_either_way_round(stock,
     assert (seen, after) == (fitting, len(stock.changes))
 
 
-def test_a_delivery_leads_to_the_changes_that_it_brought(stock):
+def test_the_changes_of_a_delivery_can_be_listed(stock):
     delivery = stock.changes[1]["delivery_id"]
     brought = [number for number, each in enumerate(stock.changes, 1) if each["delivery_id"] == delivery]
     page = newest_changes(stock.database, ChangeFilter(delivery=delivery), lambda row: row["seq"], PageBounds())
@@ -165,7 +165,7 @@ def test_a_delivery_leads_to_the_changes_that_it_brought(stock):
 # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_not_found_in_time_is_answered_with_how_far_was_looked(stock):
+def test_a_list_that_runs_out_of_time_returns_its_horizon(stock):
     nowhere = DeliveryFilter(event_type="sun.set")
     page = list_deliveries(stock.database, nowhere, lambda row: row["id"], PageBounds(seconds=0.0))
     newest_first = sorted((each["id"] for each in stock.deliveries), reverse=True)
@@ -174,26 +174,26 @@ def test_what_is_not_found_in_time_is_answered_with_how_far_was_looked(stock):
     assert page.next == page.horizon.key
 
 
-def test_the_last_page_has_no_horizon_although_nothing_was_found(stock):
+def test_the_last_page_has_no_horizon_although_it_is_empty(stock):
     with_time = PageBounds(seconds=60)
     page = list_deliveries(stock.database, DeliveryFilter(event_type="sun.set"), lambda row: row["id"], with_time)
     assert page == ([], None, None)
 
 
-def test_a_count_stops_and_says_so(stock, monkeypatch):
+def test_a_count_stops_at_its_bound_and_says_so(stock, monkeypatch):
     monkeypatch.setattr("receiver.search.pages.MOST_COUNTED", 100)
     assert count_deliveries(stock.database, DeliveryFilter()) == (100, True, None)
     assert count_deliveries(stock.database, DeliveryFilter(state=State.PROCESSED))[:2] == (100, True)
 
 
-def test_very_many_pending_deliveries_are_found_among_all_of_them(stock, monkeypatch):
+def test_very_many_pending_deliveries_are_found_among_all(stock, monkeypatch):
     monkeypatch.setattr("receiver.search.deliveries.MOST_SORTED_PENDING", 10)
     pending = sorted((each["id"] for each in stock.deliveries if each["state"] == "pending"), reverse=True)
     wanted = DeliveryFilter(state=State.PENDING)
     assert everything(lambda bounds: list_deliveries(stock.database, wanted, lambda row: row["id"], bounds)) == pending
 
 
-def test_a_statement_that_takes_too_long_is_ended_and_what_was_found_before_is_kept(stock, monkeypatch):
+def test_a_statement_beyond_its_time_is_ended_and_earlier_results_are_kept(stock, monkeypatch):
     monkeypatch.setattr(windows, "FIRST_WINDOW", 20)
     monkeypatch.setattr(windows, "LARGEST_WINDOW", 2_000)
     path = Path(table=DELIVERIES, key=("id",), looks=(Look(("id",), _slow(stock)),), descending=True)
@@ -210,7 +210,7 @@ def test_a_statement_that_takes_too_long_is_ended_and_what_was_found_before_is_k
 
 
 def _slow(stock: Stock) -> Callable[[Any], Any]:
-    """A condition that always holds, and takes some milliseconds for each row."""
+    """Make a condition that always holds and takes some milliseconds for each row."""
     if stock.database.is_postgresql:
         return lambda column: func.pg_sleep(column * 0 + 0.006).is_not(None)
     event.listen(stock.database.engine, "checkout", _add_busy)
@@ -218,11 +218,11 @@ def _slow(stock: Stock) -> Callable[[Any], Any]:
 
 
 def _add_busy(driver: Any, *_: object) -> None:
-    # Steps of SQLite's own, since it is between these that it looks at the time.
+    # SQLite checks the time only between its own steps, so the condition needs many of them.
     driver.create_function("busy", 1, lambda _: time.sleep(0.006) or 1)
 
 
-def test_a_page_behind_any_key_begins_with_the_next_one(stock):
+def test_a_page_after_any_key_begins_with_the_next_one(stock):
     newest_first = sorted((each["id"] for each in stock.deliveries), reverse=True)
     for place in (0, 500, len(newest_first) - 1):
         behind: SortKey = (newest_first[place],)

@@ -1,4 +1,4 @@
-"""Drafted dialects run as they are written, side by side in one folder, and look as a formatter leaves them."""
+"""Drafted dialects run unchanged, side by side in one folder, and are formatted."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def hookmirror(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a dialect for each captured webhook, written by one process."""
+    """Make a folder with a dialect for each captured webhook, all written by one process."""
     folder = tmp_path_factory.mktemp("dialects")
     for name, (body, headers) in CAPTURED.items():
         write_files(folder, draft(name, capture_of(body.encode(), headers, name=name), origin="a test").files)
     return folder
 
 
-def test_drafted_tests_are_green_at_once(folder):
+def test_drafted_tests_pass_at_once(folder):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
         cwd=folder,
@@ -47,7 +47,7 @@ def test_drafted_tests_are_green_at_once(folder):
     assert "skipped" not in done.stdout
 
 
-def test_drafted_code_is_formatted_and_clean(folder):
+def test_drafted_code_passes_format_and_lint_checks(folder):
     rules = ["--isolated", "--line-length", "120"]
     for command in (["format", "--check"], ["check", "--select", "E,F,W,I,B,UP,SIM,RET"]):
         done = subprocess.run(
@@ -60,14 +60,14 @@ def test_drafted_code_is_formatted_and_clean(folder):
         assert done.returncode == 0, done.stdout
 
 
-def test_the_command_tells_what_it_guessed_and_what_it_could_not(tmp_path):
+def test_the_command_reports_its_guesses_and_what_it_could_not_guess(tmp_path):
     body, headers = CAPTURED["kiln"]
     (tmp_path / "captured.json").write_text(body)
     (tmp_path / "captured.headers.json").write_text(json.dumps(headers))
     done = hookmirror(tmp_path, "kiln", "--from", "captured.json")
     assert done.returncode == 0, done.stderr
     assert "event type: `what` (item.updated)" in done.stdout
-    assert "Not known from it:" in done.stdout
+    assert "The webhook does not show:" in done.stdout
     assert "[sources.kiln]" in done.stdout
 
 
@@ -82,7 +82,7 @@ def test_the_command_of_the_guide_works_as_written(tmp_path):
     assert (tmp_path / "drafted" / "test_depot.py").exists()
 
 
-def test_files_that_exist_are_not_overwritten(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     (tmp_path / "kiln.py").write_text("mine")
     with pytest.raises(ConfigurationError, match="exists, and nothing is overwritten"):
         write_files(tmp_path, {"kiln.py": b"", "test_kiln.py": b""})
@@ -108,17 +108,17 @@ def test_without_a_capture_an_invented_webhook_is_the_example():
         ("class", "small letter"),
         ("json", "installed module json"),
         ("httpx", "installed module httpx"),
-        ("handlers", "a meaning of its own"),
-        ("read", "a meaning of its own"),
+        ("handlers", "a special meaning"),
+        ("read", "a special meaning"),
         ("sigma", "installed dialect sigma"),
     ],
 )
-def test_a_name_that_would_hide_or_break_something_is_refused(tmp_path, name, says):
+def test_a_name_that_would_shadow_or_break_something_is_refused(tmp_path, name, says):
     with pytest.raises(ConfigurationError, match=says):
         refuse_name(name, tmp_path)
 
 
-def test_nothing_is_left_of_files_that_cannot_all_be_written(tmp_path):
+def test_if_a_file_cannot_be_written_none_is_left(tmp_path):
     (tmp_path / "fixtures").write_text("a file where a folder should be")
     with pytest.raises(ConfigurationError, match="Nothing was written"):
         write_files(tmp_path, {"shop.py": b"", "fixtures/shop/a.json": b""})

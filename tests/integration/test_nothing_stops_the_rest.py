@@ -1,4 +1,4 @@
-"""What must not stop the rest: a handler's mistake in its verdict, a source half set up, a value the driver refuses."""
+"""Faults that must not stop the rest: a bad verdict of a handler, an incomplete source, a refused value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.verify.signatures import HmacSha256
 from receiver.verify.verifiers import Credentials, Secret
 
 
-def test_a_retry_after_something_else_than_a_timedelta_fails_that_attempt_and_nothing_else(shop, kit, worker):
+def test_a_retry_after_something_else_than_a_timedelta_fails_only_its_attempt(shop, kit, worker):
     @shop.on("product.odd")
     def postpone(event: Event[Any], mirror: Mirror) -> None:
         raise Retry(after=60)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def test_two_losses_of_the_same_children_end_the_same_in_either_order(shop, kit,
     assert kit.row(Variant, "V").deactivated_at == NOON + timedelta(hours=12)
 
 
-def test_a_dead_delivery_gets_its_expired_body_back_when_the_sender_sends_it_again(shop, kit, worker):
+def test_a_dead_delivery_gets_its_expired_body_back_from_a_repeated_webhook(shop, kit, worker):
     body = shop.write("product.updated", "A1", at=NOON, data={"name": 5})
     answer = kit.send_body("shop", body)
     drain(worker)
@@ -76,7 +76,7 @@ def test_a_dead_delivery_gets_its_expired_body_back_when_the_sender_sends_it_aga
     assert kit.delivery(answer)["body"] == body.decode()
 
 
-def test_a_walk_that_is_told_to_wait_for_a_day_ends_at_once():
+def test_a_walk_asked_to_wait_for_a_day_ends_at_once():
     asked = []
 
     def tomorrow(request: httpx.Request) -> httpx.Response:
@@ -84,12 +84,12 @@ def test_a_walk_that_is_told_to_wait_for_a_day_ends_at_once():
         return httpx.Response(429, headers={"retry-after": "86400"})
 
     client = httpx.Client(transport=httpx.MockTransport(tomorrow), base_url="http://source")
-    with client, pytest.raises(ApiError, match="Tried for a while"):
+    with client, pytest.raises(ApiError, match="Repeated attempts failed"):
         fetch_patiently(client, "/records")
     assert asked == ["/records"]
 
 
-def test_a_value_that_the_driver_refuses_kills_its_own_delivery_only(shop, kit, worker, monkeypatch):
+def test_a_value_that_the_driver_refuses_fails_only_its_own_delivery(shop, kit, worker, monkeypatch):
     insert = bulk.insert_rows
 
     def picky(connection, table, names, rows, **options):
@@ -105,14 +105,14 @@ def test_a_value_that_the_driver_refuses_kills_its_own_delivery_only(shop, kit, 
     assert (kit.delivery(good)["state"], kit.row(Product, "A1").active) == ("processed", True)
 
 
-def test_an_api_key_that_no_header_takes_is_refused_at_start_with_the_mend():
+def test_an_api_key_that_no_header_can_hold_is_refused_at_start_with_advice():
     settings = SourceSettings(name="sigma", secrets=["s"], api_url="http://127.0.0.1:9/api/v1", api_key="sk_…")
     with pytest.raises(ConfigurationError, match="check api_url, api_key"):
         build_source(settings, find_dialects())
 
 
-def test_a_trigger_of_somebody_else_s_does_not_hide_what_repeats(tmp_path):
-    """Whoever counts the rows that a statement changed counts its rows, too."""
+def test_a_trigger_of_another_program_does_not_hide_duplicates(tmp_path):
+    """The trigger changes the number of rows that a statement reports as changed."""
     database = Database(f"sqlite:///{tmp_path / 'watched.db'}")
     database.create_tables()
     with database.write() as connection:

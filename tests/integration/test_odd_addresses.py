@@ -24,13 +24,13 @@ def served(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("address", ["sigma", "sigma/", "sigm%61", "sigma?x=1", "sigma/?x=1"])
-def test_a_slash_at_the_end_an_escaped_letter_and_a_query_change_nothing(served: Served, address: str):
+def test_a_final_slash_an_escaped_letter_and_a_query_change_nothing(served: Served, address: str):
     answer = served.post(address, *sent("sigma", body("sigma", key=address)))
     assert answer.json()["status"] == "accepted"
     assert served.delivery(answer.json()["delivery"])["source"] == "sigma"
 
 
-def test_what_is_sent_with_the_slash_is_a_duplicate_of_what_was_sent_without(served: Served):
+def test_a_webhook_to_the_address_with_a_slash_is_a_duplicate_of_one_without(served: Served):
     content = body("sigma", key="with and without")
     first = served.post("sigma", *sent("sigma", content)).json()
     assert served.post("sigma/", *sent("sigma", content)).json() == {
@@ -40,7 +40,7 @@ def test_what_is_sent_with_the_slash_is_a_duplicate_of_what_was_sent_without(ser
 
 
 @pytest.mark.parametrize("address", ["sigma/", "sigma"])
-def test_a_refusal_names_the_source_in_the_metrics_either_way(served: Served, address: str):
+def test_a_refusal_is_counted_for_the_source_in_either_form(served: Served, address: str):
     counter = 'hookmirror_refused_total{code="signature_missing",source="sigma"}'
     before = served.metric(counter)
     assert served.post(address, body("sigma"), {}).status_code == 401
@@ -55,16 +55,16 @@ ODD = {
     "/hooks/sigma//": "a slash too many",
     "/hooks/%2e/sigma": "a part of dots",
     "/hooks/sigma/%2e%2e": "a part of dots",
-    "/hooks/sigma/products": "goes on with 'products'",
+    "/hooks/sigma/products": "the address has 'products'",
     "//hooks/sigma": "begins with /hooks/",
     "/Hooks/sigma": "begins with /hooks/",
 }
 
 
 @pytest.mark.parametrize("path", ODD)
-def test_an_odd_address_is_not_found_and_told_what_is_wrong(served: Served, path: str):
+def test_an_odd_address_is_answered_404_with_its_mistake(served: Served, path: str):
     content, headers = sent("sigma", body("sigma", key=path))
-    # The URL whole, because the client would take what stands behind "//" for a host.
+    # Send the URL as it is, because the client would take the text after "//" for a host.
     answer = served.client.post(f"http://127.0.0.1:{served.port}{path}", content=content, headers=headers)
     assert error(answer) == (404, "unknown_source")
     assert ODD[path] in answer.json()["message"]
@@ -72,7 +72,7 @@ def test_an_odd_address_is_not_found_and_told_what_is_wrong(served: Served, path
 
 
 @pytest.mark.parametrize("path", ["/hooks", "/hooks/"])
-def test_an_address_without_a_source_is_told_so(served: Served, path: str):
+def test_an_address_without_a_source_is_answered_with_that_reason(served: Served, path: str):
     answer = served.client.post(path, content=b"{}")
     assert error(answer) == (404, "unknown_source")
     assert "names no source" in answer.json()["message"]
@@ -85,7 +85,7 @@ def mounted(app):
     return Starlette(routes=[Mount("/pim", app=app)], lifespan=app.lifespan)
 
 
-#: How the application comes to be below a path, and what of it stands in the requests: what a proxy strips does not.
+#: The ways to be below a path, and the part of it that requests contain: a proxy may strip it.
 BELOW = {
     "behind a proxy that strips": ({"root_path": "/pim"}, ""),
     "the same with a slash": ({"root_path": "/pim/"}, ""),
@@ -110,7 +110,7 @@ def test_webhooks_arrive_below_another_path(below):
 
 
 @pytest.mark.parametrize("way", [way for way, _ in WAYS], ids=[name for _, name in WAYS])
-def test_the_path_that_a_sender_may_have_signed_is_the_same_on_both_ways(way, tmp_path, monkeypatch):
+def test_the_path_that_a_sender_may_have_signed_is_the_same_with_and_without_the_fast_path(way, tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
     with serving(url, one_write=True, http=way, root_path="/pim") as running:
         endpoint, seen = running.app.endpoint, []
@@ -143,7 +143,7 @@ ROUTES = [
 
 @pytest.mark.parametrize("host", ["evil.example:99", ""])
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_slash_too_many_redirects_nowhere_whatever_host_is_named(served: Served, path: str, host: str):
+def test_an_additional_slash_never_causes_a_redirect(served: Served, path: str, host: str):
     answer = served.client.get(f"{path}/", headers={"Host": host}, follow_redirects=False)
     assert error(answer) == (404, "not_found")
     assert "location" not in answer.headers
@@ -151,12 +151,12 @@ def test_a_slash_too_many_redirects_nowhere_whatever_host_is_named(served: Serve
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_line_end_behind_an_address_makes_another_of_it(served: Served, path: str):
+def test_a_line_end_after_an_address_makes_it_another_address(served: Served, path: str):
     answer = served.get(f"{path}%0A", method="POST" if path.endswith("/replay") else "GET")
     assert error(answer) == (404, "not_found")
 
 
-def test_a_post_that_misses_the_hooks_altogether_is_counted(served: Served):
+def test_a_post_outside_of_hooks_is_counted(served: Served):
     counter = 'hookmirror_refused_total{code="not_found",source=""}'
     before = served.metric(counter)
     answer = served.client.post("/pim/shop", content=b"{}")

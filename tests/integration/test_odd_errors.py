@@ -1,4 +1,4 @@
-"""What a dialect of somebody else's may raise or return: a failed attempt of its own delivery, and nothing more."""
+"""Odd values that a user's dialect may raise or return: each fails an attempt of its own delivery only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OddDiscard(Discard):
 
 
 def between_good_ones(kit, event_type: str) -> tuple[Any, list[Any]]:
-    """A delivery of this type between two good ones; the answers to it, and to them."""
+    """Send an event of this type between two good ones, and return the states of all three."""
     first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("first"))
     guilty = kit.send("shop", event_type, id="B1", at=NOON)
     second = kit.send("shop", "product.updated", id="A2", at=NOON, data=named("second"))
@@ -47,7 +47,7 @@ def let_fail(shop, error) -> None:
 
 
 def all_odd_ones_among_good_ones(kit) -> list[Any]:
-    """Sends an event for each odd error, named by its data, and a good one after each; the answers to the odd ones."""
+    """Return a function that sends each odd error, named in the event's data, with a good event after it."""
     guilty = []
     for number, name in enumerate(ODD):
         guilty.append(kit.send("shop", "product.odd", id=f"B{number}", at=NOON, data=name))
@@ -64,7 +64,7 @@ def expect_only_the_odd_ones_to_have_failed(kit, guilty, code: str) -> None:
     assert [row.external_id for row in kit.rows(Product)] == [f"A{number:02}" for number in range(len(ODD))]
 
 
-def test_a_handler_s_error_fails_its_own_attempt_whatever_its_text_does(shop, kit, worker):
+def test_any_error_of_a_handler_fails_its_own_attempt(shop, kit, worker):
     @shop.on("product.odd")
     def fail(event: Event[Any], mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, name="of the failed one")
@@ -76,7 +76,7 @@ def test_a_handler_s_error_fails_its_own_attempt_whatever_its_text_does(shop, ki
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit, BaseException, MemoryError])
-def test_what_is_no_exception_fails_its_own_attempt_in_the_same_worker(shop, kit, error):
+def test_an_error_that_is_not_an_exception_fails_its_own_attempt_in_the_same_worker(shop, kit, error):
     let_fail(shop, error("of the handler's"))
     guilty, good = between_good_ones(kit, "product.odd")
     with running(new_worker(kit)):
@@ -85,7 +85,7 @@ def test_what_is_no_exception_fails_its_own_attempt_in_the_same_worker(shop, kit
     assert states(kit) == ["processed", "pending", "processed"]
 
 
-def test_a_person_s_interrupt_in_the_main_thread_is_no_failure_of_the_handler(shop, kit, worker):
+def test_an_interrupt_in_the_main_thread_is_not_a_failure_of_the_handler(shop, kit, worker):
     let_fail(shop, KeyboardInterrupt())
     kit.send("shop", "product.odd", id="B1")
     with pytest.raises(KeyboardInterrupt):
@@ -104,7 +104,7 @@ def test_a_person_s_interrupt_in_the_main_thread_is_no_failure_of_the_handler(sh
     ],
     ids=["discard", "retry", "unreadable", "retry without text", "retry for ever", "retry in the past"],
 )
-def test_an_odd_verdict_is_the_matter_of_its_own_delivery(shop, kit, worker, error, state, reason):
+def test_an_odd_verdict_concerns_only_its_own_delivery(shop, kit, worker, error, state, reason):
     let_fail(shop, error)
     guilty, good = between_good_ones(kit, "product.odd")
     worker.work()
@@ -114,7 +114,7 @@ def test_an_odd_verdict_is_the_matter_of_its_own_delivery(shop, kit, worker, err
     assert [kit.delivery(each)["state"] for each in good] == ["processed"] * 2
 
 
-def test_an_error_while_hydrating_fails_its_own_attempt_whatever_its_text_does(shop, kit):
+def test_any_error_while_hydrating_fails_its_own_attempt(shop, kit):
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client:
         return httpx.Client()
@@ -131,7 +131,7 @@ def test_an_error_while_hydrating_fails_its_own_attempt_whatever_its_text_does(s
     expect_only_the_odd_ones_to_have_failed(kit, guilty, "fetch")
 
 
-def test_an_error_in_the_settling_transaction_fails_its_own_attempt_whatever_its_text_does(shop, kit, worker):
+def test_any_error_in_the_settling_transaction_fails_its_own_attempt(shop, kit, worker):
     @shop.on("product.odd")
     def fail(event: Event[Any], mirror: Mirror) -> None:
         assert mirror.session is not None
@@ -146,7 +146,7 @@ def test_an_error_in_the_settling_transaction_fails_its_own_attempt_whatever_its
 
 
 @pytest.mark.parametrize("name", ["its text raises", "it is huge"])
-def test_a_client_that_cannot_be_made_is_tried_once_a_batch_and_holds_up_its_own_events_only(shop, kit, name):
+def test_a_client_that_cannot_be_made_is_tried_once_a_batch_and_delays_only_its_own_events(shop, kit, name):
     tries = []
 
     @shop.connect
@@ -168,7 +168,7 @@ def test_a_client_that_cannot_be_made_is_tried_once_a_batch_and_holds_up_its_own
     assert all("the client of shop's API raised" in each["reason"] for each in kit.deliveries())
 
 
-def test_a_client_of_another_type_fails_the_attempts_that_need_it_and_the_worker_ends_well(shop, kit):
+def test_a_client_of_another_type_fails_the_attempts_that_need_it(shop, kit):
     made = []
 
     @shop.connect
@@ -218,7 +218,7 @@ def new_envelope(**parts: Any) -> Envelope:
 
 
 def let_read(shop, reader) -> None:
-    """Bodies of the type `odd` are read with it, all others as usual."""
+    """Read bodies of the type `odd` with this function, and all others as usual."""
     usual = shop._read
 
     def read(body):
@@ -232,7 +232,7 @@ ODD_BODY = b'{"type": "odd", "id": "B1", "timestamp": "2026-03-04T12:00:00Z"}'
 
 
 @pytest.mark.parametrize("name", ENVELOPES)
-def test_an_envelope_of_another_type_is_kept_as_dead_and_the_reason_says_what_it_was(shop, kit, name):
+def test_an_envelope_of_another_type_is_kept_as_dead_with_a_reason_that_describes_it(shop, kit, name):
     let_read(shop, ENVELOPES[name])
     guilty = kit.send_body("shop", ODD_BODY)
     assert guilty.status == 200
@@ -240,7 +240,7 @@ def test_an_envelope_of_another_type_is_kept_as_dead_and_the_reason_says_what_it
     assert re.search(r"instead of an Envelope|and not |failed: ValueError: too many", kit.delivery(guilty)["reason"])
 
 
-def test_a_body_whose_envelope_raises_is_acked_and_kept_as_dead_whatever_is_raised(shop, kit):
+def test_a_body_whose_envelope_raises_anything_is_acked_and_kept_as_dead(shop, kit):
     def fail(body):
         raise RAISING[body.id]()
 
@@ -252,7 +252,7 @@ def test_a_body_whose_envelope_raises_is_acked_and_kept_as_dead_whatever_is_rais
     assert kit.send("shop", "product.updated", id="A1", data=named()).status == 200
 
 
-def test_a_lack_of_memory_while_reading_says_nothing_about_the_body_so_its_sender_comes_back(shop, kit):
+def test_a_memory_error_while_reading_is_answered_with_503(shop, kit):
     def fail(body):
         raise MemoryError
 
@@ -261,7 +261,7 @@ def test_a_lack_of_memory_while_reading_says_nothing_about_the_body_so_its_sende
     assert (answer.status, kit.deliveries()) == (503, [])
 
 
-def test_text_with_methods_of_its_own_is_stored_as_the_text_it_is(shop, kit, worker):
+def test_a_text_with_methods_of_its_own_is_stored_as_plain_text(shop, kit, worker):
     parts = {"event_type": OddStr("product.updated"), "entity": (OddStr("product"), OddStr("B1"))}
     let_read(shop, lambda body: new_envelope(**parts, dedup_key=OddStr("key")))
     kept = kit.send_body("shop", ODD_BODY)
@@ -269,7 +269,7 @@ def test_text_with_methods_of_its_own_is_stored_as_the_text_it_is(shop, kit, wor
     assert (kit.delivery(kept)["state"], kit.row(Product, "B1").name) == ("processed", "Lamp")
 
 
-def test_an_empty_dedup_key_does_not_make_one_delivery_of_all(shop, kit):
+def test_an_empty_dedup_key_does_not_join_all_deliveries(shop, kit):
     let_read(shop, lambda body: new_envelope(dedup_key=""))
     answers = [kit.send_body("shop", ODD_BODY + b" " * number) for number in range(2)]
     assert [answer.body["status"] for answer in answers] == ["accepted", "accepted"]
@@ -278,7 +278,7 @@ def test_an_empty_dedup_key_does_not_make_one_delivery_of_all(shop, kit):
 # ── the group commit ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_whatever_storing_raises_the_next_batch_is_stored(kit, monkeypatch):
+def test_after_any_error_of_storing_the_next_batch_is_stored(kit, monkeypatch):
     failing: list[BaseException] = []
     accept = kit.inbox.accept
 
@@ -290,7 +290,7 @@ def test_whatever_storing_raises_the_next_batch_is_stored(kit, monkeypatch):
     monkeypatch.setattr(kit.inbox, "accept", accept_or_fail)
     for number, name in enumerate(RAISING):
         failing.append(RAISING[name]())
-        # What may be the fault of a delivery's values is tried again, one delivery at a time.
+        # An error that may be caused by the values of one delivery is tried again for each delivery.
         one_by_one = issubclass(type(failing[0]), ValueError | TypeError | ArithmeticError)
         with capture_logs() as logs:
             told = [kit.send_body("shop", body_of(kit, f"A{number}")).status for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Ids with every character that an address gives a meaning, asked for by their own address."""
+"""Ids with every character that has a meaning in an address, each requested by its own address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDS = [
 
 @pytest.fixture(scope="module")
 def served(lend_database, tmp_path_factory):
-    """A server that has a row of each of these ids, and one of "A" that is not theirs."""
+    """Serve a row of each of these ids, and one of "A", which must not be confused with them."""
     with lend_database(tmp_path_factory.mktemp("ids")) as url, serving(url, with_worker=True) as running:
         for number, identity in enumerate([*IDS, "A"]):
             running.send("iimmpact", id=identity, key=f"k{number}", data={"display_name": f"named {identity!r}"})
@@ -25,7 +25,7 @@ def served(lend_database, tmp_path_factory):
 
 
 def address(served: Served, identity: str) -> str:
-    """The URL whole, so that no client takes the dots in it for steps."""
+    """Make the whole URL, so that no client interprets its dots as steps."""
     written = quote(identity, safe="").replace(".", "%2E")
     return f"http://127.0.0.1:{served.port}/api/v1/catalog/products/iimmpact/{written}"
 
@@ -40,7 +40,7 @@ def test_the_row_of_any_id_is_found_at_its_address(served: Served, identity: str
 
 
 @pytest.mark.parametrize("missing", ["", "B", "A\n\n", "A/", "A\0", "\ud800"])
-def test_an_id_that_was_never_heard_of_is_not_found_although_one_like_it_was(served: Served, missing: str):
+def test_an_unknown_id_is_not_found_although_a_similar_one_exists(served: Served, missing: str):
     written = quote(missing.encode("utf-8", "surrogatepass"), safe="")
     answer = served.get(f"http://127.0.0.1:{served.port}/api/v1/catalog/products/iimmpact/{written}")
     assert error(answer) == (404, "not_found")
@@ -48,16 +48,16 @@ def test_an_id_that_was_never_heard_of_is_not_found_although_one_like_it_was(ser
 
 
 @pytest.mark.parametrize("path", ["/api/v1/deliveries/1%0A", "/api/v1/deliveries/%0A", "/api/v1/deliveries/%2E%2E"])
-def test_a_delivery_is_asked_for_by_its_number_alone(served: Served, path: str):
+def test_a_delivery_can_be_requested_by_its_number_only(served: Served, path: str):
     assert error(served.get(path)) == (404, "not_found")
 
 
 @pytest.mark.parametrize("table", ["products%0A", "prod%0Aucts", "%0A", "products%20", "PRODUCTS", "%2E%2E"])
-def test_a_table_is_asked_for_by_its_own_name(served: Served, table: str):
+def test_a_table_can_be_requested_by_its_name_only(served: Served, table: str):
     assert error(served.get(f"/api/v1/catalog/{table}")) == (404, "not_found")
     assert error(served.get(f"/api/v1/catalog/{table}/iimmpact/A")) == (404, "not_found")
 
 
 @pytest.mark.parametrize("source", ["iimmpact%0A", "%0A", "nobody", "IIMMPACT"])
-def test_a_row_is_asked_for_by_its_source_s_own_name(served: Served, source: str):
+def test_a_row_can_be_requested_by_its_source_s_name_only(served: Served, source: str):
     assert error(served.get(f"/api/v1/catalog/products/{source}/A")) == (404, "not_found")

@@ -1,4 +1,4 @@
-"""What a running receiver answers, held against its own OpenAPI document: all it serves, and all it refuses."""
+"""The answers of a running receiver agree with its OpenAPI document, in success and in refusal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from receiver.worker.processes import Wiring
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
-#: A source whose API nobody can reach, so that its deliveries have failed attempts.
+#: A source whose API cannot be reached, so that its deliveries have failed attempts.
 UNREACHABLE = {
     "dialect": "sigma",
     "secrets": [SECRETS["sigma"]],
@@ -73,7 +73,7 @@ SESSION = {
 
 
 class Asked(NamedTuple):
-    """A question to a receiver that is well, and the status of its answer."""
+    """A request to a working receiver, and the status of its answer."""
 
     status: int
     path: str
@@ -84,7 +84,7 @@ class Asked(NamedTuple):
         return f"{self.method} {self.path} {self.status}"
 
 
-#: `{processed}` and the like stand for the id of a delivery of that kind.
+#: In paths, `{processed}` and the like stand for the id of a delivery in that state.
 ASKED = [
     Asked(200, "/healthz", scope=None),
     Asked(200, "/readyz", scope=None),
@@ -289,7 +289,7 @@ ASKED = [
     Asked(200, "/api/v1/sessions/{session}/end", "POST"),
 ]
 
-#: What is asked of one whose database does not answer.
+#: Requests to a receiver whose database does not answer.
 ASKED_IN_VAIN = [
     Asked(503, "/readyz", scope=None),
     Asked(503, "/api/v1/deliveries"),
@@ -328,10 +328,10 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/sessions/nothing/end", "POST"),
 ]
 
-#: Every address among them.
+#: All the addresses above.
 ADDRESSES = sorted({each.path.partition("?")[0] for each in ASKED})
 
-#: Webhooks that are answered, each as the arguments of `Served.post`.
+#: Webhooks with their answers, each as the arguments of `Served.post`.
 FINE = sent("sigma", body("sigma"))
 POSTED = {
     "fine": (200, "sigma", *FINE),
@@ -362,7 +362,7 @@ def served(lend_database, tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def ids(served: Served) -> dict[str, str]:
-    """The id of a delivery of each kind, once the worker has seen them all."""
+    """Return the id of a delivery of each kind, once the worker has had all of them."""
     lamp = {"name": "Lamp", "price": "19.90", "sku": "L-1"}
     found = {
         "processed": served.send("sticky", id=1, key="k1", data=lamp),
@@ -377,7 +377,7 @@ def ids(served: Served) -> dict[str, str]:
         served.ended(delivery)
     with served.beside.write() as beside:
         beside.execute(delete(BODIES).where(BODIES.c.delivery_id == int(found["expired"])))
-    # Two, because a worker may be about to try again the one that was asked for before.
+    # Two, because a worker may be trying the other one at that moment.
     for name in ("waiting", "waiting_too"):
         found[name] = served.post("unreachable", *sent("sigma", body("sigma", id=name))).json()["delivery"]
         wait_until(lambda waiting=found[name]: served.delivery(waiting)["attempts"], "a failed attempt")
@@ -395,7 +395,7 @@ def ids(served: Served) -> dict[str, str]:
 
 
 def _runs(served: Served) -> dict[str, str]:
-    """A run in each state, without deliveries; a feeder knows none of their kind, so they stay in it."""
+    """Make a run in each state, without deliveries. No feeder knows their kind, so they keep their states."""
     wiring = Wiring.of(served.app._runtime.sources).fingerprint
     always = {"kind": "reconcile", "arguments": {}, "total": 0, "done": 0, "tally": {}, "planned_by": "ops-1"}
     always |= {"planned_at": datetime.now(UTC), "release": release(), "wiring": wiring}
@@ -418,7 +418,7 @@ def _runs(served: Served) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
-    """A receiver whose tables have gone."""
+    """Serve a receiver whose tables are gone."""
     sources = SOURCES | {"unreachable": UNREACHABLE}
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url, sources=sources) as running:
         with running.beside.write() as beside:
@@ -442,14 +442,14 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def document(served: Served) -> dict[str, Any]:
-    """As anybody may read it."""
+    """Return the document as any client may read it."""
     answer = served.client.get("/openapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     return dict(answer.json())
 
 
 def template(document: dict[str, Any], path: str) -> str:
-    """The document's path for this one; an external id may hold slashes, which are escaped in a path."""
+    """Return the document's path for this one. Slashes of an external id are escaped in a path."""
     patterns = {re.sub(r"\\{\w+\\}", "[^/]+", re.escape(each)): each for each in document["paths"]}
     exact = [each for pattern, each in patterns.items() if re.fullmatch(pattern, path.partition("?")[0])]
     assert len(exact) == 1, f"{path} fits {exact}"
@@ -457,7 +457,7 @@ def template(document: dict[str, Any], path: str) -> str:
 
 
 def check(document: dict[str, Any], method: str, path: str, answer: httpx.Response) -> None:
-    """The answer is one that the document knows, with its headers and in the shape that it gives."""
+    """Check that the document has the answer, with its headers and in the form that it describes."""
     operation = document["paths"][template(document, path)][method.lower()]
     described = operation["responses"][str(answer.status_code)]
     media_type = answer.headers["content-type"].partition(";")[0]
@@ -470,7 +470,7 @@ def check(document: dict[str, Any], method: str, path: str, answer: httpx.Respon
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=str)
-def test_an_answer_is_as_the_document_says(served: Served, ids, document, asked: Asked):
+def test_an_answer_agrees_with_the_document(served: Served, ids, document, asked: Asked):
     path = asked.path.format(**ids)
     answer = served.get(path, scope=asked.scope, method=asked.method)
     assert answer.status_code == asked.status, answer.text
@@ -478,14 +478,14 @@ def test_an_answer_is_as_the_document_says(served: Served, ids, document, asked:
 
 
 @pytest.mark.parametrize("asked", ASKED_IN_VAIN, ids=str)
-def test_a_database_that_does_not_answer_is_told_as_the_document_says(ill: Served, document, asked: Asked):
+def test_the_answer_without_a_database_agrees_with_the_document(ill: Served, document, asked: Asked):
     answer = ill.get(asked.path, scope=asked.scope, method=asked.method)
     assert answer.status_code == asked.status, answer.text
     check(document, asked.method, asked.path, answer)
 
 
 @pytest.mark.parametrize("name", POSTED)
-def test_a_webhook_is_answered_as_the_document_says(served: Served, document, name: str):
+def test_the_answer_to_a_webhook_agrees_with_the_document(served: Served, document, name: str):
     status, source, *rest = POSTED[name]
     answer = served.post(source, *rest)
     assert answer.status_code == status, answer.text
@@ -494,13 +494,13 @@ def test_a_webhook_is_answered_as_the_document_says(served: Served, document, na
     check(document, "POST", f"/hooks/{source}", answer)
 
 
-def test_a_webhook_that_cannot_be_stored_is_answered_as_the_document_says(ill: Served, document):
+def test_the_answer_to_a_webhook_that_cannot_be_stored_agrees_with_the_document(ill: Served, document):
     answer = ill.post("sigma", *FINE)
     assert answer.status_code == 503
     check(document, "POST", "/hooks/sigma", answer)
 
 
-#: What a source answers to requests that may be challenges, by what they ask.
+#: A source's answers to requests that may be challenges, by what they ask for.
 CHALLENGED = {"right": 200, "wrong": 403, "nobody": 404, "other": 405, "broken": 503}
 
 
@@ -518,28 +518,28 @@ def challenged(monkeypatch):
 
 @pytest.mark.parametrize("asked", CHALLENGED)
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-def test_a_challenge_is_answered_as_the_document_says(served: Served, document, challenged, method, asked):
+def test_the_answer_to_a_challenge_agrees_with_the_document(served: Served, document, challenged, method, asked):
     path = f"/hooks/{'nobody' if asked == 'nobody' else 'sigma'}"
     answer = served.client.request(method, f"{path}?c={asked}")
     assert answer.status_code == CHALLENGED[asked], answer.text
     check(document, method, path, answer)
 
 
-def test_a_challenge_by_post_is_refused_as_the_document_says(served: Served, document, challenged):
+def test_the_refusal_of_a_challenge_by_post_agrees_with_the_document(served: Served, document, challenged):
     answer = served.client.post("/hooks/sigma?c=wrong", content=b"")
     assert answer.status_code == 403
     check(document, "POST", "/hooks/sigma", answer)
 
 
-def test_every_answer_in_the_document_is_given_above(document):
+def test_every_answer_of_the_document_is_tested_above(document):
     shown = {
         (method.upper(), path, int(status))
         for path, methods in document["paths"].items()
-        # Other tests of one run may declare tables of their own.
+        # Other tests of the same run may declare tables of their own.
         if not path.startswith("/api/v1/catalog/") or path.split("/")[4] in TABLES
         for method, operation in methods.items()
         for status in operation["responses"]
-        # Only who has the answer already is given the first; any address gives the others, as tested below.
+        # A 304 needs an earlier answer; the others are possible at every address, and tested below.
         if status not in ("304", "414", "431")
     }
     anything = defaultdict(lambda: "x")
@@ -553,7 +553,7 @@ def test_every_answer_in_the_document_is_given_above(document):
 
 
 @pytest.mark.parametrize(("status", "query", "headers"), [(414, "x" * 8_193, {}), (431, "", {"X-Long": "x" * 20_000})])
-def test_what_is_too_long_for_any_address_is_answered_as_the_document_says(served, document, status, query, headers):
+def test_the_answer_to_a_request_that_is_too_long_agrees_with_the_document(served, document, status, query, headers):
     for path in ("/healthz", "/api/v1/search", "/api/v1/deliveries/1"):
         answer = httpx.get(f"{served.client.base_url}{path}?q={query}", headers=headers)
         assert answer.status_code == status
@@ -561,7 +561,7 @@ def test_what_is_too_long_for_any_address_is_answered_as_the_document_says(serve
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
-def test_an_address_takes_the_parameters_in_the_document_and_no_others(served: Served, ids, document, name: str):
+def test_an_address_accepts_the_parameters_of_the_document_only(served: Served, ids, document, name: str):
     path = name.format(**ids)
     for method, operation in document["paths"][template(document, path)].items():
         if "security" not in operation:
@@ -572,7 +572,7 @@ def test_an_address_takes_the_parameters_in_the_document_and_no_others(served: S
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
-def test_an_address_wants_a_token_of_the_scope_in_the_document(served: Served, ids, document, name: str):
+def test_an_address_requires_the_scope_of_the_document(served: Served, ids, document, name: str):
     path = name.format(**ids)
     for method, operation in document["paths"][template(document, path)].items():
         allowed = [
@@ -584,7 +584,7 @@ def test_an_address_wants_a_token_of_the_scope_in_the_document(served: Served, i
         assert allowed[0] == (wanted[0] if wanted else None)
 
 
-def test_it_names_no_source_and_no_secret(served: Served):
+def test_the_document_names_no_source_and_no_secret(served: Served):
     told = served.client.get("/openapi.json").text
     named = [*SOURCES, "unreachable", SECRET_KEY, *SECRETS.values(), UNREACHABLE["api_key"]]
     assert [each for each in named if each in told] == []

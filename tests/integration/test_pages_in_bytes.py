@@ -1,4 +1,4 @@
-"""Pages over large rows: they end when they are large enough, and what is behind them is not even read."""
+"""Pages over large rows end when they are large enough, and later rows are not even read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from receiver.mirror import changes
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
 
-#: Rows, and the numbers in each: 200 KB of JSON, which is many times as much in memory once it is read.
+#: Rows, and the numbers in each: 200 KB of JSON, which takes many times as much memory once it is read.
 ROWS, NUMBERS = 40, 20_000
 
-#: Bytes after which a page ends here.
+#: Bytes after which a page ends in these tests.
 PAGE_BYTES = 1 << 20
 
 LARGE = {"prices": [1.5] * NUMBERS, "note": "Größe \u0000 😊"}
@@ -42,7 +42,7 @@ def served(lend_database, tmp_path_factory):
         yield running
 
 
-def test_a_page_ends_when_it_is_large_enough_and_says_that_there_is_more(served: Served):
+def test_a_page_ends_when_it_is_large_enough_and_says_that_more_follows(served: Served):
     answer = served.get("/api/v1/catalog/products")
     assert PAGE_BYTES <= len(answer.content) < 2 * PAGE_BYTES
     assert answer.json()["next"] is not None
@@ -56,7 +56,7 @@ def test_pages_that_end_early_cover_each_row_exactly_once(served: Served):
     assert all(row["data"] == LARGE for row in found)
 
 
-def test_the_change_feed_comes_in_such_pages_too(served: Served):
+def test_the_change_feed_is_bounded_in_the_same_way(served: Served):
     after, numbers = 0, []
     while items := (page := served.get(f"/api/v1/changes?after={after}&limit=1000").json())["items"]:
         assert len(encode(items)) < 2 * PAGE_BYTES
@@ -74,7 +74,7 @@ def test_the_history_of_one_row_is_bounded_too(served: Served):
     assert len(answer.content) < 3 * PAGE_BYTES
 
 
-def test_one_row_that_is_larger_than_a_page_is_a_page(served: Served, lend_database, tmp_path):
+def test_a_row_larger_than_a_page_is_a_page(served: Served, lend_database, tmp_path):
     with serving(served.beside.engine.url.render_as_string(False), api_page_bytes=1_024) as small:
         page = small.get("/api/v1/catalog/products").json()
     assert [row["external_id"] for row in page["items"]] == ["A000"]
@@ -92,7 +92,7 @@ def test_a_page_takes_a_small_multiple_of_its_bytes_in_memory(served: Served):
     assert peak < 12 * PAGE_BYTES
 
 
-def test_whoever_follows_the_feed_reads_it_in_portions_too(served: Served):
+def test_a_follower_reads_the_feed_in_portions(served: Served):
     first = changes.after(served.beside, 0, limit=1_000)
     assert 0 < len(first) < ROWS
     assert first[0]["after"] == {"data": LARGE}

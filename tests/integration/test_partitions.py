@@ -1,4 +1,4 @@
-"""The tables partitioned by time with the very SQL of docs/operations.md, and everything at work on them."""
+"""The tables partitioned by time with the SQL of docs/operations.md, and the whole program at work on them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ NOW = datetime.now(UTC)
 
 
 def month_after(months: int) -> datetime:
-    """The first instant of the month so many months from now."""
+    """Return the first instant of the month this many months from now."""
     year, month = divmod(NOW.year * 12 + NOW.month - 1 + months, 12)
     return datetime(year, month + 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def kit(postgresql_url, tmp_path) -> Iterator[Webhooks]:
-    """An installation that has worked for a while when it is partitioned."""
+    """Open an installation that has worked for a while and is then partitioned."""
     webhooks = Webhooks(tmp_path, {"shop": new_shop()}, database_url=postgresql_url)
     Schema(webhooks.database).upgrade()
     webhooks.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
@@ -60,13 +60,13 @@ def rows_in(kit, table):
         return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
 
 
-def test_what_was_there_is_the_first_partition_and_the_schema_is_still_this_releases(kit):
+def test_existing_rows_form_the_first_partition_and_the_schema_fits_this_release(kit):
     assert (rows_in(kit, "deliveries_until_now"), rows_in(kit, "bodies_until_now")) == (2, 2)
     Schema(kit.database).check()
     assert not Schema(kit.database).upgrade().steps
 
 
-def test_partitions_end_where_ids_of_a_month_begin(kit):
+def test_partitions_end_at_the_first_id_of_a_month(kit):
     with kit.database.read() as connection:
         found = connection.execute(text("SELECT arrival_id(:moment)"), {"moment": month_after(1)}).scalar()
         bounds = connection.execute(
@@ -83,7 +83,7 @@ def test_partitions_end_where_ids_of_a_month_begin(kit):
     assert len(bounds) == 14
 
 
-def test_webhooks_are_accepted_told_apart_from_duplicates_and_worked_on_as_before(kit):
+def test_webhooks_are_accepted_recognised_as_duplicates_and_processed_as_before(kit):
     again = kit.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
     new = kit.send("shop", "product.updated", id="NEW", at=NOON, data=named("New"))
     assert (again.body["status"], new.body["status"]) == ("duplicate", "accepted")
@@ -94,7 +94,7 @@ def test_webhooks_are_accepted_told_apart_from_duplicates_and_worked_on_as_befor
 
 
 def in_month(kit, months, *, state="processed"):
-    """A delivery that arrived so many months from now, as if that time had come; returns its id."""
+    """Add a delivery that arrived this many months from now, and return its id."""
     moment = month_after(months) + timedelta(hours=1)
     number = first_id_at(moment)
     with kit.database.write() as connection:
@@ -114,14 +114,14 @@ def in_month(kit, months, *, state="processed"):
     return number
 
 
-def test_each_month_has_its_own_partition_and_what_no_month_takes_is_kept_too(kit):
+def test_each_month_has_a_partition_and_rows_of_other_months_are_kept(kit):
     in_month(kit, 2)
     in_month(kit, 40)
     assert rows_in(kit, f"deliveries_{month_after(2):%Y_%m}") == 1
     assert (rows_in(kit, "deliveries_later"), rows_in(kit, "bodies_later")) == (1, 1)
 
 
-def test_further_months_are_made_by_running_it_again(kit, postgresql_url):
+def test_running_the_sql_again_makes_further_months(kit, postgresql_url):
     for _ in range(2):
         execute(postgresql_url, SQL["months.sql"].replace("12", "14"))
     assert rows_in(kit, f"bodies_{month_after(14):%Y_%m}") == 0
@@ -143,7 +143,7 @@ def test_the_api_lists_across_partitions_newest_first(kit):
     assert told.states[State.PROCESSED] == 4
 
 
-def test_retention_drops_across_partitions(kit):
+def test_retention_works_across_partitions(kit):
     kit.drain()
     in_month(kit, 1)
     retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
@@ -157,7 +157,7 @@ def drop_month(month):
     return SQL["drop_month.sql"].replace("2026_12", f"{month:%Y_%m}")
 
 
-def test_a_month_of_bodies_goes_at_once_and_prune_finds_nothing_to_do_there(kit, postgresql_url):
+def test_a_month_of_bodies_is_dropped_at_once_and_prune_has_nothing_left_there(kit, postgresql_url):
     kit.drain()
     in_month(kit, 1)
     execute(postgresql_url, drop_month(month_after(1)))
@@ -166,15 +166,15 @@ def test_a_month_of_bodies_goes_at_once_and_prune_finds_nothing_to_do_there(kit,
     assert retention.prune(kit.database, now=month_after(3)) == 2
 
 
-def test_a_month_with_work_to_do_is_not_dropped(kit, postgresql_url):
+def test_a_month_with_open_deliveries_is_not_dropped(kit, postgresql_url):
     in_month(kit, 1, state="pending")
     with pytest.raises(psycopg.errors.RaiseException, match="some deliveries of that month still need their bodies"):
         execute(postgresql_url, drop_month(month_after(1)))
     assert rows_in(kit, "bodies") == 3
 
 
-def test_a_round_of_work_reads_none_of_the_history(kit, postgresql_url):
-    """Neither accept nor claim nor settle scans a partition, with thousands of deliveries that are done."""
+def test_a_pass_reads_no_history(kit, postgresql_url):
+    """Accept, claim and settle scan no partition, with thousands of ended deliveries."""
     kit.drain()
     history = (
         "INSERT INTO deliveries (id, source, received_at, state, due_at, ended_at, dedup_key, conflict) "
@@ -192,7 +192,7 @@ def test_a_round_of_work_reads_none_of_the_history(kit, postgresql_url):
 
 
 def rows_scanned(kit, url):
-    """Rows of deliveries that were read by going through a whole partition, so far."""
+    """Return the number of delivery rows read by scans of whole partitions so far."""
     kit.database.close()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")

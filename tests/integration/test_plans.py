@@ -1,6 +1,6 @@
-"""No verb of the inbox reads through the history: the databases' own plans say so, statement by statement.
+"""No verb of the inbox reads the whole history, as the query plans of the databases show.
 
-How they are asked: `explaining`.
+`explaining` describes how the plans are obtained.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from receiver.search.filters import DeliveryFilter
 SOURCE = "shop"
 NOW = datetime.now(UTC)
 
-#: When the history began: long before anything expires at the end of these tests.
+#: The beginning of the history, long before the time of the tests, at which nothing has expired.
 BEGAN = NOW - timedelta(days=20)
 
-#: Deliveries that have ended, a minute apart.
+#: Ended deliveries, one a minute.
 HISTORY = 1_000
 
-#: What grows with it, also under the name that a claim gives it.
+#: Tables that grow with the history, and the alias that a claim gives one of them.
 GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds", "settlements")
 
 FINGERPRINT = b"f" * 32
@@ -43,7 +43,7 @@ FINGERPRINT = b"f" * 32
 
 @pytest.fixture
 def database(database_url) -> Iterator[Database]:
-    """With a history, and statistics about it."""
+    """Make a database with a history and statistics."""
     opened = Database(strict(database_url))
     Schema(opened).upgrade()
     _fill(opened)
@@ -94,7 +94,7 @@ def _fill(database: Database) -> None:
         connection.execute(insert(BODIES), bodies)
         connection.execute(insert(SETTLEMENTS), settlements)
         if database.is_postgresql:
-            # SQLite is left without, as it is in production.
+            # SQLite gets no statistics, because it has none in production.
             connection.execute(text("ANALYZE"))
 
 
@@ -172,7 +172,7 @@ def read_rounds(inbox: Inbox) -> None:
     [accept_new, look_for_work, claim, settle, give_back, reclaim, replay, replay_again, try_now, read_rounds],
     ids=lambda work: work.__name__,
 )
-def test_a_workers_verbs_go_by_an_index(inbox, plans, work: Callable[[Inbox], object]):
+def test_a_worker_s_verbs_use_an_index(inbox, plans, work: Callable[[Inbox], object]):
     accept_new(inbox)
     plans.forget()
     work(inbox)
@@ -195,7 +195,7 @@ def test_retention_begins_with_the_oldest(database, plans):
     assert plans.scans == []
 
 
-def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, database, plans):
+def test_open_deliveries_are_counted_and_listed_without_reading_ended_ones(inbox, database, plans):
     accept_new(inbox)
     claim(inbox)
     plans.forget()
@@ -207,7 +207,7 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
 
 
 @pytest.mark.parametrize("wanted", [DeliveryFilter(), DeliveryFilter(source=SOURCE), DeliveryFilter(state=State.DEAD)])
-def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted):
+def test_the_api_reads_the_newest_page_from_the_end_of_an_index(database, wanted):
     sorts: list[str] = []
 
     def explain(connection, _cursor, sql, parameters, *_):
@@ -228,6 +228,6 @@ def test_the_deliveries_about_one_entity_are_found_by_an_index(inbox, database, 
     assert (plans.statements > 0, plans.scans) == (True, [])
 
 
-def test_a_page_further_on_is_found_by_its_cursor(database, plans):
+def test_a_later_page_is_found_by_its_cursor(database, plans):
     assert listed_ids(database, before=first_id_at(BEGAN), limit=5) == []
     assert plans.scans == []

@@ -1,4 +1,4 @@
-"""No list and no search reads through the history: each goes by an index, or looks at windows of rows of known size."""
+"""No list and no search reads the whole history: each uses an index, or examines windows of a known number of rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GROWING = ("deliveries", "bodies", "dedup_keys", "attempts", "changes", "product
 
 TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
 
-#: A page in the middle, where a statement without an index would have to come from one of the ends.
+#: A page in the middle, which a statement without an index could only reach from one of the ends.
 MIDDLE = PageBounds(limit=5)
 
-#: By filter, what leads to its deliveries on SQLite.
+#: The index that finds the deliveries on SQLite, by filter.
 DELIVERY_FILTERS = {
     "": DeliveryFilter(),
     "ix_deliveries_source": DeliveryFilter(source="kiosk"),
@@ -62,7 +62,7 @@ def plans(stock) -> Iterator[Plans]:
 
 
 def unbounded(plans: Plans) -> list[str]:
-    """What goes through a table with no end: a walk along an index ends with its LIMIT."""
+    """Return the scans without an end. A walk along an index ends with its LIMIT."""
     return [scan for scan in plans.scans if not _is_a_walk(scan)]
 
 
@@ -74,7 +74,7 @@ def _is_a_walk(scan: str) -> bool:
 
 
 @pytest.mark.parametrize("index", DELIVERY_FILTERS)
-def test_each_list_of_deliveries_goes_by_its_index(stock, plans, index):
+def test_each_list_of_deliveries_uses_its_index(stock, plans, index):
     wanted = DELIVERY_FILTERS[index]
     list_deliveries(stock.database, wanted, lambda row: row["id"], MIDDLE)
     count_deliveries(stock.database, wanted)
@@ -86,7 +86,7 @@ def test_each_list_of_deliveries_goes_by_its_index(stock, plans, index):
 @pytest.mark.parametrize(
     "wanted", [RowFilter(), RowFilter(source="shop"), RowFilter(active=False), RowFilter(source="mall", tie=True)]
 )
-def test_each_list_of_rows_goes_in_the_order_of_keys(stock, plans, wanted):
+def test_each_list_of_rows_follows_the_order_of_keys(stock, plans, wanted):
     list_rows(stock.database, Product, wanted, lambda row: row["name"], MIDDLE)
     count_rows(stock.database, Product, wanted)
     assert unbounded(plans) == []
@@ -106,20 +106,20 @@ def test_rows_with_a_sku_are_found_by_its_index(stock, plans):
         ChangeFilter(since=BEGAN + 400 * MINUTE, table="variants"),
     ],
 )
-def test_each_list_of_changes_goes_in_the_order_of_the_feed(stock, plans, wanted):
+def test_each_list_of_changes_follows_the_order_of_the_feed(stock, plans, wanted):
     newest_changes(stock.database, wanted, lambda row: row["seq"], MIDDLE)
     follow_changes(stock.database, wanted, lambda row: row["seq"], MIDDLE)
     assert unbounded(plans) == []
 
 
-def test_the_changes_that_a_delivery_brought_are_found_by_its_index(stock, plans):
+def test_the_changes_of_a_delivery_are_found_by_their_index(stock, plans):
     brought = ChangeFilter(delivery=stock.changes[1]["delivery_id"])
     newest_changes(stock.database, brought, lambda row: row["seq"], MIDDLE)
     assert (plans.scans, "ix_changes_delivery" in plans.indexes) == ([], True)
 
 
 @pytest.mark.parametrize("sought", ["SKU-7", "P0007", "product:P7", "key-7", "nothing", "1820000000000000000"])
-def test_a_search_goes_by_indexes_alone(stock, plans, sought):
+def test_a_search_uses_indexes_only(stock, plans, sought):
     search(stock.database, TABLES, sought)
     assert plans.statements
     assert unbounded(plans) == []

@@ -1,6 +1,7 @@
-"""THE property of the pipelines: whatever one delivery does, the good ones of every source are applied within a bound.
+"""The main property of the pipelines: whatever one delivery does, the good ones of every source are applied in time.
 
-Random poison lies among good deliveries of several sources. A worker as in a server works on them, with a short lease.
+Random poison is mixed with good deliveries of several sources. A worker as in a server works on them, with a short
+lease.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.worker import worker
 from receiver.worker.thread import WorkerThread
 
-#: The shortest that an installation may set, and longer than that, but not for ever: the thread must end with the test.
+#: The shortest lease that an installation may set; and a longer time, with an end, because the thread must end with the
+#: test.
 LEASE, HANG = timedelta(seconds=1), 1.5
 
-#: Two attempts, soon.
+#: Two attempts, in quick succession.
 RETRIES = RetrySchedule(attempts=2, first=timedelta(seconds=0.2))
 
-#: `odd` and `slow` have APIs: the client of the one cannot be made, and the hydrator of the other hangs.
+#: `odd` and `slow` have APIs: the client of `odd` cannot be made, and the hydrator of `slow` hangs.
 SOURCES = ("north", "south", "odd", "slow")
 
-#: Numbers in a body of 240 kB, which takes 25 times as much in memory.
+#: Numbers in a body of 240 kB, which takes 25 times as much memory.
 DECIMALS = 60_000
 
 GOOD = 40
@@ -52,7 +54,7 @@ def fail(error: BaseException) -> None:
     raise error
 
 
-#: What a handler does, by its name.
+#: What a handler does, by the name in the event's data.
 HANDLERS: dict[str, Callable[[Mirror], object]] = {
     **{name: lambda _, name=name: fail(ODD[name]()) for name in ODD},
     "it exits": lambda _: fail(SystemExit(1)),
@@ -73,7 +75,7 @@ HANDLERS: dict[str, Callable[[Mirror], object]] = {
     "it writes for ever": lambda mirror: [mirror.upsert(Product, f"M{n}", name="m") for n in range(6_000)],
 }
 
-#: What an envelope does.
+#: What an envelope function does.
 ENVELOPES: dict[str, Callable[[], object]] = {
     "its envelope raises": lambda: fail(TextRaises()),
     "its envelope exits": lambda: fail(SystemExit(1)),
@@ -83,7 +85,7 @@ ENVELOPES: dict[str, Callable[[], object]] = {
 
 @pytest.fixture
 def shop():
-    """The shop's events, and some that are poison as their data says."""
+    """Make a dialect with ordinary events, and events that are poison as their data says."""
     shop = new_shop()
     usual = shop._read
 
@@ -111,7 +113,7 @@ def shop():
 
 @pytest.fixture
 def _short_pauses(monkeypatch):
-    """The worker pauses for an instant: after trouble, and between suspects while others cannot be claimed."""
+    """Shorten the worker's pauses after trouble, and between suspects while others cannot be claimed."""
     monkeypatch.setattr(worker, "POLL_INTERVAL", 0.02)
     monkeypatch.setattr(worker, "FIRST_RETRY_PAUSE", 0.02)
     monkeypatch.setattr(worker, "LONGEST_RETRY_PAUSE", 0.2)
@@ -119,7 +121,7 @@ def _short_pauses(monkeypatch):
 
 @pytest.fixture
 def _picky(monkeypatch):
-    """A driver that refuses some values, and says of others that the database is in trouble."""
+    """Make a driver that refuses some values, and reports an infrastructure error for others."""
     insert = bulk.insert_rows
 
     def insert_or_refuse(connection, table, names, rows, **options):
@@ -134,7 +136,7 @@ def _picky(monkeypatch):
 
 
 def send_all(kit, chance: random.Random) -> dict[str, list[str]]:
-    """Poison of every kind among good deliveries, in any order; the ids of deliveries, by what they are."""
+    """Send poison of every kind among good deliveries in random order; return the ids of deliveries by kind."""
     posts: list[tuple[str, str, bytes]] = []
 
     def add(source: str, event_type: str, entity_id: str, data: Any, *, kind: str = "poison") -> None:

@@ -1,4 +1,4 @@
-"""Processes that run beside each other: each says that it runs, sees the others, and says what does not fit."""
+"""Processes that run beside each other: each registers itself, sees the others, and warns of differences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
 def sources(*names, shop=None):
-    """Sources with these names that all speak `shop`."""
+    """Make sources with these names and the dialect `shop`."""
     dialects = {"shop": shop or new_shop()}
     return {
         name: build_source(SourceSettings(name=name, dialect="shop", secrets=["secret"]), dialects) for name in names
@@ -36,14 +36,14 @@ def sources(*names, shop=None):
 
 
 def shop_that_archives():
-    """The dialect with a handler more."""
+    """Make the dialect with one more handler."""
     shop = new_shop()
     shop.on("product.archived")(archive)
     return shop
 
 
 def archive(event, mirror):
-    """Takes what the others do not know."""
+    """Handle an event type that the others do not know."""
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def clock():
 
 @pytest.fixture
 def process(database, clock):
-    """Makes processes that look when they are told to."""
+    """Return a function that makes processes, which poll when told to."""
 
     def make(listening, kind=Kind.WORKER):
         return Registration(database, Schema(database), listening, kind=kind, clock=clock)
@@ -86,10 +86,10 @@ def run(database, statement):
         connection.execute(text(statement))
 
 
-# ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the table `processes` ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_process_says_what_it_is_as_long_as_it_runs(database):
+def test_a_process_is_registered_as_long_as_it_runs(database):
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.BOTH)
     registration.start()
     row = wait_until(lambda: registered(database).get(registration.name))
@@ -100,7 +100,7 @@ def test_a_process_says_what_it_is_as_long_as_it_runs(database):
     assert registered(database) == {}
 
 
-def test_each_look_is_a_sign_of_life(process, clock, database):
+def test_each_poll_is_a_sign_of_life(process, clock, database):
     working = process(sources("shop"))
     for seconds in (0, 10):
         clock.now = NOON + timedelta(seconds=seconds)
@@ -110,7 +110,7 @@ def test_each_look_is_a_sign_of_life(process, clock, database):
         assert (found["started_at"], found["seen_at"]) == (NOON, clock.now)
 
 
-def test_a_process_that_others_took_for_gone_comes_back_by_itself(process, database):
+def test_a_process_that_others_deregistered_registers_again(process, database):
     working = process(sources("shop"))
     working.heartbeat()
     run(database, "DELETE FROM processes")
@@ -118,7 +118,7 @@ def test_a_process_that_others_took_for_gone_comes_back_by_itself(process, datab
     assert list(registered(database)) == [working.name]
 
 
-def test_who_has_given_no_sign_for_a_minute_does_not_count_and_is_struck_off_by_who_starts(process, clock, database):
+def test_a_process_silent_for_a_minute_is_ignored_and_deregistered_by_the_next_start(process, clock, database):
     silent = process(sources("shop", "outlet"))
     silent.heartbeat()
     clock.now = NOON + timedelta(seconds=61)
@@ -130,7 +130,7 @@ def test_who_has_given_no_sign_for_a_minute_does_not_count_and_is_struck_off_by_
     assert starting.warnings == []
 
 
-def test_who_was_killed_on_this_machine_is_struck_off_at_once(process, database):
+def test_a_process_killed_on_this_machine_is_deregistered_at_once(process, database):
     dead = process(sources("shop", "outlet"))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
@@ -142,17 +142,17 @@ def test_who_was_killed_on_this_machine_is_struck_off_at_once(process, database)
     assert starting.warnings == []
 
 
-# ── what does not fit ─────────────────────────────────────────────────────────────────────────────────────────
+# ── differences ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_processes_with_the_same_wiring_have_nothing_to_say(process):
+def test_processes_with_the_same_wiring_have_no_warnings(process):
     for _ in range(3):
         working = process(sources("shop", "outlet"))
         working.heartbeat()
         assert working.warnings == []
 
 
-def test_another_handler_set_is_told_by_both_with_process_and_difference_and_logged_once(process):
+def test_a_difference_in_handlers_is_reported_by_both_processes_and_logged_once(process):
     first, second = process(sources("shop")), process(sources("shop", shop=shop_that_archives()), Kind.ENDPOINT)
     first.heartbeat()
     with capture_logs() as logs:
@@ -165,14 +165,14 @@ def test_another_handler_set_is_told_by_both_with_process_and_difference_and_log
     assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
 
 
-def test_a_source_that_others_do_not_have_is_named(process):
+def test_a_source_that_other_processes_lack_is_named(process):
     process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
     second.heartbeat()
     assert "lacks: source outlet speaks shop. Give all processes the same" in second.warnings[0]
 
 
-def test_many_alike_are_one_warning(process):
+def test_many_equal_differences_are_one_warning(process):
     for _ in range(3):
         process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
@@ -190,13 +190,13 @@ def test_a_warning_ends_with_its_cause(process, database):
     assert second.warnings == []
 
 
-def test_a_wiring_is_the_same_in_whichever_order_it_was_written():
+def test_the_wiring_does_not_depend_on_the_order_of_declarations():
     there, back = Wiring.of(sources("shop", "outlet")), Wiring.of(sources("outlet", "shop"))
     assert there == back
     assert there.difference(back.lines) == ""
 
 
-def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on(process, database):
+def test_a_process_beside_the_schema_of_a_later_release_warns_once_and_goes_on(process, database):
     working = process(sources("shop"))
     working.heartbeat()
     run(database, "UPDATE alembic_version_receiver SET version_num = '9999'")
@@ -212,7 +212,7 @@ def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """Processes look at each other many times a second."""
+    """Let processes poll many times a second."""
     monkeypatch.setattr(registry, "HEARTBEAT", 0.05)
 
 
@@ -226,7 +226,7 @@ def test_readyz_shows_the_warnings_and_stays_200(database_url, quickly):
         wait_until(lambda: served.client.get("/readyz").json()["warnings"] == [])
 
 
-def test_a_server_that_is_upgraded_past_while_it_runs_goes_on_working_and_says_so(database_url, quickly):
+def test_a_server_goes_on_with_a_warning_after_a_later_release_migrated_the_database(database_url, quickly):
     with serving(database_url, with_worker=True) as served, closing(Database(database_url)) as beside:
         for number in range(6):
             assert served.ended(served.send("sigma", key=f"before {number}"))["state"] == "processed"
@@ -248,7 +248,7 @@ def registered_beside(database, listening):
     registration.stop()
 
 
-def test_a_database_in_trouble_is_no_trouble_for_the_registration(quickly, tmp_path):
+def test_a_database_failure_does_not_stop_the_registration(quickly, tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'absent' / 'hookmirror.db'}")
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.WORKER)
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Why a row is as it is: the origin of each value, the news that lost against it, and the values without an answer."""
+"""Why a row is as it is: the origin of each value, the news that lost against it, and values that cannot be checked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from explaining import Plans, strict
 from histories import new_kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from receiver.testing import TEST_SECRET, Webhooks
 from receiver.worker import isolation
 from receiver.worker.trial import Obstacle
 
-#: Nothing here may depend on how busy the machine is.
+#: Nothing here may depend on the speed of the machine.
 LONG = 60.0
 
 
@@ -51,7 +52,7 @@ def reason(found: Why, path: str) -> Any:
     return next(each for each in found.reasons if each.path == path)
 
 
-# ── what brought a value, and what lost against it ────────────────────────────────────────────────────────────
+# ── origins and lost news ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
@@ -61,7 +62,7 @@ def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
     assert (name.value, name.version.moment, name.check) == ("Lamp", NOON + timedelta(seconds=5), Checked.AGREES)
 
 
-def test_what_came_too_late_is_told_as_the_last_that_lost(catalog):
+def test_late_news_is_shown_as_the_last_that_lost(catalog):
     catalog.tell("product.updated", "A1", 1, {"price": "17.00"})
     catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
     late = catalog.tell("product.updated", "A1", 5, {"price": "18.50"})
@@ -69,14 +70,14 @@ def test_what_came_too_late_is_told_as_the_last_that_lost(catalog):
     assert (lost.value, lost.how, str(lost.version.arrival)) == (Decimal("18.50"), "stale", late)
 
 
-def test_the_value_before_is_what_lost_where_nothing_came_late(catalog):
+def test_without_late_news_the_previous_value_is_shown_as_lost(catalog):
     first = catalog.tell("product.updated", "A1", 1, {"price": "17.00"})
     catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
     lost = reason(why(catalog.kit), "price").lost
     assert (lost.value, lost.how, str(lost.version.arrival)) == (Decimal("17.00"), "overtaken", first)
 
 
-def test_what_was_ignored_and_is_replayed_after_newer_news_never_was_the_value(kit, shop):
+def test_an_ignored_delivery_replayed_after_newer_news_was_never_the_value(kit, shop):
     early = kit.send("shop", "product.painted", id="A1", at=NOON, data={"name": "Old lamp"}).delivery
     kit.send("shop", "product.updated", id="A1", at=NOON + timedelta(seconds=9), data={"name": "Lamp"})
     kit.drain()
@@ -93,7 +94,7 @@ def test_what_was_ignored_and_is_replayed_after_newer_news_never_was_the_value(k
     assert (lost.value, lost.how, str(lost.version.arrival)) == ("Old lamp", "stale", early)
 
 
-def test_what_is_replayed_again_was_the_value_since_it_was_processed_first(catalog):
+def test_a_delivery_processed_before_and_replayed_was_the_value_since_its_first_round(catalog):
     first = catalog.tell("product.updated", "A1", 1, {"name": "Old lamp"})
     catalog.tell("product.updated", "A1", 9, {"name": "Lamp"})
     catalog.kit.advance(seconds=60)
@@ -103,20 +104,20 @@ def test_what_is_replayed_again_was_the_value_since_it_was_processed_first(catal
     assert (lost.value, lost.how, str(lost.version.arrival)) == ("Old lamp", "overtaken", first)
 
 
-def test_of_two_of_one_time_the_earlier_arrival_lost_by_a_tie(catalog):
+def test_of_two_news_at_the_same_time_the_earlier_arrival_lost_by_a_tie(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.tell("product.updated", "A1", 1, {"name": "Tent"})
     name = reason(why(catalog.kit), "name")
     assert (name.value, name.is_tie, name.lost.value, name.lost.how) == ("Tent", True, "Lamp", "tie")
 
 
-def test_news_that_says_the_same_lost_nothing(catalog):
+def test_news_with_the_same_value_did_not_lose(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.tell("product.updated", "A1", 2, {"name": "Lamp"})
     assert reason(why(catalog.kit), "name").lost is None
 
 
-def test_each_member_of_a_document_has_a_reason_of_its_own(catalog):
+def test_each_member_of_a_document_has_its_own_origin(catalog):
     whole = catalog.tell("product.updated", "A1", 1, {"data": {"price": 5, "colour": "red"}})
     patch = catalog.tell("product.patched", "A1", 2, {"price": 6})
     found = why(catalog.kit)
@@ -125,7 +126,7 @@ def test_each_member_of_a_document_has_a_reason_of_its_own(catalog):
     assert (colour.value, str(colour.origin.delivery_id), colour.lost) == ("red", whole, None)
 
 
-def test_a_row_that_went_with_its_parent_says_so(catalog):
+def test_a_row_deactivated_with_its_parent_says_so(catalog):
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     gone = catalog.tell("product.deleted", "A1", 2)
     found = why(catalog.kit, Variant, "V1")
@@ -136,27 +137,27 @@ def test_a_row_that_went_with_its_parent_says_so(catalog):
     assert any("lost its children" in each for each in telling.sentences(found))
 
 
-def test_rows_that_a_delivery_about_something_else_named_are_explained(catalog):
+def test_rows_named_by_a_delivery_about_another_entity_are_explained(catalog):
     snapshot = catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
     parent = reason(why(catalog.kit, Variant, "V2"), "parent")
     assert (parent.value, str(parent.origin.delivery_id), parent.check) == ("A1", snapshot, Checked.AGREES)
 
 
-def test_nobody_explains_a_row_that_nobody_spoke_of(catalog):
+def test_an_unknown_row_is_not_explained(catalog):
     assert explain_row(catalog.kit.database, {}, Key(Product, "shop", "A1")) is None
 
 
-def test_nothing_is_written(catalog):
+def test_an_explanation_writes_nothing(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     before = (catalog.feed(), catalog.kit.deliveries(), catalog.product().versions)
     why(catalog.kit)
     assert (catalog.feed(), catalog.kit.deliveries(), catalog.product().versions) == before
 
 
-# ── whether the row is what its deliveries say ────────────────────────────────────────────────────────────────
+# ── recomputation ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_row_that_somebody_changed_by_hand_differs_from_what_its_deliveries_say(catalog):
+def test_a_row_changed_by_hand_differs_from_its_deliveries(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     with catalog.kit.database.write() as connection:
         connection.execute(update(sql_table(Product)).values(name="Tent"))
@@ -166,7 +167,7 @@ def test_a_row_that_somebody_changed_by_hand_differs_from_what_its_deliveries_sa
     assert telling.overall(found) is Checked.DIFFERS
 
 
-def test_news_that_the_row_never_took_in_is_told(catalog):
+def test_news_that_the_row_never_received_is_reported(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     newer = catalog.tell("product.updated", "A1", 2, {"name": "Tent", "sku": "T-1"})
     older = catalog.kit.deliveries()[0]["id"]
@@ -178,7 +179,7 @@ def test_news_that_the_row_never_took_in_is_told(catalog):
     assert {"name", "sku"} <= set(found.differing)
 
 
-def test_news_from_the_future_that_was_dated_back_is_no_difference(catalog):
+def test_news_from_the_future_that_was_dated_back_is_not_a_difference(catalog):
     from receiver.reconcile import date_back
 
     ahead = (datetime.now(UTC) - NOON).total_seconds() + 10 * 86_400
@@ -214,7 +215,7 @@ EVENTS = st.one_of(
 )
 
 
-def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend_database):
+def test_for_any_history_the_recomputed_registers_are_those_of_the_row(lend_database):
     @settings(max_examples=12, deadline=None)
     @given(history=st.lists(st.tuples(EVENTS, st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
     def holds(history):
@@ -243,7 +244,7 @@ def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend
         ({"price": {"amount": "on request"}}, "data.price"),
     ],
 )
-def test_a_value_that_the_dialect_could_not_read_is_told_with_its_text(catalog, data, path):
+def test_a_value_that_the_dialect_could_not_read_is_shown_with_its_text(catalog, data, path):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "price": None, "data": data})
     found = why(catalog.kit)
     assert reason(found, "price").unread.path == path
@@ -255,15 +256,15 @@ def test_a_value_that_the_dialect_could_not_read_is_told_with_its_text(catalog, 
 @pytest.mark.parametrize(
     "data", [{"price": None}, {"price": ""}, {"price": "5"}, {"other": "21,90"}, {"parts": [{"price": "21,90"}]}]
 )
-def test_an_empty_price_alone_says_nothing_of_what_could_not_be_read(catalog, data):
+def test_an_empty_price_alone_is_not_shown_as_unread(catalog, data):
     catalog.tell("product.updated", "A1", 1, {"name": None, "price": None, "data": {**data, "name": ["x"]}})
     assert [each.unread for each in why(catalog.kit).reasons if each.unread is not None] == []
 
 
-# ── values without an answer ───────────────────────────────────────────────────────────────────────────────────────
+# ── values that cannot be checked ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
+def test_an_expired_body_is_named_beside_the_value_that_cannot_be_checked(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.tell("product.updated", "A1", 2, {"price": "5"})
     with catalog.kit.database.write() as connection:
@@ -278,7 +279,7 @@ def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
     assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
 
 
-def test_a_delivery_that_is_not_kept_any_more_is_still_named(catalog):
+def test_a_delivery_that_was_pruned_is_still_named(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     with catalog.kit.database.write() as connection:
         connection.execute(delete(BODIES))
@@ -287,7 +288,7 @@ def test_a_delivery_that_is_not_kept_any_more_is_still_named(catalog):
     assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.RECORDED)
 
 
-def test_what_cannot_be_run_again_is_held_against_its_recorded_change(catalog):
+def test_a_delivery_that_cannot_be_run_again_is_compared_with_its_recorded_change(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "data": {"a": 1}})
     catalog.tell("product.patched", "A1", 2, {"b": 2})
     with catalog.kit.database.write() as connection:
@@ -299,17 +300,17 @@ def test_what_cannot_be_run_again_is_held_against_its_recorded_change(catalog):
     assert "its body has expired" in reason(found, "name").because
 
 
-def test_a_row_that_somebody_changed_by_hand_differs_from_the_recorded_change(catalog):
+def test_a_row_changed_by_hand_differs_from_the_recorded_change(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     with catalog.kit.database.write() as connection:
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
         connection.execute(update(sql_table(Product)).values(name="Tent"))
     found = why(catalog.kit)
     assert found.differing == ["name"]
-    assert "which brought it, says something else" in reason(found, "name").because
+    assert "which brought it, has another value" in reason(found, "name").because
 
 
-def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
+def test_the_fetched_data_of_a_thin_event_is_not_guessed(kit, shop):
     @shop.connect
     def connect(source):
         import httpx
@@ -357,7 +358,7 @@ def test_a_handler_that_takes_a_session_is_not_run(kit, shop):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), Discard("not mine")])
-def test_a_handler_that_raises_today_harms_nobody_and_is_told(kit, shop, error):
+def test_a_handler_that_raises_today_is_reported_and_harms_no_other(kit, shop, error):
     kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
     kit.drain()
 
@@ -395,7 +396,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, m
         opened.set()
 
 
-def test_once_too_many_hang_nobodys_code_is_run_any_more(kit, shop, monkeypatch):
+def test_after_too_many_hanging_handlers_no_code_is_run(kit, shop, monkeypatch):
     monkeypatch.setattr(isolation, "HANG_SECONDS", 0.1)
     monkeypatch.setattr(isolation, "MOST_HANGING", 1)
     opened = threading.Event()
@@ -414,7 +415,7 @@ def test_once_too_many_hang_nobodys_code_is_run_any_more(kit, shop, monkeypatch)
         opened.set()
 
 
-def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
+def test_beyond_the_bound_the_explanation_says_how_far_it_looked(catalog, monkeypatch):
     monkeypatch.setattr(candidates, "MOST_CANDIDATES", 3)
     first = catalog.tell("product.updated", "A1", 0, {"sku": "S"})
     for second in range(1, 7):
@@ -426,13 +427,13 @@ def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
     assert telling.overall(found) is Checked.UNKNOWN
 
 
-def test_when_the_time_is_over_the_rest_is_said_not_to_be_reached(catalog):
+def test_when_the_time_is_over_the_remaining_deliveries_are_named_as_not_reached(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     found = why(catalog.kit, seconds=0.0)
     assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.NOT_REACHED]
 
 
-def test_deliveries_about_the_row_that_were_never_processed_are_listed_with_their_reasons(catalog):
+def test_deliveries_about_the_row_without_effect_are_listed_with_their_reasons(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     dead = catalog.tell("product.updated", "A1", 2, {"price": "5,00"})
     ignored = catalog.tell("product.painted", "A1", 3, {})
@@ -441,14 +442,14 @@ def test_deliveries_about_the_row_that_were_never_processed_are_listed_with_thei
     assert telling.overall(found) is Checked.AGREES
 
 
-def test_a_replayed_delivery_that_was_processed_before_still_counts(catalog):
+def test_a_replayed_delivery_that_was_processed_before_counts(catalog):
     told = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.kit.inbox.replay([int(told)], now=catalog.kit.now())
     found = why(catalog.kit)
     assert (found.differing, int(told) in found.recomputation.ran) == ([], True)
 
 
-def test_a_handler_sees_the_row_as_it_was_then(kit, shop):
+def test_a_handler_reads_the_row_as_it_was_then(kit, shop):
     @shop.on("product.sold")
     def sell(event: Event[Any], mirror: Mirror) -> None:
         row = mirror.get(Product, event.entity_id)
@@ -461,9 +462,21 @@ def test_a_handler_sees_the_row_as_it_was_then(kit, shop):
     assert (name.value, name.lost.value, name.check) == ("Lamp++", "Lamp+", Checked.AGREES)
 
 
-def test_the_stored_row_names_its_parent_only_where_rows_go_with_one(catalog):
+def test_the_stored_row_names_its_parent_only_if_rows_are_deactivated_with_it(catalog):
     catalog.tell("product.updated", "A1", 1, {"parent": "C1"})
     with catalog.kit.database.read() as connection:
         row = stored_row(connection, Key(Product, "shop", "A1"))
     assert row is not None
     assert row.parent is None
+
+
+def test_pending_deliveries_are_found_by_their_state_and_not_among_all_of_the_source(tmp_path, mirror_url):
+    webhooks = Webhooks(tmp_path, {"shop": telling_shop}, database_url=strict(mirror_url))
+    try:
+        Shop(webhooks, one_by_one=True).tell("product.updated", "A1", 5, {"name": "Lamp"})
+        plans = Plans(webhooks.database, ("deliveries",))
+        why(webhooks)
+        assert plans.indexes >= {"ix_deliveries_due", "ix_deliveries_processing"}
+        assert "ix_deliveries_source" not in plans.indexes
+    finally:
+        webhooks.close()

@@ -63,11 +63,11 @@ def test_an_envelope_that_depends_on_more_than_the_body_is_found(kit_of, told):
     assert "occurred_at=ARRIVAL" in str(found.value)
 
 
-def test_where_the_clock_is_read_is_told(kit_of):
+def test_the_place_where_the_clock_is_read_is_named(kit_of):
     with pytest.raises(AssertionError, match=r"in line \d+ of .*test_pure_envelopes.py"):
         kit_of(IMPURE["datetime.now()"]).send_body("shop", b"{}")
 
 
 @pytest.mark.parametrize("read", [lambda body: at(ARRIVAL), lambda body: 1 / 0, lambda body: [at(ARRIVAL), None]])
-def test_any_other_envelope_passes(kit_of, read):
+def test_any_pure_envelope_passes(kit_of, read):
     assert kit_of(read).send_body("shop", b"{}").status == 200

@@ -1,4 +1,4 @@
-"""Readers who are stuck, or ask for very much: acks go on beside them, and health checks answer at once."""
+"""Readers that are stuck or ask for very much: acks continue beside them, and health checks answer at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sqlalchemy import text
 from receiver.api import deliveries, reads
 from receiver.api.readiness import REUSE
 
-#: Readers at the same time: more than there are threads or connections.
+#: Simultaneous readers, more than there are threads or connections.
 READERS = 40
 
-#: Seconds that a sender, and a health check, waits for its answer.
+#: Seconds that a sender and a health check wait for an answer.
 ACK, CHECK = 2.0, 1.0
 
 
@@ -34,7 +34,7 @@ def served(mirror_url, monkeypatch) -> Iterator[Served]:
 
 @contextmanager
 def reading(served: Served, path: str) -> Iterator[list[Future[httpx.Response]]]:
-    """Many ask for this at the same time, and go on asking until the end of the block."""
+    """Let many readers ask for this repeatedly until the end of the block."""
     over = threading.Event()
 
     def ask() -> httpx.Response:
@@ -52,7 +52,7 @@ def reading(served: Served, path: str) -> Iterator[list[Future[httpx.Response]]]
 
 
 def acks(served: Served, number: int) -> list[float]:
-    """Seconds that each of so many posts takes to be acked, one after the other."""
+    """Return the seconds that each of these posts took to be acked, one after the other."""
     took = []
     for count in range(number):
         began = time.monotonic()
@@ -62,7 +62,7 @@ def acks(served: Served, number: int) -> list[float]:
 
 
 def checked(served: Served, path: str = "/readyz") -> httpx.Response:
-    """What a health check answers, in time."""
+    """Return the answer of a health check within its time."""
     began = time.monotonic()
     answer = served.client.get(path)
     assert time.monotonic() - began < CHECK
@@ -78,7 +78,7 @@ def locking(served: Served, table: str, mode: str = "ACCESS EXCLUSIVE") -> Itera
 
 @contextmanager
 def read_only(served: Served) -> Iterator[None]:
-    """Every new connection takes no writes, and there are only new ones."""
+    """Replace all connections by ones that take no writes."""
     name = served.beside.engine.url.database
     with served.beside.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
@@ -119,7 +119,7 @@ def test_acks_go_on_beside_readers_that_wait_for_a_lock(served):
         assert checked(served, "/healthz").status_code == 200
 
 
-def test_readers_past_the_bound_are_asked_to_come_back(served, monkeypatch):
+def test_readers_beyond_the_bound_get_503(served, monkeypatch):
     stuck, show = threading.Event(), deliveries.show_delivery
     monkeypatch.setattr(deliveries, "show_delivery", lambda row: stuck.wait(TIMEOUT) and show(row))
     with ThreadPoolExecutor(READERS) as pool:
@@ -136,7 +136,7 @@ def test_readers_past_the_bound_are_asked_to_come_back(served, monkeypatch):
 
 
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
-def test_a_read_that_takes_too_long_is_ended_with_the_mend(served):
+def test_a_read_that_takes_too_long_is_ended_with_advice(served):
     with locking(served, "changes"):
         answer = served.get("/api/v1/changes")
     assert error(answer) == (503, "unavailable")
@@ -144,7 +144,7 @@ def test_a_read_that_takes_too_long_is_ended_with_the_mend(served):
 
 
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
-def test_nothing_is_ready_while_what_accepting_writes_is_locked(served):
+def test_the_server_is_not_ready_while_a_table_that_accepting_writes_is_locked(served):
     for table, mode in [
         ("deliveries", "ACCESS EXCLUSIVE"),
         ("deliveries", "SHARE"),
@@ -152,7 +152,7 @@ def test_nothing_is_ready_while_what_accepting_writes_is_locked(served):
         ("dedup_keys", "EXCLUSIVE"),
     ]:
         with locking(served, table, mode):
-            time.sleep(REUSE)  # What was found before counts for that long.
+            time.sleep(REUSE)  # An earlier result of the check counts for this long.
             answer = checked(served)
             assert served.client.get("/metrics").status_code == 200
         assert answer.json() == {
@@ -163,7 +163,7 @@ def test_nothing_is_ready_while_what_accepting_writes_is_locked(served):
 
 
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
-def test_a_lock_on_anything_else_is_no_reason_against_being_ready(served):
+def test_a_lock_on_another_table_does_not_matter_for_readiness(served):
     for table in ("products", "changes", "attempts", "processes"):
         with locking(served, table):
             time.sleep(REUSE)
@@ -171,7 +171,7 @@ def test_a_lock_on_anything_else_is_no_reason_against_being_ready(served):
 
 
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
-def test_a_database_that_only_lets_itself_be_read_is_not_ready(served):
+def test_a_server_on_a_read_only_database_is_not_ready(served):
     with read_only(served):
         wait_until(lambda: checked(served).json().get("reason") == "The database can be read, but not written.")
         assert checked(served).status_code == 503
@@ -179,7 +179,7 @@ def test_a_database_that_only_lets_itself_be_read_is_not_ready(served):
 
 
 @pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
-def test_a_file_that_another_program_keeps_from_being_written_is_not_ready(served):
+def test_a_server_on_a_file_that_another_program_locks_is_not_ready(served):
     path = served.beside.engine.url.database
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -188,7 +188,7 @@ def test_a_file_that_another_program_keeps_from_being_written_is_not_ready(serve
         wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
 
 
-def test_after_a_failure_to_store_nothing_is_ready_until_something_is_written(served, monkeypatch):
+def test_after_a_failure_to_store_the_server_is_not_ready_until_a_write_succeeds(served, monkeypatch):
     group_commit = served.app._group_commit
     group_commit._last_failed, group_commit._failed_at = True, time.monotonic()
     answer = checked(served)

@@ -1,4 +1,4 @@
-"""Reconcile: the source's own list repairs what webhooks could not tell, and never undoes what they told since."""
+"""Reconcile: the source's own list repairs what lost webhooks left, and never overrules newer webhooks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from receiver.errors import ConfigurationError
 from receiver.mirror.changes import after
 from receiver.reconcile import Report, date_back
 
-#: Shortly before the tests run, so that news of the tests is on the one side or the other of a walk.
+#: Shortly before the tests run, so that their news is clearly before or after a walk.
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
 
 
 class SourceList:
-    """The source's own list as the test fills it; `breaks` ends the walk in the middle."""
+    """The source's own list, filled by the test; `breaks` ends the walk in the middle."""
 
     def __init__(self) -> None:
         self.rows: list[Listed] = []
@@ -38,7 +38,7 @@ class SourceList:
 
 @pytest.fixture
 def listed(shop, kit) -> SourceList:
-    """What the source lists; the mirror begins with ten lamps, A0 to A9, told by webhooks an hour ago."""
+    """Give the source's list. The mirror begins with ten lamps, A0 to A9, from webhooks an hour ago."""
     rows = SourceList()
 
     @shop.connect
@@ -82,14 +82,14 @@ def active(kit) -> list[str]:
     return [row.external_id for row in kit.rows(Product) if row.active]
 
 
-def test_a_mirror_that_is_right_is_left_alone(kit, run):
+def test_a_right_mirror_is_not_changed(kit, run):
     before = feed(kit)
     report = run()
     assert (report.listed, operations(report), report.newer, report.braked) == (10, [], 0, {})
     assert feed(kit) == before
 
 
-def test_what_differs_or_is_missing_in_the_mirror_is_repaired_and_in_the_change_feed(kit, listed, run):
+def test_different_and_missing_rows_are_repaired_with_changes_in_the_feed(kit, listed, run):
     listed.rows[3] = Listed(Product, "A3", {"name": "Lantern"})
     listed.rows.append(Listed(Product, "NEW", {"name": "Torch"}))
     report = run()
@@ -99,25 +99,25 @@ def test_what_differs_or_is_missing_in_the_mirror_is_repaired_and_in_the_change_
     assert [(change["external_id"], change["delivery_id"]) for change in newest] == [("A3", None), ("NEW", None)]
 
 
-def test_what_the_complete_list_lacks_is_deactivated(kit, listed, run):
+def test_rows_that_the_complete_list_lacks_are_deactivated(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     assert operations(run()) == [("deactivate", "A0")]
     assert kit.row(Product, "A0").deactivated_at is not None
 
 
-def test_a_row_that_the_list_shows_as_switched_off_is_inactive(kit, listed, run):
+def test_a_row_listed_as_switched_off_is_inactive(kit, listed, run):
     listed.rows[0] = Listed(Product, "A0", {"name": "Lamp"}, active=False)
     assert operations(run()) == [("deactivate", "A0")]
 
 
-def test_a_tombstone_whose_revival_was_never_announced_is_healed(kit, listed, run):
+def test_a_tombstone_whose_revival_was_never_announced_is_repaired(kit, listed, run):
     kit.send("shop", "product.deleted", id="A0", at=EARLIER + timedelta(minutes=1))
     kit.drain()
     assert operations(run()) == [("reactivate", "A0")]
     assert kit.row(Product, "A0").active
 
 
-def test_after_a_deactivation_older_news_does_not_revive_but_newer_does(kit, listed, run):
+def test_after_a_deactivation_only_newer_news_revives(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     run()
     kit.send("shop", "product.updated", id="A0", at=EARLIER + timedelta(minutes=1), data=named("late"))
@@ -128,14 +128,14 @@ def test_after_a_deactivation_older_news_does_not_revive_but_newer_does(kit, lis
     assert kit.row(Product, "A0").active
 
 
-def test_a_repeated_run_finds_nothing(kit, listed, run):
+def test_a_second_reconcile_repairs_nothing(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(2, 10)), "NEW", name="Lantern")
     assert len(run().repaired) == 11
     before = feed(kit)
     assert (run().repaired, feed(kit)) == ([], before)
 
 
-def test_a_dry_run_tells_the_difference_and_changes_nothing(kit, listed, run):
+def test_a_dry_run_reports_the_differences_and_changes_nothing(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)), name="Lantern")
     before = feed(kit)
     report = run(dry_run=True)
@@ -148,14 +148,14 @@ def test_a_dry_run_tells_the_difference_and_changes_nothing(kit, listed, run):
 # ── the brake ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_no_text_of_the_list_can_colour_the_report_or_forge_a_line_of_it(listed, run):
+def test_no_text_of_the_list_can_color_the_report_or_forge_a_line(listed, run):
     listed.hold("A\x1b[31m\n0 rows\u202e", name="Lantern\x9b\x7f")
     lines = run(dry_run=True, force=True).lines()
     assert all(line.isprintable() for line in lines)
     assert any("A\\x1b[31m\\n0 rows\\u202e" in line and "Lantern\\x9b\\x7f" in line for line in lines)
 
 
-def test_a_value_that_its_column_cannot_have_is_told_in_one_line_with_its_row(kit, listed, run):
+def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_row(kit, listed, run):
     listed.rows = [Listed(Product, "A3", {"price": 1.5})]
     with pytest.raises(
         ApiError, match=r"^The list gives Product 'A3' what it cannot keep: `price` takes a Decimal"
@@ -167,7 +167,7 @@ def test_a_value_that_its_column_cannot_have_is_told_in_one_line_with_its_row(ki
 @pytest.mark.parametrize(
     "date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100", "Friday", "", "\x00"]
 )
-def test_a_date_of_the_api_that_is_none_leaves_the_list_as_of_our_own_clock(kit, shop, listed, date):
+def test_an_invalid_date_of_the_api_is_replaced_by_our_own_clock(kit, shop, listed, date):
     @shop.connect
     def connect(source: SourceSettings) -> httpx.Client:
         answer = httpx.Response(200, headers=[(b"date", date.encode())])
@@ -183,13 +183,13 @@ def test_a_date_of_the_api_that_is_none_leaves_the_list_as_of_our_own_clock(kit,
     assert report.as_of == began
 
 
-def test_a_list_that_lacks_up_to_a_fifth_is_believed(kit, listed, run):
+def test_a_list_that_lacks_up_to_a_fifth_deactivates_its_missing_rows(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(2, 10)))
     assert run().braked == {}
     assert len(active(kit)) == 8
 
 
-def test_a_list_that_lacks_more_deactivates_nothing_until_forced(kit, listed, run):
+def test_a_list_that_lacks_more_deactivates_nothing_without_force(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(3, 10)), "NEW")
     report = run()
     assert (report.braked, operations(report)) == ({"products": 3}, [("insert", "NEW")])
@@ -208,10 +208,10 @@ def test_an_empty_list_does_not_empty_the_mirror(kit, listed, run):
     assert len(active(kit)) == 10
 
 
-# ── what webhooks told meanwhile ──────────────────────────────────────────────────────────────────────────────
+# ── news during the walk ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_rows_that_changed_since_the_walk_began_are_left_alone(kit, listed, run):
+def test_rows_that_changed_since_the_walk_began_are_not_changed(kit, listed, run):
     def walk_while_webhooks_come(api):
         yield Listed(Product, "A0", {"name": "as listed"})
         later = kit.now() + timedelta(seconds=1)
@@ -229,7 +229,7 @@ def test_rows_that_changed_since_the_walk_began_are_left_alone(kit, listed, run)
     assert not kit.row(Product, "A1").active
 
 
-def test_news_that_was_under_way_during_the_walk_wins_over_the_list(kit, listed, worker, run):
+def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worker, run):
     kit.send("shop", "product.deleted", id="A0", at=kit.now() + timedelta(seconds=1))
     run()
     drain(worker)
@@ -242,7 +242,7 @@ def test_news_that_was_under_way_during_the_walk_wins_over_the_list(kit, listed,
 FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 
 
-def test_a_row_whose_news_is_from_the_future_is_as_listed_and_takes_news_again(kit, run):
+def test_a_row_with_news_from_the_future_becomes_as_listed_and_accepts_news_again(kit, run):
     kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named("from the future"))
     kit.drain()
     report = run()
@@ -259,7 +259,7 @@ def tell_of_today(kit) -> None:
     kit.drain()
 
 
-def test_a_row_that_is_right_but_dated_in_the_future_takes_news_again(kit, run):
+def test_a_right_row_dated_in_the_future_accepts_news_again(kit, run):
     kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named())
     kit.drain()
     assert (operations(run()), run().misdated) == ([], 0)
@@ -268,7 +268,7 @@ def test_a_row_that_is_right_but_dated_in_the_future_takes_news_again(kit, run):
 
 
 def test_only_the_columns_from_the_future_are_dated_back(shop, kit, run):
-    """What the same row was told honestly, while the list was read, is newer than the list."""
+    """An honest change of the same row during the walk is newer than the list."""
 
     @shop.on("product.numbered")
     def number(event: Event[Any], mirror: Mirror) -> None:
@@ -289,7 +289,7 @@ def test_only_the_columns_from_the_future_are_dated_back(shop, kit, run):
     assert kit.row(Product, "A0").sku == "of today"
 
 
-#: The events of a product with a variant, deleted by one from the future.
+#: The events of a product with a variant, deleted by an event from the future.
 DELETED_WITH_ITS_VARIANT = (
     ("variant.updated", "OF-A0", EARLIER, {"parent": "A0"}),
     ("product.deleted", "A0", FUTURE, None),
@@ -298,7 +298,7 @@ DELETED_WITH_ITS_VARIANT = (
 
 @pytest.fixture
 def deleted(kit, listed) -> Listed:
-    """The variant of a product that was deleted in the future, as the source lists it."""
+    """Give the variant of a product that was deleted in the future, as the source lists it."""
     for event_type, identity, at, data in DELETED_WITH_ITS_VARIANT:
         kit.send("shop", event_type, id=identity, at=at, data=data)
     kit.drain()
@@ -307,7 +307,7 @@ def deleted(kit, listed) -> Listed:
 
 @pytest.mark.parametrize("at_once", [1, 200], ids=["in transactions of one row", "in one transaction"])
 @pytest.mark.parametrize("parent_first", [True, False])
-def test_a_delete_from_the_future_is_undone_with_all_that_it_took_along(
+def test_a_delete_from_the_future_is_undone_with_its_children(
     kit, listed, deleted, run, monkeypatch, parent_first: bool, at_once: int
 ):
     rows_at_once(monkeypatch, at_once)
@@ -321,7 +321,7 @@ def test_a_delete_from_the_future_is_undone_with_all_that_it_took_along(
     assert run().repaired == []
 
 
-def test_a_variant_that_the_list_does_not_have_is_dated_back_with_its_product(kit, deleted, run):
+def test_a_variant_missing_in_the_list_is_dated_back_with_its_product(kit, deleted, run):
     before = datetime.now(UTC)
     report = run()
     variant = kit.row(Variant, "OF-A0")
@@ -329,14 +329,14 @@ def test_a_variant_that_the_list_does_not_have_is_dated_back_with_its_product(ki
     assert (variant.active, variant.deactivated_at) == (False, variant.changed_at)
 
 
-def test_what_a_delete_from_the_future_hid_comes_back_by_its_own_newer_news(kit, deleted, run):
+def test_rows_hidden_by_a_delete_from_the_future_come_back_with_their_newer_news(kit, deleted, run):
     run()
     kit.send("shop", "variant.updated", id="OF-A0", at=kit.now(), data={"parent": "A0"})
     kit.drain()
     assert kit.row(Variant, "OF-A0").active
 
 
-def test_a_tombstone_from_the_future_that_the_list_lacks_takes_news_again(kit, listed, deleted, run):
+def test_a_tombstone_from_the_future_that_the_list_lacks_accepts_news_again(kit, listed, deleted, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     assert (operations(run()), kit.row(Product, "A0").active) == ([], False)
     tell_of_today(kit)
@@ -351,7 +351,7 @@ def test_a_row_with_news_from_the_future_that_the_list_lacks_is_deactivated(kit,
 
 
 @pytest.mark.parametrize("at_once", [1, 200], ids=["in transactions of one row", "in one transaction"])
-def test_dating_back_a_family_announces_nothing_that_did_not_happen(kit, run, monkeypatch, at_once: int):
+def test_dating_back_a_family_announces_no_invented_changes(kit, run, monkeypatch, at_once: int):
     rows_at_once(monkeypatch, at_once)
     for event_type, identity, at, data in (
         ("variant.updated", "OF-A0", FUTURE, {"parent": "A0"}),
@@ -365,7 +365,7 @@ def test_dating_back_a_family_announces_nothing_that_did_not_happen(kit, run, mo
     assert not kit.row(Variant, "OF-A0").active
 
 
-def test_a_watermark_from_the_future_is_dated_back_though_its_own_row_is_honest(shop, kit, run):
+def test_a_range_tombstone_from_the_future_is_dated_back_although_its_row_is_honest(shop, kit, run):
     @shop.on("product.emptied")
     def empty(event: Event[Any], mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, at=EARLIER + timedelta(minutes=1))
@@ -381,7 +381,7 @@ def test_a_watermark_from_the_future_is_dated_back_though_its_own_row_is_honest(
     assert date_back(kit.database, kit.source("shop")).misdated == 0
 
 
-def test_what_a_reconcile_wrote_while_our_own_clock_was_ahead_is_dated_back_too(kit, listed, run):
+def test_repairs_written_by_our_own_clock_ahead_are_dated_back(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(10)), name="Lantern")
     reconciled(kit, kit.source("shop"), clock=lambda: kit.now() + timedelta(days=400))
     report = run()
@@ -390,8 +390,8 @@ def test_what_a_reconcile_wrote_while_our_own_clock_was_ahead_is_dated_back_too(
     assert kit.row(Product, "A0").name == "of today"
 
 
-def test_a_dry_run_counts_what_would_be_back_by_then_as_the_run_does(kit, listed, deleted, run, shop):
-    """A clock that is minutes ahead told of the variant, while the delete from the future hid it."""
+def test_a_dry_run_counts_the_rows_that_would_come_back_as_the_run_does(kit, listed, deleted, run, shop):
+    """A clock minutes ahead dated the variant, while the delete from the future hid it."""
     kit.source("shop").dialect.listing(Product, Variant)(lambda api: listed(api))
     kit.send("shop", "variant.updated", id="OF-A0", at=kit.now() + timedelta(minutes=5), data={"parent": "A0"})
     kit.drain()
@@ -401,8 +401,8 @@ def test_a_dry_run_counts_what_would_be_back_by_then_as_the_run_does(kit, listed
     assert (("reactivate", "OF-A0") in operations(report), report.braked) == (True, {"variants": 1})
 
 
-def test_what_is_misdated_can_be_dated_back_without_a_list(kit):
-    """And what came since may be replayed: it is newer than the arrival of the event from the future."""
+def test_misdated_news_can_be_dated_back_without_a_list(kit):
+    """Later deliveries may be replayed, because they are newer than the arrival of the event from the future."""
     kit.send("shop", "product.updated", id="A1", at=FUTURE, data=named("from the future"))
     since = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(seconds=1), data=named("of today"))
     kit.drain()
@@ -417,7 +417,7 @@ def test_what_is_misdated_can_be_dated_back_without_a_list(kit):
     assert date_back(kit.database, kit.source("shop")).misdated == 0
 
 
-def test_rows_from_the_future_take_news_again_even_where_the_brake_holds(kit, listed, run):
+def test_rows_from_the_future_accept_news_again_even_if_the_brake_holds(kit, listed, run):
     kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named())
     kit.drain()
     listed.hold()
@@ -426,7 +426,7 @@ def test_rows_from_the_future_take_news_again_even_where_the_brake_holds(kit, li
     assert kit.row(Product, "A0").name == "of today"
 
 
-def test_a_table_that_the_list_does_not_have_takes_news_again_too(kit, run):
+def test_rows_of_a_table_that_is_not_listed_accept_news_again(kit, run):
     for at, parent in ((FUTURE, "A1"), (None, "A2")):
         if at is None:
             assert run().misdated == 1
@@ -435,7 +435,7 @@ def test_a_table_that_the_list_does_not_have_takes_news_again_too(kit, run):
     assert kit.row(Variant, "V").parent == "A2"
 
 
-def test_a_dry_run_tells_of_news_from_the_future_and_leaves_it(kit, run):
+def test_a_dry_run_reports_news_from_the_future_and_does_not_change_it(kit, run):
     kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named("from the future"))
     kit.drain()
     assert (operations(run(dry_run=True)), run(dry_run=True).misdated) == ([("update", "A0")], 1)
@@ -443,17 +443,17 @@ def test_a_dry_run_tells_of_news_from_the_future_and_leaves_it(kit, run):
 
 
 @pytest.mark.parametrize(("hours", "misdated"), [(23, 0), (25, 1)])
-def test_a_clock_that_is_hours_ahead_is_believed_and_one_that_is_days_ahead_is_not(kit, run, hours: int, misdated: int):
+def test_a_clock_hours_ahead_is_trusted_and_one_days_ahead_is_not(kit, run, hours: int, misdated: int):
     kit.send("shop", "product.updated", id="A0", at=kit.now() + timedelta(hours=hours), data=named("of a fast clock"))
     kit.drain()
     report = run()
     assert (len(report.repaired), report.newer, report.misdated) == (misdated, 1 - misdated, misdated)
 
 
-# ── walks that do not work out ────────────────────────────────────────────────────────────────────────────────
+# ── walks that fail ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_walk_that_breaks_off_changes_nothing(kit, listed, run):
+def test_a_walk_that_fails_changes_nothing(kit, listed, run):
     listed.hold("A0", "NEW", name="Lantern")
     listed.breaks = httpx.ReadError("connection reset")
     before = feed(kit)
@@ -474,12 +474,12 @@ def test_a_source_without_an_api_has_no_list(kit, listed, run):
         run()
 
 
-def test_a_dialect_without_a_listing_has_nothing_to_compare_with(kit):
+def test_a_dialect_without_a_list_cannot_be_reconciled(kit):
     with pytest.raises(ConfigurationError, match="The dialect shop has no list of its source"):
         reconciled(kit, kit.source("shop"))
 
 
-def test_rows_of_another_source_are_none_of_its_business(kit, listed, run):
+def test_rows_of_another_source_are_not_changed(kit, listed, run):
     kit.source("other", dialect="shop")
     kit.send("other", "product.updated", id="THEIRS", at=EARLIER, data=named())
     kit.drain()

@@ -1,4 +1,4 @@
-"""Reconcile page by page: what a page says counts as of its own request, and a walk goes on where another stopped."""
+"""Reconcile page by page: each page counts as of its own request, and a walk continues where another stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEEDS = range(3)
 
 @pytest.fixture
 def source(shop, kit) -> PagedSource:
-    """The source of the kit's shop; nothing is in it yet."""
+    """Make the source of the kit's shop, without rows."""
     paged = PagedSource()
     paged.speak(shop)
     listened_to(kit)
@@ -45,7 +45,7 @@ def source(shop, kit) -> PagedSource:
 
 @pytest.fixture
 def lamps(kit, source) -> PagedSource:
-    """Ten lamps, A0 to A9, that the mirror knows."""
+    """Make ten lamps, A0 to A9, that the mirror knows."""
     source.hold(f"A{number}" for number in range(10))
     for external_id in source.names:
         kit.send("shop", "product.updated", id=external_id, at=EARLIER, data=named())
@@ -62,16 +62,16 @@ def feed(kit) -> list[tuple[str, str]]:
 
 
 class History:
-    """Edits at the source, of which webhooks tell: some are lost, some come late, some twice."""
+    """Edits at the source, with webhooks of which some are lost, some late and some repeated."""
 
     def __init__(self, kit, source: PagedSource, seed: int) -> None:
         self.kit, self.source, self.random = kit, source, random.Random(seed)
         self.late: list[tuple] = []
-        #: Keys whose last change was told to us.
+        #: Keys whose last change was announced.
         self.told: dict[str, bool] = {}
 
     def edit(self, at: datetime, *, lost: float = 0.3, late: float = 0.3) -> None:
-        """One edit, and what becomes of its webhook."""
+        """Make one edit, and decide what happens to its webhook."""
         external_id = f"A{self.random.randrange(8)}"
         names = self.source.names
         if external_id in names and self.random.random() < 0.3:
@@ -112,7 +112,7 @@ def test_any_history_with_losses_ends_as_the_source_and_a_second_reconcile_write
     assert (run(kit, force=True).repairs, feed(kit)) == (0, before)
     history.send_the_late()
     kit.drain()
-    # What came late is older than the reconcile, unless it says what was right all the time.
+    # A late webhook is older than the reconcile, and stale, unless it confirms the row.
     run(kit, force=True)
     assert mirrored(kit) == source.names
 
@@ -145,14 +145,14 @@ def test_live_events_in_any_interleaving_are_never_overruled(kit, shop, seed: in
 
 
 def allowing_unsteady_lists():
-    """A list that changes while it is read may be refused; what was read of it was repaired all the same."""
+    """Permit that a list which changes during the walk is refused. Rows read before that are repaired."""
     return suppress(ApiError)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_live_value_is_lost_where_the_clocks_are_an_hour_apart(kit, source, seed: int, hours: int):
-    """The source's clock, by which its events and its answers are dated, is ahead of ours, or behind."""
+def test_no_live_value_is_lost_if_the_clocks_differ_by_an_hour(kit, source, seed: int, hours: int):
+    """The source's clock, which dates its events and its answers, is ahead of ours or behind."""
 
     def clock() -> datetime:
         return datetime.now(UTC) + timedelta(hours=hours)
@@ -169,16 +169,16 @@ def test_no_live_value_is_lost_where_the_clocks_are_an_hour_apart(kit, source, s
     assert mirrored(kit) == source.names
 
 
-# ── marks per page ────────────────────────────────────────────────────────────────────────────────────────────
+# ── times of pages ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_webhook_of_during_the_walk_that_comes_late_does_not_win_over_a_page_that_was_read_after_it(kit, lamps):
-    """As of the beginning of the walk, it would have."""
+def test_a_late_webhook_from_the_walk_does_not_win_over_a_page_read_after_it(kit, lamps):
+    """It would win if the whole list counted as of the beginning of the walk."""
     began = kit.now()
 
     def change(number: int) -> None:
         if number == 2:
-            # The webhook of the last change is lost, and that of the one before is late.
+            # The webhook of the last change is lost, and that of the change before it is late.
             lamps.names["A7"] = "as listed"
             kit.advance(minutes=5)
 
@@ -204,12 +204,12 @@ def test_a_page_counts_as_of_its_own_request(kit, lamps):
     assert last - first >= timedelta(minutes=29)
 
 
-def test_a_row_that_a_delivery_came_about_meanwhile_is_asked_for_again(kit, lamps):
+def test_a_row_with_a_delivery_during_the_page_is_asked_for_again(kit, lamps):
     lamps.names["A1"] = "as listed"
 
     def tell(number: int) -> None:
         if number == 1:
-            # By a clock that is behind, so that only the arrival shows that it is newer than the page.
+            # Dated by a clock that is behind, so that only its arrival shows that it is newer than the page.
             kit.send("shop", "product.updated", id="A1", at=EARLIER + timedelta(minutes=1), data=named("as announced"))
             lamps.names["A1"] = "as announced"
 
@@ -220,7 +220,7 @@ def test_a_row_that_a_delivery_came_about_meanwhile_is_asked_for_again(kit, lamp
     assert (kit.row(Product, "A1").name, report.left) == ("as announced", 0)
 
 
-def test_without_a_lookup_it_is_left_to_its_delivery_and_told(kit, shop):
+def test_without_a_lookup_the_row_is_left_to_its_delivery_and_reported(kit, shop):
     source = PagedSource()
     source.speak(shop, lookup=False)
     listened_to(kit)
@@ -231,7 +231,7 @@ def test_without_a_lookup_it_is_left_to_its_delivery_and_told(kit, shop):
     assert "Rows left alone because a delivery about them arrived meanwhile: 1." in report.lines()
 
 
-# ── lists that are not what they seem ─────────────────────────────────────────────────────────────────────────
+# ── inconsistent lists ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Repeats(PagedSource):
@@ -294,15 +294,15 @@ def test_a_page_that_leads_to_itself_ends_the_walk(kit, shop):
         run(kit)
 
 
-def test_a_row_that_moved_between_pages_is_found_by_walking_again(kit, lamps):
+def test_a_row_that_moved_between_pages_is_found_by_another_walk(kit, lamps):
     lamps.before = lambda number: lamps.names.pop("A0", None) if number == 2 else None
     report = run(kit)
     assert (report.listed, lamps.requests) == (10, [0, 3, 6, 0, 3, 6])
     assert "A3" in mirrored(kit)
 
 
-def test_a_row_that_moved_without_a_trace_is_asked_for_before_it_counts_as_missing(kit, lamps):
-    """One row less on a page that was read, one more on another: total and number of rows fit."""
+def test_a_row_that_moved_unnoticed_is_asked_for_before_it_counts_as_missing(kit, lamps):
+    """One page has a row less and another has one more, so total and number of rows agree."""
 
     def move(number: int) -> None:
         if number == 2:
@@ -320,12 +320,12 @@ def test_a_row_that_moved_without_a_trace_is_asked_for_before_it_counts_as_missi
     ("answer", "reason"),
     [
         (httpx.Response(302, headers={"location": "http://elsewhere.test/"}), r"answered 302"),
-        (httpx.Response(200, text="<html>signed out</html>"), "something else than JSON: check api_url"),
+        (httpx.Response(200, text="<html>signed out</html>"), "something other than JSON: check api_url"),
         (httpx.Response(200, json={"items": None}), "gives None instead of a ListPage"),
     ],
     ids=["a redirect", "HTML", "another shape"],
 )
-def test_a_page_that_is_something_else_breaks_the_walk_off_with_advice(kit, shop, answer, reason: str):
+def test_a_result_that_is_not_a_page_ends_the_walk_with_advice(kit, shop, answer, reason: str):
     shop.connect(lambda _: httpx.Client(transport=httpx.MockTransport(lambda _: answer), base_url="http://api.test"))
     shop.pages(Product)(lambda api, start: fetch(api, "/items")["items"])
     listened_to(kit)
@@ -333,10 +333,10 @@ def test_a_page_that_is_something_else_breaks_the_walk_off_with_advice(kit, shop
         run(kit)
 
 
-# ── stopped, and gone on with ─────────────────────────────────────────────────────────────────────────────────
+# ── stopped and continued walks ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_api_that_goes_away_in_the_middle_keeps_what_was_repaired_and_the_next_run_goes_on_there(kit, lamps):
+def test_after_a_failure_of_the_api_repairs_stay_and_the_next_run_continues_there(kit, lamps):
     lamps.hold(lamps.names, "Lantern")
     del lamps.names["A9"]
 
@@ -354,7 +354,7 @@ def test_an_api_that_goes_away_in_the_middle_keeps_what_was_repaired_and_the_nex
     assert report.lines()[-2].startswith("Resumed the walk that began at ")
 
 
-def test_a_walk_that_broke_off_hours_ago_begins_anew(kit, lamps):
+def test_a_walk_that_stopped_hours_ago_begins_anew(kit, lamps):
     lamps.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused")) if len(lamps.requests) == 3 else None
     with pytest.raises(ApiError):
         run(kit)
@@ -365,7 +365,7 @@ def test_a_walk_that_broke_off_hours_ago_begins_anew(kit, lamps):
 
 @contextmanager
 def killed_at(database: Database, statement: int):
-    """From this statement on, every statement ends the process that sends it. Yields how many there were."""
+    """End the process at this statement and at every later one. Yields how many statements there were."""
     sent = [0]
 
     def count(*_):
@@ -380,7 +380,7 @@ def killed_at(database: Database, statement: int):
         event.remove(database.engine, "before_cursor_execute", count)
 
 
-def test_a_walk_that_is_killed_between_any_two_statements_ends_as_if_it_had_not_been(kit, lamps):
+def test_a_walk_killed_between_any_two_statements_ends_like_one_that_was_not(kit, lamps):
     lamps.hold(["A1", "A4", "NEW"], "Lantern")
     del lamps.names["A8"]
     kit.send("shop", "product.updated", id="A2", at=datetime(2099, 1, 1, tzinfo=UTC), data=named("of the future"))
@@ -405,7 +405,7 @@ def test_a_walk_that_is_killed_between_any_two_statements_ends_as_if_it_had_not_
     assert sorted(feed(kit)[len(before) :]) == sorted(wanted)
 
 
-def test_two_runs_of_one_source_at_once_are_one_too_many(kit, lamps):
+def test_a_second_run_of_one_source_at_the_same_time_is_refused(kit, lamps):
     refused = []
 
     def again(number: int) -> None:
@@ -421,7 +421,7 @@ def test_two_runs_of_one_source_at_once_are_one_too_many(kit, lamps):
     assert run(kit).listed == 10
 
 
-def test_a_mark_is_the_same_after_its_way_through_json(kit, lamps):
+def test_a_mark_is_unchanged_by_its_way_through_json(kit, lamps):
     marks = []
     original = seen.SeenKeys.write
 
@@ -436,11 +436,11 @@ def test_a_mark_is_the_same_after_its_way_through_json(kit, lamps):
     assert all(marks)
 
 
-# ── what it costs ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── cost ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Counted(dict):
-    """Columns of a row, counted while somebody holds them."""
+    """Columns of a row that count how many of them are referenced."""
 
     alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
 
@@ -451,7 +451,7 @@ class Counted(dict):
         Counted.alive.add(self)
 
 
-def test_no_more_rows_are_held_at_once_for_a_longer_list(kit, shop):
+def test_the_number_of_rows_in_memory_does_not_grow_with_the_list(kit, shop):
     class Long(PagedSource):
         most = 0
 
@@ -475,7 +475,7 @@ def test_the_keys_of_a_walk_are_dropped_at_its_end(kit, lamps):
         assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == 0
 
 
-def test_an_equal_mirror_of_many_pages_is_written_to_a_few_times_only(kit, shop, monkeypatch):
+def test_an_equal_mirror_of_many_pages_is_written_to_only_a_few_times(kit, shop, monkeypatch):
     source = PagedSource(size=10)
     source.speak(shop)
     listened_to(kit)
@@ -489,7 +489,7 @@ def test_an_equal_mirror_of_many_pages_is_written_to_a_few_times_only(kit, shop,
     assert len(writes) < 15
 
 
-def test_a_dry_run_by_pages_tells_what_the_run_does(kit, lamps):
+def test_a_dry_run_by_pages_reports_what_the_run_does(kit, lamps):
     lamps.hold(["A1", "NEW"], "Lantern")
     del lamps.names["A8"]
     kit.send("shop", "product.deleted", id="A3", at=datetime(2099, 1, 1, tzinfo=UTC))
@@ -502,7 +502,7 @@ def test_a_dry_run_by_pages_tells_what_the_run_does(kit, lamps):
     assert (planned.misdated, planned.listed, planned.braked) == (done.misdated, done.listed, done.braked)
 
 
-def test_what_a_listing_only_names_is_asked_for_row_by_row(kit, shop):
+def test_rows_that_a_listing_only_names_are_looked_up_one_by_one(kit, shop):
     source = PagedSource()
     source.speak(shop)
     part = shop.listing_of.parts[0]
@@ -523,8 +523,8 @@ def test_what_a_listing_only_names_is_asked_for_row_by_row(kit, shop):
     assert (report.listed, mirrored(kit)) == (3, source.names)
 
 
-def test_who_watches_a_walk_as_a_run_makes_its_transactions_and_stops_it_between_two_steps(kit, lamps):
-    """Each step leads from one mark to the next, kept along with whatever else belongs to the run."""
+def test_a_run_makes_the_transactions_of_a_walk_and_can_stop_between_two_steps(kit, lamps):
+    """Each step leads from one mark to the next, and is stored together with the run's other changes."""
     lamps.hold(lamps.names, "Lantern")
     kept, transactions = [], []
     transact = transact_on(kit.database)
@@ -540,7 +540,7 @@ def test_who_watches_a_walk_as_a_run_makes_its_transactions_and_stops_it_between
 
     mark = new_mark("shop", now=kit.now())
     while not mark.is_done:
-        # Each step by another process, from the mark that was kept last.
+        # Each step by another process, from the last stored mark.
         mark, _ = new_walk().step(mark)
         mark = Mark.from_json(kept[-1]) if kept else mark
     assert mirrored(kit) == lamps.names

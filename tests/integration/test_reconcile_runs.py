@@ -1,4 +1,4 @@
-"""Reconcile as a run: forecast row by row, started, paused, cancelled, gone on with, behind live work."""
+"""Reconcile as a run: forecast row by row, started, paused, cancelled and continued, behind live work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 
 @pytest.fixture
 def lamps(kit, shop) -> PagedSource:
-    """Ten lamps, A0 to A9, that the mirror knows."""
+    """Make ten lamps, A0 to A9, that the mirror knows."""
     source = PagedSource()
     source.speak(shop)
     listened_to(kit)
@@ -50,7 +50,7 @@ def lamps(kit, shop) -> PagedSource:
 
 @pytest.fixture
 def runs(kit, lamps) -> Runs:
-    """Runs of the shop, whose feeder asks the source."""
+    """Make runs of the shop, with a feeder that asks the source."""
     found = Runs(kit)
     found.feeder = new_reconciler(kit)
     return found
@@ -80,7 +80,7 @@ def feed(kit) -> list[tuple[str, str]]:
 
 
 def edit(lamps, kit) -> None:
-    """A change, a new row, one that is gone, and news from the future about another."""
+    """Make a change, a new row, a deleted one, and news from the future about another."""
     lamps.hold(["A1", "NEW"], "Lantern")
     del lamps.names["A8"]
     kit.send("shop", "product.deleted", id="A3", at=datetime(2099, 1, 1, tzinfo=UTC))
@@ -90,7 +90,7 @@ def edit(lamps, kit) -> None:
 # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_plan_foretells_row_by_row_what_the_run_does_and_changes_nothing(kit, lamps, runs):
+def test_the_plan_forecasts_each_row_and_changes_nothing(kit, lamps, runs):
     edit(lamps, kit)
     before = feed(kit)
     run = plan(runs)
@@ -108,7 +108,7 @@ def test_the_plan_foretells_row_by_row_what_the_run_does_and_changes_nothing(kit
     assert (forecast["outcomes"], runs.run(run)["tally"]) == ({"repaired": 4, "misdated": 1},) * 2
 
 
-def test_a_plan_says_what_a_dry_run_says(kit, lamps, runs):
+def test_a_plan_reports_what_a_dry_run_reports(kit, lamps, runs):
     edit(lamps, kit)
     told = reconcile(kit.database, sources_of(kit)["shop"], dry_run=True, clock=kit.now)
     run = plan(runs)
@@ -119,7 +119,7 @@ def test_a_plan_says_what_a_dry_run_says(kit, lamps, runs):
     assert 'update products shop A1: name "Lamp" -> "Lantern"' in [line.strip() for line in lines]
 
 
-#: What happens at the source, or arrives here: an id, and its name then; None for one that is gone.
+#: Events at the source or here: an id, and its name afterwards; None for a deleted one.
 EDITS = st.lists(
     st.tuples(st.sampled_from([f"A{number}" for number in range(7)]), st.sampled_from(["Lamp", "Desk", None]))
 )
@@ -127,7 +127,7 @@ EDITS = st.lists(
 
 @settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(missed=EDITS, arrived=EDITS)
-def test_a_forecast_is_what_the_run_does_but_for_what_arrives_between(lend_database, missed, arrived):
+def test_a_forecast_is_what_the_run_does_except_for_later_arrivals(lend_database, missed, arrived):
     with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
         shop, lamps = new_shop(), PagedSource()
         lamps.speak(shop)
@@ -167,7 +167,7 @@ def change_at_source(lamps: PagedSource, external_id: str, name: str | None) -> 
         lamps.hold([external_id], name)
 
 
-def test_why_a_row_is_as_it_is_names_the_run_that_repaired_it(kit, lamps, runs):
+def test_the_explanation_of_a_row_names_the_run_that_repaired_it(kit, lamps, runs):
     edit(lamps, kit)
     run = start(runs)
     finish(runs, run)
@@ -177,8 +177,8 @@ def test_why_a_row_is_as_it_is_names_the_run_that_repaired_it(kit, lamps, runs):
         assert (name.run and name.run.id, name.delivery_id is None) == (by, by is not None)
 
 
-def test_a_row_that_would_come_back_to_what_it_was_is_not_foretold(kit, lamps, runs):
-    """It was deactivated by news from the future, and is missing from the list."""
+def test_a_row_that_would_return_to_its_old_state_is_not_in_the_forecast(kit, lamps, runs):
+    """News from the future deactivated it, and the list lacks it."""
     kit.send("shop", "product.deleted", id="A3", at=datetime(2099, 1, 1, tzinfo=UTC))
     kit.drain()
     del lamps.names["A3"]
@@ -186,14 +186,14 @@ def test_a_row_that_would_come_back_to_what_it_was_is_not_foretold(kit, lamps, r
     assert runs.rows(run) == []
 
 
-def test_a_plan_goes_on_where_it_was_in_another_process(kit, lamps, runs, monkeypatch):
+def test_a_plan_continues_in_another_process(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     edit(lamps, kit)
     request = asked("plan reconcile", source="shop", force=False)
     run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
     for _ in range(100):
         feeder = new_reconciler(kit)
-        # The first one dates back, in memory alone.
+        # The first process dates back, in memory only.
         if not (feeder.step(run) and feeder.step(run)):
             break
         deregister(feeder.name)
@@ -212,7 +212,7 @@ def test_of_a_plan_with_very_many_rows_the_first_are_kept_and_all_are_counted(ki
     assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 10}}
 
 
-def test_a_plan_whose_list_does_not_hold_still_is_given_up_with_the_reason(kit, lamps, runs):
+def test_a_plan_whose_list_keeps_changing_is_given_up_with_the_reason(kit, lamps, runs):
     lamps.before = lambda number: lamps.names.pop(next(iter(lamps.names)), None)
     request = asked("plan reconcile", source="shop", force=False)
     run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
@@ -243,7 +243,7 @@ def test_a_second_reconcile_writes_nothing(kit, lamps, runs):
     assert feed(kit) == before
 
 
-def test_a_paused_run_asks_nothing_and_goes_on_from_its_page(kit, lamps, runs):
+def test_a_paused_run_asks_nothing_and_continues_from_its_page(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
     lamps.requests.clear()
@@ -258,7 +258,7 @@ def test_a_paused_run_asks_nothing_and_goes_on_from_its_page(kit, lamps, runs):
     assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
 
 
-def test_a_run_that_is_cancelled_in_the_middle_of_a_page_keeps_nothing_of_it(kit, lamps, runs):
+def test_a_run_cancelled_in_the_middle_of_a_page_keeps_nothing_of_it(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
     asked_before = len(lamps.requests)
@@ -271,8 +271,8 @@ def test_a_run_that_is_cancelled_in_the_middle_of_a_page_keeps_nothing_of_it(kit
     assert runs.run(run)["state"] == RunState.CANCELLED
 
 
-def test_a_run_that_was_paused_for_hours_walks_anew(kit, lamps, runs):
-    """Too much may have changed behind it, and what it has seen may have been dropped."""
+def test_a_run_paused_for_hours_walks_anew(kit, lamps, runs):
+    """The list may have changed since, and the keys that were seen may have been dropped."""
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
     while len(lamps.requests) < 6:
@@ -286,7 +286,7 @@ def test_a_run_that_was_paused_for_hours_walks_anew(kit, lamps, runs):
     assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
 
 
-def test_what_a_walk_of_days_has_seen_is_not_dropped_by_another_that_begins(kit, lamps, runs, monkeypatch):
+def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_another_that_begins(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     run = start(runs)
     lamps.requests.clear()
@@ -300,7 +300,7 @@ def test_what_a_walk_of_days_has_seen_is_not_dropped_by_another_that_begins(kit,
     assert mirrored(kit).keys() >= lamps.names.keys()
 
 
-def test_two_runs_on_one_source_are_one_too_many_whoever_begins_them(kit, lamps, runs):
+def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, runs):
     run = start(runs)
     second = plan(runs)
     with pytest.raises(RunConflict, match=f"Run {run} is a reconcile of the same source"):
@@ -310,7 +310,7 @@ def test_two_runs_on_one_source_are_one_too_many_whoever_begins_them(kit, lamps,
         reconciled(kit, sources_of(kit)["shop"])
 
 
-def test_a_command_goes_on_with_the_run_that_its_killed_predecessor_left(kit, lamps, runs):
+def test_a_command_continues_the_run_of_its_killed_predecessor(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
     lamps.requests.clear()
@@ -323,7 +323,7 @@ def test_a_command_goes_on_with_the_run_that_its_killed_predecessor_left(kit, la
     assert runs.run(run)["state"] == RunState.DONE
 
 
-def test_with_force_a_run_that_broke_off_without_it_is_cancelled_and_another_begun(kit, lamps, runs):
+def test_with_force_a_stopped_run_without_force_is_cancelled_and_another_begun(kit, lamps, runs):
     lamps.before = lambda number: (_ for _ in ()).throw(httpx.ConnectError("refused")) if number == 2 else None
     with pytest.raises(ApiError):
         reconciled(kit, sources_of(kit)["shop"])
@@ -334,7 +334,7 @@ def test_with_force_a_run_that_broke_off_without_it_is_cancelled_and_another_beg
     assert states == [RunState.CANCELLED, RunState.DONE]
 
 
-def test_a_page_waits_while_live_work_waits_and_a_worker_is_there_to_do_it(kit, lamps, runs, monkeypatch):
+def test_a_page_waits_while_live_work_waits_and_a_worker_runs(kit, lamps, runs, monkeypatch):
     run = start(runs)
     asked_before = len(lamps.requests)
     kit.send("shop", "product.updated", id="LIVE", data=named())
@@ -349,7 +349,7 @@ def test_a_page_waits_while_live_work_waits_and_a_worker_is_there_to_do_it(kit, 
     assert mirrored(kit) == lamps.names
 
 
-def test_a_page_does_not_wait_for_live_work_for_ever(kit, lamps, runs, monkeypatch):
+def test_a_page_waits_for_live_work_only_for_a_bounded_time(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr(kind, "has_worker", lambda *_, **__: True)
     monkeypatch.setattr(kind, "LONGEST_WAY", 0.0)
     run = start(runs)
@@ -362,7 +362,7 @@ def test_a_page_does_not_wait_for_live_work_for_ever(kit, lamps, runs, monkeypat
 # ── the API is away ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_while_the_api_is_away_the_run_waits_says_so_and_goes_on_by_itself(kit, lamps, runs):
+def test_while_the_api_is_away_the_run_waits_says_so_and_continues_by_itself(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
     lamps.requests.clear()
@@ -405,7 +405,7 @@ def test_an_api_that_stays_away_pauses_the_run_with_the_reason_and_resume_goes_o
     assert mirrored(kit) == lamps.names
 
 
-def test_a_list_that_does_not_hold_still_is_not_asked_for_again_and_again(kit, lamps, runs):
+def test_a_list_that_keeps_changing_is_not_asked_for_repeatedly(kit, lamps, runs):
     run = start(runs)
 
     lamps.before = lambda number: lamps.hold([f"B{number}"])
@@ -419,7 +419,7 @@ def test_a_list_that_does_not_hold_still_is_not_asked_for_again_and_again(kit, l
 # ── one row ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_repair_of_one_row_is_a_run_of_one_with_its_action_and_its_change(kit, lamps, runs):
+def test_the_repair_of_one_row_is_a_run_with_one_row_an_action_and_a_change(kit, lamps, runs):
     lamps.hold(["A1"], "Lantern")
     repair(runs.verbs, sources_of(kit)["shop"], Product, "A1", by=OPS, reason="the ERP says so")
     with kit.database.read() as connection:

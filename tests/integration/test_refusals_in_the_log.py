@@ -1,4 +1,4 @@
-"""What the log tells of requests that are refused: the first of a kind, a sum of the others, nothing that misleads."""
+"""Refused requests in the log: the first of a kind, a sum of the others, and nothing misleading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from receiver.logs import logs
 
-#: Makes closing a connection reset it.
+#: Option that makes closing a connection reset it.
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -41,7 +41,7 @@ def test_many_refusals_of_one_kind_are_one_line_and_each_is_counted(served: Serv
 
 
 @pytest.mark.parametrize("path", ["/hooks/nobody", "/healthz", "/metrics"])
-def test_a_sender_that_resets_its_connection_in_the_middle_of_many_requests_is_no_error(served: Served, caplog, path):
+def test_a_sender_that_resets_its_connection_among_many_requests_is_not_an_error(served: Served, caplog, path):
     with capture_logs() as lines, caplog.at_level(logging.WARNING):
         for pause in (0.0, 0.001, 0.003) * 4:
             connection = served.connect()

@@ -1,4 +1,4 @@
-"""Content that the database refuses: its own delivery alone pays, and is kept all the same."""
+"""Content that the database refuses: only its own delivery is affected, and it is kept."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES
 from receiver.ingest.group_commit import GroupCommit
 
-#: Seconds that nothing here takes unless it is broken.
+#: Seconds that nothing takes unless it is broken.
 BOUND = 30.0
 
-#: What no column of PostgreSQL takes, and the driver of SQLite partly not.
+#: Text that no column of PostgreSQL accepts, and that SQLite's driver accepts in part.
 ODD: dict[str, dict[str, Any]] = {
     "NUL in the event type": {"event_type": "a\0b"},
     "a lone surrogate in the id": {"entity": ("product", "\ud800")},
@@ -59,7 +59,7 @@ def arrival(name: str, **parts: Any) -> Arrival:
 
 
 def accepted(inbox: Any, arrivals: Sequence[Arrival]) -> list[Accepted | BaseException]:
-    """What each sender is told, when all of them come in one batch."""
+    """Return the answer to each sender, when all arrivals come in one batch."""
 
     async def play() -> list[Accepted | BaseException]:
         accepting = GroupCommit(inbox)
@@ -75,7 +75,7 @@ def accepted(inbox: Any, arrivals: Sequence[Arrival]) -> list[Accepted | BaseExc
 
 
 def kept(database: Database) -> dict[str, Any]:
-    """The deliveries by their bodies."""
+    """Return the deliveries by their bodies."""
     with database.read() as connection:
         rows = connection.execute(
             text("SELECT body, state, reason, event_type, entity_id FROM deliveries JOIN bodies ON id = delivery_id")
@@ -84,7 +84,7 @@ def kept(database: Database) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-def test_odd_content_stops_nobody_and_is_kept(database, odd):
+def test_odd_content_stops_no_other_delivery_and_is_kept(database, odd):
     answers = accepted(Inbox(database), [arrival("a"), arrival("odd", **odd), arrival("b")])
     assert [answer.status for answer in answers] == ["accepted"] * 3
     found = kept(database)
@@ -96,7 +96,7 @@ def test_odd_content_stops_nobody_and_is_kept(database, odd):
         assert (found["odd"].event_type, found["odd"].entity_id) == (None, None)
 
 
-def test_what_the_database_refuses_by_its_names_is_dead_with_its_reason(database):
+def test_a_delivery_whose_names_the_database_refuses_is_dead_with_the_reason(database):
     with refusing(database, "deliveries", "no such event here", row="NEW.event_type = 'product.odd'"):
         news = [arrival("a"), arrival("odd", event_type="product.odd"), arrival("b")]
         assert [answer.status for answer in accepted(Inbox(database), news)] == ["accepted"] * 3
@@ -104,7 +104,7 @@ def test_what_the_database_refuses_by_its_names_is_dead_with_its_reason(database
     assert (odd.state, odd.reason) == ("dead", "The database refused its content: no such event here")
 
 
-def test_what_the_database_refuses_altogether_is_sent_away_alone(database):
+def test_a_delivery_that_the_database_refuses_entirely_is_answered_with_503_alone(database):
     with refusing(database, "bodies", "not this body", row="length(NEW.body) = 3"):
         answers = accepted(Inbox(database), [arrival("a"), arrival("odd"), arrival("b")])
     assert [type(answer) for answer in answers] == [Accepted, Unavailable, Accepted]
@@ -120,8 +120,8 @@ def test_the_same_odd_content_again_is_a_duplicate(database):
     assert again[1].delivery_id == first[0].delivery_id
 
 
-def test_trouble_in_the_middle_sends_away_those_who_are_not_stored_yet(database):
-    """And does not try each of them again and again against a database that is away."""
+def test_after_an_infrastructure_error_the_remaining_arrivals_are_answered_with_503(database):
+    """The arrivals are not tried one by one against a database that is away."""
     inbox, tried = Inbox(database), []
 
     class Going:

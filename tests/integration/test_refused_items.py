@@ -1,4 +1,4 @@
-"""Items of a body that the database refuses: dead alone, and the others are kept in the same transaction."""
+"""Items of a bundle that the database refuses: each is dead alone, and the others are kept in the same transaction."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_first_item_that_the_database_refuses_leaves_the_body_to_the_others(ki
     assert [each["body"] for each in shown] == [bundle(item(1), item(2)).decode()] * 2
 
 
-def test_a_refused_item_is_replayed_once_the_database_takes_it(kit, worker):
+def test_a_refused_item_can_be_replayed_once_the_database_accepts_it(kit, worker):
     with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
         answer = kit.send_body("shop", bundle(item(1), item(2)))
     kit.inbox.replay([int(answer.body["deliveries"][1]["delivery"])], now=kit.now())
@@ -70,7 +70,7 @@ def test_a_refused_item_is_replayed_once_the_database_takes_it(kit, worker):
     assert [row.name for row in kit.rows(Product)] == ["Lamp 1", "Lamp 2"]
 
 
-def test_an_item_that_the_database_refuses_when_its_body_is_unfolded_is_dead_alone(shop, kit, worker):
+def test_an_item_refused_when_its_body_is_unfolded_is_dead_alone(shop, kit, worker):
     readable, shop._read = shop._read, lambda body: 1 / 0
     answer = kit.send_body("shop", bundle(item(1), item(2), item(3)))
     shop._read = readable
@@ -80,7 +80,7 @@ def test_an_item_that_the_database_refuses_when_its_body_is_unfolded_is_dead_alo
     assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
 
 
-def test_an_item_that_the_database_refuses_when_a_kept_request_verifies_is_dead_alone(kit):
+def test_an_item_refused_when_a_kept_request_verifies_is_dead_alone(kit):
     body, source = bundle(item(1), item(2), item(3)), kit.source("shop")
     _, signature = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
     headers = [(name.lower().encode(), value.encode()) for name, value in signature.items()]

@@ -77,7 +77,7 @@ def test_a_request_with_a_wrong_signature_is_kept_and_accepted_when_its_secret_i
     assert (delivery["state"], delivery["event_type"]) == ("pending", "entity.updated")
 
 
-def test_a_start_with_a_new_secret_verifies_what_was_kept_before_it(mirror_url):
+def test_a_start_with_a_new_secret_verifies_earlier_requests(mirror_url):
     with serving_with_old_secrets(mirror_url) as served:
         served.post("sigma", *sent("sigma", body("sigma")))
         wait_until(lambda: kept(served), "the request to be kept")
@@ -106,15 +106,17 @@ def test_an_encrypted_body_is_kept_and_accepted_when_its_key_phrase_is_added(mir
     ],
     ids=["missing", "malformed", "unknown source", "not encrypted", "not base64"],
 )
-def test_what_no_other_secret_could_verify_is_not_kept(tmp_path, source: str, content: bytes, headers: dict[str, str]):
+def test_a_request_that_no_other_secret_could_verify_is_not_kept(
+    tmp_path, source: str, content: bytes, headers: dict[str, str]
+):
     with serving(f"sqlite:///{tmp_path / 'h.db'}") as served:
         assert served.post(source, content, headers).status_code in (401, 404)
         served.app._keeper.flush()
         assert kept(served) == 0
 
 
-def test_a_body_that_holds_an_application_key_in_plain_text_is_not_kept(tmp_path):
-    """Base64 around what nobody encrypted, too."""
+def test_a_body_with_an_application_key_in_plain_text_is_not_kept(tmp_path):
+    """That includes base64 text whose content is not encrypted."""
     plain = body("sticky")
     assert APP_KEY.encode() in plain
     with serving(f"sqlite:///{tmp_path / 'h.db'}") as served:
@@ -124,7 +126,7 @@ def test_a_body_that_holds_an_application_key_in_plain_text_is_not_kept(tmp_path
         assert kept(served) == 0
 
 
-def test_nothing_is_kept_where_the_setting_says_so(tmp_path):
+def test_nothing_is_kept_if_the_setting_says_so(tmp_path):
     with serving_with_old_secrets(f"sqlite:///{tmp_path / 'h.db'}", keep_refused=False) as served:
         assert served.post("sigma", *sent("sigma", body("sigma"))).status_code == 401
         served.app._keeper.flush()
@@ -142,7 +144,7 @@ def test_headers_that_may_be_secrets_are_not_kept(tmp_path):
     assert "x-sigma-signature" in {name for name, _ in headers}
 
 
-# ── the keeper by itself ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the keeper ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def all_kept(kit: Webhooks) -> list[Any]:
         return list(connection.execute(select(REQUESTS).order_by(REQUESTS.c.id)).mappings())
 
 
-def test_the_newest_of_a_source_are_kept_within_number_and_bytes(kit, source):
+def test_the_newest_requests_of_a_source_are_kept_within_number_and_bytes(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(3, 1 << 20, timedelta(hours=1)))
     for number in range(5):
         keeper.offer(signed(source, b"%d" % number), WRONG)
@@ -175,14 +177,14 @@ def test_the_newest_of_a_source_are_kept_within_number_and_bytes(kit, source):
     assert [row["body"] for row in all_kept(kit)] == [b"4", b"5" * 400]
 
 
-def test_a_body_larger_than_all_that_may_be_kept_is_not_kept(kit, source):
+def test_a_body_larger_than_the_whole_bound_is_not_kept(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(3, 100, timedelta(hours=1)))
     keeper.offer(signed(source, b"x" * 101), WRONG)
     keeper.flush()
     assert all_kept(kit) == []
 
 
-def test_of_a_flood_each_request_has_the_same_chance(kit, source):
+def test_each_request_of_a_flood_has_the_same_chance_to_be_kept(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(50 * QUEUE):
         keeper.offer(signed(source, b"%d" % number), WRONG)
@@ -192,8 +194,8 @@ def test_of_a_flood_each_request_has_the_same_chance(kit, source):
     assert sum(number >= 25 * QUEUE for number in numbers) in range(QUEUE // 5, QUEUE * 4 // 5)
 
 
-def test_a_verifier_that_names_no_headers_has_nothing_kept(kit, source, monkeypatch):
-    """What it reads may be a token."""
+def test_requests_of_a_verifier_that_names_no_headers_are_not_kept(kit, source, monkeypatch):
+    """The verifier may read a token from any header."""
     monkeypatch.delattr(HmacSha256, "signature_headers")
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     keeper.offer(signed(source, b"{}"), WRONG)
@@ -201,7 +203,7 @@ def test_a_verifier_that_names_no_headers_has_nothing_kept(kit, source, monkeypa
     assert all_kept(kit) == []
 
 
-def test_what_still_does_not_verify_stays(kit, source):
+def test_a_request_that_still_does_not_verify_stays(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     keeper.offer(signed(source, b"{}"), WRONG)
     keeper.offer(signed(source, b"{}", Credentials(secrets=(Secret(b"of a stranger"),))), WRONG)
@@ -211,7 +213,7 @@ def test_what_still_does_not_verify_stays(kit, source):
     assert len(all_kept(kit)) == 1
 
 
-def test_no_request_is_accepted_by_hand_without_its_action_whatever_dies_when(kit, source):
+def test_requests_are_accepted_by_hand_together_with_the_action_wherever_the_process_dies(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(3):
         keeper.offer(signed(source, _event(f"A{number}", 0, None)), WRONG)
@@ -228,7 +230,7 @@ def test_no_request_is_accepted_by_hand_without_its_action_whatever_dies_when(ki
     assert counts() == (3, [3])
 
 
-def test_two_that_verify_at_once_accept_each_request_once(kit, source):
+def test_two_simultaneous_verifications_accept_each_request_once(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(60):
         keeper.offer(signed(source, _event(f"A{number}", 0, None)), WRONG)
@@ -245,7 +247,7 @@ def test_two_that_verify_at_once_accept_each_request_once(kit, source):
     assert {delivery["duplicates"] for delivery in kit.deliveries()} == {0}
 
 
-def test_one_that_the_database_refuses_is_kept_with_its_body_alone(kit, source, monkeypatch):
+def test_a_request_that_the_database_refuses_is_kept_with_its_body_alone(kit, source, monkeypatch):
     original = reverifying.resolve_duplicates
 
     def refuse(connection, arrivals):
@@ -264,7 +266,7 @@ def test_one_that_the_database_refuses_is_kept_with_its_body_alone(kit, source, 
     assert all_kept(kit) == []
 
 
-def test_what_is_older_than_a_day_goes(kit, source):
+def test_requests_older_than_a_day_are_dropped(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     keeper.offer(signed(source, b"{}"), WRONG)
     keeper.flush()
@@ -274,7 +276,7 @@ def test_what_is_older_than_a_day_goes(kit, source):
     assert all_kept(kit) == []
 
 
-def test_a_request_that_verifies_later_keeps_the_time_at_which_it_came(kit, source):
+def test_a_request_that_verifies_later_keeps_its_time_of_arrival(kit, source):
     came = datetime.now(UTC) - timedelta(hours=3)
     request = signed(source, _event("A1", 0, "Lamp"))
     kept_then = Refusal(first_id_at(came), "shop", "signature_wrong", came, request.headers, request.body)
@@ -283,11 +285,11 @@ def test_a_request_that_verifies_later_keeps_the_time_at_which_it_came(kit, sour
     verify_again(kit.inbox, replace(source, credentials=BOTH))
     (delivery,) = kit.deliveries()
     assert datetime.fromisoformat(str(delivery["received_at"])) == came
-    # It does not count as having waited for a worker since then.
+    # It does not count as having waited for a worker since its arrival.
     assert kit.inbox.oldest_due_seconds(["shop"], now=datetime.now(UTC)) < 60
 
 
-def test_what_a_new_secret_verifies_without_being_asked_is_an_action_of_the_settings(kit, source):
+def test_an_automatic_verification_with_a_new_secret_is_an_action_of_the_settings(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS, along=by_settings)
     keeper.offer(signed(source, _event("A1", 0, "Lamp")), WRONG)
     keeper.flush()
@@ -323,7 +325,9 @@ def _outcome(kit: Webhooks) -> list[Any]:
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
-def test_verifying_kept_requests_again_is_as_if_they_had_verified_at_once(lend_database, tmp_path_factory, events):
+def test_verifying_kept_requests_later_has_the_same_result_as_verifying_at_once(
+    lend_database, tmp_path_factory, events
+):
     outcomes = [
         _history(lend_database, tmp_path_factory.mktemp("property"), events, at_once=at_once)
         for at_once in (True, False)
@@ -349,7 +353,7 @@ def _history(lend_database, folder, events: Sequence[tuple[str, int, str | None]
         return _outcome(kit)
 
 
-def test_the_log_and_not_the_answer_names_the_likely_mistake_once(kit, source):
+def test_the_likely_mistake_is_named_once_in_the_log_and_not_in_the_answer(kit, source):
     theirs = replace(source, name="other", credentials=NEW)
     keeper = Keeper(kit.inbox, {"shop": source, "other": theirs}, BOUNDS)
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Rehearsal: new code over kept deliveries, in processes of its own, with differences only."""
+"""Rehearsal: new code over kept deliveries, in separate processes, with its differences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOW = "mirror.upsert(Product, event.entity_id, **event.data)"
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a module with this handler beside the settings file."""
+    """Write a module with this handler beside the settings file."""
 
     def write(name: str, handler: str) -> str:
         (tmp_path / f"{name}.py").write_text(dialect_module("rehearsed", handler=handler), "utf-8")
@@ -48,7 +48,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def new_kit(tmp_path, write, monkeypatch):
-    """Makes a source `rehearsed` with the code that is in force, on this database."""
+    """Make a source `rehearsed` with the code in force, on this database."""
     made = []
 
     def new_kit(url: str) -> Webhooks:
@@ -73,7 +73,7 @@ def kit(new_kit, mirror_url):
 
 @pytest.fixture
 def told(kit, monkeypatch):
-    """Three products that the code in force has taken in; the sides of a rehearsal are run in this process."""
+    """Process three products with the code in force; the sides of a rehearsal run in this process."""
 
     def do_job_here(folder: Path, _: object) -> str:
         _forget_modules()
@@ -86,7 +86,7 @@ def told(kit, monkeypatch):
 
 @pytest.fixture
 def told_in_a_file(new_kit, tmp_path, monkeypatch):
-    """The same on SQLite, with each side in a process of its own, as it is."""
+    """Do the same on SQLite, with each side in a process of its own, as in production."""
     monkeypatch.setattr(rehearsal, "REHEARSAL_HANG_SECONDS", 1.0)
     return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
 
@@ -100,7 +100,7 @@ def tell_three(kit: Webhooks) -> Webhooks:
 
 
 def _forget_modules() -> None:
-    """A process of its own would import them anew."""
+    """Forget the imported modules, because a separate process would import them anew."""
     for name in [name for name in sys.modules if name.startswith("rehearsed_")]:
         del sys.modules[name]
     invalidate_caches()
@@ -110,7 +110,7 @@ def run(kit: Webhooks, reference: str | None = None, **options: Any) -> Differen
     return rehearse(kit.database, "rehearsed", last=options.pop("last", 100), reference=reference, **options)
 
 
-def test_the_code_in_force_differs_in_nothing_from_what_is_recorded(told):
+def test_the_code_in_force_has_no_difference_to_the_recorded_changes(told):
     before = (told.deliveries(), told.rows(Product))
     found = run(told)
     assert (found.found, found.deliveries, found.rows, found.ends) == (False, 3, [], [])
@@ -119,7 +119,7 @@ def test_the_code_in_force_differs_in_nothing_from_what_is_recorded(told):
     assert (told.deliveries(), told.rows(Product)) == before, "nothing is written"
 
 
-def test_what_new_code_makes_otherwise_is_shown_by_column_and_nothing_else(told, write):
+def test_the_differences_of_new_code_are_shown_by_column_and_nothing_else(told, write):
     new = write("rehearsed_new", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
     found = run(told, new)
     assert [(row.external_id, row.columns) for row in found.rows] == [
@@ -133,7 +133,7 @@ def test_only_the_last_deliveries_are_rehearsed(told, write):
     assert {row.external_id for row in run(told, new, last=1).rows} == {"A2"}
 
 
-def test_code_edited_in_place_is_held_against_the_values_that_its_deliveries_brought(told, write):
+def test_code_edited_in_place_is_compared_with_the_recorded_values(told, write):
     told.send("rehearsed", "product.updated", id="A0", at=NOON + timedelta(hours=1), data={"name": "Tent"})
     told.drain()
     write("rehearsed_now", 'mirror.upsert(Product, event.entity_id, name=event.data["name"].upper())')
@@ -141,28 +141,28 @@ def test_code_edited_in_place_is_held_against_the_values_that_its_deliveries_bro
     assert row.columns == {"name": ("Tent", "TENT"), "price": ("0.50", None)}
 
 
-def test_news_that_was_not_rehearsed_is_no_difference(told):
-    """An older delivery brought the price, and somebody reconciled the name."""
+def test_news_of_other_deliveries_is_not_a_difference(told):
+    """An older delivery brought the price, and a reconcile brought the name."""
     told.send("rehearsed", "product.updated", id="A0", at=NOON + timedelta(hours=1), data={"name": "Tent"})
     told.drain()
     assert not run(told, last=1).found
 
 
-def test_a_delivery_that_would_end_otherwise_is_shown_with_both_reasons(told, write):
+def test_a_delivery_that_would_end_differently_is_shown_with_both_reasons(told, write):
     new = write("rehearsed_strict", f'if event.entity_id == "A1": raise ValueError("no")\n    {NOW}')
     (end,) = run(told, new).ends
     assert (end.entity, end.old) == ("product:A1", "processed")
     assert "ValueError: no" in end.new
 
 
-def test_code_that_ends_the_process_is_told_with_the_delivery_at_which_it_does(told_in_a_file, write):
+def test_code_that_ends_the_process_is_reported_with_its_delivery(told_in_a_file, write):
     new = write("rehearsed_deadly", f'os._exit(3) if event.entity_id == "A1" else {NOW}')
     found = run(told_in_a_file, new)
     assert [(each.entity, each.new) for each in found.ends] == [("product:A1", f"dead: {scratch.ENDED_PROCESS}")]
     assert [(row.external_id, row.kind) for row in found.rows] == [("A1", "only old")]
 
 
-def test_code_that_hangs_is_told_and_the_others_are_run(told_in_a_file, write):
+def test_code_that_hangs_is_reported_and_the_other_deliveries_are_run(told_in_a_file, write):
     new = write("rehearsed_hanging", f'__import__("time").sleep(60) if event.entity_id == "A1" else {NOW}')
     found = run(told_in_a_file, new)
     assert [each.entity for each in found.ends] == ["product:A1"]
@@ -174,19 +174,19 @@ def test_code_that_hangs_is_told_and_the_others_are_run(told_in_a_file, write):
     ("reference", "says"),
     [("nowhere_to_be_found", "there is no module"), ("rehearsed_now:nothing", "it has no `nothing`")],
 )
-def test_code_that_cannot_be_loaded_is_refused_with_the_mend(told, reference, says):
+def test_code_that_cannot_be_loaded_is_refused_with_advice(told, reference, says):
     with pytest.raises(WiringError, match=says):
         run(told, reference)
 
 
-def test_without_a_body_there_is_nothing_to_rehearse_with(told):
+def test_without_a_body_there_is_nothing_to_rehearse(told):
     with told.database.write() as connection:
         connection.execute(delete(BODIES))
     with pytest.raises(NothingKept, match="still has its body"):
         run(told)
 
 
-def test_thin_events_are_not_run_and_counted(told, tmp_path, write):
+def test_thin_events_are_counted_and_not_run(told, tmp_path, write):
     fetch = "def fetch(event: Event[Any], api: httpx.Client) -> Any:\n    ..."
     thin = f'\n\nimport httpx\n@dialect.hydrate("product.*")\n{fetch}'
     (tmp_path / "hookmirror.toml").write_text(SETTINGS + 'api_url = "http://127.0.0.1:9"\n', "utf-8")
@@ -194,7 +194,7 @@ def test_thin_events_are_not_run_and_counted(told, tmp_path, write):
     assert found.skipped == {"thin": 3}
 
 
-def test_thin_events_are_fetched_where_that_is_asked_for(told, tmp_path, write):
+def test_thin_events_are_fetched_on_request(told, tmp_path, write):
     answer = 'httpx.MockTransport(lambda _: httpx.Response(200, json={"name": "as the API has it"}))'
     connect = (
         f"@dialect.connect\ndef connect(source):\n    return httpx.Client(base_url=source.api_url, transport={answer})"
@@ -207,14 +207,14 @@ def test_thin_events_are_fetched_where_that_is_asked_for(told, tmp_path, write):
     assert (found.skipped, {row.columns["name"][1] for row in found.rows}) == ({}, {"as the API has it"})
 
 
-def test_a_row_that_somebody_changed_by_hand_differs_from_what_is_recorded(told):
+def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
     with told.database.write() as connection:
         table = sql_table(Product)
         connection.execute(update(table).where(table.c.external_id == "A1").values(name="Tent"))
     assert [(row.external_id, row.columns) for row in run(told).rows] == [("A1", {"name": ("Tent", "Lamp 1")})]
 
 
-# ── the comparison alone ──────────────────────────────────────────────────────────────────────────────────────
+# ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def row(external_id: str, **columns: Any) -> RehearsedRow:
@@ -229,7 +229,7 @@ def test_equal_rows_are_not_shown():
     assert compare_rows([row("A", name="x")], [row("A", name="x")]) == []
 
 
-def test_rows_of_one_side_are_shown_as_such():
+def test_rows_of_only_one_side_are_shown_as_such():
     found = compare_rows([row("A", name="x")], [row("B", name="y")])
     assert [(each.external_id, each.kind, each.columns) for each in found] == [
         ("A", "only old", {"name": ("x", None)}),
@@ -237,7 +237,7 @@ def test_rows_of_one_side_are_shown_as_such():
     ]
 
 
-def test_a_new_reason_is_a_difference_and_an_old_one_is_none():
+def test_a_new_reason_is_a_difference_and_an_old_one_is_not():
     old = [delivery(1), delivery(2, "dead", "no name")]
     new = [delivery(1, "ignored", "not mine"), delivery(2, "dead", "no name")]
     assert [(each.delivery, each.old, each.new) for each in compare_ends(old, new)] == [

@@ -1,4 +1,4 @@
-"""Replay as a run: a frozen set, a forecast that holds, slices behind live work, and kills at any point."""
+"""Replay as a run: a frozen set, a forecast, slices behind live work, and kills at any point."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def send(kit, *ids, kind="product.updated", data=None, at=NOON):
 
 
 def broken(kit, *ids):
-    """Deliveries that are dead, since their data is not what the handler takes."""
+    """Make deliveries that are dead because their data does not fit the handler."""
     made = send(kit, *ids, data={"name": 5})
     kit.drain()
     assert {kit.delivery(str(each))["state"] for each in made} == {"dead"}
@@ -63,7 +63,7 @@ def test_a_plan_changes_no_delivery_and_no_row(kit, runs):
     assert (kit.deliveries(), kit.rows(Product)) == before
 
 
-def test_the_set_is_frozen_with_the_plan(kit, runs):
+def test_the_plan_freezes_the_set_of_deliveries(kit, runs):
     first = send(kit, "A")
     kit.drain()
     run = runs.plan(source="shop")
@@ -74,7 +74,7 @@ def test_the_set_is_frozen_with_the_plan(kit, runs):
     assert list(runs.items(run)) == first
 
 
-def test_a_forecast_says_row_by_row_what_would_change(kit, shop, runs):
+def test_a_forecast_shows_each_row_that_would_change(kit, shop, runs):
     send(kit, "A")
     kit.drain()
     handler = shop.handler_for("product.updated")
@@ -87,7 +87,7 @@ def test_a_forecast_says_row_by_row_what_would_change(kit, shop, runs):
     assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 1}}
 
 
-def test_a_forecast_says_why_a_delivery_would_be_dead_again(kit, runs):
+def test_a_forecast_gives_the_reason_why_a_delivery_would_be_dead_again(kit, runs):
     (dead,) = broken(kit, "A")
     run = runs.plan(dead)
     item = runs.items(run)[dead]
@@ -98,7 +98,7 @@ def test_a_forecast_says_why_a_delivery_would_be_dead_again(kit, runs):
 @pytest.mark.parametrize(
     ("raised", "outcome"), [(Discard("not ours"), "ignored"), (Retry("later"), "failing"), (KeyError("x"), "failing")]
 )
-def test_a_forecast_says_what_a_handler_would_raise(kit, shop, runs, raised, outcome):
+def test_a_forecast_shows_the_error_that_a_handler_would_raise(kit, shop, runs, raised, outcome):
     @shop.on("odd")
     def odd(event, mirror):
         raise raised
@@ -112,7 +112,7 @@ def test_a_forecast_says_what_a_handler_would_raise(kit, shop, runs, raised, out
     assert str(raised.args[0]) in item["forecast_reason"]
 
 
-def test_a_handler_with_a_session_of_its_own_has_no_forecast_and_is_told_why(kit, shop, runs):
+def test_a_handler_with_a_session_has_no_forecast_and_the_plan_says_why(kit, shop, runs):
     @shop.on("sql")
     def with_session(event, mirror):
         mirror.session.execute(select(1))
@@ -123,7 +123,7 @@ def test_a_handler_with_a_session_of_its_own_has_no_forecast_and_is_told_why(kit
     assert (item["forecast"], "mirror.session" in item["forecast_reason"]) == ("unknown", True)
 
 
-def test_a_forecast_sees_what_the_deliveries_before_it_would_have_changed(kit, shop, runs):
+def test_a_forecast_includes_the_changes_of_earlier_deliveries(kit, shop, runs):
     @shop.on("price")
     def price(event, mirror):
         known = mirror.get(Product, event.entity_id)
@@ -156,7 +156,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_forecast_goes_on(kit, shop,
         opened.set()
 
 
-def test_a_handler_that_comes_back_too_late_reads_nothing_of_the_forecast(kit, shop, runs, monkeypatch):
+def test_a_handler_that_returns_too_late_cannot_read_in_the_forecast(kit, shop, runs, monkeypatch):
     monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
     opened, told = threading.Event(), queue.SimpleQueue()
     calls = itertools.count()
@@ -192,20 +192,20 @@ def send_and_drain(kit, *ids):
     return made
 
 
-def test_a_plan_that_was_started_is_not_started_again(kit, runs):
+def test_a_started_plan_cannot_be_started_again(kit, runs):
     run = runs.plan(*send_and_drain(kit, "A"))
     runs.start(run)
     with pytest.raises(RunConflict, match=r"is running, started by ops-1 at .*, so it cannot be started"):
         runs.start(run, by=By("ops-2", Via.API))
 
 
-def test_a_plan_that_is_still_made_cannot_be_started(kit, runs):
+def test_an_unfinished_plan_cannot_be_started(kit, runs):
     run = runs.begin_plan(source="shop")
     with pytest.raises(RunConflict, match="still being planned"):
         runs.start(run)
 
 
-def test_a_plan_of_other_handlers_is_outdated(kit, shop, runs):
+def test_a_plan_made_with_other_handlers_is_outdated(kit, shop, runs):
     run = runs.plan(*send_and_drain(kit, "A"))
 
     @shop.on("other")
@@ -226,7 +226,7 @@ def test_a_plan_is_outdated_by_an_edit_of_a_handler(kit, runs, monkeypatch):
         runs.start(run)
 
 
-def test_a_run_that_nobody_knows_is_told(kit, runs):
+def test_an_unknown_run_is_reported(kit, runs):
     with pytest.raises(NotFound, match="no run 77"):
         runs.start(77)
 
@@ -255,7 +255,7 @@ def test_a_plan_is_outdated_once_another_run_has_replayed_deliveries_of_it(kit, 
     assert runs.run(second)["state"] == "planned"
 
 
-def test_a_plan_is_outdated_once_somebody_has_replayed_deliveries_of_it_at_once(kit, runs):
+def test_a_plan_is_outdated_by_an_immediate_replay_of_its_deliveries(kit, runs):
     ids = send_and_drain(kit, "A", "B")
     run = runs.plan(*ids)
     replay_now(kit.inbox, asked("replay", reason="after a fix"), ids, now=kit.now())
@@ -264,7 +264,7 @@ def test_a_plan_is_outdated_once_somebody_has_replayed_deliveries_of_it_at_once(
         runs.start(run)
 
 
-def test_a_plan_stands_whatever_else_was_replayed_since(kit, runs):
+def test_a_plan_is_not_outdated_by_replays_of_other_deliveries(kit, runs):
     ids = send_and_drain(kit, "A", "B")
     first, second = runs.plan(ids[0]), runs.plan(ids[1])
     runs.start(first)
@@ -273,7 +273,7 @@ def test_a_plan_stands_whatever_else_was_replayed_since(kit, runs):
     runs.finish(second)
 
 
-def test_a_plan_of_deliveries_that_another_plan_has_tells_so(kit, runs):
+def test_an_overlap_with_another_plan_is_reported(kit, runs):
     ids = send_and_drain(kit, "A", "B", "C")
     first, second, alone = runs.plan(*ids[:2]), runs.plan(ids[1]), runs.plan(ids[2])
 
@@ -288,7 +288,7 @@ def test_a_plan_of_deliveries_that_another_plan_has_tells_so(kit, runs):
     assert not [line for line in told(second) if line.startswith(says)]
 
 
-def test_the_action_of_a_plan_counts_the_deliveries_that_it_found(kit, runs):
+def test_the_action_of_a_plan_counts_its_deliveries(kit, runs):
     send_and_drain(kit, "A", "B", "C")
     run = runs.plan(source="shop")
     with kit.database.read() as connection:
@@ -297,7 +297,7 @@ def test_the_action_of_a_plan_counts_the_deliveries_that_it_found(kit, runs):
 
 
 def begun(kit):
-    """A run of five deliveries, two of which are fed at a time, after its first step; and its number."""
+    """Give a run of five deliveries, fed two at a time, after its first step; and its number."""
     ids = send_and_drain(kit, *map(str, range(5)))
     runs = Runs(kit, batch_size=2)
     run = runs.plan(*ids)
@@ -317,7 +317,7 @@ def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit):
     assert runs.run(run)["tally"] == {"unchanged": 5}
 
 
-def test_a_cancelled_run_leaves_the_rest_as_it_is(kit):
+def test_a_cancelled_run_does_not_change_the_remaining_deliveries(kit):
     runs, run = begun(kit)
     runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
     kit.drain()
@@ -327,7 +327,7 @@ def test_a_cancelled_run_leaves_the_rest_as_it_is(kit):
         runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
 
 
-def test_what_cannot_be_replayed_any_more_is_skipped_with_the_reason(kit, runs):
+def test_deliveries_that_can_no_longer_be_replayed_are_skipped_with_the_reason(kit, runs):
     ids = send_and_drain(kit, "A", "B")
     run = runs.plan(*ids)
     with kit.database.write() as connection:
@@ -338,7 +338,7 @@ def test_what_cannot_be_replayed_any_more_is_skipped_with_the_reason(kit, runs):
     assert runs.run(run)["tally"] == {"skipped": 1, "unchanged": 1}
 
 
-def test_a_delivery_that_fails_again_is_waited_for(kit, shop, runs):
+def test_a_run_waits_for_a_delivery_that_fails_again(kit, shop, runs):
     failing = True
 
     @shop.on("odd")
@@ -363,7 +363,7 @@ def test_a_delivery_that_fails_again_is_waited_for(kit, shop, runs):
     assert runs.run(run)["tally"] == {"unchanged": 1}
 
 
-def test_of_a_large_set_a_sample_is_tried_and_the_plan_says_so(kit, runs, monkeypatch):
+def test_of_a_large_set_a_sample_is_forecast_and_the_plan_says_so(kit, runs, monkeypatch):
     ids = send_and_drain(kit, *map(str, range(7)))
     monkeypatch.setattr(replay, "MOST_DELIVERIES", 4)
     made = runs.run(runs.plan(*ids))["forecast"]

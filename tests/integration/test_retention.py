@@ -1,4 +1,4 @@
-"""Retention: bodies go after 30 days, deliveries with their dedup keys after 400, and never what is not done."""
+"""Retention drops bodies after 30 days, deliveries with their dedup keys after 400, and open deliveries never."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
 
 @pytest.fixture
 def prune(kit):
-    """Everything that has expired by the kit's clock; returns how many deliveries that concerned."""
+    """Prune everything that has expired by the kit's clock; return the number of deliveries concerned."""
     return lambda: sum(iter(lambda: KEPT.prune(kit.database, now=kit.now()), 0))
 
 
 @pytest.fixture
 def lamp(kit):
-    """A delivery of the same lamp each time it is called."""
+    """Make a delivery of the same lamp."""
     return lambda: kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
 
 
@@ -52,7 +52,7 @@ def test_a_duplicate_is_recognised_long_after_the_body_is_gone(kit, worker, prun
     assert lamp().body == {"status": "duplicate", "delivery": first.delivery}
 
 
-def test_after_the_dedup_key_is_gone_the_same_webhook_is_a_new_one_and_changes_nothing(kit, worker, prune, lamp):
+def test_a_webhook_repeated_after_its_dedup_key_expired_is_new_and_changes_nothing(kit, worker, prune, lamp):
     first = lamp()
     drain(worker)
     kit.advance(days=401)
@@ -74,7 +74,7 @@ def test_the_mirror_outlives_every_delivery(kit, worker, prune, lamp):
     assert kit.row(Product, "A1").active
 
 
-def test_what_is_not_done_keeps_everything_however_old(shop, kit, worker, prune):
+def test_open_deliveries_are_kept_whatever_their_age(shop, kit, worker, prune):
     @shop.on("product.broken")
     def fail(event: Event, mirror: Mirror) -> None:
         raise ValueError
@@ -86,7 +86,7 @@ def test_what_is_not_done_keeps_everything_however_old(shop, kit, worker, prune)
     assert '"product.broken"' in kit.delivery(answer)["body"]
 
 
-def test_a_replay_after_the_body_expired_leaves_the_delivery_as_it_is(kit, worker, prune, lamp):
+def test_a_replay_after_the_body_expired_does_not_change_the_delivery(kit, worker, prune, lamp):
     answer = lamp()
     drain(worker)
     kit.advance(days=31)
@@ -97,7 +97,7 @@ def test_a_replay_after_the_body_expired_leaves_the_delivery_as_it_is(kit, worke
     assert (delivery["state"], delivery["outcome"]) == ("processed", "applied")
 
 
-def test_attempts_of_a_dead_delivery_go_with_it(kit, worker, prune):
+def test_attempts_of_a_dead_delivery_are_pruned_with_it(kit, worker, prune):
     kit.send("shop", "product.updated", id="A1", data={})
     drain(worker)
     assert states(kit) == ["dead"]
@@ -113,7 +113,7 @@ def settlements(kit) -> int:
         return connection.exec_driver_sql("SELECT count(*) FROM settlements").scalar()
 
 
-def test_settlements_go_after_the_last_delivery_that_they_tell_of(kit, worker, prune, lamp):
+def test_settlements_are_pruned_after_the_last_of_their_deliveries(kit, worker, prune, lamp):
     lamp()
     drain(worker)
     kit.advance(days=399)
@@ -124,7 +124,7 @@ def test_settlements_go_after_the_last_delivery_that_they_tell_of(kit, worker, p
     assert settlements(kit) == 0
 
 
-def test_a_delivery_that_is_not_done_keeps_the_attempts_of_its_rounds_before(kit, worker, prune, lamp):
+def test_an_open_delivery_keeps_the_attempts_of_its_earlier_rounds(kit, worker, prune, lamp):
     delivery = lamp()
     drain(worker)
     kit.inbox.replay([int(delivery.delivery)], now=kit.now())
@@ -146,7 +146,7 @@ def test_settlements_are_pruned_in_batches_too(kit, worker, prune, lamp, monkeyp
     assert left == [(1, 6), (1, 4), (0, 2), (0, 0)]
 
 
-def test_more_than_one_batch_is_pruned_by_and_by(kit, monkeypatch):
+def test_more_than_one_batch_is_pruned_in_steps(kit, monkeypatch):
     monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
     for number in range(10):
         kit.send("shop", "product.painted", id=f"A{number}")
@@ -162,7 +162,7 @@ def test_a_running_worker_prunes_by_itself(kit, worker, lamp):
         wait_until(lambda: kit.delivery(answer)["body"] is None, "the worker's pruning")
 
 
-def test_retention_that_fails_holds_no_delivery_up(kit, monkeypatch):
+def test_a_failing_prune_delays_no_delivery(kit, monkeypatch):
     tries = []
 
     def fail(self, database, *, now):

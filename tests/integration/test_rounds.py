@@ -1,4 +1,4 @@
-"""Rounds: every way of a delivery from pending to its end is kept, whatever began it and however it ended."""
+"""Rounds: every way of a delivery from pending to its end is kept, with its cause and its outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.release import release
 
 @pytest.fixture
 def lamp(kit):
-    """The id of a delivery of a lamp; its data is what the handler wants, or not."""
+    """Send a delivery of a lamp, whose data fits the handler or not; return its id."""
 
     def send(data=None) -> str:
         return kit.send("shop", "product.updated", id="A1", at=NOON, data=named() if data is None else data).delivery
@@ -36,12 +36,12 @@ def try_now(kit, *ids: str) -> int:
 
 
 def ends(kit, delivery: str) -> list[tuple]:
-    """Number, cause, state, outcome and reason of each round."""
+    """Return number, cause, state, outcome and reason of each round."""
     names = ("number", "cause", "state", "outcome", "reason")
     return [tuple(each[name] for name in names) for each in kit.delivery(delivery)["rounds"]]
 
 
-def test_a_delivery_begins_with_a_round_that_is_open(kit, lamp):
+def test_a_delivery_begins_with_an_open_round(kit, lamp):
     delivery = lamp()
     (first,) = kit.delivery(delivery)["rounds"]
     assert first["began_at"] == kit.delivery(delivery)["received_at"]
@@ -49,7 +49,7 @@ def test_a_delivery_begins_with_a_round_that_is_open(kit, lamp):
     assert ends(kit, delivery) == [(1, "accepted", "pending", None, None)]
 
 
-def test_a_first_round_costs_no_row_of_its_own(kit, worker, lamp):
+def test_a_first_round_needs_no_row(kit, worker, lamp):
     lamp()
     drain(worker)
     with kit.database.read() as connection:
@@ -70,7 +70,7 @@ def test_a_replay_leaves_the_first_result_readable(kit, worker, lamp):
     assert ends(kit, delivery)[1] == (2, "replay", "processed", "unchanged", None)
 
 
-def test_the_reason_of_a_dead_round_outlives_its_replay(kit, worker, lamp):
+def test_the_reason_of_a_dead_round_is_kept_after_its_replay(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
     begin(kit, delivery)
@@ -84,7 +84,7 @@ def test_the_reason_of_a_dead_round_outlives_its_replay(kit, worker, lamp):
     assert third == (3, "replay", "pending", None, None)
 
 
-def test_a_round_says_which_run_and_which_action_began_it_and_when(kit, worker, lamp):
+def test_a_round_names_the_run_and_action_that_began_it_and_the_time(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
     now = kit.now()
@@ -93,7 +93,7 @@ def test_a_round_says_which_run_and_which_action_began_it_and_when(kit, worker, 
     assert (second["cause"], second["run"], second["action"], second["began_at"]) == ("rebuild", 81, 7, now)
 
 
-def test_a_duplicate_of_what_is_dead_begins_a_round(kit, worker, lamp):
+def test_a_duplicate_of_a_dead_delivery_begins_a_round(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
     assert lamp({"name": 1}) == delivery
@@ -102,7 +102,7 @@ def test_a_duplicate_of_what_is_dead_begins_a_round(kit, worker, lamp):
     assert len(ends(kit, delivery)) == 2
 
 
-def test_a_duplicate_of_what_has_not_died_begins_none(kit, worker, lamp):
+def test_a_duplicate_of_a_delivery_that_is_not_dead_begins_no_round(kit, worker, lamp):
     delivery = lamp()
     lamp()
     drain(worker)
@@ -111,7 +111,7 @@ def test_a_duplicate_of_what_has_not_died_begins_none(kit, worker, lamp):
     assert kit.delivery(delivery)["duplicates"] == 2
 
 
-def test_what_is_open_or_has_no_body_begins_no_round(kit, worker, lamp):
+def test_an_open_delivery_or_one_without_a_body_begins_no_round(kit, worker, lamp):
     delivery = lamp()
     assert begin(kit, delivery) == 0
     kit.inbox.claim("another", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
@@ -132,7 +132,7 @@ def test_a_delivery_named_twice_begins_one_round(kit, worker, lamp):
     assert len(ends(kit, delivery)) == 2
 
 
-def test_a_round_that_the_caller_rolls_back_was_never_begun(kit, worker, lamp):
+def test_a_round_that_the_caller_rolls_back_does_not_exist(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
 
@@ -146,7 +146,7 @@ def test_a_round_that_the_caller_rolls_back_was_never_begun(kit, worker, lamp):
     assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
 
 
-def test_rounds_go_with_their_delivery(kit, worker, lamp):
+def test_rounds_are_pruned_with_their_delivery(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
     begin(kit, delivery)
@@ -166,7 +166,7 @@ def attempts(kit, delivery: str) -> list[dict]:
     return [attempt for each in kit.delivery(delivery)["rounds"] for attempt in each["attempts"]]
 
 
-def test_a_good_attempt_is_kept_with_its_handler_its_release_and_its_times(kit, worker, lamp):
+def test_a_good_attempt_is_kept_with_its_handler_release_and_times(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
     (good,) = attempts(kit, delivery)
@@ -180,7 +180,7 @@ def test_a_good_attempt_is_kept_with_its_handler_its_release_and_its_times(kit, 
     assert kit.delivery(delivery)["attempts"] == []
 
 
-def test_a_failed_attempt_is_kept_with_its_traceback_bounded(shop, kit, worker):
+def test_a_failed_attempt_is_kept_with_a_bounded_traceback(shop, kit, worker):
     def fall(depth: int) -> None:
         if not depth:
             raise ValueError("hit the bottom" + "!" * 50_000)
@@ -208,7 +208,7 @@ def test_an_attempt_that_reached_no_handler_names_none(kit, worker, lamp):
     assert kit.delivery(delivery)["rounds"][1]["reason"] == "No handler takes product.painted."
 
 
-def test_what_hydrating_took_is_kept_apart_from_what_handling_took(shop, kit):
+def test_the_times_of_hydrating_and_handling_are_kept_separately(shop, kit):
     called = threading.Event()
 
     @shop.connect
@@ -228,7 +228,7 @@ def test_what_hydrating_took_is_kept_apart_from_what_handling_took(shop, kit):
     assert good["handle_ms"] is not None
 
 
-def test_attempts_stand_in_the_round_that_they_were_made_in(kit, worker, lamp, failing):
+def test_attempts_belong_to_the_round_in_which_they_were_made(kit, worker, lamp, failing):
     try_now(kit, failing)
     drain(worker)
     begin(kit, failing)
@@ -254,7 +254,7 @@ def test_more_attempts_than_one_statement_takes_are_kept_each_once(kit, worker):
         assert connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar() == 0
 
 
-def test_attempts_of_one_batch_are_told_apart_by_handler_and_by_round(shop, kit, worker, lamp):
+def test_attempts_of_one_batch_are_kept_by_handler_and_round(shop, kit, worker, lamp):
     replayed = lamp()
     drain(worker)
     begin(kit, replayed)
@@ -271,7 +271,7 @@ def test_attempts_of_one_batch_are_told_apart_by_handler_and_by_round(shop, kit,
         assert connection.exec_driver_sql("SELECT count(*) FROM settlements").scalar() == 2
 
 
-def test_a_delivery_settled_twice_at_the_same_moment_has_both_attempts(kit, lamp, monkeypatch):
+def test_a_delivery_settled_twice_at_the_same_time_has_both_attempts(kit, lamp, monkeypatch):
     delivery, moment = lamp(), kit.now()
     monkeypatch.setattr(kit, "now", lambda: moment)
     with closing(new_worker(kit)) as worker:
@@ -283,7 +283,7 @@ def test_a_delivery_settled_twice_at_the_same_moment_has_both_attempts(kit, lamp
     assert [len(each["attempts"]) for each in rounds] == [1, 1]
 
 
-def test_tracebacks_go_with_the_bodies_and_reasons_stay(kit, worker, failing):
+def test_tracebacks_are_dropped_with_the_bodies_and_reasons_stay(kit, worker, failing):
     kit.advance(days=2)
     drain(worker)
     kit.advance(days=31)
@@ -296,12 +296,12 @@ def test_tracebacks_go_with_the_bodies_and_reasons_stay(kit, worker, failing):
     ]
 
 
-# ── now instead of later ──────────────────────────────────────────────────────────────────────────────────────────
+# ── immediate attempts ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
 def failing(shop, kit, worker):
-    """The id of a delivery that has failed once and waits."""
+    """Return the id of a delivery that has failed once and waits."""
     mended = []
 
     @shop.on("product.broken")
@@ -315,7 +315,7 @@ def failing(shop, kit, worker):
     return delivery
 
 
-def test_what_waits_for_its_next_attempt_can_be_tried_now(kit, worker, failing):
+def test_a_delivery_that_waits_for_its_next_attempt_can_be_tried_now(kit, worker, failing):
     assert drain(worker) == 0
     assert try_now(kit, failing) == 1
     assert (kit.delivery(failing)["attempts_made"], len(ends(kit, failing))) == (1, 1)
@@ -323,7 +323,7 @@ def test_what_waits_for_its_next_attempt_can_be_tried_now(kit, worker, failing):
     assert (kit.delivery(failing)["state"], kit.delivery(failing)["attempts_made"]) == ("processed", 2)
 
 
-def test_what_is_due_in_hand_or_done_is_not_made_due_again(kit, worker, failing, lamp):
+def test_a_due_claimed_or_ended_delivery_is_not_made_due(kit, worker, failing, lamp):
     due = lamp()
     assert try_now(kit, due) == 0
     assert try_now(kit, failing, failing) == 1

@@ -1,4 +1,4 @@
-"""Whatever happens to deliveries, and wherever it is killed: their rounds are complete, and so are their attempts."""
+"""Whatever happens to deliveries, and wherever the process is killed, their rounds and attempts are complete."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENDED = {"processed", "ignored", "dead"}
 
 
 class Life:
-    """Deliveries of a shop, and all that can happen to them, drawn by a seed."""
+    """Deliveries of a shop, and everything that can happen to them, chosen by a seed."""
 
     def __init__(self, kit, seed: int) -> None:
         self.kit, self.rng = kit, random.Random(seed)
         self.sent: list[tuple[str, str, str]] = []
-        #: Rounds that were seen, by delivery: none of them may change any more once it is not the latest.
+        #: Rounds seen so far, by delivery. A round that is no longer the latest must not change.
         self.seen: dict[str, list[dict]] = {}
         self.retries = RetrySchedule(attempts=2)
         self.worker = new_worker(kit, retries=self.retries)
@@ -50,7 +50,7 @@ class Life:
             self._post(self.rng.choice(self.sent))
 
     def _post(self, one: tuple[str, str, str]) -> None:
-        """Accept it on this thread, so that it can be killed between its statements, too."""
+        """Accept on this thread, so that the accept can be killed between its statements."""
         kind, entity, name = one
         source = self.kit.source("shop")
         body = source.dialect.write(kind, entity, at=NOON, data=named(name))
@@ -73,7 +73,7 @@ class Life:
         self.kit.advance(minutes=1)
 
     def revive(self) -> None:
-        """Another worker follows one whose process is gone."""
+        """Replace a worker whose process is gone by another one."""
         dead, self.worker = self.worker, new_worker(self.kit, retries=self.retries)
         dead.close()
         self.kit.inbox.reclaim(now=self.kit.now(), dead=[dead.name], max_attempts=2)
@@ -94,7 +94,7 @@ class Life:
 
 
 def _check_attempts(of_round: dict) -> None:
-    """No attempt twice, and none without its effect: a good one is the last, and stands for the state of its round."""
+    """Check that attempts have different numbers, and that a good one is the last of a round that ended well."""
     attempts = of_round["attempts"]
     numbers = [attempt["number"] for attempt in attempts]
     assert numbers == sorted(set(numbers))
@@ -106,7 +106,7 @@ def _check_attempts(of_round: dict) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rounds_have_no_gaps_one_is_open_and_no_attempt_is_without_its_effect(shop, kit, seed):
+def test_rounds_have_no_gaps_the_last_may_be_open_and_every_attempt_has_its_effect(shop, kit, seed):
     life = Life(kit, seed)
 
     @shop.on("product.shaky")

@@ -1,4 +1,4 @@
-"""Names that no index takes, and rows that the database refuses to change: they stop nobody else."""
+"""Names that no index accepts, and rows that the database refuses to change, delay no other delivery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.testing import Answer, Webhooks
 
 
 def incompressible(length: int, *, seed: int) -> str:
-    """Characters of four bytes each, in which no compression finds anything to save."""
+    """Make text of random characters of four bytes each, which cannot be compressed."""
     jitter = random.Random(seed)
     return "".join(chr(jitter.randrange(0x10000, 0x110000)) for _ in range(length))
 
@@ -36,7 +36,7 @@ class Body(BaseModel):
 
 @pytest.fixture
 def shop() -> Dialect:
-    """The shop, with bodies that also say the kind of their entity and their dedup key."""
+    """Make a shop whose bodies also name the kind of their entity and their dedup key."""
     shop = new_shop()
     shop._read = None
 
@@ -57,8 +57,8 @@ def post(kit: Webhooks, **parts: Any) -> Answer:
     return kit.send_body("shop", encode({"data": named(), **parts}))
 
 
-def test_the_longest_names_of_the_widest_characters_go_all_the_way(shop, kit, worker):
-    """Every column that an index or a key is of: of the inbox, of the feed, of rows and of their parents."""
+def test_the_longest_names_of_the_widest_characters_are_processed(shop, kit, worker):
+    """That concerns every column in an index or a key: of the inbox, of the feed, of rows and of their parents."""
     widest, parent = incompressible(LONGEST_NAME, seed=1), incompressible(LONGEST_NAME, seed=2)
     product = kit.send("shop", "product.updated", id=widest, at=NOON, data=named())
     variant = kit.send("shop", "variant.updated", id=widest, at=NOON, data={"parent": parent})
@@ -74,13 +74,13 @@ def test_the_longest_dedup_key_of_the_widest_characters_is_kept_even_with_its_ma
     assert kit.delivery(answers[1])["conflict"]
 
 
-def test_the_widest_kind_goes_all_the_way_beside_the_widest_id(kit, worker):
+def test_the_widest_kind_is_processed_with_the_widest_id(kit, worker):
     sent = post(kit, kind=incompressible(LONGEST_KIND // 4, seed=4), id=incompressible(LONGEST_NAME, seed=5))
     drain(worker)
     assert kit.delivery(sent)["state"] == "processed"
 
 
-def test_a_kind_that_no_index_takes_beside_an_id_is_dead_with_its_reason_and_stops_nobody(kit, worker):
+def test_a_kind_that_no_index_accepts_beside_an_id_is_dead_with_its_reason_and_delays_no_other(kit, worker):
     wide = incompressible(LONGEST_NAME, seed=6)
     dead, good = post(kit, kind=wide, id=wide), post(kit, id="A1")
     drain(worker)
@@ -91,8 +91,8 @@ def test_a_kind_that_no_index_takes_beside_an_id_is_dead_with_its_reason_and_sto
 @pytest.mark.parametrize(
     ("width", "says", "entity_is_kept"), [(512, "index row size", True), (1_024, "index row requires", False)]
 )
-def test_a_row_that_no_index_takes_ends_dead_with_the_databases_reason(kit, worker, width, says, entity_is_kept):
-    """As an earlier release, or somebody beside us, may have stored it."""
+def test_a_row_that_no_index_accepts_ends_dead_with_the_database_s_reason(kit, worker, width, says, entity_is_kept):
+    """An earlier release, or another program, may have stored such a row."""
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(5)]
     wide = incompressible(width, seed=7)
     with kit.database.write() as connection:
@@ -110,7 +110,7 @@ def test_a_row_that_no_index_takes_ends_dead_with_the_databases_reason(kit, work
         assert states == ["processed"] * 5
 
 
-def test_a_row_that_may_not_be_claimed_ends_dead_with_the_databases_reason(kit, worker):
+def test_a_row_that_may_not_be_claimed_ends_dead_with_the_database_s_reason(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(7)]
     with refusing_changes(kit.database, f"NEW.id = {sent[3].delivery} AND NEW.state = 'processing'"):
         drain(worker)
@@ -119,7 +119,7 @@ def test_a_row_that_may_not_be_claimed_ends_dead_with_the_databases_reason(kit, 
     assert "not this one" in kit.delivery(sent[3])["reason"]
 
 
-def test_rows_that_may_not_be_changed_at_all_are_left_and_the_others_are_worked_on(kit, worker):
+def test_rows_that_may_not_be_changed_at_all_stay_and_the_others_are_processed(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(9)]
     worker._batch_size = 2
     with refusing_changes(kit.database, f"NEW.id <= {sent[4].delivery}"):
@@ -127,8 +127,8 @@ def test_rows_that_may_not_be_changed_at_all_are_left_and_the_others_are_worked_
         assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 5 + ["processed"] * 4
 
 
-def test_entities_stay_apart_while_a_claim_goes_around_a_row(kit, worker):
-    """The halves of a batch that had to be divided are one claim to everybody else: all of it or nothing."""
+def test_a_claim_divided_around_a_bad_row_keeps_the_order_of_an_entity(kit, worker):
+    """A batch that had to be divided is one claim for all other workers: all of its deliveries or none."""
     first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("old"))
     guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
     second = kit.send("shop", "product.deleted", id="A1", at=NOON)
@@ -152,7 +152,7 @@ def test_a_row_with_a_time_that_cannot_be_read_ends_dead(kit, worker):
     assert "yesterday" in found[1][1]
 
 
-def test_the_running_worker_goes_around_what_it_cannot_claim(kit, worker):
+def test_the_running_worker_skips_rows_that_it_cannot_claim(kit, worker):
     guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
     with refusing_changes(kit.database, f"NEW.id = {guilty.delivery}"), running(worker):
         good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())

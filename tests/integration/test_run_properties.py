@@ -1,5 +1,4 @@
-"""Properties of runs over seeds: a forecast holds, a replay of everything changes nothing, a kill costs nothing, and
-live deliveries go first."""
+"""Properties of runs over seeds: forecasts, repeated replays, kills, and the precedence of live deliveries."""
 
 from __future__ import annotations
 
@@ -28,12 +27,12 @@ from receiver.runs.actions import ACTIONS, By, Via
 from receiver.testing import Webhooks
 from receiver.worker.liveness import deregister
 
-#: A failure is found by hand: a smaller one takes too long to look for.
+#: Do not shrink a failure: looking for a smaller one takes too long.
 ONLY_GENERATED = (Phase.explicit, Phase.generate)
 
 IDS = st.sampled_from("ABC")
 
-#: What is sent: event type, id, minutes after noon, data.
+#: Events to send: event type, id, minutes after noon, data.
 EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("product.updated"), IDS, st.integers(0, 4), st.sampled_from([named("Lamp"), named("Desk")])),
@@ -49,7 +48,7 @@ EVENTS = st.lists(
 
 
 class Shop:
-    """A shop whose handlers can be mended: afterwards they say more, take numbers for names, and discard some."""
+    """A shop whose handlers can be mended: then they say more, accept numbers as names, and discard some events."""
 
     def __init__(self):
         self.dialect = new_shop()
@@ -66,7 +65,7 @@ class Shop:
 
         @dialect.on("variant.updated.*")
         def unused(event, mirror):
-            """Never sent."""
+            """Never called."""
 
         by_name = dialect.handler_for("variant.updated").function
 
@@ -106,7 +105,7 @@ def everything(kit):
 
 
 def visible(kit):
-    """The rows as people see them, by table and id."""
+    """Return the rows as people see them, by table and id."""
     hidden = {"versions", "changed_at", "deactivated_at", "tie"}
     return {
         (name, row["external_id"]): {key: value for key, value in row.items() if key not in hidden}
@@ -120,8 +119,8 @@ def changes(kit):
         return connection.execute(select(CHANGES).order_by(CHANGES.c.seq)).mappings().all()
 
 
-def test_the_forecast_is_what_the_run_does_if_nothing_arrives_between(lend):
-    """Property: delivery by delivery the outcome and its reason, and row by row the difference."""
+def test_the_run_does_what_the_forecast_says_if_nothing_arrives_between(lend):
+    """Property: each delivery has the outcome and reason, and each row the difference, of the forecast."""
 
     @settings(max_examples=8, deadline=None, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(1, 6))
@@ -150,8 +149,8 @@ def test_the_forecast_is_what_the_run_does_if_nothing_arrives_between(lend):
     holds()
 
 
-def test_what_arrives_between_changes_the_outcome_of_its_own_rows_only(lend):
-    """Property: the other rows end as the forecast said."""
+def test_arrivals_after_the_plan_change_the_outcome_of_their_own_rows_only(lend):
+    """Property: the other rows end as the forecast says."""
 
     @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
     @given(events=EVENTS, late=EVENTS)
@@ -180,12 +179,12 @@ def test_what_arrives_between_changes_the_outcome_of_its_own_rows_only(lend):
 
 
 def test_a_replay_of_everything_changes_no_row_and_adds_nothing_to_the_feed(lend):
-    """Property."""
+    """Property for any events that handlers do not read."""
 
     @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(1, 6))
     def holds(events, batch_size):
-        # A handler that looks at a row says what it finds by then: it is left out.
+        # Leave out handlers that read a row, because they may find another one in the replay.
         events = [each for each in events if each[0] != "priced"]
         with lend(batch_size=batch_size) as (kit, _, runs):
             ids = send(kit, events)
@@ -202,8 +201,8 @@ def test_a_replay_of_everything_changes_no_row_and_adds_nothing_to_the_feed(lend
     holds()
 
 
-def test_a_run_that_is_killed_before_any_statement_ends_as_if_it_had_not_been(lend):
-    """Property: the plan, the start and each step die at every statement in turn, and another feeder goes on."""
+def test_a_run_killed_before_any_statement_ends_like_one_that_was_not(lend):
+    """Property: the plan, the start and each step are killed at random statements, and another feeder continues."""
 
     @settings(max_examples=3, deadline=None, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(2, 4), seed=st.integers(0, 2**32))
@@ -216,7 +215,7 @@ def test_a_run_that_is_killed_before_any_statement_ends_as_if_it_had_not_been(le
             run = runs.begin_plan(source="shop")
             deaths, state = 0, "planning"
             while state != "done":
-                # The longest step has fewer statements than that, so that some come to their end.
+                # The longest step has fewer statements than that, so some steps complete.
                 deaths += _step_until(runs, run, state, statement=rng.randrange(40))
                 kit.drain()
                 state = runs.run(run)["state"]
@@ -235,7 +234,7 @@ def test_a_run_that_is_killed_before_any_statement_ends_as_if_it_had_not_been(le
 
 
 def _step_until(runs, run, state, *, statement):
-    """One step by a feeder of another process, which dies before this statement. Returns 1 if it died."""
+    """Make one step by the feeder of another process, killed before this statement. Returns 1 if it died."""
     feeder = runs.new_feeder()
     try:
         with dying_before(runs.kit.database, statement):
@@ -243,14 +242,16 @@ def _step_until(runs, run, state, *, statement):
     except Killed:
         return 1
     finally:
-        # What a process that is gone leaves is its lease.
+        # A dead process leaves only its lease behind.
         deregister(feeder.name)
     return 0
 
 
-def test_live_deliveries_wait_for_one_batch_of_a_replay_at_most(lend):
-    """Property: in any interleaving of arrivals, steps of the feeder and rounds of the worker, no more deliveries of
-    the run than a batch has are worked on from a delivery's arrival to its end."""
+def test_live_deliveries_wait_for_at_most_one_batch_of_a_replay(lend):
+    """Property: from a delivery's arrival to its end, at most one batch of the run is worked on.
+
+    This holds in any interleaving of arrivals, steps of the feeder and passes of the worker.
+    """
 
     @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
     @given(
@@ -289,7 +290,7 @@ def test_live_deliveries_wait_for_one_batch_of_a_replay_at_most(lend):
     holds()
 
 
-def test_two_operators_at_once_start_a_plan_once(lend):
+def test_of_two_operators_who_start_a_plan_at_the_same_time_one_starts_it(lend):
     with lend() as (kit, _, runs):
         send(kit, [("product.updated", "A", 0, named())])
         kit.drain()
@@ -315,7 +316,7 @@ def test_two_operators_at_once_start_a_plan_once(lend):
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_cancel_beside_a_start_or_beside_a_feeder_ends_the_run_and_leaves_nothing_half_done(lend, steps):
+def test_a_cancel_during_a_start_or_a_step_ends_the_run_completely(lend, steps):
     with lend() as (kit, _, runs):
         send(kit, [("product.updated", f"A{number}", 0, named()) for number in range(4)])
         kit.drain()
@@ -346,14 +347,14 @@ def test_a_cancel_beside_a_start_or_beside_a_feeder_ends_the_run_and_leaves_noth
         assert runs.run(run)["state"] == "cancelled"
         assert all("cancelled" in each for each in told)
         assert {each["state"] for each in kit.deliveries()} == {"processed"}
-        # Neither holds the turn of its source any more.
+        # Neither run holds the turn of its source any longer.
         again = runs.plan(source="shop")
         runs.start(again)
         runs.finish(again)
         assert runs.run(again)["tally"] == {"unchanged": 4}
 
 
-def test_a_start_that_is_asked_for_twice_with_one_key_is_one_start(lend):
+def test_a_start_repeated_with_one_key_is_one_start(lend):
     with lend() as (kit, _, runs):
         send(kit, [("product.updated", "A", 0, named())])
         kit.drain()

@@ -1,4 +1,4 @@
-"""Runs and actions over HTTP, beside a worker that feeds."""
+"""Runs and actions over HTTP, with a worker that feeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.api.tokens import Scope
 
 @pytest.fixture(scope="module")
 def served(lend_database, tmp_path_factory):
-    """A server whose worker has brought three deliveries to their end, one of them as dead."""
+    """Serve with a worker that has ended three deliveries, one of them as dead."""
     with lend_database(tmp_path_factory.mktemp("runs")) as url, serving(url, with_worker=True) as running:
         for number in range(2):
             running.send("iimmpact", id=f"A{number}", key=f"k{number}")
@@ -31,7 +31,7 @@ def post(served: Served, path: str, scope: Scope = Scope.OPERATE):
 
 
 def run_in(served: Served, run: str, *states: str) -> dict:
-    """The run, once it is in one of these states."""
+    """Wait until the run is in one of these states, and return it."""
 
     def look() -> dict | None:
         shown = served.get(f"/api/v1/runs/{run}").json()
@@ -66,7 +66,7 @@ def test_every_request_that_changed_something_is_an_action(served: Served):
     assert str(served.delivery(delivery)["rounds"][-1]["action"]) == newest["id"]
 
 
-def test_a_replay_asked_for_twice_with_one_key_is_one_action(served: Served):
+def test_a_replay_repeated_with_one_key_is_one_action(served: Served):
     delivery = served.get("/api/v1/deliveries?limit=1").json()["items"][0]["id"]
     served.ended(delivery)
     before = served.count("actions")
@@ -88,11 +88,11 @@ def test_a_replay_asked_for_twice_with_one_key_is_one_action(served: Served):
         ("deliveries/1/try", (404, "not_found")),
     ],
 )
-def test_what_cannot_be_done_is_refused(served: Served, path, refused):
+def test_an_impossible_request_is_refused(served: Served, path, refused):
     assert error(post(served, path)) == refused
 
 
-def test_a_token_to_read_plans_and_starts_nothing(served: Served):
+def test_a_read_token_plans_and_starts_nothing(served: Served):
     assert error(post(served, "runs?source=iimmpact", Scope.READ)) == (403, "forbidden")
 
 
@@ -140,7 +140,7 @@ def test_a_reconcile_that_cannot_be_planned_is_refused_with_advice(idle: Served,
     assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text
 
 
-def test_a_replay_of_named_deliveries_is_frozen_to_exactly_these(served: Served):
+def test_a_replay_of_named_deliveries_takes_exactly_these(served: Served):
     ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
     planned = run_in(served, post(served, f"runs?ids={','.join(ids)}").json()["run"], "planned")
     assert (planned["total"], sorted(planned["arguments"]["ids"])) == (2, sorted(ids))
@@ -154,16 +154,16 @@ def test_a_replay_of_named_deliveries_is_frozen_to_exactly_these(served: Served)
         ("ids=1", "There is no delivery 1"),
         (f"ids={','.join(['1'] * 201)}", "at most 200"),
         ("ids=1&source=iimmpact", "leave `source` out"),
-        ("kind=prune&state=dead", "A prune drops what has expired"),
+        ("kind=prune&state=dead", "A prune drops all expired data"),
         ("kind=reconcile&source=iimmpact&ids=1", "leave `ids` out"),
     ],
 )
-def test_a_selection_that_contradicts_itself_is_refused_with_the_way_out(served: Served, query, told):
+def test_a_contradictory_selection_is_refused_with_advice(served: Served, query, told):
     answer = post(served, f"runs?{query}")
     assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text
 
 
-def test_a_replay_of_what_a_list_finds_by_reason_takes_the_same_deliveries(served: Served):
+def test_a_replay_by_reason_takes_the_deliveries_that_the_list_finds(served: Served):
     (dead,) = served.get("/api/v1/deliveries?state=dead").json()["items"]
     planned = run_in(served, post(served, "runs?reason_has=JSON&state=dead").json()["run"], "planned")
     assert "JSON" in dead["reason"]
@@ -177,7 +177,7 @@ def test_a_prune_is_planned_and_done_over_http(served: Served):
     assert run_in(served, run, "done")["kind"] == "prune"
 
 
-def test_the_rows_of_a_forecast_come_page_by_page(served: Served):
+def test_the_rows_of_a_forecast_are_listed_page_by_page(served: Served):
     run = post(served, "runs?source=iimmpact").json()["run"]
     run_in(served, run, "planned")
     with served.beside.write() as connection:

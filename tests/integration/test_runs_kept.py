@@ -1,4 +1,4 @@
-"""What is kept of runs: rounds that name them, retention, and what a process that was killed leaves."""
+"""Records of runs: rounds that name them, retention, and the rest of a killed process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_round_that_a_run_begins_names_the_run(kit, runs):
     assert (second["cause"], int(second["run"]), second["outcome"]) == ("replay", run, "unchanged")
 
 
-def test_runs_and_actions_go_when_they_are_too_old_and_others_stay(kit, runs):
+def test_old_runs_and_actions_are_pruned_and_others_stay(kit, runs):
     old, _ = done(kit, runs, many=3)
     kept, _ = done(kit, runs)
     waiting = runs.begin_plan(source="shop")
@@ -74,7 +74,7 @@ def test_a_prune_is_a_run_too(kit, runs):
     assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"pruned": 2})
 
 
-def test_another_feeder_takes_a_run_whose_lease_has_ended_and_not_before(kit, runs):
+def test_another_feeder_takes_a_run_only_after_its_lease_has_ended(kit, runs):
     ids = [int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)]
     kit.drain()
     run = runs.plan(*ids)
@@ -87,7 +87,7 @@ def test_another_feeder_takes_a_run_whose_lease_has_ended_and_not_before(kit, ru
     assert runs.feeder.step(run)
 
 
-def test_a_clock_that_was_set_back_holds_no_run_for_long(kit, runs):
+def test_a_clock_that_was_set_back_delays_no_run_for_long(kit, runs):
     ids = [int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)]
     kit.drain()
     run = runs.plan(*ids)
@@ -98,7 +98,7 @@ def test_a_clock_that_was_set_back_holds_no_run_for_long(kit, runs):
     assert runs.feeder.step(run)
 
 
-def test_a_feeder_that_meets_trouble_says_so_on_the_run_and_goes_on(kit, runs, monkeypatch):
+def test_a_feeder_records_its_trouble_on_the_run_and_goes_on(kit, runs, monkeypatch):
     done(kit, runs)
     again = runs.begin_plan(source="shop")
     feeder = runs.new_feeder()

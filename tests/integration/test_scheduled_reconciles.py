@@ -1,4 +1,4 @@
-"""The schedule: what is due begins a run, once; missed ones are made up once, and what broke off waits for its time."""
+"""The schedule: a due source begins one run, missed ones are made up once, and a stopped one waits for its time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.worker.processes import Wiring
 
 @pytest.fixture
 def source(shop, kit) -> PagedSource:
-    """A source that is reconciled every day."""
+    """Make a source that is reconciled every day."""
     paged = PagedSource()
     paged.speak(shop)
     listened_to(kit, reconcile="daily 02:10")
@@ -31,7 +31,7 @@ def source(shop, kit) -> PagedSource:
 
 
 class Worker:
-    """A process with a worker: its schedule and its feeder, stepped by hand."""
+    """A process with a worker, whose schedule and feeder are stepped by hand."""
 
     def __init__(self, kit) -> None:
         self.kit = kit
@@ -39,7 +39,7 @@ class Worker:
         self.feeder = new_reconciler(kit)
 
     def look(self) -> None:
-        """Begin what is due, and feed what is under way as far as it goes."""
+        """Begin the due runs, and feed running ones as far as possible."""
         self.schedule.look()
         for _ in range(100):
             self.feeder.step_all()
@@ -66,12 +66,12 @@ def is_due(kit) -> bool:
     return due_sources(kit.database, sources_of(kit), now=kit.now()) != []
 
 
-def test_a_source_that_was_not_known_before_has_missed_nothing(kit, source):
+def test_a_new_source_has_missed_nothing(kit, source):
     assert not is_due(kit)
     assert status(kit).next_at - kit.now() <= timedelta(days=1)
 
 
-def test_what_is_due_is_reconciled_once_and_the_schedule_is_who_asked_for_it(kit, source, worker):
+def test_a_due_source_is_reconciled_once_in_the_name_of_the_schedule(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     assert is_due(kit)
@@ -85,7 +85,7 @@ def test_what_is_due_is_reconciled_once_and_the_schedule_is_who_asked_for_it(kit
     assert action["reason"] == "by the schedule 'daily 02:10'"
 
 
-def test_two_workers_that_look_at_once_begin_one_run(kit, source, worker):
+def test_two_workers_that_poll_at_the_same_time_begin_one_run(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     other = Worker(kit)
@@ -98,7 +98,7 @@ def test_two_workers_that_look_at_once_begin_one_run(kit, source, worker):
     assert len(source.requests) == 2
 
 
-def test_what_was_missed_for_days_is_made_up_once(kit, source, worker):
+def test_several_missed_times_are_made_up_once(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=9)
     worker.look()
@@ -113,7 +113,7 @@ def test_a_reconcile_by_hand_counts_too(kit, source):
     assert not is_due(kit)
 
 
-def test_one_that_broke_off_is_told_and_waits_for_the_next_time(kit, source, worker):
+def test_a_run_that_stopped_is_reported_and_waits_for_the_next_time(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     source.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused"))
@@ -131,7 +131,7 @@ def test_one_that_broke_off_is_told_and_waits_for_the_next_time(kit, source, wor
     assert (status(kit).run > first, status(kit).error, mirrored(kit)) == (True, None, source.names)
 
 
-def test_one_that_a_person_paused_is_left_alone_by_the_schedule(kit, source, worker):
+def test_a_run_paused_by_a_person_is_left_alone_by_the_schedule(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     worker.schedule.look()
@@ -146,7 +146,7 @@ def test_one_that_a_person_paused_is_left_alone_by_the_schedule(kit, source, wor
     assert (status(kit).run, mirrored(kit)) == (run, source.names)
 
 
-def test_a_walk_that_was_stopped_with_its_process_is_gone_on_with_by_the_next(kit, source, worker):
+def test_a_walk_stopped_with_its_process_is_continued_by_the_next(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     worker.schedule.look()

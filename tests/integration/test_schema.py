@@ -1,4 +1,4 @@
-"""The schema: migrations make what the code declares, once, all or nothing; what does not fit is said and left."""
+"""The schema: migrations make what the code declares, completely or not at all; an unfit database is left unchanged."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def newest():
     return {branch.name: branch.newest for branch in BRANCHES}
 
 
-# ── what migrations make ──────────────────────────────────────────────────────────────────────────────────────
+# ── results of migrations ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_migrations_leave_no_difference_to_the_declared_tables(database):
+def test_migrated_tables_equal_the_declared_ones(database):
     Schema(database).upgrade()
     options = {
         "compare_server_default": True,
@@ -72,8 +72,8 @@ def test_migrations_leave_no_difference_to_the_declared_tables(database):
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
-def test_migrations_make_letter_for_letter_what_a_new_database_would_get(database, tmp_path, request):
-    """Partial indexes' conditions, WITHOUT ROWID and AUTOINCREMENT too, which alembic does not compare."""
+def test_migrations_make_exactly_what_a_new_database_gets(database, tmp_path, request):
+    """That includes conditions of partial indexes, WITHOUT ROWID and AUTOINCREMENT, which alembic does not compare."""
     if database.is_postgresql:
         declared = Database(request.getfixturevalue("new_postgresql_url")())
     else:
@@ -85,7 +85,7 @@ def test_migrations_make_letter_for_letter_what_a_new_database_would_get(databas
 
 
 def catalog(database):
-    """What the database itself says about our tables, without what is only layout."""
+    """Return the database's own description of our tables, without its layout."""
     if not database.is_postgresql:
         with database.read() as connection:
             found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
@@ -108,19 +108,19 @@ def columns_of(database, table):
 
 
 def without_layout(sql):
-    """The words in order; the parts of a table sorted, since a column added later stands behind the others."""
+    """Return the words of a statement; the parts of a table are sorted, because a column added later is the last."""
     words = re.sub(r"\s+", " ", sql).replace('"', "").replace("( ", "(").replace(" )", ")").replace(" ,", ",").strip()
     return sorted(re.split(r", (?![^(]*\))", words))
 
 
-def test_migrating_again_does_nothing(database):
+def test_a_second_migration_does_nothing(database):
     assert [step.branch for step in Schema(database).upgrade().steps] == [branch.name for branch in BRANCHES]
     assert Schema(database).upgrade().lines(dry_run=False) == ["The database has the schema of this release already."]
     assert noted(database) == newest()
     Schema(database).check()
 
 
-def test_a_plan_says_what_would_be_done_and_does_nothing(database):
+def test_a_plan_lists_the_steps_and_does_nothing(database):
     plan = Schema(database).plan()
     assert [(step.branch, step.before, step.after) for step in plan.steps] == [
         (branch.name, None, branch.newest) for branch in BRANCHES
@@ -129,7 +129,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(database):
     assert set(noted(database).values()) == {None}
 
 
-def test_several_processes_that_start_at_once_migrate_one_after_the_other(database_url):
+def test_several_processes_that_start_together_migrate_one_after_the_other(database_url):
     done, errors = [], []
     ready = threading.Barrier(6)
 
@@ -150,7 +150,7 @@ def test_several_processes_that_start_at_once_migrate_one_after_the_other(databa
     assert sorted(done) == [False] * 5 + [True]
 
 
-def test_threads_that_bring_two_databases_up_at_once_do_not_disturb_each_other(tmp_path):
+def test_threads_that_migrate_two_databases_do_not_disturb_each_other(tmp_path):
     ready = threading.Barrier(2)
     made = {}
 
@@ -173,14 +173,14 @@ def test_threads_that_bring_two_databases_up_at_once_do_not_disturb_each_other(t
     assert made["one.db"][0] == newest()
 
 
-def test_tables_made_without_a_note_of_a_revision_are_taken_as_the_first_release(database):
+def test_tables_without_a_recorded_revision_are_taken_for_the_first_release(database):
     database.create_tables()
     assert noted(database) == dict.fromkeys(newest(), "0001")
     Schema(database).upgrade()
     assert noted(database) == newest()
 
 
-# ── what does not fit ─────────────────────────────────────────────────────────────────────────────────────────
+# ── unfit databases ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_tables_made_without_a_note_of_a_revision_are_taken_as_the_first_release
         ("cafe", "receiver is at revision 'cafe', which no release has: restore it from a backup"),
     ],
 )
-def test_a_revision_that_this_release_does_not_know_is_refused_and_left_as_it_is(database, revision, says):
+def test_an_unknown_revision_is_refused_and_left_unchanged(database, revision, says):
     Schema(database).upgrade()
     run(database, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
     for ask in (Schema(database).prepare, Schema(database).check, Schema(database).upgrade, Schema(database).plan):
@@ -199,7 +199,7 @@ def test_a_revision_that_this_release_does_not_know_is_refused_and_left_as_it_is
     assert noted(database)["receiver"] == revision
 
 
-def test_tables_of_somebody_else_are_not_taken_for_ours(database):
+def test_tables_of_another_program_are_not_taken_for_ours(database):
     run(database, "CREATE TABLE products (id INTEGER PRIMARY KEY)")
     with pytest.raises(ConfigurationError, match="tables named products, which hookmirror did not make: name a"):
         Schema(database).upgrade()
@@ -207,7 +207,7 @@ def test_tables_of_somebody_else_are_not_taken_for_ours(database):
         assert not inspect(connection).has_table("deliveries")
 
 
-def test_sqlite_is_brought_up_to_date_by_every_start(tmp_path):
+def test_every_start_migrates_sqlite(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
         Schema(database).prepare()
         assert noted(database) == newest()
@@ -223,7 +223,7 @@ def test_sqlite_is_brought_up_to_date_by_every_start(tmp_path):
         ),
     ],
 )
-def test_postgresql_is_migrated_on_demand_only(postgresql_url, before, says):
+def test_postgresql_is_migrated_only_by_the_command(postgresql_url, before, says):
     with closing(Database(postgresql_url)) as database:
         if before:
             Schema(database).upgrade()
@@ -232,7 +232,7 @@ def test_postgresql_is_migrated_on_demand_only(postgresql_url, before, says):
             Schema(database).prepare()
 
 
-def test_tables_may_live_in_a_schema_that_the_url_names(postgresql_url):
+def test_tables_may_be_in_a_schema_that_the_url_names(postgresql_url):
     with closing(Database(postgresql_url)) as database:
         run(database, "CREATE SCHEMA hookmirror", "CREATE TABLE products (id INTEGER)")
     url = make_url(postgresql_url).update_query_dict({"options": "-csearch_path=hookmirror"})
@@ -259,7 +259,7 @@ def upgrade():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Makes an installed package with these statements as its migrations, one revision each."""
+    """Return a function that makes an installed package with these statements as its migrations, one a revision."""
     made = []
 
     def make(*statements):
@@ -283,12 +283,12 @@ def package(tmp_path, monkeypatch):
 
 
 def announce(monkeypatch, *points):
-    """These are installed besides ours."""
+    """Announce these packages besides ours."""
     ours = [EntryPoint(branch.name, branch.package, revisions.MIGRATION_ENTRY_POINTS) for branch in BRANCHES[1:]]
     monkeypatch.setattr(revisions, "entry_points", lambda group: [*ours, *points])
 
 
-def test_a_package_is_migrated_beside_ours_each_at_its_own_pace(database, package):
+def test_a_package_is_migrated_beside_ours_with_its_own_revisions(database, package):
     Schema(database).upgrade()
     package("CREATE TABLE shelves (id INTEGER)", "ALTER TABLE shelves ADD COLUMN colour TEXT")
     assert [(step.branch, step.after) for step in Schema(database).upgrade().steps] == [("shelving", "0002")]
@@ -296,7 +296,7 @@ def test_a_package_is_migrated_beside_ours_each_at_its_own_pace(database, packag
     assert column_of(database, "SELECT colour FROM shelves") == []
 
 
-def test_a_package_that_is_no_longer_installed_is_no_hindrance(database, package, monkeypatch):
+def test_a_package_that_is_no_longer_installed_is_ignored(database, package, monkeypatch):
     package("CREATE TABLE shelves (id INTEGER)")
     Schema(database).upgrade()
     announce(monkeypatch)
@@ -304,15 +304,15 @@ def test_a_package_that_is_no_longer_installed_is_no_hindrance(database, package
     assert Schema(database).upgrade().steps == []
 
 
-def test_a_migration_that_fails_leaves_nothing_of_any_package_behind(database, package):
+def test_a_failing_migration_leaves_nothing_of_any_package_behind(database, package):
     package("CREATE TABLE shelves (id INTEGER)", "ALTER TABLE nowhere ADD COLUMN colour TEXT")
     with pytest.raises(Exception, match="nowhere"):
         Schema(database).upgrade()
     assert set(noted(database).values()) == {None}
 
 
-def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgresql_url, package, monkeypatch):
-    """Whoever comes after it would wait behind it."""
+def test_a_migration_waits_only_briefly_for_a_locked_table(postgresql_url, package, monkeypatch):
+    """All later transactions would wait behind it."""
     monkeypatch.setattr(schema, "MIGRATION_LOCK_TIMEOUT", "50ms")
     with closing(Database(postgresql_url)) as database, closing(Database(postgresql_url)) as other:
         Schema(database).upgrade()
@@ -325,13 +325,13 @@ def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgres
         assert Schema(database).upgrade().steps[0].after == "0001"
 
 
-def test_migrations_that_cannot_be_found_are_named(database, monkeypatch):
+def test_missing_migrations_are_reported(database, monkeypatch):
     announce(monkeypatch, EntryPoint("shelving", "nowhere.migrations", revisions.MIGRATION_ENTRY_POINTS))
     with pytest.raises(WiringError, match=r"The migrations shelving cannot be found .*nowhere"):
         Schema(database).upgrade()
 
 
-def test_a_package_without_a_first_migration_is_told_to_write_it(database, package):
+def test_a_package_without_a_first_migration_is_refused_with_advice(database, package):
     package()
     with pytest.raises(WiringError, match="holds no migration: write 0001 first"):
         Schema(database).upgrade()
@@ -345,7 +345,7 @@ class Shelf(MirrorRow, table=True):
     colour: str | None = Field(default=None)
 
 
-def test_tables_of_a_package_without_migrations_are_made_as_they_are_declared(database):
+def test_tables_of_a_package_without_migrations_are_made_as_declared(database):
     assert "shelves_of_these_tests" in Schema(database).upgrade().created
     run(database, "DROP TABLE shelves_of_these_tests")
     if database.is_postgresql:
@@ -356,7 +356,7 @@ def test_tables_of_a_package_without_migrations_are_made_as_they_are_declared(da
     assert Schema(database).upgrade().created == ["shelves_of_these_tests"]
 
 
-def test_a_column_that_such_a_table_lacks_is_named_with_its_mend(database):
+def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):
     Schema(database).upgrade()
     run(database, "ALTER TABLE shelves_of_these_tests DROP COLUMN colour")
     mend = r"The table shelves_of_these_tests lacks the column colour: run `(ALTER TABLE .*)`\."
@@ -374,7 +374,7 @@ def test_a_column_that_such_a_table_lacks_is_named_with_its_mend(database):
 
 
 @pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)
-def test_revisions_are_numbered_without_gaps_each_behind_the_one_before(branch: Branch):
+def test_revisions_are_numbered_without_gaps_and_each_follows_the_one_before(branch: Branch):
     script = ScriptDirectory(str(branch.folder), version_locations=[str(branch.folder)])
     found = [(each.revision, each.down_revision) for each in reversed(list(script.walk_revisions()))]
     numbers = [f"{number:04}" for number in range(1, len(found) + 1)]
@@ -383,13 +383,13 @@ def test_revisions_are_numbered_without_gaps_each_behind_the_one_before(branch: 
 
 
 @pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)
-def test_a_migration_imports_nothing_that_changes_with_the_next_release(branch: Branch):
+def test_a_migration_imports_nothing_that_a_later_release_may_change(branch: Branch):
     for path in branch.folder.glob("v*.py"):
         imported = set(re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE))
         assert imported <= {"__future__", "alembic", "sqlalchemy"}, path.name
 
 
-def test_a_file_that_is_read_only_is_refused_with_what_to_do(tmp_path):
+def test_a_read_only_file_is_refused_with_what_to_do(tmp_path):
     file = tmp_path / "hookmirror.db"
     with closing(Database(f"sqlite:///{file}")) as database:
         Schema(database).upgrade()
@@ -405,7 +405,7 @@ def test_a_file_that_is_read_only_is_refused_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
-def test_a_database_that_cannot_keep_every_text_is_refused_by_all_who_start(databases, encoding):
+def test_a_database_that_cannot_hold_every_character_is_refused_by_every_start(databases, encoding):
     name = databases.create("template0", encoding=encoding)
     try:
         with closing(Database(databases.url(name))) as database:
@@ -420,7 +420,7 @@ def test_a_database_that_cannot_keep_every_text_is_refused_by_all_who_start(data
         databases.drop(name)
 
 
-def test_the_encoding_that_a_client_s_environment_names_does_not_matter(databases, monkeypatch):
+def test_the_client_encoding_of_the_environment_does_not_matter(databases, monkeypatch):
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     name = databases.create_with_tables()
     try:

@@ -1,4 +1,4 @@
-"""The search, the lists' new answers and the feed's cursors, over HTTP."""
+"""The search, the forms of lists, and the cursors of the feed, over HTTP."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from serving import Served, error, serving, token, wait_until
 from sqlalchemy import text
 
 from receiver.api.tokens import Scope
+from receiver.search.pages import Count, Horizon
+from receiver.search.windows import SECONDS
 
 LAMP = {"display_name": "Lamp", "product_code": "L-1"}
 
 
 @pytest.fixture(scope="module")
 def served(lend_database, tmp_path_factory):
-    """A server with three products, one delivery that no handler takes, and one that cannot be read."""
+    """Serve three products, a delivery without a handler, and an unreadable one."""
     with lend_database(tmp_path_factory.mktemp("searching")) as url, serving(url, with_worker=True) as running:
         for number in range(3):
             running.send("iimmpact", id=f"A{number}", data=LAMP | {"product_code": f"A{number}"})
@@ -51,7 +53,7 @@ def test_an_external_id_is_found_with_its_row_and_its_deliveries(served, sought)
     assert found["says"].startswith("In the mirror: products/iimmpact/A1; 1 delivery names it")
 
 
-def test_a_sku_is_found_by_its_own_name_before_an_external_id(served):
+def test_a_sku_is_found_before_an_external_id(served):
     with served.beside.write() as connection:
         connection.execute(text("UPDATE products SET sku = 'SKU 4711 ü' WHERE external_id = 'A2'"))
     found = search(served, "SKU 4711 ü")
@@ -66,13 +68,13 @@ def test_a_delivery_is_found_by_its_id_and_by_its_dedup_key(served):
         assert found["says"] == f"Not in the mirror, but the {kind} of 1 delivery."
 
 
-def test_what_only_deliveries_name_is_said_to_be_missing_in_the_mirror(served):
+def test_an_id_that_only_deliveries_name_is_reported_as_missing_in_the_mirror(served):
     with served.beside.write() as connection:
         connection.execute(text("DELETE FROM products WHERE external_id = 'A0'"))
     assert search(served, "product:A0")["says"] == "Not in the mirror; 1 delivery names it."
 
 
-def test_what_is_nowhere_is_told_with_where_it_was_looked_for(served):
+def test_an_unknown_id_is_answered_with_the_places_searched(served):
     found = search(served, "a1")
     assert found["says"].startswith("'a1' was not found, neither as SKU, nor as external id")
     looked = {each["kind"]: each["where"] for each in found["looked"]}
@@ -97,7 +99,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("sought", [*HOSTILE, "9" * 19, "9" * 300, "-1", ":", "product:", ":A1"])
-def test_whatever_is_sought_is_taken_letter_for_letter(served, sought):
+def test_any_searched_text_is_taken_literally(served, sought):
     found = search(served, sought)
     assert (found["rows"], found["deliveries"]) == ([], [])
     assert found["says"].isprintable()
@@ -106,7 +108,7 @@ def test_whatever_is_sought_is_taken_letter_for_letter(served, sought):
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("name", ["event_type", "entity", "reason"])
-def test_whatever_a_filter_holds_is_taken_letter_for_letter(served, name, hostile):
+def test_any_filter_text_is_taken_literally(served, name, hostile):
     assert fine(served.get(f"/api/v1/deliveries?{name}={quote(hostile)}"))["items"] == []
 
 
@@ -121,14 +123,30 @@ def test_a_filter_of_ten_kilobytes_is_refused_with_the_reason(served, name):
 # ── lists ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_matches_is_counted_on_request(served):
+def test_matches_are_counted_on_request(served):
     page = fine(served.get("/api/v1/deliveries?limit=1&count=true&states=true"))
     assert sum(each["number"] for each in page["states"].values()) == page["matching"]["number"]
     assert page["matching"] == {"number": 5, "more": False, "says": "5"}
     assert fine(served.get("/api/v1/catalog/products?count=true&active=true"))["matching"]["more"] is False
 
 
-def test_a_search_that_ends_in_time_says_how_far_back_it_was(served, monkeypatch):
+@pytest.mark.parametrize("path", ["deliveries", "catalog/products"])
+def test_a_count_gets_the_list_s_remaining_time_and_counts_at_least_what_is_shown(served, monkeypatch, path):
+    given: list[float] = []
+
+    def count(*_, seconds: float) -> Count:
+        given.append(seconds)
+        return Count(0, False, Horizon((1,), 500))
+
+    monkeypatch.setattr("receiver.search.deliveries.count_deliveries", count)
+    monkeypatch.setattr("receiver.search.rows.count_rows", count)
+    page = fine(served.get(f"/api/v1/{path}?limit=1&count=true"))
+    assert page["matching"] == {"number": 1, "more": True, "says": "at least 1"}
+    assert len(given) == 1
+    assert 0 <= given[0] < SECONDS
+
+
+def test_a_search_that_runs_out_of_time_returns_its_horizon(served, monkeypatch):
     monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 2)
     monkeypatch.setattr("receiver.search.windows.LARGEST_WINDOW", 2)
     monkeypatch.setattr("receiver.search.windows._Looking.from_behind", _one_window)
@@ -151,7 +169,7 @@ def _one_window(looking, key):
 
 
 @pytest.mark.parametrize("path", ["deliveries?source=sigma", "catalog/products?source=iimmpact", "changes?newest=true"])
-def test_a_cursor_is_good_for_its_own_list_alone(served, path):
+def test_a_cursor_is_valid_for_its_own_list_only(served, path):
     page = fine(served.get(f"/api/v1/{path}&limit=1"))
     cursor = page.get("cursor") or page["next"]
     assert fine(served.get(f"/api/v1/{path}&limit=1&cursor={cursor}"))["items"] != page["items"]
@@ -172,7 +190,7 @@ def test_a_cursor_of_another_database_is_refused(served, lend_database, tmp_path
 # ── the feed ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_whoever_follows_by_cursor_sees_what_who_follows_by_number_sees(served):
+def test_following_by_cursor_and_by_number_gives_the_same_changes(served):
     by_number = fine(served.get("/api/v1/changes"))["items"]
     seen, cursor = [], "begin"
     while items := (page := fine(served.get(f"/api/v1/changes?limit=1&cursor={cursor}")))["items"]:
@@ -182,19 +200,19 @@ def test_whoever_follows_by_cursor_sees_what_who_follows_by_number_sees(served):
     assert len(seen) == 3
 
 
-def test_a_filtered_feed_goes_on_behind_what_was_looked_at(served):
+def test_a_filtered_feed_continues_after_the_changes_it_has_examined(served):
     page = fine(served.get("/api/v1/changes?table=variants"))
     assert (page["items"], page["next"]) == ([], fine(served.get("/api/v1/changes"))["next"])
 
 
-def test_a_number_behind_the_end_of_the_feed_is_gone_with_what_to_do(served):
+def test_a_number_after_the_end_of_the_feed_is_answered_410_with_advice(served):
     answer = served.get("/api/v1/changes?after=999")
     assert error(answer) == (410, "not_this_feed")
     assert "read the rows anew (`/api/v1/catalog`)" in answer.json()["message"]
 
 
-def test_a_cursor_is_gone_where_the_feed_has_another_change_of_that_number(mirror_url):
-    """As after a restore of an older backup, once the feed has grown past the place again."""
+def test_a_cursor_is_answered_410_if_the_feed_has_another_change_of_that_number(mirror_url):
+    """That happens after an older backup was restored and the feed has grown past that number again."""
     with serving(mirror_url, with_worker=True) as working:
         for number in range(2):
             working.ended(working.send("iimmpact", id=f"A{number}", data=LAMP))
@@ -209,7 +227,7 @@ def test_a_cursor_is_gone_where_the_feed_has_another_change_of_that_number(mirro
         assert error(working.get(f"/api/v1/changes?cursor={cursor}")) == (410, "not_this_feed")
 
 
-def test_whole_rows_come_with_their_changes_on_request(served):
+def test_whole_rows_are_returned_with_their_changes_on_request(served):
     page = fine(served.get("/api/v1/changes?newest=true&whole=true"))
     for change, row in zip(page["items"], page["rows"], strict=True):
         assert row is None or (row["external_id"], row["source"]) == (change["external_id"], change["source"])
@@ -234,10 +252,10 @@ def test_the_changes_of_one_delivery_are_listed(served):
     assert (change["external_id"], change["delivery_id"]) == ("A1", delivery)
 
 
-# ── tags and the page ─────────────────────────────────────────────────────────────────────────────────────────
+# ── tags and the docs page ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_row_that_somebody_has_already_is_not_sent_again(served):
+def test_an_unchanged_row_is_answered_304(served):
     path = "/api/v1/catalog/products/iimmpact/A1"
     had = served.get(path).headers["etag"]
 
@@ -256,7 +274,7 @@ def test_a_row_that_somebody_has_already_is_not_sent_again(served):
 
 
 class Addresses(HTMLParser):
-    """What a page would fetch or run."""
+    """Collects what a page would fetch or run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -273,7 +291,7 @@ class Addresses(HTMLParser):
             self.links.add(given["href"] or "")
 
 
-def test_the_docs_page_shows_every_address_and_asks_nobody_for_anything(served):
+def test_the_docs_page_shows_every_address_and_fetches_nothing(served):
     answer = served.client.get("/docs")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""Settlement by itself, without a worker's pass or thread: one transaction, and one by one where that is refused."""
+"""Settlement without a worker's pass or thread: one transaction, or one for each delivery if that is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def settlement(kit, attempt_results, handling) -> Settlement:
 
 
 def claimed(kit, handling) -> list[Attempt]:
-    """What is due, claimed and handled."""
+    """Claim and handle the due deliveries."""
     found = kit.inbox.claim(WORKER, ["shop"], limit=100, now=kit.now(), lease=timedelta(minutes=1))
     attempts = [Attempt(delivery) for delivery in found]
     source = kit.source("shop")
@@ -85,21 +85,21 @@ def test_rows_feed_and_states_are_committed_together(kit, handling, settlement, 
     assert len(after(kit.database, 0, limit=10)) == 2
 
 
-def test_what_was_settled_is_let_go(kit, handling, settlement):
+def test_settled_deliveries_are_released(kit, handling, settlement):
     send(kit, "A1")
     (attempt,) = claimed(kit, handling)
     settlement.settle([attempt])
     assert (attempt.delivery.plain, attempt.envelope, attempt.event, attempt.writes) == (None, None, None, [])
 
 
-def test_what_neither_ran_nor_ended_is_left_as_it_is(kit, handling, settlement, settled):
+def test_a_delivery_that_neither_ran_nor_ended_is_unchanged(kit, handling, settlement, settled):
     send(kit, "A1")
     (attempt,) = claimed(kit, handling)
     settlement.settle([Attempt(attempt.delivery)])
     assert (settled, states(kit)) == ([], ["processing"])
 
 
-def test_where_the_database_refuses_a_row_only_its_delivery_fails(kit, handling, settlement):
+def test_if_the_database_refuses_a_row_only_its_delivery_fails(kit, handling, settlement):
     _, guilty, _ = send(kit, "A1", "A2", "A3")
     attempts = claimed(kit, handling)
     with refusing(kit.database, "products", "not this one", row="NEW.external_id = 'A2'"):
@@ -109,7 +109,7 @@ def test_where_the_database_refuses_a_row_only_its_delivery_fails(kit, handling,
     assert "not this one" in kit.delivery(guilty)["reason"]
 
 
-def test_a_database_in_trouble_is_nobody_s_failure(kit, handling, settlement, monkeypatch):
+def test_after_an_infrastructure_error_no_delivery_fails(kit, handling, settlement, monkeypatch):
     send(kit, "A1", "A2")
     attempts = claimed(kit, handling)
 
@@ -123,7 +123,7 @@ def test_a_database_in_trouble_is_nobody_s_failure(kit, handling, settlement, mo
     assert kit.rows(Product) == []
 
 
-def test_what_another_worker_has_reclaimed_is_left_to_it(kit, handling, settlement):
+def test_a_delivery_that_another_worker_reclaimed_is_left_to_it(kit, handling, settlement):
     _, taken = send(kit, "A1", "A2")
     attempts = claimed(kit, handling)
     with kit.database.write() as connection:
@@ -133,7 +133,7 @@ def test_what_another_worker_has_reclaimed_is_left_to_it(kit, handling, settleme
     assert [row.external_id for row in kit.rows(Product)] == ["A1"]
 
 
-def test_a_handler_that_asks_for_a_session_runs_inside_the_transaction_and_fails_alone(shop, kit, handling, settlement):
+def test_a_handler_that_asks_for_a_session_runs_in_the_transaction_and_fails_alone(shop, kit, handling, settlement):
     @shop.on("product.counted")
     def count(event: Event[Any], mirror: Mirror) -> None:
         known = mirror.session.execute(text("SELECT count(*) FROM deliveries")).scalar_one()
@@ -148,22 +148,22 @@ def test_a_handler_that_asks_for_a_session_runs_inside_the_transaction_and_fails
     assert [(row.external_id, row.name) for row in kit.rows(Product)] == [("A1", "3"), ("A3", "3")]
 
 
-# ── what a batch costs ────────────────────────────────────────────────────────────────────────────────────────────
+# ── the cost of a batch ───────────────────────────────────────────────────────────────────────────────────────────
 
-#: Statements that settle 100 alike deliveries, at most. On SQLite one takes 64 rows, so that rows and changes take two
-#: each; PostgreSQL has locks to ask for instead.
+#: Most statements that settle 100 similar deliveries. On SQLite one statement takes 64 rows, so rows and changes take
+#: two each; on PostgreSQL there are locks instead.
 MOST_STATEMENTS = 9
 
 
 class Traffic:
-    """What a database was asked for."""
+    """Counts the statements and commits of a database."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.commits = 0
 
     def of(self, table: str) -> int:
-        """Statements that write to this table."""
+        """Count the statements that write to this table."""
         marks = (f'INSERT INTO "{table}"', f"UPDATE {table}")
         return sum(statement.startswith(marks) for statement in self.statements)
 
@@ -200,7 +200,7 @@ def test_a_batch_costs_one_commit_and_a_handful_of_statements(kit, handling, set
     assert (traffic.of("deliveries"), traffic.of("settlements"), traffic.of("attempts")) == (1, 1, 0)
 
 
-def test_attempts_that_went_well_cost_a_batch_one_row(kit, handling, settlement):
+def test_good_attempts_of_a_batch_need_one_row(kit, handling, settlement):
     send(kit, *(f"A{number}" for number in range(100)))
     settlement.settle(claimed(kit, handling))
     assert {table: rows_in(kit, table) for table in ("settlements", "attempts", "rounds")} == {
@@ -210,7 +210,7 @@ def test_attempts_that_went_well_cost_a_batch_one_row(kit, handling, settlement)
     }
 
 
-def test_how_long_each_took_does_not_part_deliveries_that_ended_alike(kit, handling, settlement):
+def test_deliveries_with_the_same_result_are_settled_together_whatever_their_times(kit, handling, settlement):
     send(kit, *(f"A{number}" for number in range(10)))
     attempts = claimed(kit, handling)
     for number, attempt in enumerate(attempts):

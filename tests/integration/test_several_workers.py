@@ -1,4 +1,4 @@
-"""Several workers on one database, some of which hang or die: nothing is worked on twice at once, lost, or held up."""
+"""Several workers on one database, some of which hang or die: no delivery is doubled, lost or delayed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver import Event, Mirror
 
 
 class Gate:
-    """Where a handler waits until the test opens it."""
+    """Stops a handler until the test opens it."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -32,7 +32,7 @@ class Gate:
 
 @pytest.fixture
 def gate(shop):
-    """Updates of the product SLOW wait here; all others pass."""
+    """Make updates of the product SLOW wait here; all others pass."""
     gate = Gate()
 
     @shop.on("product.updated", override=True)
@@ -47,7 +47,7 @@ def gate(shop):
 
 @pytest.fixture
 def other(kit):
-    """A worker as of another process: its own connections, its own locks."""
+    """Make a worker as of another process, with separate connections and locks."""
     inbox = inbox_of_another_process(kit)
     working = new_worker(kit, inbox=inbox)
     yield working
@@ -58,7 +58,7 @@ def other(kit):
 # ── one entity, one worker ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_while_one_worker_has_an_entity_the_others_leave_it_alone_and_do_the_rest(kit, gate, other):
+def test_while_one_worker_has_an_entity_the_others_skip_it_and_do_the_rest(kit, gate, other):
     first = new_worker(kit, batch_size=1)
     with ThreadPoolExecutor() as pool:
         kit.send("shop", "product.updated", id="SLOW", at=NOON, data=named("first"))
@@ -75,7 +75,7 @@ def test_while_one_worker_has_an_entity_the_others_leave_it_alone_and_do_the_res
     first.close()
 
 
-def test_two_workers_at_full_speed_work_on_each_delivery_once_and_never_on_one_entity_at_once(shop, kit, other):
+def test_two_workers_at_full_speed_work_on_each_delivery_once_and_never_on_one_entity_together(shop, kit, other):
     lock, at_work, overlaps, handled = threading.Lock(), set(), [], []
 
     @shop.on("product.updated", override=True)
@@ -103,7 +103,7 @@ def test_two_workers_at_full_speed_work_on_each_delivery_once_and_never_on_one_e
 # ── workers that hang, stop or die ────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_delivery_whose_lease_ended_is_reclaimed_and_the_late_worker_s_result_is_not_applied(kit, gate, other):
+def test_a_delivery_whose_lease_ended_is_reclaimed_and_the_late_result_is_not_applied(kit, gate, other):
     late = new_worker(kit)
     answer = kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
     with ThreadPoolExecutor() as pool:
@@ -137,7 +137,7 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
     assert states(kit) == ["processed"]
 
 
-def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
+def test_a_delivery_that_hangs_in_its_last_attempt_is_dead(kit, other):
     answer = kit.send("shop", "product.updated", id="A1", data=named())
     for number in range(1, 4):
         kit.inbox.claim(
@@ -150,7 +150,7 @@ def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
     assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
 
 
-def test_one_that_hung_alone_lets_the_others_have_their_turn_before_it_is_tried_again(kit, other):
+def test_a_suspect_that_hung_is_tried_again_after_the_others(kit, other):
     hangs = kit.send("shop", "product.updated", id="A1", data=named())
     lease = timedelta(seconds=60)
     for suspect in (False, True):
@@ -165,7 +165,7 @@ def test_one_that_hung_alone_lets_the_others_have_their_turn_before_it_is_tried_
     assert kit.delivery(hangs)["state"] == "processed"
 
 
-def test_a_worker_that_is_stopped_gives_back_what_it_has_not_begun_as_if_it_had_never_had_it(kit, gate):
+def test_a_stopped_worker_returns_unbegun_deliveries_without_an_attempt(kit, gate):
     stopping = new_worker(kit)
     kit.send("shop", "product.updated", id="SLOW", data=named())
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Rows of every type of column travel from one system to the other and back, and are what they were."""
+"""Rows with every type of column are unchanged after a copy from one system to the other and back."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ HARD = {
 
 @pytest.fixture(scope="module")
 def engines(databases, tmp_path_factory):
-    """SQLite and PostgreSQL, each with the table."""
+    """Give SQLite and PostgreSQL, each with the table."""
     name = databases.create()
     folder = tmp_path_factory.mktemp("slices")
     with closing(Database(f"sqlite:///{folder}/file.db")) as file, closing(Database(databases.url(name))) as server:
@@ -127,7 +127,7 @@ def engines(databases, tmp_path_factory):
 
 @contextmanager
 def undone(database) -> Iterator[sa.Connection]:
-    """A transaction that leaves nothing behind."""
+    """Run a transaction that is rolled back."""
     with database.write() as connection:
         yield connection
         connection.rollback()
@@ -150,7 +150,7 @@ def typed(connection) -> list:
 
 
 def with_digits(row):
-    """The row with every digit of its exact decimal: 1.0 and 1.00 are equal, and not the same."""
+    """Return the row with every digit of its decimal: 1.0 and 1.00 are equal, but not the same."""
     return {**row, "exact": None if row["exact"] is None else format(row["exact"], "f")}
 
 
@@ -166,7 +166,7 @@ def carry(source, target) -> tuple[TableReader, TableReader]:
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["sqlite to postgresql", "postgresql to sqlite"])
-def test_rows_of_every_type_arrive_as_they_were(engines, back, monkeypatch):
+def test_rows_of_every_type_arrive_unchanged(engines, back, monkeypatch):
     monkeypatch.setattr(slices, "ROWS", 3)
 
     @settings(max_examples=15, deadline=None)
@@ -200,7 +200,7 @@ def test_a_digest_does_not_depend_on_the_order_and_changes_with_every_column(eng
                 target.execute(sa.update(ALL).values({column.name: HARD[column.name]}))
 
 
-def test_a_slice_ends_before_its_bytes_pass_the_bound(engines, monkeypatch):
+def test_a_slice_ends_before_it_exceeds_its_bytes(engines, monkeypatch):
     monkeypatch.setattr(slices, "BYTES", 100_000)
     with both(engines) as (source, target):
         sizes = [10, 60_000, 60_000, 10, 10, 500_000, 10]
@@ -211,7 +211,7 @@ def test_a_slice_ends_before_its_bytes_pass_the_bound(engines, monkeypatch):
     assert found == again == [[10, 60_000], [60_000, 10, 10], [500_000], [10]]
 
 
-def test_reading_goes_on_after_the_last_key_that_is_known(engines, monkeypatch):
+def test_reading_continues_after_the_last_known_key(engines, monkeypatch):
     monkeypatch.setattr(slices, "ROWS", 2)
     with both(engines) as (source, target):
         fill(source, [HARD | {"number": at} for at in range(7)])
@@ -223,7 +223,7 @@ def test_reading_goes_on_after_the_last_key_that_is_known(engines, monkeypatch):
             assert [len(some.rows) for some in parts] == [2, 2, 2, 1]
 
 
-def test_a_row_that_the_other_database_refuses_is_named_and_nothing_of_its_slice_is_written(engines):
+def test_a_row_that_the_other_database_refuses_is_named_and_its_slice_is_not_written(engines):
     with both(engines) as (source, target):
         target.execute(sa.text("ALTER TABLE all_types ADD CHECK (number <> 3)"))
         fill(source, [HARD | {"number": at} for at in range(5)])

@@ -1,4 +1,4 @@
-"""A source's API that hangs, is down or answers without end: what other sources sent is applied at once."""
+"""A source's API that hangs, is down or answers without end: deliveries of other sources are applied at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THIN, GOOD = 400, 60
 
 
 class Api(ThreadingHTTPServer):
-    """Answers with a name; while it `hangs`, not at all, and while it is `busy`, with 503."""
+    """Answers with a name. While it `hangs` it does not answer, and while it is `busy` it answers 503."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -40,7 +40,7 @@ class Api(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: socket.socket, client_address: object) -> None:
-        """A client that went away."""
+        """Ignore clients that went away."""
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is not its log."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def served() -> Iterator[Api]:
 
 @pytest.fixture
 def sources(shop, kit, served):
-    """`slow` has an API, which thin events ask; `north` and `south` have none."""
+    """Make `slow` with an API, which thin events need, and `north` and `south` without one."""
 
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client | None:
@@ -95,7 +95,7 @@ def sources(shop, kit, served):
 
 @contextmanager
 def patient_clock(kit) -> Iterator[None]:
-    """Lets rests and waits pass quickly."""
+    """Shorten rests and waits."""
     over = threading.Event()
 
     def advance() -> None:
@@ -121,7 +121,7 @@ def send_good(kit) -> list[str]:
     ]
 
 
-def test_while_an_api_hangs_other_sources_go_on_and_once_it_is_back_everything_is_applied(kit, served, sources):
+def test_while_an_api_hangs_other_sources_go_on_and_afterwards_everything_is_applied(kit, served, sources):
     send_thin(kit)
     send_good(kit)
     with capture_logs() as logs, running(new_worker(kit, sources=sources)):
@@ -132,12 +132,12 @@ def test_while_an_api_hangs_other_sources_go_on_and_once_it_is_back_everything_i
         with patient_clock(kit):
             wait_until(lambda: len(kit.rows(Product, source="slow")) == THIN, "what had waited")
         wait_until(lambda: set(states(kit)) == {"processed"}, "the states")
-    # Alone the calls under way take two seconds each, eight at once: a hundred seconds.
+    # The calls alone take two seconds each, eight at a time: a hundred seconds.
     assert took < 20
     assert {each["source"] for each in logs if "API is slow" in each["event"]} == {"slow"}
 
 
-def test_an_api_that_is_busy_costs_a_few_attempts_and_the_others_wait_with_all_of_theirs(kit, served, sources):
+def test_a_busy_api_costs_a_few_attempts_and_the_other_deliveries_keep_theirs(kit, served, sources):
     served.busy = True
     send_thin(kit, 100)
     (late,) = [kit.send("slow", "product.updated", id="NOT-THIN", at=NOON, data=named())]
@@ -160,7 +160,7 @@ def test_an_api_that_is_busy_costs_a_few_attempts_and_the_others_wait_with_all_o
     worker.close()
 
 
-def test_an_event_does_not_overtake_the_one_of_its_entity_that_waits_for_the_api(kit, served, sources):
+def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(kit, served, sources):
     served.busy = True
     send_thin(kit, 20)
     first = kit.send("slow", "product.thin", id="X", at=NOON)
@@ -174,7 +174,7 @@ def test_an_event_does_not_overtake_the_one_of_its_entity_that_waits_for_the_api
     worker.close()
 
 
-def test_an_answer_without_end_is_refused_at_a_bound(monkeypatch):
+def test_an_endless_answer_is_refused_at_a_bound(monkeypatch):
     monkeypatch.setattr(asking, "MOST_ANSWERED", 100_000)
     endless = (b" " * 10_000 for _ in iter(int, 1))
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless))

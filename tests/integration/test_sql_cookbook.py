@@ -1,4 +1,4 @@
-"""The statements of docs/sql-cookbook.md run on both databases, and answer what the page says."""
+"""The statements of docs/sql-cookbook.md run on both databases, with the results that the page gives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRODUCTS = {
 
 @pytest.fixture
 def catalog(kit: Webhooks, shop: Dialect) -> Webhooks:
-    """Three products, one of them deleted later; a variant of the first; one whose product nobody announced."""
+    """Make three products, one of them deleted; a variant of the first; and one whose product was never announced."""
 
     @shop.on("product.listed")
     def list_product(event: Event[Any], mirror: Mirror) -> None:
@@ -50,18 +50,18 @@ def catalog(kit: Webhooks, shop: Dialect) -> Webhooks:
 
 
 def ask(kit: Webhooks, name: str) -> list[tuple[Any, ...]]:
-    """What the statement of this name answers, as the driver of this database gives it."""
+    """Run the statement with this name, and return its rows."""
     system = "postgresql" if kit.database.is_postgresql else "sqlite"
     with kit.database.read() as connection:
         rows = connection.exec_driver_sql(STATEMENTS.get(name) or STATEMENTS[f"{name}.{system}"])
         return [tuple(row) for row in rows]
 
 
-def test_active_rows_leave_out_what_was_deleted(catalog: Webhooks) -> None:
+def test_active_rows_leave_out_deleted_ones(catalog: Webhooks) -> None:
     assert [row[1] for row in ask(catalog, "active_products")] == ["A1", "A3"]
 
 
-def test_tombstones_are_what_was_deleted(catalog: Webhooks) -> None:
+def test_tombstones_are_the_deleted_rows(catalog: Webhooks) -> None:
     assert [row[:2] for row in ask(catalog, "tombstones")] == [("A2", "Desk")]
 
 
@@ -69,7 +69,7 @@ def test_variants_are_joined_with_their_product(catalog: Webhooks) -> None:
     assert ask(catalog, "variants_with_products") == [("Better lamp", "Lamp, red", "L-1-R")]
 
 
-def test_a_variant_whose_product_nobody_announced_is_found(catalog: Webhooks) -> None:
+def test_a_variant_whose_product_was_never_announced_is_found(catalog: Webhooks) -> None:
     assert ask(catalog, "orphans") == [("V2", "A9")]
 
 
@@ -81,11 +81,11 @@ def test_prices_are_summed_in_cents(catalog: Webhooks) -> None:
     assert ask(catalog, "sum_in_cents") == [("EUR", 1990), ("USD", 10000)]
 
 
-def test_a_member_of_data_is_asked_for_beside_a_row_with_a_null_character(catalog: Webhooks) -> None:
+def test_a_member_of_data_can_be_read_beside_a_row_with_a_null_character(catalog: Webhooks) -> None:
     assert ask(catalog, "members") == [("A1", "red")]
 
 
-def test_rows_that_changed_since_a_moment_are_found(catalog: Webhooks) -> None:
+def test_rows_that_changed_since_a_time_are_found(catalog: Webhooks) -> None:
     assert [row[0] for row in ask(catalog, "since")] == ["A3", "A1", "A2"]
 
 
@@ -93,7 +93,7 @@ def test_the_history_of_a_row_shows_its_newest_change_first(catalog: Webhooks) -
     assert [row[1] for row in ask(catalog, "history")] == ["update", "insert"]
 
 
-def test_what_is_not_done_is_counted(catalog: Webhooks) -> None:
+def test_open_deliveries_are_counted(catalog: Webhooks) -> None:
     assert [row[:3] for row in ask(catalog, "waiting")] == [("shop", "dead", 1)]
 
 

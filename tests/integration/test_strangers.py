@@ -1,4 +1,4 @@
-"""What strangers and odd senders do to a server: each gets its answer or its end, and nobody else waits."""
+"""Strangers and odd senders: each gets an answer or is disconnected, and no other sender waits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def told(answer: tuple[int, bytes]) -> tuple[int, str]:
 
 
 def send_until_refused(connection: socket.socket, piece: bytes, *, most: int) -> int:
-    """Send it again and again while the other end takes it; how many bytes were taken."""
+    """Send the data repeatedly while the other end accepts it; return the number of accepted bytes."""
     taken = 0
     try:
         while taken < most:
@@ -97,7 +97,7 @@ def test_an_offer_to_upgrade_is_ignored_and_the_body_read(served: Served, offer:
     assert served.delivery(json.loads(answer)["delivery"])["body"].encode() == content
 
 
-def test_requests_behind_an_offer_are_answered_in_their_order(served: Served):
+def test_requests_after_an_offer_are_answered_in_order(served: Served):
     requests = [whole("sigma", body("sigma", key=f"offered {number}")) for number in range(6)]
     requests[::2] = [offering(request, "Java") for request in requests[::2]]
     with served.connect() as connection:
@@ -121,7 +121,7 @@ def test_an_unsigned_webhook_with_an_offer_is_kept_with_its_body(tmp_path):
     assert (delivery["state"], delivery["body"].encode()) == ("pending", content)
 
 
-def test_another_server_that_drops_the_body_behind_an_offer_gets_no_ack(tmp_path):
+def test_behind_a_server_that_drops_the_body_after_an_offer_nothing_is_acked(tmp_path):
     sources = {"open": {"dialect": "sigma", "allow_unsigned": True}}
     with strict(tmp_path, sources=sources, http="httptools") as served, served.connect() as connection:
         head = request_head("open", b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 2")
@@ -131,20 +131,20 @@ def test_another_server_that_drops_the_body_behind_an_offer_gets_no_ack(tmp_path
         assert served.count() == 0
 
 
-def test_the_api_and_health_ignore_an_offer_too(served: Served):
+def test_the_api_and_health_ignore_an_offer(served: Served):
     for path in ("/healthz", "/api/v1/catalog"):
         plain = served.get(path)
         headers = {"Connection": "Upgrade", "Upgrade": "websocket", **plain.request.headers}
         assert served.client.get(path, headers=headers).content == plain.content
 
 
-def test_a_request_to_connect_through_is_refused(served: Served):
+def test_a_connect_request_is_refused(served: Served):
     with served.connect() as connection:
         connection.sendall(b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: elsewhere:443\r\n\r\n\x16\x03\x01")
         assert told(read_answer(connection)) == (405, "method_not_allowed")
 
 
-# ── an answer before the body has come ────────────────────────────────────────────────────────────────────────
+# ── answers before the end of the body ────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("size", [2 * KIB * KIB, 8 * KIB * KIB])
@@ -157,7 +157,7 @@ def test_a_request_to_connect_through_is_refused(served: Served):
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True])
-def test_the_sender_of_a_large_body_sees_why_it_is_refused(served: Served, size, path, error, chunked):
+def test_the_sender_of_a_large_body_gets_the_reason_of_its_refusal(served: Served, size, path, error, chunked):
     for _ in range(3):
         client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
         content = b" " * size
@@ -167,7 +167,7 @@ def test_the_sender_of_a_large_body_sees_why_it_is_refused(served: Served, size,
         client.close()
 
 
-def test_a_forged_large_body_is_told_so(served: Served):
+def test_a_forged_large_body_is_refused_as_forged(served: Served):
     client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
     client.request("POST", "/hooks/sigma", b" " * KIB * KIB)
     answer = client.getresponse()
@@ -175,14 +175,14 @@ def test_a_forged_large_body_is_told_so(served: Served):
     client.close()
 
 
-def test_a_body_without_end_behind_an_answer_is_not_read_for_ever(served: Served):
+def test_an_endless_body_after_an_answer_is_read_only_for_a_bounded_time(served: Served):
     with served.connect() as connection:
         connection.sendall(b"POST /hooks/nobody HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         piece = b"10000\r\n" + b" " * 65_536 + b"\r\n"
         assert send_until_refused(connection, piece, most=200 * KIB * KIB) < 100 * KIB * KIB
 
 
-def test_a_connection_carries_the_next_request_behind_a_body_that_was_not_needed(served: Served):
+def test_a_connection_carries_the_next_request_after_an_unneeded_body(served: Served):
     client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
     for _ in range(3):
         client.request("POST", "/nowhere", b" " * 300_000)
@@ -192,10 +192,10 @@ def test_a_connection_carries_the_next_request_behind_a_body_that_was_not_needed
     client.close()
 
 
-# ── a word before the body ────────────────────────────────────────────────────────────────────────────────────
+# ── 100-continue ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_sender_that_waits_for_a_word_gets_it_and_may_go_on_on_its_connection(served: Served):
+def test_a_sender_that_expects_100_continue_gets_it_and_can_use_its_connection_again(served: Served):
     with served.connect() as connection:
         for number in range(2):
             head, _, content = whole("sigma", body("sigma", key=f"expects {number}")).partition(b"\r\n\r\n")
@@ -207,7 +207,7 @@ def test_a_sender_that_waits_for_a_word_gets_it_and_may_go_on_on_its_connection(
             assert b"connection: close" not in answer
 
 
-def test_a_sender_that_is_refused_before_its_body_is_not_taken_to_send_it(served: Served):
+def test_a_sender_refused_before_its_body_need_not_send_it(served: Served):
     with served.connect() as connection:
         connection.sendall(request_head("nobody", b"Content-Length: 9", b"Expect: 100-continue"))
         answer = read_all(connection)
@@ -215,7 +215,7 @@ def test_a_sender_that_is_refused_before_its_body_is_not_taken_to_send_it(served
     assert b"\r\nconnection: close\r\n" in answer
 
 
-# ── senders that stop sending ─────────────────────────────────────────────────────────────────────────────────
+# ── half-closed connections ───────────────────────────────────────────────────────────────────────────────────
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -223,7 +223,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nowhere"])
-def test_a_sender_that_closes_its_side_behind_its_request_gets_the_answer(served: Served, path: str):
+def test_a_sender_that_closes_its_side_after_its_request_gets_the_answer(served: Served, path: str):
     with served.connect() as connection:
         connection.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
         connection.shutdown(socket.SHUT_WR)
@@ -242,7 +242,7 @@ def test_a_webhook_whose_sender_closes_its_side_is_answered_after_its_commit(ser
     assert b"\r\nconnection: close\r\n" in answer
 
 
-def test_all_of_a_pipeline_are_answered_though_the_last_is_cut_off(served: Served, gate):
+def test_complete_requests_of_a_pipeline_are_answered_even_if_the_last_is_cut_off(served: Served, gate):
     first, second, third = (whole("sigma", body("sigma", key=f"cut off {number}")) for number in range(3))
     with served.connect() as connection:
         connection.sendall(first + second + third[:-5])
@@ -252,7 +252,7 @@ def test_all_of_a_pipeline_are_answered_though_the_last_is_cut_off(served: Serve
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200, -1])
-def test_a_request_that_is_cut_off_is_nothing(served: Served, cut: int):
+def test_a_request_that_is_cut_off_has_no_effect(served: Served, cut: int):
     before = served.count()
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="cut"))[:cut])
@@ -262,7 +262,7 @@ def test_a_request_that_is_cut_off_is_nothing(served: Served, cut: int):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/openapi.json", "/hooks/nobody"])
-def test_a_sender_that_asks_eighty_times_and_goes_away_is_nothing_to_log(served: Served, caplog, path: str):
+def test_a_sender_that_disconnects_among_many_requests_causes_no_log_line(served: Served, caplog, path: str):
     with caplog.at_level(logging.WARNING):
         for pause in (0.0, 0.01, 0.03):
             with served.connect() as connection:
@@ -275,7 +275,7 @@ def test_a_sender_that_asks_eighty_times_and_goes_away_is_nothing_to_log(served:
 
 
 def others(served: Served) -> list[object]:
-    """Connections in the middle of something."""
+    """Open connections that are in the middle of a request."""
     return [
         each
         for each in served.server.server_state.connections
@@ -283,7 +283,7 @@ def others(served: Served) -> list[object]:
     ]
 
 
-def test_a_pipeline_without_end_is_answered_in_part_and_closed(served: Served):
+def test_an_endless_pipeline_is_answered_in_part_and_closed(served: Served):
     with served.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\n\r\n" * 2_000)
         answer = read_all(connection)
@@ -292,7 +292,7 @@ def test_a_pipeline_without_end_is_answered_in_part_and_closed(served: Served):
 
 
 def queueing(served: Served, content: bytes) -> socket.socket:
-    """A connection whose first request waits for its commit, with others of this body behind it until none is taken."""
+    """Open a connection whose first request waits for its commit, and send others with this body until it is full."""
     connection = served.connect()
     connection.sendall(whole("sigma", body("sigma", key=f"first of {connection.fileno()}")))
     connection.setblocking(False)
@@ -314,7 +314,7 @@ def test_bodies_that_wait_behind_another_request_are_counted_until_their_turn(se
         wait_until(lambda: not incoming.bytes, "their turn")
 
 
-def test_bodies_that_wait_behind_others_keep_within_the_memory_for_what_is_incomplete(tmp_path, gate):
+def test_bodies_that_wait_behind_others_stay_within_the_bound_for_incomplete_bodies(tmp_path, gate):
     with strict(tmp_path, max_incomplete_bytes=KIB * KIB, max_body_bytes=KIB * KIB) as served, ExitStack() as stack:
         for _ in range(16):
             stack.enter_context(queueing(served, b" " * 60_000))
@@ -323,7 +323,7 @@ def test_bodies_that_wait_behind_others_keep_within_the_memory_for_what_is_incom
         gate.set()
 
 
-# ── heads without end ─────────────────────────────────────────────────────────────────────────────────────────
+# ── endless heads ─────────────────────────────────────────────────────────────────────────────────────────────
 
 HEAD = b"POST /hooks/sigma HTTP/1.1\r\nHost: x\r\n"
 IN_CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -348,7 +348,7 @@ IN_CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["one header", "headers", "URL", "trailers", "chunk extension", "empty lines", "health", "API"],
 )
-def test_what_has_no_end_is_refused_and_no_longer_read(served: Served, start, piece, error, limit):
+def test_an_endless_head_is_refused_and_not_read_further(served: Served, start, piece, error, limit):
     before = limited(served, limit)
     with served.connect() as connection:
         connection.sendall(start)
@@ -374,14 +374,14 @@ def test_what_has_no_end_is_refused_and_no_longer_read(served: Served, start, pi
     ],
     ids=["head", "larger head", "header", "larger header", "headers", "more headers"],
 )
-def test_a_head_just_within_its_limits_is_taken_and_one_beyond_is_not(served: Served, lines, status):
+def test_a_head_within_its_limits_is_accepted_and_one_beyond_is_refused(served: Served, lines, status):
     with served.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: 2", *lines)[:None] + b"{}")
         connection.shutdown(socket.SHUT_WR)
         assert read_answer(connection)[0] == status
 
 
-def test_the_limits_are_settings(tmp_path):
+def test_the_limits_of_heads_are_settings(tmp_path):
     with strict(tmp_path, max_head_bytes=4_096, max_headers=16, max_url_bytes=256) as served:
         for request, limit in [
             (HEAD + b"X: " + b"x" * 5_000, "max_head_bytes"),
@@ -397,7 +397,7 @@ def test_the_limits_are_settings(tmp_path):
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_silent_connection_is_closed_and_a_dripping_head_told_why(tmp_path):
+def test_a_silent_connection_is_closed_and_a_dripping_head_gets_the_reason(tmp_path):
     with strict(tmp_path, head_timeout=0.4) as served, served.connect() as silent, served.connect() as dripping:
         dripping.sendall(b"POST /hooks/sigma HTTP/1.1\r\nX: ")
         served.send("sigma", key="meanwhile")
@@ -406,7 +406,7 @@ def test_a_silent_connection_is_closed_and_a_dripping_head_told_why(tmp_path):
         assert limited(served, "head_timeout") >= 2
 
 
-def test_dripping_does_not_prolong_the_time_to_a_whole_head(tmp_path):
+def test_dripping_does_not_prolong_the_time_for_a_head(tmp_path):
     with strict(tmp_path, head_timeout=0.5) as served, served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="first")))
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
@@ -416,7 +416,7 @@ def test_dripping_does_not_prolong_the_time_to_a_whole_head(tmp_path):
         assert told(read_answer(connection)) == (408, "request_timeout")
 
 
-def test_a_server_that_stops_waits_for_no_body_without_end(tmp_path, monkeypatch, caplog):
+def test_a_server_that_stops_does_not_wait_for_an_endless_body(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("receiver.ingest.bounded.STOP_SECONDS", 0.2)
     with socket.socket() as connection:
         with strict(tmp_path) as served:
@@ -435,7 +435,7 @@ def test_a_connection_may_be_idle_for_longer_than_a_load_balancer_keeps_it(serve
 # ── open connections ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_past_the_bound_idle_strangers_give_way_to_senders(tmp_path):
+def test_beyond_the_bound_idle_strangers_are_closed_for_senders(tmp_path):
     with strict(tmp_path, max_connections=40, max_connections_per_address=40) as served, ExitStack() as stack:
         strangers = [stack.enter_context(served.connect()) for _ in range(100)]
         for number in range(10):
@@ -445,7 +445,7 @@ def test_past_the_bound_idle_strangers_give_way_to_senders(tmp_path):
         assert strangers[0].recv(1) == b""
 
 
-def test_senders_that_read_no_answer_keep_nobody_out(tmp_path):
+def test_senders_that_read_no_answer_keep_no_other_out(tmp_path):
     with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
         for _ in range(16):
             stranger = stack.enter_context(socket.socket())
@@ -462,7 +462,7 @@ def test_senders_that_read_no_answer_keep_nobody_out(tmp_path):
                 assert read_answer(connection)[0] == 200
 
 
-def test_strangers_that_were_answered_once_do_not_outlive_senders_that_have_just_come(tmp_path):
+def test_answered_strangers_are_closed_before_new_senders(tmp_path):
     with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
         for number in range(3):
             sender = stack.enter_context(served.connect())
@@ -475,7 +475,7 @@ def test_strangers_that_were_answered_once_do_not_outlive_senders_that_have_just
             assert read_answer(sender)[0] == 200
 
 
-def test_where_every_connection_waits_for_us_a_new_one_is_asked_to_come_back(tmp_path, gate):
+def test_if_every_connection_waits_for_us_a_new_one_gets_503(tmp_path, gate):
     with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
         held = [stack.enter_context(served.connect()) for _ in range(16)]
         for number, connection in enumerate(held):
@@ -519,7 +519,7 @@ def test_with_1024_open_files_1500_strangers_keep_no_sender_out(tmp_path):
 
 @contextmanager
 def command(folder: Path, *, open_files: int):
-    """`hookmirror serve` in a process that may open so many files: its port, and where it logs."""
+    """Run `hookmirror serve` in a process with this many open files; give its port and its log."""
     settings, log = folder / "hookmirror.toml", folder / "log"
     settings.write_text(f'[sources.sigma]\nsecrets = ["{SECRETS["sigma"]}"]\n')
     environment = {

@@ -1,6 +1,6 @@
-"""The apply path on a real database: what news leaves in the mirror and in its change feed, batch by batch.
+"""The apply path on a real database: the effect of news on the mirror and its change feed.
 
-Each test runs twice: all deliveries in one batch, and each in a batch of its own.
+Each test runs twice: with all deliveries in one batch, and with each in a batch of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def after(second):
 # ── the change feed ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_feed_tells_each_change_with_what_was_before(catalog):
+def test_the_feed_has_each_change_with_the_earlier_values(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "price": "9.90"})
     catalog.tell("product.updated", "A1", 2, {"price": "10.0000"})
     catalog.tell("product.deleted", "A1", 3)
@@ -50,14 +50,14 @@ def test_the_feed_tells_each_change_with_what_was_before(catalog):
     ]
 
 
-def test_an_entry_says_which_delivery_brought_it_and_when_it_occurred(catalog):
+def test_a_change_names_its_delivery_and_its_time(catalog):
     delivery = catalog.tell("product.updated", "A1", 5, {"name": "Lamp"})
     (entry,) = catalog.feed()
     assert (entry["table"], entry["source"], entry["external_id"]) == ("products", "shop", "A1")
     assert (str(entry["delivery_id"]), entry["changed_at"]) == (delivery, after(5))
 
 
-def test_entries_stand_in_the_order_of_their_commit(catalog):
+def test_changes_are_in_the_order_of_their_commits(catalog):
     for number in range(5):
         catalog.tell("product.updated", f"A{number}", -number)
     feed = catalog.feed()
@@ -65,14 +65,14 @@ def test_entries_stand_in_the_order_of_their_commit(catalog):
     assert [entry["seq"] for entry in feed] == sorted({entry["seq"] for entry in feed})
 
 
-def test_news_that_changes_nothing_visible_is_not_in_the_feed(catalog):
+def test_news_without_a_visible_change_is_not_in_the_feed(catalog):
     catalog.tell("product.updated", "A1", 2, {"name": "Lamp"})
     same, stale = (catalog.tell("product.updated", "A1", second, {"name": "Lamp"}) for second in (3, 1))
     assert len(catalog.feed()) == 1
     assert (catalog.outcome(same), catalog.outcome(stale)) == ("unchanged", "stale")
 
 
-def test_a_parents_delete_tells_each_child_that_went_with_it(catalog):
+def test_the_delete_of_a_parent_makes_a_change_for_each_child(catalog):
     catalog.tell("variant.updated", "V2", 1, {"parent": "A1"})
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     catalog.tell("variant.updated", "V3", 1, {"parent": "A2"})
@@ -88,14 +88,14 @@ def test_a_parents_delete_tells_each_child_that_went_with_it(catalog):
 # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_news_that_only_takes_children_away_is_applied(catalog):
+def test_news_that_only_deactivates_children_is_applied(catalog):
     catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
     fewer = catalog.tell("product.snapshot", "A1", 2, ["V2"])
     assert not catalog.variant("V1").active
     assert catalog.outcome(fewer) == "applied"
 
 
-def test_a_late_delete_that_only_takes_children_away_is_applied(catalog):
+def test_a_late_delete_that_only_deactivates_children_is_applied(catalog):
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     catalog.tell("product.updated", "A1", 3)
     late = catalog.tell("product.deleted", "A1", 2)
@@ -103,7 +103,7 @@ def test_a_late_delete_that_only_takes_children_away_is_applied(catalog):
     assert catalog.outcome(late) == "applied"
 
 
-def test_news_that_only_brings_a_child_back_from_its_parents_delete_is_applied(catalog):
+def test_news_that_only_revives_a_child_after_its_parent_s_delete_is_applied(catalog):
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     catalog.tell("product.deleted", "A1", 2)
     back = catalog.tell("variant.updated", "V1", 3, {"parent": "A1"})
@@ -121,13 +121,13 @@ def test_a_delete_before_its_create_leaves_a_tombstone_that_the_create_fills(cat
     assert (row.active, row.name, row.deactivated_at) == (False, "Lamp", after(2))
 
 
-def test_a_delete_of_what_nobody_spoke_of_is_a_tombstone(catalog):
+def test_a_delete_of_an_unknown_row_is_a_tombstone(catalog):
     catalog.tell("product.deleted", "A1", 2)
     row = catalog.product()
     assert (row.active, row.changed_at, row.deactivated_at) == (False, after(2), after(2))
 
 
-def test_a_late_update_does_not_revive_and_fills_the_column_that_it_knows_best(catalog):
+def test_a_late_update_fills_a_column_without_reviving_the_row(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.tell("product.deleted", "A1", 3)
     late = catalog.tell("product.updated", "A1", 2, {"sku": "L-1"})
@@ -136,7 +136,7 @@ def test_a_late_update_does_not_revive_and_fills_the_column_that_it_knows_best(c
     assert catalog.outcome(late) == "applied"
 
 
-def test_a_row_comes_back_by_newer_news_and_forgets_its_deactivation(catalog):
+def test_newer_news_revives_a_row_and_clears_its_deactivation(catalog):
     for second, event_type in [(1, "product.updated"), (2, "product.deleted"), (3, "product.updated")]:
         catalog.tell(event_type, "A1", second)
     row = catalog.product()
@@ -160,13 +160,13 @@ def test_a_late_child_of_a_deleted_parent_is_inactive_as_of_the_delete(catalog):
     assert (row.active, row.name, row.deactivated_at) == (False, "blue", after(2))
 
 
-def test_a_child_with_newer_news_outlives_its_parents_delete(catalog):
+def test_a_child_with_newer_news_stays_active_after_its_parent_s_delete(catalog):
     catalog.tell("product.deleted", "A1", 2)
     catalog.tell("variant.updated", "V1", 3, {"parent": "A1"})
     assert catalog.variant().active
 
 
-def test_a_child_whose_parent_is_told_later_goes_with_it(catalog):
+def test_a_child_whose_parent_becomes_known_later_is_deactivated_with_it(catalog):
     catalog.tell("product.deleted", "A1", 3)
     catalog.tell("variant.updated", "V1", 1, {"name": "blue"})
     assert catalog.variant().active
@@ -178,7 +178,7 @@ MOVED = [("variant.updated", "V1", 1, {"parent": "A1"}), ("variant.updated", "V1
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_child_that_moved_away_stays_when_its_old_parent_goes(catalog, order):
+def test_a_child_that_moved_away_stays_active_when_its_old_parent_is_deleted(catalog, order):
     news = [*MOVED, ("product.deleted", "A1", 3)]
     for number in order:
         catalog.tell(*news[number])
@@ -187,7 +187,7 @@ def test_a_child_that_moved_away_stays_when_its_old_parent_goes(catalog, order):
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_child_that_moved_goes_with_its_new_parent(catalog, order):
+def test_a_child_that_moved_is_deactivated_with_its_new_parent(catalog, order):
     news = [*MOVED, ("product.deleted", "A2", 3)]
     for number in order:
         catalog.tell(*news[number])
@@ -196,7 +196,7 @@ def test_a_child_that_moved_goes_with_its_new_parent(catalog, order):
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_child_that_moves_away_from_a_deleted_parent_is_back(catalog, order):
+def test_a_child_that_moves_away_from_a_deleted_parent_is_active_again(catalog, order):
     news = [MOVED[0], ("product.deleted", "A1", 2), ("variant.updated", "V1", 3, {"parent": "A2"})]
     for number in order:
         catalog.tell(*news[number])
@@ -206,7 +206,7 @@ def test_a_child_that_moves_away_from_a_deleted_parent_is_back(catalog, order):
 # ── full snapshots ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_full_snapshot_removes_the_children_that_it_does_not_list(catalog):
+def test_a_full_snapshot_deactivates_the_children_that_it_does_not_list(catalog):
     catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
     catalog.tell("product.snapshot", "A1", 2, ["V2"])
     gone = catalog.variant("V1")
@@ -214,19 +214,19 @@ def test_a_full_snapshot_removes_the_children_that_it_does_not_list(catalog):
     assert catalog.variant("V2").active
 
 
-def test_a_full_snapshot_leaves_children_with_newer_news_of_their_own(catalog):
+def test_a_full_snapshot_does_not_deactivate_children_with_newer_news(catalog):
     catalog.tell("variant.updated", "V1", 3, {"parent": "A1"})
     catalog.tell("product.snapshot", "A1", 2, [])
     assert catalog.variant().active
 
 
-def test_a_full_snapshot_keeps_an_older_child_event_from_reviving_what_it_removed(catalog):
+def test_an_older_child_event_does_not_revive_what_a_full_snapshot_deactivated(catalog):
     catalog.tell("product.snapshot", "A1", 2, ["V2"])
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     assert not catalog.variant("V1").active
 
 
-def test_a_full_snapshot_leaves_the_children_of_others(catalog):
+def test_a_full_snapshot_does_not_change_the_children_of_other_parents(catalog):
     catalog.tell("variant.updated", "V1", 1, {"parent": "A2"})
     catalog.tell("product.snapshot", "A1", 2, [])
     assert catalog.variant().active
@@ -242,7 +242,7 @@ def test_a_late_snapshot_does_not_revive_a_child_that_was_deleted(catalog):
 # ── ties and partial news ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_equal_times_are_a_tie_that_the_later_arrival_wins_and_newer_news_clears(catalog):
+def test_different_values_at_equal_times_are_a_tie_that_newer_news_clears(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     later = catalog.tell("product.updated", "A1", 1, {"name": "Tent"})
     row = catalog.product()
@@ -287,13 +287,13 @@ def test_a_price_keeps_its_digits(catalog, digits):
     assert catalog.feed()[0]["after"]["price"] == digits
 
 
-def test_more_digits_of_the_same_price_are_kept(catalog):
+def test_a_price_with_more_digits_keeps_them(catalog):
     for second, digits in enumerate(["10.0", "10.00"]):
         catalog.tell("product.updated", "A1", second, {"price": digits})
     assert str(catalog.product().price) == "10.00"
 
 
-def test_a_nul_in_text_and_ids_becomes_a_replacement_character_and_stays_in_the_data(catalog):
+def test_a_nul_becomes_a_replacement_character_in_text_and_ids_and_stays_in_the_data(catalog):
     catalog.tell("product.updated", "A\0", 1, {"name": "a\0b", "data": {"name": "a\0b"}})
     row = catalog.product("A\ufffd")
     assert (row.name, row.data) == ("a\ufffdb", {"name": "a\0b"})

@@ -1,6 +1,6 @@
-"""An installation of the first release, its database full, is upgraded and goes on working with all that it had.
+"""An installation of the first release with a full database is upgraded, and goes on working with all its data.
 
-The files `first_schema.*.sql` are dumps that the first release's own code has filled; they never change.
+The files `first_schema.*.sql` are dumps of databases that the first release's own code has filled. They never change.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
-#: When the leases in the dump had ended.
+#: The end of the leases in the dump.
 DUMPED = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
-#: The columns of the first release that say something about a row, so that later ones do not matter.
+#: Columns of the first release with the content of a row, so that columns of later releases do not matter.
 FIRST_TABLES = {
     "deliveries": "id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, attempts, due_at, "
     "suspect, claimed_by, lease_until, outcome, reason, ended_at, dedup_key, conflict, duplicates, secret",
@@ -48,13 +48,13 @@ FIRST_TABLES = {
 }
 
 
-#: Of the time that a dedup key begins with, if it is derived from the content.
+#: Characters of the time at the beginning of a dedup key that is derived from the content.
 MICROSECONDS = re.compile(r"(?<=\b\d{10})\d{6}(?=-[0-9a-f]{64})")
 
 
 @pytest.fixture
 def database(database_url):
-    """The database of an installation that has never been upgraded."""
+    """Restore the database of an installation that was never upgraded."""
     opened = Database(database_url)
     system = "postgresql" if opened.is_postgresql else "sqlite"
     dump = (SUPPORT / f"first_schema.{system}.sql").read_text("utf-8")
@@ -70,18 +70,18 @@ def database(database_url):
 
 @pytest.fixture
 def kit(database, database_url, tmp_path):
-    """The upgraded installation at work."""
+    """Open the upgraded installation."""
     Schema(database).upgrade()
     webhooks = Webhooks(tmp_path, find_dialects(), database_url=database_url)
     webhooks.source("iimmpact")
-    # Whatever the clock of this machine says, it is later than in the dump.
+    # Whatever this machine's clock says, the time is after that of the dump.
     webhooks.advance(seconds=max((DUMPED - webhooks.now()).total_seconds(), 0.0))
     yield webhooks
     webhooks.close()
 
 
 def rows(database):
-    """Every row of every table of the first release, with dedup keys to the second, as they began there."""
+    """Return every row of the first release's tables, with the times in dedup keys cut to the second."""
     with database.read() as connection:
         return {
             table: sorted(
@@ -92,11 +92,11 @@ def rows(database):
 
 
 def told(entity_id, kit):
-    """The newest delivery about this entity."""
+    """Return the newest delivery about this entity."""
     return next(each for each in reversed(kit.deliveries()) if each["entity"] == f"product:{entity_id}")
 
 
-def test_the_first_release_is_recognised_by_its_tables_and_nothing_of_it_is_lost(database):
+def test_the_first_release_is_recognised_by_its_tables_and_nothing_is_lost(database):
     before = rows(database)
     steps = Schema(database).upgrade().steps
     assert [(step.branch, step.before) for step in steps] == [("receiver", "0001"), ("catalog", "0001")]
@@ -105,8 +105,8 @@ def test_the_first_release_is_recognised_by_its_tables_and_nothing_of_it_is_lost
     Schema(database).check()
 
 
-def test_what_the_first_release_writes_still_fits(database):
-    """Processes of two releases work on one database during an upgrade: docs/migrations.md, "The rule for releases"."""
+def test_rows_written_by_the_first_release_still_fit(database):
+    """During an upgrade, processes of two releases use one database: docs/migrations.md, "The rule for releases"."""
     Schema(database).upgrade()
     for table, columns in FIRST_TABLES.items():
         written = set(columns.replace('"', "").split(", "))
@@ -136,14 +136,14 @@ def test_postgresql_does_not_start_on_the_first_release_before_it_is_migrated(po
             Schema(database).prepare()
 
 
-def test_what_was_told_before_the_upgrade_is_a_duplicate_after_it(kit):
+def test_a_webhook_from_before_the_upgrade_is_a_duplicate_after_it(kit):
     again = {"display_name": "Lamp", "product_code": "x"}
     answer = kit.send("iimmpact", "product.updated", id="LAMP", at=NOON, data=again)
     assert answer.body["status"] == "duplicate"
     assert kit.delivery(answer)["duplicates"] == 2
 
 
-def test_what_waited_and_what_a_worker_had_left_behind_is_processed(kit):
+def test_pending_deliveries_and_those_of_a_dead_worker_are_processed(kit):
     kit.worker._reclaim_what_others_left()
     kit.drain()
     for entity_id in ("WAITS1", "WAITS2", "WAITS3", "HELD1", "HELD2"):
@@ -151,14 +151,14 @@ def test_what_waited_and_what_a_worker_had_left_behind_is_processed(kit):
         assert kit.row(Product, entity_id).active
 
 
-def test_a_failed_attempt_is_made_again_when_it_was_due(kit):
+def test_a_failed_attempt_is_repeated_at_its_due_time(kit):
     assert told("BAD", kit)["state"] == "pending"
     kit.advance(days=2)
     kit.drain()
     assert (told("BAD", kit)["state"], told("BAD", kit)["attempts_made"]) == ("processed", 2)
 
 
-def test_what_was_dead_can_be_replayed(kit):
+def test_dead_deliveries_can_be_replayed(kit):
     dead = told("DEAD", kit)
     assert dead["state"] == "dead"
     assert kit.inbox.replay([int(dead["id"])], now=kit.now()) == 1
@@ -167,7 +167,7 @@ def test_what_was_dead_can_be_replayed(kit):
     assert kit.row(Product, "DEAD").name == "Dead"
 
 
-def test_a_delivery_whose_body_had_expired_stays_as_it_was(kit):
+def test_a_delivery_whose_body_had_expired_is_unchanged(kit):
     first = kit.deliveries()[0]
     assert kit.inbox.replay([int(first["id"])], now=kit.now()) == 0
 
@@ -183,7 +183,7 @@ def test_a_tombstone_from_before_the_upgrade_is_not_revived_by_older_news(kit):
     assert kit.row(Product, "GONE").active
 
 
-def test_the_change_feed_goes_on_where_it_was(kit):
+def test_the_change_feed_continues(kit):
     last = changes.after(kit.database, 0, limit=1_000)[-1]["seq"]
     kit.send("iimmpact", "product.updated", id="NEW", at=NOON, data={"display_name": "New"})
     kit.drain()
@@ -191,7 +191,7 @@ def test_the_change_feed_goes_on_where_it_was(kit):
     assert [(each["operation"], each["table"]) for each in new] == [("insert", "products")]
 
 
-def test_a_change_in_the_last_moment_of_its_second_is_a_duplicate_after_the_upgrade(database, database_url, tmp_path):
+def test_a_change_at_the_end_of_its_second_is_a_duplicate_after_the_upgrade(database, database_url, tmp_path):
     data = b'{"product_code":"LAST"}'
     body = b'{"type":"product.updated","id":"LAST","timestamp":"2026-06-01T12:00:00.999999Z","data":%b}' % data
     digest = hashlib.sha256(body).hexdigest()

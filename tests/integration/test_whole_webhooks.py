@@ -1,6 +1,6 @@
-"""Webhooks that come whole, over real sockets: their own way through the server, and their connections.
+"""Webhooks that arrive in one piece, over real sockets: their fast path through the server, and their connections.
 
-That both ways give the same answers is shown in tests/unit/test_protocol.py.
+tests/unit/ingest/test_fast_path.py shows that both ways give the same answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def served(mirror_url):
 
 @contextmanager
 def without_application(monkeypatch):
-    """Whatever goes through the application fails."""
+    """Make every request fail that goes through the application."""
 
     async def fail(*_: object) -> None:
         raise AssertionError("this webhook went through the application")
@@ -40,7 +40,7 @@ def without_application(monkeypatch):
         yield
 
 
-# ── its own way ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the fast path ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("source", [*SIGNED, "sticky"])
@@ -50,20 +50,20 @@ def test_a_webhook_in_one_write_does_not_go_through_the_application(served: Serv
     assert served.delivery(delivery)["state"] == "pending"
 
 
-def test_a_webhook_whose_rest_is_still_to_come_goes_through_the_application(served: Served, monkeypatch):
+def test_a_webhook_that_is_not_complete_goes_through_the_application(served: Served, monkeypatch):
     with without_application(monkeypatch), served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma"))[:-20])
         assert read_answer(connection)[0] == 500
 
 
-def test_refused_and_kept_are_counted_alike_on_both_ways(served: Served):
+def test_refused_and_kept_webhooks_are_counted_alike_on_both_ways(served: Served):
     served.send("sigma", key="counted")
     assert served.post("sigma", body("sigma"), {}).status_code == 401
     assert served.metric('hookmirror_deliveries_total{source="sigma",status="accepted"}') >= 1
     assert served.metric('hookmirror_refused_total{code="signature_missing",source="sigma"}') >= 1
 
 
-# ── the connection around it ──────────────────────────────────────────────────────────────────────────────────
+# ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def answer_on(connection: socket.socket) -> HTTPResponse:
@@ -73,7 +73,7 @@ def answer_on(connection: socket.socket) -> HTTPResponse:
 
 
 def answers_on(connection: socket.socket, count: int) -> list[bytes]:
-    """The bodies of answers that follow each other; HTTPResponse would read beyond its own one, and forget the rest."""
+    """Read the bodies of successive answers, because HTTPResponse would read into the next answer and lose it."""
     with connection.makefile("rb") as stream:
         return [body_of_answer(stream) for _ in range(count)]
 
@@ -92,7 +92,7 @@ def test_one_connection_carries_any_number_of_whole_webhooks(served: Served, mon
     assert served.count() == 20
 
 
-def test_webhooks_in_a_pipeline_are_answered_in_their_order(served: Served):
+def test_webhooks_in_a_pipeline_are_answered_in_order(served: Served):
     with served.connect() as connection:
         connection.sendall(b"".join(whole("sigma", body("sigma", key=f"number {number}")) for number in range(5)))
         answers = [json.loads(each)["delivery"] for each in answers_on(connection, 5)]
@@ -101,7 +101,7 @@ def test_webhooks_in_a_pipeline_are_answered_in_their_order(served: Served):
     ]
 
 
-def test_a_connection_on_which_nothing_comes_any_more_is_closed(mirror_url):
+def test_an_idle_connection_is_closed(mirror_url):
     with serving(mirror_url, keep_alive_timeout=1) as served, served.connect() as connection:
         for _ in range(2):
             connection.sendall(whole("sigma", body("sigma")))
@@ -111,20 +111,20 @@ def test_a_connection_on_which_nothing_comes_any_more_is_closed(mirror_url):
         assert time.monotonic() - began > 0.9
 
 
-def test_a_connection_that_waits_for_its_commit_is_not_taken_for_an_idle_one(mirror_url, gate):
+def test_a_connection_that_waits_for_its_commit_is_not_closed_as_idle(mirror_url, gate):
     with serving(mirror_url, keep_alive_timeout=1) as served, served.connect() as connection:
         gate.set()
         connection.sendall(whole("sigma", body("sigma", key="first")))
         assert answer_on(connection).read()
         gate.clear()
         connection.sendall(whole("sigma", body("sigma", key="slow")))
-        # Past the time at which the connection would be closed, and far from the time at which a sender gives up.
+        # Later than an idle connection is closed, and much earlier than a sender gives up.
         time.sleep(1.5)
         gate.set()
         assert json.loads(answer_on(connection).read())["status"] == "accepted"
 
 
-def test_a_server_that_stops_answers_what_waits_and_says_that_it_goes(served: Served, gate):
+def test_a_server_that_stops_answers_waiting_webhooks_with_connection_close(served: Served, gate):
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma")))
         wait_until(lambda: waiting(served))
@@ -138,18 +138,18 @@ def test_a_server_that_stops_answers_what_waits_and_says_that_it_goes(served: Se
 
 
 def reset(connection: socket.socket) -> None:
-    """Close it as a process does that dies with unread answers."""
+    """Close the connection as a process does that dies with unread answers."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def waiting(served: Served) -> bool:
-    """Whether some connection waits for an answer."""
+    """Whether a connection waits for an answer."""
     cycles = [each.cycle for each in served.server.server_state.connections]
     return any(cycle is not None and not cycle.response_complete for cycle in cycles)
 
 
-def test_what_came_whole_is_kept_though_its_sender_is_gone(served: Served, gate, caplog):
+def test_a_complete_webhook_is_kept_although_its_sender_is_gone(served: Served, gate, caplog):
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="gone")))
         wait_until(lambda: waiting(served))
@@ -164,7 +164,7 @@ def test_what_came_whole_is_kept_though_its_sender_is_gone(served: Served, gate,
 @pytest.mark.parametrize(
     "then", [b"\x00\x01\r\n\r\n", b"POST /hooks/sigma HTTP/9.9\r\n\r\n"], ids=["no HTTP", "no version"]
 )
-def test_nonsense_behind_a_whole_webhook_ends_the_connection_and_nothing_else(served: Served, then: bytes):
+def test_nonsense_after_a_whole_webhook_only_ends_the_connection(served: Served, then: bytes):
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="before the nonsense")) + then)
         told = b"".join(iter(lambda: connection.recv(65_536), b""))
@@ -177,14 +177,14 @@ def test_nonsense_behind_a_whole_webhook_ends_the_connection_and_nothing_else(se
     assert served.count() == 2
 
 
-def test_a_body_whose_chunks_are_nonsense_is_no_webhook(served: Served):
+def test_a_body_with_malformed_chunks_is_refused(served: Served):
     with served.connect() as connection:
         connection.sendall(request_head("sigma", b"Transfer-Encoding: chunked") + b"2\r\n{}\r\nnonsense\r\n")
         assert read_answer(connection)[0] == 400
     assert served.count() == 0
 
 
-# ── refused ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_whole_body_over_the_limit_is_too_large(mirror_url):
@@ -193,7 +193,7 @@ def test_a_whole_body_over_the_limit_is_too_large(mirror_url):
         assert error(answer) == (413, "body_too_large")
 
 
-def test_a_whole_body_waits_like_any_other_and_no_longer_than_its_answer(mirror_url):
+def test_a_whole_body_counts_as_waiting_until_its_answer(mirror_url):
     with serving(mirror_url, one_write=True, max_waiting_bytes=1_048_576) as served:
         content = body("sigma")
         for _ in range(2 * 1_048_576 // 50_000):
@@ -201,7 +201,7 @@ def test_a_whole_body_waits_like_any_other_and_no_longer_than_its_answer(mirror_
 
 
 @pytest.mark.parametrize("one_write", [True, False])
-def test_an_error_in_a_verifier_asks_the_sender_to_come_back(mirror_url, monkeypatch, one_write: bool):
+def test_an_error_in_a_verifier_is_answered_with_503(mirror_url, monkeypatch, one_write: bool):
     with serving(mirror_url, one_write=one_write) as served:
         with monkeypatch.context() as patch:
             patch.setattr(HmacSha256, "verify", lambda *_: 1 / 0)

@@ -1,4 +1,4 @@
-"""The worker: how an attempt may end, and that one delivery's trouble is nobody else's."""
+"""The worker: how an attempt may end, and that one delivery's trouble affects no other."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from receiver.worker.worker import Worker
 
 
 def due_in(kit: Webhooks, delivery: dict) -> timedelta:
-    """How long from the failed attempt until the next one."""
+    """Return the time from the failed attempt to the next one."""
     due: datetime = delivery["next_attempt_at"]
     return due - delivery["attempts"][-1]["ended_at"]
 
 
 def about(delta: timedelta) -> object:
-    """Up to the moment between two looks at the clock."""
+    """Compare except for the moment between two readings of the clock."""
     return pytest.approx(delta.total_seconds(), abs=1.0)
 
 
@@ -52,7 +52,7 @@ def test_a_handler_that_raises_is_tried_again_after_growing_waits_and_is_dead_af
     assert drain(worker) == 0
 
 
-def test_a_handler_that_recovers_leaves_the_row_and_the_story_of_its_failures(shop, kit, worker):
+def test_a_handler_that_recovers_leaves_the_row_and_the_record_of_its_failures(shop, kit, worker):
     @shop.on("product.flaky")
     def fail_twice(event: Event, mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, name=f"attempt {event.attempt}")
@@ -68,7 +68,7 @@ def test_a_handler_that_recovers_leaves_the_row_and_the_story_of_its_failures(sh
     assert kit.row(Product, "A1").name == "attempt 3"
 
 
-def test_a_handler_may_say_when_to_try_again(shop, kit, worker):
+def test_a_handler_may_set_the_time_of_the_next_attempt(shop, kit, worker):
     @shop.on("product.early")
     def wait(event: Event, mirror: Mirror) -> None:
         raise Retry("its category is not here yet", after=timedelta(minutes=7))
@@ -90,7 +90,7 @@ def test_a_retry_without_a_time_waits_like_a_failure(shop, kit, worker):
     assert due_in(kit, kit.delivery(answer)).total_seconds() == about(timedelta(seconds=7.5))
 
 
-def test_even_a_handler_that_always_says_retry_is_dead_after_the_last_attempt(shop, kit):
+def test_a_handler_that_always_asks_for_a_retry_ends_as_dead(shop, kit):
     @shop.on("product.early")
     def wait(event: Event, mirror: Mirror) -> None:
         raise Retry("never ready", after=timedelta())
@@ -113,7 +113,7 @@ def test_a_discarded_delivery_is_ignored_with_the_handler_s_reason(shop, kit, wo
     assert kit.rows(Product) == []
 
 
-def test_a_handler_that_calls_exit_only_fails(shop, kit, worker):
+def test_a_handler_that_calls_exit_only_fails_its_attempt(shop, kit, worker):
     @shop.on("product.exit")
     def leave(event: Event, mirror: Mirror) -> None:
         sys.exit("enough")
@@ -125,12 +125,10 @@ def test_a_handler_that_calls_exit_only_fails(shop, kit, worker):
     assert "raised SystemExit: enough" in kit.deliveries()[0]["reason"]
 
 
-# ── unreadable and ignored, and what replay makes of them ─────────────────────────────────────────────────────
+# ── unreadable and ignored deliveries, and their replay ───────────────────────────────────────────────────────
 
 
-def test_data_that_does_not_fit_is_dead_at_once_and_processed_after_the_handler_is_fixed_and_it_is_replayed(
-    shop, kit, worker
-):
+def test_data_that_does_not_fit_is_dead_at_once_and_processed_by_a_replay_after_a_fix(shop, kit, worker):
     answer = kit.send("shop", "product.updated", id="A1", data={"title": "Lamp"})
     assert drain(worker) == 1
     delivery = kit.delivery(answer)
@@ -146,9 +144,7 @@ def test_data_that_does_not_fit_is_dead_at_once_and_processed_after_the_handler_
     assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "Lamp")
 
 
-def test_a_body_that_no_envelope_fits_is_dead_and_processed_after_the_dialect_is_fixed_and_it_is_replayed(
-    tmp_path, mirror_url
-):
+def test_an_unreadable_body_is_dead_and_processed_by_a_replay_after_a_fix(tmp_path, mirror_url):
     kit = Webhooks(tmp_path, {"shop": new_shop()}, database_url=mirror_url)
     answer = kit.send_body("shop", b'{"kind": "product.updated", "ref": "A1", "name": "Lamp"}')
     delivery = kit.delivery(answer)
@@ -214,7 +210,7 @@ def test_an_event_type_without_a_handler_is_ignored_and_processed_once_it_has_on
     assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "painted")
 
 
-# ── one delivery's trouble is nobody else's ───────────────────────────────────────────────────────────────────
+# ── isolation of deliveries ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_raising_handler_contributes_nothing_and_harms_no_other_in_the_batch(shop, kit, worker):
@@ -230,7 +226,7 @@ def test_a_raising_handler_contributes_nothing_and_harms_no_other_in_the_batch(s
     assert "A7" not in [row.external_id for row in kit.rows(Product)]
 
 
-def test_a_write_that_the_database_refuses_makes_only_the_guilty_one_fail(kit, worker):
+def test_a_write_that_the_database_refuses_fails_only_its_own_delivery(kit, worker):
     kit.send("shop", "product.updated", id="A1", data=named("good"))
     guilty = kit.send("shop", "product.updated", id="A2", data=named("bad"))
     kit.send("shop", "product.updated", id="A3", data=named("good"))
@@ -245,7 +241,7 @@ def test_a_write_that_the_database_refuses_makes_only_the_guilty_one_fail(kit, w
 
 
 @pytest.mark.parametrize(("hours", "told"), [(23, 0), (25, 1)])
-def test_an_event_dated_more_than_a_day_in_the_future_is_told_in_the_log(kit, worker, hours: int, told: int):
+def test_an_event_dated_more_than_a_day_in_the_future_is_logged(kit, worker, hours: int, told: int):
     answer = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(hours=hours), data=named())
     with capture_logs() as logs:
         worker.work()
@@ -254,7 +250,7 @@ def test_an_event_dated_more_than_a_day_in_the_future_is_told_in_the_log(kit, wo
     assert kit.row(Product, "A1").name == "Lamp"
 
 
-def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
+def test_a_delivery_of_an_unknown_source_waits_for_a_worker_that_knows_it(kit):
     answer = kit.send("shop", "product.updated", id="A1", data=named())
     stranger = Worker(kit.inbox, {}, clock=kit.now, jitter=lambda: 0.5)
     assert stranger.work() == 0
@@ -277,7 +273,7 @@ def test_while_requests_wait_for_sqlite_s_only_writer_a_batch_is_settled_in_turn
     worker.close()
 
 
-def test_a_later_turn_builds_on_what_an_earlier_one_settled(shop, kit, settled):
+def test_a_later_turn_builds_on_the_result_of_an_earlier_one(shop, kit, settled):
     @shop.on("product.counted")
     def count(event: Event, mirror: Mirror) -> None:
         row = mirror.get(Product, "A1")
@@ -292,7 +288,7 @@ def test_a_later_turn_builds_on_what_an_earlier_one_settled(shop, kit, settled):
     worker.close()
 
 
-def test_the_lease_of_a_whole_batch_is_kept_while_its_first_turns_take_long(shop, kit):
+def test_the_lease_of_a_whole_batch_is_extended_while_its_first_turns_take_long(shop, kit):
     left = []
 
     @shop.on("product.slow")
@@ -324,7 +320,7 @@ def test_a_claim_and_a_settlement_wait_for_the_disk(kit, worker):
     assert waits == (["on", "on"] if kit.database.is_postgresql else [full, full])
 
 
-def test_an_unknown_column_is_the_handler_s_mistake_and_named(shop, kit, worker):
+def test_an_unknown_column_fails_the_attempt_with_its_name(shop, kit, worker):
     @shop.on("product.typo")
     def misspell(event: Event, mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, nmae="Lamp")

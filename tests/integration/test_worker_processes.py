@@ -1,4 +1,4 @@
-"""Several worker processes on one database: each delivery once, each entity by one at a time, the dead inherited."""
+"""Several worker processes on one database: each delivery once, each entity in one process at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tell(kit, entity: str, number: int = 0) -> str:
     return kit.send("shop", "product.updated", id=entity, at=at, data=named(f"{number}")).delivery
 
 
-def test_processes_share_the_work_by_entity_in_the_order_of_arrival_and_do_each_delivery_once(kit, record):
+def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record):
     with ExitStack() as stack:
         workers = [stack.enter_context(record.working()) for _ in range(PROCESSES)]
         sent = 0
@@ -55,8 +55,8 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival_and_do_each_
     assert {row.external_id: row.name for row in kit.rows(Product)} == last
 
 
-def test_what_a_killed_process_had_in_hand_another_on_its_machine_reclaims_long_before_its_lease_ends(kit, record):
-    """And what the dead one had begun counts as an attempt."""
+def test_the_deliveries_of_a_killed_process_are_reclaimed_on_its_machine_before_the_lease_ends(kit, record):
+    """An attempt that the dead process had begun counts."""
     record.lease_seconds = 20
     slow = tell(kit, "SLOW")
     others = [tell(kit, f"A{number}") for number in range(5)]
@@ -76,7 +76,7 @@ def test_what_a_killed_process_had_in_hand_another_on_its_machine_reclaims_long_
     assert {kit.delivery(each)["state"] for each in others} == {"processed"}
 
 
-def test_what_a_machine_that_vanished_had_in_hand_is_reclaimed_when_its_lease_ends(kit, record):
+def test_the_deliveries_of_a_vanished_machine_are_reclaimed_when_the_lease_ends(kit, record):
     answer = tell(kit, "A1")
     elsewhere = "elsewhere:0123456789:77:12345:abcd"
     lease = timedelta(seconds=2)
@@ -92,7 +92,7 @@ def test_what_a_machine_that_vanished_had_in_hand_is_reclaimed_when_its_lease_en
     assert (shown["attempts_made"], shown["attempts"][0]["worker"]) == (2, elsewhere)
 
 
-def test_a_process_that_is_told_to_end_finishes_the_delivery_at_hand_and_gives_the_others_back(kit, record):
+def test_a_process_asked_to_end_finishes_its_delivery_and_returns_the_others(kit, record):
     record.batch_size = 100
     for number in range(60):
         kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data={"name": "Lamp", "seconds": 0.1})

@@ -4,7 +4,7 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.file.Path;
 
-/** Posts one file three times with the JDK's client as it comes, the last time after a pause; prints the answers. */
+/** Posts a file three times with the JDK's client in its default settings, the last time after a pause; prints the answers. */
 class Post {
     public static void main(String[] arguments) throws Exception {
         HttpClient client = HttpClient.newHttpClient();

@@ -1,4 +1,4 @@
-"""What tests with other people's programs share: no settings of this machine, and the helpers of the other tests."""
+"""Setup for tests beside programs of other projects: no settings of this machine, and helpers of other tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Installations as processes, and a network that can be told where to lead.
+# The helpers run installations as processes, and lead connections to one server or another.
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("support", "plug")]
 
 

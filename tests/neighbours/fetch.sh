@@ -1,6 +1,6 @@
 #!/bin/sh
-# Unpacks nginx and PgBouncer from Debian's packages into the folder named, for the tests beside them. Nothing is
-# installed and no service started. Where that cannot be done, it says so and ends well: these tests are skipped then.
+# Unpacks nginx and PgBouncer from Debian's packages into the given folder, for the tests that run beside them. It installs
+# nothing and starts no service. If that is not possible, it says so and exits with 0, and these tests are skipped.
 set -u
 target=$1
 packages="nginx-light pgbouncer"
@@ -19,7 +19,7 @@ fetch() {
     timeout 45 apt-get -qq install --yes --no-install-recommends --download-only \
         -o Dir::Cache::archives="$downloads" -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=20 $packages
 }
-# The lists that are there will do, mostly; to renew them takes longer than all the rest.
+# The present package lists usually suffice, and renewing them takes longer than everything else.
 { fetch || { timeout 45 apt-get -qq update && fetch; }; } >"$downloads/log" 2>&1 || missing "apt-get: $(tail -n 1 "$downloads/log")"
 for package in "$downloads"/*.deb; do
     dpkg-deb --extract "$package" "$target" || missing "$package cannot be unpacked"

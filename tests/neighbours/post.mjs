@@ -1,5 +1,5 @@
-// Posts one file with fetch at once and after a pause, and the same with an agent that keeps its connection; prints
-// each answer, and whether it came on a connection that had been used before.
+// Posts a file with fetch, at once and after a pause, and then in the same way with an agent that keeps its connection.
+// Prints each answer, and whether its connection had been used before.
 import { readFile } from "node:fs/promises";
 import { Agent, request } from "node:http";
 import { setTimeout } from "node:timers/promises";

@@ -1,6 +1,6 @@
 """A failover of PostgreSQL: the address leads to the demoted server for a while, and then to the promoted one.
 
-The tests share a pair of servers and run in their order: each makes the standby the primary.
+The tests share a pair of servers and run in order: each makes the standby the primary.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from commanding import Folder, post, product, wait_until
 from postgresql_server import PostgresServer
 from switch import Switch, switched
 
-#: Seconds from the moment when the address leads to the new primary to the first ack, at most: less than the patience
-#: of a sender, and than the endpoint's own with a commit.
+#: Most seconds from the moment when the address leads to the new primary to the first ack. A sender and the endpoint's
+#: own commit wait longer.
 PROMPTLY = 10.0
 
 #: Seconds for which the address leads to a server that takes no writes.
@@ -57,10 +57,10 @@ def pair() -> Iterator[Pair]:
 
 @dataclass
 class Posted:
-    """What one sender posted through the failover."""
+    """The answers that one sender got during the failover."""
 
     client: httpx.Client
-    #: The ids under which the acked ones are kept.
+    #: The ids in the acks.
     acked: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ class Posted:
 
 @contextmanager
 def runtime(tmp_path, pair: Pair) -> Iterator[tuple[Switch, Posted, Folder]]:
-    """An endpoint and a worker, each in a process of its own, that know one address; some deliveries are acked."""
+    """Run an endpoint and a worker in two processes that know one address, with some acked deliveries."""
     pair.wait_until_followed()
     with switched(pair.primary.port) as switch:
         folder = Folder(tmp_path, database_url=f"postgresql://postgres@127.0.0.1:{switch.port}/hookmirror")
@@ -113,7 +113,7 @@ def listeners(server: PostgresServer) -> list[tuple]:
 
 
 def demand_everything_works_on(server: PostgresServer, posted: Posted) -> None:
-    """Nothing acked is lost, all of it is applied, and the worker hears of what comes in."""
+    """Check that everything acked is kept and processed, and that the worker listens to the new primary."""
     kept = {str(number) for (number,) in rows(server, "SELECT id FROM deliveries")}
     assert set(posted.acked) <= kept
     waiting = "SELECT count(*) FROM deliveries WHERE state <> 'processed'"
@@ -123,7 +123,7 @@ def demand_everything_works_on(server: PostgresServer, posted: Posted) -> None:
 
 
 def fail_over(switch: Switch, posted: Posted, demote: Callable[[], None], promoted: PostgresServer) -> None:
-    """The address leads to a demoted server for a while, and then to another one, without a restart of ours."""
+    """Lead the address to a demoted server for a while, then to the promoted one; no process of ours restarts."""
     demote()
     posted.until(503, seconds=PROMPTLY)
     end = time.monotonic() + DEMOTED
@@ -136,7 +136,7 @@ def fail_over(switch: Switch, posted: Posted, demote: Callable[[], None], promot
     assert [posted.once() for _ in range(20)] == [200] * 20
 
 
-def test_posts_are_acked_again_after_the_old_primary_came_back_as_a_standby_and_the_address_moved(tmp_path, pair):
+def test_posts_are_acked_again_after_the_old_primary_became_a_standby_and_the_address_moved(tmp_path, pair):
     old, new = pair.primary, pair.standby
     with runtime(tmp_path, pair) as (switch, posted, _):
 
@@ -154,7 +154,7 @@ def test_posts_are_acked_again_after_the_old_primary_came_back_as_a_standby_and_
 def test_posts_are_acked_again_after_the_old_primary_was_fenced_and_kept_its_connections(tmp_path, pair):
     old, new = pair.primary, pair.standby
     with runtime(tmp_path, pair) as (switch, posted, _):
-        # Nothing acked is lost with the server that acked it: it waits for the other one.
+        # The primary waits for its standby at each commit, so that nothing acked is lost with it.
         for setting in ("synchronous_standby_names = '*'", "default_transaction_read_only = off"):
             old.run(f"ALTER SYSTEM SET {setting}")
         old.run("SELECT pg_reload_conf()")
@@ -164,7 +164,7 @@ def test_posts_are_acked_again_after_the_old_primary_was_fenced_and_kept_its_con
             old.run("ALTER SYSTEM SET default_transaction_read_only = on")
             old.run("SELECT pg_reload_conf()")
             wait_until(lambda: old.run("SHOW transaction_read_only") == [("on",)], "the fence")
-            # What an older session commits before it hears of the fence would wait for a standby for ever.
+            # A session that commits before it hears of the fence would otherwise wait for a standby without end.
             posted.until(503, seconds=PROMPTLY)
             new.run("SELECT pg_promote()")
 

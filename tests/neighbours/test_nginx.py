@@ -20,25 +20,25 @@ from simulator.receiver_process import free_port
 
 ROOT = Path(__file__).parents[2]
 
-#: Requests that go through one after the other or at once, of which none may be lost.
+#: Requests of one test, of which none may be lost.
 MANY = 1_000
 
 
 @contextmanager
 def running(program: Program, endpoints: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """The ports of the site for everybody and of the one for who may see everything."""
+    """Run nginx before the endpoints, and give the ports of its public and its private site."""
     public, private = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="hookmirror-nginx-") as name:
         text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8").replace("/tmp/", f"{name}/")
         for number, port in enumerate(endpoints, 1):
             text = text.replace(f"endpoint-{number}:8000", f"127.0.0.1:{port}")
-        # Nobody asks for the console here, but nginx looks all names up when it starts.
+        # These tests do not use the console, but nginx resolves all names when it starts.
         text = text.replace("server console:8000", "server 127.0.0.1:1")
         for declared, port in ((8080, public), (8081, private)):
             text = text.replace(f"listen {declared};", f"listen 127.0.0.1:{port};")
         configuration = Path(name) / "nginx.conf"
         configuration.write_text(text)
-        # In one process, as the user who runs the tests: another one may not enter this folder.
+        # Run nginx as one process of the user who runs the tests, because no other user may enter this folder.
         command = [
             program.path,
             "-p",
@@ -94,13 +94,13 @@ def outside(endpoints: list[httpx.Client]) -> Iterator[httpx.Client]:
 
 
 def connections(endpoint: httpx.Client) -> int:
-    """How many have been established to this endpoint and still stand, seen from the system."""
+    """Count the established connections to this endpoint as the system shows them."""
     port = endpoint.base_url.port or 0
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return sum(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in rows)
 
 
-def test_of_a_thousand_webhooks_none_is_lost_and_connections_are_used_again(outside, endpoints, folder):
+def test_no_webhook_of_a_thousand_is_lost_and_connections_are_used_again(outside, endpoints, folder):
     before = folder.count()
     with ThreadPoolExecutor(16) as pool:
         answers = pool.map(lambda n: post(outside, product(n, key=f"n{n}", name="Lamp")).status_code, range(MANY))
@@ -121,26 +121,26 @@ def test_a_large_body_arrives_whole_with_its_length_or_in_chunks(outside, folder
     assert found == (content,)
 
 
-def test_a_body_that_is_too_large_is_told_in_the_endpoint_s_words(outside):
+def test_a_body_that_is_too_large_is_refused_with_the_endpoint_s_code(outside):
     answer = outside.post("/hooks/iimmpact", content=b"x" * 1_048_577)
     assert (answer.status_code, answer.json()["error"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("source", ["iimmpact", "nobody"])
-def test_refusals_come_through_as_the_endpoint_says_them(outside, source):
+def test_refusals_of_the_endpoint_reach_the_sender_unchanged(outside, source):
     answer = outside.post(f"/hooks/{source}", content=b"{}")
     assert answer.status_code == {"iimmpact": 401, "nobody": 404}[source]
     assert answer.json().keys() == {"error", "message"}
 
 
-def test_an_offer_to_upgrade_ends_at_the_proxy(outside, folder):
+def test_the_proxy_does_not_pass_on_an_offer_to_upgrade(outside, folder):
     content = product(2, key="upgrade", name="Lamp")
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
     answer = outside.post("/hooks/iimmpact", content=content, headers=signed("iimmpact", content) | offer)
     assert answer.json()["status"] == "accepted"
 
 
-def test_endpoints_that_are_away_are_told_as_a_503_with_when_to_come_back():
+def test_without_an_endpoint_the_proxy_answers_503_with_retry_after():
     with running(find("nginx"), (free_port(), free_port())) as (port, _):
         answer = httpx.post(f"http://127.0.0.1:{port}/hooks/iimmpact", content=b"{}", timeout=TIMEOUT)
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")

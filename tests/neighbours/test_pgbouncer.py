@@ -1,4 +1,4 @@
-"""PgBouncer between us and PostgreSQL: sessions work as without it, and pooled transactions are refused."""
+"""PgBouncer before PostgreSQL: pooled sessions work as without it, and pooled transactions are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.database.database import Database
 from receiver.database.postgresql import SESSION
 from receiver.errors import ConfigurationError
 
-#: What PgBouncer takes of the options that a client may ask for at the start.
+#: How PgBouncer treats the options that a client sends at the start of a connection.
 OPTIONS = {"refused": "", "dropped": "ignore_startup_parameters = options,extra_float_digits"}
 
 REFUSED = (
@@ -29,7 +29,7 @@ REFUSED = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """A server whose own settings are not ours."""
+    """Run a server whose settings differ from those that Hookmirror asks for."""
     server = PostgresServer(synchronous_commit="off", timezone="Asia/Tokyo")
     try:
         server.start()
@@ -44,7 +44,7 @@ def url(port: int) -> str:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_session_of_a_pooler_is_set_up_as_one_of_the_server(server, options):
+def test_a_pooled_session_is_set_up_like_one_of_the_server(server, options):
     with (
         pooling(server.port, "session", user=server.user, more=OPTIONS[options]) as port,
         closing(Database(url(port))) as database,
@@ -57,7 +57,7 @@ def test_a_session_of_a_pooler_is_set_up_as_one_of_the_server(server, options):
         assert found["idle_in_transaction_session_timeout"] == "1min"
 
 
-def test_behind_a_pooler_of_sessions_everything_works(server, tmp_path):
+def test_everything_works_behind_a_pooler_of_sessions(server, tmp_path):
     with pooling(server.port, "session", user=server.user) as port:
         folder = Folder(tmp_path, database_url=url(port))
         assert folder.run("migrate").returncode == 0
@@ -78,7 +78,7 @@ def listens(server: PostgresServer) -> bool:
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 @pytest.mark.parametrize("more", [*OPTIONS.values(), "server_round_robin = 1", "min_pool_size = 20"])
-def test_a_pooler_of_transactions_is_noticed_by_the_first_connection(server, mode, more):
+def test_a_pooler_of_transactions_is_recognised_at_the_first_connection(server, mode, more):
     with (
         pooling(server.port, mode, user=server.user, more=more) as port,
         closing(Database(url(port))) as database,
@@ -88,7 +88,7 @@ def test_a_pooler_of_transactions_is_noticed_by_the_first_connection(server, mod
     assert str(raised.value) == REFUSED
 
 
-def test_a_pooler_of_transactions_is_noticed_beside_others_who_use_it(server):
+def test_a_pooler_of_transactions_is_recognised_beside_other_clients(server):
     with pooling(server.port, "transaction", user=server.user, size=6) as port, ThreadPoolExecutor(4) as pool:
         busy = [pool.submit(use, port) for _ in range(4)]
         for _ in range(5):
@@ -104,7 +104,7 @@ def use(port: int) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])
-def test_a_pooler_of_transactions_is_said_in_one_line(server, tmp_path, command):
+def test_a_pooler_of_transactions_is_refused_in_one_line(server, tmp_path, command):
     with pooling(server.port, "transaction", user=server.user) as port:
         done = Folder(tmp_path, database_url=url(port)).run(command)
     assert done.returncode == 1
@@ -113,7 +113,7 @@ def test_a_pooler_of_transactions_is_said_in_one_line(server, tmp_path, command)
     assert told[-1] == expected
 
 
-def test_a_pooler_of_sessions_with_no_session_left_is_not_taken_for_one_of_transactions(server, monkeypatch):
+def test_a_pooler_of_sessions_without_a_free_session_is_not_taken_for_one_of_transactions(server, monkeypatch):
     monkeypatch.setattr("receiver.database.postgresql.PROBE_TIMEOUT", 2)
     with (
         pooling(server.port, "session", user=server.user, size=1) as port,

@@ -1,6 +1,6 @@
-"""Senders as they are in the wild: HTTP clients whose habits differ from those of Python's.
+"""Real senders: HTTP clients whose habits differ from those of Python's.
 
-Each real program has a twin in bytes, which runs everywhere.
+Each program has a counterpart in bytes, which runs everywhere.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from programs import find, run
 
 HERE = Path(__file__).parent
 
-#: Seconds between two requests on one connection: longer than many a server keeps it, shorter than a minute.
+#: Seconds between two requests on one connection: longer than many servers keep an idle connection.
 PAUSE = 5.5
 
 
 @dataclass
 class Receiver:
-    """A receiver with its worker, shared by the tests of this file."""
+    """A receiver with a worker, shared by the tests of this file."""
 
     folder: Folder
     client: httpx.Client
@@ -43,7 +43,7 @@ class Receiver:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def kept(self, content: bytes) -> list[str]:
-        """The states of the deliveries that have exactly this body, once all have ended."""
+        """Wait until all deliveries have ended; return the states of those with exactly this body."""
         wait_until(lambda: self.folder.count("state IN ('pending', 'processing')") == 0, "the worker")
         found = self.folder.query("SELECT state, body FROM deliveries JOIN bodies ON delivery_id = deliveries.id")
         return [state for state, body in found if body == content]
@@ -57,14 +57,14 @@ def receiver(tmp_path_factory) -> Iterator[Receiver]:
 
 
 def head(content: bytes, *lines: str) -> bytes:
-    """The head of a signed POST of this content."""
+    """Make the head of a signed POST of this content."""
     signature = [f"{name}: {value}" for name, value in signed("iimmpact", content).items()]
     start = ["POST /hooks/iimmpact HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
     return "\r\n".join([*start, *signature, *lines, "", ""]).encode()
 
 
 def read(connection: socket.socket) -> tuple[int, bytes]:
-    """The next answer on this connection."""
+    """Read the next answer on this connection."""
     answer = HTTPResponse(connection)
     answer.begin()
     return answer.status, answer.read()
@@ -77,7 +77,7 @@ def in_chunks(content: bytes, size: int = 100) -> bytes:
 
 # ── an offer to upgrade ───────────────────────────────────────────────────────────────────────────────────────
 
-#: What Java's HttpClient says unless it is told to speak HTTP/1.1, and what curl says with --http2.
+#: What Java's HttpClient sends unless it is told to use HTTP/1.1, and what curl sends with --http2.
 JAVA = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA")
 OFFERS = {
     "java": (*JAVA, "Upgrade: h2c", "User-Agent: Java-http-client/17.0.10"),
@@ -105,26 +105,26 @@ def test_a_webhook_with_an_offer_to_upgrade_is_accepted_with_its_body(receiver, 
             connection.sendall(content)
         status, answer = read(connection)
         assert (status, json.loads(answer)["status"]) == (200, "accepted")
-        # The connection stays what it was, and takes another request.
+        # The connection stays an HTTP/1.1 connection, and takes another request.
         connection.sendall(head(content, f"Content-Length: {len(content)}") + content)
         assert json.loads(read(connection)[1])["status"] == "duplicate"
     assert receiver.kept(content) == ["processed"]
 
 
-def test_java_s_http_client_is_heard_as_it_comes(receiver, tmp_path):
+def test_a_webhook_of_java_s_http_client_is_accepted(receiver, tmp_path):
     find("javac")
     content = product(2, key="from-java", name="Lamp")
     (tmp_path / "body").write_bytes(content)
     (name, value), *_ = signed("iimmpact", content).items()
     run("javac", "-d", tmp_path, HERE / "Post.java")
-    # The second post comes on the same connection, the last after a pause on it.
+    # The second post uses the same connection, and so does the last, after a pause.
     done = run("java", "-cp", tmp_path, "Post", receiver.url(), name, value, tmp_path / "body", str(PAUSE))
     assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["accepted", "duplicate", "duplicate"]
     assert receiver.kept(content) == ["processed"]
 
 
 @pytest.mark.parametrize("way", [(), ("--header", "Transfer-Encoding: chunked"), ("--header", "Expect: 100-continue")])
-def test_curl_s_offer_of_http_2_is_heard_as_a_webhook(receiver, tmp_path, way):
+def test_curl_s_offer_of_http_2_is_accepted_as_a_webhook(receiver, tmp_path, way):
     key = f"from-curl-{len(way)}-{way[-1][:6] if way else ''}"
     content = product(3, key=key, name="Lamp")
     (tmp_path / "body").write_bytes(content)
@@ -135,10 +135,10 @@ def test_curl_s_offer_of_http_2_is_heard_as_a_webhook(receiver, tmp_path, way):
     assert receiver.kept(content) == ["processed"]
 
 
-# ── a connection that rests ───────────────────────────────────────────────────────────────────────────────────
+# ── idle connections ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_connection_that_rested_for_seconds_takes_requests_whether_it_had_one_before_or_was_opened_ahead(receiver):
+def test_an_idle_connection_takes_requests_after_seconds_whether_or_not_it_was_used_before(receiver):
     content = product(4, key="rested", name="Lamp")
     sent = head(content, f"Content-Length: {len(content)}") + content
     with receiver.connect() as used, receiver.connect() as ahead:
@@ -150,7 +150,7 @@ def test_a_connection_that_rested_for_seconds_takes_requests_whether_it_had_one_
             assert json.loads(read(connection)[1])["status"] == "duplicate"
 
 
-def test_a_balancer_s_many_resting_connections_are_used_in_any_order(receiver):
+def test_many_idle_connections_of_a_balancer_can_be_used_in_any_order(receiver):
     content = product(6, key="many", name="Lamp")
     sent = head(content, f"Content-Length: {len(content)}") + content
     connections = [receiver.connect() for _ in range(20)]
@@ -163,13 +163,13 @@ def test_a_balancer_s_many_resting_connections_are_used_in_any_order(receiver):
             each.close()
 
 
-def test_a_check_that_connects_and_leaves_without_a_word_is_no_trouble(receiver):
+def test_health_checks_that_only_connect_do_no_harm(receiver):
     for _ in range(20):
         receiver.connect().close()
     assert receiver.client.get("/healthz").status_code == 200
 
 
-def test_node_s_clients_are_heard_again_after_a_pause_on_the_same_connection_if_they_keep_it(receiver, tmp_path):
+def test_node_s_clients_are_accepted_after_a_pause_on_the_same_connection(receiver, tmp_path):
     content = product(7, key="from-node", name="Lamp")
     (tmp_path / "body").write_bytes(content)
     (name, value), *_ = signed("iimmpact", content).items()

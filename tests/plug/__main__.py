@@ -2,7 +2,7 @@
 
     python tests/plug --kills 300 --seed 1 --database postgresql
 
-Without `--database`, both. Exit code 1 if anything was lost, applied twice, left behind, or is not as it must be.
+Without `--database`, the run is made on both. Exit code 1 if one of the counts that must be 0 is not.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from rich.progress import Progress
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/plug", description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=300, help="how many, on each database")
-    parser.add_argument("--seed", type=int, default=1, help="decides the events, and whom to kill when")
-    parser.add_argument("--database", choices=DATABASES, action="append", help="only this one; repeat for several")
-    parser.add_argument("--rate", type=float, default=100.0, help="events a second over all systems")
-    parser.add_argument("--pause", type=float, default=USUAL_PAUSE, help="seconds between two kills, on average")
-    parser.add_argument("--json", action="store_true", help="the counts as JSON, for machines")
+    parser.add_argument("--kills", type=int, default=300, help="number of kills on each database")
+    parser.add_argument("--seed", type=int, default=1, help="decides the events, and which process is killed when")
+    parser.add_argument(
+        "--database", choices=DATABASES, action="append", help="run on this database only; may be repeated"
+    )
+    parser.add_argument("--rate", type=float, default=100.0, help="events a second, over all systems together")
+    parser.add_argument("--pause", type=float, default=USUAL_PAUSE, help="average seconds between two kills")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     options = parser.parse_args()
     verdicts = []
     for name in options.database or DATABASES:

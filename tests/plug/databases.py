@@ -1,4 +1,4 @@
-"""The databases to be put to the test: a SQLite file, and a PostgreSQL server that may be killed."""
+"""The databases of a run: a SQLite file, and a PostgreSQL server that may be killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postgresql_server import PostgresServer
 
 
 class SqliteFile:
-    """Nothing to start, and nobody to kill."""
+    """A SQLite file, for which no server has to be started or killed."""
 
     name = "sqlite"
 
@@ -30,7 +30,7 @@ class SqliteFile:
 
 
 class PostgresqlServer:
-    """A server of its own. What it says is on disk is on disk, as in production."""
+    """A PostgreSQL server of the run's own. It syncs every commit to disk, as in production."""
 
     name = "postgresql"
 
@@ -44,12 +44,15 @@ class PostgresqlServer:
             connection.execute("CREATE DATABASE hookmirror")
 
     def kill_postmaster(self) -> None:
-        """As a power failure would, and start it again: it recovers from its log."""
+        """Kill the postmaster, as a power failure would, and start it again. It recovers from its log."""
         self.server.kill()
         self.server.start()
 
     def kill_backend(self, jitter: random.Random) -> bool:
-        """One connection's process, which makes the server end all of them and recover. False if there is none."""
+        """Kill one connection's backend.
+
+        The server ends all others and recovers. Returns False if there was no connection.
+        """
         try:
             with psycopg.connect(self.url, connect_timeout=5) as connection:
                 found = connection.execute(
@@ -67,7 +70,7 @@ class PostgresqlServer:
         return True
 
     def limit_files(self, size: int) -> None:
-        """Let none of the server's processes write a file beyond so many bytes."""
+        """Limit the files that the server's processes may write to this many bytes."""
 
         def limit() -> None:
             for pid in processes:
@@ -77,7 +80,7 @@ class PostgresqlServer:
         postmaster = self.server.pid
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         processes = [postmaster, *map(int, children)]
-        # Only who runs as the server's own user may do that, so a child becomes that user first.
+        # Only the server's own user may change the limits, so a child process switches to that user first.
         subprocess.run(["true"], user=self.server._user, preexec_fn=limit, check=True)
 
     def stop(self) -> None:

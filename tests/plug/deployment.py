@@ -1,4 +1,4 @@
-"""One installation of many processes on one database, each replaced when it ends, as a supervisor does it."""
+"""An installation of several processes on one database, which restarts each process that ends, as a supervisor does."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from forking import Forking, Process
 from receiver.api.tokens import Scope, Tokens
 from simulator.receiver_process import free_port
 
-#: Seconds between two looks at the processes, and before one that ended by itself is started again.
+#: Seconds between two checks of the processes, and before the restart of a process that ended by itself.
 LOOK, PAUSE = 0.02, 0.25
 
-#: Seconds that a process takes to start, with some to spare.
+#: Seconds that a process takes to start, generously.
 STARTING = 4.0
 
-#: Seconds for whatever has to become ready.
+#: Most seconds that a test waits for a process to become ready.
 TIMEOUT = 90.0
 
 SECRET_KEY = "secret-key-of-these-tests-only"
 
 
 class Post:
-    """The place of one process, filled again whenever it is empty."""
+    """Keeps one process running, and starts it again when it ends."""
 
     def __init__(self, deployment: Deployment, name: str, *arguments: str, limits: Mapping[str, int]) -> None:
         self.name = name
-        #: How often it was filled.
+        #: The number of starts.
         self.starts = 0
         self._deployment = deployment
         self._arguments = arguments
@@ -50,11 +50,11 @@ class Post:
 
     @property
     def settled(self) -> bool:
-        """Whether it is past its start, for all that can be seen from outside."""
+        """Whether the process has probably finished its start, judged by its age."""
         return self.alive and time.monotonic() - self._began > STARTING
 
     def fill(self) -> None:
-        """Start the process if it is not there; at once if it was killed, after a pause if it ended by itself."""
+        """Start the process if it does not run: immediately after a kill, after a pause if it ended by itself."""
         if self.alive:
             return
         now = time.monotonic()
@@ -69,7 +69,7 @@ class Post:
 
 
 class Deployment:
-    """So many endpoints and workers on the database at `url`. `sources` is the text of the settings' tables."""
+    """Endpoints and workers on the database at `url`. `sources` are the tables of the settings file."""
 
     def __init__(
         self,
@@ -84,7 +84,10 @@ class Deployment:
         limits: Mapping[str, int] | None = None,
         sabotage: str = "",
     ) -> None:
-        """`settings` become environment variables; `limits` and `sabotage` (see `Forking`) hold for every process."""
+        """Set up the processes.
+
+        `settings` become environment variables. `limits` and `sabotage` (see `Forking`) hold for every process.
+        """
         self.url = url
         self.ports = [free_port() for _ in range(endpoints)]
         self._forking = forking
@@ -114,7 +117,7 @@ class Deployment:
         return [("127.0.0.1", port) for port in self.ports]
 
     def start(self, *arguments: str, log: str, limits: Mapping[str, int] | None = None) -> Process:
-        """A command of this installation, under way."""
+        """Start a command of this installation."""
         path = self._folder / f"{log}.log"
         return self._forking.start(
             *arguments,
@@ -130,18 +133,18 @@ class Deployment:
         assert code == 0, self.log("migrate")
 
     def log(self, name: str, lines: int = 40) -> str:
-        """The last that a process of this name had to say."""
+        """Return the last lines of the log of the process with this name."""
         path = self._folder / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the API wants to see."""
+        """The header with the API's token."""
         token = Tokens([SECRET_KEY]).issue(Scope.OPERATE, now=datetime.now(UTC), lifetime=timedelta(days=1))
         return {"Authorization": f"Bearer {token}"}
 
     def client(self, endpoint: int = 0) -> httpx.AsyncClient:
-        """A client of one endpoint's API."""
+        """Make a client of one endpoint's API."""
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.ports[endpoint]}",
             headers=self.headers,
@@ -150,7 +153,7 @@ class Deployment:
         )
 
     async def __aenter__(self) -> Deployment:
-        """Everything is up, and stays up until the end of the block."""
+        """Start all processes, wait until they are ready, and keep them running until the end of the block."""
         self._keeper = asyncio.create_task(self._keep())
         for number in range(len(self.endpoints)):
             await self.ready(number)
@@ -165,7 +168,7 @@ class Deployment:
                 await asyncio.to_thread(post.process.kill)
 
     async def stop(self) -> list[int]:
-        """`SIGTERM` for everybody; their exit codes."""
+        """Send `SIGTERM` to all processes, and return their exit codes."""
         await self._stop_keeping()
         processes = [post.process for post in self.posts if post.process is not None]
         for process in processes:
@@ -173,7 +176,7 @@ class Deployment:
         return [await asyncio.to_thread(process.wait) for process in processes]
 
     async def ready(self, endpoint: int = 0) -> None:
-        """Wait until this endpoint answers that it is alive."""
+        """Wait until this endpoint answers its health check."""
         async with self.client(endpoint) as client, asyncio.timeout(TIMEOUT):
             while True:
                 with contextlib.suppress(httpx.TransportError):
@@ -182,7 +185,7 @@ class Deployment:
                 await asyncio.sleep(LOOK)
 
     async def all_ready(self) -> None:
-        """Wait until every process is up."""
+        """Wait until every process is ready."""
         for number in range(len(self.endpoints)):
             await self.ready(number)
         async with asyncio.timeout(TIMEOUT):

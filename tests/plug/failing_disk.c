@@ -1,12 +1,12 @@
 /* A disk that fails on request, to be preloaded: LD_PRELOAD=failing_disk.so.
 
-   Watches the SQLite file and its log in the folder FAILING_DISK_ROOT. What a successful fsync or fdatasync confirmed is
-   kept in the folder FAILING_DISK_SHADOW, as the disk would have it after a power cut. A sync that fails returns EIO and
-   forgets what was to be written: the kernel marks such pages clean, so that the next sync succeeds without them.
+   It watches the SQLite file and its log in the folder FAILING_DISK_ROOT. The folder FAILING_DISK_SHADOW keeps everything
+   that a successful fsync or fdatasync confirmed, as the disk would hold it after a power cut. A failing sync returns EIO
+   and forgets the data to be written, because the kernel marks such pages clean, and the next sync succeeds without them.
 
-   Reads fail, too, when they are told to.
+   Reads fail on request, too.
 
-   The words of the file `state` in the shadow folder, shared by all processes, are described in failing_disk.py. */
+   All processes share the file `state` in the shadow folder. failing_disk.py describes its words. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -80,7 +80,7 @@ static int kind_of_path(const char *path) {
     return ends_with(path, ".db-wal") ? LOG : ends_with(path, ".db") ? DATA : -1;
 }
 
-/* The kind of a file that is watched, and its name in the shadow folder; else -1. */
+/* The kind of a watched file, and its name in the shadow folder; -1 for any other file. */
 static int kind_of(int fd, char *name) {
     char link[64], path[PATH_MAX];
     int saved = errno;
@@ -98,7 +98,7 @@ static int kind_of(int fd, char *name) {
     return kind;
 }
 
-/* One at a time, over all threads and processes; a process that is killed lets go. */
+/* A lock over all threads and processes. A killed process releases it. */
 static void lock(void) {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     pthread_mutex_lock(&mutex);
@@ -135,7 +135,7 @@ static void confirm(int fd, int kind, const char *name) {
     close(copy);
 }
 
-/* 0, or -1 with EIO. */
+/* Returns 0, or -1 with EIO. */
 static int sync_file(int fd, int kind, const char *name) {
     lock();
     int64_t number = ++state[SYNCS + kind];
@@ -160,7 +160,7 @@ static ssize_t write_at(int fd, const void *data, size_t size, off64_t offset) {
     lock();
     ssize_t written = plain_pwrite(fd, data, size, offset);
     if (written > 0) note(kind, offset, written);
-    /* The header of a frame; that of a commit's last frame has the size of the database in it. */
+    /* The header of a frame. In a commit's last frame it contains the size of the database. */
     if (kind == LOG && size == 24 && memcmp((const char *)data + 4, "\0\0\0\0", 4)) state[COMMITS]++;
     unlock();
     return written;

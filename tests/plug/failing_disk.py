@@ -1,6 +1,6 @@
-"""A disk that fails when a test says so, and what it holds after a power cut; `failing_disk.c` does the work.
+"""A disk that fails on request, and its contents after a power cut; the library is `failing_disk.c`.
 
-The library counts the syncs of the log (`-wal`) and of the data (`.db`), over all processes that it was loaded into.
+The library counts the syncs of the log (`-wal`) and of the data (`.db`) over all processes that load it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import pytest
 
 SOURCE = Path(__file__).with_name("failing_disk.c")
 
-#: Places of the words that the library shares, each a signed integer of 8 bytes. The first four have one for each kind;
-#: the tenth counts the commits that are written and not flushed, and the last the reads that are still to fail.
+#: Indexes of the shared words, each a signed integer of 8 bytes. The first four have a word for each kind of file. The
+#: tenth counts the commits that are written and not flushed, the last one the reads that are still to fail.
 SYNCS, FAIL_FROM, FAIL_UNTIL, FAILED, POWER_CUT, FAIL_COVERING, FAIL_READS, WORDS = 0, 2, 4, 6, 8, 10, 11, 12
 
-#: Bytes that reach a disk together.
+#: Bytes that the disk writes as one unit.
 SECTOR = 4_096
 
 
@@ -33,13 +33,13 @@ class Kind(IntEnum):
 
 
 class FailingDisk:
-    """The disk below the SQLite file of one folder, and its log."""
+    """The disk under the SQLite file of one folder and its log."""
 
-    #: What is preloaded.
+    #: Source of the library that is preloaded.
     source = SOURCE
 
     def __init__(self, root: Path, shadow: Path) -> None:
-        """Skips the test where there is no compiler, but for CI, where it must not go unnoticed."""
+        """Compile the library. Without a compiler the test is skipped; with CI=true it fails."""
         shadow.mkdir()
         self._root, self._shadow = root, shadow
         self._library = shadow / "failing_disk.so"
@@ -51,7 +51,7 @@ class FailingDisk:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to write to this disk."""
+        """Variables with which a process writes to this disk."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAILING_DISK_ROOT": f"{self._root}/",
@@ -62,11 +62,11 @@ class FailingDisk:
         return self._get(SYNCS + kind)
 
     def failed(self) -> int:
-        """How many syncs have failed on request."""
+        """Count the syncs that have failed on request."""
         return self._get(FAILED + Kind.LOG) + self._get(FAILED + Kind.DATA)
 
     def fail(self, kind: Kind, *, after: int = 0, times: int = 1) -> None:
-        """Let so many syncs succeed from now on, and the next ones fail."""
+        """Let the next `after` syncs succeed and the `times` syncs after them fail."""
         first = self.syncs(kind) + after + 1
         self._set(FAIL_UNTIL + kind, first + times)
         self._set(FAIL_FROM + kind, first)
@@ -76,7 +76,7 @@ class FailingDisk:
         self._set(FAIL_COVERING, 1)
 
     def cut_power(self) -> None:
-        """From now on nothing reaches the disk, and every sync fails."""
+        """Cut the power: from then on no write reaches the disk, and every sync fails."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         self._set(POWER_CUT, 1)
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
@@ -85,7 +85,7 @@ class FailingDisk:
         return self._get(POWER_CUT) != 0
 
     def image(self, folder: Path, jitter: random.Random) -> Path:
-        """What the disk holds after the cut: all that was confirmed, and of the rest each sector or not, by luck.
+        """Write what the disk holds after the cut: everything confirmed, and each other sector with even odds.
 
         Returns the path of the database. End every process first.
         """

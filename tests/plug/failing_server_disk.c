@@ -1,11 +1,11 @@
 /* A disk that fails on request, below the whole data folder of PostgreSQL, to be preloaded: LD_PRELOAD=failing_server_disk.so.
 
-   The folder FAILING_DISK_SHADOW has, under the number of each file's inode, what was confirmed of its content
-   (`content`) and which ranges were written since (`dirty`). A name leads to its inode as soon as it was given: folders
-   are as on a disk that keeps them at once. Like failing_disk.c otherwise, whose words it has in the file `state`; a log
-   is what lies in `pg_wal`, and all other files are data.
+   For each file, the folder FAILING_DISK_SHADOW has two files, named for the file's inode: its confirmed content
+   (`content`), and the ranges written since (`dirty`). Names lead to their inodes immediately, as on a disk that writes
+   folders at once. Otherwise the library is like failing_disk.c, with the same words in the file `state`. The files in
+   `pg_wal` are the log, and all other files are data.
 
-   What is written through stdio is not seen. PostgreSQL writes nothing so that it needs after a crash. */
+   Writes through stdio are not seen. PostgreSQL writes nothing in this way that it needs after a crash. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -67,7 +67,7 @@ static int prepared(void) {
     return 1;
 }
 
-/* Whether it is a file below the root that has a name; what it is, too. */
+/* Whether the file is below the root and has a name; also returns its status and kind. */
 static int is_watched(int fd, struct stat *status, int *kind) {
     char link[64], path[PATH_MAX];
     int saved = errno, watched = 0;
@@ -82,7 +82,7 @@ static int is_watched(int fd, struct stat *status, int *kind) {
     return watched;
 }
 
-/* One process at a time; one that is killed lets go. */
+/* A lock over all processes. A killed process releases it. */
 static void lock(void) {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     while (fcntl(state_fd, F_SETLKW, &whole) < 0 && errno == EINTR) {}
@@ -151,7 +151,7 @@ static void confirm(int fd, const struct stat *status, int dirty) {
     close(source);
 }
 
-/* 0, or -1 with EIO. */
+/* Returns 0, or -1 with EIO. */
 static int sync_file(int fd, const struct stat *status, int kind) {
     lock();
     int64_t number = ++state[SYNCS + kind];
@@ -213,14 +213,14 @@ int truncate(const char *path, off_t size) {
     return result;
 }
 
-/* After the cut no name changes any more. */
+/* After the cut no name changes. */
 static int is_cut(void) {
     if (!state[POWER_CUT]) return 0;
     errno = EIO;
     return 1;
 }
 
-/* The server's own names are relative to its data folder; what else it removes is not in the shadow folder. */
+/* The server's names are relative to its data folder. Other files that it removes are not in the shadow folder. */
 int unlink(const char *path) {
     struct stat status;
     if (!prepared() || lstat(path, &status)) return plain_unlink(path);

@@ -1,4 +1,4 @@
-"""A consumer of the change feed that polls while everything else is being killed, and what it makes of the changes."""
+"""A follower of the change feed that polls throughout the kills and checks the changes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from proxy import Proxy
 from receiver import codec
 from simulator.oracle import Key
 
-#: Seconds between two looks at a feed that has nothing new, and changes asked for at once.
+#: Seconds between two polls of a feed without new changes, and changes asked for in one request.
 LOOK, PAGE = 0.05, 500
 
 
 class Consumer:
-    """Rebuilds the mirror from the feed alone, as a program does that keeps a copy of its own."""
+    """Rebuilds the mirror from the feed alone, like a program that keeps a copy of its own."""
 
     def __init__(self, balancer: Proxy, headers: Mapping[str, str]) -> None:
         self._url = f"http://127.0.0.1:{balancer.port}"
         self._headers = headers
         self._finishing = asyncio.Event()
-        #: The numbers of the changes, in the order in which they were seen.
+        #: The numbers of the changes in the order in which they came.
         self.seen: list[int] = []
-        #: By source, the rows as the changes tell them.
+        #: The rows that the changes describe, by source.
         self.rows: dict[str, dict[Key, dict[str, Any]]] = {}
-        #: Changes whose `before` is not what the changes before had told.
+        #: Changes whose `before` differs from the row that the earlier changes describe.
         self.breaks: list[str] = []
 
     async def run(self) -> None:
-        """Until `finish`, and then to the end of the feed."""
+        """Poll until `finish` is called, and then to the end of the feed."""
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=10, trust_env=False) as client:
             while True:
                 last_look = self._finishing.is_set()
@@ -52,7 +52,7 @@ class Consumer:
         self._finishing.set()
 
     def wrong(self, source: str, mirror: Mapping[Key, Mapping[str, Any]]) -> list[str]:
-        """Rows of this source that are not what the changes tell."""
+        """Describe the rows of this source that differ from what the changes say."""
         told = self.rows.get(source, {})
         return [
             f"{key}: {row} is told by the feed as {told.get(key)}"

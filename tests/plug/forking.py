@@ -1,6 +1,6 @@
-"""Starts `hookmirror` commands in a fraction of the time: an interpreter that has done its imports forks them off.
+"""Starts `hookmirror` commands quickly: an interpreter that has done its imports forks each of them.
 
-What runs is the same program, with the same arguments and environment; only the second of importing is saved, so that
+The program, arguments and environment are those of a normal start. Only the second for the imports is saved, so that
 hundreds of processes can be killed and started again within minutes.
 """
 
@@ -21,16 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Seconds that a process gets to end when it is asked to.
+#: Seconds for a process to end after it is asked to.
 TIMEOUT = 60.0
 
-#: Seconds that the interpreter that forks gets to end; its children are gone by then.
+#: Seconds for the forking interpreter to end, after its children have ended.
 STOP = 5.0
 
 #: From <linux/prctl.h>: the signal that a process is sent when its parent ends.
 PR_SET_PDEATHSIG = 1
 
-#: Forks a child for every line that it reads, and tells of each child that it began, and how it ended.
+#: Forks a child for every line that it reads, and reports that the child began and how it ended.
 FORKING = """
 import ctypes, json, os, resource, signal, sys, traceback
 import receiver.cli, receiver.api.routes, receiver.worker.worker
@@ -94,11 +94,11 @@ for line in sys.stdin:
 
 @dataclass
 class Process:
-    """One command under way."""
+    """A running command."""
 
     pid: int
     _ended: threading.Event = field(default_factory=threading.Event)
-    #: The exit code; negative for a signal.
+    #: The exit code; the negative number of the signal if one killed it.
     code: int | None = None
 
     @property
@@ -106,21 +106,21 @@ class Process:
         return not self._ended.is_set()
 
     def send(self, number: signal.Signals) -> None:
-        """Nothing happens if it has ended already."""
+        """Send a signal, unless the process has ended."""
         if self.alive:
-            # It may have ended, and nobody has told yet.
+            # The process may have ended without a report so far.
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def wait(self, seconds: float = TIMEOUT) -> int:
-        """The exit code, once it has ended. Raises `TimeoutError`."""
+        """Wait for the end, and return the exit code. Raises `TimeoutError`."""
         if not self._ended.wait(seconds):
             raise TimeoutError(f"process {self.pid} did not end within {seconds:.0f} s")
         assert self.code is not None
         return self.code
 
     def kill(self) -> None:
-        """`SIGKILL`, and wait until it is gone."""
+        """Send `SIGKILL`, and wait until the process has ended."""
         self.send(signal.SIGKILL)
         self.wait()
 
@@ -135,13 +135,13 @@ class Process:
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident memory in bytes."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Forking:
-    """The interpreter that forks. Safe to use from several threads; `close` kills whatever it has started."""
+    """The interpreter that forks. It can be used from several threads; `close` kills everything that it has started."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -150,7 +150,7 @@ class Forking:
         self._lock = threading.Lock()
         self._number = 0
         self._living: dict[int, Process] = {}
-        #: Children whose end was told before their beginning was heard of.
+        #: Exit codes of children whose end was reported before their beginning.
         self._early: dict[int, int] = {}
         self._began: dict[int, queue.SimpleQueue[Process]] = {}
         ready = threading.Event()
@@ -169,9 +169,10 @@ class Forking:
         limits: Mapping[str, int] | None = None,
         sabotage: str = "",
     ) -> Process:
-        """`hookmirror` with these arguments, in that folder. `limits` are by the names of `resource`.
+        """Run `hookmirror` with these arguments in that folder. `limits` are named as in the module `resource`.
 
-        `sabotage` is Python that runs in the process before the command, such as to break a promise on purpose.
+        `sabotage` is Python code that runs in the process before the command, for example to break a promise on
+        purpose.
         """
         job: dict[str, Any] = {"folder": str(folder), "log": str(log), "arguments": arguments}
         job |= {"environment": {**plain(), **environment}, "limits": dict(limits or {}), "sabotage": sabotage}
@@ -220,18 +221,21 @@ class Forking:
 
 
 def end_with_parent() -> None:
-    """Run it in a new process (`preexec_fn`), where the system can do it: tests that are killed leave it not behind."""
+    """End the new process with its parent (a `preexec_fn`), so that killed tests leave no process behind.
+
+    Linux only.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def plain() -> dict[str, str]:
-    """The environment without settings of Hookmirror."""
+    """Return the environment without Hookmirror's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
 
 
 def wait_until(condition: Any, what: str, seconds: float = TIMEOUT) -> Any:
-    """What the condition says as soon as it is true. Raises `TimeoutError`."""
+    """Wait until the condition returns a true value, and return it. Raises `TimeoutError`."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""The run: webhooks come in, processes are killed at random instants, and afterwards everything is counted."""
+"""A run: webhooks come in, processes are killed at random instants, and afterwards everything is counted."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from databases import PostgresqlServer
 from deployment import Post
 from scene import Scene, staged
 
-#: Seconds from one kill to the next, on average.
+#: Average seconds from one kill to the next.
 USUAL_PAUSE = 0.6
 
-#: The share of the kills before which everything works again, and for how many seconds that is waited for. The others
-#: hit processes that are still starting, or still recovering from the kill before.
+#: The share of the kills that wait for a full recovery, and the most seconds of that wait. The other kills hit
+#: processes that are still starting or recovering.
 RECOVERED, RECOVERY = 0.75, 20.0
 
 DATABASES = ("sqlite", "postgresql")
@@ -29,56 +29,56 @@ DATABASES = ("sqlite", "postgresql")
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    #: Seconds of the Unix clock.
+    #: Seconds of Unix time.
     at: float
-    #: What was killed: endpoint, worker, postmaster, backend.
+    #: The kind of process: endpoint, worker, postmaster, backend.
     victim: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """What was counted after a run. All of `must_be_zero` must be."""
+    """The counts after a run. All counts in `must_be_zero` must be 0."""
 
     database: str
     seed: int
     seconds: float
     kills: dict[str, int]
-    #: Events of the systems, and those that were acked; duplicates are not counted.
+    #: Events of the systems, and those of them that were acked, without duplicates.
     events: int
     acked: int
-    #: Answers by status; 0 for none.
+    #: Answers by status; 0 stands for no answer.
     statuses: dict[int, int]
     #: Requests that were answered as duplicates.
     duplicates: int
-    #: Acked and not there.
+    #: Acked deliveries that are missing in the database.
     lost: int
-    #: There without an ack, although everything was sent until it was acked.
+    #: Deliveries without an ack, although everything was sent until it was acked.
     unasked: int
     #: Deliveries beyond one for each event.
     stored_twice: int
     #: Deliveries that ended, or changed one row, more than once.
     applied_twice: int
-    #: Deliveries of which some effect was committed without their end.
+    #: Deliveries with an effect that was committed without their end.
     half_applied: int
-    #: Rows of the mirror that are not what the systems hold.
+    #: Rows of the mirror that differ from the systems' own.
     diverged: int
     rows: int
-    #: Changes that whoever polled the feed meanwhile did not see, and those that it was told wrongly or twice.
+    #: Changes that the follower of the feed did not see, and those that it saw wrongly or twice.
     feed_missed: int
     feed_wrong: int
-    #: Deliveries that were still open when the backlog had had its time.
+    #: Deliveries that were still open when the time for the backlog was over.
     stuck: int
     dead: int
-    #: 1 if a delivery lacks its body or its dedup key, or SQLite finds something wrong with the file.
+    #: 1 if a delivery lacks its body or its dedup key, or if SQLite finds a fault in the file.
     unsound: int
-    #: Processes that did not end with 0 when they were asked to.
+    #: Processes that did not exit with 0 at the end.
     bad_exits: int
-    #: Seconds from a kill to the next ack, and to the next end of a delivery, where no other kill comes between.
+    #: Seconds from a kill to the next ack and to the next end of a delivery, if no other kill came between them.
     longest_to_ack: float
     median_to_ack: float
     longest_to_end: float
     median_to_end: float
-    #: Seconds without any ack, however many kills there were meanwhile.
+    #: Longest time without any ack in seconds, over any number of kills.
     longest_without_ack: float
     #: Seconds that the slowest 503 took.
     slowest_refusal: float
@@ -111,7 +111,7 @@ class Verdict:
 
 
 class Killer:
-    """Kills whoever is there, at random instants that the seed decides; supervisors start them again."""
+    """Kills processes at random instants that the seed decides; the deployment starts them again."""
 
     def __init__(self, scene: Scene, *, seed: int, pause: float) -> None:
         deployment, database = scene.deployment, scene.database
@@ -141,7 +141,7 @@ class Killer:
                 progress(len(self.kills))
 
     async def _recovery(self) -> None:
-        """Wait until there was an ack and a change since now; not for ever, which would hide what never recovers."""
+        """Wait for an ack and a change, with a bound: without it, processes that never recover would go unnoticed."""
         stream, consumer = self._scene.stream, self._scene.consumer
         acks, changes, end = len(stream.acks), len(consumer.seen), time.monotonic() + RECOVERY
         while time.monotonic() < end and (len(stream.acks) == acks or len(consumer.seen) == changes):
@@ -169,7 +169,7 @@ async def run(
     progress: Callable[[int], None] = lambda _: None,
     sabotage: str = "",
 ) -> Verdict:
-    """One run on one database, in a folder and on ports of its own."""
+    """Make one run on one database, in a folder and on ports of its own."""
     async with staged(name, seed=seed, rate=rate, sabotage=sabotage) as scene:
         killer = Killer(scene, seed=seed, pause=pause)
         began = time.monotonic()
@@ -227,7 +227,10 @@ async def judge(scene: Scene, kills: Sequence[Kill], *, seed: int, seconds: floa
 
 
 def recoveries(kills: Sequence[Kill], moments: Sequence[float]) -> list[float]:
-    """Seconds from a kill to the first moment after it, where no other kill comes between. Both are in order."""
+    """Return the seconds from each kill to the next moment, without the kills before which another one came.
+
+    Kills and moments are in ascending order.
+    """
     found = []
     for kill, following in zip_longest(kills, kills[1:]):
         index = bisect_right(moments, kill.at)
@@ -237,7 +240,7 @@ def recoveries(kills: Sequence[Kill], moments: Sequence[float]) -> list[float]:
 
 
 def longest_pause(moments: Sequence[float]) -> float:
-    """Seconds between two moments that follow each other, at most."""
+    """Return the most seconds between two neighbouring moments."""
     return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
 
 

@@ -1,7 +1,7 @@
-"""What happened in the database, written down by the database itself: triggers note every end of a delivery.
+"""What happened in the database, recorded by the database itself: triggers note every end of a delivery.
 
-They belong to whatever transaction they fire in, so the ledger holds exactly what was committed, and how often. It owes
-nothing to the code that is put to the test.
+The triggers write in the transaction that fires them, so the ledger holds exactly what was committed, and how often. It
+uses none of the code that it checks.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ CREATE TRIGGER ledger_changes AFTER INSERT ON changes FOR EACH ROW EXECUTE FUNCT
 
 
 class Ledger:
-    """Looks at a database of either kind, through connections of its own."""
+    """Reads a database of either kind through connections of its own."""
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self._is_postgresql = self._url.get_backend_name() == "postgresql"
 
     def install(self) -> None:
-        """The tables of the inbox must be there."""
+        """Make the triggers and their table. The tables of the inbox must exist."""
         if self._is_postgresql:
             with self._postgresql() as connection:
                 connection.execute(POSTGRESQL)
@@ -69,15 +69,15 @@ class Ledger:
             return connection.execute(query).fetchall()
 
     def counts(self, query: str) -> dict[Any, int]:
-        """Of a query that gives names and numbers."""
+        """Run a query of names and numbers, and return them as a dict."""
         return dict(self.rows(query))
 
     def kept(self) -> set[str]:
-        """The ids of all deliveries."""
+        """Return the ids of all deliveries."""
         return {str(number) for (number,) in self.rows("SELECT id FROM deliveries")}
 
     def changes(self) -> set[int]:
-        """The numbers of all changes in the feed."""
+        """Return the numbers of all changes in the feed."""
         return {number for (number,) in self.rows("SELECT seq FROM changes")}
 
     def states(self) -> dict[str, int]:
@@ -87,28 +87,28 @@ class Ledger:
         return self.counts("SELECT source, count(*) FROM deliveries GROUP BY source")
 
     def open(self) -> int:
-        """Deliveries that are not done."""
+        """Count the deliveries that have not ended."""
         return sum(count for state, count in self.states().items() if state in ("pending", "processing"))
 
     def applied_twice(self) -> list[tuple[int, str, int]]:
-        """Deliveries that came to an end more than once, or changed one row more than once: which, what, how often."""
+        """Return the deliveries that ended, or changed one row, more than once: which, what, how often."""
         return self.rows(
             "SELECT delivery_id, what, count(*) FROM ledger GROUP BY delivery_id, what HAVING count(*) > 1"
         )
 
     def effects_without_end(self) -> int:
-        """Deliveries that changed something, and do not say so in their end, with which it is to commit."""
+        """Count the deliveries that changed a row although their end, committed with the change, does not say so."""
         return self.rows(
             "SELECT count(DISTINCT ledger.delivery_id) FROM ledger JOIN deliveries ON deliveries.id = delivery_id "
             "WHERE what <> 'end' AND (state <> 'processed' OR outcome NOT IN ('applied', 'tie'))"
         )[0][0]
 
     def ends(self) -> Sequence[float]:
-        """When deliveries came to an end, in seconds of the Unix clock, ascending."""
+        """Return when deliveries ended, in seconds of Unix time, ascending."""
         return [at for (at,) in self.rows("SELECT DISTINCT at FROM ledger WHERE what = 'end' ORDER BY at")]
 
     def is_sound(self) -> bool:
-        """Whether every delivery has its body and its dedup key, and SQLite finds nothing wrong with the file."""
+        """Whether every delivery has its body and its dedup key, and SQLite finds no fault in the file."""
         alone = [
             f"SELECT count(*) FROM deliveries LEFT JOIN {table} ON delivery_id = id WHERE delivery_id IS NULL"
             for table in ("bodies", "dedup_keys")

@@ -1,4 +1,4 @@
-"""What a test waits for while a scene plays, and what the processes hold meanwhile."""
+"""Conditions that a test waits for while a scene runs, and the resources that its processes use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpx
 from deployment import Deployment
 from scene import Scene
 
-#: Seconds within which the endpoint answers once it knows that the database is away.
+#: Seconds within which the endpoint must refuse once it knows that the database is away.
 AT_ONCE = 1.0
 
-#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
+#: Seconds that the endpoint waits for a commit, including its timer's delay (receiver/ingest/group_commit.py).
 ENDPOINT_TIMEOUT = 13.0
 
 Condition = Callable[[], Awaitable[bool]]
@@ -22,7 +22,7 @@ Condition = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Held:
-    """What the processes hold, added up over all of them."""
+    """Resources that the processes use, summed over all of them."""
 
     file_descriptors: int
     threads: int
@@ -39,14 +39,14 @@ class Held:
 
 
 async def until(condition: Condition, what: str, seconds: float = 60.0) -> None:
-    """Fails if the condition is not true within the seconds."""
+    """Wait until the condition is true. Fails after this many seconds."""
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.05)
 
 
 def refusing(scene: Scene) -> Condition:
-    """Whether another 503 has been answered since this was called."""
+    """Make a condition that is true after another 503."""
     before = len(scene.stream.refusals.get(503, []))
 
     async def condition() -> bool:
@@ -58,14 +58,15 @@ def refusing(scene: Scene) -> Condition:
 def told_at_once(scene: Scene) -> bool:
     """Whether senders were refused without a wait for the database.
 
-    On a machine that is busy, one answer may be late by itself; one that waited for the database took all its patience.
+    On a busy machine a single answer may be late for another reason. An answer that waited for the database took the
+    whole timeout.
     """
     refusals = scene.stream.refusals[503]
     return statistics.median(refusals) < AT_ONCE and max(refusals) < ENDPOINT_TIMEOUT / 2
 
 
 def acking(scene: Scene) -> Condition:
-    """Whether webhooks are being acked: twenty more since this was called."""
+    """Make a condition that is true after 20 more acks."""
     before = len(scene.stream.acks)
 
     async def condition() -> bool:

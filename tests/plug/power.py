@@ -1,4 +1,4 @@
-"""Syncs fail, the power is cut, and what was acked is looked for on the disk.
+"""Make syncs fail, cut the power, and look on the disk for everything that was acked.
 
     python tests/plug/power.py --runs 10
 
@@ -36,16 +36,16 @@ SECRET = b"a-secret-of-these-tests-only"
 
 SETTINGS = f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n'
 
-#: Seconds that the processes get to start.
+#: Seconds for the processes to start.
 START = 60
 
-#: Senders at once, and seconds that one waits for its answer.
+#: Senders at the same time, and seconds that each waits for its answer.
 SENDERS, TIMEOUT = 12, 15.0
 
-#: Bytes of a body with which the log is soon long enough for a checkpoint.
+#: Bytes of a body with which the log soon needs a checkpoint.
 LARGE = 12_000
 
-#: How the processes may be set up: arguments of `hookmirror`, for each of them.
+#: The processes of each set-up: arguments of `hookmirror`.
 SETUPS = {
     "one process": [["serve"]],
     "two processes": [["serve", "--no-worker"], ["worker"]],
@@ -58,15 +58,15 @@ class Verdict:
     scenario: str
     setup: str
     seed: int
-    #: Answers by status; 0 for none.
+    #: Answers by status; 0 stands for no answer.
     statuses: Counter[int]
     acked: int
-    #: Acked, and not on the disk after the cut.
+    #: Acked deliveries that are missing on the disk after the cut.
     lost: int
-    #: What is wrong with the file on the disk; "ok" if nothing is.
+    #: The faults that SQLite finds in the file; "ok" if there are none.
     integrity: str
     failed_syncs: int
-    #: Seconds from the last failed sync to the next ack; None if there was none.
+    #: Seconds from the last failed sync to the next ack; None if no ack followed.
     until_ack: float | None = None
 
     @property
@@ -83,11 +83,11 @@ class Verdict:
 
 @dataclass
 class Senders:
-    """Send distinct webhooks one after the other, and remember what was acked."""
+    """Send distinct webhooks one after the other, and remember the acks."""
 
     port: int
     seed: int
-    #: Bytes of a body, about: how fast the log grows.
+    #: Approximate bytes of a body, which decide how fast the log grows.
     size: int = 1_000
     acks: list[tuple[float, int]] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -105,7 +105,7 @@ class Senders:
             thread.join()
 
     def wait_for_acks(self, number: int, *, since: float | None = None) -> None:
-        """Until so many more have been acked, or so many since a time of the monotonic clock."""
+        """Wait for this many more acks, or for this many since a time of the monotonic clock."""
         before = len(self.acks) if since is None else 0
         wait_until(lambda: len([at for at, _ in list(self.acks) if at > (since or 0)]) >= before + number, "acks", 30)
 
@@ -146,7 +146,7 @@ class Senders:
 
 
 class Machine:
-    """Processes of Hookmirror on a failing disk, with senders."""
+    """Hookmirror's processes on a failing disk, with senders."""
 
     def __init__(self, folder: Path, setup: str, seed: int) -> None:
         self.setup, self.seed = setup, seed
@@ -159,7 +159,7 @@ class Machine:
         self.senders = Senders(self.port, seed)
 
     def _lay_out(self) -> None:
-        """Make the disk, and what the processes need to write to it."""
+        """Make the disk, and the environment with which processes write to it."""
         root = self._folder / "disk"
         root.mkdir()
         self.disk = FailingDisk(root, self._folder / "shadow")
@@ -168,7 +168,7 @@ class Machine:
         self._environment = self.disk.environment
 
     def start(self) -> None:
-        """The processes; returns once the endpoint is ready."""
+        """Start the processes, and wait until the endpoint is ready."""
         environment = {
             **plain(),
             **self._environment,
@@ -204,7 +204,7 @@ class Machine:
 
     @contextmanager
     def reader(self) -> Iterator[None]:
-        """Another program reads during the block, and sees one state throughout."""
+        """Read the file in one transaction until the end of the block, as another program does."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM deliveries").fetchone()
@@ -216,12 +216,12 @@ class Machine:
         wait_until(lambda: self.disk.syncs(kind) >= before + number, f"syncs of the {kind.name}", seconds)
 
     def wait_for_failure(self, seconds: float = 20) -> float:
-        """Until a sync has failed on request; when that was, by the monotonic clock."""
+        """Wait until a sync has failed on request; return the time by the monotonic clock."""
         wait_until(self.disk.failed, "a failed sync", seconds)
         return time.monotonic()
 
     def verdict(self, scenario: str, failed_at: float) -> Verdict:
-        """Cut the power, and look at the disk."""
+        """Cut the power, and compare the disk with the acks."""
         self.disk.cut_power()
         self.kill()
         self.senders.stop()
@@ -241,7 +241,7 @@ class Machine:
         )
 
     def _missing(self, acked: list[int]) -> tuple[int, str]:
-        """How many of these are not on the disk, and what is wrong with it."""
+        """Count the deliveries missing on the disk, and return the faults that SQLite finds there."""
         image = self.disk.image(self._folder / "image", self.jitter)
         try:
             with closing(sqlite3.connect(image)) as connection:
@@ -284,7 +284,7 @@ def machine(make: type[Running], setup: str, seed: int) -> Iterator[Running]:
         yield running
 
 
-# ── what fails ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scenarios ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def no_failure(running: Machine) -> float:
@@ -293,27 +293,27 @@ def no_failure(running: Machine) -> float:
 
 
 def log_sync(running: Machine) -> float:
-    """One sync of the log fails: that of a commit, which may cover more than its own transaction."""
+    """Fail one sync of the log, that of a commit. Other transactions may depend on it."""
     running.disk.fail(Kind.LOG, after=running.jitter.randrange(40))
     failed_at = running.wait_for_failure()
-    # Not for long: a checkpoint would bring to the database what the log has lost.
+    # Wait only a short time, because a checkpoint would write to the database what the log has lost.
     running.senders.wait_for_acks(10 + running.jitter.randrange(60), since=failed_at)
     return failed_at
 
 
 def log_sync_of_several_commits(running: Machine) -> float:
-    """A sync of the log fails that more than one commit depends on, if there is one."""
+    """Fail a sync of the log that more than one commit depends on, if there is one."""
     running.disk.fail_what_covers_several_commits()
     with suppress(TimeoutError):
         running.wait_for_failure(2)
     failed_at = time.monotonic()
-    # Not for long: a checkpoint would bring to the database what the log has lost.
+    # Wait only a short time, because a checkpoint would write to the database what the log has lost.
     running.senders.wait_for_acks(10 + running.jitter.randrange(60), since=failed_at)
     return failed_at
 
 
 def data_sync_beside_a_reader(running: Machine) -> float:
-    """One sync of the data fails after a checkpoint that a reader kept from being complete."""
+    """Fail one sync of the data after a checkpoint that a reader kept incomplete."""
     running.senders.size = LARGE
     with running.reader():
         running.senders.wait_for_acks(400)
@@ -332,7 +332,7 @@ def data_sync(running: Machine) -> float:
 
 
 def any_syncs_and_kills(running: Machine) -> float:
-    """Syncs of both kinds fail, several in a row; half of the time all processes are killed after it, and started."""
+    """Fail several syncs of both kinds in a row; half of the time, kill and restart all processes after it."""
     running.senders.size = running.jitter.choice([1_000, LARGE])
     for kind in running.jitter.sample(list(Kind), 2):
         before = running.disk.failed()
@@ -370,8 +370,8 @@ def play(scenario: str, setup: str, seed: int) -> Verdict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=10, help="how many, of each scenario in each set-up")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run")
+    parser.add_argument("--runs", type=int, default=10, help="number of runs of each scenario in each set-up")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each later run has the next one")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument("--setup", choices=SETUPS, action="append")
     options = parser.parse_args()

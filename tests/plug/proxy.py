@@ -1,4 +1,4 @@
-"""A TCP proxy that can misbehave: it balances over several targets, cuts connections, and stops passing bytes on."""
+"""A TCP proxy that can misbehave: it balances over several targets, cuts connections, and holds bytes back."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import itertools
 import random
 from collections.abc import Sequence
 
-#: Bytes passed on at once.
+#: Most bytes passed on at once.
 PIECE = 65_536
 
 Address = tuple[str, int]
 
 
 class Proxy:
-    """Listens on a port of its own. All its verbs are for the event loop that it was started in."""
+    """A proxy on a port of its own. Its methods must be called in the event loop that it was started in."""
 
     def __init__(self, targets: Sequence[Address], *, jitter: random.Random | None = None) -> None:
         self.targets = list(targets)
         self.port = 0
-        #: Seconds that every piece waits on its way.
+        #: Seconds by which every piece is delayed.
         self.delay = 0.0
-        #: Connections that came in, and those now open.
+        #: The number of connections so far, and of those that are open.
         self.accepted = 0
         self.open = 0
         self._jitter = jitter or random.Random()
@@ -47,15 +47,15 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hold(self) -> None:
-        """Keep connections, accept new ones, and pass nothing on, as a network that swallows packets."""
+        """Keep connections and accept new ones, but pass no bytes on, as a network does that drops packets."""
         self._flowing.clear()
 
     def release(self) -> None:
-        """Pass on again, what was held first."""
+        """Pass bytes on again, beginning with those held back."""
         self._flowing.set()
 
     def close_door(self) -> None:
-        """Cut all connections, and every new one at once."""
+        """Cut all connections, and every new one immediately."""
         self._closed = True
         self.cut()
 
@@ -63,7 +63,7 @@ class Proxy:
         self._closed = False
 
     def cut(self) -> None:
-        """End every connection, in the middle of whatever it is doing."""
+        """Cut every connection, whatever it is doing."""
         for end in list(self._ends):
             end.transport.abort()
 
@@ -75,7 +75,7 @@ class Proxy:
         self.open += 1
         self._ends.add(writer)
         try:
-            # Cancelled only when the proxy closes; the library would report that as an error of its own.
+            # Connections are cancelled only when the proxy closes. asyncio would report that as an error.
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._join(reader, writer)
         finally:
@@ -104,7 +104,7 @@ class Proxy:
             target_writer.transport.abort()
 
     async def _open_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Of a target that answers, tried in any order, as a balancer does. Raises `OSError` if none does."""
+        """Connect to a target that answers, in random order, as a balancer does. Raises `OSError` if none answers."""
         for host, port in self._jitter.sample(self.targets, len(self.targets)):
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection(host, port)

@@ -21,11 +21,12 @@ from proxy import Proxy
 from sqlalchemy import make_url
 from stream import Stream
 
-#: What every process is told. A short lease, so that both ways of reclaiming happen: by name, and by its end. Many
-#: attempts, because a delivery may be in the hands of many workers that are killed, and none of them is its fault.
+#: Settings of every process. The lease is short, so that deliveries are reclaimed both by the name of a dead worker and
+#: by the end of a lease. There are many attempts, because several workers with the same delivery may be killed, which
+#: is not the delivery's fault.
 SETTINGS = {"lease_seconds": 5, "max_attempts": 100}
 
-#: Seconds for which the backlog may stand still afterwards, before what is left is stuck.
+#: Seconds without progress after which the rest of the backlog counts as stuck.
 DRAIN = 45.0
 
 
@@ -37,14 +38,14 @@ class Scene:
     ledger: Ledger
     stream: Stream
     consumer: Consumer
-    #: In front of the endpoints.
+    #: The proxy in front of the endpoints.
     balancer: Proxy
-    #: Between the processes and PostgreSQL.
+    #: The proxy between the processes and PostgreSQL.
     network: Proxy | None
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """Webhooks come in during the block, and somebody follows the change feed.
+        """Send webhooks and follow the change feed during the block.
 
         At the end, every webhook is acked, every delivery has ended or had its time, and the feed is read to its end.
         """
@@ -82,9 +83,9 @@ async def staged(
     sabotage: str = "",
     with_network: bool = False,
 ) -> AsyncIterator[Scene]:
-    """Endpoints and workers are up, on ports and in a folder of their own, until the end of the block.
+    """Run endpoints and workers until the end of the block, on ports and in a folder of their own.
 
-    With `with_network`, what they say to PostgreSQL goes through a proxy.
+    With `with_network`, their connections to PostgreSQL go through a proxy.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-plug-")))

@@ -1,4 +1,4 @@
-"""PostgreSQL's syncs fail, the power is cut, and what was acked is looked for on the disk.
+"""Make PostgreSQL's syncs fail, cut the power, and look on the disk for everything that was acked.
 
     python tests/plug/server_power.py --runs 5
 
@@ -29,17 +29,20 @@ from power import SETUPS, Machine, Verdict, machine
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from postgresql_server import PostgresServer
 
-#: Seconds between two checkpoints where they are asked for.
+#: Seconds between two requested checkpoints.
 CHECKPOINTS = 0.3
 
 
 class ServerDisk(FailingDisk):
-    """The disk below PostgreSQL's data folder: `failing_server_disk.c` keeps content by the number of its inode."""
+    """The disk below PostgreSQL's data folder.
+
+    `failing_server_disk.c` keeps the content of each file by its inode number.
+    """
 
     source = Path(__file__).with_name("failing_server_disk.c")
 
     def __init__(self, root: Path, shadow: Path) -> None:
-        """What is in the folder now is on the disk. The server must not run."""
+        """Take the present content of the folder as written to the disk. The server must not run."""
         super().__init__(root, shadow)
         for each in "content", "dirty":
             (shadow / each).mkdir()
@@ -47,7 +50,7 @@ class ServerDisk(FailingDisk):
             shutil.copyfile(file, self._content(file))
 
     def image(self, folder: Path, jitter: random.Random) -> Path:
-        """The data folder after the cut: all that was confirmed, and of the rest each sector or not, by luck."""
+        """Write the data folder as it is after the cut: everything confirmed, and each other sector with even odds."""
         for file in _files(self._root):
             copy = folder / file.relative_to(self._root)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -81,13 +84,13 @@ def _files(root: Path) -> list[Path]:
 
 
 class ServerMachine(Machine):
-    """Processes of Hookmirror with a PostgreSQL server on a failing disk, with senders."""
+    """Hookmirror's processes with a PostgreSQL server on a failing disk, and senders."""
 
-    #: Beyond those that every server of a run has.
+    #: Settings of the server, in addition to those of every run.
     settings: ClassVar[dict[str, str]] = {}
 
     def _lay_out(self) -> None:
-        # Short of room, so that segments of the log are used again; without a checkpoint by the clock.
+        # With little room, segments of the log are used again. No checkpoint comes by the clock.
         sizes = {"max_wal_size": "64MB", "min_wal_size": "32MB", "checkpoint_timeout": "1h"}
         self.server = PostgresServer(**{"fsync": "on", "full_page_writes": "on", **sizes, **self.settings})
         self._as_server("pg_checksums", "--enable")
@@ -128,7 +131,7 @@ class ServerMachine(Machine):
             self._end_server()
 
     def _end_server(self) -> None:
-        """Its children end by themselves, soon after."""
+        """Kill the server, and wait for its children, which end by themselves soon after."""
         pid = self.server.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
         numbers = children.read_text().split() if children.exists() else []
@@ -143,7 +146,7 @@ class ServerMachine(Machine):
         return subprocess.run(command, user=self.server.user, capture_output=True, timeout=60).returncode == 0
 
     def _hand_over(self, folder: Path) -> None:
-        """Let the server's user write there."""
+        """Give the folder to the server's user, so that the server can write there."""
         if self.server.user is not None:
             for each in folder, *folder.rglob("*"):
                 shutil.chown(each, self.server.user, self.server.user)
@@ -154,12 +157,15 @@ class ServerMachine(Machine):
 
 
 class CarelessMachine(ServerMachine):
-    """Has a PostgreSQL that does not flush: what it loses shows that the disk keeps only what is flushed."""
+    """Runs a PostgreSQL that does not flush.
+
+    The webhooks that it loses show that the disk keeps only what is flushed.
+    """
 
     settings: ClassVar[dict[str, str]] = {"fsync": "off"}
 
 
-# ── what fails ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scenarios ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def no_failure(running: ServerMachine) -> float:
@@ -168,13 +174,13 @@ def no_failure(running: ServerMachine) -> float:
 
 
 def log_sync(running: ServerMachine) -> float:
-    """One sync of the log fails: that of a commit, or that of a new segment."""
+    """Fail one sync of the log: that of a commit, or that of a new segment."""
     running.disk.fail(Kind.LOG, after=running.jitter.randrange(200))
     return _go_on(running)
 
 
 def data_sync(running: ServerMachine) -> float:
-    """One sync of a file fails in a checkpoint."""
+    """Fail one sync of a file during a checkpoint."""
     running.disk.fail(Kind.DATA, after=running.jitter.randrange(20))
     stopping = threading.Event()
     checkpoints = threading.Thread(target=_checkpoint, args=(running.server, stopping))
@@ -187,14 +193,14 @@ def data_sync(running: ServerMachine) -> float:
 
 
 def _checkpoint(server: PostgresServer, stopping: threading.Event) -> None:
-    """Ask for one after the other."""
+    """Ask for one checkpoint after the other until `stopping` is set."""
     while not stopping.wait(CHECKPOINTS):
         with suppress(psycopg.Error):
             server.run("CHECKPOINT")
 
 
 def _go_on(running: ServerMachine) -> float:
-    """Until the sync has failed, the server has ended its processes and recovered, and acks go on."""
+    """Wait until the sync has failed, the server has ended its processes and recovered, and acks go on."""
     failed_at = running.wait_for_failure(30)
     said = running.server.folder / "log"
     wait_until(lambda: "PANIC" in said.read_text(errors="replace"), "a panic of the server", 30)
@@ -218,11 +224,11 @@ def play(scenario: str, setup: str, seed: int, make: type[ServerMachine] = Serve
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how many, of each scenario in each set-up")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs of each scenario in each set-up")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each later run has the next one")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument("--setup", choices=SETUPS, action="append")
-    parser.add_argument("--careless", action="store_true", help="with fsync=off, which loses data")
+    parser.add_argument("--careless", action="store_true", help="run PostgreSQL with fsync=off, which loses data")
     options = parser.parse_args()
     make = CarelessMachine if options.careless else ServerMachine
     good = True

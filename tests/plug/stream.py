@@ -1,4 +1,4 @@
-"""A stream of webhooks from the simulator that never gives up: what is not acked is sent again until it is."""
+"""A stream of webhooks from the simulator, each sent again until it is acked."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import Attempt, RetryPolicy, refused
 
-#: Of what is sent, some is sent twice, some out of order, and some acks are not seen.
+#: Some webhooks are sent twice, some out of order, and some acks are not seen.
 FAULTS = Faults(duplicate=0.05, reorder=8, cut_after=0.02)
 
-#: Seconds before what was not acked is sent again, for as long as it takes.
+#: Seconds before a webhook without an ack is sent again, without a limit.
 AGAIN = 0.3
 
-#: Seconds of the systems' clocks in a second: two of the four tell times by the second, so edits must lie apart.
+#: Seconds of the systems' clocks in one real second. Two systems tell times by the second, so edits must lie apart.
 SPEED = 60.0
 
 
 class Stream:
-    """The four systems, sending to one address at `rate` events a second over all."""
+    """The four systems, which together send `rate` events a second to one address."""
 
     def __init__(self, *, seed: int, rate: float) -> None:
         self._seed = seed
@@ -44,16 +44,16 @@ class Stream:
         self._systems = build(list(SYSTEMS), seed=seed, clock=self._clock)
         self._couriers: dict[str, Courier] = {}
         self._stopping = asyncio.Event()
-        #: When something was acked, in seconds of the Unix clock.
+        #: Times of the acks in seconds of Unix time.
         self.acks: list[float] = []
-        #: Seconds that answers took which were no 2xx, by status.
+        #: Seconds that each answer other than 2xx took, by status.
         self.refusals: dict[int, list[float]] = {}
         #: The base URL of the systems' APIs.
         self._api = ""
 
     @asynccontextmanager
     async def sending(self, to: str) -> AsyncIterator[None]:
-        """The couriers are there until the end of the block. `to` is the endpoint, without a source."""
+        """Run the couriers until the end of the block. `to` is the endpoint's address without a source."""
         scenario = Scenario(name="plug", title="", events=1, rate=self._rate, speed=SPEED, faults=FAULTS)
         policy = RetryPolicy(delays=(AGAIN * SPEED,) * 100_000, retried=refused)
         for system in self._systems:
@@ -75,14 +75,14 @@ class Stream:
 
     @asynccontextmanager
     async def apis(self) -> AsyncIterator[str]:
-        """The systems' APIs are served until the end of the block; gives the settings that a receiver needs."""
+        """Serve the systems' APIs until the end of the block, and give the settings that a receiver needs."""
         for system in self._systems:
             system.subscribe(hook_url("http://127.0.0.1:1/hooks", system.source))
         async with serving(self._systems) as api:
             yield settings_text(self._systems, api=api)
 
     async def flow(self) -> None:
-        """Events happen and are sent until `stop`; returns when the last of them is acked."""
+        """Make and send events until `stop` is called; return when the last of them is acked."""
         begin, number = self._clock.now(), 0
         while not self._stopping.is_set():
             moment = begin + timedelta(seconds=number * SPEED / self._rate)
@@ -97,22 +97,22 @@ class Stream:
 
     @property
     def events(self) -> dict[str, int]:
-        """By source, how many events there were."""
+        """The number of events by source."""
         return {system.source: system.events for system in self._systems}
 
     @property
     def arrived(self) -> int:
-        """Events that were acked."""
+        """The number of acked events."""
         return sum(len(courier.log.arrived) for courier in self._couriers.values())
 
     @property
     def kept(self) -> set[str]:
-        """The ids under which the receiver said that it keeps what it acked."""
+        """The ids in the receiver's acks."""
         return {each for courier in self._couriers.values() for each in courier.log.kept}
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How often each status was answered; 0 for no answer."""
+        """The number of answers by status; 0 stands for no answer."""
         counted: dict[int, int] = {}
         for courier in self._couriers.values():
             for status, count in courier.log.statuses.items():
@@ -124,7 +124,7 @@ class Stream:
         return sum(courier.log.duplicates for courier in self._couriers.values())
 
     def compare(self, mirrors: Mapping[str, Mapping[Key, Mapping[str, Any]]]) -> list[Comparison]:
-        """The mirror's rows, by source, against the systems' own truth."""
+        """Compare the mirror's rows, by source, with the systems' own catalogs."""
         return [
             compare(
                 system.oracle,
@@ -136,7 +136,7 @@ class Stream:
         ]
 
     async def mirrors(self, client: httpx.AsyncClient) -> dict[str, dict[Key, dict[str, Any]]]:
-        """The rows of each source, read over the API."""
+        """Read the rows of each source through the API."""
         return {system.source: await read_mirror(client, system.source) for system in self._systems}
 
     def _answered(self, attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""While the database is away the endpoint says so at once; when it is back, everything goes on by itself."""
+"""While the database is away the endpoint answers 503 quickly; when it is back, acks and workers go on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from killing import judge
 from observing import AT_ONCE, ENDPOINT_TIMEOUT, Held, acking, readiness, refusing, settled, told_at_once, until
 from scene import staged
 
-#: Rounds of away and back, after which nothing may have grown.
+#: Rounds of stop and start, after which the processes may use no more resources.
 ROUNDS = 3
 
 
@@ -45,7 +45,7 @@ def test_when_postgresql_stops_and_starts_again_under_load_nothing_is_lost_and_n
 
 
 @pytest.mark.long
-def test_while_another_program_holds_the_sqlite_file_the_endpoint_says_so_and_then_goes_on():
+def test_while_another_program_holds_the_sqlite_file_the_endpoint_refuses_and_then_goes_on():
     async def play() -> None:
         async with staged("sqlite", rate=60) as scene:
             held = []

@@ -1,4 +1,4 @@
-"""Handlers that hang, crash their process, or eat its memory: each ends as dead, and everything else is processed."""
+"""Handlers that hang, crash their process or use up its memory end as dead, and all other deliveries are processed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from observing import until
 
 SECRET = "TestSecretOf32CharactersForTests"
 
-#: A dialect whose handler does what the id of the entity says.
+#: A dialect whose handler does what the entity's id says.
 DEADLY = """
 import os, re, signal, time
 from pydantic import AwareDatetime, BaseModel
@@ -75,7 +75,7 @@ def signed(entity: str) -> tuple[bytes, dict[str, str]]:
 
 
 async def ends(name: str, entities: list[str], *, limits: Mapping[str, int] | None = None) -> dict[str, dict]:
-    """How the deliveries about these entities ended in the hands of two worker processes, by entity."""
+    """Run two worker processes on deliveries about these entities, and return how each ended, by entity."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-plug-")))
         (folder / "deadly.py").write_text(DEADLY)
@@ -105,7 +105,7 @@ async def ends(name: str, entities: list[str], *, limits: Mapping[str, int] | No
 
 
 def around(*deadly: str) -> list[str]:
-    """The deadly ones among ordinary ones."""
+    """Put the deadly entities among ordinary ones."""
     before, after = [f"A{number}" for number in range(8)], [f"B{number}" for number in range(8)]
     return [*before, *deadly, *after]
 
@@ -119,7 +119,7 @@ def around(*deadly: str) -> list[str]:
         pytest.param(["SPINS"], id="holds-the-interpreter", marks=pytest.mark.long),
     ],
 )
-def test_what_its_handler_cannot_survive_ends_as_dead_and_nothing_else_does(database, deadly):
+def test_a_delivery_whose_handler_ends_or_hangs_the_process_ends_as_dead_and_no_other_does(database, deadly):
     found = asyncio.run(ends(database, around(*deadly)))
     states = {entity: item["state"] for entity, item in found.items()}
     assert {entity for entity, state in states.items() if state == "dead"} == set(deadly)
@@ -129,7 +129,7 @@ def test_what_its_handler_cannot_survive_ends_as_dead_and_nothing_else_does(data
 
 
 @pytest.mark.long
-def test_a_handler_that_asks_for_more_memory_than_there_is_fails_its_own_attempt_and_no_other():
+def test_a_handler_that_asks_for_too_much_memory_fails_its_own_attempt_and_no_other():
     found = asyncio.run(ends("sqlite", around("GREEDY"), limits={"RLIMIT_AS": 1 << 31}))
     greedy = found.pop("GREEDY")
     assert greedy["state"] == "dead"

@@ -1,4 +1,4 @@
-"""A disk whose syncs fail: whatever fails when, what was acked is there after the power was cut."""
+"""A disk whose syncs fail: whichever sync fails, every acked delivery is there after the power cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from failing_disk import FAIL_READS, FailingDisk, Kind
 from power import SCENARIOS, SENDERS, SETUPS, Machine, machine, play
 
-#: For each scenario in each set-up; `python tests/plug/power.py --runs 10` tries more.
+#: Seeds for each scenario in each set-up; `python tests/plug/power.py --runs 10` tries more.
 SEEDS = (1, 2)
 
 
@@ -40,7 +40,7 @@ def test_no_sync_of_the_log_covers_the_commits_of_several_transactions():
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_fails_when_nothing_acked_is_lost(scenario, setup, seed):
+def test_whichever_sync_fails_nothing_acked_is_lost(scenario, setup, seed):
     verdict = play(scenario, setup, seed)
     assert verdict.good, str(verdict)
 
@@ -52,7 +52,7 @@ def test_while_every_sync_fails_nothing_is_acked_and_acks_go_on_when_they_succee
         before, refused = len(running.senders.acks), running.senders.statuses[503]
         running.wait_for_syncs(Kind.LOG, 3)
         acked = len(running.senders.acks)
-        # Of each sender, what was committed before and on its way; of the commit that failed, nothing.
+        # Each sender may get an ack for an earlier commit that was on its way. The failed commit brings no ack.
         assert acked - before < SENDERS
         running.wait_for_syncs(Kind.LOG, 3)
         assert len(running.senders.acks) == acked
@@ -63,8 +63,9 @@ def test_while_every_sync_fails_nothing_is_acked_and_acks_go_on_when_they_succee
     assert verdict.good, str(verdict)
 
 
-#: A reader whose pages are no longer at hand, since another connection has written, meets one read that fails. Says
-#: whether the file is doubtful then, how a write fares, and how it fares once the file is shown to be sound.
+#: A program. Its reader must read again after another connection has written, and one of its reads fails. Prints the
+#: error of the read and of a write after it, with whether the file counts as sound, and a write's result once it is
+#: shown to be sound.
 READING = f"""
 import mmap, os, struct, sys, time
 from receiver.database.database import Database

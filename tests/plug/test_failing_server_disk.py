@@ -1,4 +1,4 @@
-"""PostgreSQL on a disk whose syncs fail: it ends and recovers, senders come back, and what was acked is there."""
+"""PostgreSQL on a disk whose syncs fail: it ends, recovers, and has every acked delivery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server_power import CarelessMachine, play
 pytestmark = pytest.mark.long
 
 
-def test_without_a_failure_all_that_was_acked_is_on_the_disk_after_a_power_cut():
+def test_without_a_failure_everything_acked_is_on_the_disk_after_a_power_cut():
     verdict = play("no_failure", "one process", seed=1)
     assert (verdict.failed_syncs, verdict.lost, verdict.integrity) == (0, 0, "ok")
 
@@ -30,6 +30,6 @@ def test_after_a_failed_sync_of_postgresql_senders_get_503_then_acks_and_nothing
     assert verdict.good, str(verdict)
 
 
-def test_a_postgresql_that_does_not_flush_loses_what_was_acked_so_the_disk_keeps_nothing_else():
+def test_a_postgresql_that_does_not_flush_loses_acked_deliveries_so_the_disk_keeps_only_what_is_flushed():
     verdict = play("no_failure", "one process", 1, CarelessMachine)
     assert verdict.lost > verdict.acked / 2, str(verdict)

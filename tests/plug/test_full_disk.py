@@ -1,7 +1,7 @@
-"""A disk that is full: senders are asked to come back, nothing is lost, and it goes on when there is room.
+"""A full disk: senders get 503, nothing is lost, and acks go on when there is room.
 
-The system's limit on the size of files stands in for the disk: writing past it fails in the same places, and it needs
-no rights and can be lifted while everything runs.
+The system's limit on the size of files stands for the full disk. Writing beyond it fails in the same places; the limit
+needs no rights, and can be lifted while the processes run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def processes(scene: Scene) -> list[int]:
     return [post.process.pid for post in scene.deployment.posts if post.process is not None]
 
 
-def test_while_no_sqlite_file_can_grow_senders_are_asked_to_come_back():
+def test_while_no_sqlite_file_can_grow_senders_get_503():
     async def play() -> None:
         async with staged("sqlite", rate=60) as scene:
             async with scene.flowing():
@@ -50,7 +50,7 @@ def test_while_no_sqlite_file_can_grow_senders_are_asked_to_come_back():
 
 
 @pytest.mark.long
-def test_while_postgresql_cannot_write_senders_are_asked_to_come_back():
+def test_while_postgresql_cannot_write_senders_get_503():
     async def play() -> None:
         async with staged("postgresql", rate=60) as scene:
             async with scene.flowing():
@@ -68,7 +68,10 @@ def test_while_postgresql_cannot_write_senders_are_asked_to_come_back():
 
 
 def make_room(scene: Scene) -> None:
-    """A server that could not write its log has ended: whoever runs it starts it again."""
+    """Lift the limit.
+
+    A server that could not write its log has ended, and is started again, as its supervisor would do.
+    """
     try:
         scene.database.limit_files(resource.RLIM_INFINITY)
         psycopg.connect(scene.database.server.url(), connect_timeout=5).close()

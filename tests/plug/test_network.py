@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that are cut, that swallow everything, or that are slow."""
+"""Connections to PostgreSQL that are cut, that drop every packet, or that are slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scene import Scene, staged
 
 @pytest.fixture
 def play():
-    """Runs a scene with a network in it, and holds what came of it against what must be."""
+    """Return a function that runs a scene with a network and checks its counts."""
 
     def play(trouble) -> Scene:
         async def run() -> Scene:
@@ -33,7 +33,7 @@ def play():
 
 
 @pytest.mark.long
-def test_connections_that_are_cut_in_the_middle_of_anything_cost_a_retry_at_most(play):
+def test_connections_cut_at_any_moment_cost_at_most_a_retry(play):
     async def trouble(scene: Scene) -> None:
         for _ in range(40):
             await asyncio.sleep(0.1)
@@ -42,7 +42,7 @@ def test_connections_that_are_cut_in_the_middle_of_anything_cost_a_retry_at_most
     play(trouble)
 
 
-def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
+def test_while_the_network_is_down_senders_are_refused_at_once(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.close_door()
@@ -55,7 +55,7 @@ def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
 
 
 @pytest.mark.long
-def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_timeout(play):
+def test_a_network_that_drops_every_packet_keeps_no_sender_longer_than_the_endpoint_s_timeout(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.hold()
@@ -68,7 +68,7 @@ def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoin
 
 
 @pytest.mark.long
-def test_what_was_held_up_in_the_network_and_arrives_after_all_is_applied_once(play):
+def test_an_arrival_that_was_held_up_in_the_network_is_applied_once(play):
     async def trouble(scene: Scene) -> None:
         for _ in range(3):
             scene.network.hold()
@@ -80,7 +80,7 @@ def test_what_was_held_up_in_the_network_and_arrives_after_all_is_applied_once(p
 
 
 @pytest.mark.long
-def test_a_slow_network_only_makes_everything_slow(play):
+def test_a_slow_network_delays_and_refuses_nothing(play):
     async def trouble(scene: Scene) -> None:
         scene.network.delay = 0.05
         await asyncio.sleep(4)

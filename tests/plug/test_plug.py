@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from killing import DATABASES, run
 
-#: Answers before the commit, as a receiver does that hands over to a background task.
+#: Acknowledges before the commit, like a receiver that hands over to a background task.
 ACK_FIRST = """
 import threading, time
 from receiver.inbox.arrival import Accepted
@@ -24,7 +24,7 @@ def accept_later(self, arrivals):
 Inbox.accept = accept_later
 """
 
-#: Settles in two transactions: first the effect, and a moment later that it is done.
+#: Settles in two transactions: the effect first, and the delivery's end a moment later.
 SETTLE_TWICE = """
 import time
 from receiver.inbox.inbox import Inbox
@@ -50,7 +50,7 @@ def test_after_kills_at_any_instant_nothing_is_lost_applied_twice_or_stuck_and_t
 
 
 @pytest.mark.long
-def test_the_run_notices_acks_that_come_before_their_commit():
+def test_the_counts_show_acks_that_come_before_their_commit():
     verdict = asyncio.run(run("sqlite", kills=8, seed=1, rate=60, pause=0.4, sabotage=ACK_FIRST))
     assert verdict.lost > 0
     assert verdict.diverged > 0
@@ -58,7 +58,7 @@ def test_the_run_notices_acks_that_come_before_their_commit():
 
 
 @pytest.mark.long
-def test_the_run_notices_effects_that_are_committed_before_their_end():
+def test_the_counts_show_effects_that_are_committed_before_their_end():
     verdict = asyncio.run(run("sqlite", kills=14, seed=2, rate=20, pause=0.4, sabotage=SETTLE_TWICE))
     assert verdict.half_applied + verdict.feed_wrong > 0
     assert not verdict.good

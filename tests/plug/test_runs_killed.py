@@ -1,4 +1,4 @@
-"""`kill -9` of the worker that feeds a run: the next one goes on where it was, and each delivery is replayed once."""
+"""After `kill -9` of the worker that feeds a run, the next worker goes on: each delivery is replayed once."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def page(api, start):
 
 
 class SlowList(BaseHTTPRequestHandler):
-    """A list that takes its time for each page, so that a kill meets it in the middle."""
+    """A source's list that takes a moment for each page, so that a kill comes in the middle of it."""
 
     def do_GET(self):
         time.sleep(0.02)
@@ -102,7 +102,7 @@ class SlowList(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_):
-        """In silence."""
+        """Write no log."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Clocks that jump, forward and back, under everything at once: nothing is lost, and nothing is applied twice."""
+"""Clocks that jump forward and back for all processes: nothing is lost, and nothing is applied twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scene import staged
 
 from receiver.inbox.ids import MOST_PROCESSES
 
-#: Shifts the clocks of a process by the seconds in the file `clock` of its folder, as they stand at each look.
+#: Shifts a process's clocks by the seconds in the file `clock` of its folder, which is read each time.
 SHIFTED = """
 import datetime, pathlib, time, types
 import receiver.ingest.admission, receiver.inbox.ids, receiver.api.routes, receiver.worker.worker

@@ -1,4 +1,4 @@
-"""The API's operations and routes by themselves, for what needs no server."""
+"""The API's operations and routes on their own, for tests that need no server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.worker.processes import Wiring
 
 
 def api_of(database: Database) -> Api:
-    """The API of a database that nothing is read from."""
+    """Make an API on a database that the test never reads."""
     inbox = Inbox(database)
     parts = ApiParts(
         inbox=inbox,

@@ -1,7 +1,7 @@
-"""A browser for tests: Chromium of the system, pages that are watched for what none may do, and axe's opinion of them.
+"""A browser for tests: the system's Chromium, watched pages, and accessibility checks with axe.
 
-A watched page may write no error to its console, break no rule of its content security policy, fail in no script, load
-nothing from another host, and get no answer that means a fault of ours.
+A watched page fails its test if it writes an error to the console, breaks its content security policy, has a script
+that fails, loads anything from another host, or gets an answer that means a fault of ours.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-#: Names of Chromium, the quickest first: the headless shell opens a page in a third of the time that the whole needs.
+#: Names of Chromium, the fastest first: the headless shell opens a page in a third of the time that the full browser
+#: needs.
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
-#: Widths of a window: a small phone's and a small laptop's.
+#: Widths of a window in pixels: a small phone's and a small laptop's.
 PHONE, DESKTOP = 360, 1280
 HEIGHTS = {PHONE: 740, DESKTOP: 800}
 
-#: Milliseconds for whatever a page is waited for.
+#: Milliseconds that the browser waits for anything on a page.
 TIMEOUT_MS = 15_000
 
-#: Bytes of a page with everything that it loads.
+#: Most bytes that a page and everything it loads may have.
 HEAVIEST = 120_000
 
-#: Ranks of axe's findings that no page may have.
+#: Severities of axe's findings that fail a test.
 SERIOUS = {"serious", "critical"}
 
-#: Rows of a table that axe looks at.
+#: Rows of each table that axe examines.
 ROWS_FOR_AXE = 8
 
-#: Switches of Chromium: no name is looked up, so that nothing is fetched from elsewhere whatever a page says.
+#: Switches of Chromium. It resolves no host name, so that no page can fetch anything from another host.
 SWITCHES = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--disable-gpu",
@@ -55,7 +56,7 @@ class Scheme(StrEnum):
 
 
 def find_chromium() -> str:
-    """The path of Chromium. Skips the test where there is none, and fails it with CI=true."""
+    """Find the path of Chromium. Without Chromium the test is skipped; with CI=true it fails."""
     path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if path is None:
         missing = "there is no Chromium: run `sudo make browser` once, or install it in your system's way"
@@ -65,7 +66,7 @@ def find_chromium() -> str:
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """One browser until the end of the block, in which no event loop of asyncio can run in this thread."""
+    """Run one browser until the end of the block. Meanwhile no asyncio event loop can run in this thread."""
     path = find_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(SWITCHES), timeout=60_000)
@@ -77,14 +78,14 @@ def running_chromium() -> Iterator[Browser]:
 
 @dataclass
 class Watch:
-    """Notes what pages do that none may."""
+    """Records the faults of the watched pages."""
 
-    #: The site that pages may load from, as `http://127.0.0.1:8000`.
+    #: The only site that pages may load from, such as `http://127.0.0.1:8000`.
     site: str
     faults: list[str] = field(default_factory=list)
-    #: Statuses that the test expects, beside those below 400.
+    #: Statuses of 400 and above that the test expects.
     expected: set[int] = field(default_factory=set)
-    #: What every page loaded, by its address: the bytes on the wire are asked of the response.
+    #: The responses to everything that pages loaded. Each response knows its size on the wire.
     responses: list[Response] = field(default_factory=list)
 
     def attach(self, context: BrowserContext) -> None:
@@ -94,15 +95,15 @@ class Watch:
         context.on("response", self._on_response)
 
     def check(self) -> None:
-        """Fail with what was noted, once."""
+        """Fail if faults were recorded, and forget them."""
         faults, self.faults = self.faults, []
         assert not faults, "\n".join(faults)
 
     def weights(self) -> dict[str, int]:
-        """Bytes of everything that was loaded since this was asked, by address. Ask before going to another page."""
+        """Return the bytes of everything loaded since the last call, by address. Call it before leaving the page."""
         responses, self.responses = self.responses, []
         weights = {}
-        # A stream has no end. What a page that was left still asked for is gone.
+        # A stream never ends. The content of a request that was cut off by leaving the page cannot be read.
         for each in (each for each in responses if each.status == 200 and not _is_stream(each)):
             with suppress(PlaywrightError):
                 weights[each.url] = len(each.body())
@@ -111,7 +112,7 @@ class Watch:
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in {"error", "warning"}:
             return
-        # The status itself is judged below, where it is known.
+        # `_on_response` judges the status, because it knows which ones are expected.
         if message.text.startswith("Failed to load resource: the server responded with a status of"):
             return
         self.faults.append(f"console {message.type} at {message.location.get('url')}: {message.text}")
@@ -132,11 +133,11 @@ def _is_stream(response: Response) -> bool:
 
 @dataclass
 class Browsing:
-    """Opens pages of one site, each watched."""
+    """Opens pages of one site and watches each."""
 
     browser: Browser
     site: str
-    #: Cookies of a session; empty for a stranger.
+    #: The session's cookies; empty for a visitor who is not signed in.
     state: Any = None
     watch: Watch = field(init=False)
 
@@ -154,7 +155,7 @@ class Browsing:
         stranger: bool = False,
         **more: Any,
     ) -> BrowserContext:
-        """A browser of its own, in effect: its cookies, its window. `still`: its person wants no motion."""
+        """Open a separate context with cookies and a window. With `still`, it prefers reduced motion."""
         made = self.browser.new_context(
             viewport={"width": width, "height": HEIGHTS.get(width, 800)},
             color_scheme=scheme.value,
@@ -171,7 +172,7 @@ class Browsing:
         return made
 
     def open(self, path: str = "/", **context: Any) -> Page:
-        """The page at this path, in a context of its own."""
+        """Open the page at this path in a new context."""
         page = self.context(**context).new_page()
         page.goto(urljoin(self.site, path))
         return page
@@ -183,7 +184,7 @@ class Browsing:
 
 
 def sign_in(browser: Browser, site: str, link: str) -> Any:
-    """The cookies of somebody who opens this one-time link and presses the button there."""
+    """Open a one-time link, press its button, and return the session's cookies."""
     opened = Browsing(browser, site)
     page = opened.open(link)
     page.locator("main").get_by_role("button").click()
@@ -195,12 +196,12 @@ def sign_in(browser: Browser, site: str, link: str) -> Any:
 
 
 def path_of(page: Page) -> str:
-    """Path and query of the address that the page is at."""
+    """Return path and query of the page's address."""
     parts = urlsplit(page.url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-# ── what axe says ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── accessibility ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @cache
@@ -209,15 +210,15 @@ def axe_source() -> str:
 
 
 def shorten(page: Page) -> None:
-    """Leave the first rows of each table alone: the others have the same form, and axe takes long for each."""
+    """Keep the first rows of each table and drop the rest, which look the same and cost axe much time."""
     page.evaluate(
         f"() => document.querySelectorAll('tbody > tr:nth-child(n + {ROWS_FOR_AXE + 1})').forEach(row => row.remove())"
     )
 
 
 def barriers(page: Page) -> list[str]:
-    """What axe finds serious or critical: its rule, the advice, and the first elements."""
-    # By the debugging protocol, which a content security policy does not stop.
+    """List axe's serious and critical findings: the rule, its advice, and the first elements."""
+    # Run axe through the debugging protocol, which a content security policy does not block.
     if not page.evaluate("() => Boolean(window.axe)"):
         page.evaluate(axe_source())
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations'], elementRef: false})")
@@ -234,17 +235,17 @@ def _colors(node: dict[str, Any]) -> str:
     return f"[{data['fgColor']} on {data['bgColor']}: {data['contrastRatio']}]" if data else ""
 
 
-# ── what a person sees ────────────────────────────────────────────────────────────────────────────────────────────
+# ── layout ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than its window: 0 unless one must scroll sideways."""
+    """Return the pixels by which the page is wider than its window, or 0."""
     wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     return int(page.evaluate(wide))
 
 
 def widest(page: Page) -> list[str]:
-    """The elements that stick out of the window, for the message of a failed test."""
+    """Describe the elements that stick out of the window, for the message of a failed test."""
     return list(
         page.evaluate(
             """() => [...document.body.querySelectorAll('*')]

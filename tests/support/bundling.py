@@ -32,7 +32,7 @@ def read_item(item: Item) -> Envelope:
 
 
 def new_batcher() -> Dialect:
-    """A dialect `shop` whose bodies are `{"events": […]}`."""
+    """Make a dialect `shop` whose bodies are `{"events": […]}`."""
     shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
 
     @shop.envelope

@@ -1,11 +1,11 @@
-"""Webhooks of senders that are in no list, as one would capture them: the body and the headers of each."""
+"""Captured webhooks of invented senders: the body and the headers of each."""
 
 from __future__ import annotations
 
 HEX = "a1" * 32
 BASE64 = "QUFB" * 10 + "QUE="
 
-#: By the name of a dialect.
+#: Body and headers by the name of the dialect.
 CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
     "kiln": (
         '{"message": "m-7", "what": "item.updated", "item": "A1", "when": "2026-06-01T12:00:00+02:00", '

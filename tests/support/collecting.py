@@ -1,4 +1,4 @@
-"""What the dialects' tests share: run one event's handler, and see the rows that its writes amount to."""
+"""Helpers for tests of dialects: run one event's handler and compute the rows that its writes leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def event_of(dialect: Dialect, body: bytes) -> Event[Any]:
-    """The event that a body announces, the first of several, its data parsed as the handler wants it."""
+    """Read the event that a body announces (the first of a bundle), with its data parsed for the handler."""
     read = dialect.read(body)
     envelope = read.item(0) if isinstance(read, Bundle) else read
     handler = dialect.handler_for(envelope.event_type)
@@ -50,7 +50,10 @@ def event_of(dialect: Dialect, body: bytes) -> Event[Any]:
 def writes_of(
     dialect: Dialect, body: bytes, *, arrival: int = 1, row: MirrorRow | None = None, **parts: Any
 ) -> list[Write]:
-    """What the handler says of the event, which has these parts too; `row` is what the mirror holds of anything."""
+    """Run the handler on the event and return its writes.
+
+    `parts` replace parts of the event; `row` is the row that the handler finds in the mirror under any key.
+    """
     event = replace(event_of(dialect, body), **parts)
     handler = dialect.handler_for(event.event_type)
     assert handler is not None
@@ -62,7 +65,7 @@ def writes_of(
 
 
 def rows_after(writes: Iterable[Write]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows by table and external id, as the version guard makes them; children follow their parents."""
+    """Compute the rows that the writes leave, by table and external id; children go with their parents."""
     registers: dict[Key, Registers] = defaultdict(Registers)
     for write in writes:
         if write.children_gone:
@@ -91,7 +94,7 @@ def _row(key: Key, row: Registers, registers: dict[Key, Registers]) -> dict[str,
 
 
 def columns_of(dialect: Dialect, body: Any, **more: Any) -> dict[str, Any]:
-    """The one row that this body leaves."""
+    """Return the columns of the one row that this body leaves."""
     (row,) = rows_after(writes_of(dialect, json_body(body), **more)).values()
     return row
 
@@ -105,13 +108,13 @@ def fixture(dialect: str, name: str) -> Any:
 
 
 def fixture_bodies(dialect: str) -> list[str]:
-    """The names of a dialect's fixtures."""
+    """List the names of a dialect's fixtures."""
     found = sorted((FIXTURES / dialect).glob("*.json"))
     return [path.name.removesuffix(".json") for path in found if not path.name.endswith(".expected.json")]
 
 
 def leaves_what_it_must(dialect: Dialect, name: str) -> None:
-    """Assert that a fixture's body leaves the rows that its `.expected.json` describes, and no other."""
+    """Assert that a fixture's body leaves exactly the rows that its `.expected.json` describes."""
     body = (FIXTURES / dialect.name / f"{name}.json").read_bytes()
     expected = decode((FIXTURES / dialect.name / f"{name}.expected.json").read_bytes())
     if expected["state"] == "ignored":
@@ -127,7 +130,7 @@ def leaves_what_it_must(dialect: Dialect, name: str) -> None:
 
 
 def shown_as(value: Any) -> Any:
-    """A value as the API shows it."""
+    """Convert a value to the form that the API returns."""
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, datetime):
@@ -136,7 +139,7 @@ def shown_as(value: Any) -> Any:
 
 
 def api(dialect: Dialect, answer: Answer, **settings: Any) -> httpx.Client:
-    """The dialect's own client, with an answering function in place of the network."""
+    """Make the dialect's own client, with the function `answer` in place of the network."""
     table = {"name": dialect.name, "api_url": "http://api.test", "api_key": "key", "api_secret": "c2VjcmV0", **settings}
     client = dialect.client(SourceSettings(**table))
     assert client is not None
@@ -146,6 +149,6 @@ def api(dialect: Dialect, answer: Answer, **settings: Any) -> httpx.Client:
 
 @contextmanager
 def quick_retries(attempts: int) -> Iterator[None]:
-    """Walks ask so often, without waiting in between."""
+    """Let walks ask up to `attempts` times, without a wait between attempts."""
     with stamina.set_testing(True, attempts=attempts):
         yield

@@ -1,4 +1,4 @@
-"""The command line for tests: an installation in a folder, its commands as processes, a sender of signed webhooks."""
+"""The command line for tests: an installation in a folder, commands run as processes, and signed webhooks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from receiver.database.schema import Schema
 from simulator.receiver_process import free_port
 
 SECRET = "secret-of-these-tests-only"
-#: One source, one secret: a shared one is a doubt of the settings.
+#: Each source has a secret of its own, because `doctor` warns about a shared one.
 SECRETS = {"sigma": f"sigma-{SECRET}", "iimmpact": SECRET, "indexed": f"indexed-{SECRET}"}
 PHRASE = "KeyPhraseOf32CharactersForTests1"
 SECRET_KEY = "secret-key-of-these-tests-only"
@@ -56,7 +56,7 @@ def signed(source: str, content: bytes) -> dict[str, str]:
 
 
 def product(number: int, *, key: str, name: str, at: str = "2026-03-04T12:00:00Z") -> bytes:
-    """What IIMMPACT posts about a product; `key` makes it another webhook."""
+    """Make the body that IIMMPACT posts about a product; another `key` makes it another webhook."""
     data = {"display_name": name, "product_code": key}
     content = {"type": "product.updated", "resource": "products", "id": f"P{number}", "timestamp": at, "data": data}
     return json.dumps(content).encode()
@@ -68,13 +68,13 @@ class Folder:
 
     path: Path
     settings: str = SETTINGS
-    #: A file in the folder, if None.
+    #: The database's URL; if None, a SQLite file in the folder.
     database_url: str | None = None
-    #: What the environment adds; None removes.
+    #: Variables added to the environment; None removes a variable.
     environment: dict[str, str | None] = field(default_factory=dict)
-    #: Called in the new process before the command, such as to take something away from it.
+    #: Called in the new process before the command, for example to drop a right.
     before: Callable[[], None] | None = None
-    #: Whether each command gets an interpreter of its own, as it does outside these tests, and does its own imports.
+    #: Whether each command starts a fresh interpreter, as it does outside these tests, instead of being forked.
     fresh: bool = False
 
     @property
@@ -86,13 +86,13 @@ class Folder:
         return self.database_url or f"sqlite:///{self.database}"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a program beside the commands finds in the database, or does to it."""
+        """Run SQL through a separate connection, and return the rows that it yields."""
         with closing(Database(self.url)) as beside, beside.write() as connection:
             found = connection.execute(text(sql))
             return [tuple(row) for row in found] if found.returns_rows else []
 
     def migrate(self) -> None:
-        """Make the tables, for commands that want a database which is there."""
+        """Make the tables, for commands that expect them to exist."""
         with closing(Database(self.url)) as database:
             Schema(database).upgrade()
 
@@ -100,11 +100,11 @@ class Folder:
         return int(self.query(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
 
     def states(self) -> dict[str, int]:
-        """How many deliveries are in each state."""
+        """Count the deliveries in each state."""
         return dict(self.query("SELECT state, count(*) FROM deliveries GROUP BY state"))
 
     def surroundings(self) -> dict[str, str]:
-        """The environment of its commands; writes the settings file, too, unless it is written already."""
+        """Return the environment of the commands, and write the settings file if it has changed."""
         file = self.path / "hookmirror.toml"
         if self.settings and not (file.exists() and file.read_text() == self.settings):
             file.write_text(self.settings)
@@ -118,9 +118,8 @@ class Folder:
         return {**inherited, **{name: value for name, value in given.items() if value is not None}}
 
     def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
-        """A command under way, its output in pipes."""
-        # The processes that a supervisor starts share what is prepared before any import.
-        if not self.fresh and self.before is None and "--processes" not in arguments:
+        """Start a command with its output in pipes."""
+        if not self.fresh and self.before is None:
             return Forked(arguments, self.path, self.surroundings())
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],
@@ -133,7 +132,7 @@ class Folder:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command from its start to its end."""
+        """Run a command to its end."""
         with self.start(*arguments) as process:
             try:
                 out, err = process.communicate(timeout=TIMEOUT)
@@ -143,14 +142,14 @@ class Folder:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def ask(self, *arguments: str) -> Any:
-        """The answer of a command that is to succeed, in JSON."""
+        """Run a command that must succeed, and return its JSON output."""
         done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str] | Forked]:
-        """A command under way, killed at the end of the block if it is still there."""
+        """Start a command and kill it at the end of the block if it still runs."""
         with self.start(*arguments) as process:
             try:
                 yield process
@@ -161,7 +160,7 @@ class Folder:
 
     @contextmanager
     def serving(self, *options: str) -> Iterator[tuple[subprocess.Popen[str] | Forked, httpx.Client]]:
-        """`hookmirror serve`, ready, and a client of it."""
+        """Run `hookmirror serve`, wait until it is ready, and give a client of it."""
         port = free_port()
         with (
             self.running("serve", "--port", str(port), *options) as process,
@@ -173,7 +172,7 @@ class Folder:
 
 
 class Forks:
-    """Runs commands each in a process of its own; `size` is how many may run at once."""
+    """Runs commands, each in a process of its own, at most `size` at the same time."""
 
     def __init__(self, size: int) -> None:
         self._turns = threading.Semaphore(size)
@@ -185,13 +184,13 @@ class Forks:
         pass
 
     def run(self, folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command from its start to its end."""
+        """Run a command to its end."""
         with self._turns:
             return folder.run(*arguments)
 
     @contextmanager
     def serving(self, folder: Folder) -> Iterator[tuple[Callable[[], int], httpx.Client]]:
-        """`hookmirror serve`, ready: what kills it at once, and a client of it."""
+        """Run `hookmirror serve` until it is ready; give a function that kills it, and a client of it."""
         with self._turns, folder.serving() as (process, client):
 
             def kill() -> int:

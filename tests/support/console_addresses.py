@@ -1,4 +1,4 @@
-"""The addresses of a stocked console: at least one for each page that it has."""
+"""The addresses of a console with data: at least one for each of its pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.console.page import CONSOLE_PATH, ConsolePage, filled
 if TYPE_CHECKING:
     from console_stock import ConsoleStock
 
-#: Filters that a page is opened with, too, by its name: lists that find nothing, and such that are filtered.
+#: Filters by the name of the page that is also opened with them. Some find nothing.
 FILTERED = {
     "overview": [{"period": "day"}, {"period": "week"}],
     "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
@@ -27,7 +27,7 @@ FILTERED = {
 }
 
 
-#: What is downloaded, and not shown.
+#: Pages that browsers download instead of showing.
 DOWNLOADS = {"delivery_body"}
 
 
@@ -36,7 +36,7 @@ def pages_by_name() -> dict[str, ConsolePage]:
 
 
 def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
-    """What stands in the address of the page, for each thing of the stock that it can show."""
+    """List the variable parts of the page's address, once for each thing in the stock that it can show."""
     names = page.path
     if "{" not in names:
         return [{}]
@@ -61,7 +61,7 @@ def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
 
 
 def addresses(page: ConsolePage, stock: ConsoleStock) -> Iterator[str]:
-    """Every address of this page that is worth a look, the plain ones first."""
+    """Yield the addresses of this page that tests open: first those without a filter."""
     for parts in parts_of(page, stock):
         quoted = {name: quote(text, safe="") for name, text in parts.items()}
         yield CONSOLE_PATH + filled(page.path, quoted)

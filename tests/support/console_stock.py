@@ -1,7 +1,7 @@
-"""A console with data: simulated systems send to an installation, and then everything happens that a page can show.
+"""A console with data: simulated systems send to an installation, and everything happens that a page can show.
 
-Deliveries of every state, a late one, refused requests, findings, faults, a run that is over and one that is planned,
-and a row whose source says something else than the mirror.
+There are deliveries in every state, a late one, refused requests, findings, faults, a finished run and a planned one,
+and a row that differs from its source.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from simulator.receiver_process import free_port
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated, SimulatedSystem
 
-#: Events of each simulated system's random history.
+#: Events in the random history of each simulated system.
 EVENTS = 12
 
 MINUTE = timedelta(minutes=1)
 
-#: The past that is made up: how often the history is repeated, and how far apart.
+#: The invented past: how often the history is repeated, and the time between repetitions.
 REMEMBERED, REMEMBERED_EVERY = 40, 6 * MINUTE
 
-#: The SKU that journeys look for, and its row.
+#: The SKU that the journeys search for, and the table and source of its row.
 SKU, TABLE, SOURCE = "4711", "products", "iimmpact"
 
 
 @dataclass
 class ConsoleStock:
-    """The installation, and the ids of what a test wants to see."""
+    """An installation, and the ids of the things in it that tests open."""
 
     served: Served
     systems: dict[str, SimulatedSystem]
-    #: Deliveries by what became of them: `first`, `newest`, `late`, `dead`, `ignored`, `unreadable`.
+    #: Deliveries by role: `first`, `newest`, `late`, `dead`, `ignored`, `unreadable`.
     deliveries: dict[str, str] = field(default_factory=dict)
-    #: Runs by what became of them: `planned`, `reconciled`, and `differing`, a plan that would change rows.
+    #: Runs by state: `planned`, `reconciled`; and `differing`, a plan that would change rows.
     runs: dict[str, str] = field(default_factory=dict)
-    #: Table, source and external id of rows: `contradicted`, whose source says something else.
+    #: Table, source and external id of rows; `contradicted` differs from its source.
     rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     @property
@@ -63,17 +63,17 @@ class ConsoleStock:
 
     @property
     def faults(self) -> dict[str, str]:
-        """The ids of faults by their causes."""
+        """Return the ids of the faults by their causes."""
         return {each["cause"]: each["id"] for each in self.ask("/api/v1/faults")["items"]}
 
     @property
     def findings(self) -> dict[str, str]:
-        """The ids of findings by their rules."""
+        """Return the ids of the findings by their rules."""
         return {each["rule"]: each["id"] for each in self.ask("/api/v1/findings")["items"]}
 
     @property
     def refused(self) -> dict[str, str]:
-        """The ids of the newest and the oldest kept request."""
+        """Return the ids of the newest and the oldest kept refused request."""
         kept = [each["id"] for each in self.ask("/api/v1/refused")["items"]]
         return {"newest": kept[0], "oldest": kept[-1]}
 
@@ -82,12 +82,12 @@ class ConsoleStock:
         return str(self.served.client.base_url).rstrip("/")
 
     def link(self, role: Role) -> str:
-        """An address that signs somebody in, as `hookmirror console-link` prints it."""
+        """Make a sign-in link as `hookmirror console-link` prints it."""
         secret = Links([SECRET_KEY]).issue(f"{role}-1", role, now=datetime.now(UTC))
         return f"{self.site}/console/sign-in?link={quote(secret)}"
 
     def tell(self, content: Any, *, source: str = SOURCE, secret: str | None = None) -> str:
-        """Post one authentic webhook; returns its id once it has ended."""
+        """Post one authentic webhook, wait for its end, and return its id."""
         secret = secret or self.systems[source].system.secrets()[0]
         whole = content if isinstance(content, bytes) else json.dumps(content).encode()
         delivery = self.served.send(source, whole, secret=secret)
@@ -95,24 +95,24 @@ class ConsoleStock:
         return delivery
 
     def refuse(self, content: bytes, text: str) -> None:
-        """Post what no secret verifies, with this text in the headers that are kept, as far as HTTP takes it."""
+        """Post a request that does not verify, with the text in the kept headers as far as HTTP permits."""
         name = "".join(letter for letter in text if " " <= letter <= "~")[:200].strip()
         headers = {"X-Webhook-Signature": f"sha256={'0' * 64}", "User-Agent": name or "-", "Content-Type": name or "-"}
         assert self.served.post(SOURCE, content, headers).status_code in (400, 401)
 
     def settle(self) -> None:
-        """Wait until the worker has ended whatever arrived, or has tried it in vain."""
+        """Wait until each delivery has ended or has failed at least one attempt."""
         untried = "ended_at IS NULL AND (attempts = 0 OR state = 'processing')"
         wait_until(lambda: self.served.count("deliveries", untried) == 0, "the worker")
 
     def plan(self, **query: str) -> str:
-        """Plan a run; returns its id once it is planned."""
+        """Plan a run, wait until it is planned, and return its id."""
         run = self._post("/api/v1/runs", query)["run"]
         self.wait_for(run, "planned")
         return str(run)
 
     def start(self, run: str, reason: str) -> None:
-        """Start a planned run, and wait for its end."""
+        """Start a planned run and wait for its end."""
         self._post(f"/api/v1/runs/{run}/start", {"reason": reason})
         self.wait_for(run, "done")
 
@@ -120,7 +120,7 @@ class ConsoleStock:
         wait_until(lambda: self.ask(f"/api/v1/runs/{run}")["state"] == state, f"run {run} to be {state}")
 
     def examine(self) -> None:
-        """Count, and look what needs a person, now instead of once a minute."""
+        """Write the tallies and evaluate the rules immediately instead of once a minute."""
         self.count()
         self.served.app._watch.evaluate()
 
@@ -142,10 +142,10 @@ class ConsoleStock:
 
 @contextmanager
 def hostile_console(database_url: str) -> Iterator[ConsoleStock]:
-    """An installation whose senders write hostile texts wherever they can."""
+    """Serve an installation whose senders have written hostile texts in every field that they control."""
     simulated = Simulated()
     try:
-        # Nobody listens there: only its secret and its API are wanted.
+        # No server listens at that address: the test needs only the system's secret and API.
         system = simulated.start(SOURCE, to="http://127.0.0.1:9/hooks")
         settings = {"with_worker": True, "console": True, "sources": {SOURCE: system.settings}}
         with serving(database_url, **settings) as served:
@@ -172,7 +172,7 @@ def _tell_hostile(stock: ConsoleStock) -> None:
 
 @contextmanager
 def console_stock(database_url: str, *, seed: int = 1) -> Iterator[ConsoleStock]:
-    """Such an installation, until the end of the block. The same seed tells the same history."""
+    """Serve an installation with data until the end of the block. The same seed makes the same history."""
     port, simulated = free_port(), Simulated()
     try:
         systems = {
@@ -202,7 +202,7 @@ def _tell(stock: ConsoleStock) -> None:
 
 
 def _live(stock: ConsoleStock) -> None:
-    """A few minutes of an ordinary day."""
+    """Play a few minutes of an ordinary day."""
     for system in stock.systems.values():
         system.live(EVENTS)
     for system in stock.systems.values():
@@ -211,20 +211,20 @@ def _live(stock: ConsoleStock) -> None:
 
 
 def _remember(stock: ConsoleStock) -> None:
-    """Have it that the same happened every few minutes of the last hours, as the tallies tell it."""
+    """Repeat the tallies over the last hours, as if the same events had happened every few minutes."""
     stock.count()
     with stock.served.beside.write() as connection:
         counted = [dict(row) for row in connection.execute(select(TALLIES)).mappings()]
         connection.execute(delete(TALLIES))
         for number in range(1, REMEMBERED + 1):
             shifted = [each | {"at": each["at"] - number * REMEMBERED_EVERY} for each in counted]
-            # More by day than by night.
+            # Vary the numbers, as between day and night.
             share = 1 + number % 7
             connection.execute(insert(TALLIES), [each | {"number": each["number"] * share} for each in shifted])
 
 
 def _contradict(stock: ConsoleStock) -> None:
-    """One product with a late delivery, whose source then changes it without telling."""
+    """Make a product with a late delivery, and change it at its source without a webhook."""
     shop = stock.systems[SOURCE]
     lamp = shop.create(kind="product", product_code=SKU, display_name="Lamp")
     stock.rows["contradicted"] = (TABLE, SOURCE, lamp.external_id)
@@ -240,7 +240,7 @@ def _contradict(stock: ConsoleStock) -> None:
 
 
 def _break(stock: ConsoleStock) -> None:
-    """What goes wrong on a bad day."""
+    """Make what goes wrong on a bad day: ignored, dead and unreadable deliveries, and refused requests."""
     now = datetime.now(UTC)
     stock.deliveries["ignored"] = stock.tell(event_about("P1", {"color": "red"}, now, verb="painted"))
     for number in range(3):

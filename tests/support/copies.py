@@ -1,4 +1,4 @@
-"""Databases with a history, to be copied: the four systems at work, and a shop with deliveries in every state."""
+"""Databases to copy: with deliveries of the four systems, and of a shop in every state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def migrate(url: str) -> None:
 
 
 def sql(url: str, *statements: str, **parameters: Any) -> list[Any]:
-    """What the last statement returns; a program beside ours runs them, in one transaction."""
+    """Run the statements in one transaction through a separate connection; return the rows of the last."""
     with closing(Database(url)) as database, database.write() as connection:
         for statement in statements:
             found = connection.execute(text(statement), parameters)
@@ -38,7 +38,7 @@ def sql(url: str, *statements: str, **parameters: Any) -> list[Any]:
 
 @contextmanager
 def kit_on(folder: Path, url: str) -> Iterator[Webhooks]:
-    """The test kit on a migrated database, with the four systems and a shop with a handler that fails."""
+    """Open the test kit on a database with tables, with the four systems and a shop that has a failing handler."""
     shop = new_shop()
 
     @shop.on("product.failed")
@@ -50,7 +50,7 @@ def kit_on(folder: Path, url: str) -> Iterator[Webhooks]:
 
 
 def live_through(kit: Webhooks, *, events: int = 8) -> None:
-    """Some hours of the four systems, and deliveries of the shop in every state."""
+    """Post some hours of webhooks of the four systems, and make a delivery of the shop in every state."""
     for name in SYSTEMS:
         options: dict[str, Any] = {"hydrated": False} if name == "sigma" else {}
         system = new_system(name, seed=7, start=STARTS[0], **options)
@@ -90,7 +90,7 @@ def both(source: str, target: str) -> Iterator[tuple[Side, Side]]:
 
 
 def everything(url: str) -> dict[str, list[Any]]:
-    """All rows of all tables as a program beside ours reads them, in one form for both systems."""
+    """Read all rows of all tables in a form that is the same for both databases."""
     with closing(Database(url)) as database, database.read() as connection:
         return {table.name: _rows(connection, table) for table in Side.tables()}
 
@@ -100,7 +100,7 @@ def _rows(connection: Connection, table: Any) -> list[Any]:
 
 
 def fill_attempts(url: str, rows: int) -> None:
-    """So many rows in one table."""
+    """Insert this many rows into the table `attempts`."""
     with closing(Database(url)) as database, database.write() as connection:
         connection.execute(
             insert(ATTEMPTS),

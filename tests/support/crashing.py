@@ -1,4 +1,4 @@
-"""A worker process of its own, with a dialect written to a folder: for what cannot be survived in this one."""
+"""A worker in a process of its own, with a dialect in a folder, for handlers that end their process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: A dialect whose handler ends the whole process for one entity, as a crashing extension module would.
+#: A dialect whose handler ends the whole process for one entity, like an extension module that crashes.
 DIALECT = """
 import os
 from pydantic import AwareDatetime, BaseModel
@@ -46,7 +46,7 @@ secrets = ["TestSecretOf32CharactersForTests"]
 
 
 def start_worker(folder: Path, database_url: str, *, max_attempts: int) -> subprocess.Popen[bytes]:
-    """`hookmirror worker` on the database, set up in the folder; it dies of poison, or works until it is terminated."""
+    """Start `hookmirror worker` on the database, set up in the folder. It ends at POISON, or when it is terminated."""
     (folder / "poisonous.py").write_text(DIALECT)
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(database_url=database_url, max_attempts=max_attempts))

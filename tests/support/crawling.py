@@ -1,4 +1,4 @@
-"""A crawl: every address of a page is opened once, and everything that tests ask about it is noted."""
+"""A crawl opens every address of a page once and records everything that the tests examine."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from console_stock import ConsoleStock
 
 from receiver.console.page import ConsolePage
 
-#: The addresses to which the forms of a page are posted, one for each button.
+#: The addresses that the page's forms post to, one for each button.
 POSTS = """() => [...document.querySelectorAll('form[method=post] button')]
     .map(button => new URL(button.hasAttribute('formaction') ? button.formAction : button.form.action).pathname)"""
 
 
 @dataclass
 class SeenPage:
-    """One address as it was seen."""
+    """The record of one opened address."""
 
     address: str
     heading: str
     footer: str
-    #: The paths to which its buttons post.
+    #: The paths that the page's buttons post to.
     posts: frozenset[str]
-    #: Bytes of the page and of all that it loads.
+    #: Bytes of the page and of everything that it loads.
     weight: int
-    #: Elements that stick out of the window, by its width.
+    #: Elements that stick out of the window, by the window's width.
     wide: dict[str, list[str]] = field(default_factory=dict)
-    #: What axe finds, by width and scheme.
+    #: axe's findings, by width and color scheme.
     barriers: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
 class SeenPages:
-    """All addresses of one page of the console's table."""
+    """The records of all addresses of one page of the console."""
 
     pages: list[SeenPage]
-    #: What no page may do, and these did.
+    #: Faults of the pages that no page may have.
     faults: list[str]
 
 
 def crawl(browsing: Browsing, page: ConsolePage, stock: ConsoleStock) -> SeenPages:
-    """Open each address: the first at both widths and in both schemes, the others on a phone in the dark."""
+    """Open each address: the first at both widths and in both schemes, the others at phone width in the dark scheme."""
     opened = browsing.context().new_page()
     first, *others = addresses(page, stock)
     assets: dict[str, int] = {}
@@ -59,7 +59,7 @@ def _look(
 ) -> SeenPage:
     page.goto(browsing.site + address)
     weights = browsing.watch.weights()
-    # What is loaded once is kept by the browser, and counts for each page.
+    # The browser caches what it loads once, which counts for each page.
     assets.update({url: weight for url, weight in weights.items() if "/static/" in url})
     seen = SeenPage(
         address=address,

@@ -1,7 +1,7 @@
-"""What the databases' own plans say of statements: which read a whole table, or a whole index of one.
+"""Finds statements that read a whole table or a whole index, from the query plans of the database.
 
-Each plan is asked for in the transaction that runs the statement, before it does. PostgreSQL is to be told to read a
-whole table only where no index serves, so that what it says does not depend on how small the tables of a test are.
+Each plan is asked for in the transaction of its statement, just before the statement runs. `strict` makes PostgreSQL
+read a whole table only if no index serves, so that its plan does not depend on the size of the test's tables.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from sqlalchemy import Connection, event
 
 from receiver.database.database import Database
 
-#: Indexes over the few rows in one state, which may be read from end to end.
+#: Partial indexes over the few rows in one state. Reading one of them from end to end is fine.
 OF_FEW = {"ix_deliveries_due", "ix_deliveries_processing", "ix_deliveries_dead"}
 
-#: For PostgreSQL, which in a small table finds it cheaper to read everything, at once or side by side with another.
+#: Options against the plans that PostgreSQL prefers for small tables: reading all rows, merge joins and hash joins.
 ONLY_IF_NO_INDEX_SERVES = "-c enable_seqscan=off -c enable_mergejoin=off -c enable_hashjoin=off"
 
 
 def strict(url: str) -> str:
-    """The URL of the same database, where PostgreSQL reads a whole table only if no index serves."""
+    """Return the URL of the same database with options that make PostgreSQL use an index if one serves."""
     return f"{url}?options={quote(ONLY_IF_NO_INDEX_SERVES)}" if url.startswith("postgresql") else url
 
 
 class Plans:
-    """What reads a whole table or a whole index of one, of all that the database was asked since `forget`."""
+    """Collects the scans of whole tables and indexes in all statements since `forget`."""
 
     def __init__(self, database: Database, growing: Collection[str]) -> None:
-        """`growing` are the tables, also under the names that a statement gives them."""
+        """Watch the tables named in `growing`, which includes the aliases that statements give them."""
         self.scans: list[str] = []
-        #: The names of the indexes that were used.
+        #: The names of the indexes that the statements used.
         self.indexes: set[str] = set()
         self.statements = 0
         self._growing = growing

@@ -1,6 +1,7 @@
-"""Run as a process of its own: works on what the inbox in a folder holds, and says how much memory that took.
+"""A program: works on the inbox of a folder and prints the memory that this took.
 
-The bodies are as long as a body may be, and most of each is decimals, which take a hundred bytes each once parsed.
+The bodies are as long as a body may be. They consist mostly of decimals, each of which takes a hundred bytes once
+parsed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def url(folder: Path) -> str:
 
 
 def peak() -> int:
-    """Megabytes of memory that this process has had at most."""
+    """Return the most memory that this process has had, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -1,4 +1,4 @@
-"""Ends a piece of work before any one of its statements, as a kill between two statements does."""
+"""Ends a piece of work before any one of its statements, as a kill at that instant would."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from receiver.database.database import Database
 
 
 class Killed(BaseException):
-    """The process would be gone here: no `except Exception` goes on."""
+    """Stands for a kill. It is not an `Exception`, so that no handler for exceptions catches it."""
 
 
 @contextmanager
 def dying_before(database: Database, statement: int) -> Iterator[None]:
-    """The work inside ends before its statement of this number, from 0, and before its commit if that comes first."""
+    """End the work in the block before its statement of this number (from 0); a commit counts as a step, too."""
     seen = -1
 
     def step(*_: object) -> None:
@@ -31,7 +31,7 @@ def dying_before(database: Database, statement: int) -> Iterator[None]:
     try:
         yield
     except PendingRollbackError:
-        # SQLAlchemy drops the connection of a statement that is ended so, and may then miss it at the rollback.
+        # SQLAlchemy drops the connection of a statement that ended in this way, and may then miss it at the rollback.
         if seen < statement:
             raise
         raise Killed from None
@@ -41,7 +41,7 @@ def dying_before(database: Database, statement: int) -> Iterator[None]:
 
 
 def each_death(database: Database, work: Callable[[], object], *, most: int = 500) -> Iterator[int]:
-    """Run the work again and again, each time ended one statement later, until it comes to its end.
+    """Repeat the work, ended one statement later each time, until it completes.
 
     Yields the number of the statement after each death.
     """

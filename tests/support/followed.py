@@ -1,4 +1,4 @@
-"""A follower with a dead change and one that waits behind it, as the tables hold them."""
+"""A follower with a dead change, and a change that waits behind it, written directly into the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.following.followers import FOLLOWERS
 
 
 def add(database: Database, name: str = "erp", *, reason: str = "no such SKU", external_id: str = "A1") -> None:
-    """Insert them, with the numbers 1 and 2."""
+    """Insert a dead change with the number 1 and a waiting change with the number 2."""
     now = datetime.now(UTC)
     follower = {"name": name, "target": "http://erp.example/feed", "seq": 2, "mark": "m", "seen_at": now}
     row = {"follower": name, "table": "products", "source": "sigma", "external_id": external_id, "since": now}

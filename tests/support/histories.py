@@ -1,4 +1,4 @@
-"""Histories of the four systems, delivered in any order by workers that die, and the mirror held against the truth."""
+"""Histories of the four systems, delivered in any order by workers that die, and a comparison with the true catalog."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TABLES = {
 
 LEASE = timedelta(seconds=60)
 
-#: An ordinary day, and minutes before the clocks of New York go back and forth.
+#: An ordinary day, and the minutes before New York's clocks go back and forward.
 STARTS = [
     datetime(2026, 5, 4, 10, tzinfo=UTC),
     datetime(2026, 11, 1, 5, 40, tzinfo=UTC),
@@ -52,14 +52,14 @@ STARTS = [
 
 
 def new_system(name: str, *, seed: int, start: datetime, **options: Any) -> Any:
-    """A simulated system with a small catalog, subscribed to."""
+    """Make a simulated system with a small catalog and a subscription."""
     system = SYSTEMS[name](name, seed=seed, clock=SteppedClock(start), size=8, **options)
     system.subscribe("http://receiver.test/hooks")
     return system
 
 
 def live(system: Any, *, events: int, start: datetime, step: timedelta) -> list[Any]:
-    """So many events of the system's life, as messages in the order of their sending."""
+    """Make this many events, and return their messages in the order of sending."""
     found: list[Any] = []
     while system.events < events:
         changes = system.step(start + system.events * step)
@@ -69,7 +69,7 @@ def live(system: Any, *, events: int, start: datetime, step: timedelta) -> list[
 
 @dataclass(slots=True)
 class FaultPlan:
-    """When workers die: the number of steps that each of them lives. A step is a statement or a commit."""
+    """Decides when workers die: the number of steps that each of them lives. A step is a statement or a commit."""
 
     lives: list[int] = field(default_factory=list)
     steps: int = 0
@@ -83,7 +83,7 @@ class FaultPlan:
 
     @contextmanager
     def over(self, engine: Any) -> Iterator[None]:
-        """Let fate strike between any two steps that are taken on this engine."""
+        """Count the steps on this engine, and raise `Killed` when the plan says so."""
 
         def before_statement(*_: Any) -> None:
             self.step()
@@ -101,7 +101,7 @@ class FaultPlan:
 
 
 class Workers:
-    """One worker after another on one inbox, each until it is killed; close them at the end."""
+    """Runs one worker after another on one inbox. Each works until it is killed."""
 
     def __init__(
         self, kit: Webhooks, source: Any, *, batch_size: int, fault_plan: FaultPlan, wait_for_lease: bool
@@ -120,7 +120,7 @@ class Workers:
         self.worker.close()
 
     def work(self) -> bool:
-        """One pass of the worker of the day. Whether there was anything to do, dying included."""
+        """Make one pass with the current worker. Returns whether it had work or died."""
         try:
             with self.fault_plan.over(self.kit.database.engine):
                 return self.worker.work() > 0
@@ -146,7 +146,7 @@ class Workers:
 def new_kit(
     lend_database: Callable[[Path], AbstractContextManager[str]], dialects: Mapping[str, Dialect] | None = None
 ) -> Iterator[Webhooks]:
-    """A kit of its own for one example, for these dialects or the installed ones: its mirror begins empty."""
+    """Open a test kit for one example, with an empty mirror and these dialects, or the installed ones."""
     with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
         kit = Webhooks(Path(folder), dialects or find_dialects(), database_url=url)
         try:
@@ -161,7 +161,7 @@ def post(kit: Webhooks, source: str, message: Any) -> None:
 
 
 def snapshot(kit: Webhooks, source: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Everything that the mirror shows of one source, prices with their digits."""
+    """Return everything that the mirror shows of one source, prices with their digits."""
     found = {}
     for name, table in TABLES.items():
         for row in kit.rows(table, source=source):
@@ -172,7 +172,7 @@ def snapshot(kit: Webhooks, source: str) -> dict[tuple[str, str], dict[str, Any]
 
 
 def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
-    """What of the mirror is not as the system's own catalog has it: row, column, found, true."""
+    """Describe each difference between the mirror and the system's own catalog: row, column, both values."""
     found = []
     for key, row in system.oracle:
         shown = mirror.get(key)
@@ -191,12 +191,12 @@ def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> l
 
 
 def endings(kit: Webhooks) -> set[tuple[str, str | None]]:
-    """The states in which the deliveries are, each with its reason."""
+    """Return the states of the deliveries with their reasons."""
     return {(each["state"], each["reason"]) for each in kit.deliveries()}
 
 
 def silent(kit: Webhooks) -> list[int]:
-    """The deliveries that changed a row and do not say so."""
+    """List the deliveries that changed a row although their outcome does not say so."""
     deliveries = DELIVERIES.c
     say_so = func.coalesce(deliveries.outcome, "").in_(["applied", "tie"])
     found = select(deliveries.id).join(CHANGES, CHANGES.c.delivery_id == deliveries.id).where(~say_so).distinct()
@@ -205,7 +205,7 @@ def silent(kit: Webhooks) -> list[int]:
 
 
 class Api:
-    """A system's own API on a real socket; which system's can be changed while it runs."""
+    """Serves one system's API at a time on a real socket; the system can be changed meanwhile."""
 
     def __init__(self) -> None:
         self._shown = Starlette()

@@ -1,11 +1,11 @@
-"""What a sender may write to harm those who look at it, in every field that it controls."""
+"""Hostile texts that a sender may write in every field that it controls."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-#: The element that none of them may bring into a page, and the address that none of them may have asked for.
+#: An element that no page may contain, and an address that no page may request.
 ELEMENT, LURE = "x-hostile", "/x-hostile"
 
 MARKUP = f'"\'><{ELEMENT}></{ELEMENT}><script>document.title="{ELEMENT}"</script><img src="{LURE}" onerror=alert(1)>'
@@ -28,10 +28,10 @@ HOSTILE_TEXTS = {
     "one word": ONE_WORD,
 }
 
-#: Bytes of the longest line, as long as a body may be.
+#: Bytes of the longest line, about the largest body that is allowed.
 LONGEST_LINE = 1_000_000
 
-#: Bodies that cannot be read.
+#: Bodies that no dialect can read.
 HOSTILE_BODIES = {
     "binary": bytes(range(256)) * 64,
     "one line": b'{"type": "product.updated", "x": "' + MARKUP.encode().replace(b'"', b'\\"') + b"<" * LONGEST_LINE,
@@ -43,7 +43,7 @@ HOSTILE_BODIES = {
 
 
 def hostile_event(text: str, *, verb: str = "updated") -> dict[str, Any]:
-    """An event that says this wherever its sender can say something."""
+    """Make an event with this text in every place that its sender controls."""
     data = {
         "display_name": text,
         "product_code": text[:60],

@@ -1,4 +1,4 @@
-"""An environment that has our wheel, as a user's has: built once in a run, and unpacked."""
+"""An environment with our wheel installed, like a user's. The wheel is built once in a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wheel_of(project: Path, folder: Path) -> Path:
 
 
 def installed_python(folder: Path) -> Path:
-    """The Python of an environment in this folder that has our wheel, beside what else is installed here."""
+    """Make an environment in this folder with our wheel and all other installed packages; return its Python."""
     wheel = wheel_of(ROOT, folder / "dist")
     venv.create(folder / "environment", with_pip=False)
     (packages,) = (folder / "environment").glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""Lists as tests want them: the items in Python's types."""
+"""Reads lists through the search functions, with items as Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY = DeliveryFilter()
 
 
 def ids_of(listing: FoundPage) -> list[int]:
-    """The ids of deliveries that were listed with `id_only`."""
+    """Return the ids of a list of deliveries, which is read with `id_only`."""
     return [decode(bytes(item)) for item in listing.items]
 
 
@@ -25,6 +25,6 @@ def id_only(row: Any) -> int:
 def listed_ids(
     database: Database, wanted: DeliveryFilter = EVERY, *, before: int | None = None, limit: int = 100
 ) -> list[int]:
-    """The ids of the deliveries on one page."""
+    """Return the ids of the deliveries on one page."""
     bounds = PageBounds(behind=None if before is None else (before,), limit=limit)
     return ids_of(list_deliveries(database, wanted, id_only, bounds))

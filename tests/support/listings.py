@@ -1,4 +1,4 @@
-"""A source's list, read as its dialect reads it, without a mirror to compare it with."""
+"""Reads a source's list as its dialect does, without comparing it with a mirror."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver import Dialect, Listed, Wanted
 
 
 def listed_by(dialect: Dialect, api: httpx.Client) -> Iterator[Listed]:
-    """Every row of the list, page by page, and where it only names rows, what the lookup says of each."""
+    """Return every row of the list, page by page; if the list only names rows, the lookup completes each."""
     assert dialect.listing_of is not None
     for part in dialect.listing_of.parts:
         assert part.read is not None

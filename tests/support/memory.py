@@ -1,4 +1,4 @@
-"""Folders for temporary files in memory, each of one process, and the removal of those whose process is gone."""
+"""Folders in memory for temporary files, one for each process, and the removal of those left by ended processes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-#: What the names of the folders begin with, and the file in each that its process keeps locked.
+#: The beginning of the folders' names, and the file in each that its process keeps locked.
 PREFIX, LOCK = "hookmirror-tests-", "lock"
 
 
 def claim_folder(memory: Path) -> Path:
-    """A folder of this process's own below `memory`, until the process ends, however it ends."""
+    """Make a folder below `memory` that belongs to this process until it ends, even by a kill."""
     folder = memory / f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     folder.mkdir()
-    # The server of the tests runs as another user, and must get through.
+    # The tests' PostgreSQL server runs as another user and must be able to enter.
     folder.chmod(0o711)
-    # Never closed: the system lets go of the lock when the process has ended.
+    # Never closed: the system releases the lock when the process ends.
     fcntl.flock(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
     return folder
 
 
 def remove_abandoned(memory: Path) -> None:
-    """Remove the folders below `memory` that `claim_folder` made for processes that are gone."""
+    """Remove the folders below `memory` that `claim_folder` made for processes which have ended."""
     for folder in memory.glob(f"{PREFIX}*"):
-        # A folder without its file is one that a process makes just now, or removes.
+        # A folder without its lock file is being made or removed by another process.
         with suppress(OSError):
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
             try:

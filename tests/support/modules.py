@@ -1,4 +1,4 @@
-"""The text of a user's module with a small dialect, for installations whose handlers a test edits."""
+"""Makes the text of a user's module with a small dialect, whose handlers a test edits."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def upsert(event: Event[Any], mirror: Mirror) -> None:
 
 
 def dialect_module(name: str, *, handler: str, variable: str = "dialect") -> str:
-    """A module whose `variable` is a dialect of this name, with these statements as its handler of updates."""
+    """Write a module whose `variable` is a dialect of this name; the statements are its handler of updates."""
     return _MODULE.substitute(name=name, handler=handler, variable=variable)

@@ -1,4 +1,4 @@
-"""A database with one table, for tests of what lies under the inbox and the mirror."""
+"""A database with one table, for tests of the layers below the inbox and the mirror."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.database.database import Database
 
 @contextmanager
 def with_notes(url):
-    """A database with one table."""
+    """Make a database with one table."""
     with closing(Database(url)) as opened:
         kind = "SERIAL" if opened.is_postgresql else "INTEGER"
         with opened.write() as connection:
@@ -40,7 +40,7 @@ def write_a_note_at_once(database):
 
 
 def error_of(database, *statements):
-    """What SQLAlchemy raises for these statements in one transaction."""
+    """Run the statements in one transaction, and return the error that SQLAlchemy raises."""
 
     def run():
         with database.write() as connection:

@@ -1,4 +1,4 @@
-"""Errors as nobody should write them, by what is odd about each: what a dialect of somebody else's may raise."""
+"""Badly written exceptions that a user's dialect may raise, named for what is odd about each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source whose list is read by pages and whose rows can be asked for one by one, with what may go wrong meanwhile."""
+"""A source whose list has pages and whose rows can be looked up one by one, with faults between requests."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from receiver.testing import TEST_SECRET, Webhooks
 
 
 def nothing(_: int) -> None:
-    """Nothing happens at a request."""
+    """Do nothing at a request."""
 
 
 class PagedSource:
-    """What one source holds, and how it answers. Each request is counted, and something may happen around it."""
+    """The rows that one source holds, and its answers. It counts the requests and calls hooks around each."""
 
     def __init__(self, *, size: int = 3) -> None:
         self.names: dict[str, str] = {}
         self.size = size
         self.requests: list[Any] = []
-        #: Called with the number of the request, before the source looks, and after.
+        #: Called with the number of the request, before and after the source reads its rows.
         self.before: Callable[[int], None] = nothing
         self.after: Callable[[int], None] = nothing
-        #: The clock in its answers; None for answers without a date.
+        #: The clock behind the `Date` header of its answers; None for answers without one.
         self.clock: Callable[[], datetime] | None = None
         self.tells_total = True
 
@@ -36,7 +36,7 @@ class PagedSource:
         self.names |= dict.fromkeys(ids, name)
 
     def speak(self, dialect: Dialect, *, lookup: bool = True) -> None:
-        """Teach the dialect to read this source."""
+        """Register list and lookup of this source with the dialect."""
 
         @dialect.connect
         def connect(source: SourceSettings) -> httpx.Client:
@@ -54,7 +54,7 @@ class PagedSource:
                 return self._ask(api, wanted.external_id, lambda: self.look_up(wanted.external_id))
 
     def page(self, start: int) -> tuple[list[tuple[str, str]], int, int | None]:
-        """The rows of a page, the total, and where the next one begins."""
+        """Return the rows of a page, the total, and the position of the next page."""
         found = sorted(self.names.items())
         end = start + self.size
         return found[start:end], len(found), end if end < len(found) else None
@@ -80,10 +80,10 @@ class PagedSource:
 
 
 def listened_to(kit: Webhooks, **settings: Any) -> Any:
-    """The kit's source `shop`, with an API."""
+    """Return the kit's source `shop`, with an API."""
     return kit.source("shop", **{"api_url": "http://api.test", "secrets": [TEST_SECRET], **settings})
 
 
 def mirrored(kit: Webhooks) -> dict[str, str | None]:
-    """The names of the active products by their ids."""
+    """Return the names of the active products by their ids."""
     return {row.external_id: row.name for row in kit.rows(Product) if row.active}

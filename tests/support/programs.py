@@ -1,4 +1,4 @@
-"""Where the programs are that these tests work beside, and what a test does without one."""
+"""Finds the programs that some tests run, and skips or fails a test if one is missing."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 
 import pytest
 
-#: Where `make neighbours` unpacks what Debian's packages bring, without installing anything.
+#: The folder in which `make neighbours` unpacks Debian packages, without installing them.
 UNPACKED = Path(__file__).parents[2] / ".neighbours"
 
-#: By program: Debian's package, for those that `make test` fetches by itself where it may.
+#: Debian packages of the programs that `make test` fetches by itself if it can.
 FETCHED = {"nginx": "nginx-light", "pgbouncer": "pgbouncer"}
 
-#: And for those that are used where they are.
+#: Debian packages of the programs that tests use only if they are installed.
 PACKAGES = {"curl": "curl", "java": "default-jdk-headless", "javac": "default-jdk-headless", "node": "nodejs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to be started, with the libraries that came with it."""
+    """A program's path, and an environment in which it finds its libraries."""
 
     path: str
     environment: dict[str, str]
 
 
 def find(name: str) -> Program:
-    """The program; without it the test is skipped with what would bring it, or fails where apt-get could have."""
+    """Find the program. Without it, skip the test, or fail it with CI=true if apt-get could have fetched it."""
     unpacked = os.pathsep.join(str(UNPACKED / folder) for folder in ("usr/sbin", "usr/bin"))
     path = shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin") or shutil.which(name, path=unpacked)
     if path is None:
         package = FETCHED.get(name) or PACKAGES[name]
-        missing = f"{name} is not here: `apt-get install {package}` brings it"
+        missing = f"{name} is not installed: run `apt-get install {package}`"
         if name in FETCHED and os.environ.get("CI") == "true" and shutil.which("apt-get"):
             pytest.fail(missing)
         pytest.skip(missing)
@@ -47,7 +47,7 @@ def _libraries() -> str:
 
 
 def run(name: str, *arguments: str | Path, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """A program from its start to its end, which must be a good one."""
+    """Run a program to its end; it must exit with 0."""
     program = find(name)
     done = subprocess.run(
         [program.path, *arguments], env=program.environment, capture_output=True, text=True, timeout=seconds

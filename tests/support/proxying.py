@@ -1,4 +1,4 @@
-"""A reverse proxy for tests, as far as `deploy/nginx.conf` uses one: it reads that file and does what it says."""
+"""A reverse proxy for tests: it reads `deploy/nginx.conf` and does what that file asks for."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from urllib.parse import urlsplit
 
-#: A directive: its words, and the block behind it, empty for a plain one.
+#: A directive: its words, and its block, which is empty for a simple directive.
 Directive = tuple[list[str], "list[Directive]"]
 
 TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[{};]|[^\s{};"']+""")
 
 
 def parse(text: str) -> list[Directive]:
-    """The directives of a configuration file. Raises `ValueError` for braces that do not match."""
+    """Parse a configuration file into its directives. Raises `ValueError` if its braces do not match."""
     tokens = iter(TOKEN.findall(re.sub(r"(?m)^\s*#.*$", "", text)))
     return list(_directives(tokens, nested=False))
 
@@ -45,13 +45,13 @@ def every(directives: Sequence[Directive], name: str) -> list[Directive]:
 
 
 def words(directives: Sequence[Directive], name: str) -> list[str]:
-    """What stands behind the one directive of this name."""
+    """Return the words after the name of the only directive with this name."""
     ((found, _),) = every(directives, name)
     return found[1:]
 
 
 def upstreams(text: str) -> dict[str, list[str]]:
-    """The servers of each upstream, as host:port."""
+    """Return the servers of each upstream, as host:port."""
     ((_, http),) = every(parse(text), "http")
     return {name[1]: [server[1] for server, _ in every(block, "server")] for name, block in every(http, "upstream")}
 
@@ -62,7 +62,7 @@ class _Site:
 
     address: tuple[str, int]
     largest_body: int
-    #: By what a path begins with, is (with `=` in front) or matches (`~`): where it goes, or status and text to answer.
+    #: By path prefix, exact path (with `=` in front) or pattern (`~`): an upstream, or status and text of an answer.
     locations: dict[str, str | tuple[int, str]]
     upstreams: dict[str, list[str]]
 
@@ -91,7 +91,7 @@ def _sites(text: str) -> Iterator[_Site]:
 
 @contextmanager
 def proxying(text: str) -> Iterator[None]:
-    """Every `server` of the configuration, which must say on which address it listens, during the block."""
+    """Serve every `server` block of the configuration during the block; each must name an address to listen on."""
     with ExitStack() as stack:
         for site in _sites(text):
             server = stack.enter_context(_Server(site))
@@ -110,7 +110,7 @@ class _Server(ThreadingHTTPServer):
         self.turns = count()
 
     def order(self, upstream: str) -> list[str]:
-        """The servers of the upstream, each time another one first."""
+        """List the servers of the upstream; each call begins with the next one."""
         servers = self.site.upstreams[upstream]
         first = next(self.turns) % len(servers)
         return servers[first:] + servers[:first]
@@ -139,7 +139,7 @@ class _Request(BaseHTTPRequestHandler):
             try:
                 connection.connect()
             except OSError:
-                # Only what could not be sent at all is sent to the next one.
+                # Try the next server only if nothing was sent to this one.
                 continue
             with connection.sock:
                 connection.request(self.command, self.path, body, dict(self.headers))

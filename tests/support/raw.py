@@ -1,4 +1,4 @@
-"""Small things asked of the lowest layers: headers as verifiers read them, and whether a database answers."""
+"""Small helpers below HTTP clients and the inbox: headers in raw form, and a check that a database answers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from receiver.verify.request import RawHeaders
 
 
 def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Headers of a client, in the shape the verifiers read."""
+    """Convert a client's headers to the form that verifiers read."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def ping(database: Database) -> None:
-    """Raises SQLAlchemy's error if the database does not answer."""
+    """Query the database. Raises SQLAlchemy's error if it does not answer."""
     with database.read() as connection:
         connection.execute(text("SELECT 1"))

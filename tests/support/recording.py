@@ -1,4 +1,4 @@
-"""Worker processes whose handlers note in one file when they begin and end, so that a test sees all of them at once."""
+"""Worker processes whose handlers record their begin and end in one file, so that a test sees all of them together."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from forked import Forked
 from serving import TIMEOUT, wait_until
 
-#: Its handlers take a moment, so that those of several processes meet. SLOW waits for the file `go`; data may say how
-#: many seconds it takes.
+#: Each handler takes a moment, so that those of several processes overlap. SLOW waits for the file `go`, and an event's
+#: data may set the seconds.
 DIALECT = """
 import os, time
 from pathlib import Path
@@ -75,7 +75,7 @@ class Note(NamedTuple):
 
 @dataclass
 class Record:
-    """What the worker processes of one folder did, in the order in which they did it."""
+    """The record of the worker processes of one folder, in the order of what they did."""
 
     folder: Path
     database_url: str
@@ -95,7 +95,7 @@ class Record:
         (self.folder / "go").touch()
 
     def overlaps(self) -> list[Note]:
-        """The handlers that began while another of the same entity had not ended."""
+        """List the handlers that began while another of the same entity was running."""
         at_work: set[str] = set()
         found = []
         for note in self.notes():
@@ -108,7 +108,7 @@ class Record:
 
     @contextmanager
     def working(self) -> Iterator[Forked]:
-        """`hookmirror worker` in a process of its own, killed at the end of the block if it is still there."""
+        """Run `hookmirror worker` in a process of its own; kill it at the end of the block if it still runs."""
         (self.folder / "recorded.py").write_text(DIALECT)
         parts: dict[str, Any] = {"database_url": self.database_url, "batch_size": self.batch_size}
         settings = self.folder / "hookmirror.toml"
@@ -128,13 +128,13 @@ def kill(process: Forked) -> None:
 
 
 def end(process: Forked) -> None:
-    """As a supervisor ends it; it must do so in order."""
+    """Terminate the process as a supervisor does; it must exit with 0."""
     process.terminate()
     assert process.wait(TIMEOUT) == 0
 
 
 def wait_for_begin(record: Record, entity: str, times: int = 1) -> Note:
-    """The note of a handler's begin, as soon as it is there."""
+    """Wait for the handler to begin, and return its note."""
 
     def found() -> list[Note]:
         begun = [note for note in record.notes("begin") if note.entity == entity]

@@ -1,4 +1,4 @@
-"""Runs in tests: planned and stepped by hand, on the kit's clock, beside a worker of the test's own."""
+"""Runs in tests: planned and stepped by hand on the kit's clock, beside the test's own worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def asked(what: str = "replay", *, reason: str | None = None, by: By = OPS, key:
 
 @dataclass
 class Runs:
-    """The verbs of runs over one kit, and a feeder that is stepped by hand."""
+    """The verbs of runs on one kit, and a feeder that is stepped by hand."""
 
     kit: Webhooks
     batch_size: int = 200
@@ -50,7 +50,7 @@ class Runs:
         return Feeder(kit.database, [replay], clock=kit.now)
 
     def plan(self, *ids: int, **arguments: Any) -> int:
-        """A replay that is planned, with its forecast."""
+        """Plan a replay to the end, with its forecast, and return the run."""
         run = self.begin_plan(*ids, **arguments)
         while self.feeder.step(run):
             pass
@@ -65,7 +65,7 @@ class Runs:
         self.verbs.start(asked("start run", reason=reason, run=run, **options), run, now=self.kit.now())
 
     def finish(self, run: int, *, feeder: Feeder | None = None, most: int = 1_000) -> None:
-        """Feed and work until the run is over."""
+        """Step the feeder and the worker until the run is done."""
         feeder = feeder or self.feeder
         for _ in range(most):
             more = feeder.step(run)
@@ -91,7 +91,7 @@ class Runs:
 def new_reconciler(
     kit: Webhooks, *, sources: Mapping[str, Source] | None = None, clock: Callable[[], datetime] | None = None
 ) -> Feeder:
-    """A feeder of the runs that ask the sources' APIs, by the kit's clock unless it is given another."""
+    """Make a feeder of the runs that ask the sources' APIs; its clock is the kit's unless another is given."""
     now = clock or kit.now
     kinds = [Reconcile(kit.inbox, sources or sources_of(kit), now, only_misdated=only) for only in (False, True)]
     return Feeder(kit.database, kinds, clock=now)
@@ -100,7 +100,7 @@ def new_reconciler(
 def reconciled(
     kit: Webhooks, source: Source, *, dry_run: bool = False, clock: Callable[[], datetime] | None = None, **options: Any
 ) -> Report:
-    """The source reconciled as a run, to its end; with `dry_run` what that would do."""
+    """Reconcile the source as a run to its end, and return the report. With `dry_run`, only report."""
     now = clock or kit.now
     if dry_run:
         return reconcile(kit.database, source, dry_run=True, clock=now, **options)

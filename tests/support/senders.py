@@ -1,6 +1,6 @@
-"""The four systems as senders: what they post, and how they sign it, written without Hookmirror's own code.
+"""The four systems as senders: their bodies and signatures, written without Hookmirror's own code.
 
-So that a mistake in the verifiers cannot hide behind the same mistake in the tests.
+A mistake in a verifier therefore cannot hide behind the same mistake in the tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-#: The sources of the tests, each speaking the dialect of its name.
+#: The sources of the tests. Each is named for its dialect.
 SECRETS = {
     "sigma": "sigma-secret-of-these-tests",
     "indexed": "indexed-secret-of-these-tests",
@@ -35,7 +35,7 @@ NOON = "2026-03-04T12:00:00Z"
 
 
 def document(source: str, *, id: Any = "A1", event_type: str | None = None, key: str = "k1", data: Any = ...) -> Any:  # noqa: A002
-    """What the system would post about a product, as a JSON value; `data` replaces what it says about it."""
+    """Make the JSON value that the system posts about a product; `data` replaces its content."""
     if source == "sigma":
         data = {"lifecycleState": "live"} if data is ... else data
         thing = None if data is None else {"entityId": id, **data}
@@ -64,12 +64,12 @@ def body(source: str, **parts: Any) -> bytes:
 
 
 def digits(source: str, content: bytes, secret: str | None = None) -> str:
-    """The hexadecimal digits of the signature."""
+    """Compute the hexadecimal digits of the signature."""
     return hmac.new((secret or SECRETS[source]).encode(), content, hashlib.sha256).hexdigest()
 
 
 def seal(content: bytes, phrase: str = SECRETS["sticky"]) -> bytes:
-    """AES-256-CBC with the vector in front and PKCS7 padding, as base64 text."""
+    """Encrypt with AES-256-CBC and PKCS7 padding; return base64 text that begins with the initialisation vector."""
     vector = os.urandom(16)
     missing = 16 - len(content) % 16
     encryptor = Cipher(algorithms.AES256(phrase.encode()), modes.CBC(vector)).encryptor()
@@ -77,7 +77,7 @@ def seal(content: bytes, phrase: str = SECRETS["sticky"]) -> bytes:
 
 
 def sent(source: str, content: bytes, secret: str | None = None) -> tuple[bytes, dict[str, str]]:
-    """The bytes on the wire and the headers that prove where they come from."""
+    """Return the bytes to send and the headers that authenticate them."""
     if source == "sticky":
         return seal(content, secret or SECRETS["sticky"]), {}
     return content, {HEADERS[source]: f"sha256={digits(source, content, secret)}"}

@@ -1,4 +1,4 @@
-"""The running system for tests: the whole application behind a real socket, on a real database of either kind."""
+"""The running system for tests: the whole application behind a real socket, on either database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
 
 
 class OneWrite(httpx.BaseTransport):
-    """Sends head and body in one write, as most senders do; httpx's own transport writes them apart."""
+    """Sends head and body in one write, as most senders do. The standard transport of httpx writes them separately."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
@@ -45,7 +45,7 @@ class OneWrite(httpx.BaseTransport):
 
 @dataclass
 class Served:
-    """A server under test, and a client of its HTTP interfaces."""
+    """A server under test, with clients of its HTTP interfaces."""
 
     app: App
     server: uvicorn.Server
@@ -53,16 +53,16 @@ class Served:
     client: httpx.Client
     #: The client that posts webhooks.
     sender: httpx.Client
-    #: The server's database, through connections of our own.
+    #: The server's database, through connections of the test.
     beside: Database
 
     def post(self, source: str, content: Any, headers: Headers = ()) -> httpx.Response:
-        """Post these exact bytes with these headers."""
+        """Post exactly these bytes with these headers."""
         client = self.sender if isinstance(content, bytes) else self.client
         return client.post(f"/hooks/{source}", content=content, headers=list(_pairs(headers)))
 
     def send(self, source: str, content: bytes | None = None, *, secret: str | None = None, **parts: Any) -> str:
-        """Send something authentic; returns the id under which it is kept."""
+        """Send an authentic webhook, and return the id of its delivery."""
         answer = self.post(source, *sent(source, body(source, **parts) if content is None else content, secret))
         assert answer.status_code == 200, answer.text
         return str(answer.json()["delivery"])
@@ -72,13 +72,13 @@ class Served:
         return self.client.request(method, path, headers=headers)
 
     def delivery(self, delivery_id: str) -> dict[str, Any]:
-        """One delivery as the API shows it."""
+        """Return one delivery as the API shows it."""
         answer = self.get(f"/api/v1/deliveries/{delivery_id}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
     def ended(self, delivery_id: str) -> dict[str, Any]:
-        """The delivery, once the server's own worker has brought it to an end."""
+        """Wait until the server's own worker has ended the delivery, and return it."""
 
         def look() -> dict[str, Any] | None:
             found = self.delivery(delivery_id)
@@ -87,17 +87,17 @@ class Served:
         return dict(wait_until(look, f"the end of {delivery_id}"))
 
     def count(self, table: str = "deliveries", where: str = "true") -> int:
-        """Rows that a program beside the server sees in the database."""
+        """Count rows through a separate connection to the database."""
         with self.beside.read() as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one())
 
     def metric(self, line: str) -> float:
-        """The value of one line of /metrics; 0 while it is not there."""
+        """Return the value of one line of /metrics, or 0 if the line is missing."""
         lines = self.client.get("/metrics").text.splitlines()
         return next((float(each.rpartition(" ")[2]) for each in lines if each.startswith(line + " ")), 0.0)
 
     def connect(self) -> socket.socket:
-        """A bare connection, for what no HTTP client would send."""
+        """Open a bare connection, to send what no HTTP client would send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
 
 
@@ -106,7 +106,7 @@ def token(scope: Scope, *, keys: Sequence[str] = (SECRET_KEY,), lifetime: timede
 
 
 def read_answer(connection: socket.socket) -> tuple[int, bytes]:
-    """Status and body of the answer that ends with the connection."""
+    """Read an answer that ends with the connection; return its status and body."""
     answer = b""
     while more := connection.recv(65_536):
         answer += more
@@ -115,12 +115,12 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def request_head(source: str, *lines: bytes) -> bytes:
-    """The head of a POST up to its empty line."""
+    """Make the head of a POST request, with its empty line."""
     return b"\r\n".join([f"POST /hooks/{source} HTTP/1.1".encode(), b"Host: receiver", *lines, b"", b""])
 
 
 def whole(source: str, content: bytes) -> bytes:
-    """A request with its right signature, as one string of bytes."""
+    """Make a request with a valid signature as one string of bytes."""
     content, headers = sent(source, content)
     signed = [f"{name}: {value}".encode() for name, value in headers.items()]
     return request_head(source, *signed, b"Content-Length: %d" % len(content)) + content
@@ -140,8 +140,8 @@ def serving(
 ) -> Iterator[Served]:
     """Serve until the end of the block. `settings` are those of the settings file.
 
-    With `one_write`, webhooks are posted in one write each. `http` and `root_path` are what uvicorn calls so; `around`
-    makes the application that is served. `port` is one that is known beforehand; 0 for any.
+    With `one_write`, webhooks are posted in one write each. uvicorn gets `http` and `root_path`. `around` wraps the
+    application before it is served. `port` is a fixed port, or 0 for any free one.
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     runtime = Runtime(Settings(**content | settings))
@@ -173,7 +173,7 @@ def serving(
             ):
                 yield Served(app, server, port, client, one_by_one if one_write else client, beside)
         finally:
-            # As `hookmirror serve` does with the first signal.
+            # `hookmirror serve` does the same at the first signal.
             app.end_streams()
             server.should_exit = True
             thread.join(TIMEOUT)
@@ -186,7 +186,7 @@ def _pairs(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code of an answer in the contract's error shape."""
+    """Check that an answer has the form of the contract's errors; return its status and code."""
     assert answer.headers["content-type"] == "application/json"
     assert answer.json().keys() == {"error", "message"}
     assert answer.json()["message"].endswith((".", "`."))

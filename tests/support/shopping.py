@@ -1,4 +1,4 @@
-"""A small dialect of the tests' own, as a user would write it, and workers whose luck is known."""
+"""A small dialect of the tests' own, as a user would write it, and workers with a known jitter."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_body(body: Body) -> Envelope:
 
 
 def new_shop() -> Dialect:
-    """A dialect `shop` that keeps products and variants; a test adds the handlers that it is about."""
+    """Make a dialect `shop` that keeps products and variants; each test adds the handlers that it needs."""
     shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
     shop.envelope(read_body)
 
@@ -73,12 +73,12 @@ def new_worker(
     jitter: float = 0.5,
     **options: Any,
 ) -> Worker:
-    """Another worker on the kit's clock, for the shop unless told otherwise; each wait is `luck` times its cap."""
+    """Make another worker on the kit's clock, for the shop by default. Each wait is `jitter` times its limit."""
     return Worker(inbox or kit.inbox, sources or sources_of(kit), clock=kit.now, jitter=lambda: jitter, **options)
 
 
 def inbox_of_another_process(kit: Webhooks) -> Inbox:
-    """The same database through connections and locks of its own. Whoever asks for it closes its database."""
+    """Open the same database with separate connections and locks. The caller closes its database."""
     return Inbox(Database(url_of(kit)))
 
 
@@ -91,13 +91,13 @@ def drain(worker: Worker) -> int:
 
 
 def states(kit: Webhooks) -> list[str]:
-    """The states of all deliveries in the order of arrival."""
+    """List the states of all deliveries in the order of arrival."""
     return [delivery["state"] for delivery in kit.deliveries()]
 
 
 @contextmanager
 def running(worker: Worker) -> Iterator[None]:
-    """The worker at work in a thread, as in the server."""
+    """Run the worker in a thread, as the server does."""
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""How the tests of the simulated APIs ask them: in the process, with the arguments of a curl command or without."""
+"""Requests to the simulated APIs within the test's process, with or without the arguments of a curl command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulator.systems.iimmpact.api import signature
 
 
 def ask(system, method, path, *, headers=None, auth=None, json=None, content=None):
-    """One request to the API of one system, below its source's name."""
+    """Send one request to the API of one system, below its source's name."""
 
     async def asking():
         transport = httpx.ASGITransport(application([system]))
@@ -25,7 +25,7 @@ def ask(system, method, path, *, headers=None, auth=None, json=None, content=Non
 
 
 def replay(system, curl):
-    """What a documented curl command asks, its host replaced by the simulated system."""
+    """Send the request of a documented curl command to the simulated system instead of the documented host."""
     words = shlex.split(curl.replace("\\\n", " ").replace("\\ ", " "))[1:]
     method, url, headers, data = "GET", "", {}, None
     while words:
@@ -43,7 +43,7 @@ def replay(system, curl):
 
 
 def sign_request(system, method="GET", query="", body=b"", *, nonce="n" * 16, timestamp=None):
-    """The headers of a signed request to IIMMPACT."""
+    """Make the headers of a signed request to IIMMPACT."""
     stamp = str(int((timestamp or system.clock.now()).timestamp()))
     value = signature(system.api_secret, timestamp=stamp, nonce=nonce, method=method, query=query, body=body)
     return {"X-Api-Key": system.api_key, "X-Timestamp": stamp, "X-Nonce": nonce, "X-Signature": value}

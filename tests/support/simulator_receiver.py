@@ -1,4 +1,4 @@
-"""What the tests of sending share: a receiver that answers as told and remembers what came, and messages for it."""
+"""A receiver for tests of sending, which answers as told and records the requests; and messages for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def message(number=1, *, url="http://127.0.0.1:1/hooks/sigma", family="a", **mor
 
 
 class _Line(asyncio.Protocol):
-    """One connection to the receiver: reads whole requests, answers each as it is told."""
+    """One connection to the receiver: reads whole requests and answers each as told."""
 
     def __init__(self, lines, answer_to):
         self._lines = lines
@@ -48,7 +48,7 @@ class _Line(asyncio.Protocol):
 
 
 def served(scene, *statuses, answer=b'{"status": "accepted", "delivery": "d"}', bodies=None):
-    """Run `scene(url, requests)` beside a server that gives these statuses in turn, the last one for ever.
+    """Run `scene(url, requests)` beside a server that answers with these statuses in turn; the last one repeats.
 
     Status 0 closes the connection. The heads of the requests are in `requests`, their bodies in `bodies` if that is
     a list.

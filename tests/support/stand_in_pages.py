@@ -1,4 +1,4 @@
-"""A site of a few pages for tests of the tests' own browser: what is served is given by path."""
+"""A site of a few pages, for tests of the tests' own browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self
 
 
 class StandIn(NamedTuple):
-    """A page, or what a page loads."""
+    """The answer to one path: a page, or a file that a page loads."""
 
     content: str
     type: str = "text/html; charset=utf-8"
@@ -20,14 +20,14 @@ class StandIn(NamedTuple):
 
 
 def page(body: str, *, head: str = "", policy: str | None = STRICT) -> StandIn:
-    """A page that axe has nothing to say about, with this in its middle."""
+    """Make a page around this content. Without the content, axe finds nothing in it."""
     whole = f"<!doctype html><html lang=en><title>A page</title>{head}<main><h1>A page</h1>{body}</main></html>"
     return StandIn(whole, policy=policy)
 
 
 @contextmanager
 def site(pages: Mapping[str, StandIn]) -> Iterator[str]:
-    """Serve the pages until the end of the block; gives the address of the site."""
+    """Serve the pages until the end of the block; give the address of the site."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -42,7 +42,7 @@ def site(pages: Mapping[str, StandIn]) -> Iterator[str]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""A database with a history made up for searching: deliveries of every kind, rows, and changes."""
+"""A database with an invented history to search in: deliveries of every kind, rows, and changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
 
-#: When the first of them arrived; the others follow a minute apart.
+#: Arrival of the first delivery; the others follow at intervals of one minute.
 BEGAN = datetime(2026, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
@@ -25,13 +25,13 @@ SOURCES = ("shop", "mall", "kiosk")
 EVENT_TYPES = ("product.updated", "product.deleted", "moon.eclipsed")
 REASONS = (None, "data.price: not a number", "100% of_them", "no handler takes it")
 
-#: One in so many is of the last source.
+#: One delivery in this many belongs to the last source.
 RARE = 97
 
 
 @dataclass(repr=False)
 class Stock:
-    """What is in it, as it was written."""
+    """The contents of the database, as they were inserted."""
 
     database: Database
     deliveries: list[dict[str, Any]]
@@ -43,7 +43,7 @@ class Stock:
 
 
 def stocked(url: str, *, deliveries: int, rows: int, seed: int = 1) -> Stock:
-    """Such a database at this URL, the same for each seed."""
+    """Make a stocked database at this URL. The same seed makes the same contents."""
     database, chance = Database(url), random.Random(seed)
     Schema(database).upgrade()
     made = [_delivery(number, chance) for number in range(deliveries)]
@@ -57,7 +57,7 @@ def stocked(url: str, *, deliveries: int, rows: int, seed: int = 1) -> Stock:
         connection.execute(insert(sql_table(Product)), held)
         connection.execute(insert(CHANGES), changed)
         if database.is_postgresql:
-            # SQLite is left without, as it is in production.
+            # SQLite gets no statistics, because it has none in production.
             connection.execute(text("ANALYZE"))
     return Stock(database, made, held, changed)
 

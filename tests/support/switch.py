@@ -1,4 +1,4 @@
-"""An address that leads to one server now and to another later, as a virtual address or a name does at a failover."""
+"""An address that leads to one server and later to another, like a virtual address or a host name at a failover."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proxy import Proxy
 
 
 class Switch:
-    """Connections that are open stay where they are; new ones go to where it leads now."""
+    """Passes new connections to the present target; open connections stay with their server."""
 
     def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
         self._proxy = proxy
@@ -25,13 +25,13 @@ class Switch:
         self._loop.call_soon_threadsafe(self._proxy.targets.__setitem__, 0, ("127.0.0.1", port))
 
     def cut(self) -> None:
-        """End every connection that is open."""
+        """Cut every open connection."""
         self._loop.call_soon_threadsafe(self._proxy.cut)
 
 
 @contextmanager
 def switched(port: int) -> Iterator[Switch]:
-    """An address that leads to this port of this machine at first."""
+    """Open an address that leads to this local port at first."""
     ready, stop = threading.Event(), asyncio.Event()
     made: list[Switch] = []
 

@@ -1,4 +1,4 @@
-"""Endpoints that changes are handed on to, over real HTTP, each answering as a test says."""
+"""Endpoints that receive changes over real HTTP, each answering as a test says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Posted(NamedTuple):
-    """One request as it came."""
+    """One received request."""
 
     content: bytes
     headers: dict[str, str]
@@ -23,7 +23,10 @@ class Posted(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered; with `hangs` never, with `cuts` half of it, with `drips` bit by bit."""
+    """An answer.
+
+    With `hangs` it is never sent, with `cuts` its end is missing, with `drips` bytes follow without end.
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
@@ -38,7 +41,7 @@ OK = Reply()
 
 @dataclass
 class Endpoint:
-    """An endpoint under way: `reply` decides, given the request and how often this key came before."""
+    """A running endpoint. `reply` is called with the request and the number of earlier requests with the same key."""
 
     reply: Callable[[Posted, int], Reply] = lambda posted, before: OK
     posts: list[Posted] = field(default_factory=list)
@@ -52,7 +55,7 @@ class Endpoint:
         return f"http://127.0.0.1:{self.port}/changes"
 
     def ids(self) -> list[str]:
-        """The external ids of what was accepted, in its order."""
+        """Return the external ids of the accepted changes, in order of acceptance."""
         return [each.change["external_id"] for each in self.accepted]
 
     def answer(self, posted: Posted) -> Reply:
@@ -67,7 +70,7 @@ class Endpoint:
 
 @contextmanager
 def receiving(reply: Callable[[Posted, int], Reply] | None = None, *, port: int = 0) -> Iterator[Endpoint]:
-    """An endpoint until the end of the block."""
+    """Run an endpoint until the end of the block."""
     endpoint = Endpoint() if reply is None else Endpoint(reply)
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,7 +80,7 @@ def receiving(reply: Callable[[Posted, int], Reply] | None = None, *, port: int 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if len(content) < int(self.headers["Content-Length"]):
-                # The sender was killed in between.
+                # The sender was killed meanwhile.
                 return
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = endpoint.answer(Posted(content, headers))
@@ -106,7 +109,7 @@ def receiving(reply: Callable[[Posted, int], Reply] | None = None, *, port: int 
         allow_reuse_address = True
 
         def handle_error(self, *_: object) -> None:
-            """Clients are killed in these tests."""
+            """Ignore errors, because these tests kill clients."""
 
     with Server(("127.0.0.1", port), Handler) as server:
         endpoint.port = server.server_address[1]

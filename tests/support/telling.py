@@ -1,4 +1,4 @@
-"""A dialect whose events say any columns at all, and a catalog that tells about itself in it."""
+"""A dialect whose events can set any columns, and a shop that sends such events."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def delete(event: Event[Any], mirror: Mirror) -> None:
 
 @shop.on("product.snapshot")
 def take_snapshot(event: Event[Any], mirror: Mirror) -> None:
-    """`data` is the complete list of the product's variants."""
+    """Take `data` as the complete list of the product's variants."""
     mirror.upsert(Product, event.entity_id)
     for variant in event.data:
         mirror.upsert(Variant, variant, parent=event.entity_id)
@@ -56,7 +56,7 @@ def take_snapshot(event: Event[Any], mirror: Mirror) -> None:
 
 
 class Shop:
-    """A catalog that tells about itself, `second` seconds after noon."""
+    """A shop that sends events, each dated `second` seconds after noon."""
 
     def __init__(self, kit: Webhooks, *, one_by_one: bool) -> None:
         self.kit = kit

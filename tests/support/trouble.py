@@ -1,4 +1,4 @@
-"""Trouble with either database, made from beside: rows that it refuses, and locks that others hold."""
+"""Faults of either database, made through a separate connection: refused rows, and locks that another program holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from receiver.database.database import Database
 
-#: What refuses a row, by system. The trigger's name is `refuse`.
+#: Statements by system after which an insert is refused. The trigger is called `refuse`.
 REFUSE = {
     "sqlite": [
         "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN {row} BEGIN SELECT RAISE(ABORT, '{message}'); END",
@@ -21,7 +21,7 @@ REFUSE = {
 }
 ACCEPT = {"sqlite": ["DROP TRIGGER refuse"], "postgresql": ["DROP FUNCTION refuse CASCADE"]}
 
-#: What refuses to change a row, by system. The trigger's name is `refuse`.
+#: Statements by system after which an update of a delivery is refused. The trigger is called `refuse`.
 REFUSE_CHANGE = {
     "sqlite": [
         "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN {row} BEGIN SELECT RAISE(ABORT, 'not this one'); END",
@@ -35,7 +35,7 @@ REFUSE_CHANGE = {
 
 @contextmanager
 def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1") -> Iterator[None]:
-    """The database refuses to insert into the table what fulfils the condition `row`, which may name `NEW`."""
+    """Make the database refuse inserts of rows for which the condition `row` is true; it may name `NEW`."""
     system = "postgresql" if database.is_postgresql else "sqlite"
     run_statements(database, REFUSE[system], table=table, row=row, message=message)
     yield
@@ -44,7 +44,7 @@ def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1"
 
 @contextmanager
 def refusing_changes(database: Database, row: str) -> Iterator[None]:
-    """The database refuses to change, from now on, a delivery for which `row` is true."""
+    """Make the database refuse, from now on, to change a delivery for which `row` is true."""
     system = "postgresql" if database.is_postgresql else "sqlite"
     run_statements(database, REFUSE_CHANGE[system], row=row)
     yield
@@ -52,7 +52,7 @@ def refusing_changes(database: Database, row: str) -> Iterator[None]:
 
 @contextmanager
 def another_writer(database: Database) -> Iterator[None]:
-    """Somebody else keeps everybody from writing deliveries."""
+    """Hold a lock that keeps all other connections from writing deliveries."""
     with database.write() as connection:
         if database.is_postgresql:
             connection.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE"))

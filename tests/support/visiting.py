@@ -1,4 +1,4 @@
-"""The console as people see it without scripts: signed in, pages got, forms posted."""
+"""The console without scripts: sign in, get pages, post forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.console.rendering import HTMX_ATTRIBUTES
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
 
-#: What browsers say of a form that a page of ours posts.
+#: The header that browsers send with a form posted by one of our own pages.
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -25,7 +25,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: What templates are made of.
+#: The elements and attributes that our templates write.
 ELEMENTS = words("""
     a bdi body button code dd details div dl dt em fieldset footer form h1 h2 h3 head header html input label
     legend li link main meta nav ol option p path pre progress rect script section select small span strong
@@ -41,7 +41,7 @@ ATTRIBUTES = HTMX_ATTRIBUTES | words("""
 
 
 class Visitor:
-    """One person at the console."""
+    """One person who uses the console."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -54,13 +54,13 @@ class Visitor:
         return self.client.get(path, params=query or None, headers=headers)
 
     def page(self, path: str, **query: Any) -> str:
-        """The page, which must be there."""
+        """Get a page, which must exist."""
         answer = self.get(path, **query)
         assert answer.status_code == 200, answer.text
         return answer.text
 
     def post(self, path: str, headers: Mapping[str, str] = SAME_ORIGIN, **fields: str) -> httpx.Response:
-        """Post a form with these fields alone."""
+        """Post a form with exactly these fields."""
         return self.client.post(path, data=fields, headers=headers)
 
     def press(self, path: str, **fields: str) -> httpx.Response:
@@ -72,19 +72,19 @@ class Visitor:
 
 
 def new_link(role: Role = Role.OPERATOR, name: str = "ops-1", *, now: datetime | None = None) -> str:
-    """The secret part of a link."""
+    """Make the secret part of a sign-in link."""
     return Links([SECRET_KEY]).issue(name, role, now=now or datetime.now(UTC))
 
 
 def hidden_fields(page: str) -> dict[str, str]:
-    """The hidden fields of the page's last form."""
+    """Return the hidden fields of the last form on the page."""
     form = page.rpartition("<form")[2]
     found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', form)
     return {unescape(name): unescape(text) for name, text in found}
 
 
 class _Markup(HTMLParser):
-    """Collects the elements and attributes of a page that no template of ours writes."""
+    """Collects the elements and attributes that none of our templates writes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class _Markup(HTMLParser):
 
 
 def strange_markup(page: str) -> list[str]:
-    """The elements of the page that no template of ours writes, with the names of their attributes."""
+    """List the elements of the page that none of our templates writes, with their attributes."""
     parser = _Markup()
     parser.feed(page)
     return parser.strange
 
 
 def text_of(page: str) -> str:
-    """The words of a page, without its markup."""
+    """Return the words of a page, without its markup."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
@@ -112,7 +112,7 @@ def text_of(page: str) -> str:
 def visiting(
     database_url: str, *, role: Role | None = Role.OPERATOR, **settings: Any
 ) -> Iterator[tuple[Served, Visitor]]:
-    """A server with the console, and a person at it, who is signed in unless the role is None."""
+    """Serve the console, and give a person at it, signed in unless the role is None."""
     with serving(database_url, console=True, **settings) as served:
         visitor = Visitor(str(served.client.base_url).rstrip("/"))
         if role is not None:

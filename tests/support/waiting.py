@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a bound."""
+"""Waits for a condition, with a bound."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-#: Seconds that anything may take that a test waits for.
+#: Most seconds that a test waits for anything.
 TIMEOUT = 60.0
 
-#: Seconds between two polls at least, and how many times as long as a poll takes: what is waited for needs the cores.
+#: Seconds between two polls at least, and the least ratio of a pause to a poll: the processes waited for need the
+#: cores.
 POLL, POLL_SHARE = 0.005, 3
 
 
 def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any:
-    """What the condition says as soon as it is true. Fails after a while."""
+    """Wait until the condition returns a true value, and return it. Fails after `TIMEOUT` seconds."""
     end = time.monotonic() + TIMEOUT
     while True:
         began = time.monotonic()

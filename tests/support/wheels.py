@@ -1,4 +1,4 @@
-"""The wheel as users get it: built, and installed into an environment of its own beside what else is installed here."""
+"""Builds the wheel, and installs it into an environment of its own beside all other installed packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def install_wheel(wheel: Path, folder: Path) -> Path:
-    """Make an environment in this folder that has the wheel; returns its Python."""
+    """Make an environment with the wheel in this folder; return its Python."""
     venv.create(folder, with_pip=False)
     (packages,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:

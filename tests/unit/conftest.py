@@ -1,4 +1,4 @@
-"""Databases with one table (`notes`), of both systems or of one."""
+"""Fixtures: databases with one table (`notes`), of both systems or of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON in and out without loss, and every kind of garbage as `Unreadable` with its reason."""
+"""JSON is read and written without loss, and anything else is `Unreadable` with its reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_number_of_400_digits_is_read_without_loss():
     assert codec.decode("1" * 400) == Decimal("1" * 400)
 
 
-def test_of_repeated_keys_the_last_counts():
+def test_the_last_of_repeated_keys_counts():
     assert codec.decode('{"a": 1, "a": 2}') == {"a": 2}
 
 
@@ -55,7 +55,7 @@ def test_nul_in_text_is_read_and_written():
         (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_json_is_unreadable_with_its_reason(body, reason):
+def test_text_that_is_not_json_is_unreadable_with_its_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         codec.decode(body)
 
@@ -69,7 +69,7 @@ def test_any_bytes_are_a_value_or_unreadable(body):
 
 @settings(max_examples=100, deadline=None)
 @given(VALUES)
-def test_a_value_survives_the_journey(value):
+def test_a_value_that_is_written_and_read_is_unchanged(value):
     assert codec.decode(codec.encode(value)) == value
 
 
@@ -95,13 +95,13 @@ def test_different_digits_have_different_canonical_bytes():
         ("\udc00\0", "\ufffd\ufffd"),
     ],
 )
-def test_what_no_column_takes_is_replaced(text, stored):
+def test_characters_that_no_column_holds_are_replaced(text, stored):
     assert codec.storable(text) == stored
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec=None)))
-def test_any_text_becomes_storable_once_and_for_all(text):
+def test_any_text_becomes_storable_and_then_stays_unchanged(text):
     found = codec.storable(text)
     assert "\0" not in found
     assert found.encode("utf-8").decode("utf-8") == found
@@ -123,7 +123,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character_and_loses_nothi
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from('\ud800\udbff\udc00\udfff\\ud8"\U0001f642')))
-def test_any_halves_of_pairs_are_read_as_a_decoder_of_utf_16_reads_them(text):
+def test_halves_of_pairs_are_read_as_by_a_decoder_of_utf_16(text):
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert codec.decode(json.dumps(text)) == expected
 
@@ -133,35 +133,35 @@ ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_json_is_read_in_every_encoding_that_its_first_bytes_tell(encoding):
+def test_json_is_read_in_every_encoding_that_its_first_bytes_show(encoding):
     assert codec.decode(EVENT.encode(encoding)) == {"name": "Größe 灯 😊", "price": Decimal("1.50")}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_a_byte_order_mark_before_any_of_them_is_no_part_of_the_document(encoding):
+def test_a_byte_order_mark_is_ignored_in_every_encoding(encoding):
     assert codec.decode(f"\ufeff{EVENT}".encode(encoding)) == codec.decode(EVENT)
 
 
-def test_a_byte_order_mark_that_a_text_kept_is_no_part_of_it_either():
+def test_a_byte_order_mark_inside_a_text_is_ignored():
     assert codec.decode("\ufeff{}") == {}
 
 
 @pytest.mark.parametrize(("body", "reason"), [(b"\xef\xbb\xbf", "is empty"), (b"\xef\xbb\xbf<a/>", "XML")])
-def test_a_mark_before_something_else_does_not_hide_what_it_is(body, reason):
+def test_a_mark_before_something_else_does_not_hide_what_follows(body, reason):
     with pytest.raises(Unreadable, match=reason):
         codec.decode(body)
 
 
 @pytest.mark.parametrize("body", ["[1]".encode("utf-16")[:-1], b"\xff\xfe\x00\xd8[\0", b"\0\0\xfe\xff\xff\xff\xff\xff"])
-def test_damaged_utf_16_is_told_as_such(body):
+def test_damaged_utf_16_is_reported_as_such(body):
     with pytest.raises(Unreadable, match="UTF-16 or UTF-32 that is damaged"):
         codec.decode(body)
 
 
-def test_half_a_pair_of_surrogates_is_mended_in_utf_16_too():
+def test_half_a_surrogate_pair_is_replaced_in_utf_16_too():
     assert codec.decode('"\\ud800"'.encode("utf-16")) == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_marks_without_end_are_a_mistake_and_not_a_long_way_down():
+def test_endless_marks_are_refused_without_recursion():
     with pytest.raises(Unreadable, match="not JSON"):
         codec.decode(b"\xef\xbb\xbf" * 100_000 + b"{}")

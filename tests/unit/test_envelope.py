@@ -1,4 +1,4 @@
-"""The envelope: what it refuses, and by what two deliveries are the same."""
+"""The envelope: what it refuses, and what makes two deliveries the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def envelope(**parts):
     return Envelope(**usual | parts)
 
 
-def test_times_are_brought_to_utc():
+def test_times_are_converted_to_utc():
     eastern = timezone(-timedelta(hours=4))
     found = envelope(occurred_at=datetime(2026, 3, 8, 8, tzinfo=eastern)).occurred_at
     assert (found, found.tzinfo) == (NOON, UTC)
@@ -39,7 +39,7 @@ def test_a_time_that_utc_cannot_express_is_refused():
 
 
 @pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"])
-def test_a_zero_time_is_refused_as_what_it_is(zero):
+def test_a_zero_time_is_refused_as_such(zero):
     with pytest.raises(Unreadable, match="says that there is none"):
         envelope(occurred_at=datetime.fromisoformat(zero))
 
@@ -54,12 +54,12 @@ def test_a_zero_time_is_refused_as_what_it_is(zero):
         ({"entity": ("product", "x" * (LONGEST_NAME + 1))}, "entity id"),
     ],
 )
-def test_an_empty_or_endless_name_is_refused_by_its_part(parts, what):
+def test_an_empty_or_endless_name_is_refused_with_its_part(parts, what):
     with pytest.raises(Unreadable, match=f"The {what} is empty or longer than {LONGEST_NAME} characters"):
         envelope(**parts)
 
 
-def test_a_name_of_the_greatest_length_is_taken():
+def test_a_name_of_the_greatest_length_is_accepted():
     assert len(envelope(entity=("product", "x" * LONGEST_NAME)).entity[1]) == LONGEST_NAME
 
 
@@ -73,33 +73,33 @@ def test_an_event_need_not_concern_an_entity():
     assert envelope(entity=None).entity is None
 
 
-def test_what_no_database_takes_is_replaced_in_names():
+def test_characters_that_no_database_holds_are_replaced_in_names():
     found = envelope(event_type="a\0b", entity=("product", "c\ud800d"))
     assert (found.event_type, found.entity) == ("a\ufffdb", ("product", "c\ufffdd"))
 
 
-def test_without_a_key_the_whole_body_identifies_the_change():
+def test_without_a_dedup_key_the_whole_body_identifies_the_change():
     digest = hashlib.sha256(b"body").digest()
     assert envelope().identity(b"body") == (f"1772971200000000-{digest.hex()}", digest)
 
 
-def test_a_body_that_cannot_be_read_is_identified_by_its_bytes():
+def test_an_unreadable_body_is_identified_by_its_bytes():
     digest = hashlib.sha256(b"body").digest()
     assert unread_identity(b"body") == (digest.hex(), digest)
 
 
-def test_a_fingerprint_stands_for_the_body():
+def test_a_fingerprint_depends_on_the_body():
     one, other = (envelope(fingerprint=b"\1" * 32).identity(body) for body in (b"body", b"another"))
     assert one == other
     assert one[0].endswith("01" * 32)
 
 
-def test_the_senders_key_identifies_the_change_and_the_body_is_its_fingerprint():
+def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
 
 
 @pytest.mark.parametrize("key", ["x" * (LONGEST_NAME + 1), "nul \0 inside", "surrogate \ud800 inside"])
-def test_a_key_that_no_database_takes_is_replaced_by_its_hash(key):
+def test_a_key_that_no_database_holds_is_replaced_by_its_hash(key):
     found = envelope(dedup_key=key).identity(b"body")[0]
     assert found == hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 

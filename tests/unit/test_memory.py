@@ -1,4 +1,4 @@
-"""Temporary files in memory: of a process that was killed they go at the next start, of one that runs they stay."""
+"""Temporary files in memory: a killed process's are removed at the next start, and a running one's stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memory import claim_folder, remove_abandoned
 
 
 def claim_in_another_process(memory) -> int:
-    """Its process, which has claimed a folder and waits to be killed."""
+    """Start a process that has claimed a folder and waits to be killed."""
     claimed, tell = os.pipe()
     child = os.fork()
     if not child:

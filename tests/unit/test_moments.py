@@ -1,4 +1,4 @@
-"""Times that UTC has no year for, and those that programs write for none, wherever a source gives one."""
+"""Times beyond the years of UTC, and times that programs write for no time, in every part where a source gives one."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ ZERO = [
 NONE = [*BEYOND, *ZERO, "0000-00-00T00:00:00Z", "0000-00-00 00:00:00", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z"]
 
 
-# ── the moments themselves ────────────────────────────────────────────────────────────────────────────────────
+# ── moments ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @given(st.datetimes(timezones=st.integers(-1_439, 1_439).map(lambda minutes: timezone(timedelta(minutes=minutes)))))
-def test_a_moment_is_in_utc_or_at_the_edge_of_its_years(some):
+def test_a_moment_is_converted_to_utc_or_moved_to_the_edge_of_its_years(some):
     if 1 < some.year < 9999:
         assert in_utc(some) == some
     else:
@@ -47,34 +47,34 @@ def test_a_moment_is_in_utc_or_at_the_edge_of_its_years(some):
 
 
 @pytest.mark.parametrize("written", ZERO)
-def test_what_programs_write_for_no_time_is_zero(written: str):
+def test_times_that_programs_write_for_no_time_count_as_zero(written: str):
     assert is_zero(datetime.fromisoformat(written))
 
 
 @pytest.mark.parametrize(
     "written", ["2026-03-04T12:00:00Z", "1970-01-01T00:00:01Z", "1969-07-20T20:17:40Z", "9999-12-31T23:59:59Z"]
 )
-def test_any_other_time_is_one(written: str):
+def test_any_other_time_does_not_count_as_zero(written: str):
     assert not is_zero(datetime.fromisoformat(written))
 
 
-# ── what sources write ────────────────────────────────────────────────────────────────────────────────────────
+# ── times of sources ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_a_time_that_only_informs_is_none(written: str):
+def test_a_zero_time_that_only_informs_becomes_none(written: str):
     assert as_moment_or_none(written) is None
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_a_time_that_decides_is_refused(written: str):
+def test_a_zero_time_that_decides_is_refused(written: str):
     with pytest.raises(ValueError, match=r"a time|zero time|outside the years|year|month|isoformat"):
         as_moment(written)
 
 
 @pytest.mark.parametrize("written", NONE)
 @pytest.mark.parametrize(("dialect", "name"), [(sigma, "entity.updated"), (iimmpact, "product.updated")])
-def test_an_event_that_says_no_time_is_unreadable_and_names_it(dialect, name: str, written: str):
+def test_an_event_with_a_zero_time_is_unreadable_and_the_reason_names_it(dialect, name: str, written: str):
     body = fixture(dialect.name, name) | {"timestamp": written}
     with pytest.raises(Unreadable, match="timestamp"):
         dialect.read(json_body(body))
@@ -86,18 +86,18 @@ def updated(*, revised: str, dispatched: str) -> bytes:
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_a_revision_of_no_time_leaves_the_time_of_the_dispatch(written: str):
+def test_with_a_zero_revision_time_the_dispatch_time_counts(written: str):
     envelope = indexed.read(updated(revised=written, dispatched="2026-03-04T12:00:00Z"))
     assert envelope.occurred_at == NOON
     assert envelope.fingerprint is None
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_a_dispatch_of_no_time_leaves_the_time_of_the_revision(written: str):
+def test_with_a_zero_dispatch_time_the_revision_time_counts(written: str):
     assert indexed.read(updated(revised="2026-03-04T12:00:00Z", dispatched=written)).occurred_at == NOON
 
 
-def test_without_either_the_event_is_unreadable_and_names_both():
+def test_without_either_time_the_event_is_unreadable_and_the_reason_names_both():
     with pytest.raises(Unreadable, match=r"`revision.timestamp` nor `timestamp`"):
         indexed.read(updated(revised=ZERO[0], dispatched=BEYOND[0]))
 
@@ -109,20 +109,20 @@ LOCAL = [
 
 
 @pytest.mark.parametrize("written", LOCAL)
-def test_a_local_time_that_is_none_is_refused(written: str):
+def test_an_invalid_local_time_is_refused(written: str):
     with pytest.raises(Unreadable, match="`time` is not a time"):
         sticky.read(json_body(fixture("sticky", "product.updated.custom_built_bundle") | {"time": written}))
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_an_update_of_no_time_does_not_choose_between_two_hours(written: str):
+def test_a_zero_update_time_does_not_choose_between_two_hours(written: str):
     body = fixture("sticky", "product.updated.custom_built_bundle") | {"time": "2026-11-01 01:30:00"}
     body["data"] = body["data"] | {"object": body["data"]["object"] | {"updated_at": written}}
     assert sticky.read(json_body(body)).occurred_at == read_eastern("2026-11-01 01:30:00")
 
 
 @pytest.mark.parametrize("written", NONE)
-def test_a_record_of_no_time_is_news_as_of_the_event(written: str):
+def test_a_record_with_a_zero_time_has_the_event_s_time(written: str):
     record = EntityRecord.model_validate({"id": "A1", "values": {}, "updatedAt": written})
     assert record.updated_at is None
     body = fixture("sigma", "entity.updated")
@@ -146,12 +146,12 @@ def told_at(at: datetime | None) -> int:
 
 
 @pytest.mark.parametrize("written", ZERO)
-def test_news_as_of_a_zero_time_is_news_as_of_the_event(written: str):
+def test_news_with_a_zero_time_has_the_event_s_time(written: str):
     assert told_at(datetime.fromisoformat(written)) == told_at(None) == microseconds(NOON)
 
 
 @pytest.mark.parametrize("written", BEYOND)
-def test_news_as_of_a_time_beyond_all_years_is_unreadable(written: str):
+def test_news_with_a_time_beyond_all_years_is_unreadable(written: str):
     with pytest.raises(Unreadable, match=r"News cannot be from 9999-.*outside the years 1 to 9999"):
         told_at(datetime.fromisoformat(written))
 
@@ -176,5 +176,5 @@ def test_commands_show_a_time_in_utc_to_the_second(given: datetime | str):
         (None, None),
     ],
 )
-def test_a_retry_that_a_handler_asks_for_stays_within_the_calendar(asked: timedelta | None, waits: timedelta | None):
+def test_a_retry_asked_for_by_a_handler_stays_within_the_calendar(asked: timedelta | None, waits: timedelta | None):
     assert Retry(after=asked).after == waits

@@ -1,4 +1,4 @@
-"""What a body that is not JSON looks like, told with what its sender can do."""
+"""What a body that is not JSON looks like, and the advice to its sender."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("content", LOOKS)
-def test_what_is_no_json_is_told_by_what_it_looks_like(content: bytes):
+def test_a_body_that_is_not_json_is_described_by_its_form(content: bytes):
     with pytest.raises(Unreadable) as caught:
         decode(content)
     assert str(caught.value).startswith("The body is not JSON: it ")
@@ -50,7 +50,7 @@ def test_what_is_no_json_is_told_by_what_it_looks_like(content: bytes):
 
 
 @pytest.mark.parametrize("content", LOOKS)
-def test_the_sender_is_told_what_to_do(content: bytes):
+def test_the_description_tells_the_sender_what_to_do(content: bytes):
     advice = sniff(content)
     assert advice is not None
     assert advice.endswith(("application/json.", "decompress it.", "UTF-8."))
@@ -60,12 +60,12 @@ MISTAKEN = [b'{"a": 1', b"[1] 2", b"{'a': 1}", b"nul", b"12x", b'"open', b"{}\0"
 
 
 @pytest.mark.parametrize("content", MISTAKEN)
-def test_json_with_a_mistake_is_told_where_it_is(content: bytes):
+def test_a_mistake_in_json_is_located(content: bytes):
     with pytest.raises(Unreadable, match=r"not JSON: .*(byte|truncated|trailing)"):
         decode(content)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_have_an_answer(content: bytes):
+def test_any_bytes_have_a_description(content: bytes):
     looks = sniff(content)
     assert looks is None or looks.isprintable()

@@ -1,4 +1,4 @@
-"""Deliveries: a list, newest first, with filters; and the way from it to a replay of what it shows."""
+"""Deliveries: a filtered list, newest first, and the buttons that plan a replay of it or of marked ones."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from receiver.console.visit import Visit
 from receiver.inbox.tables import State
 from receiver.logs.wording import counted
 
-#: The filters that a plan calls otherwise, because there `reason` is why somebody acts.
+#: Filters with another name in a plan, where `reason` is the reason for the action.
 PLANNED_AS = {"reason": "reason_has"}
 
-#: Items of a page.
+#: Deliveries on a page.
 DELIVERIES_SHOWN = "50"
 
 
 class DeliveryList(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     items: list[Delivery]
     fields: list[FilterField]
-    #: What goes on from here, and what lies around.
+    #: The addresses around this page.
     listing: Listing
-    #: How many match, in words.
+    #: The number of matching deliveries, in words.
     matching: str
-    #: Each state, and how many of it match the other filters.
+    #: Each state, and the number of deliveries in it that match the other filters.
     states: list[tuple[State, Matching]]
-    #: The fields of a plan to replay all that match; None where nothing is filtered, or none has ended.
+    #: The fields of a plan to replay all that match; None without a filter, and if none has ended.
     replay: dict[str, str] | None
-    #: Whether some on this page can be marked for a replay, or to be tried now.
+    #: Whether some on this page can be marked, to be replayed or tried now.
     may_replay: bool
     may_try: bool
 
 
 def show_deliveries(visit: Visit) -> DeliveryList:
-    """The newest that match, and how many there are of them."""
+    """The newest deliveries that match, and their number."""
     page = visit.ask_listed(TypedDeliveryPage, "list_deliveries", limit=DELIVERIES_SHOWN, count="true", states="true")
     horizon = None if not page.horizon else page.horizon.time
     return DeliveryList(
@@ -55,7 +55,7 @@ def show_deliveries(visit: Visit) -> DeliveryList:
 
 
 def _replay_of(visit: Visit) -> dict[str, str] | None:
-    """What plans a replay of all that the filters find, on whatever page."""
+    """The fields of a plan to replay all that the filters find, also on other pages."""
     filters = visit.without()
     if not filters or filters.get("state") in (State.PENDING, State.PROCESSING):
         return None
@@ -63,7 +63,7 @@ def _replay_of(visit: Visit) -> dict[str, str] | None:
 
 
 class TypedDeliveryPage(DeliveryPage, frozen=True):
-    """A page whose items are values again."""
+    """A page with its items decoded from JSON."""
 
     items: list[Delivery]
 

@@ -1,4 +1,4 @@
-"""What the tests of the ready dialects share: the sender's API as a function, and a source that asks it."""
+"""Fixtures of tests of the ready dialects: the sender's API as a function, and a source that asks it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from receiver.testing import Webhooks
 
 @pytest.fixture
 def hookmirror_database_url() -> str:
-    """SQLite is enough for what is a dialect's own; tests/integration/test_fixtures.py runs on both databases."""
+    """Use SQLite only, which suffices for a dialect; tests/integration/test_fixtures.py runs on both databases."""
     return ""
 
 
 @pytest.fixture
 def with_api(webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Add a source whose API is this function: `with_api("shopify", answer)`."""
+    """Return a function that adds a source whose API is a function: `with_api("shopify", answer)`."""
 
     def add(name: str, answer: Callable[[httpx.Request], httpx.Response], **settings: Any) -> Any:
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, request: _answered(answer, request))

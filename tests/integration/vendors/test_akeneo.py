@@ -1,4 +1,4 @@
-"""Akeneo: thin events of the Event Platform, several full ones in a body of the Events API, and the API."""
+"""Akeneo: thin events of the Event Platform, full events in bundles of the Events API, and the API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def event(**parts):
         (hook(type=f"{PLATFORM}product-model.updated"), "has no code"),
     ],
 )
-def test_a_body_of_the_platform_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_of_the_platform_has_its_reason(body, says):
     says_why(akeneo, body, says)
 
 
@@ -63,11 +63,11 @@ def test_a_body_of_the_platform_that_cannot_be_read_says_why(body, says):
         ({"events": [event(data=None)]}, "has no uuid or identifier"),
     ],
 )
-def test_a_body_of_the_events_api_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_of_the_events_api_has_its_reason(body, says):
     says_why(akeneo_events, body, says)
 
 
-def test_one_event_that_cannot_be_read_is_dead_alone(webhooks):
+def test_one_unreadable_event_is_dead_alone(webhooks):
     events = [event(), event(event_id="e2", event_datetime="yesterday"), event(event_id="e3", data={"resource": {}})]
     answer = webhooks.send_body("akeneo-events", json.dumps({"events": events}).encode())
     webhooks.drain()
@@ -82,14 +82,14 @@ def test_an_event_in_another_body_is_a_duplicate(webhooks):
     assert [each["status"] for each in again.body["deliveries"]] == ["duplicate", "accepted"]
 
 
-def test_a_product_of_before_uuids_is_known_by_its_identifier(webhooks):
+def test_a_product_older_than_uuids_is_identified_by_its_identifier(webhooks):
     body = {"events": [event(data={"resource": {"identifier": "lamp"}})]}
     webhooks.send_body("akeneo-events", json.dumps(body).encode())
     webhooks.drain()
     assert webhooks.row(Product, "lamp").active
 
 
-def test_either_of_two_signature_headers_may_fit(webhooks):
+def test_either_of_two_signature_headers_may_verify(webhooks):
     webhooks.source("akeneo")
     body = json.dumps(hook()).encode()
     right = hmac(TEST_SECRET.encode(), body, sha256).hexdigest()
@@ -97,7 +97,7 @@ def test_either_of_two_signature_headers_may_fit(webhooks):
     assert webhooks.post("akeneo", body, headers).status == 200
 
 
-def test_without_an_api_a_thin_event_says_that_the_thing_exists(webhooks):
+def test_without_an_api_a_thin_event_only_says_that_the_entity_exists(webhooks):
     webhooks.send("akeneo", CREATED, id="u1", at=NOON)
     webhooks.drain()
     assert (webhooks.row(Product, "u1").active, webhooks.row(Product, "u1").sku) == (True, None)
@@ -110,7 +110,7 @@ MODEL = {"code": "m1", "parent": None, "updated": "2026-06-01T13:00:00+00:00", "
 
 
 def pim(request: httpx.Request) -> httpx.Response:
-    """A PIM with one product on the second page of its list, and one model."""
+    """Make a PIM with one product on the second page of its list, and one model."""
     assert request.headers["Authorization"] == "Bearer key"
     path = request.url.path.removeprefix("/v1")
     if path == "/products-uuid" and "search_after" not in request.url.params:
@@ -124,7 +124,7 @@ def pim(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=found) if found else httpx.Response(404, json={"code": 404, "message": said})
 
 
-def test_a_thin_event_leaves_what_the_api_says_now(webhooks, with_api):
+def test_a_thin_event_leaves_the_api_s_present_values(webhooks, with_api):
     with_api("akeneo", pim)
     webhooks.send("akeneo", UPDATED, id="u1", at=NOON)
     webhooks.send("akeneo", UPDATED, id="u2", at=NOON)
@@ -145,7 +145,7 @@ def test_a_404_of_another_kind_says_nothing(webhooks, with_api):
 
 
 @pytest.mark.parametrize("dialect", [akeneo, akeneo_events], ids=lambda dialect: dialect.name)
-def test_every_row_of_the_lists_is_found_again_by_its_id(dialect):
+def test_every_row_of_the_lists_can_be_looked_up_by_its_id(dialect):
     client = api(dialect, pim, api_url="http://api.test/v1")
     rows = list(listed_by(dialect, client))
     assert [row.external_id for row in rows] == ["u1", "m1"]
@@ -154,13 +154,13 @@ def test_every_row_of_the_lists_is_found_again_by_its_id(dialect):
     assert dialect.lookup_of.ask(client, Wanted(Product, "u2")) == []
 
 
-def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     reconcile(webhooks.database, with_api("akeneo", pim))
     assert (webhooks.row(Product, "u1").parent, webhooks.row(Group, "m1").active) == ("m1", True)
 
 
 @pytest.mark.parametrize("answer", [{}, [], {"_embedded": {"items": None}}])
-def test_an_answer_that_is_no_page_ends_the_walk(answer):
+def test_an_answer_that_is_not_a_page_ends_the_walk(answer):
     part = akeneo.listing_of.parts[0]
     with pytest.raises(ApiError, match="undocumented shape"):
         part.read(api(akeneo, lambda _: httpx.Response(200, json=answer)), None)

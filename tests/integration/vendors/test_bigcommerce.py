@@ -1,4 +1,4 @@
-"""BigCommerce: thin events, the signed id, and the API that says what holds now."""
+"""BigCommerce: thin events, the signed id, and the API with the present values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hook(**parts):
         (hook(scope="store/sku/deleted", data={"type": "sku", "id": 1, "inventory": {"product_id": 2}}), "variant_id"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_has_its_reason(body, says):
     says_why(bigcommerce, body, says)
 
 
@@ -75,7 +75,7 @@ LAMP = {
 
 
 def store(request: httpx.Request) -> httpx.Response:
-    """A store with one product."""
+    """Make a store with one product."""
     assert request.headers["X-Auth-Token"] == "key"
     if request.url.path == "/v1/catalog/products":
         pages = {"total": 1, "current_page": 1, "total_pages": 1}
@@ -86,7 +86,7 @@ def store(request: httpx.Request) -> httpx.Response:
 
 
 @pytest.mark.parametrize("event_type", ["store/product/updated", "store/product/inventory/order/updated"])
-def test_an_event_leaves_what_the_api_says_now(webhooks, with_api, event_type):
+def test_an_event_leaves_the_api_s_present_values(webhooks, with_api, event_type):
     with_api("bigcommerce", store)
     webhooks.send("bigcommerce", event_type, id="205", at=NOON)
     webhooks.drain()
@@ -96,7 +96,7 @@ def test_an_event_leaves_what_the_api_says_now(webhooks, with_api, event_type):
     assert [each.available for each in webhooks.rows(StockLevel)] == [Decimal(3), Decimal(0)]
 
 
-def test_a_variant_that_the_api_no_longer_names_is_gone(webhooks, with_api):
+def test_a_variant_that_the_api_no_longer_lists_is_deactivated(webhooks, with_api):
     before = {**LAMP, "date_modified": None, "variants": [*LAMP["variants"], {"id": 511}]}
     answers = iter([before, LAMP])
     with_api("bigcommerce", lambda _: httpx.Response(200, json={"data": next(answers)}))
@@ -110,7 +110,7 @@ def test_a_variant_that_the_api_no_longer_names_is_gone(webhooks, with_api):
     ]
 
 
-def test_a_product_that_the_api_does_not_have_is_gone(webhooks, with_api):
+def test_a_product_that_the_api_does_not_have_is_deactivated(webhooks, with_api):
     with_api("bigcommerce", store)
     webhooks.send("bigcommerce", "store/product/updated", id="206", at=NOON)
     webhooks.drain()
@@ -125,13 +125,13 @@ def test_a_404_of_another_kind_says_nothing(webhooks, with_api):
     assert webhooks.rows(Product) == []
 
 
-def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     reconcile(webhooks.database, with_api("bigcommerce", store))
     assert webhooks.row(Product, "205").name == "Lamp"
     assert webhooks.row(StockLevel, "509").available == Decimal(3)
 
 
-def test_one_product_is_asked_for_with_its_variants():
+def test_one_product_is_looked_up_with_its_variants():
     client = api(bigcommerce, store, api_url="http://api.test/v1")
     assert bigcommerce.lookup_of is not None
     found = bigcommerce.lookup_of.ask(client, Wanted(Product, "205"))

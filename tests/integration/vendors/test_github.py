@@ -1,4 +1,4 @@
-"""GitHub: what an event is about by its members, forms, and events without a time."""
+"""GitHub: the entity of an event is read from its members; forms; events without a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RELEASE = {"id": 2, "tag_name": "v1", "name": "First"}
         ({"action": "published", "release": RELEASE | {"draft": "perhaps"}, "repository": REPOSITORY}, "draft"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_has_its_reason(body, says):
     says_why(github, body, says)
 
 
@@ -47,7 +47,7 @@ def test_ids_above_two_to_the_53_keep_every_digit():
         {"repository": REPOSITORY},
     ],
 )
-def test_an_event_about_something_else_is_ignored(webhooks, body):
+def test_an_event_about_another_entity_is_ignored(webhooks, body):
     answer = webhooks.send_body("github", json.dumps(body).encode())
     webhooks.drain()
     assert webhooks.delivery(answer)["state"] == "ignored"
@@ -60,7 +60,7 @@ def test_an_unsigned_event_name_decides_nothing(webhooks):
     assert webhooks.rows(Product) == []
 
 
-def test_a_form_is_read_as_json_is(webhooks):
+def test_a_form_is_read_like_json(webhooks):
     body = urlencode({"payload": json.dumps({"action": "created", "repository": REPOSITORY})}).encode()
     webhooks.source("github")
     answer = webhooks.send_body("github", body)
@@ -69,7 +69,7 @@ def test_a_form_is_read_as_json_is(webhooks):
     assert webhooks.row(Product, "1").name == "acme/lamp"
 
 
-def test_a_release_goes_with_its_repository(webhooks):
+def test_a_release_is_deactivated_with_its_repository(webhooks):
     webhooks.send("github", "release.published", id="2", data=RELEASE | {"repository": REPOSITORY})
     webhooks.drain()
     assert (webhooks.row(Variant, "2").parent, webhooks.row(Variant, "2").sku) == ("1", "v1")

@@ -1,4 +1,4 @@
-"""Bodies signed by the vendors' own libraries are accepted, and what we sign is accepted by those libraries."""
+"""Bodies signed by the vendors' own libraries are accepted, and these libraries accept our signatures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = '{"type": "product.created", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p-1", "name": "Lampe é 😊"}}'
 
 
-def test_standard_webhooks_own_library_signs_what_is_accepted(webhooks):
+def test_a_signature_of_standard_webhooks_own_library_is_accepted(webhooks):
     webhooks.source("standard", secrets=[SECRET])
     now = datetime.now(UTC)
     signature = standardwebhooks.Webhook(SECRET).sign("msg_1", now, BODY)
@@ -30,7 +30,7 @@ def test_standard_webhooks_own_library_signs_what_is_accepted(webhooks):
     assert webhooks.row(Product, "p-1").name == "Lampe é 😊"
 
 
-def test_its_signature_of_an_hour_ago_is_too_old(webhooks):
+def test_its_signature_from_an_hour_ago_is_too_old(webhooks):
     webhooks.source("standard", secrets=[SECRET])
     then = datetime.now(UTC) - timedelta(hours=1)
     signature = standardwebhooks.Webhook(SECRET).sign("msg_1", then, BODY)
@@ -44,16 +44,16 @@ def signed(dialect, secret: str, body: str) -> dict[str, str]:
     return dialect.verifier.sign(request, Credentials(secrets=(Secret(secret.encode()),)))[1]
 
 
-def test_standard_webhooks_own_library_accepts_what_we_sign():
+def test_standard_webhooks_own_library_accepts_our_signature():
     assert standardwebhooks.Webhook(SECRET).verify(BODY, signed(standard, SECRET, BODY)) == json.loads(BODY)
 
 
-def test_it_accepts_what_we_sign_as_bigcommerce_with_the_key_made_as_bigcommerce_documents():
+def test_it_accepts_our_signature_for_bigcommerce_with_the_documented_key():
     as_documented = standardwebhooks.Webhook("YmMtY2xpZW50LXNlY3JldA==")
     assert as_documented.verify(BODY, signed(bigcommerce, "bc-client-secret", BODY))
 
 
-def test_stripe_s_own_library_signs_what_is_accepted_and_accepts_what_we_sign(webhooks):
+def test_stripe_s_own_library_signs_and_accepts_as_we_do(webhooks):
     library = pytest.importorskip("stripe", reason="`pip install --group vendors` has it")
     webhooks.source("stripe", secrets=["whsec_test_secret"])
     body = json.dumps(

@@ -1,4 +1,4 @@
-"""Shopify: what a body says by its shape alone, deletes without a time, and the Admin API."""
+"""Shopify: bodies recognised by their form alone, deletes without a time, and the Admin API."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SHIRT = {"title": "Shirt", "status": "active", "variants": [{"id": 11, "title": 
 
 
 def sent(webhooks, body) -> dict:
-    """The delivery of this body once it was worked on."""
+    """Send this body, work on it, and return its delivery."""
     answer = webhooks.send_body("shopify", body if isinstance(body, bytes) else json.dumps(body).encode())
     assert answer.status == 200, answer.body
     webhooks.drain()
     return webhooks.delivery(answer)
 
 
-# ── what is announced ─────────────────────────────────────────────────────────────────────────────────────────
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_late_update_does_not_undo_a_newer_one(webhooks):
@@ -43,7 +43,7 @@ def test_a_late_update_does_not_undo_a_newer_one(webhooks):
     assert webhooks.row(Product, "7").name == "New"
 
 
-def test_a_delete_counts_as_of_its_arrival_and_takes_the_variants_along(webhooks):
+def test_a_delete_counts_at_its_arrival_and_includes_the_variants(webhooks):
     webhooks.send("shopify", "products/update", id="7", at=NOON, data=SHIRT)
     webhooks.send("shopify", "products/delete", id="7")
     webhooks.drain()
@@ -54,7 +54,7 @@ def test_a_delete_counts_as_of_its_arrival_and_takes_the_variants_along(webhooks
     assert not webhooks.row(Variant, "11").active
 
 
-def test_a_variant_that_the_product_no_longer_has_is_gone(webhooks):
+def test_a_variant_that_the_product_no_longer_has_is_deactivated(webhooks):
     two = [*SHIRT["variants"], {"id": 12, "title": "M", "price": "21"}]
     webhooks.send("shopify", "products/update", id="7", at=NOON - HOUR, data={**SHIRT, "variants": two})
     webhooks.send("shopify", "products/update", id="7", at=NOON, data=SHIRT)
@@ -62,7 +62,7 @@ def test_a_variant_that_the_product_no_longer_has_is_gone(webhooks):
     assert [(row.external_id, row.active) for row in webhooks.rows(Variant)] == [("11", True), ("12", False)]
 
 
-def test_a_subscription_without_variants_says_nothing_of_them(webhooks):
+def test_a_subscription_without_variants_says_nothing_about_them(webhooks):
     webhooks.send("shopify", "products/update", id="7", at=NOON - HOUR, data=SHIRT)
     webhooks.send("shopify", "products/update", id="7", at=NOON, data={"title": "Shirt 2"})
     webhooks.drain()
@@ -70,13 +70,13 @@ def test_a_subscription_without_variants_says_nothing_of_them(webhooks):
     assert (webhooks.row(Product, "7").name, webhooks.row(Product, "7").lifecycle_state) == ("Shirt 2", "active")
 
 
-def test_stock_is_below_zero_where_more_was_sold(webhooks):
+def test_stock_may_be_below_zero(webhooks):
     webhooks.send("shopify", "inventory_levels/update", id="5:6", at=NOON, data={"available": -2})
     webhooks.drain()
     assert webhooks.row(StockLevel, "5:6").available == Decimal(-2)
 
 
-def test_stock_that_is_not_tracked_is_unknown(webhooks):
+def test_stock_that_is_not_tracked_is_null(webhooks):
     webhooks.send("shopify", "inventory_levels/update", id="5:6", at=NOON)
     webhooks.drain()
     assert webhooks.row(StockLevel, "5:6").available is None
@@ -94,7 +94,7 @@ def shopify_body(product_id: str, **more) -> dict:
     return {"admin_graphql_api_id": gid, "id": int(product_id), "updated_at": "2026-06-01T12:00:00Z", **more}
 
 
-# ── what a stranger's body ends as ────────────────────────────────────────────────────────────────────────────
+# ── unreadable bodies ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ def shopify_body(product_id: str, **more) -> dict:
         (b"not json", "not JSON"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_has_its_reason(body, says):
     with pytest.raises(Unreadable, match=re.escape(says)):
         writes_of(shopify, json_body(body))
 
 
-def test_a_body_that_cannot_be_read_is_dead_with_its_reason(webhooks):
+def test_an_unreadable_body_is_dead_with_its_reason(webhooks):
     delivery = sent(webhooks, b'{"id": 7, "title": "Shirt"}')
     assert delivery["state"] == "dead"
     assert "`updated_at` is not the time of a change" in delivery["reason"]
@@ -134,7 +134,7 @@ def test_ids_above_two_to_the_53_keep_every_digit(webhooks):
 
 
 @pytest.mark.parametrize(("price", "kept"), [(19.90, "19.9"), ("19.90", "19.90"), ("on request", None), ([1], None)])
-def test_a_price_is_exact_as_number_or_text_and_unknown_otherwise(price, kept):
+def test_a_price_is_exact_as_number_or_text_and_otherwise_null(price, kept):
     body = shopify_body("7", title="Shirt", variants=[{"id": 11, "price": price}])
     row = rows_after(writes_of(shopify, json_body(body)))["variants", "11"]
     assert row["price"] == (None if kept is None else Decimal(kept))
@@ -177,7 +177,7 @@ END = {"hasNextPage": False, "endCursor": None}
 
 
 def one_page(request: httpx.Request) -> httpx.Response:
-    """A shop with one product that has one variant at one location."""
+    """Make a shop with one product that has one variant at one location."""
     query, variables = asked(request)
     if "found: product(" in query:
         return data(found=PRODUCT if variables["id"].endswith("/7") else None)
@@ -212,7 +212,7 @@ def test_a_delete_that_the_api_confirms_counts(webhooks, with_api):
     assert not webhooks.row(Product, "8").active
 
 
-def test_a_delete_of_a_product_that_the_api_still_has_once_its_lag_is_over_is_an_update(webhooks, with_api):
+def test_a_delete_of_a_product_that_the_api_still_has_after_its_lag_is_an_update(webhooks, with_api):
     with_api("shopify", one_page)
     answer = webhooks.send("shopify", "products/delete", id="7")
     webhooks.drain()
@@ -223,7 +223,7 @@ def test_a_delete_of_a_product_that_the_api_still_has_once_its_lag_is_over_is_an
     assert (row.active, row.name, row.lifecycle_state, row.changed_at) == (True, "Shirt", "draft", NOON)
 
 
-def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     source = with_api("shopify", one_page)
     webhooks.send("shopify", "products/update", id="9", at=NOON - HOUR, data={"title": "Gone", "variants": []})
     webhooks.drain()
@@ -233,7 +233,7 @@ def test_reconcile_finds_what_never_arrived(webhooks, with_api):
     assert webhooks.row(StockLevel, "5:6").available == Decimal(3)
 
 
-def test_a_list_is_read_page_by_page_by_its_cursor():
+def test_a_list_is_read_page_by_page_with_its_cursor():
     def answer(request):
         _, variables = asked(request)
         is_last = variables["after"] == "c1"
@@ -249,7 +249,7 @@ def test_a_list_is_read_page_by_page_by_its_cursor():
     assert (first.next, second.next) == ("c1", None)
 
 
-def test_every_row_of_the_three_lists_is_found_again_by_its_id():
+def test_every_row_of_the_three_lists_can_be_looked_up_by_its_id():
     client = api(shopify, one_page, api_url="http://api.test/v1")
     assert shopify.lookup_of is not None
     rows = list(listed_by(shopify, client))
@@ -278,7 +278,7 @@ def test_a_throttled_question_waits_as_long_as_its_points_need():
 @pytest.mark.parametrize(
     "cost", [None, {}, {"requestedQueryCost": 1}, {"requestedQueryCost": "x", "throttleStatus": 1}]
 )
-def test_a_throttled_question_whose_cost_is_not_told_waits_a_second(cost):
+def test_a_throttled_question_without_a_cost_waits_a_second(cost):
     answer = {**THROTTLED, "extensions": {"cost": cost}}
     client = api(shopify, lambda _: httpx.Response(200, json=answer), api_url="http://api.test/v1")
     with pytest.raises(Retry) as throttled:
@@ -286,7 +286,7 @@ def test_a_throttled_question_whose_cost_is_not_told_waits_a_second(cost):
     assert throttled.value.after == timedelta(seconds=1)
 
 
-def test_a_walk_asks_a_throttled_question_again():
+def test_a_walk_repeats_a_throttled_question():
     answers = iter([httpx.Response(200, json=THROTTLED), data(products={"nodes": [PRODUCT], "pageInfo": END})])
     client = api(shopify, lambda _: next(answers), api_url="http://api.test/v1")
     with quick_retries(2):
@@ -305,20 +305,22 @@ def test_a_walk_asks_a_throttled_question_again():
         ({"data": {"products": {"nodes": [], "pageInfo": {"hasNextPage": True}}}}, "gives no cursor"),
     ],
 )
-def test_an_answer_that_is_no_page_ends_the_walk(answer, says):
+def test_an_answer_that_is_not_a_page_ends_the_walk(answer, says):
     client = api(shopify, lambda _: httpx.Response(200, json=answer), api_url="http://api.test/v1")
     with pytest.raises(ApiError, match=says):
         shopify_api.products(client, None)
 
 
-@pytest.mark.parametrize(("found", "says"), [({"found": PRODUCT}, "another id"), ({}, "without what was asked for")])
-def test_an_answer_about_something_else_never_confirms_a_delete(found, says):
+@pytest.mark.parametrize(
+    ("found", "says"), [({"found": PRODUCT}, "another id"), ({}, "without the object of the query")]
+)
+def test_an_answer_about_another_entity_never_confirms_a_delete(found, says):
     client = api(shopify, lambda _: data(**found), api_url="http://api.test/v1")
     with pytest.raises(ApiError, match=says):
         shopify_api.product(client, "8")
 
 
-def test_an_item_at_more_locations_than_are_listed_ends_the_walk():
+def test_an_item_at_too_many_locations_ends_the_walk():
     item = {"legacyResourceId": "5", "inventoryLevels": {"nodes": [LEVEL], "pageInfo": {"hasNextPage": True}}}
     page = data(inventoryItems={"nodes": [item], "pageInfo": END})
     with pytest.raises(ApiError, match="more than 30 locations"):

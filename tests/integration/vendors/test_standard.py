@@ -1,4 +1,4 @@
-"""A sender of Standard Webhooks: the signed id, the time of the change, and what data may hold."""
+"""A sender of Standard Webhooks: the signed id, the time of change, and the allowed data."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def hook(**parts):
         (hook(type="variant.updated", data={"id": "v-1", "product_id": ""}), "product_id"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_has_its_reason(body, says):
     says_why(standard, body, says)
 
 
 @pytest.mark.parametrize(("price", "kept"), [("19.90", "19.90"), (19.90, "19.9"), ("19,90", None), (None, None)])
-def test_a_price_is_exact_as_number_or_text_and_unknown_otherwise(price, kept):
+def test_a_price_is_exact_as_number_or_text_and_otherwise_null(price, kept):
     row = rows_of(standard, hook(data={"id": 9007199254740993, "price": price}))["products", "9007199254740993"]
     assert row["price"] == (None if kept is None else Decimal(kept))
 

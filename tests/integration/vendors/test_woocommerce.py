@@ -1,4 +1,4 @@
-"""WooCommerce: what a body says by its shape, the unsigned ping, deletes without a time, and the API."""
+"""WooCommerce: bodies recognised by their form, the unsigned ping, deletes without a time, and the API."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SHIRT |= {"date_modified_gmt": "2026-06-01T12:00:00"}
         (SHIRT | {"type": "variation", "parent_id": {}}, "parent_id"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(body, says):
+def test_an_unreadable_body_has_its_reason(body, says):
     says_why(woocommerce, body, says)
 
 
 @pytest.mark.parametrize(("price", "kept"), [("", None), ("1e400000", None), (19.90, "19.9"), ("19.90", "19.90")])
-def test_a_price_is_exact_and_an_empty_one_unknown(price, kept):
+def test_a_price_is_exact_and_an_empty_one_null(price, kept):
     row = rows_of(woocommerce, SHIRT | {"price": price})["products", "7"]
     assert row["price"] == (None if kept is None else Decimal(kept))
 
@@ -57,7 +57,7 @@ def test_a_time_is_read_as_utc_and_not_as_the_shop_s():
     assert row["changed_at"] == NOON
 
 
-def test_the_ping_on_saving_gets_200_and_leaves_nothing(webhooks):
+def test_the_ping_on_saving_gets_200_and_is_not_stored(webhooks):
     webhooks.source("woocommerce")
     answer = webhooks.post("woocommerce", b"webhook_id=17", {"content-type": "application/x-www-form-urlencoded"})
     assert answer.status == 200
@@ -71,7 +71,7 @@ def test_no_other_unsigned_body_passes_as_the_ping(webhooks, body):
     assert (answer.status, answer.body["error"]) == (401, "signature_missing")
 
 
-def test_a_delete_that_arrives_before_its_variation_is_known_holds_for_it(webhooks):
+def test_a_delete_that_arrives_before_its_variation_is_known_applies_to_it(webhooks):
     webhooks.send("woocommerce", "product.deleted", id="8")
     variation = {"type": "variation", "parent_id": 7, "sku": "S-8"}
     webhooks.send("woocommerce", "product.updated", id="8", at=NOON, data=variation)
@@ -79,7 +79,7 @@ def test_a_delete_that_arrives_before_its_variation_is_known_holds_for_it(webhoo
     assert not webhooks.row(Variant, "8").active
 
 
-def test_one_change_that_is_sent_three_times_is_applied_once(webhooks):
+def test_one_change_sent_three_times_is_applied_once(webhooks):
     states = [webhooks.send("woocommerce", "product.updated", id="7", at=NOON).body["status"] for _ in range(3)]
     assert states == ["accepted", "duplicate", "duplicate"]
 
@@ -88,7 +88,7 @@ def test_one_change_that_is_sent_three_times_is_applied_once(webhooks):
 
 
 def shop(request: httpx.Request) -> httpx.Response:
-    """A shop with product 7, product 8 in the trash, and no other."""
+    """Make a shop with product 7, product 8 in the trash, and no other."""
     assert b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"key:secret"
     if request.url.path == "/v1/products":
         assert (request.url.params["orderby"], request.url.params["per_page"]) == ("id", "100")
@@ -109,7 +109,7 @@ def test_a_delete_that_the_api_confirms_counts(webhooks, with_api, external_id):
     assert not webhooks.row(Product, external_id).active
 
 
-def test_a_product_that_was_restored_since_is_not_deleted(webhooks, with_api):
+def test_a_product_restored_since_its_delete_stays_active(webhooks, with_api):
     with_api("woocommerce", shop)
     webhooks.send("woocommerce", "product.deleted", id="7")
     webhooks.drain()
@@ -128,7 +128,7 @@ def test_a_404_of_another_kind_confirms_nothing(webhooks, with_api, answer):
     assert webhooks.rows(Product) == []
 
 
-def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     source = with_api("woocommerce", shop)
     webhooks.send("woocommerce", "product.updated", id="9", at=NOON - timedelta(days=1), data={"name": "Gone"})
     webhooks.drain()
@@ -145,7 +145,7 @@ def test_a_full_page_is_followed_by_another():
     assert part.read(client, None).next == 2
 
 
-def test_an_answer_that_is_no_list_ends_the_walk():
+def test_an_answer_that_is_not_a_list_ends_the_walk():
     client = api(woocommerce, lambda _: httpx.Response(200, json={"products": []}))
     assert woocommerce.listing_of is not None
     (part,) = woocommerce.listing_of.parts
@@ -154,14 +154,14 @@ def test_an_answer_that_is_no_list_ends_the_walk():
         part.read(client, None)
 
 
-def test_one_product_is_asked_for_by_its_id():
+def test_one_product_is_looked_up_by_its_id():
     client = api(woocommerce, shop, api_url="http://api.test/v1", api_secret="secret")
     assert woocommerce.lookup_of is not None
     assert [row.columns["sku"] for row in woocommerce.lookup_of.ask(client, Wanted(Product, "7"))] == ["S-1"]
     assert woocommerce.lookup_of.ask(client, Wanted(Product, "9")) == []
 
 
-def test_stock_goes_with_a_deleted_product(webhooks):
+def test_stock_is_deactivated_with_its_product(webhooks):
     webhooks.send("woocommerce", "product.updated", id="7", at=NOON, data={"stock_quantity": 3})
     webhooks.send("woocommerce", "product.deleted", id="7")
     webhooks.drain()

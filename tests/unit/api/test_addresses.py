@@ -1,4 +1,4 @@
-"""Addresses of the API: an id that holds what an address goes on with is told from the address."""
+"""Addresses of the API: an id that ends like a longer address is told apart from that address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document by itself: valid, complete, and with rows of the shape that their tables have."""
+"""The OpenAPI document: valid, complete, and with rows in the form of their tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.mirror.rows import mirror_tables, sql_table
 
-#: The document is made without reading anything.
+#: The document is made without reading the database.
 NO_LOOKUP: Any = None
 
 TABLES = {sql_table(table).name: table for table in mirror_tables()}
@@ -44,27 +44,27 @@ def described(document) -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
 
 
-def test_it_is_valid_openapi(document):
+def test_the_document_is_valid_openapi(document):
     assert document["openapi"].startswith("3.1")
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
-def test_it_has_every_route_that_is_served_and_no_other(api, document):
-    # Tables that other tests declared since count, too.
+def test_the_document_has_every_served_route_and_no_other(api, document):
+    # Mirror tables declared by other tests count, too.
     tables = [sql_table(table).name for table in mirror_tables()]
     routes = [(route.methods - {"HEAD"}, route.path.replace(":path", "")) for route in api.routes()]
     served = {
         (method, path.replace("{table}", table))
         for methods, path in routes
         for method in methods
-        # What a source is asked is answered alike for all tables.
+        # The answers of `ask` and `repair` are the same for all tables.
         for table in (tables if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
     }
     hooks = {(method, "/hooks/{source}") for method in ("POST", "GET", "OPTIONS")}
     assert described(document) == served | hooks
 
 
-def test_an_address_with_a_part_that_nothing_describes_is_refused():
+def test_an_address_with_a_part_that_is_not_described_is_refused():
     with pytest.raises(ValueError, match="parts without a parameter: colour"):
         Operation(name="show_thing", path="/things/{colour}", summary="A thing", answer=None, answers={200: str})
 
@@ -105,7 +105,7 @@ def test_a_document_and_a_column_of_another_type_hold_anything(kind):
 
 
 def value_schema(column) -> dict[str, Any]:
-    """What a row's schema says about this column."""
+    """Return the description of this column in a row's schema."""
     table: Any = type("Thing", (), {"__table__": Table("things", MetaData(), column)})
     row = shapes_of(table).row
     _, components = msgspec.json.schema_components([row])
@@ -113,7 +113,7 @@ def value_schema(column) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["Item", "State", "Change", "Error"])
-def test_tables_of_one_name_have_schemas_of_their_own_whatever_else_has_it(name):
+def test_tables_of_the_same_name_have_separate_schemas(name):
     one, other = (type(name, (), {"__table__": Table(column, MetaData(), Column(column, Text))}) for column in "ab")
     document = json.loads(encode(describe(Catalog(NO_LOOKUP, [one, other]).operations())))
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []

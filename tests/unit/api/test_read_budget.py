@@ -1,4 +1,4 @@
-"""What reads may use of a process that acks, by a clock that only the tests move."""
+"""The CPU time that reads may use in a process that acks, measured by a clock that the tests move."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from receiver.api.read_budget import BURST, LONGEST_KEY_REST, MOST_SHARED, REQUEST_COST, SHARE, ReadBudget
 from receiver.api.reads import LONGEST_WAIT
 
-#: Seconds in which readers read.
+#: Seconds for which the readers read.
 WHILE = 60.0
 
 
 class Process:
-    """A process whose reads take turns, one at a time, and its clock."""
+    """A process with a clock, whose reads take turns."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -22,9 +22,9 @@ class Process:
         self.budget = ReadBudget(is_busy=lambda: self.acking, clock=lambda: self.now)
 
     def read(self, key: str, cost: float) -> float:
-        """Read as soon as that may be, for so many seconds of CPU time. Returns the seconds that it waited."""
+        """Wait for the budget, read for this many seconds of CPU time, and return the seconds of waiting."""
         waited = 0.0
-        # Within a millionth, because a float of seconds has no more digits.
+        # Compare within a millionth of a second, the precision of such a float.
         while (wait := self.budget.wait(key)) > 1e-6:
             waited += wait
             self.now += wait
@@ -54,7 +54,7 @@ def test_reads_go_at_full_speed_when_no_webhook_comes(process: Process) -> None:
     assert [process.read("list", 0.5) for _ in range(20)] == [0.0] * 20
 
 
-def test_what_reads_used_while_no_webhook_came_is_not_charged_when_one_comes(process: Process) -> None:
+def test_reads_without_webhooks_are_not_charged_when_a_webhook_comes(process: Process) -> None:
     process.acking = False
     for _ in range(20):
         process.read("list", 0.5)
@@ -63,15 +63,15 @@ def test_what_reads_used_while_no_webhook_came_is_not_charged_when_one_comes(pro
     assert process.budget.wait("another list") == 0.0
 
 
-def test_who_waits_goes_on_as_soon_as_the_webhooks_end(process: Process) -> None:
+def test_a_waiting_read_continues_as_soon_as_the_webhooks_end(process: Process) -> None:
     process.read("list", 1.0)
     assert process.budget.wait("list") > 0
     process.acking = False
     assert process.budget.wait("list") == 0.0
 
 
-def test_a_few_people_who_open_a_page_after_a_pause_wait_for_nothing(process: Process) -> None:
-    """Ten people with a page of six statements."""
+def test_ten_people_who_open_a_page_after_a_pause_do_not_wait(process: Process) -> None:
+    """Each of the ten pages needs six statements."""
     assert sum(process.read("page", 6 * 0.002) for _ in range(10)) == 0.0
 
 
@@ -82,7 +82,7 @@ def test_one_expensive_read_does_not_keep_the_cheap_ones_waiting_beyond_their_ti
     assert process.read("list", 0.001) <= MOST_SHARED / SHARE + 1e-6 < LONGEST_WAIT
 
 
-def test_an_expensive_read_is_not_repeated_at_once_nor_refused_for_ever(process: Process) -> None:
+def test_an_expensive_read_may_be_repeated_after_a_bounded_wait(process: Process) -> None:
     process.read("long list", 30.0)
     waited = process.read("long list", 30.0)
     assert MOST_SHARED / SHARE < waited <= LONGEST_KEY_REST + 1e-6 < LONGEST_WAIT

@@ -1,4 +1,4 @@
-"""Statements that are bounded in time, and reads that are bounded in number."""
+"""Reads with a bounded number and bounded time of their statements."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from receiver.database.database import Database
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
 
-#: Runs until somebody ends it, on either system.
+#: A statement that runs until it is ended, on either system.
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
-#: Seconds that nothing here takes unless it is broken.
+#: Seconds that nothing takes unless it is broken.
 BOUND = 20.0
 
 
@@ -31,7 +31,7 @@ def database(database_url):
         yield opened
 
 
-def test_a_statement_that_takes_longer_than_it_may_is_ended(database):
+def test_a_statement_beyond_its_time_is_ended(database):
     beside = database.beside(connections=1, seconds=0.2)
     began = time.monotonic()
     with beside.read() as connection, pytest.raises(SQLAlchemyError) as raised:
@@ -40,7 +40,7 @@ def test_a_statement_that_takes_longer_than_it_may_is_ended(database):
     assert is_overdue(raised.value)
 
 
-def test_a_connection_goes_on_after_a_statement_was_ended(database):
+def test_a_connection_works_after_its_statement_was_ended(database):
     beside = database.beside(connections=1, seconds=0.2)
     with beside.read() as connection, pytest.raises(SQLAlchemyError):
         connection.execute(text(FOREVER))
@@ -50,14 +50,14 @@ def test_a_connection_goes_on_after_a_statement_was_ended(database):
             assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
-def test_the_connections_beside_are_not_those_of_anybody_else(database):
+def test_reads_have_connections_that_no_other_part_uses(database):
     beside = database.beside(connections=1)
     with database.read() as first, beside.read() as second, database.beside(connections=1).read() as third:
         drivers = {id(each.connection.driver_connection) for each in (first, second, third)}
     assert len(drivers) == 3
 
 
-def test_everything_beside_is_closed_along(database):
+def test_closing_the_database_closes_the_connections_of_reads(database):
     beside = database.beside(connections=1)
     with beside.read():
         pass
@@ -65,7 +65,7 @@ def test_everything_beside_is_closed_along(database):
     assert beside.engine.pool.checkedin() == 0
 
 
-def test_whoever_writes_beside_heeds_the_same_errors_and_waits_for_the_same_turn(tmp_path):
+def test_a_second_set_of_connections_shares_checkpoints_and_writer_turns(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
         beside = database.beside(connections=1)
         database.look_after()
@@ -99,7 +99,7 @@ def test_more_reads_than_may_wait_are_refused_at_once(monkeypatch):
     reads.close()
 
 
-def test_a_turn_is_over_when_its_thread_is_free_and_not_before(monkeypatch):
+def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.05)
     monkeypatch.setattr(module, "GRACE", 0.0)
     reads, gate = Reads(at_once=1, seconds=0.05), threading.Event()

@@ -1,4 +1,4 @@
-"""Tokens for the API: what they allow, when they end, and that nothing else passes for one."""
+"""Tokens of the API: what they allow, when they end, and that no other text is accepted as one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_kind_is_read_in_any_case_and_with_any_blanks(header):
     check(header.format(READ))
 
 
-def test_a_token_says_who_acts_with_it():
+def test_a_token_names_the_person_who_acts_with_it():
     issued = TOKENS.issue(Scope.READ, now=NOON, lifetime=timedelta(hours=1), name="ops-1")
     assert TOKENS.check(f"Bearer {issued}", Scope.READ, now=NOON) == "ops-1"
 
@@ -41,7 +41,7 @@ def test_a_token_without_a_name_acts_as_api():
 
 
 @pytest.mark.parametrize("name", [" ops", "ops\n1", "\x1b[2J", "x" * 65, "ops\u202e1"])
-def test_a_name_that_nobody_can_read_is_refused(name):
+def test_a_name_that_cannot_be_read_is_refused(name):
     with pytest.raises(ConfigurationError, match="such as ops-1"):
         TOKENS.issue(Scope.READ, now=NOON, lifetime=timedelta(hours=1), name=name)
 
@@ -63,7 +63,7 @@ def test_a_token_ends_at_its_time_and_not_before():
         check(f"Bearer {READ}", now=NOON + timedelta(hours=1))
 
 
-def test_a_token_of_another_key_is_not_one_of_ours():
+def test_a_token_of_another_key_is_refused():
     with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {READ}", tokens=Tokens(["another-key"]))
 
@@ -79,13 +79,13 @@ def test_while_a_key_is_replaced_tokens_of_both_are_valid_and_the_newest_signs()
     "content",
     [{}, [], "read", None, {"scope": "admin", "until": 9e9}, {"scope": "read"}, {"scope": "read", "until": "soon"}],
 )
-def test_what_our_key_signed_for_something_else_is_no_token(content):
+def test_another_text_signed_with_our_key_is_refused(content):
     token = URLSafeSerializer(["key-of-these-tests"], salt=SALT).dumps(content)
     with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {token}")
 
 
-def test_a_signature_with_another_salt_is_no_token():
+def test_a_signature_with_another_salt_is_refused():
     token = URLSafeSerializer(["key-of-these-tests"]).dumps({"scope": "operate", "until": 9_999_999_999})
     with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {token}")
@@ -96,8 +96,8 @@ SIGNED = OPERATE.rindex(".")
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(max_codepoint=0x2FF)), st.integers(0, SIGNED))
-def test_no_header_of_a_stranger_passes_or_breaks_anything(text, position):
-    """Spoiled in what is signed; the signature itself is base64, which is read in several spellings."""
+def test_no_header_of_a_stranger_is_accepted_or_causes_an_error(text, position):
+    """Only the signed part is changed, because base64 can write the same signature in several ways."""
     spoiled = OPERATE[:position] + text + OPERATE[position + 1 :]
     for header in (text, f"Bearer {text}", f"Bearer {spoiled}"):
         if header != f"Bearer {OPERATE}":

@@ -1,4 +1,4 @@
-"""Turns of reads: the order in which they are given, and that none is lost."""
+"""Turns of reads: their order, and that none is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from receiver.api.read_budget import ReadBudget
 from receiver.api.turns import Turns
 
-#: Seconds that nothing here takes unless it is broken.
+#: Seconds that nothing takes unless it is broken.
 BOUND = 20.0
 
 
@@ -47,14 +47,14 @@ def test_turns_of_one_key_are_given_in_the_order_of_asking() -> None:
     assert asyncio.run(ask()) == list(range(8))
 
 
-def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+def test_the_turn_of_a_cancelled_read_goes_to_the_next() -> None:
     async def ask() -> None:
         turns = Turns(1)
         first = await turns.take("list", seconds=BOUND)
         left = asyncio.create_task(turns.take("list", seconds=BOUND))
         await asyncio.sleep(0)
         turns.give_back(first, used=0.0)
-        # It has its turn, and is ended before it can take it.
+        # The read has been given a turn, and is cancelled before it takes it.
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left
@@ -76,7 +76,7 @@ def test_a_turn_that_does_not_come_in_time_is_refused_and_not_given_later() -> N
     asyncio.run(ask())
 
 
-def test_who_waits_for_the_budget_gets_a_turn_when_the_webhooks_end() -> None:
+def test_a_read_that_waits_for_the_budget_gets_a_turn_when_the_webhooks_end() -> None:
     async def ask() -> None:
         acking = True
         turns = Turns(4, ReadBudget(is_busy=lambda: acking))

@@ -1,4 +1,4 @@
-"""A tail shows each delivery once as it comes and once as it ends, whatever is late and wherever it is cut."""
+"""A tail shows each delivery once when it arrives and once when it ends, even if it is late or the tail is cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGIN = 1_000_000 * SECOND
 
 
 class Receiver:
-    """Answers as the API does, from memory; a page holds few, so that ranges have to be divided."""
+    """Answers as the API does, from memory. Its pages are short, so that ranges must be divided."""
 
     PAGE = 3
 
@@ -73,12 +73,12 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_each_is_shown_once_as_it_comes_and_once_as_it_ends_wherever_the_tail_is_cut(steps):
+def test_each_delivery_is_shown_once_at_arrival_and_end_wherever_the_tail_is_cut(steps):
     receiver, seen, now = Receiver(), Counter(), BEGIN + 20 * SECOND
     tail = new_tail(receiver)
     for step, number in steps:
         if step == "accept":
-            # As late as the overlap allows: arrived up to nine seconds before the newest.
+            # Deliveries are as late as the overlap allows: they arrived up to nine seconds before the newest.
             now += MOST_PROCESSES
             receiver.accept(now - number * MOST_PROCESSES)
         elif step == "end" and receiver.deliveries:
@@ -86,7 +86,7 @@ def test_each_is_shown_once_as_it_comes_and_once_as_it_ends_wherever_the_tail_is
         elif step == "time":
             now += number * SECOND
         elif step == "poll":
-            # Cut after so many events, and gone on with by its word.
+            # Cut the tail after this many events, and continue from its cursor.
             seen.update((event.event, event.delivery["id"]) for event in islice(tail.poll(), number))
             tail = new_tail(receiver, TailPlace.read(tail.place.text()))
     for number in receiver.deliveries:
@@ -97,7 +97,7 @@ def test_each_is_shown_once_as_it_comes_and_once_as_it_ends_wherever_the_tail_is
     assert seen == dict.fromkeys(expected, 1)
 
 
-def test_the_order_is_that_of_arrival_and_an_end_follows_its_arrival():
+def test_deliveries_are_shown_in_order_of_arrival_each_followed_by_its_end():
     receiver = Receiver()
     for number in range(20):
         receiver.accept(BEGIN + 1 + number * SECOND)
@@ -106,7 +106,7 @@ def test_the_order_is_that_of_arrival_and_an_end_follows_its_arrival():
     assert shown(new_tail(receiver)) == [(event, each) for each in ids for event in ("arrived", "ended")]
 
 
-def test_with_a_state_each_is_shown_only_in_it():
+def test_a_tail_of_one_state_shows_each_delivery_in_that_state_only():
     receiver = Receiver()
     receiver.accept(BEGIN + 1)
     receiver.accept(BEGIN + 2)
@@ -115,7 +115,7 @@ def test_with_a_state_each_is_shown_only_in_it():
     assert shown(new_tail(receiver, state="dead")) == [("ended", str(BEGIN + 1))]
 
 
-def test_what_was_shown_is_forgotten_once_nothing_older_can_come():
+def test_shown_deliveries_are_forgotten_once_no_older_one_can_come():
     receiver = Receiver()
     receiver.accept(BEGIN + 1)
     receiver.end(BEGIN + 1)
@@ -127,6 +127,6 @@ def test_what_was_shown_is_forgotten_once_nothing_older_can_come():
 
 
 @pytest.mark.parametrize("text", ["", "x", "eJyLBgABFgEH", "é", "A" * 200_000, "eJyrVjJUslIyUqoFAA4BAoQ"])
-def test_a_word_that_no_tail_said_is_refused(text):
+def test_a_text_that_is_not_a_cursor_of_a_tail_is_refused(text):
     with pytest.raises(ConfigurationError, match="copy all of it"):
         TailPlace.read(text)

@@ -1,4 +1,4 @@
-"""Messages of the API as commands say them, in the database of the settings and over the API alike."""
+"""Messages of the API in the words of a command, whether it reads the database or asks the API."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def refusal(ask) -> BadRequest:
     return caught.value
 
 
-def test_a_parameter_is_named_as_the_option_that_gives_it():
+def test_a_parameter_becomes_its_option():
     error = refusal(lambda: parse_moment("from", "yesterday", now=datetime.now(UTC)))
     assert words_of(error).startswith("--since takes a time")
     assert str(error).startswith("`from` takes a time"), "over the API it is called so"
 
 
-def test_a_parameter_without_an_option_of_another_name_is_named_as_options_are_written():
+def test_a_parameter_without_a_listed_option_becomes_an_option_of_its_own_name():
     assert words_of(refusal(lambda: parse_text("event_type", ""))).startswith("--event-type is empty")
 
 
-def test_an_argument_is_named_as_the_help_shows_it():
+def test_an_argument_is_named_as_in_the_help():
     assert words_of(refusal(lambda: Q.read("x" * 10_000))).startswith("TEXT takes at most")
 
 
-def test_two_times_in_the_wrong_order_are_named_as_both_options():
+def test_two_times_in_the_wrong_order_become_both_options():
     noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
     wrong = refusal(lambda: DeliveryFilter(begin=noon, end=noon - timedelta(hours=1)))
     assert words_of(wrong) == "--since is later than --until, so nothing lies between them: swap them."
@@ -51,12 +51,12 @@ def test_an_address_becomes_the_command_that_lists_the_same():
     assert said == "See `hookmirror deliveries`."
 
 
-def test_what_a_message_quotes_otherwise_is_left_as_it_is():
+def test_other_quoted_words_stay_as_they_are():
     assert command_words("`from` stands in `text`", ["from"]) == "--since stands in `text`"
     assert words_of(HookmirrorError("`from` is a word")) == "`from` is a word"
 
 
-def test_the_answer_of_the_api_says_what_its_message_names():
+def test_the_api_sends_the_names_in_its_message_in_a_header():
     answer = answer_refused(Request({"type": "http"}), refusal(lambda: parse_text("reason", "")))
     assert answer.headers[NAMES_HEADER] == "reason"
 
@@ -67,11 +67,11 @@ def test_every_command_that_a_message_can_name_exists(command):
     assert name in {each.name or each.callback.__name__ for each in app.registered_commands}
 
 
-def test_every_error_that_quotes_a_parameter_says_so():
-    """The mechanism works only where the names are given along: no BadRequest may quote a parameter without."""
+def test_every_error_that_quotes_a_parameter_names_it():
+    """The wording depends on these names, so no BadRequest may quote a parameter without giving its name."""
     wrong = []
     folder = Path(receiver.__file__).parent
-    # What the console refuses is read by people in a browser, and names settings.
+    # Messages of the console are read in a browser, and name settings.
     for path in sorted(each for each in folder.rglob("*.py") if "console" not in each.parts):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadRequest", "NotFound", "NotThisFeed"):

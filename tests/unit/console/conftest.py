@@ -1,4 +1,4 @@
-"""One server with the console for all tests of this folder that change nothing another could notice."""
+"""One server with the console, shared by the tests of this folder that change nothing for each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def viewer(shown: Served) -> Iterator[Visitor]:
 
 @pytest.fixture
 def leaving(shown: Served) -> Iterator[Visitor]:
-    """An operator whose session the test ends."""
+    """Sign in an operator whose session the test ends."""
     yield from _signed_in(shown, Role.OPERATOR)
 
 

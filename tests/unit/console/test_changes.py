@@ -1,4 +1,4 @@
-"""Pages of changes and followers: the feed with its filters, one change by columns, and dead changes repaired."""
+"""The pages of changes and followers: the feed with its filters, one change by columns, and dead changes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HOSTILE = '"><img src=x onerror=alert(1)>/../%2e‮'
 
 @pytest.fixture
 def told(shown: Served) -> str:
-    """The number of a change that a delivery made."""
+    """Send a delivery, and return the number of its change."""
     delivery = shown.send("iimmpact", id="told", data={"display_name": "Lamp", "price": "19.90"})
     assert shown.ended(delivery)["state"] == "processed"
     found = shown.get(f"/api/v1/changes?delivery={delivery}").json()["items"]
     if not found:
-        # Another test has told the same before.
+        # Make a new body, because another test may have sent the same.
         found = [each for each in shown.get("/api/v1/changes").json()["items"] if each["external_id"] == "told"]
     return str(found[0]["seq"])
 
@@ -45,19 +45,19 @@ def test_a_change_is_shown_column_by_column_with_what_caused_it(operator: Visito
     assert f"hookmirror changes {told}" in text_of(page)
 
 
-def test_filters_of_the_feed_that_match_nothing_lead_back_to_all(operator: Visitor, told: str) -> None:
+def test_a_filtered_feed_without_changes_links_to_the_whole_feed(operator: Visitor, told: str) -> None:
     assert "No change matches. Show all" in text_of(operator.page("/changes", table="records", source="sigma"))
     wrong = operator.get("/changes", table="nothing")
     assert (wrong.status_code, "There is no table 'nothing'" in text_of(wrong.text)) == (400, True)
 
 
-def test_a_page_of_the_feed_takes_no_parameter_that_it_sets_itself(operator: Visitor) -> None:
+def test_a_page_of_the_feed_ignores_parameters_that_it_sets_itself(operator: Visitor) -> None:
     for name, text in (("after", "1"), ("newest", "false"), ("whole", "true")):
         answer = operator.get("/changes", **{name: text})
         assert (answer.status_code, f"no filter '{name}'" in text_of(answer.text)) == (400, True), name
 
 
-def test_the_whole_feed_is_downloaded_once_in_its_order(shown: Served, operator: Visitor, told: str) -> None:
+def test_the_whole_feed_can_be_downloaded_in_its_order(shown: Served, operator: Visitor, told: str) -> None:
     lines = [json.loads(line) for line in operator.page("/changes.jsonl").splitlines()]
     numbers = [line["seq"] for line in lines]
     assert numbers == sorted(set(numbers))
@@ -65,17 +65,17 @@ def test_the_whole_feed_is_downloaded_once_in_its_order(shown: Served, operator:
     assert operator.page("/changes.csv").splitlines()[0].startswith("seq,table,source,external_id")
 
 
-def test_a_change_that_does_not_exist_is_a_page_that_says_so(operator: Visitor) -> None:
+def test_an_unknown_change_is_answered_with_a_page_that_says_so(operator: Visitor) -> None:
     for seq in ("0", "-1", "9" * 30, "999999", "x", "1.5", "%00"):
         answer = operator.get(f"/changes/{seq}")
         assert (answer.status_code, "There is no change" in text_of(answer.text)) == (404, True), seq
 
 
-def test_without_a_follower_the_page_says_how_to_have_one(operator: Visitor) -> None:
+def test_without_a_follower_the_page_says_how_to_start_one(operator: Visitor) -> None:
     assert "There is no follower. hookmirror follow --to URL" in text_of(operator.page("/followers"))
 
 
-def test_a_follower_is_shown_with_its_dead_changes_and_what_its_target_said(tmp_path: Path) -> None:
+def test_a_follower_is_shown_with_its_dead_changes_and_its_target_s_message(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         followed.add(served.beside, "<erp>", reason="<script>no</script>", external_id=HOSTILE)
         page = visitor.page("/followers")
@@ -86,7 +86,7 @@ def test_a_follower_is_shown_with_its_dead_changes_and_what_its_target_said(tmp_
         assert "hookmirror follow --list" in text_of(page)
 
 
-def test_dead_changes_are_sent_again_and_given_up_by_operators_with_their_reason(tmp_path: Path) -> None:
+def test_operators_retry_and_drop_dead_changes_with_a_reason(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         followed.add(served.beside)
         answer = visitor.press("/followers/erp/retry", reason="the SKU is there now")
@@ -101,16 +101,16 @@ def test_dead_changes_are_sent_again_and_given_up_by_operators_with_their_reason
         ]
 
 
-def test_a_repair_of_what_is_not_there_says_what_there_is(tmp_path: Path) -> None:
+def test_a_retry_for_an_unknown_follower_is_refused_with_what_exists(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         followed.add(served.beside)
         unknown = visitor.press("/followers/nobody/retry")
-        assert (unknown.status_code, "There are: erp" in text_of(unknown.text)) == (404, True)
+        assert (unknown.status_code, "The followers are: erp" in text_of(unknown.text)) == (404, True)
         gone = visitor.press("/followers/erp/dead/7/drop")
         assert (gone.status_code, "has no dead change 7" in text_of(gone.text)) == (404, True)
 
 
-def test_a_viewer_sees_dead_changes_and_no_button(tmp_path: Path) -> None:
+def test_a_viewer_sees_dead_changes_without_buttons(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", role=Role.VIEWER) as (served, visitor):
         followed.add(served.beside)
         main = visitor.page("/followers").partition("<main")[2].partition("</main>")[0]

@@ -1,4 +1,4 @@
-"""The table of pages and buttons: each has its address, its operation of the API, and its command."""
+"""The declared pages and buttons: each has an address, an operation of the API, and a command."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def command(name: str) -> click.Command:
 
 
 def options(line: str) -> set[str]:
-    """The options of the command that the line begins with."""
+    """Return the options of the command at the beginning of the line."""
     found = command(line.split()[1]).params
     return {name for parameter in found for name in [*parameter.opts, *parameter.secondary_opts]}
 
 
 def arguments(line: str) -> list[click.Parameter]:
-    """What the command takes without a name."""
+    """Return the positional arguments of the command."""
     return [each for each in command(line.split()[1]).params if each.param_type_name == "argument"]
 
 
@@ -51,13 +51,13 @@ def named(each: ConsolePage | Button) -> str:
     return each.name
 
 
-def test_no_two_have_one_name_or_one_address() -> None:
+def test_no_two_pages_or_buttons_share_a_name_or_an_address() -> None:
     for table in (PAGES, BUTTONS):
         assert len({each.name for each in table}) == len({each.path for each in table}) == len(table)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_a_page_reads_with_an_operation_and_a_command_that_exist(
+def test_a_page_reads_with_an_existing_operation_and_command(
     page: ConsolePage, operations: dict[str, Operation]
 ) -> None:
     operation = operations[page.operation]
@@ -80,12 +80,16 @@ def test_each_filter_of_a_page_is_an_option_of_its_command(page: ConsolePage, op
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.follows_in], ids=named)
-def test_a_list_goes_on_with_a_parameter_of_its_operation(page: ConsolePage, operations: dict[str, Operation]) -> None:
+def test_the_next_page_of_a_list_uses_a_parameter_of_its_operation(
+    page: ConsolePage, operations: dict[str, Operation]
+) -> None:
     assert page.follows_in in {parameter.name for parameter in operations[page.operation].query}
 
 
 @pytest.mark.parametrize("button", BUTTONS, ids=named)
-def test_a_button_does_what_an_operation_and_a_command_do(button: Button, operations: dict[str, Operation]) -> None:
+def test_a_button_does_what_an_existing_operation_and_command_do(
+    button: Button, operations: dict[str, Operation]
+) -> None:
     operation = operations[button.operation]
     assert (operation.method, operation.scope) == ("post", Scope.OPERATE)
     parameters = {parameter.name for parameter in operation.parameters}
@@ -141,5 +145,5 @@ def test_the_navigation_begins_with_the_overview() -> None:
         (None, None),
     ],
 )
-def test_an_address_of_the_api_leads_to_the_page_that_shows_the_same(link: str | None, page: str | None) -> None:
+def test_an_address_of_the_api_leads_to_the_page_with_the_same_content(link: str | None, page: str | None) -> None:
     assert lead(link) == page

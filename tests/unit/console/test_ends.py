@@ -1,4 +1,4 @@
-"""What the end of a session, a role and a setting keep from people: streams, downloads, bodies, names of proxies."""
+"""Limits of sessions, roles and settings: streams, downloads, bodies, and the names in a proxy's headers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_stream_ends_soon_after_the_session_of_its_reader(
         assert ": still here" in [next(lines) for _ in range(3)]
         end_newest_session(shown)
         began = datetime.now(UTC)
-        # A hint may come until the next look at the session, a fifth of a second later.
+        # A hint may still come before the session is checked again, a fifth of a second later.
         assert len(list(lines)) < 100
         assert datetime.now(UTC) - began < timedelta(seconds=10)
     assert leaving.get("/live").status_code == 401
@@ -60,7 +60,7 @@ def test_an_open_stream_alone_does_not_keep_a_session(
     assert shown.count("sessions", f"id = '{newest}' AND seen_at < '2026-01-02'") == 1
 
 
-def test_the_place_of_a_stream_is_free_again_though_nobody_began_to_read_it(shown: Served) -> None:
+def test_a_stream_that_was_never_read_frees_its_place(shown: Served) -> None:
     async def is_there() -> bool:
         return True
 
@@ -100,7 +100,7 @@ def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
         leaving.get("/deliveries.jsonl", source="indexed")
 
 
-def test_bodies_that_are_kept_from_viewers_are_in_none_of_their_downloads(tmp_path: Path) -> None:
+def test_bodies_hidden_from_viewers_are_missing_in_all_their_downloads(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/c.db"
     with visiting(url, role=Role.VIEWER, console_hide_bodies=True) as (served, visitor):
         signed_otherwise = sent("iimmpact", b'{"secret": "state"}', "a secret of before")
@@ -114,17 +114,17 @@ def test_bodies_that_are_kept_from_viewers_are_in_none_of_their_downloads(tmp_pa
 
 
 @pytest.mark.parametrize("path", ["/runs/plan", "/sources/sigma/reconcile"])
-def test_a_reconcile_beyond_the_brake_is_not_planned_by_a_form(shown: Served, operator: Visitor, path: str) -> None:
+def test_a_form_cannot_plan_a_reconcile_beyond_the_brake(shown: Served, operator: Visitor, path: str) -> None:
     for answer in (
         operator.get(path, kind="reconcile", source="sigma", force="true"),
         operator.post(path, **hidden_fields(operator.page(path)), source="sigma", force="true"),
     ):
         assert answer.status_code == 400
-        assert "The console takes no force : use hookmirror runs plan" in text_of(answer.text)
+        assert "The console does not take force : give it to hookmirror runs plan" in text_of(answer.text)
     assert shown.count("runs", "kind = 'reconcile'") == 0
 
 
-def test_strangers_with_forged_cookies_take_turns_as_one_person(shown: Served, operator: Visitor) -> None:
+def test_strangers_with_forged_cookies_share_the_turns_of_one_person(shown: Served, operator: Visitor) -> None:
     guests = shown.app._rest.console._guests  # type: ignore[union-attr]
 
     def key_of(cookie: str) -> str:
@@ -140,7 +140,7 @@ SECRET = "a secret of the proxy"
 
 
 def told_by_proxy(peer: str, *more: tuple[bytes, bytes], user: bytes = b"mia") -> Guest | None:
-    """The person of a request from this peer, with the headers of a proxy and some more before them."""
+    """Return the guest of a request from this peer, with a proxy's headers after some other headers."""
     settings = ConsoleSettings(console_trusted_proxies=["10.0.0.5"], console_proxy_secret=SecretStr(SECRET))
     sessions = Sessions(
         Database("sqlite:///not-asked.db"), ["k" * 16], lifetime=timedelta(hours=1), idle=timedelta(hours=1)
@@ -150,11 +150,11 @@ def told_by_proxy(peer: str, *more: tuple[bytes, bytes], user: bytes = b"mia") -
     return Guests(sessions, settings).guest(request, now=datetime.now(UTC))
 
 
-def test_a_name_that_a_browser_sends_beside_the_proxy_s_is_not_believed() -> None:
+def test_a_name_that_a_browser_sends_beside_the_proxy_s_is_refused() -> None:
     assert told_by_proxy("10.0.0.5", (b"x-forwarded-user", b"root")) is None
 
 
-def test_a_role_that_a_browser_sends_beside_the_proxy_s_makes_no_operator() -> None:
+def test_a_role_that_a_browser_sends_beside_the_proxy_s_does_not_make_an_operator() -> None:
     twice = ((b"x-forwarded-role", b"operator"), (b"x-forwarded-role", b"viewer"))
     guest = told_by_proxy("10.0.0.5", *twice)
     assert guest is not None
@@ -162,6 +162,6 @@ def test_a_role_that_a_browser_sends_beside_the_proxy_s_makes_no_operator() -> N
 
 
 @pytest.mark.parametrize(("peer", "name"), [("::ffff:10.0.0.5", "mia"), ("::ffff:10.0.0.6", None), ("::1", None)])
-def test_a_proxy_is_known_by_its_address_on_a_socket_for_both_families(peer: str, name: str | None) -> None:
+def test_a_proxy_is_recognised_by_its_ipv4_address_on_a_dual_stack_socket(peer: str, name: str | None) -> None:
     guest = told_by_proxy(peer)
     assert (guest and guest.name) == name

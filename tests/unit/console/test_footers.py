@@ -1,4 +1,4 @@
-"""Footers: words for a shell that are exactly what they stand for, and in which nothing hides."""
+"""Footers: words quoted for a shell mean exactly what they show, and contain nothing invisible."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def words_of(text: str) -> bytes:
 @pytest.mark.parametrize(
     "text", ["a b", "it's", "$(ls)", "\u202egpj.exe", "a\nb", "\x1b[2J", "back\\slash\n", "ä\u0301'\t"]
 )
-def test_a_shell_reads_the_word_as_the_text(text):
+def test_a_shell_reads_a_quoted_word_as_the_original_text(text):
     assert words_of(text) == text.encode()
 
 
 @given(st.text(max_size=40))
-def test_nothing_in_a_word_is_invisible(text):
+def test_a_quoted_word_contains_nothing_invisible(text):
     assert shell_word(text).isprintable()

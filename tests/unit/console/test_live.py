@@ -1,4 +1,4 @@
-"""Live: hints of changes over a stream, bounded in number and time, without any content."""
+"""The live stream: hints of changes without content, bounded in number and time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listening(visitor: Visitor) -> Iterator[tuple[httpx.Response, Iterator[str]]
 
 
 def hint(lines: Iterator[str]) -> list[str]:
-    """The next hint of the stream."""
+    """Return the next hint of the stream."""
     for line in lines:
         assert "still here" not in line, "nothing was told for as long as a stream is silent"
         if line.startswith("data: "):
@@ -32,11 +32,11 @@ def hint(lines: Iterator[str]) -> list[str]:
     raise AssertionError("the stream has ended")
 
 
-def test_a_new_delivery_is_a_hint_of_its_name_alone(shown: Served, operator: Visitor) -> None:
+def test_a_new_delivery_causes_a_hint_with_its_name_only(shown: Served, operator: Visitor) -> None:
     with listening(operator) as (answer, lines):
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert next(lines) == "retry: 5000"
-        # The first look may come after the first delivery: so another one follows.
+        # The first poll may come after the first delivery, so send another one.
         for number in range(3):
             shown.send("sigma", key=f"live{number}")
         found = set(hint(lines))
@@ -45,11 +45,11 @@ def test_a_new_delivery_is_a_hint_of_its_name_alone(shown: Served, operator: Vis
             found |= set(hint(lines))
 
 
-def test_nobody_listens_without_having_signed_in(stranger: Visitor) -> None:
+def test_the_stream_is_refused_without_a_session(stranger: Visitor) -> None:
     assert stranger.get("/live").status_code == 401
 
 
-def test_one_person_has_so_many_streams_and_gets_another_when_one_ends(shown: Served, leaving: Visitor) -> None:
+def test_one_person_has_a_bounded_number_of_streams(shown: Served, leaving: Visitor) -> None:
     with ExitStack() as open_streams:
         for _ in range(MOST_OF_ONE):
             answer, lines = open_streams.enter_context(listening(leaving))
@@ -71,7 +71,7 @@ def test_a_stream_ends_at_once_when_its_page_is_left(shown: Served, leaving: Vis
         assert time.monotonic() - began < SIGN_OF_LIFE / 2
 
 
-def test_all_streams_end_when_the_process_is_to_end(tmp_path: Path) -> None:
+def test_all_streams_end_when_the_process_stops(tmp_path: Path) -> None:
     with (
         visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor),
         listening(visitor) as (_, lines),
@@ -82,24 +82,24 @@ def test_all_streams_end_when_the_process_is_to_end(tmp_path: Path) -> None:
         assert visitor.get("/live").status_code == 204
 
 
-def test_a_page_says_upon_which_hints_it_is_fetched_again(operator: Visitor) -> None:
+def test_a_page_names_the_hints_at_which_it_is_fetched_again(operator: Visitor) -> None:
     assert 'data-live="deliveries runs findings" data-address="/console/live"' in operator.page("/")
     assert "data-live" not in operator.page("/deliveries/1/replay")
 
 
 # ── many streams ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Streams of the test, the acks of one batch, and batches before, beside and after the streams.
+#: Streams of the test, acks of one batch, and batches before, during and after the streams.
 MANY, ACKS, BATCHES = 200, 20, 3
 
-#: The share of their rate that acks must keep; the loose bound of a busy machine.
+#: The least share of their rate that acks keep; low, because the machine may be busy.
 KEPT_RATE = 0.5
 
 PROXY_SECRET = "the secret of a trusted proxy"
 
 
 def open_stream(served: Served, person: int) -> socket.socket:
-    """A stream of a person whom a trusted proxy vouches for, with what was answered to be read."""
+    """Open a stream for a person named by a trusted proxy, and leave its answer unread."""
     connection = served.connect()
     lines = ["GET /console/live HTTP/1.1", "Host: localhost", f"X-Forwarded-User: person-{person}"]
     lines += [f"X-Hookmirror-Proxy-Secret: {PROXY_SECRET}", "", ""]
@@ -118,7 +118,7 @@ def seconds_of_acks(served: Served, batch: str) -> float:
     return time.perf_counter() - began
 
 
-def test_two_hundred_streams_slow_no_ack_and_one_more_is_refused(tmp_path: Path) -> None:
+def test_two_hundred_streams_do_not_slow_acks_and_one_more_is_refused(tmp_path: Path) -> None:
     settings = {
         "console": True,
         "console_streams": MANY,
@@ -130,7 +130,7 @@ def test_two_hundred_streams_slow_no_ack_and_one_more_is_refused(tmp_path: Path)
         alone = [seconds_of_acks(served, f"before{turn}") for turn in range(BATCHES)]
         with ExitStack() as streams:
             for person in range(MANY):
-                # One after the other: so many reads at once would be refused, as those of pages are.
+                # Open them one after the other, because too many reads at once would be refused.
                 assert status_of(streams.enter_context(closing(open_stream(served, person)))) == b"200"
             with closing(open_stream(served, MANY)) as one_more:
                 assert status_of(one_more) == b"204"
@@ -144,7 +144,7 @@ def test_two_hundred_streams_slow_no_ack_and_one_more_is_refused(tmp_path: Path)
             assert status_of(again) == b"200"
 
 
-def test_without_streams_in_the_settings_every_page_asks_by_itself(tmp_path: Path) -> None:
+def test_without_streams_every_page_polls(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", console_streams=0) as (_, visitor):
         assert visitor.get("/live").status_code == 204
         assert "data-live" in visitor.page("/")

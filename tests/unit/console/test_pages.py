@@ -1,4 +1,4 @@
-"""Pages over a socket: what they show, and how the same is asked without them."""
+"""Pages over a socket: what they show, and the request and command that show the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving import Served
 from visiting import Visitor, text_of, visiting
 
 
-def test_the_overview_says_in_a_sentence_that_nothing_needs_anybody(tmp_path: Path) -> None:
+def test_the_overview_says_that_nothing_needs_you(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/quiet.db") as (_, visitor):
         assert "Nothing needs you." in text_of(visitor.page("/"))
 
@@ -27,7 +27,7 @@ def test_each_bar_of_the_chart_is_a_link_to_its_deliveries(operator: Visitor) ->
     assert operator.client.get(links[0].removeprefix("/console")).status_code == 200
 
 
-def test_a_delivery_is_listed_and_shown_with_what_became_of_it(shown: Served, operator: Visitor) -> None:
+def test_a_delivery_is_listed_and_shown_with_its_outcome(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", key="listed")
     shown.ended(delivery)
     assert f"/console/deliveries/{delivery}" in operator.page("/deliveries")
@@ -37,38 +37,38 @@ def test_a_delivery_is_listed_and_shown_with_what_became_of_it(shown: Served, op
     assert f"hookmirror show {delivery}" in page
 
 
-def test_the_filters_of_a_list_stand_in_the_footer_as_address_and_as_command(operator: Visitor) -> None:
+def test_the_filters_of_a_list_are_in_the_footer_as_request_and_command(operator: Visitor) -> None:
     page = text_of(operator.page("/deliveries", source="sigma", event_type="it's", **{"from": "2h"}))
     assert "GET /api/v1/deliveries?source=sigma&event_type=it%27s&from=2h" in page
     assert """hookmirror deliveries --source sigma --event-type 'it'"'"'s' --since 2h""" in page
 
 
-def test_a_list_that_matches_nothing_says_so_and_leads_to_all(operator: Visitor) -> None:
+def test_an_empty_list_says_so_and_links_to_all(operator: Visitor) -> None:
     page = operator.page("/deliveries", reason="no reason has this")
     assert "No delivery matches. Show all" in text_of(page)
     assert 'href="/console/deliveries">Show all' in page
 
 
-def test_fields_of_a_filter_form_that_were_left_empty_filter_nothing(operator: Visitor) -> None:
+def test_empty_fields_of_a_filter_form_filter_nothing(operator: Visitor) -> None:
     answer = operator.get("/deliveries", source="", state="", **{"from": ""})
     assert answer.status_code == 200
 
 
-def test_a_filter_that_does_not_exist_or_cannot_be_read_is_a_page_that_says_so(operator: Visitor) -> None:
+def test_an_unknown_or_unreadable_filter_is_answered_with_a_page_that_says_so(operator: Visitor) -> None:
     unknown = operator.get("/deliveries", colour="red")
     assert (unknown.status_code, "no filter 'colour'" in text_of(unknown.text)) == (400, True)
     wrong = operator.get("/deliveries", state="lost")
     assert (wrong.status_code, "takes one of pending" in text_of(wrong.text)) == (400, True)
 
 
-def test_what_does_not_exist_is_a_page_that_says_so(operator: Visitor) -> None:
+def test_an_unknown_thing_is_answered_with_a_page_that_says_so(operator: Visitor) -> None:
     for path in ("/deliveries/1", "/deliveries/x", "/nothing", "/static/none.js"):
         answer = operator.get(path)
         assert answer.status_code == 404
         assert '<p class="refusal" role="alert">' in answer.text, path
 
 
-def test_a_list_is_downloaded_whole_as_csv_and_as_json_lines(shown: Served, operator: Visitor) -> None:
+def test_a_list_can_be_downloaded_whole_as_csv_and_json_lines(shown: Served, operator: Visitor) -> None:
     ids = {shown.send("indexed", id=f"=1+{number}", key=f"d{number}") for number in range(3)}
     lines = [json.loads(line) for line in operator.page("/deliveries.jsonl", source="indexed").splitlines()]
     assert {line["id"] for line in lines} >= ids
@@ -78,6 +78,6 @@ def test_a_list_is_downloaded_whole_as_csv_and_as_json_lines(shown: Served, oper
     assert {row["id"] for row in rows} == {line["id"] for line in lines}
 
 
-def test_an_address_without_its_slash_leads_to_the_overview(operator: Visitor) -> None:
+def test_an_address_without_its_final_slash_leads_to_the_overview(operator: Visitor) -> None:
     answer = operator.client.get(f"{operator.base}/console")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/")

@@ -1,4 +1,4 @@
-"""The pages of findings, faults, refused requests and actions: what they say, what one presses, and hostile values."""
+"""The pages of findings, faults, refused requests and actions: their texts, their buttons, and hostile values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.tables import RUN_ROWS, RUNS
 from receiver.sessions.roles import Role
 
-#: What strangers write to become a part of a page.
+#: Texts with which strangers try to change a page.
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\x1b[31m'
 
 NOW = datetime.now(UTC)
@@ -40,7 +40,7 @@ FOUND = Finding(
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Visitor, Visitor]]:
-    """A server on a bad day, an operator and a viewer."""
+    """Serve on a bad day, and sign in an operator and a viewer."""
     folder: Path = tmp_path_factory.mktemp("repair")
     with visiting(f"sqlite:///{folder}/repair.db", with_worker=True) as (served, operator):
         served.ended(served.send("iimmpact", HOSTILE.encode()))
@@ -70,13 +70,13 @@ def newest_refused(served: Served, place: int) -> str:
 
 
 def post_form(operator: Visitor, page: str, label: str, **more: str):
-    """Press the button of this page that says this."""
+    """Press the button with this text on the page."""
     found = re.findall(r"<form method=\"post\" action=\"/console([^\"]*)\"[^>]*>(.*?)</form>", page, re.S)
     address, inside = next((address, inside) for address, inside in found if f">{label}</button>" in inside)
     return operator.post(address, **(hidden_fields(f"<form{inside}") | more))
 
 
-def test_a_finding_says_since_when_what_else_changed_then_and_what_to_press(desk) -> None:
+def test_a_finding_shows_its_beginning_the_changes_at_that_time_and_its_remedy(desk) -> None:
     served, operator, _ = desk
     page = operator.page(f"/findings/{FOUND.id}")
     words = text_of(page)
@@ -84,14 +84,14 @@ def test_a_finding_says_since_when_what_else_changed_then_and_what_to_press(desk
     assert "A process started with release 0.3.0" in words
     assert "release 0.2.9" not in words
     assert "did “replay” by command" in words
-    assert 'href="/console/faults?source=iimmpact">See what it is about' in page
+    assert 'href="/console/faults?source=iimmpact">See the details' in page
     answer = post_form(operator, page, "Plan a replay of the dead ones")
     run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
     wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == "planned", "the plan")
     assert served.get(f"/api/v1/runs/{run}").json()["arguments"] == {"source": "iimmpact", "state": "dead"}
 
 
-def test_a_finding_is_acknowledged_with_a_note_that_is_kept(desk) -> None:
+def test_a_finding_is_acknowledged_and_keeps_the_note(desk) -> None:
     _, operator, _ = desk
     answer = post_form(operator, operator.page(f"/findings/{FOUND.id}"), "I know of it", reason="the sender mends it")
     assert answer.status_code == 303
@@ -102,18 +102,18 @@ def test_a_finding_is_acknowledged_with_a_note_that_is_kept(desk) -> None:
     assert "the sender mends it" in text_of(operator.page("/actions"))
 
 
-def test_a_finding_that_does_not_exist_is_a_page_that_says_so(desk) -> None:
+def test_an_unknown_finding_is_answered_with_a_page_that_says_so(desk) -> None:
     _, operator, _ = desk
     answer = operator.get("/findings/nothing")
     assert (answer.status_code, "There is no finding 'nothing'" in text_of(answer.text)) == (404, True)
 
 
-def test_findings_that_are_closed_are_listed_with_the_others_if_one_asks(desk) -> None:
+def test_closed_findings_are_listed_on_request(desk) -> None:
     _, operator, _ = desk
     assert f"/console/findings/{FOUND.id}" in operator.page("/findings", all="true")
 
 
-def test_faults_are_listed_by_cause_with_a_replay_of_theirs(desk) -> None:
+def test_faults_are_listed_by_cause_with_a_button_to_replay(desk) -> None:
     served, operator, _ = desk
     page = operator.page("/faults", source="iimmpact")
     (fault,) = served.get("/api/v1/faults").json()["items"]
@@ -125,7 +125,7 @@ def test_faults_are_listed_by_cause_with_a_replay_of_theirs(desk) -> None:
     assert served.get(f"/api/v1/runs/{run}").json()["total"] == 1
 
 
-def test_a_refused_request_is_shown_as_text_or_as_digits_and_never_parsed(desk) -> None:
+def test_a_refused_request_is_shown_as_text_or_digits_and_never_parsed(desk) -> None:
     served, operator, _ = desk
     assert '{"price": 1.10}' in operator.page(f"/refused/{newest_refused(served, 0)}").replace("&#34;", '"')
     binary = operator.page(f"/refused/{newest_refused(served, 1)}")
@@ -135,7 +135,7 @@ def test_a_refused_request_is_shown_as_text_or_as_digits_and_never_parsed(desk) 
     assert "&lt;script&gt;alert(1)" in hostile
 
 
-def test_refused_requests_say_how_many_and_lead_to_each(desk) -> None:
+def test_refused_requests_are_counted_and_each_has_a_link(desk) -> None:
     served, operator, _ = desk
     page = operator.page("/refused", source="iimmpact")
     assert "iimmpact: 3 kept" in text_of(page).replace("iimmpact : ", "iimmpact: ")
@@ -144,14 +144,14 @@ def test_refused_requests_say_how_many_and_lead_to_each(desk) -> None:
     assert "No refused request is kept of this source. Show all" in text_of(operator.page("/refused", source="sigma"))
 
 
-def test_a_refused_request_that_is_gone_is_a_page_that_says_why(desk) -> None:
+def test_a_refused_request_that_is_gone_is_answered_with_a_page_that_says_why(desk) -> None:
     _, operator, _ = desk
     for path in ("/refused/1", "/refused/x"):
         answer = operator.get(path)
         assert (answer.status_code, "it was accepted since" in text_of(answer.text)) == (404, True)
 
 
-def test_a_viewer_sees_all_of_it_and_no_button(desk) -> None:
+def test_a_viewer_sees_these_pages_without_buttons(desk) -> None:
     served, operator, viewer = desk
     paths = ["/findings", f"/findings/{FOUND.id}", "/faults", "/refused", "/actions"]
     for path in [*paths, f"/refused/{newest_refused(served, 0)}"]:
@@ -163,7 +163,7 @@ def test_a_viewer_sees_all_of_it_and_no_button(desk) -> None:
         assert (answer.status_code, "is for operators" in text_of(answer.text)) == (403, True)
 
 
-def test_hostile_values_are_text_on_every_page_of_repair(desk) -> None:
+def test_hostile_values_are_shown_as_text_on_these_pages(desk) -> None:
     served, operator, _ = desk
     run = _hostile_run(served)
     paths = ["/findings?all=true", f"/findings/{FOUND.id}", "/faults", "/refused", "/actions", "/runs"]
@@ -210,7 +210,7 @@ def _hostile_run(served: Served) -> int:
     return run
 
 
-def test_requests_that_verify_with_a_new_secret_become_deliveries_at_one_press(tmp_path: Path) -> None:
+def test_one_press_makes_deliveries_of_requests_that_verify_with_a_new_secret(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/v.db", with_worker=False) as (served, operator):
         content, headers = sent("iimmpact", b"{}", "a secret of before")
         assert served.post("iimmpact", content, headers).status_code == 401
@@ -237,7 +237,7 @@ def test_a_link_cannot_make_a_page_say_that_something_was_done(
 
 
 def _sign_again(served: Served) -> None:
-    """Have the kept request be one that the present secret verifies, as if that had been added since."""
+    """Sign the kept request with the present secret, as if that secret had been added since."""
     _, headers = sent("iimmpact", b"{}", SECRETS["iimmpact"])
     kept = [[name.lower(), value] for name, value in dict(headers).items()]
     with served.beside.write() as connection:
@@ -261,13 +261,15 @@ def finding(rule: str, **evidence: object) -> FindingShown:
         (finding("mirror_differs"), "plan_run", {"kind": "reconcile", "source": "shop"}),
     ],
 )
-def test_a_finding_has_the_one_button_that_mends_it(found: FindingShown, button: str, fields: dict[str, str]) -> None:
+def test_a_finding_has_exactly_one_button_as_its_remedy(
+    found: FindingShown, button: str, fields: dict[str, str]
+) -> None:
     remedy = remedy_of(found)
     assert (remedy.button, remedy.hidden) == (button, fields)
 
 
 @pytest.mark.parametrize("found", [finding("one_cause", dead=0), finding("body_too_large"), finding("unknown_rule")])
-def test_a_finding_that_no_button_mends_has_none(found: FindingShown) -> None:
+def test_a_finding_without_a_remedy_has_no_button(found: FindingShown) -> None:
     assert remedy_of(found) is None
 
 
@@ -279,7 +281,7 @@ def test_a_finding_that_no_button_mends_has_none(found: FindingShown) -> None:
         ("two  blanks were here once", "two   blanks were here once", None),
     ],
 )
-def test_a_fault_is_replayed_by_the_part_of_its_cause_that_never_varies(cause, example, telling) -> None:
+def test_a_fault_is_replayed_by_the_constant_part_of_its_cause(cause, example, telling) -> None:
     fault = FaultShown("f", "shop", cause, 2, 2, 0, NOW, NOW, None, None, "1", example)
     remedy = remedy_of_fault(fault)
     assert (None if remedy is None else remedy.hidden["reason_has"]) == telling

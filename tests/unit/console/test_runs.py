@@ -1,4 +1,4 @@
-"""The pages of runs: planned, looked at, started, watched and ended, without a script."""
+"""The pages of runs without scripts: plan, inspect, start, watch, and end one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOP = "iimmpact"
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Visitor, Visitor]]:
-    """A server whose worker has ended three deliveries, an operator and a viewer."""
+    """Serve with three ended deliveries, and sign in an operator and a viewer."""
     folder: Path = tmp_path_factory.mktemp("runs")
     with visiting(f"sqlite:///{folder}/runs.db", with_worker=True) as (served, operator):
         for number in range(2):
@@ -33,7 +33,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Vis
 
 
 def planned(served: Served, operator: Visitor, answer) -> str:
-    """The number of the run that a form planned, once its plan is made."""
+    """Return the number of the run that a form planned, once its plan is made."""
     assert answer.status_code == 303, answer.text
     run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
     in_state(served, run, "planned")
@@ -45,24 +45,24 @@ def in_state(served: Served, run: str, state: str) -> None:
 
 
 def form(page: str, label: str) -> tuple[str, dict[str, str]]:
-    """The address below the console and the hidden fields of the form whose button says this."""
+    """Return the address and the hidden fields of the form with this button."""
     found = re.findall(r"<form method=\"post\" action=\"/console([^\"]*)\"[^>]*>(.*?)</form>", page, re.S)
     address, inside = next((address, inside) for address, inside in found if f">{label}</button>" in inside)
     return address.replace("&amp;", "&"), hidden_fields(f"<form{inside}")
 
 
 def press(operator: Visitor, path: str, label: str, **more: str):
-    """Press the button of a page, as a browser without scripts does."""
+    """Press a button of a page as a browser without scripts does."""
     address, fields = form(operator.page(path), label)
     return operator.post(address, **(fields | more))
 
 
-def test_all_that_match_are_planned_looked_at_started_and_done(desk) -> None:
+def test_all_matching_deliveries_are_planned_started_and_replayed(desk) -> None:
     served, operator, _ = desk
     listed = "/deliveries?source=iimmpact"
     run = planned(served, operator, press(operator, listed, "Plan a replay of all 3 that match"))
     page = text_of(operator.page(f"/runs/{run}", done="plan_run"))
-    assert "The plan is being made, and nothing is changed before somebody starts it." in page
+    assert "The plan is being made. Nothing is changed before you start it." in page
     assert f"Run {run}: replay of 3 deliveries of iimmpact" in page
     assert "2 unchanged , 1 dead" in page
     started = press(operator, f"/runs/{run}", "Start it", reason="the parser was mended")
@@ -117,7 +117,7 @@ def test_each_state_has_its_number_under_the_other_filters(desk) -> None:
     assert "processed 1 ignored 0 dead 0" in text_of(tabs.partition("</p>")[0])
 
 
-def test_the_marked_ones_are_planned_and_no_others(desk) -> None:
+def test_only_the_marked_deliveries_are_planned(desk) -> None:
     served, operator, _ = desk
     ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
     address, fields = form(operator.page("/deliveries"), "Plan a replay of the marked ones")
@@ -127,14 +127,14 @@ def test_the_marked_ones_are_planned_and_no_others(desk) -> None:
     press(operator, f"/runs/{run}", "Drop the plan")
 
 
-def test_nothing_marked_is_a_page_that_says_what_to_choose(desk) -> None:
+def test_a_form_without_marks_is_answered_with_a_page_that_says_what_to_choose(desk) -> None:
     _, operator, _ = desk
     answer = press(operator, "/deliveries", "Plan a replay of the marked ones")
     assert answer.status_code == 400
     assert "No deliveries are selected" in text_of(answer.text)
 
 
-def test_a_form_pressed_twice_plans_one_run_and_filled_in_otherwise_another(desk) -> None:
+def test_a_form_posted_twice_plans_one_run_and_with_other_values_another(desk) -> None:
     served, operator, _ = desk
     address, fields = form(operator.page("/runs"), "Plan a prune")
     first, second = (operator.post(address, **fields) for _ in range(2))
@@ -145,7 +145,7 @@ def test_a_form_pressed_twice_plans_one_run_and_filled_in_otherwise_another(desk
         press(operator, f"/runs/{planned(served, operator, answer)}", "Drop the plan")
 
 
-def test_a_run_that_another_operator_ended_is_a_page_that_says_so_and_leads_to_it(desk) -> None:
+def test_a_run_ended_by_another_operator_is_answered_with_a_page_that_links_to_it(desk) -> None:
     served, operator, _ = desk
     run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
     looked_at = operator.page(f"/runs/{run}")
@@ -154,10 +154,10 @@ def test_a_run_that_another_operator_ended_is_a_page_that_says_so_and_leads_to_i
     answer = operator.post(address, **fields, reason="the disk is full")
     assert answer.status_code == 409
     assert f"Run {run} is cancelled, so it cannot be started." in text_of(answer.text)
-    assert f'href="/console/runs/{run}">See how it stands now' in answer.text
+    assert f'href="/console/runs/{run}">See the present state' in answer.text
 
 
-def test_a_plan_that_two_operators_start_is_started_once_and_the_second_learns_by_whom(desk) -> None:
+def test_a_plan_started_by_two_operators_starts_once_and_the_second_learns_by_whom(desk) -> None:
     served, operator, _ = desk
     other = Visitor(operator.base)
     assert other.sign_in(Role.OPERATOR, "ops-2").status_code == 303
@@ -179,7 +179,7 @@ def test_a_start_without_a_reason_asks_for_one(desk) -> None:
     in_state(served, run, "done")
 
 
-def test_a_plan_is_made_again_with_the_same_filters(desk) -> None:
+def test_a_plan_can_be_made_again_with_the_same_filters(desk) -> None:
     served, operator, _ = desk
     listed = "/deliveries?state=dead&reason=JSON"
     run = planned(served, operator, press(operator, listed, "Plan a replay of all 1 that match"))
@@ -193,7 +193,7 @@ def test_a_plan_is_made_again_with_the_same_filters(desk) -> None:
         press(operator, f"/runs/{each}", "Drop the plan")
 
 
-def test_a_viewer_sees_runs_and_no_button(desk) -> None:
+def test_a_viewer_sees_runs_without_buttons(desk) -> None:
     served, operator, viewer = desk
     run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
     for path in ("/runs", f"/runs/{run}", f"/runs/{run}/rows", "/deliveries?source=iimmpact"):
@@ -207,7 +207,7 @@ def test_a_viewer_sees_runs_and_no_button(desk) -> None:
     press(operator, f"/runs/{run}", "Drop the plan")
 
 
-def test_the_forecast_says_each_row_and_is_downloaded_whole(desk) -> None:
+def test_the_forecast_shows_each_row_and_can_be_downloaded_whole(desk) -> None:
     served, operator, _ = desk
     run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
     with served.beside.write() as connection:
@@ -231,7 +231,7 @@ def test_the_forecast_says_each_row_and_is_downloaded_whole(desk) -> None:
     press(operator, f"/runs/{run}", "Drop the plan")
 
 
-def test_what_cannot_be_planned_is_a_page_that_says_what_to_do(desk) -> None:
+def test_an_impossible_plan_is_answered_with_a_page_that_says_what_to_do(desk) -> None:
     _, operator, _ = desk
     form_of_plan = operator.page("/runs/plan", kind="reconcile", source="indexed")
     answer = operator.post("/runs/plan", **hidden_fields(form_of_plan), kind="reconcile", source="indexed")
@@ -241,7 +241,7 @@ def test_what_cannot_be_planned_is_a_page_that_says_what_to_do(desk) -> None:
         assert (answer.status_code, "There is no run" in text_of(answer.text)) == (404, True)
 
 
-def test_several_waiting_deliveries_are_tried_now_with_a_reason(desk) -> None:
+def test_several_waiting_deliveries_can_be_tried_now_with_a_reason(desk) -> None:
     served, operator, _ = desk
     ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
     token = hidden_fields(operator.page("/runs"))

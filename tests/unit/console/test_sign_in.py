@@ -1,4 +1,4 @@
-"""Signing in, and what is refused: links, cookies, forms and roles."""
+"""Signing in with links, and the checks of cookies, forms and roles."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def form_token(visitor: Visitor) -> str:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nobody_sees_a_page_without_having_signed_in(stranger: Visitor, path: str) -> None:
+def test_without_a_session_no_page_is_shown(stranger: Visitor, path: str) -> None:
     answer = stranger.get(path)
     assert answer.status_code == 401
     assert "hookmirror console-link" in answer.text
 
 
-def test_opening_a_link_uses_nothing_up_and_pressing_its_button_signs_in_once(stranger: Visitor) -> None:
+def test_opening_a_link_does_not_use_it_and_its_button_signs_in_once(stranger: Visitor) -> None:
     link = new_link(Role.VIEWER, "eve")
     for _ in range(2):
         page = stranger.page("/sign-in", link=link, next="/deliveries")
@@ -42,10 +42,10 @@ def test_opening_a_link_uses_nothing_up_and_pressing_its_button_signs_in_once(st
     assert (again.status_code, "was used before" in again.text) == (401, True)
 
 
-def test_a_link_s_page_tells_its_address_to_nobody_and_lets_browsers_say_that_its_form_is_ours(
+def test_a_link_s_page_sends_no_referrer_to_others_and_the_origin_to_us(
     stranger: Visitor,
 ) -> None:
-    # With `no-referrer` the origin of the form would be `null`, which over plain HTTP is all that browsers say.
+    # With `no-referrer`, the form's origin would be `null`. Over plain HTTP, browsers send nothing else to check.
     assert stranger.get("/sign-in", link=new_link()).headers["referrer-policy"] == "strict-origin"
 
 
@@ -53,15 +53,15 @@ def test_a_link_s_page_tells_its_address_to_nobody_and_lets_browsers_say_that_it
     ("link", "why"),
     [
         ("", "not signed in"),
-        ("x", "not one of this server"),
-        (new_link()[:-3], "not one of this server"),
-        (Links(["another key of 16"]).issue("eve", Role.OPERATOR, now=datetime.now(UTC)), "not one of this server"),
+        ("x", "not made by this server"),
+        (new_link()[:-3], "not made by this server"),
+        (Links(["another key of 16"]).issue("eve", Role.OPERATOR, now=datetime.now(UTC)), "not made by this server"),
         (new_link(now=datetime.now(UTC) - LINK_LIFETIME), "has expired"),
-        ("\udcff\x00é" * 10, "not one of this server"),
-        ("x" * 5_000, "not one of this server"),
+        ("\udcff\x00é" * 10, "not made by this server"),
+        ("x" * 5_000, "not made by this server"),
     ],
 )
-def test_a_link_that_is_forged_cut_or_expired_is_refused_with_the_way_to_another(
+def test_a_forged_cut_or_expired_link_is_refused_with_the_way_to_a_new_one(
     stranger: Visitor, link: str, why: str
 ) -> None:
     link = link.encode("utf-8", "replace").decode()
@@ -84,7 +84,7 @@ def test_a_link_that_is_forged_cut_or_expired_is_refused_with_the_way_to_another
         "http://[",
     ],
 )
-def test_signing_in_leads_to_pages_of_ours_alone(stranger: Visitor, page: str) -> None:
+def test_signing_in_leads_only_to_pages_of_the_console(stranger: Visitor, page: str) -> None:
     answer = stranger.post("/sign-in", link=new_link(), next=page)
     assert answer.headers["location"] == "/console/"
 
@@ -95,18 +95,18 @@ def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stra
 
 
 @pytest.mark.parametrize("cookie", ["x", "x.y", "..", "é", "a" * 4_000, '"', "null"])
-def test_a_forged_cookie_is_nobody_s(stranger: Visitor, cookie: str) -> None:
+def test_a_forged_cookie_is_refused(stranger: Visitor, cookie: str) -> None:
     answer = stranger.client.get("/", headers=[(b"Cookie", f"hookmirror-console={cookie}".encode("latin-1"))])
     assert answer.status_code == 401
 
 
-def test_the_cookie_is_for_this_host_and_no_script(stranger: Visitor) -> None:
+def test_the_cookie_is_limited_to_this_host_and_hidden_from_scripts(stranger: Visitor) -> None:
     cookie = stranger.sign_in().headers["set-cookie"]
     assert cookie.endswith("; Path=/; Max-Age=43199; HttpOnly; SameSite=Lax") or "Max-Age=43200" in cookie
     assert "Secure" not in cookie
 
 
-def test_with_https_the_cookie_is_for_https_alone(tmp_path: Path) -> None:
+def test_with_https_the_cookie_is_sent_over_https_only(tmp_path: Path) -> None:
     url = "https://hooks.example"
     with visiting(f"sqlite:///{tmp_path}/c.db", role=None, console_url=url) as (_, visitor):
         cookie = visitor.client.post(
@@ -126,7 +126,7 @@ def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(leaving: Visi
 @pytest.mark.parametrize("whose", ["", "forged", "another's"])
 def test_a_form_that_is_not_of_the_session_signs_nobody_out(operator: Visitor, leaving: Visitor, whose: str) -> None:
     answer = leaving.post("/sign-out", form_token=form_token(operator) if whose == "another's" else whose)
-    assert (answer.status_code, "This form is not of your session" in answer.text) == (403, True)
+    assert (answer.status_code, "This form is not from your session" in answer.text) == (403, True)
     assert leaving.get("/").status_code == 200
 
 
@@ -147,14 +147,14 @@ def test_a_session_that_nobody_used_for_too_long_is_listed_no_more(tmp_path: Pat
 @pytest.mark.parametrize(
     "settings", [{"console_session_hours": 0.00001}, {"console_idle_minutes": 0.0001}], ids=["lifetime", "idle"]
 )
-def test_a_session_ends_by_itself(tmp_path: Path, settings: dict[str, float]) -> None:
+def test_a_session_expires(tmp_path: Path, settings: dict[str, float]) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", **settings) as (served, visitor):
         with served.beside.write() as connection:
             connection.exec_driver_sql("UPDATE sessions SET seen_at = '2026-01-01 00:00:00.000000'")
         assert visitor.get("/").status_code == 401
 
 
-def test_a_session_is_listed_and_ended_over_the_api_and_that_is_recorded(shown: Served, leaving: Visitor) -> None:
+def test_a_session_is_listed_and_ended_through_the_api_which_records_it(shown: Served, leaving: Visitor) -> None:
     newest = shown.get("/api/v1/sessions").json()["items"][0]
     assert (newest["name"], newest["role"]) == ("ops-1", "operator")
     assert shown.get(f"/api/v1/sessions/{newest['id']}/end", scope=Scope.OPERATE, method="POST").status_code == 200
@@ -163,7 +163,7 @@ def test_a_session_is_listed_and_ended_over_the_api_and_that_is_recorded(shown: 
     assert [each["what"] for each in did[:2]] == ["end session", "sign in"]
 
 
-def test_the_database_holds_no_cookie(shown: Served, operator: Visitor) -> None:
+def test_the_database_does_not_contain_the_cookie(shown: Served, operator: Visitor) -> None:
     secret = operator.client.cookies["hookmirror-console"].partition(".")[0]
     assert shown.count("sessions", f"id = '{secret}' OR link = '{secret}'") == 0
 
@@ -196,7 +196,7 @@ def test_a_form_from_another_site_does_nothing(shown: Served, operator: Visitor,
     assert shown.delivery(delivery)["rounds"][-1]["number"] == 1
 
 
-def test_a_browser_that_sends_only_its_origin_may_post(shown: Served, operator: Visitor) -> None:
+def test_a_browser_that_sends_only_an_origin_may_post(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", key="origin")
     shown.ended(delivery)
     fields = hidden_fields(operator.page(f"/deliveries/{delivery}/replay"))
@@ -209,7 +209,7 @@ def test_a_form_without_the_token_of_its_session_does_nothing(shown: Served, ope
     delivery = shown.send("sigma", key="token")
     shown.ended(delivery)
     answer = operator.post(f"/deliveries/{delivery}/replay", form_token=token)
-    assert (answer.status_code, "not of your session" in answer.text) == (403, True)
+    assert (answer.status_code, "not from your session" in answer.text) == (403, True)
 
 
 def test_the_token_of_another_session_does_nothing(shown: Served, operator: Visitor, stranger: Visitor) -> None:
@@ -232,7 +232,9 @@ def test_the_token_of_another_session_does_nothing(shown: Served, operator: Visi
         (b"", "application/x-www-form-urlencoded", 403),
     ],
 )
-def test_what_is_no_form_of_ours_is_refused(operator: Visitor, content: bytes, media_type: str, status: int) -> None:
+def test_a_request_that_is_not_a_form_of_the_console_is_refused(
+    operator: Visitor, content: bytes, media_type: str, status: int
+) -> None:
     headers = SAME_ORIGIN | {"Content-Type": media_type}
     assert operator.client.post("/deliveries/1/replay", content=content, headers=headers).status_code == status
 
@@ -250,7 +252,7 @@ def test_a_double_click_is_one_action(shown: Served, operator: Visitor) -> None:
     assert tuple(row) == ("ops-1", "console")
 
 
-def test_what_cannot_be_done_is_said_on_the_form_with_what_was_typed(shown: Served, operator: Visitor) -> None:
+def test_a_refused_action_is_explained_on_the_form_with_the_typed_values(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", key="short")
     shown.ended(delivery)
     answer = operator.press(f"/deliveries/{delivery}/replay", reason="no")
@@ -262,7 +264,7 @@ def test_what_cannot_be_done_is_said_on_the_form_with_what_was_typed(shown: Serv
 # ── roles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_viewer_sees_no_button_and_may_press_none(shown: Served, viewer: Visitor) -> None:
+def test_a_viewer_sees_no_button_and_may_post_no_form(shown: Served, viewer: Visitor) -> None:
     delivery = shown.send("sigma", key="viewed")
     shown.ended(delivery)
     assert "Replay this delivery" not in viewer.page(f"/deliveries/{delivery}")
@@ -271,7 +273,7 @@ def test_a_viewer_sees_no_button_and_may_press_none(shown: Served, viewer: Visit
         assert (answer.status_code, "--role operator" in answer.text) == (403, True)
 
 
-def test_bodies_can_be_kept_from_viewers(tmp_path: Path) -> None:
+def test_bodies_can_be_hidden_from_viewers(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", role=Role.VIEWER, console_hide_bodies=True) as (served, visitor):
         delivery = served.send("sigma", data={"lifecycleState": "secret state"})
         assert "secret state" not in visitor.page(f"/deliveries/{delivery}")
@@ -286,7 +288,7 @@ SECRET = "a secret of the proxy"
 BY_PROXY = {"X-Hookmirror-Proxy-Secret": SECRET, "X-Forwarded-User": "mia@example.com"}
 
 
-def test_a_trusted_proxy_says_who_asks_and_forms_work(tmp_path: Path) -> None:
+def test_a_trusted_proxy_names_the_person_and_forms_work(tmp_path: Path) -> None:
     settings = {"console_trusted_proxies": ["127.0.0.0/8"], "console_proxy_secret": SECRET}
     with visiting(f"sqlite:///{tmp_path}/c.db", role=None, with_worker=True, **settings) as (served, visitor):
         assert "mia@example.com , viewer" in text_of(visitor.get("/", BY_PROXY).text)
@@ -298,19 +300,19 @@ def test_a_trusted_proxy_says_who_asks_and_forms_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"X-Hookmirror-Proxy-Secret": "x"}, {"X-Forwarded-User": ""}])
-def test_without_secret_or_name_a_proxy_is_not_believed(tmp_path: Path, wrong: dict[str, str]) -> None:
+def test_a_proxy_without_secret_or_name_is_not_trusted(tmp_path: Path, wrong: dict[str, str]) -> None:
     settings = {"console_trusted_proxies": ["127.0.0.1"], "console_proxy_secret": SECRET}
     with visiting(f"sqlite:///{tmp_path}/c.db", role=None, **settings) as (_, visitor):
         assert visitor.get("/", BY_PROXY | wrong).status_code == 401
 
 
-def test_from_another_address_a_proxy_is_not_believed(tmp_path: Path) -> None:
+def test_a_proxy_at_another_address_is_not_trusted(tmp_path: Path) -> None:
     settings = {"console_trusted_proxies": ["10.0.0.0/8"], "console_proxy_secret": SECRET}
     with visiting(f"sqlite:///{tmp_path}/c.db", role=None, **settings) as (_, visitor):
         assert visitor.get("/", BY_PROXY).status_code == 401
 
 
-def test_by_default_no_header_is_believed(stranger: Visitor) -> None:
+def test_by_default_no_proxy_header_is_trusted(stranger: Visitor) -> None:
     assert stranger.get("/", BY_PROXY).status_code == 401
 
 

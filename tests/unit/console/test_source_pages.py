@@ -1,4 +1,4 @@
-"""Pages of sources: how they stand in words, no secret of theirs, and the plan of a reconcile."""
+"""The pages of sources: their state in words, without secrets, and the plan of a reconcile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.sessions.roles import Role
 
-#: A source that can be reconciled, with secrets wherever the settings take some.
+#: A source with a list, and with secrets in every setting that takes one.
 SHOP = SOURCES["sigma"] | {
     "dialect": "sigma",
     "secrets": ["first-secret-here", "second-secret-here"],
@@ -26,9 +26,7 @@ SHOP = SOURCES["sigma"] | {
 TOLD = ("first-secret-here", "second-secret-here", "hidden-password", "hidden-query", "hidden-api-key")
 
 
-def test_each_source_is_listed_in_a_line_and_one_that_never_sent_is_not_called_well(
-    shown: Served, operator: Visitor
-) -> None:
+def test_each_source_is_listed_and_one_that_never_sent_is_not_called_well(shown: Served, operator: Visitor) -> None:
     shown.send("sigma", key="a source's first")
     page = text_of(operator.page("/sources"))
     assert "GET /api/v1/sources" in page
@@ -39,14 +37,14 @@ def test_each_source_is_listed_in_a_line_and_one_that_never_sent_is_not_called_w
         assert (each["health"] == "unknown") == (each["last_delivery_at"] is None), name
 
 
-def test_a_source_that_never_sent_shows_the_address_to_give_to_its_sender(tmp_path: Path) -> None:
+def test_a_source_that_never_sent_shows_the_address_for_its_sender(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor):
         page = text_of(visitor.page("/sources/sigma"))
         assert "unknown Nothing came yet. Address to give to the sender: /hooks/sigma" in page
-        assert "Nothing came yet from 4." in text_of(visitor.page("/sources"))
+        assert "No webhook has come yet from 4." in text_of(visitor.page("/sources"))
 
 
-def test_what_came_and_which_secret_verified_it_is_counted_by_position(tmp_path: Path) -> None:
+def test_webhooks_are_counted_by_the_position_of_the_secret_that_verified_them(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
         for number, secret in enumerate(["first-secret-here", "second-secret-here", "second-secret-here"]):
             content, headers = sent_by(secret, number)
@@ -79,8 +77,8 @@ def test_the_settings_of_a_source_are_shown_without_any_secret(tmp_path: Path) -
         }
 
 
-def test_event_types_stand_there_with_their_handlers_and_those_without_one(tmp_path: Path) -> None:
-    # Under a name of its own: counts are of the whole process, which the other tests' server shares.
+def test_event_types_are_listed_with_their_handlers_and_those_without_one(tmp_path: Path) -> None:
+    # Use another source name, because the process counts for all servers of the tests together.
     moons = {"moons": SOURCES["sigma"] | {"dialect": "sigma"}}
     with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True, sources=moons) as (served, visitor):
         content, headers = sent("sigma", body("sigma", key="moon", event_type="moon.<b>eclipsed"))
@@ -95,7 +93,7 @@ def test_event_types_stand_there_with_their_handlers_and_those_without_one(tmp_p
         ]
 
 
-def test_each_bar_of_a_source_leads_to_its_deliveries_of_that_time(shown: Served, operator: Visitor) -> None:
+def test_each_bar_of_a_source_links_to_its_deliveries_of_that_time(shown: Served, operator: Visitor) -> None:
     page = operator.page("/sources/sigma", period="day")
     assert (
         page.partition("<svg")[2].partition("</svg>")[0].count('href="/console/deliveries?source=sigma&amp;from=') == 72
@@ -115,7 +113,7 @@ def test_a_release_that_starts_is_marked_in_the_chart(tmp_path: Path) -> None:
         assert "release 0.1.0 started" not in page
 
 
-def test_a_source_that_does_not_exist_is_a_page_that_says_so(operator: Visitor, shown: Served) -> None:
+def test_an_unknown_source_is_answered_with_a_page_that_says_so(operator: Visitor, shown: Served) -> None:
     for name in ("nobody", "%3Cb%3E", "x" * 300):
         answer = operator.get(f"/sources/{name}")
         assert answer.status_code in (400, 404), name
@@ -124,10 +122,10 @@ def test_a_source_that_does_not_exist_is_a_page_that_says_so(operator: Visitor, 
     assert "There is no source 'nobody'" in shown.get("/api/v1/sources/nobody").json()["message"]
 
 
-def test_a_reconcile_is_planned_by_one_button_and_not_begun(tmp_path: Path) -> None:
+def test_one_button_plans_a_reconcile_without_starting_it(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
         token = {"form_token": form_token(visitor.page("/sources/shop"))}
-        # Whatever the form says, it is a reconcile of this source.
+        # Whatever the form contains, the plan is a reconcile of this source.
         answer = visitor.post("/sources/shop/reconcile", kind="replay", source="other", **token)
         assert answer.status_code == 303
         [run] = served.get("/api/v1/runs").json()["items"]
@@ -141,13 +139,13 @@ def form_token(page: str) -> str:
     return page.partition('action="/console/sources/shop/reconcile"')[2].partition('value="')[2].partition('"')[0]
 
 
-def test_a_source_without_a_list_has_no_button_and_says_why(operator: Visitor) -> None:
+def test_a_source_without_a_list_has_no_button_and_the_page_says_why(operator: Visitor) -> None:
     page = operator.page("/sources/sigma")
     assert "/sources/sigma/reconcile" not in page
-    assert "It cannot be reconciled" in page
+    assert "This source cannot be reconciled" in page
 
 
-def test_a_viewer_sees_no_button_and_can_plan_nothing(tmp_path: Path) -> None:
+def test_a_viewer_sees_no_button_and_cannot_plan(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", role=Role.VIEWER, sources={"shop": SHOP}) as (served, visitor):
         page = visitor.page("/sources/shop")
         assert "Plan a reconcile" not in page

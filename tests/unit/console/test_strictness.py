@@ -1,4 +1,4 @@
-"""What the console lets a browser do, and what it takes from one: headers, hosts, markup of strangers."""
+"""Security of the console in a browser: headers, hosts, and markup of strangers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from serving import Served
 from visiting import Visitor, strange_markup
 
-#: What strangers write to become a part of a page.
+#: Texts with which strangers try to change a page.
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -34,7 +34,7 @@ DIRECTIVES = {
 }
 
 
-def test_every_page_has_the_strict_headers_and_a_nonce_of_its_own(operator: Visitor, stranger: Visitor) -> None:
+def test_every_page_has_strict_headers_and_a_new_nonce(operator: Visitor, stranger: Visitor) -> None:
     nonces = set()
     for visitor, path in [(operator, "/"), (operator, "/deliveries/1"), (stranger, "/"), (operator, "/nothing")]:
         answer = visitor.get(path)
@@ -53,7 +53,7 @@ def test_every_page_has_the_strict_headers_and_a_nonce_of_its_own(operator: Visi
     assert len(nonces) == 4
 
 
-def test_what_is_no_page_is_never_sniffed_or_kept_either(operator: Visitor, leaving: Visitor) -> None:
+def test_other_answers_are_neither_sniffed_nor_cached(operator: Visitor, leaving: Visitor) -> None:
     redirect = operator.client.get(f"{operator.base}/console")
     with leaving.client.stream("GET", "/live") as stream:
         for answer in (redirect, stream):
@@ -64,7 +64,7 @@ def test_what_is_no_page_is_never_sniffed_or_kept_either(operator: Visitor, leav
             )
 
 
-def test_no_page_has_a_script_or_a_style_of_its_own_or_names_another_host(operator: Visitor) -> None:
+def test_no_page_has_an_inline_script_or_style_or_names_another_host(operator: Visitor) -> None:
     for path in ("/", "/deliveries", "/deliveries/1", "/sign-in"):
         page = operator.get(path).text
         assert re.findall(r"<script[^>]*>[^<]", page) == []
@@ -77,7 +77,7 @@ def test_no_page_has_a_script_or_a_style_of_its_own_or_names_another_host(operat
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost.", "[::2]"]
 )
-def test_a_host_that_is_not_ours_gets_no_page_at_all(operator: Visitor, host: str) -> None:
+def test_a_request_for_another_host_gets_no_page(operator: Visitor, host: str) -> None:
     for path in ("/", "/nothing", "/sign-in"):
         answer = operator.get(path, {"Host": host})
         assert answer.status_code == 400
@@ -85,11 +85,11 @@ def test_a_host_that_is_not_ours_gets_no_page_at_all(operator: Visitor, host: st
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
-def test_the_names_of_this_machine_are_ours(operator: Visitor, host: str) -> None:
+def test_the_names_of_this_machine_are_accepted_as_hosts(operator: Visitor, host: str) -> None:
     assert operator.get("/", {"Host": host}).status_code == 200
 
 
-def test_what_a_sender_writes_is_text_on_every_page(shown: Served, operator: Visitor) -> None:
+def test_texts_of_a_sender_are_shown_as_text_on_every_page(shown: Served, operator: Visitor) -> None:
     for text in HOSTILE:
         delivery = shown.send("iimmpact", id=text, event_type=text, key=text, data={"display_name": text})
         shown.ended(delivery)
@@ -100,7 +100,7 @@ def test_what_a_sender_writes_is_text_on_every_page(shown: Served, operator: Vis
 
 
 @pytest.mark.parametrize("path", ["/", "/deliveries", "/deliveries/1", "/deliveries/1/replay", "/sign-in"])
-def test_what_stands_in_an_address_is_text_on_the_page(operator: Visitor, path: str) -> None:
+def test_parts_of_an_address_are_shown_as_text_on_the_page(operator: Visitor, path: str) -> None:
     for text in HOSTILE:
         answer = operator.get(path, source=text, link=text, reason=text)
         assert answer.status_code < 500
@@ -108,7 +108,7 @@ def test_what_stands_in_an_address_is_text_on_the_page(operator: Visitor, path: 
         assert "49{%" not in answer.text
 
 
-def test_a_body_is_downloaded_as_a_file_that_is_never_shown(shown: Served, operator: Visitor) -> None:
+def test_a_body_is_downloaded_as_a_file_and_never_displayed(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", b"<html><script>alert(1)</script>")
     answer = operator.get(f"/deliveries/{delivery}/body")
     assert answer.content == b"<html><script>alert(1)</script>"
@@ -120,14 +120,14 @@ def test_a_body_is_downloaded_as_a_file_that_is_never_shown(shown: Served, opera
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe\x00binary", b"x" * 1_000_000, b'{"a": ' + b"[" * 5_000, b"\r\n\x85\xe2\x80\xa8", b""]
 )
-def test_a_body_of_any_bytes_is_shown(shown: Served, operator: Visitor, content: bytes) -> None:
+def test_a_body_of_arbitrary_bytes_is_shown(shown: Served, operator: Visitor, content: bytes) -> None:
     delivery = shown.send("sigma", content)
     page = operator.page(f"/deliveries/{delivery}")
     assert len(page) < 600_000
     assert f"{len(content):,} bytes" in page
 
 
-def test_the_digits_of_a_body_are_shown_as_they_are(shown: Served, operator: Visitor) -> None:
+def test_the_digits_in_a_body_are_shown_unchanged(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", b'{"price": 12345678901234567890.10, "n": 1.0e2}')
     page = operator.page(f"/deliveries/{delivery}")
     assert "12345678901234567890.10" in page

@@ -15,12 +15,12 @@ from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.worker.processes import PROCESSES
 
-#: Of another machine, so that nobody can tell whether it has ended.
+#: Another machine, so that this one cannot tell whether the process has ended.
 ELSEWHERE = "<b>far</b>:0000000000000000:{pid}:1:aabbccdd"
 
 
 def add_process(served: Served, pid: int, *, seen: timedelta = timedelta(), **columns: Any) -> str:
-    """Register a process of another machine; returns its name."""
+    """Register a process of another machine, and return its name."""
     now, name = datetime.now(UTC), ELSEWHERE.format(pid=pid)
     row = {"name": name, "host": "<b>far</b>", "pid": pid, "kind": "worker", "release": "0.0.9", "revision": "r"}
     row |= {
@@ -46,7 +46,7 @@ def test_the_installation_is_shown_with_its_processes_checks_database_and_retent
         assert "hookmirror doctor" in page
 
 
-def test_processes_are_told_as_alive_hung_or_silent_and_how_they_differ(tmp_path: Path) -> None:
+def test_processes_are_shown_as_alive_hung_or_silent_with_their_differences(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
         wait_until(lambda: served.count("processes") == 1, "the registration")
         read = {"read_at": datetime.now(UTC).isoformat(), "refused": "the <u>file</u> is broken", "needs_restart": []}
@@ -66,13 +66,13 @@ def test_processes_are_told_as_alive_hung_or_silent_and_how_they_differ(tmp_path
             assert markup not in page
 
 
-def test_the_page_tells_no_secret_and_no_address_of_the_database(shown: Served, operator: Visitor) -> None:
+def test_the_page_contains_no_secret_and_no_address_of_the_database(shown: Served, operator: Visitor) -> None:
     page = operator.page("/system")
     assert SECRET_KEY not in page
     assert str(shown.beside.engine.url) not in page
 
 
-def test_a_viewer_sees_the_system_and_no_button(viewer: Visitor) -> None:
+def test_a_viewer_sees_the_system_without_buttons(viewer: Visitor) -> None:
     main = viewer.page("/system").partition("<main")[2].partition("</main>")[0]
     assert "Processes" in main
     assert "<button" not in main

@@ -1,4 +1,4 @@
-"""Sentences on pages and values in files: code between backticks, no markup of strangers, no formula."""
+"""Sentences on pages and values in downloads: code between backticks, no markup of strangers, no formulas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from receiver.logs.escapes import visible
         ("`\u202e`", "<code>\\u202e</code>"),
     ],
 )
-def test_what_stands_between_backticks_is_code_and_all_is_escaped(text: str, shown: str) -> None:
+def test_text_between_backticks_becomes_code_and_everything_is_escaped(text: str, shown: str) -> None:
     assert told(text) == f"<bdi hx-ignore>{shown}</bdi>"
 
 
@@ -56,11 +56,11 @@ def test_a_sentence_keeps_its_words_and_gets_no_other_markup(text: str) -> None:
         "'=1",
     ],
 )
-def test_no_cell_of_a_download_begins_with_a_formula_whatever_separates_cells(text: str) -> None:
+def test_no_cell_of_a_download_begins_with_a_formula_whatever_separates_the_cells(text: str) -> None:
     for cell in re.split(r"[;\t]", _cell(text)):
         assert not re.match(r"[\"\s]*[=+\-@\t\r\n\uff1d]", cell), cell
 
 
 @pytest.mark.parametrize("text", ["-5", "+5.5", "-.5", "1-2", "a;b", "A-1", "a=b", "12345678901234567890.10", ""])
-def test_numbers_and_names_stand_in_a_cell_as_they_are(text: str) -> None:
+def test_numbers_and_names_in_a_cell_stay_unchanged(text: str) -> None:
     assert _cell(text) == text

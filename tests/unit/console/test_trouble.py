@@ -25,7 +25,7 @@ from receiver.settings.settings import Settings
 
 @pytest.fixture
 def away() -> Iterator[Console]:
-    """A console whose database refuses connections."""
+    """Serve a console whose database refuses connections."""
     database = Database("postgresql://127.0.0.1:1/none")
     sessions = Sessions(database, [SECRET_KEY], lifetime=timedelta(hours=1), idle=timedelta(hours=1))
     reads = Reads(at_once=1, seconds=1)
@@ -33,6 +33,7 @@ def away() -> Iterator[Console]:
     yield Console(
         ConsoleParts(
             operations=operations,
+            sources=[],
             reads=reads,
             sessions=sessions,
             links=Links([SECRET_KEY]),
@@ -52,7 +53,7 @@ def ask(console: Console, method: str, path: str, **parts: object) -> httpx.Resp
     return asyncio.run(asked())
 
 
-def test_while_the_database_is_away_a_page_says_so_and_tries_again_by_itself(away: Console) -> None:
+def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: Console) -> None:
     signed = Signer([SECRET_KEY], salt=COOKIE_SALT, digest_method=hashlib.sha256).sign(b"anybody").decode()
     answer = ask(away, "GET", "/deliveries", headers={"Cookie": f"hookmirror-console={signed}"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
@@ -60,12 +61,12 @@ def test_while_the_database_is_away_a_page_says_so_and_tries_again_by_itself(awa
     assert '<meta http-equiv="refresh" content="10">' in answer.text
 
 
-def test_while_the_database_is_away_nobody_signs_in_and_the_link_stays_good(away: Console) -> None:
+def test_a_link_used_while_the_database_is_away_stays_valid(away: Console) -> None:
     headers = {"Sec-Fetch-Site": "same-origin"}
     assert ask(away, "POST", "/sign-in", data={"link": new_link()}, headers=headers).status_code == 503
 
 
-def test_below_a_path_of_a_proxy_all_addresses_begin_with_it(tmp_path: Path) -> None:
+def test_behind_a_proxy_with_a_path_all_addresses_begin_with_that_path(tmp_path: Path) -> None:
     with serving(f"sqlite:///{tmp_path}/c.db", console=True, root_path="/pim") as served:
         page = served.client.get("/console/sign-in", params={"link": new_link()})
         assert page.status_code == 200

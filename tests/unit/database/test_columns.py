@@ -1,4 +1,4 @@
-"""Column values: kept exactly, or refused by the name of their column; the same after a database as before."""
+"""Column values are kept exactly or refused with the name of their column, and come back equal from a database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def connection(lend_database, tmp_path_factory):
 
 
 def stored(connection, column, value):
-    """The value as it comes back, and what the database holds, as text."""
+    """Store the value; return it as read back, and as text from the database."""
     connection.execute(TABLE.delete())
     connection.execute(insert(TABLE).values({column: value}))
     back = connection.execute(select(TABLE.c[column])).scalar_one()
@@ -77,7 +77,7 @@ def test_a_time_is_kept_in_utc_as_text_that_sorts(connection):
 
 @settings(max_examples=100, deadline=None)
 @given(moments=st.tuples(*[st.datetimes(timezones=st.just(UTC))] * 2))
-def test_times_as_text_sort_as_they_do(connection, moments):
+def test_times_as_text_sort_like_the_times(connection, moments):
     one, other = (stored(connection, "moment", moment)[1] for moment in moments)
     assert (one < other) == (moments[0] < moments[1])
 
@@ -106,15 +106,15 @@ def test_null_stays_null(connection, column):
         (BigInteger(), 2**63 - 1, 2**63 - 1),
     ],
 )
-def test_a_value_takes_the_form_of_its_column(kind, given_value, kept):
+def test_a_value_is_converted_to_the_type_of_its_column(kind, given_value, kept):
     assert normalizer(kind)("column", given_value) == kept
 
 
-def test_a_decimal_of_a_document_is_not_a_float():
+def test_a_decimal_in_a_document_is_not_a_float():
     assert type(normalizer(Document())("data", {"price": Decimal("0.1")})["price"]) is Decimal
 
 
-def test_a_time_takes_the_form_of_utc():
+def test_a_time_is_converted_to_utc():
     eastern = datetime(2026, 3, 8, 8, tzinfo=timezone(-timedelta(hours=4)))
     assert normalizer(UtcDateTime())("at", eastern).isoformat() == "2026-03-08T12:00:00+00:00"
 
@@ -141,20 +141,20 @@ def test_a_time_takes_the_form_of_utc():
         (Integer(), "5", "a whole number"),
     ],
 )
-def test_what_a_column_cannot_keep_exactly_is_refused_by_its_name(kind, value, reason):
+def test_a_value_that_a_column_cannot_keep_exactly_is_refused_with_the_column_s_name(kind, value, reason):
     with pytest.raises(HandlerError, match=reason) as refused:
         normalizer(kind)("the_column", value)
     assert "`the_column`" in str(refused.value)
 
 
-def test_a_document_nested_without_end_is_refused():
+def test_an_endlessly_nested_document_is_refused():
     endless = []
     endless.append(endless)
     with pytest.raises(HandlerError, match="what JSON can say"):
         normalizer(Document())("data", endless)
 
 
-def test_both_hours_of_a_clock_that_is_set_back_are_kept_apart():
+def test_both_hours_of_a_clock_that_is_set_back_stay_distinct():
     first = datetime(2026, 11, 1, 1, 30, tzinfo=ZoneInfo("America/New_York"))
     assert (iso_text(first), iso_text(first.replace(fold=1))) == (
         "2026-11-01T05:30:00.000000Z",
@@ -163,5 +163,5 @@ def test_both_hours_of_a_clock_that_is_set_back_are_kept_apart():
 
 
 @given(moment=st.datetimes(timezones=st.just(UTC)))
-def test_any_time_is_written_with_all_microseconds(moment):
+def test_any_time_is_written_with_microseconds(moment):
     assert iso_text(moment) == moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -35,7 +35,7 @@ def test_a_url_that_cannot_work_is_refused_with_what_to_write(url, reason):
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "hookmirror.db", "sqlite://", "postgresql://host:port/db"])
-def test_a_url_that_cannot_work_is_named_by_where_it_stands(url):
+def test_the_error_about_a_url_names_the_place_where_it_is_set(url):
     with pytest.raises(ConfigurationError, match=r"^`database_url` in my\.toml "):
         Database(url, setting="`database_url` in my.toml")
 
@@ -47,7 +47,7 @@ def test_both_spellings_of_postgresql_are_understood_without_connecting(url):
     database.close()
 
 
-def test_a_password_that_is_taken_for_a_port_is_not_shown():
+def test_a_password_mistaken_for_a_port_is_not_shown():
     with pytest.raises(ConfigurationError) as raised:
         Database("postgresql://user:pass:w0rd@host:s3cret/db")
     assert "s3cret" not in str(raised.value)
@@ -61,7 +61,7 @@ def test_session_options_of_the_url_are_kept_beside_ours(postgresql):
     assert shown == ["shelves", "UTC"]
 
 
-def test_nothing_is_opened_before_it_is_used(tmp_path):
+def test_no_connection_is_opened_before_it_is_used(tmp_path):
     Database(f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}").close()
     assert not (tmp_path / "absent").exists()
 
@@ -75,7 +75,7 @@ def test_postgresql_flushes_every_write(postgres):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_write_that_raises_leaves_nothing(database, error):
+def test_a_write_that_raises_an_error_leaves_nothing(database, error):
     def write():
         with database.write() as connection:
             add(connection, "lost")
@@ -98,7 +98,7 @@ def test_a_reader_sees_one_state_throughout(database):
 SETTINGS = {"transaction_isolation": "read committed", "synchronous_commit": "on", "timezone": "UTC"}
 
 
-def test_whatever_the_server_s_setting_writers_see_what_a_lock_s_last_holder_did_and_an_ack_is_durable(postgres):
+def test_whatever_the_server_s_settings_writers_see_the_last_lock_holder_s_changes_and_commits_are_durable(postgres):
     with postgres.write() as connection:
         for setting in ("default_transaction_isolation = 'serializable'", "synchronous_commit = off"):
             connection.execute(text(f"ALTER DATABASE {postgres.engine.url.database} SET {setting}"))
@@ -124,27 +124,27 @@ def test_writers_of_one_process_wait_for_each_other(sqlite):
     assert notes(sqlite) == [str(number) for number in range(40)]
 
 
-# ── one statement that is a transaction by itself ─────────────────────────────────────────────────────────────
+# ── single statements ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_statement_at_once_is_committed_and_returns_its_rows(database):
+def test_a_single_statement_is_committed_and_returns_its_rows(database):
     mark = "%s" if database.is_postgresql else "?"
     assert database.run_at_once(f"INSERT INTO notes (note) VALUES ({mark}) RETURNING note", ("kept",)) == [("kept",)]
     assert notes(database) == ["kept"]
 
 
-def test_a_statement_at_once_fails_with_sqlalchemy_s_error_and_leaves_nothing(database):
+def test_a_single_statement_that_fails_raises_sqlalchemy_s_error_and_leaves_nothing(database):
     with pytest.raises(IntegrityError):
         database.run_at_once("INSERT INTO notes (id, note) VALUES (1, 'first'), (1, 'second')", ())
     assert notes(database) == []
 
 
-def test_what_comes_before_a_statement_at_once_runs_once_on_each_connection(sqlite):
+def test_the_setup_for_single_statements_runs_once_on_each_connection(sqlite):
     before = ("CREATE TEMP TABLE scratch (note TEXT)", "INSERT INTO scratch VALUES ('made')")
     for _ in range(2):
         assert sqlite.run_at_once("SELECT note FROM scratch", (), after=before) == [("made",)]
 
 
-def test_a_statement_at_once_on_a_file_that_cannot_be_opened_fails_with_sqlalchemy_s_error(tmp_path):
+def test_a_single_statement_on_a_file_that_cannot_be_opened_raises_sqlalchemy_s_error(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")) as database, pytest.raises(OperationalError):
         database.run_at_once("SELECT 1", ())

@@ -1,4 +1,4 @@
-"""What errors of a database mean, with real errors of SQLite and PostgreSQL."""
+"""The classification of database errors, with real errors of SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeyp
     assert explain(error, f"sqlite:///{file}").endswith("Another program holds it: stop that one, or wait.")
 
 
-def test_two_writers_that_wait_for_each_other_are_transient(postgres):
+def test_a_deadlock_of_two_writers_is_transient(postgres):
     with postgres.write() as connection:
         for note in ("one", "other"):
             add(connection, note)
@@ -59,7 +59,7 @@ def test_two_writers_that_wait_for_each_other_are_transient(postgres):
     assert is_transient(error)
 
 
-def test_two_writers_that_cannot_be_put_in_an_order_are_transient(postgres):
+def test_a_serialization_failure_of_two_writers_is_transient(postgres):
     with postgres.write() as connection:
         add(connection, "shared")
     serializable = postgres.engine.execution_options(isolation_level="SERIALIZABLE")
@@ -75,7 +75,7 @@ def test_two_writers_that_cannot_be_put_in_an_order_are_transient(postgres):
     assert is_transient(raised.value)
 
 
-def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(postgres):
+def test_a_connection_ended_by_the_server_is_transient_and_the_next_one_works(postgres):
     def read_on():
         with postgres.read() as connection:
             number = connection.execute(text("SELECT pg_backend_pid()")).scalar()
@@ -99,13 +99,13 @@ def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(p
     ],
     ids=["no such table", "no right", "cancelled"],
 )
-def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
+def test_a_server_that_cannot_be_used_is_an_infrastructure_error(postgres, statements):
     error = error_of(postgres, *statements)
     assert is_infrastructure_error(error)
     assert not is_transient(error)
 
 
-def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_url):
+def test_a_missing_database_is_an_infrastructure_error_with_an_explanation(postgresql_url):
     url = postgresql_url + "_absent"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
         ping(database)
@@ -117,17 +117,17 @@ def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_
     "statement",
     ["INSERT INTO notes (note) VALUES (NULL)", "INSERT INTO notes (id, note) VALUES (1, 'a'), (1, 'b')"],
 )
-def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, statement):
+def test_a_refused_value_is_neither_transient_nor_an_infrastructure_error(database, statement):
     error = error_of(database, statement)
     assert not is_transient(error)
     assert not is_infrastructure_error(error)
 
 
-def test_a_value_that_a_column_type_cannot_convert_is_not_trouble_of_ours():
+def test_a_value_that_a_column_type_cannot_convert_is_not_an_infrastructure_error():
     assert not is_infrastructure_error(StatementError("no such colour", "INSERT", {}, ValueError("no such colour")))
 
 
-def test_a_full_database_is_trouble_of_ours(sqlite, file):
+def test_a_full_database_is_an_infrastructure_error(sqlite, file):
     with sqlite.read() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
     error = error_of(
@@ -138,13 +138,13 @@ def test_a_full_database_is_trouble_of_ours(sqlite, file):
     assert "Free some space on its disk; nothing that was acked is lost." in explain(error, f"sqlite:///{file}")
 
 
-def test_a_read_only_database_is_trouble_of_ours(sqlite, file):
+def test_a_read_only_database_is_an_infrastructure_error(sqlite, file):
     error = error_of(sqlite, "PRAGMA query_only = ON", "INSERT INTO notes (note) VALUES ('x')")
     assert is_infrastructure_error(error)
     assert "Give this user the right to write the file" in explain(error, f"sqlite:///{file}")
 
 
-def test_a_file_that_is_no_database_is_trouble_of_ours(file):
+def test_a_file_that_is_not_a_database_is_an_infrastructure_error(file):
     file.write_bytes(b"certainly not a database, but long enough to be looked at" * 20)
     database = Database(f"sqlite:///{file}")
     error = error_of(database, "SELECT 1")
@@ -153,7 +153,7 @@ def test_a_file_that_is_no_database_is_trouble_of_ours(file):
     database.close()
 
 
-def test_a_damaged_file_is_trouble_of_ours(sqlite, file):
+def test_a_damaged_file_is_an_infrastructure_error(sqlite, file):
     with sqlite.write() as connection:
         for _ in range(200):
             add(connection, "x" * 500)
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_trouble_of_ours(sqlite, file):
     assert "restore it from a backup" in explain(error, f"sqlite:///{file}")
 
 
-def test_a_missing_folder_is_trouble_of_ours(tmp_path):
+def test_a_missing_folder_is_an_infrastructure_error(tmp_path):
     url = f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}"
     database = Database(url)
     with pytest.raises(SQLAlchemyError) as raised:
@@ -182,7 +182,7 @@ def test_a_missing_folder_is_trouble_of_ours(tmp_path):
 
 
 def failing(times, error, runs):
-    """A transaction that fails so many times before it succeeds."""
+    """Make a transaction that fails this many times before it succeeds."""
 
     def run():
         runs.append(len(runs))
@@ -193,7 +193,7 @@ def failing(times, error, runs):
     return run
 
 
-def test_a_transaction_that_may_well_succeed_is_run_again_with_a_bound():
+def test_a_transaction_that_may_succeed_is_repeated_a_bounded_number_of_times():
     transient = OperationalError("", {}, Exception("closed"), connection_invalidated=True)
     runs: list[int] = []
     assert (retry_transaction(failing(3, transient, runs)), len(runs)) == ("done", 4)
@@ -203,7 +203,7 @@ def test_a_transaction_that_may_well_succeed_is_run_again_with_a_bound():
     assert len(runs) == 1 + RUNS_AGAIN
 
 
-def test_a_transaction_whose_content_is_refused_is_not_run_again(database):
+def test_a_transaction_with_refused_content_is_not_repeated(database):
     runs: list[int] = []
     refused = error_of(database, "INSERT INTO notes (note) VALUES (NULL)")
     with pytest.raises(SQLAlchemyError):
@@ -212,12 +212,12 @@ def test_a_transaction_whose_content_is_refused_is_not_run_again(database):
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), OSError("disk is full")])
-def test_errors_of_something_else_are_no_matter_of_the_database(error):
+def test_errors_from_elsewhere_are_not_database_errors(error):
     assert not is_transient(error)
     assert not is_infrastructure_error(error)
 
 
-def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_shown():
+def test_a_missing_server_is_an_infrastructure_error_that_hides_the_password():
     url = "postgresql://user:s3cret@127.0.0.1:1/db"
     database = Database(url)
     with pytest.raises(SQLAlchemyError) as raised:
@@ -230,42 +230,42 @@ def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_s
     database.close()
 
 
-def test_a_folder_in_the_place_of_the_file_is_named_as_what_it_is(tmp_path):
+def test_a_folder_in_place_of_the_file_is_reported_as_a_folder(tmp_path):
     assert opening(tmp_path).endswith("It is a folder: name a file in HOOKMIRROR_DATABASE_URL.")
 
 
-def test_a_file_that_this_user_may_not_read_is_not_taken_for_a_missing_folder(file, monkeypatch):
+def test_a_file_without_read_permission_is_not_reported_as_a_missing_folder(file, monkeypatch):
     file.touch()
-    # As it is for any user but root, whom nobody forbids anything.
+    # Simulate the refusal, because root may read everything.
     monkeypatch.setattr(os, "access", lambda *_: False)
     error = sqlite3.OperationalError("unable to open database file")
     assert explain(error, f"sqlite:///{file}").endswith("Give this user the right to read and write the file.")
 
 
-def test_a_missing_folder_is_to_be_made(tmp_path):
+def test_a_missing_folder_is_reported_with_the_advice_to_make_it(tmp_path):
     assert opening(tmp_path / "no" / "folder.db").endswith(
         "Create its folder, or give this user the right to write there."
     )
 
 
 def opening(path):
-    """What is said of the error that comes of opening this."""
+    """Return the explanation of the error that comes from opening this URL."""
     url = f"sqlite:///{path}"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
         ping(database)
     return explain(raised.value, url)
 
 
-def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
+def test_an_unknown_error_is_explained_with_where_to_look(file):
     assert explain(ValueError("odd"), f"sqlite:///{file}").endswith("odd. Check HOOKMIRROR_DATABASE_URL.")
 
 
-def test_advice_names_where_the_url_stands(file):
+def test_the_advice_names_the_place_where_the_url_is_set(file):
     told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
     assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
 
 
-def test_a_server_that_takes_no_writes_is_left_with_all_connections_and_the_transaction_run_again(postgres):
+def test_all_connections_to_a_server_without_writes_are_closed_and_the_transaction_is_repeated(postgres):
     name = postgres.engine.url.database
     with postgres.write() as connection:
         connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
@@ -276,7 +276,7 @@ def test_a_server_that_takes_no_writes_is_left_with_all_connections_and_the_tran
     assert not is_transient(error)
 
 
-def test_a_session_that_may_only_read_any_more_is_left_for_another_one(postgres):
+def test_a_session_that_became_read_only_is_closed(postgres):
     error = error_of(postgres, "SET TRANSACTION READ ONLY", "INSERT INTO notes (note) VALUES ('x')")
     assert error.orig.sqlstate == "25006"
     assert is_read_only(error)
@@ -284,7 +284,7 @@ def test_a_session_that_may_only_read_any_more_is_left_for_another_one(postgres)
     assert is_infrastructure_error(error)
 
 
-def test_a_session_that_was_told_of_its_demotion_is_left_although_it_only_reads(postgres):
+def test_a_session_that_learned_of_its_demotion_is_closed_although_it_only_reads(postgres):
     with postgres.read() as connection:
         before = connection.execute(text("SELECT pg_backend_pid()")).scalar()
         connection.exec_driver_sql("SET default_transaction_read_only = on")
@@ -294,16 +294,16 @@ def test_a_session_that_was_told_of_its_demotion_is_left_although_it_only_reads(
 
 
 @pytest.mark.parametrize("state", ["25006", "57P01", "57P02", "57P03", "08006", "08P01"])
-def test_another_connection_may_do_better_than_one_whose_server_ends_or_takes_no_writes(state):
+def test_a_new_connection_may_succeed_after_a_server_ends_or_takes_no_writes(state):
     assert is_of_the_connection(psycopg.errors.lookup(state)())
 
 
 @pytest.mark.parametrize("error", [None, ValueError("25006"), psycopg.errors.lookup("57014")(), psycopg.Error("x")])
-def test_other_errors_leave_a_connection_as_it_is(error):
+def test_other_errors_leave_a_connection_open(error):
     assert not is_of_the_connection(error)
 
 
-def test_of_several_servers_it_is_said_what_each_one_said():
+def test_an_error_about_several_servers_says_what_each_one_answered():
     url = "postgresql://user:s3cret@127.0.0.1:1,127.0.0.1:2/db"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
         ping(database)
@@ -323,7 +323,7 @@ def test_of_several_servers_it_is_said_what_each_one_said():
         "DO $$BEGIN RAISE 'not this one'; END$$",
     ],
 )
-def test_values_that_postgresql_refuses_are_at_fault_and_the_database_is_not(postgres, statement):
+def test_a_value_that_postgresql_refuses_is_a_fault_of_values(postgres, statement):
     with postgres.write() as connection:
         connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET NOT NULL"))
         connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET STORAGE PLAIN"))
@@ -332,14 +332,14 @@ def test_values_that_postgresql_refuses_are_at_fault_and_the_database_is_not(pos
     assert not is_infrastructure_error(error)
 
 
-def test_what_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
+def test_a_value_that_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
     for value in (2**70, "\ud800"):
         with sqlite.read() as connection, pytest.raises((OverflowError, UnicodeEncodeError)) as raised:
             connection.exec_driver_sql("SELECT ?", (value,))
         assert is_fault_of_values(raised.value)
 
 
-def test_a_lock_that_is_not_granted_in_time_is_no_fault_of_values(postgres):
+def test_a_lock_timeout_is_not_a_fault_of_values(postgres):
     with postgres.write() as holder:
         holder.execute(text("LOCK TABLE notes"))
         error = error_of(postgres, "SET LOCAL lock_timeout = '1ms'", "INSERT INTO notes (note) VALUES ('x')")

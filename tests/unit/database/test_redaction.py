@@ -1,4 +1,4 @@
-"""No part of a password is in what is said about a database, however its URL is written."""
+"""No part of a password appears in a message about a database, however its URL is written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from receiver.database.redaction import has_bare_at_sign, redacted, shown
 from receiver.database.urls import parse
 from receiver.errors import ConfigurationError
 
-#: Nobody listens there, so that the driver says what it has to say.
+#: No server listens there, so the driver reports the address.
 NOBODY = "127.0.0.1:1/db"
 
 PIECES = ("hun", "ter2")
 
 
 def said_of(url: str) -> str:
-    """What a person is told about a database that cannot be used."""
+    """Return the message about a database that cannot be used."""
     try:
         database = Database(url)
     except ConfigurationError as error:
@@ -55,13 +55,13 @@ def said_of(url: str) -> str:
         "u:hunter2@127.0.0.1/db",
     ],
 )
-def test_no_part_of_a_password_is_told(url):
+def test_no_part_of_a_password_is_shown(url):
     told = said_of(url)
     assert "cannot be used" in told
     assert [piece for piece in PIECES if piece in told] == []
 
 
-def test_an_at_sign_in_a_password_is_told_how_to_be_written():
+def test_an_at_sign_in_a_password_is_answered_with_how_to_write_it():
     assert said_of(f"postgresql://u:hun@ter2@{NOBODY}") == (
         "HOOKMIRROR_DATABASE_URL cannot be used: it has an @ besides the one before the host. Write those of user, "
         "password and query as %40."
@@ -72,7 +72,7 @@ def test_an_at_sign_in_a_password_is_told_how_to_be_written():
     "url",
     ["postgresql://u:p@h/db", "postgresql://u:p?q@h/db", "postgresql://u:p@h/db?options=-c%40", "postgresql:///db"],
 )
-def test_the_at_sign_before_the_host_is_no_part_of_a_password(url):
+def test_the_at_sign_before_the_host_is_not_taken_for_a_part_of_a_password(url):
     assert not has_bare_at_sign(url)
 
 
@@ -90,15 +90,15 @@ def test_a_file_is_shown_whole_and_a_server_without_its_password_and_query():
         ("postgresql:///db?host=/run/pg&port=6", "postgresql:///run/pg:6/db"),
     ],
 )
-def test_every_server_is_shown(url, told):
+def test_the_address_of_every_server_is_shown(url, told):
     assert shown(parse(url)) == told
 
 
-def test_what_a_driver_quotes_is_struck_out_as_it_was_written_too():
+def test_a_password_is_removed_from_a_driver_s_message_as_it_was_written_too():
     url = make_url("postgresql://u:p%40ss%20word@h/db?sslpassword=another")
     quoted = 'in "postgresql://u:p%40ss%20word@h", p@ss word, p%40ss+word and another of another-host'
     assert redacted(quoted, url) == 'in "postgresql://u:***@h", ***, *** and *** of ***-host'
 
 
-def test_a_password_of_a_few_letters_does_not_make_nonsense_of_a_message():
+def test_a_password_of_a_few_letters_does_not_spoil_a_message():
     assert redacted("a connection to a host", make_url("postgresql://u:a@h/db")) == "a connection to a host"

@@ -1,4 +1,4 @@
-"""Where a database is: one server or several, as PostgreSQL's own library reads a URL."""
+"""URLs of one server or several, read as PostgreSQL's own library reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from receiver.database.urls import parse
 
-#: What PostgreSQL's own library understands, too.
+#: URLs that PostgreSQL's own library understands.
 READ_BY_BOTH = [
     "postgresql://u:p@h1:5432,h2:5433/db?target_session_attrs=read-write",
     "postgresql://u:p%40%2C@h1,h2:5433,h3/db",
@@ -29,7 +29,7 @@ READ_BY_BOTH = [
 
 
 def told(url: str) -> dict[str, str]:
-    """What the driver is told of the server, and of who comes to which database there."""
+    """Return what the driver gets: each server, and the user and database there."""
     parsed = parse(url)
     _, named = create_engine(parsed).dialect.create_connect_args(parsed)
     named.pop("context")
@@ -37,7 +37,7 @@ def told(url: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("url", READ_BY_BOTH)
-def test_a_url_is_read_as_postgresql_s_own_library_reads_it(url):
+def test_a_url_is_read_as_by_postgresql_s_own_library(url):
     read = conninfo_to_dict(url)
     assert told(url) == {name: str(value) for name, value in read.items() if str(value).strip(",")}
 
@@ -52,17 +52,17 @@ def test_a_url_is_read_as_postgresql_s_own_library_reads_it(url):
         ("postgresql://h1:1,h2:2/db?port=7", "h1,h2", "7,7"),
     ],
 )
-def test_hosts_named_one_by_one_in_the_query_are_all_servers(url, hosts, ports):
+def test_each_host_named_in_the_query_is_a_server(url, hosts, ports):
     assert (told(url)["host"], told(url).get("port", "")) == (hosts, ports)
 
 
 @pytest.mark.parametrize("url", [*READ_BY_BOTH, "postgresql://u@/db?host=h1:5432&host=h2:5433"])
-def test_what_was_read_is_written_so_that_it_is_read_the_same_again(url):
+def test_a_url_that_was_read_is_written_so_that_it_reads_the_same(url):
     written = parse(url).render_as_string(hide_password=False)
     assert parse(written) == parse(url)
 
 
-def test_options_of_the_session_add_up():
+def test_options_of_the_session_are_combined():
     assert parse("postgresql://h/db?options=-ca%3D1&options=-cb%3D2").query["options"] == "-ca=1 -cb=2"
 
 
@@ -76,7 +76,7 @@ def test_options_of_the_session_add_up():
         "postgresql://[::1]x/db",
     ],
 )
-def test_a_port_that_is_no_number_is_refused(url):
+def test_a_port_that_is_not_a_number_is_refused(url):
     with pytest.raises(ValueError, match="a port is a number"):
         parse(url)
 
@@ -88,11 +88,11 @@ def test_a_port_that_is_no_number_is_refused(url):
         ("postgresql://u:s3cret@h1,h2,h3/db?port=1,2", "^it names 3 hosts and 2 ports$"),
     ],
 )
-def test_servers_that_cannot_be_told_apart_are_refused_without_a_word_of_them(url, reason):
+def test_ambiguous_servers_are_refused_without_being_shown(url, reason):
     with pytest.raises(ArgumentError, match=reason):
         parse(url)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///a,b.db", "sqlite:////var/x.db", "mysql://h1,h2/db"])
-def test_other_systems_are_read_as_ever(url):
+def test_urls_of_other_systems_are_read_unchanged(url):
     assert parse(url) == make_url(url)

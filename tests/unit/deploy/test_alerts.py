@@ -1,4 +1,4 @@
-"""Prometheus is told to ask what there is, and alarms on metrics that exist; the docs explain each alarm."""
+"""Prometheus' configuration names existing services and metrics, and the docs explain each alarm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULES = [
     for rule in group["rules"]
 ]
 
-#: Functions, words and Prometheus' own metric, as they stand in our expressions.
+#: Functions, words and Prometheus' own metric that our expressions contain.
 PROMQL = {
     *(
         "sum",
@@ -49,7 +49,7 @@ def rule(request) -> dict[str, Any]:
 
 
 def labels() -> dict[str, set[str]]:
-    """Every metric's labels, by the name that its samples have."""
+    """Return the labels of every metric by the names of its samples."""
     found: dict[str, set[str]] = {}
     for collector in list(metrics.REGISTRY._collector_to_names):
         for name in metrics.REGISTRY._collector_to_names[collector]:
@@ -57,7 +57,7 @@ def labels() -> dict[str, set[str]]:
     return found
 
 
-def test_an_alarm_is_about_metrics_that_exist_and_labels_that_they_have(rule):
+def test_an_alarm_uses_existing_metrics_and_labels(rule):
     named = set(re.findall(r"hookmirror_\w+", rule["expr"]))
     assert named <= labels().keys()
     of_metrics = set().union(*(labels()[name] for name in named), set())
@@ -65,29 +65,29 @@ def test_an_alarm_is_about_metrics_that_exist_and_labels_that_they_have(rule):
     assert set(re.findall(r"[a-z_]+", bare)) <= of_metrics | PROMQL
 
 
-def test_an_alarm_on_a_code_means_one_that_is_answered(rule):
+def test_an_alarm_on_a_code_names_an_existing_code(rule):
     documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "api.md").read_text("utf-8"), re.MULTILINE))
     for pattern in re.findall(r'code=~?"([^"]+)"', rule["expr"]):
         for each in pattern.split("|"):
             assert [code for code in documented if re.fullmatch(each, code)], each
 
 
-def test_an_alarm_says_how_bad_it_is_and_what_it_saw(rule):
+def test_an_alarm_has_a_severity_and_a_description_with_its_value(rule):
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].endswith(".")
 
 
-def test_an_alarm_is_explained(rule):
+def test_an_alarm_is_explained_in_the_docs(rule):
     section = OPERATIONS.partition("## What an alarm means")[2].partition("\n## ")[0]
     assert re.search(rf"^\|.*`{rule['alert']}`.*\|.*\|.*\|$", section, re.MULTILINE), rule["alert"]
 
 
-def test_no_alarm_is_explained_that_does_not_exist():
+def test_the_docs_explain_no_alarm_that_does_not_exist():
     known = {rule["alert"] for rule in RULES}
     assert set(re.findall(r"`(Hookmirror\w+)`", OPERATIONS)) == known
 
 
-def test_the_backlog_is_too_old_for_the_alarm_when_it_is_for_readyz():
+def test_the_backlog_alarm_and_readyz_have_the_same_bound():
     (expression,) = [rule["expr"] for rule in RULES if rule["alert"] == "HookmirrorBacklogOld"]
     assert float(expression.rpartition(">")[2]) == Settings.model_fields["max_backlog_seconds"].default
 
@@ -105,8 +105,8 @@ def test_prometheus_asks_the_services_that_the_compose_file_declares():
         assert services[name]["expose"] == [port]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no Prometheus here")
-def test_prometheus_understands_every_line(tmp_path):
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
+def test_prometheus_accepts_the_whole_configuration(tmp_path):
     for name in ("prometheus.yml", "alerts.yml"):
         shutil.copy(ROOT / "deploy" / name, tmp_path)
     done = subprocess.run(

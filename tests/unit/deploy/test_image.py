@@ -1,4 +1,4 @@
-"""The Dockerfile refers to what exists, and to nothing that it does not need."""
+"""The Dockerfile names only what exists, and copies nothing that the image does not need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
-#: Each instruction with what stands behind it, continued lines joined.
+#: Each instruction with its arguments, continued lines joined.
 INSTRUCTIONS = re.findall(r"^([A-Z]+) (.+)$", re.sub(r"\\\n\s*", " ", TEXT), re.MULTILINE)
 
 
@@ -33,13 +33,13 @@ def every(instruction: str) -> list[str]:
 
 
 def copied() -> list[str]:
-    """What comes from this repository, as its path here."""
+    """Return what is copied from this repository, as paths in it."""
     return [source for rest in every("COPY") if not rest.startswith("--from") for source in rest.split()[:-1]]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """Built as in the image: from what is copied there, and from nothing else."""
+    """Build the wheel as in the image, from what is copied there only."""
     source = tmp_path_factory.mktemp("source")
     for name in copied():
         path = ROOT / name
@@ -53,14 +53,14 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     return zipfile.ZipFile(found)
 
 
-def test_what_is_copied_exists_and_is_not_kept_out():
+def test_copied_files_exist_and_are_not_ignored():
     kept_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     for name in copied():
         assert (ROOT / name).exists(), name
         assert name in kept_in, f"{name} is missing in .dockerignore"
 
 
-def test_nothing_secret_can_get_into_the_image():
+def test_no_secret_can_get_into_the_image():
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" in lines
     kept_in = [line[1:] for line in lines if line.startswith("!")]
@@ -68,14 +68,14 @@ def test_nothing_secret_can_get_into_the_image():
     assert not [rest for rest in every("ENV") + every("ARG") if re.search("SECRET|PASSWORD|TOKEN|KEY", rest)]
 
 
-def test_its_wheel_holds_every_module_and_everything_else_that_is_read(wheel: zipfile.ZipFile):
+def test_the_image_s_wheel_contains_every_module_and_data_file(wheel: zipfile.ZipFile):
     names = wheel.namelist()
     for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         files = [path for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         assert {str(path.relative_to(ROOT)) for path in files} <= set(names)
 
 
-def test_a_page_of_the_console_opens_from_its_wheel(wheel: zipfile.ZipFile, tmp_path: Path):
+def test_a_page_of_the_console_opens_from_the_image_s_wheel(wheel: zipfile.ZipFile, tmp_path: Path):
     wheel.extractall(tmp_path)
     script = (
         "import receiver.console.rendering as rendering\n"
@@ -88,25 +88,25 @@ def test_a_page_of_the_console_opens_from_its_wheel(wheel: zipfile.ZipFile, tmp_
     assert done.stdout.split() == [str(tmp_path / "receiver" / "console" / "rendering.py"), "5"]
 
 
-def test_its_wheel_has_the_entry_points(wheel: zipfile.ZipFile):
+def test_the_image_s_wheel_has_the_entry_points(wheel: zipfile.ZipFile):
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "hookmirror = receiver.cli:main" in wheel.read(name).decode()
 
 
-def test_it_starts_a_command_of_ours_with_options_that_exist():
+def test_the_image_starts_an_existing_command_with_existing_options():
     [entry], [name, *options] = (json.loads(every(instruction)[0]) for instruction in ("ENTRYPOINT", "CMD"))
     assert entry in PROJECT["project"]["scripts"]
     command = typer.main.get_command(cli.app).commands[name]
     command.make_context(name, options)
 
 
-def test_it_is_looked_at_by_a_program_that_it_has():
+def test_the_health_check_uses_a_program_of_the_image():
     (check,) = every("HEALTHCHECK")
     program, *_ = json.loads(check.partition("CMD ")[2])
     assert program == "python"
 
 
-def test_it_runs_as_a_user_with_a_fixed_number_who_is_not_root():
+def test_the_image_runs_as_a_user_with_a_fixed_number_who_is_not_root():
     (user,) = every("USER")
     number, _, group = user.partition(":")
     assert int(number) > 0
@@ -114,7 +114,7 @@ def test_it_runs_as_a_user_with_a_fixed_number_who_is_not_root():
     assert f"--gid {group}" in TEXT
 
 
-def test_it_is_built_on_plain_images_with_a_python_that_the_project_takes():
+def test_the_image_is_based_on_plain_images_with_a_supported_python():
     images = {rest.split()[0] for rest in every("FROM")}
     assert [image for image in images if not fnmatch(image, "python:3.*-slim")] == []
     wanted = tuple(map(int, re.findall(r"\d+", PROJECT["project"]["requires-python"])))
@@ -122,21 +122,21 @@ def test_it_is_built_on_plain_images_with_a_python_that_the_project_takes():
         assert tuple(map(int, re.findall(r"\d+", image))) >= wanted
 
 
-def test_it_installs_the_versions_that_were_tested():
+def test_the_image_installs_the_tested_versions():
     assert "--constraint constraints.txt" in TEXT
 
 
-def test_its_data_is_on_a_volume_where_it_starts():
+def test_the_image_s_working_folder_is_a_volume():
     assert every("VOLUME") == every("WORKDIR")[-1:]
 
 
-def test_docker_asks_it_to_end_as_it_wants_to_be_asked():
+def test_docker_stops_the_image_with_sigterm():
     assert every("STOPSIGNAL") == ["SIGTERM"]
 
 
 @pytest.mark.parametrize("command", [["worker"], ["serve", "--host", "0.0.0.0", "--no-worker"]])
-def test_its_one_check_finds_whatever_role_it_runs_healthy(tmp_path, command):
-    # Below those that clients are given: whoever asks a port of theirs that nobody has may reach himself.
+def test_the_health_check_finds_endpoint_and_worker_healthy(tmp_path, command):
+    # Use a port outside the range of clients: a client that asks a free port of that range may connect to itself.
     with socket.create_server(("127.0.0.1", 20_000 + os.getpid() % 10_000)) as free:
         port = str(free.getsockname()[1])
     given = dict(pair.split("=", 1) for rest in every("ENV") for pair in rest.split() if pair.startswith("HOOKMIRROR_"))

@@ -1,4 +1,4 @@
-"""The systemd units start commands that exist, as nobody in particular, and give them time to end."""
+"""The systemd units start commands that exist, without special rights, and give them time to end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAM = "/opt/hookmirror/bin/hookmirror"
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
-    """Every setting of the unit with its values."""
+    """Return every setting of the unit with its values."""
     found: dict[str, list[str]] = {}
     for line in unit.read_text("utf-8").splitlines():
         name, equals, value = line.partition("=")
@@ -47,7 +47,7 @@ def test_there_is_a_unit_for_each_kind_of_process():
     assert [unit.name for unit in SERVICES] == names
 
 
-def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
+def test_a_unit_starts_an_existing_command_with_existing_options(service):
     (line,) = service["ExecStart"]
     program, name, *options = shlex.split(line.replace("%i", "1"))
     assert program == PROGRAM
@@ -55,7 +55,7 @@ def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
 
 
 @pytest.mark.parametrize("name", ["hookmirror-worker@.service", "hookmirror.service"])
-def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_alone(name):
+def test_a_unit_reloads_settings_with_a_command_that_signals_only_its_process(name):
     (line,) = settings(DEPLOY / name)["ExecReload"]
     program, command, *options = shlex.split(line.replace("$MAINPID", "4711"))
     assert program == PROGRAM
@@ -63,16 +63,16 @@ def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_al
     assert asked.params["pid"] == 4711
 
 
-def test_a_unit_gives_more_time_to_end_than_is_needed(service):
+def test_a_unit_gives_more_time_to_end_than_a_process_needs(service):
     assert int(service["TimeoutStopSec"][0]) > max(REQUEST_GRACE, WORKER_STOP_TIMEOUT) + 5
 
 
-def test_a_unit_is_started_again_whatever_it_ended_with_and_however_often(service):
+def test_a_unit_restarts_its_process_after_every_kind_of_end(service):
     assert service["Restart"] == ["always"]
     assert service["StartLimitIntervalSec"] == ["0"]
 
 
-def test_a_unit_is_bounded_and_may_do_little(service):
+def test_a_unit_has_limits_and_few_rights(service):
     assert service["User"] == ["hookmirror"]
     assert service["NoNewPrivileges"] == ["yes"]
     assert service["ProtectSystem"] == ["strict"]
@@ -80,25 +80,25 @@ def test_a_unit_is_bounded_and_may_do_little(service):
     assert service["MemoryMax"]
 
 
-def test_a_unit_finds_its_settings_in_one_place(service):
+def test_all_units_read_their_settings_from_one_place(service):
     assert service["Environment"] == [f"{CONFIG_VARIABLE}=/etc/hookmirror/hookmirror.toml"]
     assert service["EnvironmentFile"][0] == "/etc/hookmirror/environment"
 
 
-def test_a_follower_is_not_started_again_where_only_a_person_helps():
+def test_a_follower_is_not_restarted_after_an_end_that_only_a_person_can_mend():
     assert settings(DEPLOY / "hookmirror-follow@.service")["RestartPreventExitStatus"] == [str(EXIT_NEEDS_A_PERSON)]
 
 
-def test_the_endpoint_is_given_the_socket_that_systemd_opens():
+def test_the_endpoint_gets_the_socket_that_systemd_opens():
     endpoint = settings(DEPLOY / "hookmirror.service")
     assert endpoint["Requires"] == ["hookmirror.socket"]
-    # systemd hands its sockets over from the number 3 on.
+    # systemd passes its sockets on from file descriptor 3.
     assert "--fd 3" in endpoint["ExecStart"][0]
     assert settings(DEPLOY / "hookmirror.socket")["ListenStream"] == ["127.0.0.1:8000"]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-def test_systemd_understands_every_line(tmp_path):
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_accepts_every_unit(tmp_path):
     program = Path(sys.executable).with_name("hookmirror")
     units = [tmp_path / unit.name for unit in DEPLOY.iterdir() if unit.suffix in (".service", ".socket")]
     for unit in units:

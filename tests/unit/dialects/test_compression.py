@@ -1,4 +1,4 @@
-"""Compressed bodies: what is read, and what cannot be, within bounds of memory and time."""
+"""Compressed bodies: which are read and which are refused, within bounds of memory and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 10_000
     [gzip.compress(JSON), zlib.compress(JSON), gzip.compress(JSON, 0), zlib.compress(JSON, 0)],
     ids=["gzip", "deflate", "gzip, stored", "deflate, stored"],
 )
-def test_gzip_and_deflate_are_told_and_read(packed):
+def test_gzip_and_deflate_are_recognised_and_read(packed):
     assert is_compressed(packed)
     assert decompressed(packed, largest=LARGEST) == JSON
 
@@ -31,23 +31,23 @@ def test_gzip_and_deflate_are_told_and_read(packed):
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"{}", b" {}", b'"x"', b"[]", b"1", b"true", b"\xef\xbb\xbf{}", "{}".encode("utf-16")]
 )
-def test_no_json_is_taken_for_something_compressed(content):
+def test_no_json_is_taken_for_compressed_data(content):
     assert not is_compressed(content)
 
 
-def test_what_was_compressed_in_parts_is_one():
+def test_data_compressed_in_parts_is_joined():
     assert decompressed(gzip.compress(JSON[:9]) + gzip.compress(JSON[9:]), largest=LARGEST) == JSON
 
 
-def test_zeros_behind_the_end_are_padding():
+def test_zeros_after_the_end_are_padding():
     assert decompressed(gzip.compress(JSON) + bytes(512), largest=LARGEST) == JSON
 
 
-def test_nothing_compressed_is_nothing():
+def test_compressed_empty_data_is_empty():
     assert decompressed(gzip.compress(b""), largest=LARGEST) == b""
 
 
-def test_exactly_the_bound_is_read_and_one_byte_more_is_not():
+def test_data_of_exactly_the_bound_is_read_and_one_byte_more_is_refused():
     assert len(decompressed(gzip.compress(bytes(LARGEST)), largest=LARGEST)) == LARGEST
     with pytest.raises(Unreadable, match="more than 10000 bytes"):
         decompressed(gzip.compress(bytes(LARGEST + 1)), largest=LARGEST)
@@ -70,7 +70,7 @@ def test_a_bomb_costs_no_more_memory_than_the_bound():
     assert peak < 2 * len(bomb) + 10 * LARGEST
 
 
-def test_empty_parts_without_end_are_refused_before_they_cost_anything():
+def test_endless_empty_parts_are_refused_early():
     with pytest.raises(Unreadable, match=f"more than {MOST_MEMBERS} parts"):
         decompressed(gzip.compress(b"") * 50_000, largest=LARGEST)
 
@@ -81,17 +81,17 @@ def test_empty_parts_without_end_are_refused_before_they_cost_anything():
     [
         (lambda packed: packed[:-1], "ends in the middle"),
         (lambda packed: packed[:15], "ends in the middle"),
-        (lambda packed: packed + b"{}", "goes on behind its end"),
+        (lambda packed: packed + b"{}", "has bytes after its end"),
         (lambda packed: packed[:-2] + bytes([packed[-2] ^ 1]) + packed[-1:], "damaged"),
         (lambda packed: packed[:2] + b"\xff" * 20, "damaged"),
     ],
 )
-def test_what_is_damaged_is_told_how(packed, damage, reason):
+def test_damaged_data_is_refused_with_the_reason(packed, damage, reason):
     with pytest.raises(Unreadable, match=reason):
         decompressed(damage(packed), largest=LARGEST)
 
 
 @given(st.sampled_from([b"\x1f\x8b", b"\x1f\x8b\x08\0", b"x\x9c", b"x\xda"]), st.binary(max_size=60))
-def test_any_bytes_behind_the_first_are_read_or_told(start, rest):
+def test_any_bytes_after_the_first_are_read_or_refused_with_a_reason(start, rest):
     with suppress(Unreadable):
         assert len(decompressed(start + rest, largest=LARGEST)) <= LARGEST

@@ -1,4 +1,4 @@
-"""Wiring: what fits is found, and what does not is refused at start with advice."""
+"""Wiring: the right function is found, and a mistake is refused at start with advice."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_most_specific_handler_wins_whatever_the_order(shop):
     assert shop.handler_for("order.created").pattern.text == "*"
 
 
-def test_a_handler_registered_later_is_found_although_its_event_type_was_asked_for_before(shop):
+def test_a_handler_registered_after_a_lookup_of_its_event_type_is_found(shop):
     assert shop.handler_for("product.updated") is None
     shop.on("product.updated")(handle)
     assert shop.handler_for("product.updated").function is handle
@@ -92,7 +92,7 @@ def test_two_handlers_for_one_event_type_are_refused_with_both_names(shop):
         shop.on("product.updated")(another)
 
 
-def test_two_patterns_that_can_meet_are_refused(shop):
+def test_two_patterns_that_can_match_the_same_event_type_are_refused(shop):
     shop.on("ab*")(handle)
     with pytest.raises(WiringError, match="neither is more specific: remove one, or say override=True"):
         shop.on("*ab")(another)
@@ -122,12 +122,12 @@ def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
     async def wait(event, mirror):
         pass
 
-    with pytest.raises(WiringError, match=r"wait is async, and a handler is a plain `def`: move .*@shop\.hydrate"):
+    with pytest.raises(WiringError, match=r"wait is async, and a handler must be a plain `def`: move .*@shop\.hydrate"):
         shop.on("product.updated")(wait)
 
 
 @pytest.mark.parametrize("register", ["envelope", "connect", "compose"])
-def test_nothing_of_a_dialect_may_be_async(register):
+def test_no_function_of_a_dialect_may_be_async(register):
     async def wait(body):
         pass
 
@@ -148,11 +148,11 @@ def test_nothing_of_a_dialect_may_be_async(register):
         (lambda shop: Dialect("new", verify=shop.verifier).envelope, "body"),
     ],
 )
-def test_a_function_with_other_parameters_is_told_which_it_takes(shop, register, parameters):
+def test_a_function_with_other_parameters_is_refused_with_those_it_takes(shop, register, parameters):
     def wrong(one, two, three):
         pass
 
-    with pytest.raises(WiringError, match=rf"wrong is an? .*so it takes \({parameters}\)"):
+    with pytest.raises(WiringError, match=rf"wrong is an? .*give it the parameters \({parameters}\)"):
         register(shop)(wrong)
 
 
@@ -160,7 +160,7 @@ def test_a_handler_with_swapped_parameters_is_refused(shop):
     def swapped(mirror: Mirror, event: Event[Any]) -> None:
         pass
 
-    with pytest.raises(WiringError, match=r"so it takes \(event: Event, mirror: Mirror\), in this order"):
+    with pytest.raises(WiringError, match=r"write its parameters in the order \(event: Event, mirror: Mirror\)"):
         shop.on("product.updated")(swapped)
 
 
@@ -168,7 +168,7 @@ def test_a_hydrate_function_with_swapped_parameters_is_refused(shop):
     def swapped(api: httpx.Client, event: Event) -> None:
         pass
 
-    with pytest.raises(WiringError, match=r"so it takes \(event: Event, api: Client\), in this order"):
+    with pytest.raises(WiringError, match=r"write its parameters in the order \(event: Event, api: Client\)"):
         shop.hydrate("product.updated")(swapped)
 
 
@@ -181,7 +181,7 @@ def test_two_lists_of_one_table_are_refused(shop):
         shop.pages(Variant)(lambda api, start: ListPage([]))
 
 
-def test_a_list_that_only_names_its_rows_needs_a_lookup_of_them(shop):
+def test_a_list_that_only_names_its_rows_needs_a_lookup(shop):
     shop.pages(Product, names_only=True)(lambda api, start: ListPage([]))
     with pytest.raises(WiringError, match=r"only names its rows of Product: write a lookup .* @shop.lookup\(Product\)"):
         shop.check()
@@ -189,17 +189,17 @@ def test_a_list_that_only_names_its_rows_needs_a_lookup_of_them(shop):
     shop.check()
 
 
-def test_a_handler_for_nothing_is_refused(shop):
+def test_a_handler_without_an_event_type_is_refused(shop):
     with pytest.raises(WiringError, match=r'names no event type: write @shop\.on\("product\.\*"\)'):
         shop.on()(handle)
 
 
-def test_a_pattern_that_is_no_event_type_is_refused(shop):
+def test_a_pattern_that_is_not_an_event_type_is_refused(shop):
     with pytest.raises(WiringError, match="`product updated` is not an event type"):
         shop.on("product updated")(handle)
 
 
-def test_an_annotation_that_cannot_be_resolved_is_refused_with_the_mend(shop):
+def test_an_annotation_that_cannot_be_resolved_is_refused_with_advice(shop):
     class Local(BaseModel):
         name: str
 
@@ -216,23 +216,23 @@ def test_the_most_specific_hydrate_function_is_found(shop):
     assert shop.hydrator_for("order.updated") is None
 
 
-# ── the data that a handler wants ─────────────────────────────────────────────────────────────────────────────
+# ── a handler's data ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_data_is_parsed_as_the_handlers_annotation_says(shop):
+def test_data_is_parsed_by_the_annotation_of_the_handler(shop):
     shop.on("product.updated")(handle)
     parsed = shop.handler_for("product.updated").parse({"name": "Lamp", "price": Decimal("1.50"), "more": 1})
     assert parsed == Data(name="Lamp", price=Decimal("1.50"))
 
 
-def test_data_that_does_not_fit_is_unreadable_by_its_member(shop):
+def test_data_that_does_not_fit_is_unreadable_with_the_name_of_its_member(shop):
     shop.on("product.updated")(handle)
     with pytest.raises(Unreadable, match=r"The data is not what the dialect expects: name: .*; price: "):
         shop.handler_for("product.updated").parse({"name": 5, "price": "cheap"})
 
 
 @pytest.mark.parametrize("annotation", [Event[Any], Event[None], Event, Any])
-def test_without_a_model_the_data_comes_as_it_is(shop, annotation):
+def test_without_a_model_the_data_is_passed_unchanged(shop, annotation):
     def plain(event, mirror):
         pass
 
@@ -266,12 +266,12 @@ def test_an_envelope_without_annotation_takes_an_object():
         plain.read(b"[1]")
 
 
-def test_a_missing_member_is_unreadable_by_its_name(shop):
+def test_a_missing_member_is_unreadable_with_its_name(shop):
     with pytest.raises(Unreadable, match="The body is not what the dialect expects: id: Field required"):
         shop.read(b'{"type": "product.updated", "timestamp": "2026-03-08T12:00:00Z"}')
 
 
-def test_whatever_an_envelope_stumbles_over_is_unreadable_with_the_reason():
+def test_any_error_of_an_envelope_function_makes_the_body_unreadable_with_the_reason():
     clumsy = Dialect("clumsy", verify=HmacSha256(header="X"))
     clumsy.envelope(lambda body: body["missing"])
     with pytest.raises(Unreadable, match="The envelope of clumsy failed: KeyError: 'missing'"):
@@ -280,7 +280,7 @@ def test_whatever_an_envelope_stumbles_over_is_unreadable_with_the_reason():
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary() | st.dictionaries(st.sampled_from(["type", "id", "timestamp"]), st.text() | st.none()).map(encode))
-def test_any_bytes_are_an_envelope_or_unreadable(content):
+def test_any_bytes_make_an_envelope_or_are_unreadable(content):
     dialect = Dialect("any", verify=HmacSha256(header="X"))
     dialect.envelope(read)
     with suppress(Unreadable):
@@ -293,7 +293,7 @@ def test_a_dialect_without_envelope_is_refused():
 
 
 def test_a_second_envelope_is_refused(shop):
-    with pytest.raises(WiringError, match="The dialect shop has an envelope already: read"):
+    with pytest.raises(WiringError, match="The dialect shop has an envelope, read"):
         shop.envelope(lambda body: None)
 
 
@@ -323,13 +323,13 @@ def test_a_body_is_composed_by_convention(shop):
     }
 
 
-def test_a_composed_body_that_the_envelope_cannot_read_is_refused_with_the_mend(shop):
+def test_a_composed_body_that_the_envelope_cannot_read_is_refused_with_advice(shop):
     shop.compose(lambda event_type, entity_id, at, data: {"kind": event_type})
-    with pytest.raises(ConfigurationError, match=r"not what its envelope reads .*type: Field required.*@shop\.compose"):
+    with pytest.raises(ConfigurationError, match=r"does not read a body .*type: Field required.*@shop\.compose"):
         shop.write("product.updated", "A1", at=NOON, data=None)
 
 
-def test_a_composed_body_that_the_envelope_reads_otherwise_is_refused(shop):
+def test_a_composed_body_that_the_envelope_reads_differently_is_refused(shop):
     shop.compose(lambda event_type, entity_id, at, data: {"type": "other", "id": entity_id, "timestamp": at})
     with pytest.raises(ConfigurationError, match="it reads as other"):
         shop.write("product.updated", "A1", at=NOON, data=None)
@@ -340,9 +340,9 @@ def test_a_source_without_an_api_has_no_client(shop):
     assert shop.client(SourceSettings(name="shop")) is None
 
 
-def test_a_dialect_that_knows_no_api_has_no_client(shop):
+def test_a_dialect_without_an_api_has_no_client(shop):
     assert shop.client(SourceSettings(name="shop", api_url="http://api.test")) is None
 
 
-def test_a_dialect_shows_its_name(shop):
+def test_the_repr_of_a_dialect_shows_its_name(shop):
     assert repr(shop) == "Dialect('shop')"

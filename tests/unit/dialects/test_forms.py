@@ -1,4 +1,4 @@
-"""Forms: bodies that are written as browsers write forms."""
+"""Forms: bodies in the format of browser forms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_all_fields_of_a_form_are_read_and_repeated_ones_are_lists():
     assert dialect(True).read(b"type=sms&to=1&to=2&empty=").data == {"type": "sms", "to": ["1", "2"], "empty": ""}
 
 
-def test_a_form_is_no_json_for_a_dialect_that_does_not_say_so():
+def test_a_form_is_not_json_for_a_dialect_without_forms():
     with pytest.raises(Unreadable, match="a form"):
         dialect(False).read(b"payload=%7B%7D")
 
@@ -58,7 +58,7 @@ def test_a_form_is_no_json_for_a_dialect_that_does_not_say_so():
         (b"&".join([b"a=1"] * (MOST_FORM_FIELDS + 1)), "more than 1000 fields"),
     ],
 )
-def test_what_is_wrong_with_a_form_is_told(body, told):
+def test_the_mistake_in_a_form_is_named(body, told):
     with pytest.raises(Unreadable, match=told):
         dialect("payload").read(body)
 

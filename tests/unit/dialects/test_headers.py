@@ -1,4 +1,4 @@
-"""The request headers that a dialect keeps, and those that it must not."""
+"""The request headers that a dialect keeps, and those that it must not keep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def dialect(*names, header: str = "X-Shop-Signature") -> Dialect:
     return Dialect("shop", verify=HmacSha256(header=header), keep_headers=names)
 
 
-def test_a_dialect_keeps_the_usual_headers_that_of_its_signature_and_those_that_it_names():
+def test_a_dialect_keeps_the_usual_headers_its_signature_s_and_those_that_it_names():
     kept = dialect("X-Shop-Event").kept_headers
     assert set(kept.values()) == {*USUAL_HEADERS, "x-shop-signature", "x-shop-event"}
     assert all(name == text.encode() for name, text in kept.items())
@@ -27,15 +27,15 @@ def test_a_header_that_carries_a_secret_cannot_be_kept(name: str):
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a:b", "ä", "line\nend", b"x-event", None])
-def test_what_no_header_is_called_is_refused(name):
+def test_a_name_that_no_header_can_have_is_refused(name):
     with pytest.raises(WiringError, match="is not a header's name"):
         dialect(name)
 
 
-def test_one_name_in_place_of_a_list_is_refused():
+def test_a_single_name_instead_of_a_list_is_refused():
     with pytest.raises(WiringError, match=r"is text: write a list of names, \['X-Event'\]"):
         Dialect("shop", verify=HmacSha256(header="X"), keep_headers="X-Event")
 
 
-def test_a_signature_in_a_header_that_carries_secrets_elsewhere_is_verified_and_not_kept():
+def test_a_signature_in_a_header_with_secrets_elsewhere_verifies_and_is_not_kept():
     assert set(dialect(header="Authorization").kept_headers.values()) == {*USUAL_HEADERS}

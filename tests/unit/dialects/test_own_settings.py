@@ -1,4 +1,4 @@
-"""Settings that only a dialect knows: checked by its model at start, and never quoted."""
+"""Settings of a dialect's own: its model checks them at start, and no message quotes their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(own: object, model: type[BaseModel] | None = Region):
     return build_source(source_settings("shop", {"secrets": ["s"], "settings": own}), {"shop": dialect})
 
 
-def test_a_dialect_and_its_verifier_get_the_settings_as_its_model():
+def test_a_dialect_and_its_verifier_get_their_settings_as_the_model():
     source = build({"region": "eu", "token": "hidden"})
     assert source.settings.own == source.credentials.own == Region(region="eu", token=SecretStr("hidden"))
     assert "hidden" not in repr(source)
@@ -36,14 +36,14 @@ def test_a_dialect_and_its_verifier_get_the_settings_as_its_model():
         ({"region": ["hidden"]}, "region: Input should be a valid string"),
     ],
 )
-def test_settings_that_the_model_does_not_take_are_refused_without_their_values(own, says):
+def test_settings_that_the_model_refuses_are_reported_without_their_values(own, says):
     with pytest.raises(ConfigurationError, match=r"The settings in \[sources.shop.settings\] are wrong") as refused:
         build(own)
     assert says in str(refused.value)
     assert "hidden" not in str(refused.value)
 
 
-def test_a_table_that_its_dialect_does_not_know_is_refused():
+def test_a_table_that_the_dialect_does_not_declare_is_refused():
     with pytest.raises(ConfigurationError, match="its dialect shop has no settings of its own: remove it"):
         build({"region": "eu"}, None)
     assert build({}, None).settings.own is None

@@ -1,4 +1,4 @@
-"""Patterns of event types: what they match, which of two is the more specific, and which pairs are ambiguous."""
+"""Patterns of event types: what they match, which of two is more specific, and which pairs are ambiguous."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_a_pattern_matches_its_family(pattern, event_type):
         ("product.?", "product.x"),
     ],
 )
-def test_a_pattern_matches_nothing_else(pattern, event_type):
+def test_a_pattern_does_not_match_other_event_types(pattern, event_type):
     assert not Pattern(pattern).matches(event_type)
 
 
 @pytest.mark.parametrize("text", ["", "product updated", "product.*.*", "**", " product.updated", "product\n"])
-def test_what_is_no_event_type_is_refused_with_what_to_write(text):
+def test_a_text_that_is_not_an_event_type_is_refused_with_what_to_write(text):
     with pytest.raises(WiringError, match=r"is not an event type: write `product\.updated`"):
         Pattern(text)
 
@@ -63,18 +63,18 @@ def test_an_exact_or_longer_pattern_is_more_specific(special, general):
 
 
 @pytest.mark.parametrize(("one", "other"), [("ab*", "*bc"), ("product.*", "product.*"), ("a.b", "a.b"), ("a*b", "*ab")])
-def test_two_patterns_of_one_specificity_that_can_meet_are_ambiguous(one, other):
+def test_two_equally_specific_patterns_that_can_match_the_same_are_ambiguous(one, other):
     assert Pattern(one).is_ambiguous_with(Pattern(other))
 
 
 @pytest.mark.parametrize(("one", "other"), [("ab*", "cd*"), ("product.*", "*"), ("a.b", "a.c"), ("*.new", "*.old")])
-def test_two_patterns_that_cannot_meet_or_differ_in_specificity_are_not_ambiguous(one, other):
+def test_two_patterns_that_cannot_match_the_same_or_differ_in_specificity_are_not_ambiguous(one, other):
     assert not Pattern(one).is_ambiguous_with(Pattern(other))
 
 
 @settings(max_examples=300, deadline=None)
 @given(PATTERNS, PATTERNS, st.text("ab.", max_size=9))
-def test_no_event_type_is_claimed_by_two_patterns_of_one_specificity_that_are_not_ambiguous(one, other, event_type):
+def test_no_event_type_matches_two_equally_specific_patterns_that_are_not_ambiguous(one, other, event_type):
     first, second = Pattern(one), Pattern(other)
     both = first.matches(event_type) and second.matches(event_type)
     if both and first.specificity == second.specificity:

@@ -23,7 +23,7 @@ from receiver.errors import ConfigurationError
         (b"a=%ff", "not in UTF-8"),
     ],
 )
-def test_a_capture_that_is_no_webhook_is_refused_with_the_reason(tmp_path, body, says):
+def test_a_capture_that_is_not_a_webhook_is_refused_with_the_reason(tmp_path, body, says):
     (tmp_path / "captured.json").write_bytes(body)
     with pytest.raises(ConfigurationError) as refused:
         read_capture(tmp_path / "captured.json", {})
@@ -38,7 +38,7 @@ def test_a_capture_that_cannot_be_read_is_refused_with_its_path(tmp_path, name):
 
 
 @pytest.mark.parametrize("header", ["no colon", ": no name", "X-Ä: 1", "X-A: a\x1bb"])
-def test_a_header_that_is_none_is_refused(tmp_path, header):
+def test_an_invalid_header_is_refused(tmp_path, header):
     (tmp_path / "captured.json").write_bytes(b'{"id": 1}')
     with pytest.raises(ConfigurationError, match=r"--header takes NAME:VALUE"):
         read_capture(tmp_path / "captured.json", {}, [header])
@@ -58,6 +58,6 @@ def test_a_given_header_replaces_the_one_beside_the_file(tmp_path):
     }
 
 
-def test_a_form_is_read_by_the_field_that_holds_json_or_by_all_of_them():
+def test_a_form_is_read_from_its_json_field_or_from_all_fields():
     assert capture_of(b"x=1&event=%7B%22id%22%3A1%7D", {}, name="it").form == "event"
     assert capture_of(b"x=1&y=a+b", {}, name="it").document == {"x": "1", "y": "a b"}

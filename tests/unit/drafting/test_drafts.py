@@ -34,12 +34,12 @@ def test_the_parts_of_an_envelope_are_found_by_their_names():
     }
 
 
-def test_the_id_of_the_thing_is_not_taken_for_that_of_the_change():
+def test_the_id_of_the_entity_is_not_taken_for_the_dedup_key():
     found = envelope("loom")
     assert (found["entity"], found["dedup_key"]) == ('("product", body.data["object"]["id"])', "body.id")
 
 
-def test_an_object_named_in_the_event_type_is_what_it_is_about():
+def test_an_object_named_in_the_event_type_is_the_entity():
     found = envelope("vats")
     assert (found["entity"], found["dedup_key"]) == (
         '("article", body.article["articleNumber"])',
@@ -52,11 +52,11 @@ def test_a_body_without_a_time_is_dated_by_its_arrival():
     assert any(line.startswith("time of the change") for line in drafted("quay").unknown)
 
 
-def test_a_verb_alone_is_joined_with_the_kind_beside_it():
+def test_an_event_type_that_is_only_a_verb_is_joined_with_the_kind_beside_it():
     assert envelope("quay")["event_type"] == 'f"{body.model}.{body.action}"'
 
 
-def test_an_event_type_in_a_header_is_trusted_and_told():
+def test_an_event_type_in_a_header_is_trusted_and_reported():
     text = drafted("mill").files["mill.py"].decode()
     assert 'trusts_header="X-Mill-Topic"' in text
     assert any("X-Mill-Topic is signed" in line for line in drafted("mill").unknown)
@@ -65,7 +65,7 @@ def test_an_event_type_in_a_header_is_trusted_and_told():
     }
 
 
-def test_each_item_of_a_body_with_several_events_is_read_alone():
+def test_each_item_of_a_bundle_is_read_separately():
     assert 'return each(body["events"], read_change)' in drafted("oven").files["oven.py"].decode()
 
 
@@ -77,7 +77,7 @@ def test_a_body_without_an_entity_is_discarded_by_its_handler():
     assert "raise Discard(" in drafted("tarn").files["tarn.py"].decode()
 
 
-def test_a_list_without_objects_tells_of_no_event():
+def test_a_list_without_objects_is_not_a_list_of_events():
     with pytest.raises(ConfigurationError, match="without objects"):
         draft("tarn", capture_of(b"[1]", {}, name="it"), origin="a test")
 
@@ -125,12 +125,12 @@ values = some.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(body=some.dictionaries(names, values, min_size=1, max_size=8))
-def test_any_object_makes_a_module_that_is_python_and_a_row_that_is_json(body):
+def test_any_object_makes_a_module_of_valid_python_and_rows_of_valid_json(body):
     made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="it"), origin="a test")
     for name, content in made.files.items():
         (ast.parse if name.endswith(".py") else json.loads)(content)
 
 
-def test_verbs_are_told_from_other_words():
+def test_verbs_are_distinguished_from_other_words():
     assert VERB.fullmatch("updated")
     assert not VERB.fullmatch("product")

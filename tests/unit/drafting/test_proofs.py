@@ -28,21 +28,21 @@ HEX, BASE64 = DIGEST.hexdigest(), base64.b64encode(DIGEST.digest()).decode()
         ({"webhook-signature": HEX[:40]}, "Storyblok()"),
     ],
 )
-def test_the_form_of_a_header_tells_which_signature_it_carries(headers, code):
+def test_the_form_of_a_header_shows_its_kind_of_signature(headers, code):
     found = proof_of(headers, b"{}")
     assert (found and found.call.code) == code
     if found is not None:
         assert found.call.make() is not None
 
 
-def test_a_time_beside_the_signature_is_taken_for_signed():
+def test_a_time_beside_the_signature_is_assumed_to_be_signed():
     found = proof_of({"x-sign": HEX, "x-timestamp": "1700000000"}, b"{}")
     assert found.call.code == 'Signature("{X-Timestamp}.{body}", at=Header("X-Sign"), fresh=Fresh("{X-Timestamp}"))'
     assert not found.is_confirmed
 
 
 @pytest.mark.parametrize(("between", "time"), [(".", "{X-Timestamp}."), ("", "{X-Timestamp}"), (":", "{X-Timestamp}:")])
-def test_a_secret_confirms_what_is_signed(between, time):
+def test_a_secret_confirms_the_signed_text(between, time):
     signed = hmac.new(b"secret", f"1700000000{between}{{}}".encode(), hashlib.sha256).hexdigest()
     found = proof_of({"x-sign": signed, "x-timestamp": "1700000000"}, b"{}", [b"other", b"secret"])
     assert f'Signature("{time}{{body}}"' in found.call.code
@@ -58,6 +58,6 @@ def test_a_wrong_secret_confirms_nothing():
     assert not proof_of({"x-sign": HEX}, b"{}", [b"other"]).is_confirmed
 
 
-def test_a_header_with_the_secret_itself_is_no_signature():
+def test_a_header_with_the_secret_itself_is_not_taken_for_a_signature():
     assert proof_of({"x-pump-token": "abc"}, b"{}") is None
     assert secret_header({"user-agent": "x", "x-pump-token": "abc"}) == "x-pump-token"

@@ -1,4 +1,4 @@
-"""A cause is a reason without what differs from delivery to delivery."""
+"""The cause of a fault: the reason without the parts that differ between deliveries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
         ("", ""),
     ],
 )
-def test_quoted_values_numbers_and_ids_are_struck_out(reason: str, cause: str):
+def test_quoted_values_numbers_and_ids_are_removed(reason: str, cause: str):
     assert cause_of(reason) == cause
 
 
@@ -37,7 +37,7 @@ def test_any_reason_has_a_short_cause_in_one_line(reason: str):
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
-def test_reasons_that_differ_in_numbers_only_have_one_cause(one: int, other: int):
+def test_reasons_that_differ_only_in_numbers_have_one_cause(one: int, other: int):
     assert cause_of(f"row {one} is missing") == cause_of(f"row {other} is missing")
 
 
@@ -46,7 +46,7 @@ def fault(cause: str, **parts: object) -> Fault:
     return Fault("shop", cause, **{**known, **parts})
 
 
-def test_one_cause_is_one_fault_with_the_first_the_last_and_the_newest():
+def test_deliveries_with_one_cause_are_one_fault_with_the_first_last_and_newest():
     parts = [
         fault("no row 1", dead=2, first=NOON - timedelta(hours=1), delivery=5),
         fault("no row 2", dead=0, waiting=3, last=NOON + timedelta(hours=1), delivery=9, until=NOON),
@@ -57,7 +57,7 @@ def test_one_cause_is_one_fault_with_the_first_the_last_and_the_newest():
     assert (one.first, one.last, one.until) == (NOON - timedelta(hours=1), NOON + timedelta(hours=1), NOON)
 
 
-def test_a_fault_names_the_release_that_ran_when_it_began():
+def test_a_fault_names_the_release_at_its_beginning():
     started = [(NOON - timedelta(days=1), "0.1.0"), (NOON - timedelta(minutes=1), "0.2.0"), (NOON, "0.3.0")]
     early, late = with_releases([fault("a", first=NOON - timedelta(hours=1)), fault("b")], started)
     assert (early.release, late.release) == ("0.1.0", "0.3.0")

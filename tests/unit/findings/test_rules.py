@@ -1,4 +1,4 @@
-"""Each rule speaks when it should; none does for quiet or bursty sources, a night without us, or a clock that jumps."""
+"""Each rule makes its finding when it should, and none for quiet or bursty sources, downtime or a clock that jumps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from receiver.findings.situation import (
 )
 from receiver.findings.tallies import Tallied, beginning
 
-#: A Wednesday.
+#: This day is a Wednesday.
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -46,7 +46,7 @@ WELL = Situation(
 
 
 def tally(kind: str, *minutes: int, source: str = "shop", detail: str = "", number: int = 1) -> list[Tallied]:
-    """One tally for each of these minutes ago."""
+    """Make a tally for each of these numbers of minutes ago."""
     return [Tallied(NOW - minute * MINUTE, source, kind, detail, number) for minute in minutes]
 
 
@@ -67,7 +67,7 @@ def rules_of(situation: Situation) -> list[str]:
     return [finding.rule for finding in findings(situation)]
 
 
-def test_nothing_is_said_while_all_is_well():
+def test_without_trouble_there_is_no_finding():
     assert rules_of(WELL) == []
     assert rules_of(with_tallies(tally("accepted", *range(60)), tally("verified", *range(60), detail="0"))) == []
 
@@ -77,7 +77,7 @@ def test_nothing_is_said_while_all_is_well():
 WRONG = {"detail": "signature_wrong"}
 
 
-def test_a_secret_that_was_changed_at_the_sender_is_told_with_the_minute_and_what_is_kept():
+def test_a_secret_changed_at_the_sender_is_found_with_its_minute_and_the_kept_requests():
     good = NOW - 20 * MINUTE
     finding = the_finding(
         with_tallies(
@@ -94,7 +94,7 @@ def test_a_secret_that_was_changed_at_the_sender_is_told_with_the_minute_and_wha
     assert finding.evidence["refused"] == 30
 
 
-def test_a_secret_that_never_fitted_is_told():
+def test_a_secret_that_never_verified_is_found():
     finding = the_finding(
         with_tallies(tally("refused", 3, 2, 1, **WRONG), signatures={"shop": SignatureHistory(None, 0)})
     )
@@ -102,14 +102,14 @@ def test_a_secret_that_never_fitted_is_told():
     assert "none was ever right" in finding.says
 
 
-def test_a_stranger_who_goes_on_while_the_sender_is_quiet_is_no_changed_secret():
+def test_a_stranger_beside_a_quiet_sender_is_not_a_changed_secret():
     situation = with_tallies(
         tally("refused", *range(1, 60), **WRONG), signatures={"shop": SignatureHistory(NOW - 5 * HOUR, 40)}
     )
     assert rules_of(situation) == []
 
 
-def test_one_or_two_wrong_signatures_are_nothing():
+def test_one_or_two_wrong_signatures_are_not_a_finding():
     assert (
         rules_of(
             with_tallies(tally("refused", 3, 2, **WRONG), signatures={"shop": SignatureHistory(NOW - 9 * MINUTE, 0)})
@@ -141,7 +141,7 @@ def test_many_wrong_signatures_among_right_ones_look_like_a_part_of_the_sender()
     assert "part of the sender" in finding.says
 
 
-def test_a_mended_secret_is_not_told_any_more():
+def test_the_finding_about_a_corrected_secret_ends():
     situation = with_tallies(
         tally("refused", 50, 40, 30, number=10, **WRONG),
         tally("verified", *range(25), detail="0"),
@@ -150,7 +150,7 @@ def test_a_mended_secret_is_not_told_any_more():
     assert rules_of(situation) == []
 
 
-def test_a_sender_that_has_not_switched_to_the_new_secret_is_told():
+def test_a_sender_that_still_uses_the_old_secret_is_found():
     situation = with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": SourceFacts("shop", 2)})
     assert the_finding(situation).rule == "sender_not_switched"
     switched = with_tallies(
@@ -161,7 +161,7 @@ def test_a_sender_that_has_not_switched_to_the_new_secret_is_told():
     assert rules_of(switched) == []
 
 
-def test_secrets_that_belong_to_different_webhook_records_are_no_rotation():
+def test_secrets_of_different_webhook_records_are_not_a_rotation():
     named = SourceFacts("shop", 2, has_named_secrets=True)
     assert rules_of(with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": named})) == []
 
@@ -169,60 +169,60 @@ def test_secrets_that_belong_to_different_webhook_records_are_no_rotation():
 # ── addresses, bodies, 503 ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_misspelt_address_is_told_with_the_name_that_was_meant():
+def test_a_misspelt_address_is_found_with_the_intended_name():
     finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="shopp")))
     assert finding.rule == "misspelt_source"
     assert finding.says == "3 webhooks came to the address '/hooks/shopp', which is unknown: was /hooks/shop meant?"
     assert "/hooks/shop" in finding.mend
 
 
-def test_an_address_outside_of_hooks_is_told_as_it_was_asked_for():
+def test_an_address_outside_of_hooks_is_reported_as_it_was_requested():
     finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="/hook/shop")))
     assert "'/hook/shop'" in finding.says
 
 
-def test_two_webhooks_to_a_misspelt_address_are_chance():
+def test_two_webhooks_to_a_misspelt_address_are_not_a_finding():
     assert rules_of(with_tallies(tally("misspelt", 9, 5, detail="shopp"))) == []
 
 
-def test_a_sender_that_keeps_coming_for_a_source_that_is_not_there_is_told():
+def test_a_sender_that_keeps_posting_to_an_unknown_source_is_found():
     finding = the_finding(with_tallies(tally(UNKNOWN_SOURCE, *range(0, 20, 2), source="", detail="erp")))
     assert (finding.rule, finding.source, finding.evidence["asked_for"]) == ("unknown_source", "", "erp")
     assert finding.says == "10 webhooks came to /hooks/erp since 11:42 UTC, and the settings have no source 'erp'"
     assert "[sources.erp]" in finding.mend
 
 
-def test_strangers_who_try_names_are_no_finding():
+def test_strangers_who_try_names_are_not_a_finding():
     names = (tally(UNKNOWN_SOURCE, minute, source="", detail=f"name {minute}", number=9) for minute in range(60))
     assert rules_of(with_tallies(*names)) == [], "each name a few times"
     assert rules_of(with_tallies(tally(UNKNOWN_SOURCE, 4, 3, source="", detail="erp", number=500))) == [], "at once"
 
 
-def test_a_likely_event_type_is_named_in_the_finding():
+def test_the_finding_names_a_likely_event_type():
     ignored = Unhandled("shop", "prodct.updated", 4, NOW - HOUR, NOW, likely="product.updated")
     finding = the_finding(replace(WELL, unhandled=[ignored]))
     assert finding.says.endswith("no handler takes this event type: was product.updated meant?")
     assert finding.mend.startswith("If product.updated was meant, correct the event type at the sender.")
 
 
-def test_a_body_that_is_too_large_is_told_with_the_bound_that_would_take_it():
+def test_a_body_that_is_too_large_is_found_with_the_bound_that_would_take_it():
     finding = the_finding(with_tallies(tally(TOO_LARGE, 5, detail="1500000"), tally(TOO_LARGE, 2, detail="3000000")))
     assert finding.rule == "body_too_large"
     assert "`max_body_bytes` to 4194304" in finding.mend
 
 
-def test_a_body_beyond_all_sense_is_the_senders_matter():
+def test_an_absurdly_large_body_is_not_a_finding():
     finding = the_finding(with_tallies(tally(TOO_LARGE, 5, detail=str(10**19))))
     assert "send less" in finding.mend
 
 
-def test_503s_are_told_while_they_go_on_and_not_an_hour_later():
+def test_503s_are_found_while_they_go_on_and_not_an_hour_later():
     unavailable = {"detail": "unavailable", "source": ""}
     assert the_finding(with_tallies(tally("refused", 8, 5, 2, **unavailable))).rule == "cannot_be_stored"
     assert rules_of(with_tallies(tally("refused", 50, 45, 40, number=100, **unavailable))) == []
 
 
-def test_what_ended_at_a_limit_for_strangers_is_not_our_trouble():
+def test_requests_ended_by_a_limit_for_strangers_are_not_a_finding():
     assert rules_of(with_tallies(tally("refused", *range(60), number=9, source="", detail="limited"))) == []
 
 
@@ -234,15 +234,15 @@ def every(gap: timedelta, until: datetime, *, days: int = 14) -> list[datetime]:
     return [first + step * gap for step in range(int(days * DAY / gap) + 1)]
 
 
-def test_a_source_that_is_silent_for_far_longer_than_usual_is_told():
+def test_a_source_that_is_silent_far_longer_than_usual_is_found():
     silence = Silence(every(5 * MINUTE, NOW - HOUR), 60)
     finding = the_finding(replace(WELL, silences={"shop": silence}))
     assert (finding.rule, finding.since) == ("source_silent", NOW - HOUR)
     assert "usually silent for 5 minutes" in finding.says
 
 
-def test_a_source_that_is_usually_silent_at_this_hour_is_no_finding():
-    """Its sender works from 8 to 11 only."""
+def test_a_source_that_is_usually_silent_at_this_hour_is_not_a_finding():
+    """The sender works from 8 to 11 only."""
     arrivals = [at for at in every(5 * MINUTE, NOW - HOUR) if 8 <= at.hour < 11]
     assert rules_of(replace(WELL, silences={"shop": Silence(arrivals, 61)})) == []
 
@@ -254,31 +254,31 @@ def test_a_weekend_is_compared_with_weekends():
     assert rules_of(situation) == []
 
 
-def test_minutes_in_which_nobody_would_have_heard_are_no_silence():
-    """As after a night in which nothing ran here, or when the clock was set forward by a day."""
+def test_minutes_without_an_endpoint_are_not_silence():
+    """As after a night without a running process, or when the clock was set forward by a day."""
     silence = Silence(every(5 * MINUTE, NOW - DAY), 2)
     assert rules_of(replace(WELL, silences={"shop": silence})) == []
 
 
-def test_nothing_is_missed_while_the_processes_have_only_just_come_back():
+def test_no_silence_is_found_right_after_the_processes_came_back():
     unsteady = replace(WELL, recent=WELL.recent[-2:], silences={"shop": Silence(every(MINUTE, NOW - HOUR), 60)})
     assert rules_of(unsteady) == []
 
 
-def test_a_source_of_which_little_is_known_is_not_missed():
+def test_the_silence_of_a_source_with_little_history_is_not_a_finding():
     few = [NOW - 2 * DAY + hour * HOUR for hour in range(10)]
     new = every(MINUTE, NOW - HOUR, days=14)[-600:]
     assert usual_gap(few, NOW) is None
     assert usual_gap(new, NOW) is None
 
 
-def test_all_sources_silent_at_once_is_one_finding_about_the_way_to_here():
+def test_the_silence_of_all_sources_is_one_finding():
     silences = {"shop": Silence(every(5 * MINUTE, NOW - HOUR), 60), "pim": Silence(every(7 * MINUTE, NOW - HOUR), 60)}
     finding = the_finding(replace(WELL, silences=silences))
     assert (finding.rule, finding.source) == ("all_sources_silent", "")
 
 
-def test_one_silent_source_beside_one_that_speaks_is_about_that_one():
+def test_one_silent_source_beside_an_active_one_is_a_finding_about_that_source():
     situation = replace(WELL, silences={"shop": Silence(every(5 * MINUTE, NOW - HOUR), 60)})
     assert the_finding(situation).source == "shop"
 
@@ -288,7 +288,7 @@ def _at(now: datetime) -> Situation:
 
 
 def _bursts(seed: int) -> list[datetime]:
-    """Imports at random moments, three a day on average, each of some hundred deliveries in a quarter of an hour."""
+    """Make imports at random times: three a day on average, each with some hundred deliveries in 15 minutes."""
     rng = random.Random(seed)
     at, arrivals = NOW - 21 * DAY, set()
     while at < NOW:
@@ -298,7 +298,7 @@ def _bursts(seed: int) -> list[datetime]:
 
 
 def _looks(arrivals: Sequence[datetime]) -> Iterator[Situation]:
-    """Every hour of the last week, as it would have looked then."""
+    """Evaluate the rules for every hour of the last week."""
     for hour in range(7 * 24, 0, -1):
         now = NOW - hour * HOUR
         known = arrivals[bisect_right(arrivals, now - 14 * DAY) : bisect_right(arrivals, now)]
@@ -306,7 +306,7 @@ def _looks(arrivals: Sequence[datetime]) -> Iterator[Situation]:
 
 
 def test_quiet_and_bursty_sources_cause_no_false_alarm():
-    """None opens in five weeks of sources that send whenever they like."""
+    """No finding opens in five weeks of sources that send at random times."""
     opened = 0
     for seed in range(5):
         before: set[str] = set()
@@ -325,18 +325,18 @@ def test_a_source_with_a_steady_rhythm_never_causes_a_false_alarm(gap: timedelta
 # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_backlog_that_nobody_works_on_is_told():
+def test_a_backlog_without_a_worker_is_found():
     finding = the_finding(replace(WELL, processes=[ENDPOINT], oldest_due_seconds=90.0))
     assert "no worker runs" in finding.says
     assert rules_of(replace(WELL, processes=[ENDPOINT], oldest_due_seconds=10.0)) == []
 
 
-def test_a_worker_that_hangs_is_told():
+def test_a_worker_that_hangs_is_found():
     finding = the_finding(with_tallies(tally("hung", 1, source="")))
     assert "hangs" in finding.says
 
 
-def test_a_backlog_that_grows_beside_workers_is_told_with_what_is_seen():
+def test_a_growing_backlog_beside_workers_is_found_with_its_figures():
     still = the_finding(replace(WELL, oldest_due_seconds=400.0))
     assert "no delivery has ended" in still.says
     busy = the_finding(with_tallies(tally("ended", 3, 2, 1, number=900), oldest_due_seconds=400.0))
@@ -344,7 +344,7 @@ def test_a_backlog_that_grows_beside_workers_is_told_with_what_is_seen():
     assert still.id == busy.id
 
 
-def test_a_backlog_right_after_the_clock_was_set_forward_is_no_finding():
+def test_a_backlog_right_after_the_clock_was_set_forward_is_not_a_finding():
     jumped = replace(WELL, now=NOW + DAY, processes=[], oldest_due_seconds=DAY.total_seconds())
     assert rules_of(jumped) == []
 
@@ -354,14 +354,14 @@ def fault(cause: str = "data.price: not a number", *, dead: int = 0, waiting: in
     return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=NOW + HOUR if waiting else None)
 
 
-def test_an_api_that_fails_is_told_with_the_time_of_the_next_try():
+def test_a_failing_api_is_found_with_the_time_of_the_next_try():
     finding = the_finding(replace(WELL, faults=[fault("/items of the source's API answered 503.", waiting=4)]))
     assert finding.rule == "api_fails"
     assert "4 deliveries wait" in finding.says
     assert "13:00 UTC" in finding.says
 
 
-def test_an_api_that_is_left_alone_is_told_whatever_the_dialect_says_of_it():
+def test_an_api_that_is_left_alone_is_found_whatever_its_dialect_says():
     situation = with_tallies(tally("api_rest", 2), faults=[fault("shop.fetch raised ConnectError: refused", waiting=1)])
     assert the_finding(situation).rule == "api_fails"
 
@@ -372,19 +372,19 @@ def test_dead_deliveries_with_one_cause_are_one_finding():
     assert finding.evidence["dead"] == 412
 
 
-def test_a_fault_that_began_with_another_release_names_it():
+def test_the_finding_about_a_fault_names_a_release_that_began_with_it():
     starts = [Start(NOW - 12 * MINUTE, "0.3.0", True), Start(NOW - 2 * DAY, "0.2.0", False)]
     assert "release 0.3.0" in the_finding(replace(WELL, faults=[fault(dead=3)], starts=starts)).says
     later = replace(WELL, faults=[fault(dead=3, ago=2)], starts=starts)
     assert "release" not in the_finding(later).says
 
 
-def test_the_first_start_of_all_is_not_blamed():
+def test_the_first_start_of_all_is_not_named_as_a_circumstance():
     starts = [Start(NOW - 12 * MINUTE, "0.3.0", False)]
     assert "release" not in the_finding(replace(WELL, faults=[fault(dead=3)], starts=starts)).says
 
 
-def test_two_deliveries_that_wait_for_another_attempt_are_nothing():
+def test_two_deliveries_that_wait_for_another_attempt_are_not_a_finding():
     assert rules_of(replace(WELL, faults=[fault(waiting=2)])) == []
     assert rules_of(replace(WELL, faults=[fault(waiting=3)])) == ["one_cause"]
 
@@ -392,13 +392,13 @@ def test_two_deliveries_that_wait_for_another_attempt_are_nothing():
 # ── the wiring ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_event_type_without_a_handler_is_told():
+def test_an_event_type_without_a_handler_is_found():
     ignored = Unhandled("shop", "price.updated", 38, NOW - 3 * HOUR, NOW)
     finding = the_finding(replace(WELL, unhandled=[ignored]))
     assert "38 deliveries price.updated of shop were ignored since 09:00 UTC" in finding.says
 
 
-def test_what_was_ignored_is_offered_with_the_command_once_a_handler_takes_it():
+def test_the_finding_offers_to_replay_ignored_deliveries_once_a_handler_takes_them():
     ignored = Unhandled("shop", "price updated", 1, NOW - 3 * HOUR, NOW, "shop.on_price")
     finding = the_finding(replace(WELL, unhandled=[ignored], wanted=[ignored]))
     assert finding.rule == "handler_appeared"
@@ -407,24 +407,24 @@ def test_what_was_ignored_is_offered_with_the_command_once_a_handler_takes_it():
     )
 
 
-def test_events_from_the_future_are_told():
+def test_events_from_the_future_are_found():
     finding = the_finding(with_tallies(tally("misdated", 4)))
     assert "clock is wrong" in finding.says
     assert "--misdated" in finding.mend
 
 
-def test_a_mirror_that_differs_from_its_source_is_told():
+def test_a_mirror_that_differs_from_its_source_is_found():
     finding = the_finding(replace(WELL, reconciles=[Reconciled("shop", NOW - HOUR, 1_000, 20, ["product.deleted"])]))
     assert finding.rule == "mirror_differs"
     assert "product.deleted" in finding.says
 
 
-def test_a_row_or_a_thousandth_that_differs_is_what_late_webhooks_explain():
+def test_a_difference_of_one_row_or_a_thousandth_is_not_a_finding():
     few = [Reconciled("shop", NOW, 100, 1), Reconciled("pim", NOW, 100_000, 100)]
     assert rules_of(replace(WELL, reconciles=few)) == []
 
 
-# ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── all rules together ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_id_of_a_finding_stays_the_same_while_its_numbers_grow():
@@ -434,8 +434,8 @@ def test_the_id_of_a_finding_stays_the_same_while_its_numbers_grow():
 
 
 @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
-def test_a_clock_that_jumps_causes_nothing(jump: timedelta):
-    """What was tallied before stands at other times then; the silence is as long as it was watched."""
+def test_a_clock_that_jumps_causes_no_finding(jump: timedelta):
+    """The earlier tallies then have other times, and silence is only as long as it was watched."""
     situation = with_tallies(
         tally("accepted", *range(1, 60)), silences={"shop": Silence(every(MINUTE, NOW), 1)} if jump > HOUR else {}
     )

@@ -68,11 +68,11 @@ def option(**members):
 
 
 @pytest.mark.parametrize("name", fixture_bodies("iimmpact"))
-def test_every_fixture_leaves_the_row_it_describes(name):
+def test_every_fixture_leaves_the_row_that_it_describes(name):
     leaves_what_it_must(iimmpact, name)
 
 
-def test_the_envelope_comes_from_the_body():
+def test_the_envelope_is_read_from_the_body():
     envelope = iimmpact.read(json_body(SAMPLE))
     assert (envelope.event_type, envelope.entity, envelope.occurred_at) == (
         "product.updated",
@@ -81,7 +81,7 @@ def test_the_envelope_comes_from_the_body():
     )
 
 
-def test_a_body_is_known_by_its_content_because_the_sender_gives_no_id():
+def test_a_body_is_identified_by_its_content_because_the_sender_gives_no_id():
     body = json_body(SAMPLE)
     key, fingerprint = iimmpact.read(body).identity(body)
     assert (key, fingerprint) == (
@@ -104,7 +104,7 @@ def test_a_body_is_known_by_its_content_because_the_sender_gives_no_id():
         ({"timestamp": "2024-01-15T10:30:00"}, "offset"),
     ],
 )
-def test_a_body_without_what_is_needed_is_unreadable_and_says_why(change, reason):
+def test_a_body_without_a_required_part_is_unreadable_with_the_reason(change, reason):
     with pytest.raises(Unreadable, match=reason):
         iimmpact.read(json_body(SAMPLE | change))
 
@@ -123,7 +123,7 @@ def test_any_bytes_are_read_or_unreadable(body):
     ("body", "reason"),
     [(b"", "not JSON"), (b"[]", "not what"), (b'{"data":' * 10_000, "nested"), (b'{"id":"\xff"}', "UTF-8")],
 )
-def test_unreadable_bodies_say_why(body, reason):
+def test_unreadable_bodies_have_their_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         iimmpact.read(body)
 
@@ -134,21 +134,21 @@ def test_a_huge_number_a_nul_and_a_repeated_member_break_nothing():
 
 
 @pytest.mark.parametrize("kind", RESOURCES)
-def test_data_null_is_what_a_delete_has_and_nothing_an_update_may_have(kind):
+def test_data_null_is_allowed_in_a_delete_only(kind):
     """IIMMPACT docs, "Delete Events": the data field is null."""
     assert not columns_of(iimmpact, SAMPLE | {"type": f"{kind}.deleted", "data": None})["active"]
     with pytest.raises(Unreadable):
         columns_of(iimmpact, SAMPLE | {"type": f"{kind}.updated", "data": None})
 
 
-def test_what_was_deactivated_comes_back_with_newer_news():
+def test_a_deactivated_row_comes_back_with_newer_news():
     deleted = SAMPLE | {"type": "product.deleted", "data": None, "timestamp": "2024-01-15T10:29:59.999Z"}
     writes = writes_of(iimmpact, json_body(SAMPLE), arrival=1) + writes_of(iimmpact, json_body(deleted), arrival=2)
     (row,) = rows_after(writes).values()
     assert row["active"]
 
 
-def test_a_product_that_goes_leaves_its_options():
+def test_a_deactivated_product_takes_its_options_with_it():
     deleted = SAMPLE | {"type": "product.deleted", "data": None, "timestamp": "2025-01-01T00:00:00.000Z"}
     rows = rows_after([*writes_of(iimmpact, json_body(OPTION)), *writes_of(iimmpact, json_body(deleted))])
     assert rows["options", "CELCOM10-40"]["active"]
@@ -163,26 +163,26 @@ def test_a_product_that_goes_leaves_its_options():
         ({"display_name": None}, None),
     ],
 )
-def test_a_product_is_named_as_it_is_displayed(members, name):
+def test_a_product_has_its_display_name(members, name):
     assert columns_of(iimmpact, data(**members))["name"] == name
 
 
 @pytest.mark.parametrize(("is_active", "active"), [(True, True), (False, False), (None, True), (0, False), (1, True)])
-def test_a_product_that_is_switched_off_is_inactive_as_of_the_event(is_active, active):
+def test_a_product_that_is_switched_off_is_inactive_from_the_event_s_time(is_active, active):
     row = columns_of(iimmpact, data(is_active=is_active))
     assert (row["active"], row["deactivated_at"]) == (active, None if active else AT)
 
 
-def test_a_product_that_does_not_say_otherwise_is_on():
+def test_a_product_without_a_switch_is_active():
     assert columns_of(iimmpact, data(name="a"))["active"]
 
 
-def test_a_switch_in_no_known_position_is_unreadable():
+def test_a_switch_with_an_unknown_value_is_unreadable():
     with pytest.raises(Unreadable, match="is_active"):
         columns_of(iimmpact, data(is_active="perhaps"))
 
 
-def test_members_not_sent_are_no_news():
+def test_missing_members_are_not_news():
     assert columns_of(iimmpact, data(name="a")).keys().isdisjoint({"sku", "parent", "price"})
 
 
@@ -203,7 +203,7 @@ def test_an_option_has_the_price_it_is_sent_with(members, price, currency):
     assert row.get("currency") == currency
 
 
-def test_an_option_without_a_price_is_no_news_about_it():
+def test_an_option_without_a_price_says_nothing_about_its_price():
     assert columns_of(iimmpact, option(label="RM 40")).keys().isdisjoint({"price", "currency", "parent"})
 
 
@@ -213,7 +213,7 @@ def test_an_option_is_named_by_its_label():
 
 
 @pytest.mark.parametrize("event_type", sorted({handler.pattern.text for handler in iimmpact.handlers}))
-def test_a_composed_body_reads_as_what_it_was_made_from(event_type):
+def test_a_composed_body_reads_as_its_parts(event_type):
     body = iimmpact.write(event_type, "X1", at=AT, data=None)
     envelope = iimmpact.read(body)
     assert (envelope.event_type, envelope.entity, envelope.occurred_at) == (
@@ -239,7 +239,7 @@ def test_the_signature_needs_its_prefix():
         iimmpact.verifier.verify(WebhookRequest(body, [(b"x-webhook-signature", digits)]), credentials)
 
 
-# The API.
+# the API
 
 
 def walk(answer, attempts=1):
@@ -277,18 +277,18 @@ def test_the_walk_gives_the_columns_that_an_event_gives():
     assert dict(listed.columns) == {column: row[column] for column in listed.columns}
 
 
-def test_options_have_no_complete_list_so_none_goes_by_absence():
+def test_options_have_no_complete_list_so_none_is_deactivated_by_absence():
     assert iimmpact.listing_of is not None
     assert Option not in iimmpact.listing_of.tables
 
 
 @pytest.mark.parametrize("content", [[], {}, {"tree": {"groups": []}}, CATALOG | {"products": []}])
-def test_an_answer_of_another_shape_is_an_api_error(content):
+def test_an_answer_of_another_form_is_an_api_error(content):
     with pytest.raises(ApiError, match="undocumented shape"):
         walk(serves(content))
 
 
-def test_the_walk_waits_out_the_rate_limit():
+def test_the_walk_waits_for_the_end_of_the_rate_limit():
     answers = [httpx.Response(429, headers={"Retry-After": "1"})]
     assert walk(lambda request: answers.pop() if answers else httpx.Response(200, json=CATALOG), attempts=2)
 

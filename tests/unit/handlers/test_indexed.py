@@ -1,4 +1,4 @@
-"""Indexed PIM: patches of any kind of entity, the revision's time, and secrets chosen by an unverified hint."""
+"""Indexed PIM: patches of entities of any kind, the revision's time, and secrets chosen by an unverified hint."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def identity(body):
 
 
 @pytest.mark.parametrize("name", fixture_bodies("indexed"))
-def test_every_fixture_leaves_the_row_it_describes(name):
+def test_every_fixture_leaves_the_row_that_it_describes(name):
     leaves_what_it_must(indexed, name)
 
 
-def test_the_time_of_a_change_is_its_revisions():
+def test_the_time_of_change_is_the_revision_s():
     assert indexed.read(json_body(SAMPLE)).occurred_at == REVISED
 
 
 @pytest.mark.parametrize("revision", [None, [], {}, {"timestamp": None}, {"timestamp": 1776772794}])
-def test_without_a_revision_to_tell_it_the_time_is_the_dispatch(revision):
+def test_without_the_revision_s_time_the_time_of_change_is_the_dispatch_s(revision):
     assert indexed.read(json_body(SAMPLE | {"revision": revision})).occurred_at == DISPATCHED
 
 
@@ -56,11 +56,11 @@ def test_two_webhook_records_for_one_event_announce_one_change():
 @pytest.mark.parametrize(
     "change", [product(name="x"), SAMPLE | {"event": "product.created"}, SAMPLE | {"app": {"external_id": "app_other"}}]
 )
-def test_what_differs_in_anything_else_is_another_change(change):
+def test_a_body_that_differs_in_another_part_is_another_change(change):
     assert identity(change) != identity(SAMPLE)
 
 
-def test_without_a_revision_every_other_body_is_another_change():
+def test_without_a_revision_every_different_body_is_another_change():
     bare = {name: value for name, value in SAMPLE.items() if name != "revision"}
     assert identity(bare) != identity(bare | {"webhook": {"external_id": "web_other"}})
     assert identity(bare)[1] == hashlib.sha256(json_body(bare)).digest()
@@ -78,7 +78,7 @@ def test_without_a_revision_every_other_body_is_another_change():
         ("paymentTerm.deleted", "payment_term"),
     ],
 )
-def test_two_word_kinds_are_read_in_every_spelling(event_type, kind):
+def test_kinds_of_two_words_are_read_in_every_spelling(event_type, kind):
     assert kind_of(event_type) == kind
 
 
@@ -98,11 +98,11 @@ def test_the_entity_is_found_whatever_the_spelling_of_its_key(event, key):
         ({"id": None, "externalId": 7}, "7"),
     ],
 )
-def test_the_key_is_the_external_id_or_else_the_id(members, found):
+def test_the_external_id_identifies_the_entity_or_else_its_id(members, found):
     assert indexed.read(json_body(SAMPLE | {"product": members})).entity == ("product", found)
 
 
-def test_the_app_family_shares_its_key_with_the_context():
+def test_the_family_app_shares_its_key_with_the_context():
     assert indexed.read(json_body(SAMPLE | {"event": "app.updated"})).entity == ("app", "app_456")
 
 
@@ -119,7 +119,7 @@ def test_the_app_family_shares_its_key_with_the_context():
         ({"product": {"externalId": False}}, "not a valid id"),
     ],
 )
-def test_a_body_without_what_is_needed_is_unreadable_and_says_why(change, reason):
+def test_a_body_without_a_required_part_is_unreadable_with_the_reason(change, reason):
     with pytest.raises(Unreadable, match=reason):
         indexed.read(json_body(SAMPLE | change))
 
@@ -145,7 +145,7 @@ def test_any_bytes_are_read_or_unreadable(body):
         (b'{"event":"product.updated\xff"}', "UTF-8"),
     ],
 )
-def test_unreadable_bodies_say_why(body, reason):
+def test_unreadable_bodies_have_their_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         indexed.read(body)
 
@@ -157,11 +157,11 @@ def test_a_huge_number_a_nul_and_a_repeated_member_break_nothing():
     assert envelope.identity(text.encode())[0].endswith("-" + envelope.identity(text.encode())[1].hex())
 
 
-def test_a_member_not_sent_is_no_news():
+def test_a_missing_member_is_not_news():
     assert columns_of(indexed, product(name="Lamp")).keys() & {"name", "sku", "price", "parent"} == {"name"}
 
 
-def test_partial_news_in_either_order_ends_the_same():
+def test_partial_news_leaves_the_same_row_in_either_order():
     first = product(name="Lamp", color="red")
     second = product(sku="L-1", color="blue") | {"revision": {"timestamp": "2026-04-21T12:00:30+00:00"}}
     writes = [writes_of(indexed, json_body(body), arrival=number) for number, body in enumerate([first, second])]
@@ -194,7 +194,7 @@ def test_members_become_columns(members, column, value):
 
 
 @pytest.mark.parametrize("price", ["on request", "", [], {"amount": 1}, True, "1e9999"])
-def test_a_price_that_is_none_replaces_the_old_one_and_stays_readable_in_data(price):
+def test_a_price_that_cannot_be_read_replaces_the_old_one_and_stays_in_data(price):
     writes = [*writes_of(indexed, json_body(product(price="10.00")), arrival=1)]
     writes += writes_of(indexed, json_body(product(price=price)), arrival=2)
     (row,) = rows_after(writes).values()
@@ -211,7 +211,7 @@ def test_a_price_that_is_none_replaces_the_old_one_and_stays_readable_in_data(pr
         ({"parent": {"externalId": "p"}}, "parent"),
     ],
 )
-def test_members_that_mean_something_else_are_no_news_about_the_column(members, column):
+def test_members_with_another_meaning_say_nothing_about_the_column(members, column):
     row = columns_of(indexed, product(**members))
     assert column not in row
     assert row["data"].items() >= members.items()
@@ -223,12 +223,12 @@ def test_a_delete_without_the_numeric_id_deactivates_by_the_external_id():
 
 
 @pytest.mark.parametrize("verb", ["create", "update", "delete"])
-def test_the_other_spelling_of_the_verbs_is_handled_too(verb):
+def test_the_other_spelling_of_the_verbs_is_handled(verb):
     """The picture of the configuration in the Indexed docs says `product.update`."""
     assert columns_of(indexed, SAMPLE | {"event": f"product.{verb}"})["active"] is (verb != "delete")
 
 
-def test_records_of_two_kinds_with_one_id_never_meet():
+def test_records_of_two_kinds_with_the_same_id_are_two_rows():
     other = {**UNIT, "event": "brand.updated", "brand": UNIT["unit"]}
     rows = rows_after([*writes_of(indexed, json_body(UNIT)), *writes_of(indexed, json_body(other))])
     assert {row["kind"] for row in rows.values()} == {"unit", "brand"}
@@ -238,7 +238,7 @@ def test_records_of_two_kinds_with_one_id_never_meet():
 @pytest.mark.parametrize(
     "event_type", ["product.updated", "productGroup.created", "payment_term.deleted", "app.updated"]
 )
-def test_a_composed_body_reads_as_what_it_was_made_from(event_type):
+def test_a_composed_body_reads_as_its_parts(event_type):
     at = datetime(2026, 4, 21, 12, tzinfo=UTC)
     envelope = indexed.read(indexed.write(event_type, "x_1", at=at, data={"name": "n", "externalId": "other"}))
     assert (envelope.event_type, envelope.entity, envelope.occurred_at) == (
@@ -248,11 +248,11 @@ def test_a_composed_body_reads_as_what_it_was_made_from(event_type):
     )
 
 
-# The hint: which secret to try first.
+# the hint about the secret to try first
 
 
 @given(body=st.binary(max_size=300))
-def test_the_hint_never_raises(body):
+def test_the_hint_never_raises_an_error(body):
     assert webhook_of(body) is None or isinstance(webhook_of(body), str)
 
 
@@ -269,7 +269,7 @@ def test_the_hint_never_raises(body):
         (b'{"product":' * 10_000, None),
     ],
 )
-def test_the_hint_is_the_webhook_that_the_body_names(body, hint):
+def test_the_hint_is_the_webhook_named_in_the_body(body, hint):
     assert webhook_of(body) == hint
 
 
@@ -282,12 +282,12 @@ def signed(secret, prefix=b""):
 
 @pytest.mark.parametrize("prefix", [b"", b"sha256="])
 @pytest.mark.parametrize(("secret", "position"), [(b"first", 0), (b"second", 1), (b"third", 2)])
-def test_any_secret_of_the_source_verifies_whatever_the_hint_with_and_without_prefix(secret, position, prefix):
+def test_any_secret_of_the_source_verifies_with_any_hint_and_with_or_without_prefix(secret, position, prefix):
     verified = indexed.verifier.verify(WebhookRequest(json_body(SAMPLE), signed(secret, prefix)), SECRETS)
     assert verified.secret == position
 
 
-def test_a_body_cannot_hint_its_way_in():
+def test_a_hint_in_the_body_does_not_replace_the_signature():
     with pytest.raises(NotVerified) as caught:
         indexed.verifier.verify(WebhookRequest(json_body(SAMPLE), signed(b"guess")), SECRETS)
     assert caught.value.code == "signature_wrong"

@@ -34,7 +34,7 @@ from receiver.settings.settings import SourceSettings
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Secret
 
-#: As long as a source's API may be behind, unless its settings say otherwise.
+#: The longest time that a source's API may lag behind, by default.
 LAG = timedelta(minutes=1)
 
 UPDATED = fixture("sigma", "entity.updated")
@@ -70,18 +70,18 @@ def read_record(content):
 
 
 @pytest.mark.parametrize("name", fixture_bodies("sigma"))
-def test_every_fixture_leaves_the_row_it_describes(name):
+def test_every_fixture_leaves_the_row_that_it_describes(name):
     leaves_what_it_must(sigma, name)
 
 
-def test_the_envelope_comes_from_the_body():
+def test_the_envelope_is_read_from_the_body():
     envelope = sigma.read(json_body(UPDATED))
     assert envelope.event_type == "entity.updated"
     assert envelope.entity == ("entity", WINDBREAKER)
     assert envelope.occurred_at == datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
 
 
-def test_a_retry_of_one_delivery_is_known_by_its_delivery_id():
+def test_a_repeated_delivery_is_recognised_by_its_delivery_id():
     """Sigma docs, "Idempotency": each delivery has a unique deliveryId."""
     body = json_body(UPDATED)
     assert sigma.read(body).identity(body)[0] == "del-9f8e7d6c5b4a"
@@ -113,19 +113,19 @@ def test_the_same_delivery_id_with_another_body_has_another_fingerprint():
         ({"deliveryId": {}}, "deliveryId"),
     ],
 )
-def test_a_body_without_what_is_needed_is_unreadable_and_says_why(change, reason):
+def test_a_body_without_a_required_part_is_unreadable_with_the_reason(change, reason):
     with pytest.raises(Unreadable, match=reason):
         sigma.read(json_body(UPDATED | change))
 
 
-def test_members_that_nobody_documented_are_fine():
+def test_undocumented_members_are_ignored():
     assert sigma.read(json_body(UPDATED | {"tenant": "t", "data": {"entityId": 7, "more": [1]}})).entity == (
         "entity",
         "7",
     )
 
 
-def test_a_body_without_a_delivery_id_is_known_by_its_content():
+def test_a_body_without_a_delivery_id_is_identified_by_its_content():
     body = json_body({name: value for name, value in UPDATED.items() if name != "deliveryId"})
     assert sigma.read(body).identity(body)[0].endswith("-" + hashlib.sha256(body).hexdigest())
 
@@ -153,7 +153,7 @@ def test_any_bytes_are_read_or_unreadable(body):
         (b'{"event":"\xff"}', "UTF-8"),
     ],
 )
-def test_unreadable_bodies_say_why(body, reason):
+def test_unreadable_bodies_have_their_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         sigma.read(body)
 
@@ -177,7 +177,7 @@ def test_the_signature_needs_its_prefix():
 
 
 @pytest.mark.parametrize("handler", sorted({pattern.pattern.text for pattern in sigma.handlers}))
-def test_a_composed_body_reads_as_what_it_was_made_from(handler):
+def test_a_composed_body_reads_as_its_parts(handler):
     at = datetime(2026, 3, 8, 10, 5, 30, 125_000, tzinfo=UTC)
     envelope = sigma.read(sigma.write(handler, "x-1", at=at, data={"lifecycleState": "draft"}))
     assert (envelope.event_type, envelope.entity, envelope.occurred_at) == (handler, (handler.split(".")[0], "x-1"), at)
@@ -188,11 +188,11 @@ def test_a_composed_body_made_twice_is_one_delivery():
     assert sigma.write("entity.deleted", "x", at=at, data=None) == sigma.write("entity.deleted", "x", at=at, data=None)
 
 
-def test_an_event_that_does_not_tell_the_state_is_no_news_about_it():
+def test_an_event_without_a_state_says_nothing_about_the_state():
     assert "lifecycle_state" not in columns_of(sigma, UPDATED | {"data": {"entityId": "x"}})
 
 
-def test_the_record_fetched_fills_the_columns_as_of_its_own_time():
+def test_the_fetched_record_fills_the_columns_with_its_own_time():
     row = columns_of(sigma, UPDATED, hydrated=read_record(RECORD))
     assert (row["sku"], row["name"], row["price"], row["currency"]) == (
         "CW-1",
@@ -204,11 +204,11 @@ def test_the_record_fetched_fills_the_columns_as_of_its_own_time():
     assert row["data"] == RECORD
 
 
-def test_the_state_of_the_record_is_another_id_space_and_never_read():
+def test_the_state_of_the_record_has_other_ids_and_is_not_read():
     assert columns_of(sigma, UPDATED, hydrated=read_record(RECORD))["lifecycle_state"] == "published"
 
 
-def test_a_value_that_the_record_no_longer_has_is_removed():
+def test_a_value_missing_in_the_record_is_removed():
     values = {alias: value for alias, value in RECORD["values"].items() if alias != "price"}
     assert columns_of(sigma, UPDATED, hydrated=read_record(RECORD | {"values": values}))["price"] is None
 
@@ -230,7 +230,7 @@ def test_a_value_that_the_record_no_longer_has_is_removed():
         ([1], None),
     ],
 )
-def test_a_price_is_read_with_its_digits_or_is_none(price, expected):
+def test_a_price_is_read_with_its_digits_or_not_at_all(price, expected):
     found = columns_of(sigma, UPDATED, hydrated=read_record(record(price=price)))["price"]
     assert (None if found is None else str(found)) == expected
 
@@ -241,7 +241,7 @@ def test_a_price_with_its_own_currency_fills_an_empty_currency():
     assert columns_of(sigma, UPDATED, hydrated=read_record(record(price=price)))["currency"] == "EUR"
 
 
-def test_an_entity_that_is_gone_is_deactivated_as_of_the_event_and_keeps_its_state():
+def test_a_deleted_entity_is_deactivated_at_the_event_s_time_and_keeps_its_state():
     row = columns_of(sigma, UPDATED, hydrated=GONE, waited=LAG)
     assert (row["active"], row["lifecycle_state"]) == (False, "published")
     assert row["deactivated_at"] == datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
@@ -253,7 +253,7 @@ def test_a_deleted_entity_takes_its_variants_with_it():
     assert not rows["variants", VARIANT["data"]["variantId"]]["active"]
 
 
-def test_a_variant_fetched_belongs_to_its_entity_as_of_the_event():
+def test_a_fetched_variant_belongs_to_its_entity_from_the_event_s_time():
     hydrated = read_record({"id": VARIANT["data"]["variantId"], "entityId": WINDBREAKER, "values": RECORD["values"]})
     row = columns_of(sigma, VARIANT, hydrated=hydrated)
     assert (row["parent"], row["sku"]) == (WINDBREAKER, "CW-1")
@@ -299,12 +299,12 @@ def test_a_variant_that_does_not_name_its_entity_cannot_be_fetched():
     assert hydrate(VARIANT | {"data": {"variantId": "v"}}, says(500)) is None
 
 
-def test_a_record_not_found_is_gone():
+def test_a_record_that_the_api_does_not_know_is_gone():
     assert hydrate(UPDATED, says(404, {"error": "NOT_FOUND", "message": "gone"})) == GONE
 
 
 @pytest.mark.parametrize("content", [None, "nothing here", {"error": "ROUTE"}, {"error": {"code": "NOT_FOUND"}}])
-def test_a_404_that_is_not_the_apis_own_is_no_answer_about_the_record(content):
+def test_a_404_in_another_form_says_nothing_about_the_record(content):
     with pytest.raises(ApiError, match="check api_url"):
         hydrate(UPDATED, says(404, content))
 
@@ -320,14 +320,14 @@ def test_a_404_that_is_not_the_apis_own_is_no_answer_about_the_record(content):
     ],
 )
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_api_in_trouble_is_asked_again_when_it_says(status, headers, after):
+def test_a_busy_api_is_asked_again_when_it_says(status, headers, after):
     with pytest.raises(Retry) as caught:
         hydrate(UPDATED, says(status, None, **headers))
     assert caught.value.after == after
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
-def test_an_api_out_of_reach_is_asked_again(error):
+def test_an_unreachable_api_is_asked_again(error):
     def answer(request):
         raise error("no")
 
@@ -342,13 +342,13 @@ def test_a_refused_key_says_what_to_check(status):
 
 
 @pytest.mark.parametrize("content", [{"status": "ok"}, [], None, RECORD | {"id": "another"}, {"id": WINDBREAKER}])
-def test_an_answer_of_another_shape_changes_nothing(content):
+def test_an_answer_of_another_form_changes_nothing(content):
     with pytest.raises(ApiError):
         hydrate(UPDATED, says(200, content))
 
 
-def test_an_answer_that_is_no_json_changes_nothing():
-    with pytest.raises(ApiError, match="something else than JSON"):
+def test_an_answer_that_is_not_json_changes_nothing():
+    with pytest.raises(ApiError, match="something other than JSON"):
         hydrate(UPDATED, lambda request: httpx.Response(200, text="<html>"))
 
 
@@ -358,7 +358,7 @@ def test_an_api_url_without_a_key_is_a_configuration_error():
 
 
 def paged(records, variants=(), *, most=100):
-    """An API with these rows, at most `most` a page."""
+    """Make an API with these rows, at most `most` on a page."""
     pages = {"/records": list(records), "/variants": list(variants)}
 
     def answer(request):
@@ -375,7 +375,7 @@ def walk(answer, attempts=1):
         return list(listed_by(sigma, client))
 
 
-def test_the_walk_reads_every_page_whatever_its_size():
+def test_the_walk_reads_every_page_of_any_size():
     records = [RECORD | {"id": f"e{number}"} for number in range(7)]
     listed = walk(paged(records, [{"id": "v", "entityId": "e1", "values": {}}], most=3))
     assert [row.external_id for row in listed] == [*(f"e{number}" for number in range(7)), "v"]
@@ -392,7 +392,7 @@ def test_an_empty_list_is_complete():
     assert walk(paged([])) == []
 
 
-def test_a_page_tells_the_total_and_where_the_next_one_begins():
+def test_a_page_has_the_total_and_the_position_of_the_next_page():
     with api(sigma, paged([RECORD | {"id": f"e{number}"} for number in range(3)], most=2)) as client:
         assert sigma.listing_of is not None
         records = sigma.listing_of.parts[0]
@@ -401,7 +401,7 @@ def test_a_page_tells_the_total_and_where_the_next_one_begins():
     assert [(len(page.rows), page.next, page.total) for page in (first, last)] == [(2, 2, 3), (1, None, 3)]
 
 
-def test_a_list_that_ends_before_its_total_does_not_go_on_for_ever():
+def test_a_list_that_ends_before_its_total_ends_the_walk():
     with api(sigma, says(200, {"items": [], "total": 9})) as client:
         assert sigma.listing_of.parts[0].read(client, 3).next is None
 
@@ -414,13 +414,13 @@ def ask(answer, wanted):
         return sigma.lookup_of.ask(client, wanted)
 
 
-def test_one_record_is_asked_for_with_the_time_of_its_change():
+def test_the_lookup_returns_one_record_with_the_time_of_its_change():
     (row,) = ask(says(200, RECORD), Wanted(Product, RECORD["id"]))
     assert (row.table, row.external_id, row.changed_at) == (Product, RECORD["id"], read_record(RECORD).updated_at)
     assert row.columns == read_record(RECORD).columns()
 
 
-def test_a_variant_is_asked_for_by_its_record():
+def test_a_variant_is_looked_up_by_its_record():
     asked = []
 
     def answer(request):
@@ -429,17 +429,17 @@ def test_a_variant_is_asked_for_by_its_record():
 
     (row,) = ask(answer, Wanted(Variant, "v", parent="e1"))
     assert (asked, row.columns["parent"]) == (["/records/e1/variants/v"], "e1")
-    with pytest.raises(ApiError, match="by its record, and the mirror knows none"):
+    with pytest.raises(ApiError, match="by its record, and the mirror has no record"):
         ask(answer, Wanted(Variant, "v"))
 
 
-def test_only_the_apis_own_word_says_that_a_record_is_gone():
+def test_only_the_api_s_own_404_means_that_a_record_is_gone():
     assert ask(says(404, {"error": "NOT_FOUND"}), Wanted(Product, "e1")) == []
     with pytest.raises(ApiError, match="answered 404: check api_url"):
         ask(lambda request: httpx.Response(404, text="<html>"), Wanted(Product, "e1"))
 
 
-def test_the_walk_asks_again_while_the_api_is_busy():
+def test_the_walk_repeats_a_request_while_the_api_is_busy():
     answers = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(503)]
     calm = paged([RECORD])
     assert len(walk(lambda request: answers.pop() if answers else calm(request), attempts=3)) == 1
@@ -451,7 +451,7 @@ def test_the_walk_gives_up_after_a_while():
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_the_walk_does_not_insist_on_a_refused_key(status):
+def test_the_walk_does_not_repeat_a_request_with_a_refused_key(status):
     asked = []
 
     def answer(request):

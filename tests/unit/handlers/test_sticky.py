@@ -40,7 +40,7 @@ TEST = fixture("sticky", "test")
 
 
 def saying(*, sample=REGULAR, at=None, content=None, **change):
-    """A sample with another time, object, type, or member of `data`."""
+    """Return a sample with another time, object, type, or member of `data`."""
     top = {name: change.pop(name) for name in ("type", "time") if name in change}
     data = sample["data"] | change | ({} if content is None else {"object": content})
     return sample | top | {"data": data} | ({} if at is None else {"time": at})
@@ -56,11 +56,11 @@ def identity(body):
 
 
 @pytest.mark.parametrize("name", fixture_bodies("sticky"))
-def test_every_fixture_leaves_the_rows_it_describes(name):
+def test_every_fixture_leaves_the_rows_that_it_describes(name):
     leaves_what_it_must(sticky, name)
 
 
-# Time.
+# time
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_every_fixture_leaves_the_rows_it_describes(name):
         ("2024-12-18 11:17:23", "2024-12-18T16:17:23"),  # standard time
         ("2024-07-01 11:17:23", "2024-07-01T15:17:23"),  # daylight saving
         ("2024-03-10 01:59:59", "2024-03-10T06:59:59"),  # the last second before the jump
-        ("2024-03-10 02:30:00", "2024-03-10T07:30:00"),  # the hour that is jumped over: a clock not moved yet
+        ("2024-03-10 02:30:00", "2024-03-10T07:30:00"),  # the hour that is skipped: a clock that was not set forward
         ("2024-03-10 03:00:00", "2024-03-10T07:00:00"),  # the first second after it
         ("2024-11-03 00:59:59", "2024-11-03T04:59:59"),
         ("2024-11-03 01:30:00", "2024-11-03T05:30:00"),  # the repeated hour: the earlier reading
@@ -91,24 +91,24 @@ def test_eastern_time_is_read_by_the_rules_of_its_zone(text, utc):
         ("2024-11-03T01:05:00-05:00", 6),
     ],
 )
-def test_in_the_repeated_hour_the_objects_own_time_tells_which_reading(updated, hour):
+def test_in_the_repeated_hour_the_object_s_own_time_decides_the_reading(updated, hour):
     body = saying(at="2024-11-03 01:30:00", content={"id": 49, "updated_at": updated})
     assert sticky.read(json_body(body)).occurred_at == datetime(2024, 11, 3, hour, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("updated", [None, 5, "never", "2024-11-03T01:30:00"])
-def test_an_update_time_that_tells_nothing_leaves_the_earlier_reading(updated):
+def test_an_ambiguous_update_time_leaves_the_earlier_reading(updated):
     body = saying(at="2024-11-03 01:30:00", content={"id": 49, "updated_at": updated})
     assert sticky.read(json_body(body)).occurred_at == datetime(2024, 11, 3, 5, 30, tzinfo=UTC)
 
 
-def test_in_a_bulk_event_any_object_may_tell_the_reading():
+def test_in_a_bulk_event_any_object_may_decide_the_reading():
     content = [{"id": 7}, {"id": 8, "updated_at": "2024-11-03T01:30:00-05:00"}]
     body = saying(sample=BULK, at="2024-11-03 01:30:00", content=content)
     assert sticky.read(json_body(body)).occurred_at == datetime(2024, 11, 3, 6, 30, tzinfo=UTC)
 
 
-def test_a_delete_in_the_repeated_hour_takes_the_later_reading():
+def test_a_delete_in_the_repeated_hour_has_the_later_reading():
     body = saying(sample=DELETED, at="2024-11-03 01:30:00")
     assert sticky.read(json_body(body)).occurred_at == datetime(2024, 11, 3, 6, 30, tzinfo=UTC)
 
@@ -119,25 +119,25 @@ def test_outside_the_repeated_hour_a_later_update_time_and_a_delete_change_nothi
     assert sticky.read(json_body(DELETED)).occurred_at == datetime(2024, 12, 18, 19, 48, 11, tzinfo=UTC)
 
 
-def test_a_time_with_an_offset_is_taken_at_its_word():
+def test_the_offset_of_a_time_is_respected():
     assert read_eastern("2024-11-03T01:30:00-05:00") == datetime(2024, 11, 3, 6, 30, tzinfo=UTC)
 
 
-#: Every second but those that are written for no time at all.
+#: Every second except those that programs write for no time at all.
 SECONDS = st.integers(1, 2_145_916_800).filter(lambda seconds: seconds != 5 * 3_600)
 
 
 @given(SECONDS.map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
-def test_what_is_written_in_eastern_time_reads_back(moment):
+def test_a_time_written_in_eastern_time_reads_back(moment):
     read = read_eastern(write_eastern(moment), updated=[moment])
     assert read == moment
     assert is_second_reading(moment) == (moment.astimezone(EASTERN).fold == 1)
 
 
-# The envelope.
+# the envelope
 
 
-def test_the_envelope_comes_from_the_body():
+def test_the_envelope_is_read_from_the_body():
     envelope = sticky.read(json_body(REGULAR))
     assert (envelope.event_type, envelope.entity) == ("product.created", ("product", "49"))
     assert envelope.data == REGULAR["data"]["object"]
@@ -147,23 +147,23 @@ def test_a_bulk_event_is_about_its_first_variant():
     assert sticky.read(json_body(BULK)).entity == ("variant", "7")
 
 
-def test_a_redelivery_with_another_id_of_its_own_is_the_same_delivery():
+def test_a_repeated_delivery_with_another_id_is_the_same_change():
     """Whether `data.id` survives a redelivery is not known (docs/sources.md)."""
     assert identity(saying(id="another", created="2024-12-18 12:00:00")) == identity(REGULAR)
 
 
 @pytest.mark.parametrize("change", [{"type": "product.updated"}, {"content": {"id": 50}}, {"correlationId": "another"}])
-def test_one_correlation_id_hides_no_other_event_and_no_other_object(change):
+def test_events_and_objects_with_the_same_correlation_id_stay_distinct(change):
     assert identity(saying(**change))[0] != identity(REGULAR)[0]
 
 
-def test_the_ids_of_a_bulk_event_count_in_any_order():
+def test_the_order_of_the_ids_in_a_bulk_event_does_not_matter():
     assert identity(saying(sample=BULK, content=[{"id": 8}, {"id": 7}]))[0] == identity(BULK)[0]
     assert identity(saying(sample=BULK, content=[{"id": 8}]))[0] != identity(BULK)[0]
 
 
 @pytest.mark.parametrize("change", [{"at": "2024-12-18 11:17:24"}, {"content": {"id": 49, "name": "x"}}])
-def test_the_same_key_with_another_content_has_another_fingerprint(change):
+def test_the_same_key_with_other_content_has_another_fingerprint(change):
     key, fingerprint = identity(saying(**change))
     assert key == identity(REGULAR)[0]
     assert fingerprint != identity(REGULAR)[1]
@@ -174,12 +174,12 @@ def test_without_a_correlation_id_the_content_identifies_the_change():
     assert key.endswith("-" + fingerprint.hex())
 
 
-def test_a_bulk_event_over_many_variants_has_a_key_of_bearable_length():
+def test_a_bulk_event_of_many_variants_has_a_short_key():
     body = saying(sample=BULK, content=[{"id": number} for number in range(1_000)])
     assert len(identity(body)[0]) == 64
 
 
-def test_the_test_event_is_read_and_nobody_wants_it():
+def test_the_test_event_is_read_and_ignored():
     envelope = sticky.read(json_body(TEST))
     assert (envelope.event_type, envelope.entity, envelope.data) == ("test", None, TEST)
     assert envelope.occurred_at == datetime(2000, 1, 1, tzinfo=UTC)
@@ -206,7 +206,7 @@ def test_the_test_event_is_read_and_nobody_wants_it():
         (saying(content="49"), "has no id"),
     ],
 )
-def test_a_body_without_what_is_needed_is_unreadable_and_says_why(body, reason):
+def test_a_body_without_a_required_part_is_unreadable_with_the_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         sticky.read(json_body(body))
 
@@ -225,7 +225,7 @@ def test_any_bytes_are_read_or_unreadable(body):
     ("body", "reason"),
     [(b"", "not JSON"), (b"[]", "not what"), (b'{"data":' * 10_000, "nested"), (b'{"type":"\xff"}', "UTF-8")],
 )
-def test_unreadable_bodies_say_why(body, reason):
+def test_unreadable_bodies_have_their_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
         sticky.read(body)
 
@@ -238,7 +238,7 @@ def test_a_huge_number_a_nul_and_a_repeated_member_break_nothing():
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_a_body_goes_over_the_wire_and_comes_back_in_every_cipher(cipher):
+def test_a_body_is_encrypted_and_decrypted_in_every_cipher(cipher):
     credentials = Credentials(
         secrets=(Secret(b"0123456789abcdefghijABCDEFGHIJ45"),), app_key="app_key_here", cipher=cipher
     )
@@ -258,23 +258,23 @@ def test_an_encrypted_body_that_was_cut_short_is_refused(cipher):
 
 @pytest.mark.parametrize("event_type", sorted({handler.pattern.text for handler in sticky.handlers}))
 @pytest.mark.parametrize("at", [datetime(2024, 12, 18, 16, tzinfo=UTC), datetime(2024, 11, 3, 6, 30, tzinfo=UTC)])
-def test_a_composed_body_reads_as_what_it_was_made_from(event_type, at):
+def test_a_composed_body_reads_as_its_parts(event_type, at):
     envelope = sticky.read(sticky.write(event_type, "49", at=at, data={"name": "n"}))
     assert (envelope.event_type, envelope.occurred_at) == (event_type, at)
     assert envelope.entity == (event_type.split(".")[-2], "49")
 
 
-def test_a_composed_body_has_its_time_in_whole_seconds():
+def test_a_composed_body_has_whole_seconds():
     at = datetime(2024, 12, 18, 16, 0, 0, 900_000, tzinfo=UTC)
     assert sticky.read(sticky.write("product.deleted", "49", at=at, data=None)).occurred_at == at - timedelta(
         microseconds=900_000
     )
 
 
-# Rows.
+# rows
 
 
-def test_a_snapshot_deactivates_the_variants_it_does_not_list():
+def test_a_snapshot_deactivates_the_variants_that_it_does_not_list():
     later = saying(at="2024-12-18 11:17:24", type="product.updated", content={"id": 49, "variants": [{"id": 8}]})
     rows = rows_after([*writes_of(sticky, json_body(REGULAR)), *writes_of(sticky, json_body(later), arrival=2)])
     assert {key: row["active"] for key, row in rows.items()} == {
@@ -284,13 +284,13 @@ def test_a_snapshot_deactivates_the_variants_it_does_not_list():
     }
 
 
-def test_an_older_snapshot_arriving_late_does_not_deactivate_newer_variants():
+def test_a_late_snapshot_does_not_deactivate_newer_variants():
     newer = saying(sample=BULK, at="2024-12-19 00:00:00")
     rows = rows_after([*writes_of(sticky, json_body(newer)), *writes_of(sticky, json_body(REGULAR), arrival=2)])
     assert rows["variants", "8"]["active"]
 
 
-def test_an_empty_list_of_variants_is_complete_and_a_missing_one_is_no_news():
+def test_an_empty_list_of_variants_is_complete_and_a_missing_one_is_not_news():
     emptied = saying(at="2024-12-18 11:17:24", content={"id": 49, "variants": []})
     silent = saying(at="2024-12-18 11:17:24", content={"id": 49})
     for body, active in ((emptied, False), (silent, True)):
@@ -321,7 +321,7 @@ def test_members_of_a_product_become_columns(members, column, value):
     assert columns_of(sticky, product(**members))[column] == value
 
 
-def test_a_member_not_sent_is_no_news():
+def test_a_missing_member_is_not_news():
     assert columns_of(sticky, product(sku="x")).keys().isdisjoint({"name", "price", "parent", "lifecycle_state"})
 
 
@@ -348,21 +348,21 @@ def test_a_variant_is_named_by_its_options(attributes, name):
     assert columns_of(sticky, variant(attributes=attributes))["name"] == name
 
 
-def test_a_variant_that_does_not_name_its_product_is_no_news_about_its_parent():
+def test_a_variant_without_its_product_says_nothing_about_its_parent():
     assert "parent" not in columns_of(sticky, variant(sku_num="x"))
     assert "parent" not in columns_of(sticky, variant(product_id=None))
     assert columns_of(sticky, variant(product_id=49))["parent"] == "49"
 
 
 @pytest.mark.parametrize("kind", ["variant", "bulk.variant"])
-def test_one_variant_or_many_are_read_whichever_event_brings_them(kind):
+def test_one_variant_or_several_are_read_in_every_event(kind):
     many = saying(type=f"{kind}.deleted", content=[{"id": 7}, {"id": 8}])
     single = saying(type=f"{kind}.deleted", content={"id": 7})
     assert len(rows_after(writes_of(sticky, json_body(many)))) == 2
     assert len(rows_after(writes_of(sticky, json_body(single)))) == 1
 
 
-# The API.
+# the API
 
 
 def listed(number, **members):
@@ -401,7 +401,7 @@ def test_the_walk_reads_every_page_and_the_variants_of_each_product():
     ]
 
 
-def test_the_walk_gives_the_columns_that_an_event_gives_and_not_the_apis_other_object():
+def test_the_walk_gives_the_columns_of_an_event_instead_of_the_api_s_own_object():
     content = REGULAR["data"]["object"]
     rows = rows_after(writes_of(sticky, json_body(REGULAR)))
     for row in walk(shop({49: content})):
@@ -444,7 +444,7 @@ def test_an_api_that_does_not_answer_is_an_api_error_with_advice(answer, advice)
         walk(lambda request: answer)
 
 
-def test_a_page_only_names_the_products_and_tells_how_many_there_are():
+def test_a_page_only_names_its_products_and_has_the_total():
     with api(sticky, shop({number: listed(number) for number in (1, 2, 3)})) as client:
         page = sticky.listing_of.parts[0].read(client, None)
     assert sticky.listing_of.parts[0].names_only
@@ -466,22 +466,22 @@ def ask(answer, wanted):
         return sticky.lookup_of.ask(client, wanted)
 
 
-def test_one_product_is_asked_for_with_its_variants_and_the_time_of_its_change():
+def test_the_lookup_returns_one_product_with_its_variants_and_the_time_of_its_change():
     time = {"date": "2026-06-01 08:00:00.000000", "timezone_type": 3, "timezone": "America/New_York"}
     product, variant = ask(shop({1: listed(1, variants=[{"id": 10}]) | {"updated_at": time}}), Wanted(Product, "1"))
     assert (product.external_id, product.changed_at) == ("1", datetime(2026, 6, 1, 12, tzinfo=UTC))
     assert (variant.external_id, variant.columns["parent"]) == ("10", "1")
 
 
-def test_a_variant_is_asked_for_by_its_product():
+def test_a_variant_is_looked_up_by_its_product():
     answer = shop({1: listed(1, variants=[{"id": 10}, {"id": 11}])})
     assert [row.external_id for row in ask(answer, Wanted(Variant, "11", parent="1"))] == ["11"]
     assert ask(answer, Wanted(Variant, "12", parent="1")) == []
-    with pytest.raises(ApiError, match="by its product, and the mirror knows none"):
+    with pytest.raises(ApiError, match="by its product, and the mirror has no product"):
         ask(answer, Wanted(Variant, "11"))
 
 
-def test_only_the_apis_own_word_says_that_a_product_is_gone():
+def test_only_the_api_s_own_404_means_that_a_product_is_gone():
     assert ask(shop({}, gone=[1]), Wanted(Product, "1")) == []
     with pytest.raises(ApiError, match="answered 404: check api_url"):
         ask(lambda request: httpx.Response(404, text="<html>"), Wanted(Product, "1"))

@@ -1,4 +1,4 @@
-"""Ids of deliveries: they grow, they are unique, and they name their time."""
+"""Ids of deliveries grow, are unique, and contain the time of arrival."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_ids_grow_even_if_the_clock_steps_back(monkeypatch):
     assert second > first
 
 
-def test_ids_drawn_at_once_are_as_many_and_lie_between_those_before_and_after():
+def test_ids_drawn_together_are_as_many_as_asked_for_and_lie_in_order():
     ids = DeliveryIds()
     before, drawn, after = ids.draw(), ids.draw_many(100), ids.draw()
     assert len(drawn) == 100

@@ -1,4 +1,4 @@
-"""Backpressure: bodies that wait are bounded together, in bytes."""
+"""Backpressure: the waiting bodies have a common bound in bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from receiver.errors import Unavailable
 from receiver.ingest.backpressure import Backpressure
 
 
-def test_bodies_wait_up_to_the_bound_and_not_beyond() -> None:
+def test_bodies_wait_up_to_the_bound() -> None:
     waiting = Backpressure(10)
     waiting.hold(10)
     with pytest.raises(Unavailable, match="Too much is waiting"):
@@ -16,7 +16,7 @@ def test_bodies_wait_up_to_the_bound_and_not_beyond() -> None:
     assert waiting.bytes == 10
 
 
-def test_an_empty_body_finds_room_where_no_other_does() -> None:
+def test_an_empty_body_is_accepted_when_no_other_has_room() -> None:
     waiting = Backpressure(10)
     waiting.hold(10)
     waiting.hold(0)
@@ -31,7 +31,7 @@ def test_a_released_body_makes_room() -> None:
     assert waiting.bytes == 10
 
 
-def test_a_smaller_bound_refuses_what_comes_and_keeps_what_waits() -> None:
+def test_a_smaller_bound_refuses_new_bodies_and_keeps_waiting_ones() -> None:
     waiting = Backpressure(10)
     waiting.hold(8)
     waiting.max_bytes = 4

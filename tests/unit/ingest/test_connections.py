@@ -1,4 +1,4 @@
-"""Open connections: counted in all and by address, and ended in the order in which they can be spared."""
+"""Open connections: counted in total and by address, and closed in the order of their importance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.settings.limits import Limits
 
 
 class Stub:
-    """A connection that waits since then, or whose request is being answered."""
+    """A connection that has waited since the given time, or whose request is being answered."""
 
     def __init__(self, since: float | None, awaited: Awaited = Awaited.HEAD_OR_READING, *, fails: bool = False) -> None:
         self.since, self.awaited, self.fails = since, awaited, fails
@@ -54,14 +54,14 @@ def loop():
     loop.close()
 
 
-def test_up_to_the_bound_everybody_stays(loop):
+def test_up_to_the_bound_every_connection_stays(loop):
     connections, stubs = new(), [Stub(0.0) for _ in range(4)]
     assert [connections.enter(stub, "a", loop) for stub in stubs] == [None] * 4
     assert not any(stub.is_cut for stub in stubs)
 
 
 def cut_for_one_more(loop, *stubs: Stub) -> list[bool]:
-    """Which of them give way to a new one, where no more have room."""
+    """Return which of these connections are closed for a new one, if there is no room for more."""
     connections = new(max_connections=len(stubs), max_connections_per_address=len(stubs))
     for stub in stubs:
         connections.enter(stub, "a", loop)
@@ -69,28 +69,28 @@ def cut_for_one_more(loop, *stubs: Stub) -> list[bool]:
     return [stub.is_cut for stub in stubs]
 
 
-def test_past_the_bound_the_one_whose_head_has_waited_longest_gives_way_before_idle_ones_and_bodies(loop):
+def test_past_the_bound_the_longest_waiting_head_is_closed_before_idle_connections_and_bodies(loop):
     stubs = [Stub(1.0, Awaited.REQUEST), Stub(3.0), Stub(2.0), Stub(1.0, Awaited.BODY), Stub(None)]
     assert cut_for_one_more(loop, *stubs) == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("awaited", [Awaited.HEAD_OR_READING, Awaited.BODY])
-def test_an_idle_connection_gives_way_before_one_whose_request_has_just_begun_to_come(loop, awaited):
+def test_an_idle_connection_is_closed_before_one_whose_request_has_just_begun(loop, awaited):
     now = loop.time()
     new_one, idle = Stub(now - SENDING_GRACE + 1.0, awaited), Stub(now, Awaited.REQUEST)
     assert cut_for_one_more(loop, new_one, idle) == [False, True]
 
 
-def test_an_idle_connection_gives_way_before_a_body_that_still_comes(loop):
+def test_an_idle_connection_is_closed_before_an_incomplete_body(loop):
     assert cut_for_one_more(loop, Stub(1.0, Awaited.BODY), Stub(2.0, Awaited.REQUEST)) == [False, True]
 
 
-def test_where_all_have_just_come_the_first_of_them_gives_way(loop):
+def test_among_new_connections_the_first_is_closed(loop):
     now = loop.time()
     assert cut_for_one_more(loop, Stub(now - 0.1), Stub(now - 0.2), Stub(now)) == [False, True, False]
 
 
-def test_where_every_request_is_being_answered_a_new_one_finds_no_room(loop):
+def test_if_every_request_is_being_answered_a_new_connection_is_refused(loop):
     connections, stubs = new(), [Stub(None) for _ in range(4)]
     for stub in stubs:
         connections.enter(stub, "a", loop)
@@ -98,7 +98,7 @@ def test_where_every_request_is_being_answered_a_new_one_finds_no_room(loop):
     assert not any(stub.is_cut for stub in stubs)
 
 
-def test_one_address_past_its_own_bound_pushes_out_its_own(loop):
+def test_an_address_past_its_own_bound_loses_one_of_its_own_connections(loop):
     connections, other = new(max_connections=10, max_connections_per_address=2), Stub(0.0)
     connections.enter(other, "other", loop)
     stubs = [Stub(float(number)) for number in range(3)]
@@ -106,13 +106,13 @@ def test_one_address_past_its_own_bound_pushes_out_its_own(loop):
     assert ([stub.is_cut for stub in stubs], other.is_cut) == ([True, False, False], False)
 
 
-def test_one_address_may_hold_half_of_all_by_default(loop):
+def test_one_address_may_hold_half_of_all_connections_by_default(loop):
     connections = new(max_connections=8, max_connections_per_address=None)
     stubs = [Stub(None) for _ in range(5)]
     assert [connections.enter(stub, "a", loop) for stub in stubs] == [None] * 4 + ["max_connections_per_address"]
 
 
-def test_whoever_leaves_makes_room_and_may_leave_twice(loop):
+def test_a_connection_that_leaves_makes_room_and_may_leave_twice(loop):
     connections, stubs = new(), [Stub(None) for _ in range(4)]
     for stub in stubs:
         connections.enter(stub, "a", loop)
@@ -121,7 +121,7 @@ def test_whoever_leaves_makes_room_and_may_leave_twice(loop):
     assert connections.enter(Stub(None), "a", loop) is None
 
 
-def test_each_is_looked_at_for_as_long_as_it_is_there(loop):
+def test_each_connection_is_checked_as_long_as_it_is_open(loop):
     connections, stub = new(keep_alive_timeout=0.04), Stub(0.0)
     connections.enter(stub, "a", loop)
     loop.run_until_complete(asyncio.sleep(0.06))
@@ -132,7 +132,7 @@ def test_each_is_looked_at_for_as_long_as_it_is_there(loop):
     assert stub.looks == seen
 
 
-def test_one_connection_that_fails_keeps_no_other_from_being_looked_at_again_and_again(loop):
+def test_a_connection_that_fails_does_not_keep_others_from_being_checked(loop):
     connections, failing, other = new(keep_alive_timeout=0.04), Stub(0.0, fails=True), Stub(0.0)
     connections.enter(failing, "a", loop)
     connections.enter(other, "b", loop)
@@ -158,20 +158,20 @@ async def looked_at(stub: Stub, *, times: int) -> None:
         ("", "", True),
     ],
 )
-def test_what_counts_as_one_address(one, other, alike):
+def test_equal_parts_of_an_address_count_as_one_address(one, other, alike):
     assert (network_of(one) == network_of(other)) is alike
 
 
 @pytest.fixture
 def limit(monkeypatch):
-    """The limit on open files, without the real one being touched."""
+    """Simulate the limit on open files."""
     kept = {"now": (1_024, 4_096)}
     monkeypatch.setattr(module.resource, "getrlimit", lambda _: kept["now"])
     monkeypatch.setattr(module.resource, "setrlimit", lambda _, value: kept.update(now=value))
     return kept
 
 
-def test_the_limit_on_open_files_leaves_room_for_the_files_of_our_own(limit):
+def test_the_limit_on_open_files_leaves_room_for_our_own_files(limit):
     assert room_for_connections() == 1_024 - RESERVED_FILES
     limit["now"] = (100, 100)
     assert room_for_connections() == 50
@@ -180,6 +180,6 @@ def test_the_limit_on_open_files_leaves_room_for_the_files_of_our_own(limit):
 
 
 @pytest.mark.parametrize(("connections", "then"), [(16_384, 4_096), (2_000, 2_128), (10, 1_024)])
-def test_as_many_files_are_asked_for_as_connections_take_and_the_system_gives(limit, connections, then):
+def test_the_limit_on_open_files_is_raised_for_the_connections_as_far_as_the_system_permits(limit, connections, then):
     allow_open_files(connections)
     assert limit["now"] == (then, 4_096)

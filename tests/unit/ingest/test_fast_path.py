@@ -1,4 +1,4 @@
-"""Our protocol beside uvicorn's own, fed piece by piece: the same answers where uvicorn is right, and what differs."""
+"""Our protocol compared with uvicorn's, fed piece by piece: equal answers, and the intended differences."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
-#: Turns of the loop after which nothing is left to do.
+#: Turns of the event loop after which everything is done.
 TURNS = 12
 
 LARGEST = 2_000
 
 
 class Wire(asyncio.Transport):
-    """A connection of which the other end is the test."""
+    """A connection whose other end is the test."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.protocol: Any = None
         self.closing = False
-        #: The other end was told that no more comes, and may still send.
+        #: The other end was told that no more data follows, and may still send.
         self.half_closed = False
 
     def write(self, data: Any) -> None:
@@ -71,12 +71,12 @@ class Wire(asyncio.Transport):
 
 
 class Application:
-    """An endpoint behind a way that is told, with an admission that does what the body says."""
+    """An endpoint that counts its calls, with an admission that does what the body says."""
 
     def __init__(self) -> None:
         self.admitted: list[bytes] = []
         self.asked = 0
-        # Smaller than a setting may be, so that random requests meet the limits.
+        # Smaller than a setting may be, so that random requests reach the limits.
         limits = Limits.model_construct(max_body_bytes=LARGEST, max_waiting_bytes=4 * LARGEST)
         self.incoming = Incoming(limits)
         self.connections = Connections(limits, self.incoming)
@@ -114,7 +114,7 @@ def _decide(body: bytes, answer: PendingReply) -> None:
 
 
 class Connection:
-    """One connection to an application, by way of a protocol."""
+    """One connection to an application through a protocol."""
 
     def __init__(self, protocol: type[HttpToolsProtocol]) -> None:
         self.application = Application()
@@ -151,7 +151,7 @@ def chunked(*parts: bytes, trailer: bytes = b"") -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n" + trailer + b"\r\n"
 
 
-# ── the same answers ──────────────────────────────────────────────────────────────────────────────────────────
+# ── equal answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 BODIES = st.one_of(
     st.binary(max_size=60),
@@ -197,11 +197,11 @@ REQUESTS = st.one_of(
 
 
 class Told(NamedTuple):
-    """What a connection shows, and what was made of it."""
+    """The outcome of a connection: what it wrote, and what the application got."""
 
     written: bytes
     closed: bool
-    #: Requests that the server counts; uvicorn counts a broken one behind which the connection ends, too.
+    #: Requests counted by the server. uvicorn also counts a malformed request that ends its connection.
     requests: int | None
     admitted: list[bytes]
     waiting: int
@@ -220,12 +220,12 @@ async def told(protocol: type[HttpToolsProtocol], pieces: Iterable[bytes]) -> To
 
 
 def answers(written: bytes) -> list[tuple[bytes, bytes]]:
-    """Status and body of each answer."""
+    """Return status and body of each answer."""
     found = []
     while written:
         head, _, rest = written.partition(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: (\d+)", head)
-        # The answer to a HEAD has a length, and no body.
+        # The answer to a HEAD has a length, but no body.
         size = int(length[1]) if length and not rest.startswith(b"HTTP/1.1 ") else 0
         found.append((head[9:12], rest[:size]))
         written = rest[size:]
@@ -239,7 +239,7 @@ def pieces_of(content: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 NOT_HTTP = (b"400", b"Invalid HTTP request received.")
 
-#: What we say to it, by status.
+#: Our error codes for malformed requests, by status.
 NONSENSE = {b"400": "malformed_request", b"414": "url_too_long", b"431": "head_too_large"}
 
 CUTS = st.lists(st.integers(1, 600), max_size=5)
@@ -247,14 +247,14 @@ CUTS = st.lists(st.integers(1, 600), max_size=5)
 
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=4), cuts=CUTS)
 @settings(deadline=None, max_examples=500)
-def test_whatever_comes_in_any_pieces_gets_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
+def test_requests_in_any_pieces_get_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
     pieces = pieces_of(b"".join(requests), cuts)
     ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (FastPathProtocol, HttpToolsProtocol))
     assert ours.waiting == 0
     if NOT_HTTP[1] not in theirs.written:
         assert ours == theirs
         return
-    # What is owed is answered before the nonsense behind it is, where uvicorn drops it.
+    # Ours answers the earlier requests before it refuses the malformed one. uvicorn drops them.
     owed = answers(ours.written)
     if owed[-1][0] in NONSENSE and json.loads(owed[-1][1])["error"] == NONSENSE[owed[-1][0]]:
         owed.pop()
@@ -281,7 +281,7 @@ OFFERS = [
 @example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
 @example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
 @settings(deadline=None, max_examples=300)
-def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
+def test_an_offer_to_upgrade_does_not_change_the_answer(requests, cuts):
     plain = [each for each, _ in requests]
     offering = [each.replace(b"Host: here\r\n", b"Host: here\r\n" + offer, 1) for each, offer in requests]
     with_offer = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(offering), cuts)))
@@ -316,14 +316,14 @@ def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
     cuts=CUTS,
 )
 @settings(deadline=None, max_examples=200)
-def test_whatever_a_stranger_sends_nothing_is_left_of_it(content, cuts):
+def test_no_request_of_a_stranger_leaves_anything_behind(content, cuts):
     seen = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(content), cuts)))
     assert seen.waiting == 0
     assert b"Internal Server Error" not in seen.written
     assert b"An error of this server" not in seen.written
 
 
-# ── on purpose ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── intended differences ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def play(scene: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
@@ -352,7 +352,7 @@ def test_a_whole_webhook_is_admitted_without_the_application_and_answered_in_one
     ],
     ids=["expects a word first", "in pieces", "another address", "too large"],
 )
-def test_what_is_no_whole_webhook_is_left_to_the_application(pieces: list[bytes]):
+def test_a_request_that_is_not_a_whole_webhook_is_left_to_the_application(pieces: list[bytes]):
     async def scene(connection: Connection) -> None:
         await connection.feed(*pieces)
         assert connection.application.asked == 1
@@ -372,7 +372,7 @@ def test_a_sender_that_does_not_read_its_answers_gets_no_more_until_it_does():
     play(scene)
 
 
-def test_an_answer_that_cannot_be_said_ends_its_connection_and_disturbs_nobody():
+def test_an_answer_that_cannot_be_encoded_ends_its_connection_only():
     async def scene(connection: Connection) -> None:
         connection.protocol.data_received(request(body=b"unsayable"))
         webhook = connection.protocol.cycle
@@ -385,7 +385,7 @@ def test_an_answer_that_cannot_be_said_ends_its_connection_and_disturbs_nobody()
     play(scene)
 
 
-def test_an_answer_for_a_sender_that_is_gone_is_not_written_and_not_counted():
+def test_an_answer_to_a_closed_connection_is_neither_written_nor_counted():
     async def scene(connection: Connection) -> None:
         await connection.feed(request(body=b"undecided"))
         webhook = connection.protocol.cycle
@@ -398,7 +398,7 @@ def test_an_answer_for_a_sender_that_is_gone_is_not_written_and_not_counted():
     play(scene)
 
 
-def test_a_sender_of_the_older_http_gets_its_connection_closed_whatever_it_asks_for():
+def test_a_connection_with_http_1_0_is_closed_even_if_it_asks_for_keep_alive():
     async def scene(connection: Connection) -> None:
         await connection.feed(request(b"Connection: keep-alive", version=b"1.0"))
         assert b"connection: close" in connection.wire.written
@@ -407,7 +407,7 @@ def test_a_sender_of_the_older_http_gets_its_connection_closed_whatever_it_asks_
     play(scene)
 
 
-def test_nothing_is_left_of_a_connection_that_was_closed():
+def test_a_closed_connection_is_freed():
     async def scene(connection: Connection) -> None:
         await connection.feed(request())
         protocol = weakref.ref(connection.protocol)

@@ -1,4 +1,4 @@
-"""Group commit: who gathers with whom, and what is told to whom when a commit fails, stalls or ends too late."""
+"""Group commit: which arrivals share a commit, and the answers when a commit fails, stalls or ends too late."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest import group_commit as module
 from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
 
-#: Seconds that nothing here takes unless it is broken.
+#: Seconds that nothing takes unless it is broken.
 BOUND = 20.0
 
 
 class Inbox:
-    """Keeps batches in a list, as long as its gate is open and nothing is to go wrong."""
+    """Keeps batches in a list while its gate is open, and raises the prepared errors."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -45,7 +45,7 @@ def arrival(key: str) -> Arrival:
 
 
 def scene(play: Callable[[GroupCommit, Inbox], Coroutine[Any, Any, None]]) -> Inbox:
-    """Play it in an event loop, with a group commit that is stopped at its end."""
+    """Run the scene in an event loop with a group commit, and stop it at the end."""
     inbox = Inbox()
     accepting = GroupCommit(inbox)
 
@@ -68,7 +68,7 @@ def send(accepting: GroupCommit, key: str) -> asyncio.Future[Accepted]:
 
 
 async def stall(accepting: GroupCommit, inbox: Inbox, key: str) -> asyncio.Future[Accepted]:
-    """An arrival whose commit does not end before the gate is opened."""
+    """Send an arrival whose commit does not end before the gate is opened."""
     inbox.reached.clear()
     inbox.open.clear()
     answer = send(accepting, key)
@@ -83,7 +83,7 @@ def test_a_single_arrival_is_committed_without_waiting_for_others():
     assert scene(play).batches == [["a"]]
 
 
-def test_a_batch_that_comes_within_a_few_turns_shares_one_commit():
+def test_arrivals_within_a_few_turns_of_the_loop_share_one_commit():
     async def play(accepting: GroupCommit, _: Inbox) -> None:
         answers = []
         for key in "abcd":
@@ -94,7 +94,7 @@ def test_a_batch_that_comes_within_a_few_turns_shares_one_commit():
     assert scene(play).batches == [["a", "b", "c", "d"]]
 
 
-def test_what_comes_during_a_commit_is_the_next_batch():
+def test_arrivals_during_a_commit_form_the_next_batch():
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
         others = [send(accepting, "b"), send(accepting, "c")]
@@ -104,7 +104,7 @@ def test_what_comes_during_a_commit_is_the_next_batch():
     assert scene(play).batches == [["a"], ["b", "c"]]
 
 
-def test_a_batch_has_a_bound():
+def test_the_size_of_a_batch_is_bounded():
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "first")
         others = [send(accepting, str(number)) for number in range(LARGEST_BATCH + 1)]
@@ -114,7 +114,7 @@ def test_a_batch_has_a_bound():
     assert list(map(len, scene(play).batches)) == [1, LARGEST_BATCH, 1]
 
 
-def test_a_commit_that_fails_sends_its_senders_away_and_the_next_one_works():
+def test_a_failed_commit_answers_503_and_the_next_one_works():
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         inbox.errors.append(OSError("the disk is gone"))
         with pytest.raises(Unavailable, match="cannot store this now"):
@@ -124,7 +124,7 @@ def test_a_commit_that_fails_sends_its_senders_away_and_the_next_one_works():
     assert scene(play).batches == [["b"]]
 
 
-def test_behind_a_stalled_commit_nobody_waits_and_nothing_piles_up(monkeypatch):
+def test_arrivals_behind_a_stalled_commit_are_refused_at_once(monkeypatch):
     monkeypatch.setattr(module, "STALLED", 0.1)
     monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
@@ -159,7 +159,7 @@ def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
     assert scene(play).batches == [["b"]]
 
 
-def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(monkeypatch):
+def test_a_commit_beyond_its_time_is_answered_503_and_its_late_end_does_no_harm(monkeypatch):
     monkeypatch.setattr(module, "COMMIT_TIMEOUT", 0.1)
     monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
@@ -173,7 +173,7 @@ def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(
     assert scene(play).batches == [["a"], ["b"]]
 
 
-def test_who_gave_up_while_it_gathered_is_not_stored():
+def test_an_arrival_cancelled_before_its_commit_is_not_stored():
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
         send(accepting, "b").cancel()
@@ -184,11 +184,11 @@ def test_who_gave_up_while_it_gathered_is_not_stored():
     assert scene(play).batches == [["a"], ["c"]]
 
 
-def test_nobody_is_expected_before_the_first_arrival():
+def test_a_group_commit_is_not_busy_before_the_first_arrival():
     assert not GroupCommit(Inbox()).is_busy()
 
 
-def test_it_is_busy_while_a_commit_takes_long_and_until_none_has_come_for_a_while(monkeypatch):
+def test_a_group_commit_is_busy_during_a_commit_and_idle_some_time_after(monkeypatch):
     monkeypatch.setattr(module, "IDLE", 0.0)
     seen = []
 
@@ -203,7 +203,7 @@ def test_it_is_busy_while_a_commit_takes_long_and_until_none_has_come_for_a_whil
     assert seen == [True, False]
 
 
-def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took(monkeypatch):
+def test_a_group_commit_is_busy_for_a_moment_after_the_end_of_a_long_commit(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     seen = []
@@ -221,7 +221,7 @@ def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took
     assert seen == [True, False]
 
 
-def test_it_is_busy_while_the_first_batch_gathers():
+def test_a_group_commit_is_busy_while_the_first_batch_gathers():
     async def play(accepting: GroupCommit, _: Inbox) -> None:
         answer = send(accepting, "a")
         assert accepting.is_busy()
@@ -230,7 +230,7 @@ def test_it_is_busy_while_the_first_batch_gathers():
     assert scene(play).batches == [["a"]]
 
 
-def test_stopping_accepts_what_still_gathers():
+def test_stopping_accepts_the_arrivals_that_still_wait():
     inbox = Inbox()
     accepting = GroupCommit(inbox)
 

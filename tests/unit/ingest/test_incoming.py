@@ -1,4 +1,4 @@
-"""Heads and bodies that are not complete: each ends in time and in rate, all keep within their memory, none is left."""
+"""Incomplete heads and bodies: each has a time limit and a least rate, and all share a bound of memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.settings.limits import Limits
 
 
 def new(**limits) -> Incoming:
-    # Smaller than a setting may be, so that a test is quick.
+    # Shorter than a setting may be, so that the test is quick.
     return Incoming(Limits.model_construct(**{"body_timeout": 5.0, "min_body_rate": 0} | limits))
 
 
@@ -22,7 +22,7 @@ def run(main):
 
 
 async def grown(incoming: Incoming, size: int, gate: asyncio.Event) -> str:
-    """A body of which so much has come, and the rest comes when the gate opens."""
+    """Receive this many bytes of a body, and the rest when the gate opens."""
     try:
         with incoming.body() as body:
             body.grow(size)
@@ -33,7 +33,7 @@ async def grown(incoming: Incoming, size: int, gate: asyncio.Event) -> str:
 
 
 async def dripped(incoming: Incoming, size: int, enough: asyncio.Event, *, first: int = 0) -> str:
-    """A body that comes in pieces of this size, behind a first one, until it is enough."""
+    """Receive a body in pieces of this size after a first one, until `enough` is set."""
     try:
         with incoming.body() as body:
             body.grow(first)
@@ -45,7 +45,7 @@ async def dripped(incoming: Incoming, size: int, enough: asyncio.Event, *, first
     return "complete"
 
 
-def test_a_body_that_is_complete_in_time_is_not_disturbed():
+def test_a_body_that_is_complete_in_time_is_accepted():
     async def main():
         incoming = new()
         with incoming.body() as body:
@@ -57,7 +57,7 @@ def test_a_body_that_is_complete_in_time_is_not_disturbed():
     assert run(main) == (3, 0)
 
 
-def test_a_body_beyond_its_time_is_refused_as_our_trouble():
+def test_a_body_beyond_its_time_is_answered_503():
     async def main():
         began = asyncio.get_running_loop().time()
         with pytest.raises(Limited, match="too long to arrive"), new(body_timeout=0.05).body():
@@ -67,7 +67,7 @@ def test_a_body_beyond_its_time_is_refused_as_our_trouble():
     assert 0.05 <= run(main) < 0.05 * (1 + 1 / BODY_POLLS_PER_TIMEOUT) + 1.0
 
 
-def test_a_body_that_keeps_coming_steadily_may_take_longer_than_one_of_which_nothing_comes(monkeypatch):
+def test_a_body_that_arrives_steadily_may_take_longer_than_one_that_stops(monkeypatch):
     monkeypatch.setattr(module, "BODY_POLL", 0.02)
     monkeypatch.setattr(module, "STEADY_RATE", 1_000)
 
@@ -81,12 +81,12 @@ def test_a_body_that_keeps_coming_steadily_may_take_longer_than_one_of_which_not
     assert run(main) == ("The body took too long to arrive. Send it faster, or raise body_timeout.", "complete")
 
 
-def test_the_time_for_a_large_body_ends_too(monkeypatch):
+def test_the_time_of_a_large_body_is_limited(monkeypatch):
     monkeypatch.setattr(module, "STEADY_RATE", 1_000_000)
 
     async def main():
         began = asyncio.get_running_loop().time()
-        # So long that no pause of a busy machine between two pieces ends it before.
+        # Long enough that a pause of a busy machine between two pieces does not end the body.
         told = await asyncio.wait_for(dripped(new(body_timeout=1.0), 1, asyncio.Event(), first=200_000), 10)
         return told, asyncio.get_running_loop().time() - began
 
@@ -95,7 +95,7 @@ def test_the_time_for_a_large_body_ends_too(monkeypatch):
     assert seconds >= 1.0 + 0.2
 
 
-def test_a_large_body_that_stops_gets_no_more_time_than_a_small_one(monkeypatch):
+def test_a_large_body_that_stops_has_no_more_time_than_a_small_one(monkeypatch):
     monkeypatch.setattr(module, "STEADY_RATE", 1)
 
     async def main():
@@ -125,7 +125,7 @@ def test_a_body_that_drips_is_refused_long_before_its_time(monkeypatch):
     assert run(main) == "complete"
 
 
-def test_of_many_bodies_only_the_overdue_end():
+def test_of_many_bodies_only_the_overdue_ones_end():
     async def main():
         incoming, opened = new(body_timeout=0.05), asyncio.Event()
         waits = [asyncio.create_task(grown(incoming, 1, asyncio.Event() if n % 2 else opened)) for n in range(6)]
@@ -138,7 +138,7 @@ def test_of_many_bodies_only_the_overdue_end():
 
 @pytest.fixture
 def failing_log(monkeypatch):
-    """A log that cannot be written where a limit ends something."""
+    """Make the log raise an error when a limit ends something."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -147,7 +147,7 @@ def failing_log(monkeypatch):
     monkeypatch.setattr(module.log, "exception", fail)
 
 
-def test_bodies_end_in_time_though_the_log_fails_at_each(failing_log):
+def test_bodies_end_in_time_even_if_the_log_fails(failing_log):
     async def main():
         incoming = new(body_timeout=0.05)
         first = [asyncio.create_task(grown(incoming, 1, asyncio.Event())) for _ in range(3)]
@@ -160,7 +160,7 @@ def test_bodies_end_in_time_though_the_log_fails_at_each(failing_log):
     assert left == 0
 
 
-def test_room_is_made_though_the_log_fails(failing_log):
+def test_room_is_made_even_if_the_log_fails(failing_log):
     async def main():
         incoming, gate = new(max_incomplete_bytes=10_000), asyncio.Event()
         waits = [asyncio.create_task(grown(incoming, 3_000, gate)) for _ in range(5)]
@@ -173,7 +173,7 @@ def test_room_is_made_though_the_log_fails(failing_log):
     assert run(main) == ["Too much is arriving at once"] * 2 + ["complete"] * 3
 
 
-def test_where_the_memory_is_used_up_the_largest_end_and_small_ones_go_on():
+def test_when_the_memory_is_used_up_the_largest_bodies_end_and_small_ones_go_on():
     async def main():
         incoming, gate = new(max_incomplete_bytes=10_000), asyncio.Event()
         large = [asyncio.create_task(grown(incoming, 3_000, gate)) for _ in range(3)]
@@ -189,7 +189,7 @@ def test_where_the_memory_is_used_up_the_largest_end_and_small_ones_go_on():
     assert (others, small, left) == (["complete"] * 2, ["complete"] * 4, 0)
 
 
-def test_a_body_that_ends_itself_by_growing_goes_on_undisturbed_with_its_refusal():
+def test_a_body_that_ends_itself_by_growing_continues_to_its_refusal():
     async def main():
         with pytest.raises(Limited, match="Too much is arriving"), new(max_incomplete_bytes=100).body() as body:
             body.grow(101)
@@ -199,7 +199,7 @@ def test_a_body_that_ends_itself_by_growing_goes_on_undisturbed_with_its_refusal
     assert run(main) == 0
 
 
-def test_a_head_is_held_like_a_body_and_ended_with_a_reason():
+def test_a_head_is_limited_like_a_body_and_ended_with_a_reason():
     async def main():
         ended, incoming = [], new(max_incomplete_bytes=1_000)
         head = incoming.head(ended.append)
@@ -214,7 +214,7 @@ def test_a_head_is_held_like_a_body_and_ended_with_a_reason():
     assert run(main) == ([Limited], 0)
 
 
-def test_a_cancellation_by_someone_else_stays_a_cancellation():
+def test_a_cancellation_from_elsewhere_stays_a_cancellation():
     async def main():
         task = asyncio.create_task(grown(incoming := new(), 5, asyncio.Event()))
         await asyncio.sleep(0)
@@ -226,7 +226,7 @@ def test_a_cancellation_by_someone_else_stays_a_cancellation():
     assert run(main) == 0
 
 
-def test_an_error_inside_comes_out_as_it_is():
+def test_an_error_inside_is_passed_on():
     async def main():
         with pytest.raises(KeyError), new().body():
             raise KeyError("inside")
@@ -234,7 +234,7 @@ def test_an_error_inside_comes_out_as_it_is():
     run(main)
 
 
-def test_after_a_refusal_the_task_goes_on_undisturbed():
+def test_after_a_refusal_the_task_continues():
     async def main():
         with pytest.raises(Limited), new(body_timeout=0.03).body():
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Misspelt addresses: what is counted under the source that was meant, and what strangers cause."""
+"""Misspelt addresses: which count for the source that was meant, and the bounds on strangers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def counted(source: str) -> float:
     return metrics.MISSPELT.labels(source)._value.get()
 
 
-def test_each_of_three_requests_at_once_counts_and_the_log_names_the_address():
+def test_each_of_three_requests_counts_and_the_log_names_the_address():
     before, misspelt = counted("iimmpact"), Misspelt()
     assert [misspelt.meant("iimpact", SOURCES) for _ in range(3)] == [{"perhaps": "/hooks/iimmpact"}] * 3
     assert counted("iimmpact") == before + 3
 
 
-def test_new_names_are_compared_ten_times_a_second_at_most():
+def test_new_names_are_compared_at_most_ten_times_a_second():
     misspelt = Misspelt()
     assert misspelt.meant("iimpact", SOURCES) != {}
     assert misspelt.meant("iimmpct", SOURCES) == {}
 
 
-def test_other_sources_after_a_reload_are_compared_anew():
+def test_new_sources_after_a_reload_are_compared():
     misspelt = Misspelt()
     misspelt.meant("erp", SOURCES)
     misspelt._compared_at = 0.0
     assert misspelt.meant("erp", {"erp2": 1}) == {"perhaps": "/hooks/erp2"}
 
 
-def test_a_name_like_no_sources_is_tallied_by_its_name_once_it_comes_again_and_again():
+def test_a_name_unlike_all_sources_is_tallied_after_it_came_several_times():
     misspelt = Misspelt()
     for _ in range(2):
         misspelt.meant("warehouse", SOURCES)
@@ -52,7 +52,7 @@ def test_a_name_like_no_sources_is_tallied_by_its_name_once_it_comes_again_and_a
     assert (key.source, key.detail) == ("", "warehouse")
 
 
-def test_strangers_with_any_number_of_names_fill_no_memory_and_push_out_no_sender():
+def test_names_of_strangers_use_bounded_memory_and_displace_no_sender():
     misspelt = Misspelt()
     for _ in range(5):
         few_names.count_unknown("warehouse")
@@ -79,5 +79,5 @@ def test_strangers_with_any_number_of_names_fill_no_memory_and_push_out_no_sende
         ("/" + "a/" * 100_000, None),
     ],
 )
-def test_a_path_elsewhere_is_compared_only_where_it_ends_in_a_source_or_begins_like_hooks(path, source):
+def test_another_path_is_compared_only_if_it_ends_in_a_source_or_begins_like_hooks(path, source):
     assert meant_source(path, SOURCES) == source

@@ -1,4 +1,4 @@
-"""Paths: what is wrong with an address that is meant for webhooks and is not."""
+"""Wrong addresses that are meant for webhooks, and the messages about them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SOURCES = {"shop", "shop-us"}
 
 
 @pytest.mark.parametrize("path", ["/hooks/shop", "/hooks/shop/"])
-def test_one_slash_behind_the_name_is_no_part_of_it(path: str):
+def test_one_slash_after_the_name_is_ignored(path: str):
     assert source_named(path) == "shop"
 
 
@@ -26,7 +26,7 @@ FLAWS = {
     "/hooks/shop//": "a slash too many",
     "/hooks/./shop": "a part of dots",
     "/hooks/shop/..": "a part of dots",
-    "/hooks/shop/orders": "goes on with 'orders'",
+    "/hooks/shop/orders": "the address has 'orders'",
     "//hooks/shop": "begins with /hooks/, letter for letter",
     "/HOOKS/shop": "begins with /hooks/, letter for letter",
     "/./hooks/shop": "begins with /hooks/, letter for letter",
@@ -34,26 +34,26 @@ FLAWS = {
 
 
 @pytest.mark.parametrize("path", FLAWS)
-def test_what_is_wrong_is_named(path: str):
+def test_the_message_names_the_mistake(path: str):
     assert FLAWS[path] in flaw(path, SOURCES)
 
 
 @pytest.mark.parametrize("path", [path for path in FLAWS if "shop" in path.lower()])
-def test_the_right_address_of_a_known_source_is_given(path: str):
+def test_the_message_gives_the_right_address_of_a_known_source(path: str):
     assert flaw(path, SOURCES).endswith(" Post to /hooks/shop.")
 
 
-def test_a_long_name_is_not_repeated_whole():
+def test_a_long_name_is_cut_in_the_message():
     assert len(flaw("/hooks/" + "x" * 9_000, SOURCES)) < 200
 
 
 @pytest.mark.parametrize("path", ["/hooks/\x1b[31mRED", "/hooks/\u202e", "/hooks/shop/\u2028", "/hooks/\ud800"])
-def test_nothing_invisible_is_repeated(path: str):
+def test_the_message_contains_nothing_invisible(path: str):
     assert flaw(path, SOURCES).isprintable()
 
 
 @pytest.mark.parametrize("path", [*FLAWS, "/Hooks/"])
-def test_whoever_posts_there_means_a_webhook(path: str):
+def test_a_wrong_address_below_hooks_is_meant_for_webhooks(path: str):
     assert is_meant_for_hooks(path)
 
 

@@ -1,4 +1,4 @@
-"""Text from outside as it is shown: nothing in it moves the cursor, colours, turns direction or forges a line."""
+"""Text from outside is shown escaped: it cannot move the cursor, color, change direction, or forge a line."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("text", HARMFUL, ids=ascii)
-def test_what_is_not_printable_is_written_out(text: str):
+def test_text_that_is_not_printable_is_written_as_escapes(text: str):
     assert visible(text) == HARMFUL[text]
 
 
 @pytest.mark.parametrize("text", ["", "Lamp 60 W", "灯 é 😊", "a\\b"])
-def test_what_is_printable_stays_as_it_is(text: str):
+def test_printable_text_stays_unchanged(text: str):
     assert visible(text) == text
 
 
 @given(st.text())
-def test_whatever_is_shown_is_printable_and_can_be_encoded(text: str):
+def test_any_shown_text_is_printable_and_can_be_encoded(text: str):
     assert visible(text).isprintable()
     visible(text).encode()
 
 
-def test_lines_stay_lines_and_none_can_pass_for_one_of_our_own():
+def test_lines_stay_lines_and_none_looks_like_a_line_of_the_log():
     assert visible_lines("ValueError: x\n2026-01-01 [info] forged\x1b") == (
         "    ValueError: x\n    2026-01-01 [info] forged\\x1b"
     )
@@ -51,5 +51,5 @@ class Speechless:
         raise RuntimeError("no text")
 
 
-def test_an_object_that_cannot_say_its_text_is_told_by_its_type():
+def test_an_object_whose_text_raises_is_shown_by_its_type():
     assert text_of(Speechless()) == "(Speechless)"

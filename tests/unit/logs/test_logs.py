@@ -1,4 +1,4 @@
-"""The log: whatever comes from outside is shown escaped, in both forms, whoever logs it."""
+"""The log shows everything from outside escaped, in both formats and from every logger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import structlog
 
 from receiver.logs import logs
 
-#: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end with a forgery.
+#: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end before a forged
+#: line.
 NASTY = "\x1b[31mRED\u202e\x85\u2028\x7f\x9b1m\ud800\n2026-01-01T00:00:00Z [info     ] listening"
 SHOWN = "\\x1b[31mRED\\u202e\\x85\\u2028\\x7f\\x9b1m\\ud800\\n2026-01-01T00:00:00Z [info     ] listening"
 
@@ -23,7 +24,7 @@ def form(request) -> Iterator[str]:
     before, level, config = logging.root.handlers[:], logging.root.level, structlog.get_config()
     libraries = {name: logging.getLogger(name).level for name in ("httpx", "alembic")}
     logs.configure("info", request.param)
-    # Each test sees its own standard error, which a logger that was used before would not.
+    # Each test has a standard error of its own, which a logger that was used before would not see.
     structlog.configure(cache_logger_on_first_use=False)
     yield request.param
     structlog.configure(**config)
@@ -47,12 +48,12 @@ def test_a_value_is_escaped(form: str, capsys):
     written = capsys.readouterr().err
     assert_harmless(written)
     assert written.count("\n") == 1
-    # For people, a text with blanks is quoted, and its backslashes are doubled.
+    # In the format for people, a text with blanks is quoted and its backslashes are doubled.
     told = json.loads(written)["source"] if form == "json" else written.replace("\\\\", "\\")
     assert SHOWN in told
 
 
-def test_the_line_itself_is_escaped(form: str, capsys):
+def test_the_message_itself_is_escaped(form: str, capsys):
     structlog.get_logger().warning(NASTY)
     written = capsys.readouterr().err
     assert_harmless(written)
@@ -60,14 +61,14 @@ def test_the_line_itself_is_escaped(form: str, capsys):
 
 
 @pytest.mark.parametrize("value", [[NASTY], {"name": NASTY}, {NASTY: 1}, ({"a": [NASTY]},), ValueError(NASTY)])
-def test_whatever_holds_it_is_escaped(form: str, capsys, value):
+def test_values_inside_containers_are_escaped(form: str, capsys, value):
     structlog.get_logger().warning("kept", told=value)
     written = capsys.readouterr().err
     assert_harmless(written)
     assert written.count("\n") == 1
 
 
-def test_a_traceback_keeps_its_lines_and_none_of_them_passes_for_a_line_of_the_log(form: str, capsys):
+def test_a_traceback_keeps_its_lines_and_none_looks_like_a_line_of_the_log(form: str, capsys):
     try:
         fails()
     except ValueError:
@@ -80,7 +81,7 @@ def test_a_traceback_keeps_its_lines_and_none_of_them_passes_for_a_line_of_the_l
 
 
 def test_a_library_s_line_and_traceback_are_escaped(form: str, capsys):
-    # pytest's own handlers would keep the line as it came, and half a character cannot be told to another process.
+    # pytest's own handlers would keep the line unescaped, and a lone surrogate cannot be sent to another process.
     logging.root.handlers[:] = [each for each in logging.root.handlers if isinstance(each.stream, logs.Unfailing)]
     try:
         fails()
@@ -92,7 +93,7 @@ def test_a_library_s_line_and_traceback_are_escaped(form: str, capsys):
     assert f"about {SHOWN}" in told
 
 
-def test_an_object_whose_text_cannot_be_had_does_not_stop_the_line(form: str, capsys):
+def test_an_object_whose_text_raises_does_not_stop_the_line(form: str, capsys):
     class Speechless(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
@@ -105,14 +106,14 @@ def test_an_object_whose_text_cannot_be_had_does_not_stop_the_line(form: str, ca
     assert capsys.readouterr().err.count("Speechless") >= 2
 
 
-def test_numbers_and_flags_stay_what_they_are_for_machines(form: str, capsys):
+def test_numbers_and_flags_keep_their_types_in_json(form: str, capsys):
     structlog.get_logger().warning("counted", lines=3, seconds=1.5, forced=True, source=None)
     if form == "json":
         line = json.loads(capsys.readouterr().err)
         assert (line["lines"], line["seconds"], line["forced"], line["source"]) == (3, 1.5, True, None)
 
 
-def test_a_library_s_warning_that_repeats_is_written_once(form: str, capsys):
+def test_a_repeated_warning_of_a_library_is_written_once(form: str, capsys):
     for number in range(50):
         logging.getLogger("uvicorn.error").warning("Invalid HTTP request %d", number)
     logging.getLogger("uvicorn.error").info("Started")
@@ -122,7 +123,7 @@ def test_a_library_s_warning_that_repeats_is_written_once(form: str, capsys):
     assert written.count("Started") == 2
 
 
-def test_a_lone_surrogate_loses_no_line(form: str, capsys):
+def test_a_lone_surrogate_does_not_lose_its_line(form: str, capsys):
     structlog.get_logger().warning("kept", name="\ud800")
     assert "\\ud800" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Rates: of many lines of one kind, which are written, and what is told of the others."""
+"""Rates: which of many similar lines are written, and the sums of the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def test_the_first_line_of_each_kind_is_written():
     assert [rates.lets_through(kind, now=0.0) for kind in ("a", "b", "a")] == [True, True, False]
 
 
-def test_what_follows_is_counted_and_told_when_its_while_is_over():
+def test_further_lines_are_counted_and_summed_up_at_the_end_of_an_interval():
     rates = Rates()
     for _ in range(6):
         rates.lets_through("a", now=0.0)
@@ -18,7 +18,7 @@ def test_what_follows_is_counted_and_told_when_its_while_is_over():
     assert rates.held_back(now=1.0) == [HeldBack("a", 5, 1.0)]
 
 
-def test_each_while_of_one_flood_is_twice_as_long_up_to_a_bound():
+def test_each_interval_of_a_flood_is_twice_as_long_up_to_a_bound():
     rates = Rates()
     now, told = 0.0, []
     rates.lets_through("a", now=now)
@@ -29,13 +29,13 @@ def test_each_while_of_one_flood_is_twice_as_long_up_to_a_bound():
     assert [each.seconds for each in told] == [1, 2, 4, 8, 16, 32, LONGEST_WHILE, LONGEST_WHILE]
 
 
-def test_a_kind_that_was_quiet_for_a_while_begins_anew():
+def test_a_line_after_a_quiet_interval_is_written():
     rates = Rates()
     rates.lets_through("a", now=0.0)
     assert rates.lets_through("a", now=1.0)
 
 
-def test_nothing_that_was_held_back_is_forgotten_by_a_late_poll():
+def test_a_late_poll_loses_no_held_back_line():
     rates = Rates()
     rates.lets_through("a", now=0.0)
     rates.lets_through("a", now=0.5)
@@ -43,7 +43,7 @@ def test_nothing_that_was_held_back_is_forgotten_by_a_late_poll():
     assert rates.held_back(now=30.0) == [HeldBack("a", 2, 30.0)]
 
 
-def test_after_the_last_sum_of_a_flood_nothing_more_is_told():
+def test_after_the_last_sum_of_a_flood_no_further_sum_follows():
     rates = Rates()
     rates.lets_through("a", now=0.0)
     rates.lets_through("a", now=0.0)
@@ -59,7 +59,7 @@ def test_kinds_beyond_the_bound_are_counted_together():
     assert rates.held_back(now=1.0) == [HeldBack(None, 2, 1.0)]
 
 
-def test_a_kind_that_is_over_makes_room_for_another():
+def test_a_quiet_kind_makes_room_for_another():
     rates = Rates(kinds_at_once=1)
     rates.lets_through("a", now=0.0)
     assert rates.lets_through("b", now=1.0)

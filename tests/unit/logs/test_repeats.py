@@ -1,4 +1,4 @@
-"""Log lines that a stranger can repeat: the first is written, the others are summed up."""
+"""Log lines that strangers can repeat: the first is written, and the others are summed up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from receiver.logs.repeats import Repeats
 
 
 def own(logs):
-    """The lines of these tests: a timer of another may still write its sum."""
+    """Return the lines of these tests, because the timer of another test may still write its sum."""
     return [line for line in logs if line["event"].startswith(("refused", "it failed"))]
 
 
-def test_a_thousand_alike_are_one_line_and_one_sum():
+def test_a_thousand_similar_lines_become_one_line_and_one_sum():
     with capture_logs() as logs:
         repeats = Repeats(structlog.get_logger())
         for number in range(1_000):
@@ -31,7 +31,7 @@ def test_a_thousand_alike_are_one_line_and_one_sum():
     assert "source" not in summed
 
 
-def test_what_differs_in_what_it_is_about_is_another_kind():
+def test_lines_about_different_things_are_different_kinds():
     with capture_logs() as logs:
         repeats = Repeats(structlog.get_logger(), clock=lambda: 0.0)
         for code in ("a", "b", "a", "b"):
@@ -51,7 +51,7 @@ def test_an_exception_is_written_with_its_traceback_once():
     assert own(logs)[0]["exception"].endswith("ValueError: nonsense\n")
 
 
-def test_no_timer_runs_where_nothing_is_held_back():
+def test_without_held_back_lines_no_timer_runs():
     before = threading.active_count()
     with capture_logs():
         Repeats(structlog.get_logger()).warning("refused", about={})
@@ -75,7 +75,7 @@ def test_lines_of_many_threads_are_all_counted():
     assert [line.get("lines") for line in own(logs)] == [None, 999]
 
 
-def test_where_no_thread_can_be_started_the_line_is_told_and_the_sum_comes_with_a_later_timer(monkeypatch):
+def test_if_no_thread_can_be_started_the_line_is_written_and_a_later_timer_writes_the_sum(monkeypatch):
     def refuse(timer):
         raise RuntimeError("can't start new thread")
 

@@ -1,4 +1,4 @@
-"""Texts that end once."""
+"""Texts that end with exactly one mark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from receiver.logs.safe_text import sentence
 
 
 @pytest.mark.parametrize("text", ["It is so.", "Is it so?", "Mend it!", "cut…"])
-def test_a_text_that_ends_with_a_sign_gets_no_other(text):
+def test_a_text_that_ends_with_a_mark_gets_no_other(text):
     assert sentence(text) == text
 
 
-def test_a_text_without_a_sign_gets_a_full_stop():
+def test_a_text_without_a_mark_gets_a_full_stop():
     assert sentence("it has ended") == "it has ended."

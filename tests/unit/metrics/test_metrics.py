@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 
 from receiver.metrics import metrics
 
-#: A process that counts some deliveries, has some hung workers, and tells its number.
+#: A process that counts some deliveries, has some hung workers, and prints its process id.
 COUNTING = """
 import os, sys
 from receiver.metrics import metrics
@@ -26,7 +26,7 @@ print(os.getpid())
 
 @pytest.fixture
 def process(tmp_path):
-    """Runs a process that shares its metrics with the others of this test; returns its number."""
+    """Return a function that runs a process with the shared metrics of this test, and gives its process id."""
 
     def run(*, accepted: int, hung: int = 0, oldest: int = 0) -> int:
         command = [sys.executable, "-c", COUNTING, *map(str, (accepted, hung, oldest))]
@@ -38,7 +38,7 @@ def process(tmp_path):
 
 @pytest.fixture
 def samples(tmp_path, monkeypatch):
-    """What a process of that folder would answer, by name and labels."""
+    """Return a function that reads the metrics as a process of that folder answers them, by name and labels."""
 
     def read() -> dict[str, float]:
         monkeypatch.setenv(metrics.SHARED_VARIABLE, str(tmp_path))
@@ -48,7 +48,7 @@ def samples(tmp_path, monkeypatch):
     return read
 
 
-def test_a_process_alone_tells_what_it_counted():
+def test_a_single_process_shows_its_own_counts():
     before = _accepted()
     metrics.count_accepted([("alone", 1, "accepted"), ("alone", None, "duplicate")])
     assert _accepted() == before + 1
@@ -59,13 +59,13 @@ def _accepted() -> float:
     return metrics.ACCEPTED_DELIVERIES.labels("alone", "accepted")._value.get()
 
 
-def test_what_several_processes_counted_is_added_up(process, samples):
+def test_the_counts_of_several_processes_are_added_up(process, samples):
     process(accepted=3)
     process(accepted=4)
     assert samples()['hookmirror_deliveries_total{source="shop",status="accepted"}'] == 7
 
 
-def test_what_a_process_counted_stays_when_it_has_ended_and_what_it_was_goes(process, samples, tmp_path):
+def test_the_counts_of_an_ended_process_stay_and_its_gauges_go(process, samples, tmp_path):
     first, second = process(accepted=3, hung=2), process(accepted=4, hung=1)
     assert samples()["hookmirror_hung_workers"] == 3
     metrics.forget(first, Path(tmp_path))
@@ -74,20 +74,20 @@ def test_what_a_process_counted_stays_when_it_has_ended_and_what_it_was_goes(pro
     assert first != second
 
 
-def test_the_last_word_about_the_database_counts_whoever_said_it(process, samples):
+def test_of_the_gauges_about_the_database_the_latest_value_counts(process, samples):
     process(accepted=0, oldest=60)
     process(accepted=0, oldest=7)
     assert samples()["hookmirror_oldest_pending_seconds"] == 7
 
 
-def test_every_gauge_says_how_it_is_put_together_from_several_processes():
+def test_every_gauge_declares_how_values_of_several_processes_are_combined():
     gauges = [each for each in metrics.REGISTRY._collector_to_names if isinstance(each, Gauge)]
     assert gauges
     assert [each._name for each in gauges if each._multiprocess_mode == "all"] == []
 
 
 @given(st.lists(st.floats(0, 200) | st.sampled_from([0.0, 1.0, 5.0])))
-def test_values_observed_at_once_count_as_those_observed_one_by_one(values):
+def test_values_observed_together_count_like_values_observed_one_by_one(values):
     def shown(observe) -> list[str]:
         registry = CollectorRegistry()
         histogram = Histogram("some_seconds", "Some", ["source"], registry=registry, buckets=(1, 5, 100))

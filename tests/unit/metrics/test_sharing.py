@@ -1,4 +1,4 @@
-"""Shared metrics: room is taken before anything counts, and where there is none a process counts for itself."""
+"""Shared metrics: room is reserved before the first count, and without room a process counts for itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ print(json.dumps([unshared(), 'hookmirror_failed_attempts_total{source="shop"} 1
 
 
 def counted(folder, limit: int = resource.RLIM_INFINITY) -> tuple[str | None, bool]:
-    """Why a process that counts shares nothing, and whether it tells what it counted; no file may pass the limit."""
+    """Return why a process does not share its metrics, and whether it shows its counts.
+
+    No file may exceed the limit.
+    """
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     limits = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     command = [sys.executable, "-c", RESERVING]
@@ -33,14 +36,14 @@ def counted(folder, limit: int = resource.RLIM_INFINITY) -> tuple[str | None, bo
     return tuple(json.loads(done.stdout))
 
 
-def test_a_process_has_blocks_behind_every_file_that_it_counts_in(tmp_path):
+def test_the_files_of_shared_metrics_have_their_blocks_reserved(tmp_path):
     assert counted(tmp_path) == (None, True)
     files = list(tmp_path.iterdir())
     assert len(files) == 4
     assert {file.stat().st_blocks * 512 >= file.stat().st_size == 1 << 20 for file in files} == {True}
 
 
-def test_a_process_without_room_counts_for_itself_and_says_why(tmp_path):
+def test_a_process_without_room_counts_for_itself_and_gives_the_reason(tmp_path):
     why, tells = counted(tmp_path, limit=4_096)
     assert (why, tells) == (f"there is no room for shared metrics in {tmp_path} (File too large)", True)
     assert list(tmp_path.iterdir()) == []
@@ -53,7 +56,7 @@ def test_an_empty_variable_counts_as_unset(tmp_path, monkeypatch, folder):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_no_room(tmp_path):
+def test_a_missing_folder_counts_as_no_room(tmp_path):
     why, tells = counted(tmp_path / "absent")
     assert tells
     assert "No such file or directory" in str(why)

@@ -1,4 +1,4 @@
-"""What a handler says to the mirror: each verb's writes, and every misuse refused by name."""
+"""The verbs of the mirror: the writes of each, and every misuse refused by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def version(rank=Rank.UPDATE, at=NOON):
 
 
 def written(verb, *arguments, **named):
-    """The writes that one verb makes."""
+    """Return the writes that one verb makes."""
     speaking = mirror()
     getattr(speaking, verb)(*arguments, **named)
     return speaking.writes
@@ -36,7 +36,7 @@ def written(verb, *arguments, **named):
 # ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_upsert_is_news_that_the_row_is_active_and_has_these_values():
+def test_an_upsert_says_that_the_row_is_active_and_has_these_values():
     (write,) = written("upsert", Product, "A1", name="Lamp", price=Decimal("9.90"))
     assert write.key == Key(Product, "shop", "A1")
     assert write.version == version()
@@ -49,18 +49,18 @@ def test_an_explicit_none_is_a_value():
     assert write.columns == {"active": True, "name": None}
 
 
-def test_an_upsert_may_record_a_row_that_is_switched_off():
+def test_an_upsert_may_say_that_a_row_is_inactive():
     (write,) = written("upsert", Product, "A1", active=False)
     assert write.columns == {"active": False}
 
 
-def test_an_upsert_may_be_news_as_of_another_time():
+def test_an_upsert_may_have_another_time():
     later = NOON + timedelta(minutes=5)
     (write,) = written("upsert", Product, "A1", at=later)
     assert write.version == version(at=later)
 
 
-def test_a_deactivation_beats_an_update_and_takes_the_children_along():
+def test_a_deactivation_outranks_an_update_and_includes_the_children():
     own, children = written("deactivate", Product, "A1")
     assert (own.version, own.columns) == (version(Rank.DELETE), {"active": False})
     assert (children.key, children.version, children.columns) == (own.key, version(Rank.DELETE), {})
@@ -71,7 +71,7 @@ def test_a_deactivation_of_a_row_without_children_is_one_write():
     assert len(written("deactivate", Option, "O1")) == 1
 
 
-def test_a_complete_list_is_weaker_news_than_an_update():
+def test_a_complete_list_is_weaker_than_an_update():
     speaking = mirror()
     speaking.upsert(Product, "A1")
     speaking.upsert(Variant, "V1", parent="A1")
@@ -86,13 +86,13 @@ def test_a_patch_names_members_of_a_document():
     assert write.columns["data"] == Patch({"price": Decimal("1.50"), "tags": ["a", "b"]})
 
 
-def test_values_take_the_form_of_their_columns():
+def test_values_are_converted_to_the_types_of_their_columns():
     (write,) = written("upsert", Product, "A1\0", name="a\0b", price="10.0000")
     assert (write.key.external_id, write.columns["name"]) == ("A1\ufffd", "a\ufffdb")
     assert str(write.columns["price"]) == "10.0000"
 
 
-def test_reading_asks_for_the_row_with_the_writes_of_the_batch_so_far():
+def test_reading_returns_the_row_with_the_earlier_writes_of_the_batch():
     asked = []
 
     def read(key, writes):
@@ -106,11 +106,11 @@ def test_reading_asks_for_the_row_with_the_writes_of_the_batch_so_far():
     assert asked == [(Key(Product, "shop", "A1"), earlier + speaking.writes)]
 
 
-def test_reading_a_row_that_nobody_spoke_of_gives_none():
+def test_reading_an_unknown_row_returns_none():
     assert mirror().get(Product, "A1") is None
 
 
-def test_a_session_is_asked_for_past_a_handlers_own_except():
+def test_asking_for_a_session_is_not_caught_by_a_handler_s_own_except():
     def ask():
         try:
             return mirror().session
@@ -121,7 +121,7 @@ def test_a_session_is_asked_for_past_a_handlers_own_except():
         ask()
 
 
-def test_a_session_that_was_given_is_there():
+def test_a_given_session_is_available():
     session = object()
     assert mirror(session=session).session is session
 
@@ -150,29 +150,29 @@ def test_a_session_that_was_given_is_there():
         ({"at": NOON.replace(tzinfo=None)}, "`at` takes a datetime with its offset"),
     ],
 )
-def test_what_a_row_cannot_hold_is_refused_by_name(columns, reason):
+def test_a_value_that_a_row_cannot_hold_is_refused_by_name(columns, reason):
     with pytest.raises(HandlerError, match=reason):
         mirror().upsert(Product, "A1", **columns)
 
 
 @pytest.mark.parametrize("external_id", ["", None, 5, b"A1"])
 @pytest.mark.parametrize("verb", ["upsert", "deactivate"])
-def test_an_id_is_text_that_is_not_empty(verb, external_id):
+def test_an_id_must_be_text_and_not_empty(verb, external_id):
     with pytest.raises(HandlerError, match="A row of Product needs its id as text, not"):
         getattr(mirror(), verb)(Product, external_id)
 
 
-def test_an_endless_id_is_refused():
+def test_an_id_that_is_too_long_is_refused():
     with pytest.raises(HandlerError, match="`external_id` is longer than 512 characters"):
         mirror().upsert(Product, "x" * 513)
 
 
-def test_a_deactivation_needs_an_offset_too():
+def test_a_deactivation_needs_a_time_with_offset():
     with pytest.raises(HandlerError, match="`at` takes a datetime with its offset"):
         mirror().deactivate(Product, "A1", at=NOON.replace(tzinfo=None))
 
 
-def test_there_is_no_complete_list_of_rows_without_a_parent():
+def test_a_complete_list_without_a_parent_is_refused():
     with pytest.raises(HandlerError, match="Product has no parent table, so there is no complete list of its rows"):
         mirror().keep_only(Product, [], parent="A1")
 
@@ -203,7 +203,7 @@ def test_the_tables_of_the_catalog_are_mirror_tables():
     assert {Product, Variant, Category, Group, Option, Record} <= set(mirror_tables())
 
 
-def test_only_variants_go_with_their_product():
+def test_only_variants_are_deactivated_with_their_product():
     assert child_tables(Product) == [Variant]
     assert child_tables(Category) == []
 
@@ -216,7 +216,7 @@ def test_only_variants_go_with_their_product():
     ],
 )
 def test_a_table_that_cannot_work_is_refused(table, reason):
-    """In a process of its own: a declared table stays declared."""
+    """The table is declared in another process, because a declaration cannot be undone."""
     code = (
         "from handlers.catalog import Product\nfrom receiver.mirror.rows import MirrorRow, mirror_tables\n"
         f"from receiver.errors import WiringError\n{table}\n"

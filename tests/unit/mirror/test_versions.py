@@ -1,4 +1,4 @@
-"""The version guard: the same news leaves the same row, in whatever order it arrives and however often."""
+"""The version guard: the same news leaves the same row, in whatever order and however often it arrives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def version(second=0, *, rank=Rank.UPDATE, arrival=1):
 
 
 def row(*news):
-    """The registers after these (column, value, version)."""
+    """Return the registers after these (column, value, version)."""
     registers = Registers()
     for column, value, since in news:
         registers.merge(column, value, since)
@@ -57,13 +57,13 @@ def test_older_news_is_stale_and_changes_nothing():
     assert registers.values == {"name": "Kettle"}
 
 
-def test_older_news_still_fills_a_column_that_nobody_spoke_of():
+def test_older_news_still_fills_a_column_without_news():
     registers = row(("name", "Kettle", version(2)))
     assert registers.merge("sku", "K-1", version(1)) is Outcome.APPLIED
     assert registers.values == {"name": "Kettle", "sku": "K-1"}
 
 
-def test_newer_news_of_the_same_value_is_unchanged_and_moves_the_version_on():
+def test_newer_news_with_the_same_value_is_unchanged_and_raises_the_version():
     registers = row(("name", "Lamp", version(1)))
     assert registers.merge("name", "Lamp", version(3)) is Outcome.UNCHANGED
     assert registers.merge("name", "Kettle", version(2)) is Outcome.STALE
@@ -74,7 +74,7 @@ def test_the_same_news_again_is_unchanged():
     assert registers.merge("name", "Lamp", version(1)) is Outcome.UNCHANGED
 
 
-def test_the_first_news_of_a_null_is_applied():
+def test_the_first_news_with_null_is_applied():
     assert Registers().merge("name", None, version()) is Outcome.APPLIED
 
 
@@ -104,7 +104,7 @@ def test_a_version_knows_its_moment():
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_no_time_loses_a_microsecond(moment):
+def test_a_time_keeps_its_microseconds(moment):
     assert Version(microseconds(moment), 1, 1).moment == moment
 
 
@@ -124,7 +124,7 @@ def test_between_equal_times_the_earlier_arrival_loses_as_a_tie():
 
 
 @pytest.mark.parametrize("arrivals", [(1, 2), (2, 1)])
-def test_equal_values_at_equal_times_are_no_tie(arrivals):
+def test_equal_values_at_equal_times_are_not_a_tie(arrivals):
     registers = row(("name", "Lamp", version(arrival=arrivals[0])))
     assert registers.merge("name", "Lamp", version(arrival=arrivals[1])) is Outcome.UNCHANGED
     assert not registers.ties
@@ -156,7 +156,7 @@ def test_a_late_patch_does_not_change_a_newer_document():
     assert registers.values["data"] == {"color": "red"}
 
 
-def test_a_late_document_does_not_change_newer_members_and_fills_the_others():
+def test_a_late_document_fills_members_without_newer_news_only():
     registers = row(("data", Patch({"size": "M"}), version(2)))
     assert registers.merge("data", {"color": "red", "size": "S"}, version(1)) is Outcome.APPLIED
     assert registers.values["data"] == {"color": "red", "size": "M"}
@@ -173,12 +173,12 @@ def test_a_newer_null_removes_all_members():
 
 
 @pytest.mark.parametrize("no_object", [None, [1], "text", 7])
-def test_members_outlive_an_older_value_that_is_no_object(no_object):
+def test_members_survive_an_older_value_that_is_not_an_object(no_object):
     patch, whole = ("data", Patch({"size": "M"}), version(2)), ("data", no_object, version(1))
     assert row(patch, whole).values["data"] == row(whole, patch).values["data"] == {"size": "M"}
 
 
-def test_two_patches_of_one_time_tie_only_in_the_members_that_differ():
+def test_two_patches_with_the_same_time_tie_only_in_members_that_differ():
     registers = row(
         ("data", Patch({"color": "red", "size": "S"}), version(arrival=1)),
         ("data", Patch({"color": "red", "size": "M"}), version(arrival=2)),
@@ -186,11 +186,11 @@ def test_two_patches_of_one_time_tie_only_in_the_members_that_differ():
     assert registers.ties == {"data.size"}
 
 
-def test_an_empty_patch_is_no_news():
+def test_an_empty_patch_is_not_news():
     assert Registers().merge("data", Patch({}), version()) is Outcome.UNCHANGED
 
 
-# ── standing and lost children ────────────────────────────────────────────────────────────────────────────────
+# ── status and children ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_active_row_has_no_time_of_deactivation():
@@ -198,21 +198,21 @@ def test_an_active_row_has_no_time_of_deactivation():
     assert (stand.active, stand.changed_at, stand.deactivated_at) == (True, version(2).moment, None)
 
 
-def test_an_inactive_row_says_since_when():
+def test_an_inactive_row_has_the_time_of_its_deactivation():
     stand = row_status(row(("active", False, version(1, rank=Rank.DELETE)), ("name", "Lamp", version(2))), None)
     assert (stand.active, stand.deactivated_at) == (False, version(1).moment)
 
 
-def test_a_child_goes_with_its_parent_as_of_the_parents_time():
+def test_a_child_is_deactivated_with_its_parent_at_the_parent_s_time():
     stand = row_status(row(living(1)), version(2, rank=Rank.DELETE))
     assert (stand.active, stand.deactivated_at, stand.changed_at) == (False, version(2).moment, version(2).moment)
 
 
-def test_a_child_with_newer_news_of_its_own_stays():
+def test_a_child_with_newer_news_stays_active():
     assert row_status(row(living(3)), version(2, rank=Rank.DELETE)).active
 
 
-def test_a_child_announced_at_the_time_of_the_list_that_lacks_it_stays():
+def test_a_child_with_the_time_of_the_list_that_lacks_it_stays_active():
     assert row_status(row(living(2, arrival=1)), version(2, rank=Rank.ABSENT, arrival=2)).active
 
 
@@ -234,7 +234,7 @@ def test_the_outcome_of_a_delivery_is_the_strongest_of_its_parts():
     assert strongest([]) is Outcome.UNCHANGED
 
 
-# ── for any news ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── any news ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 VALUES = st.sampled_from(["red", "green", None])
 OBJECTS = st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=3)
@@ -247,7 +247,7 @@ COLUMNS = st.fixed_dictionaries(
     },
 )
 DELETE = st.just({"active": False})
-#: (second, rank, columns): one delivery's news about one row.
+#: The news of one delivery about one row: second, rank, columns.
 NEWS = st.tuples(st.integers(0, 3), st.just(Rank.UPDATE), COLUMNS) | st.tuples(
     st.integers(0, 3), st.just(Rank.DELETE), DELETE
 )
@@ -255,7 +255,7 @@ NEWS = st.tuples(st.integers(0, 3), st.just(Rank.UPDATE), COLUMNS) | st.tuples(
 
 @st.composite
 def histories(draw, news=NEWS):
-    """Several deliveries' news, each with its version; and any order of them, each at least once."""
+    """Draw the news of several deliveries with their versions, and an order in which each arrives at least once."""
     numbered = [
         (columns, version(second, rank=rank, arrival=arrival))
         for arrival, (second, rank, columns) in enumerate(draw(st.lists(news, min_size=1, max_size=7)))
@@ -284,7 +284,7 @@ def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
 @settings(max_examples=120, deadline=None)
 @given(histories())
 def test_any_order_and_any_duplication_marks_the_same_ties(history):
-    """Documents aside: whether members of a document tie depends on whether a whole one came first."""
+    """Without documents, whose ties depend on whether a whole document came first."""
     one, other = ({name for name in taken(each).ties if not name.startswith("data")} for each in history)
     assert one == other
 
@@ -300,7 +300,7 @@ def test_any_order_of_lost_children_ends_with_the_newest(losses):
 
 @settings(max_examples=120, deadline=None)
 @given(histories(), st.none() | st.just(version(2, rank=Rank.DELETE)))
-def test_a_stored_row_is_loaded_as_it_was(history, gone):
+def test_a_stored_row_is_loaded_unchanged(history, gone):
     registers = taken(history[1])
     if gone is not None:
         registers.lose_children("variants", gone)
@@ -310,7 +310,7 @@ def test_a_stored_row_is_loaded_as_it_was(history, gone):
 
 @settings(max_examples=120, deadline=None)
 @given(histories(), st.integers(0, 10))
-def test_storing_a_row_between_any_two_pieces_of_news_makes_no_difference(history, position):
+def test_storing_a_row_between_two_pieces_of_news_changes_nothing(history, position):
     news = history[1]
     first = taken(news[:position]) if position else Registers()
     if "active" not in first.versions:

@@ -1,4 +1,4 @@
-"""What is asked for: words and times, or the refusal that says what is taken."""
+"""Arguments of searches: texts and times, and refusals that say what is valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
         ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_time_is_read_with_its_offset_or_as_how_long_ago(text, meant):
+def test_a_time_is_read_with_its_offset_or_as_an_age(text, meant):
     assert parse_moment("from", text, now=NOW) == meant
 
 
@@ -56,28 +56,28 @@ def test_a_time_is_read_with_its_offset_or_as_how_long_ago(text, meant):
         "'; DROP TABLE deliveries; --",
     ],
 )
-def test_what_is_not_a_time_is_refused_with_what_is_taken(text):
+def test_a_text_that_is_not_a_time_is_refused_with_what_is_valid(text):
     with pytest.raises(BadRequest, match="`from` takes a time with its offset from UTC"):
         parse_moment("from", text, now=NOW)
 
 
 @given(st.text())
-def test_any_text_is_a_time_or_refused(text):
+def test_any_text_is_a_time_or_is_refused(text):
     with suppress(BadRequest):
         assert parse_moment("since", text, now=NOW).tzinfo is UTC
 
 
-def test_a_time_that_ends_before_it_begins_is_refused():
+def test_a_range_that_ends_before_it_begins_is_refused():
     with pytest.raises(BadRequest, match="`from` is later than `to`"):
         DeliveryFilter(begin=NOW, end=NOW - timedelta(seconds=1))
 
 
-def test_no_words_are_refused_and_so_are_more_than_any_column_holds():
+def test_an_empty_text_and_one_longer_than_any_column_are_refused():
     with pytest.raises(BadRequest, match="`entity` is empty"):
         parse_text("entity", "")
     with pytest.raises(BadRequest, match="`entity` takes at most 512 characters"):
         parse_text("entity", "x" * 10_000)
 
 
-def test_what_no_column_takes_is_replaced_as_it_is_when_it_is_stored():
+def test_characters_that_no_column_holds_are_replaced_as_when_stored():
     assert parse_text("entity", "a\0b\ud800") == "a\ufffdb\ufffd"

@@ -1,4 +1,4 @@
-"""Cursors: each comes back as it was written, and to no other list, filter, database or key."""
+"""Cursors: each is read as it was written, and only for the same list, filter, database and key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_any_key_comes_back_as_it_was(source, external_id):
     assert CURSORS.read(ROWS, cursor) == (source, external_id)
 
 
-def test_no_page_has_no_cursor():
+def test_the_last_page_has_no_cursor():
     assert CURSORS.write(ROWS, None) is None
     assert CURSORS.read(ROWS, None) is None
 
@@ -41,7 +41,7 @@ def test_no_page_has_no_cursor():
         (ListedIn("products", RowFilter(source="shop"), "there"), "belongs to another database"),
     ],
 )
-def test_a_cursor_of_another_list_is_refused_with_what_is_other(listed, reason):
+def test_a_cursor_of_another_list_is_refused_with_the_difference(listed, reason):
     cursor = CURSORS.write(ROWS, ("shop", "A1"))
     with pytest.raises(BadRequest, match=reason):
         CURSORS.read(listed, cursor)
@@ -58,12 +58,12 @@ def test_a_cursor_with_any_character_changed_is_refused(data):
 
 
 @pytest.mark.parametrize("cursor", ["", "1", "x" * 100_000, "\0", "\ud800", "é", "a.b", "..", "%FF", "' OR 1=1 --"])
-def test_what_is_not_a_cursor_is_refused(cursor):
+def test_a_text_that_is_not_a_cursor_is_refused(cursor):
     with pytest.raises(BadRequest, match="`cursor` was not signed by this installation"):
         CURSORS.read(DELIVERIES, cursor)
 
 
-def test_a_cursor_outlives_a_new_secret_key_as_long_as_the_old_one_is_named():
+def test_a_cursor_survives_a_new_secret_key_while_the_old_one_is_configured():
     cursor = CURSORS.write(ROWS, ("shop", "A1"))
     assert Cursors([KEY, "newest"]).read(ROWS, cursor) == ("shop", "A1")
     with pytest.raises(BadRequest):

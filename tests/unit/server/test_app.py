@@ -1,4 +1,4 @@
-"""The application takes new settings between two requests, or not at all."""
+"""The application adopts new settings between two requests, or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.errors import ConfigurationError
 from receiver.server import app, renewal
 
 
-def test_new_settings_that_were_told_as_refused_never_come_into_force(monkeypatch):
+def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
     monkeypatch.setattr(renewal, "TAKING", 0.05)
     taken: list[str] = []
     told: list[BaseException] = []
@@ -28,7 +28,7 @@ def test_new_settings_that_were_told_as_refused_never_come_into_force(monkeypatc
 
         thread = threading.Thread(target=take)
         thread.start()
-        # The loop is busy until the other thread has given up.
+        # The event loop is busy until the other thread has given up.
         thread.join()
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""What `doctor` says of a source: the trust in a header, and the mistakes in its dialect's own settings."""
+"""What `doctor` reports about a source: a trusted header, and mistakes in the settings of its dialect."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(body: dict) -> Envelope:
 
 @pytest.fixture
 def checks(tmp_path, monkeypatch):
-    """What `doctor` says of the sources of these settings."""
+    """Return what `doctor` reports about the sources of these settings."""
     for name in ("TRUSTING", "TUNED"):
         (tmp_path / f"doctors_{name.lower()}.py").write_text(globals()[name])
     monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", "k" * 32)
@@ -61,7 +61,7 @@ def checks(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_doctor_names_the_header_that_a_source_trusts_and_no_other_source(checks):
+def test_doctor_names_the_trusted_header_of_a_source(checks):
     found = checks(
         'dialects = ["doctors_trusting:trusting", "doctors_trusting:plain"]\n'
         '[sources.trusting]\nsecrets = ["a"]\n[sources.plain]\nsecrets = ["b"]'
@@ -90,7 +90,7 @@ TUNED_SETTINGS = 'dialects = ["doctors_tuned:tuned"]\n[sources.tuned]\nsecrets =
         ('region = "eu"\nlimits = { calls = 1, cals = 2 }', "limits.cals: there is no such setting"),
     ],
 )
-def test_a_mistake_in_a_dialect_s_own_settings_is_named_with_its_place_and_without_its_value(checks, own, says):
+def test_a_mistake_in_a_dialect_s_own_settings_is_reported_with_its_place_and_without_its_value(checks, own, says):
     found = checks(f"{TUNED_SETTINGS}[sources.tuned.settings]\n{own}")
     assert [each.verdict for each in found if each.subject == "source tuned"] == ["MEND"]
     said = found[-1].says
@@ -99,7 +99,7 @@ def test_a_mistake_in_a_dialect_s_own_settings_is_named_with_its_place_and_witho
     assert "hidden" not in said
 
 
-def test_own_settings_that_are_no_table_are_refused_by_name(checks):
+def test_own_settings_that_are_not_a_table_are_refused_by_name(checks):
     found = checks(f'{TUNED_SETTINGS}settings = "hidden"')
     assert (found[0].subject, found[0].good) == ("settings", False)
     assert "tuned" in found[0].says

@@ -1,4 +1,4 @@
-"""Health and metrics of a worker alone, over a real socket."""
+"""Health and metrics of a separate worker, over a real socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.server.health import vitals
 
 @pytest.fixture
 def ask():
-    """Asks for a path while a worker in this trouble answers."""
+    """Ask for a path while a worker with this fault answers."""
 
     def asking(path: str, *, trouble: str | None = None, metrics: bytes = b"") -> httpx.Response:
         listening = socket.create_server(("127.0.0.1", 0))
@@ -26,33 +26,33 @@ def ask():
     return asking
 
 
-def test_a_worker_that_is_well_is_alive(ask):
+def test_a_worker_without_a_fault_is_alive(ask):
     answer = ask("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
 
 
-def test_a_worker_in_trouble_says_which(ask):
+def test_a_worker_with_a_fault_names_it(ask):
     answer = ask("/healthz", trouble="The worker's thread has ended.")
     told = {"status": "not alive", "reason": "The worker's thread has ended."}
     assert (answer.status_code, answer.json()) == (503, told)
 
 
-def test_the_metrics_are_answered_as_prometheus_wants_them(ask):
+def test_the_metrics_have_the_format_of_prometheus(ask):
     answer = ask("/metrics?name=x", metrics=b"hookmirror_x 1\n")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert answer.text == "hookmirror_x 1\n"
 
 
-def test_anything_else_is_not_found(ask):
+def test_another_path_is_not_found(ask):
     answer = ask("/hooks/sigma")
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
 
-def test_a_stranger_learns_nothing_about_the_program(ask):
+def test_the_answer_does_not_identify_the_program(ask):
     assert "server" not in ask("/healthz").headers
 
 
-def test_an_error_of_ours_is_told_once_with_its_traceback_and_a_gone_asker_not_at_all(monkeypatch):
+def test_an_error_of_ours_is_logged_once_with_its_traceback_and_a_client_s_disconnect_is_not(monkeypatch):
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     broken = iter([ConnectionResetError(), BrokenPipeError(), TimeoutError(), ValueError(), ValueError()])

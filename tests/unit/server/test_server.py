@@ -1,4 +1,4 @@
-"""Where the server listens, and what it says if it cannot."""
+"""The address that the server listens on, and the error if it cannot."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from receiver.errors import ConfigurationError
 from receiver.server.server import listen
 
 
-def test_a_port_that_only_root_may_have_is_told_with_those_that_are_free_to_all(monkeypatch):
-    # Stands for the kernel's refusal, which depends on who runs the tests, and where.
+def test_a_port_for_root_only_is_refused_with_the_free_range(monkeypatch):
+    # Simulate the kernel's refusal, which depends on the user and the machine of the tests.
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 

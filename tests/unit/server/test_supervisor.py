@@ -1,4 +1,4 @@
-"""The supervisor, with processes of a line each."""
+"""The supervisor, with processes that are one line of shell each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Supervisor([["sh", "-c", line] for line in sys.argv[1:]], environment=os.environ
 
 @pytest.fixture
 def supervise():
-    """Starts a supervisor in a process of its own, over commands of the shell; ends it after the test."""
+    """Return a function that runs a supervisor of shell commands in a process of its own."""
     started = []
 
     def start(*commands: str) -> subprocess.Popen[str]:
@@ -41,7 +41,7 @@ def supervise():
 
 
 def lines_of(path: Path, count: int) -> list[str]:
-    """The lines of a file, as soon as it has so many."""
+    """Wait until a file has this many lines, and return them."""
     end = time.monotonic() + TIMEOUT
     while not path.exists() or len(path.read_text().splitlines()) < count:
         assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {count} lines"
@@ -57,20 +57,20 @@ def test_every_command_gets_a_process(supervise, tmp_path):
     assert process.wait(TIMEOUT) == 0
 
 
-def test_a_process_that_ended_is_replaced_whatever_it_ended_with(supervise, tmp_path):
+def test_an_ended_process_is_replaced_whatever_its_exit_code(supervise, tmp_path):
     supervise(f"echo $$ >> {tmp_path}/pids; exit 0", f"echo $$ >> {tmp_path}/others; kill -9 $$")
     assert len(set(lines_of(tmp_path / "pids", 2))) == 2
     assert len(set(lines_of(tmp_path / "others", 2))) == 2
 
 
-def test_a_process_that_keeps_ending_is_replaced_less_and_less_often(supervise, tmp_path):
+def test_a_process_that_ends_repeatedly_is_replaced_after_growing_pauses(supervise, tmp_path):
     began = time.monotonic()
     supervise(f"echo x >> {tmp_path}/starts; exit 1")
     lines_of(tmp_path / "starts", 4)
     assert time.monotonic() - began > 0.2 + 0.4 + 0.8
 
 
-def test_whoever_wants_to_know_is_told_which_process_ended(supervise, tmp_path):
+def test_the_callback_gets_the_id_of_an_ended_process(supervise, tmp_path):
     process = supervise(f"echo $$ >> {tmp_path}/pids; exit 0")
     first = lines_of(tmp_path / "pids", 2)[0]
     process.terminate()
@@ -79,7 +79,7 @@ def test_whoever_wants_to_know_is_told_which_process_ended(supervise, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_is_asked_before_it_is_ended(supervise, tmp_path, number):
+def test_a_process_is_asked_to_end_first(supervise, tmp_path, number):
     process = supervise(
         f"trap 'echo asked >> {tmp_path}/log; exit 0' TERM; echo up >> {tmp_path}/log; while true; do sleep 0.05; done"
     )
@@ -89,7 +89,7 @@ def test_a_process_is_asked_before_it_is_ended(supervise, tmp_path, number):
     assert (tmp_path / "log").read_text().splitlines() == ["up", "asked"]
 
 
-def test_a_process_that_does_not_end_when_asked_is_killed_in_the_end(supervise, tmp_path):
+def test_a_process_that_does_not_end_when_asked_is_killed(supervise, tmp_path):
     process = supervise(f"trap '' TERM; echo up >> {tmp_path}/log; while true; do sleep 0.05; done")
     lines_of(tmp_path / "log", 1)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The environment: what Kubernetes sets for Services of our name passes, and a misspelt setting does not."""
+"""Variables that Kubernetes sets for a Service of our name are ignored, and misspelt settings are not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OF_SERVICES = {
 
 
 @pytest.mark.parametrize("name", OF_SERVICES)
-def test_what_kubernetes_sets_for_a_service_passes(monkeypatch, name):
+def test_a_variable_that_kubernetes_sets_for_a_service_is_ignored(monkeypatch, name):
     unset = load()
     monkeypatch.setenv(name, OF_SERVICES[name])
     assert load() == unset
@@ -57,7 +57,7 @@ def test_what_kubernetes_sets_for_a_service_passes(monkeypatch, name):
         ("HOOKMIRROR_BATCH_SISE", "7"),
     ],
 )
-def test_what_only_looks_like_it_is_refused(monkeypatch, name, text):
+def test_a_variable_that_only_resembles_one_is_refused(monkeypatch, name, text):
     monkeypatch.setenv(name, text)
     with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is not a setting: correct"):
         load()

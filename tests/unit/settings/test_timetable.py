@@ -1,4 +1,4 @@
-"""Timetables: plain words for when something is due, and the moments that follow from them."""
+"""Timetables: plain words for when something is due, and the times that follow from them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TEXTS = ["hourly", "daily 02:10", "Daily 23:59", "weekly sunday 02:10", "every 6
         ("every 6 hours", datetime(2026, 11, 28, 12, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_the_one_that_the_words_name_or_minutes_later(text: str, latest: datetime):
+def test_a_due_time_is_the_one_in_the_words_or_minutes_later(text: str, latest: datetime):
     found = read_timetable(text).latest(SATURDAY, name="shop")
     assert timedelta() <= found - latest < LONGEST_SPREAD
 
 
 @pytest.mark.parametrize("text", TEXTS)
 @given(seconds=st.integers(0, 4_000_000_000), name=st.text())
-def test_now_is_always_between_the_latest_moment_and_the_following(text: str, seconds: int, name: str):
+def test_now_is_always_between_the_latest_due_time_and_the_next(text: str, seconds: int, name: str):
     timetable, now = read_timetable(text), datetime.fromtimestamp(seconds, UTC)
     latest, following = timetable.latest(now, name=name), timetable.following(now, name=name)
     assert latest <= now < following
@@ -62,10 +62,10 @@ def test_sources_are_not_all_reconciled_in_the_same_second():
         ),
     ],
 )
-def test_what_is_not_a_timetable_is_refused_with_examples(text: str):
+def test_a_text_that_is_not_a_timetable_is_refused_with_examples(text: str):
     with pytest.raises(ConfigurationError, match=r"reconcile.* (takes a timetable in UTC, such as|must be every)"):
         source_settings("shop", {"reconcile": text})
 
 
-def test_an_empty_setting_is_no_schedule():
+def test_an_empty_setting_means_no_schedule():
     assert source_settings("shop", {"reconcile": ""}).reconcile_timetable is None

@@ -1,4 +1,4 @@
-"""The read APIs of the systems show the same catalog that the events announced."""
+"""The read APIs of the systems show the catalog that the events announced."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sigma(systems, path):
     return get(systems, f"/sigma/api/v1{path}", headers={"X-Sigma-ApiKey": systems["sigma"].api_key})
 
 
-def test_sigma_lists_exactly_the_living_records(systems):
+def test_sigma_lists_exactly_the_active_records(systems):
     """docs/sources.md, Sigma PIM, "API": `{"items", "total", "offset", "limit"}`, default limit 50."""
     page = sigma(systems, "/records").json()
     living = {key[1] for key, row in systems["sigma"].oracle if key[0] == "products" and row.active}
@@ -55,7 +55,7 @@ def test_sigma_lists_exactly_the_living_records(systems):
     assert (page["limit"], page["offset"], page["total"], len(page["items"])) == (50, 0, len(living), 50)
 
 
-def test_a_sigma_record_is_what_the_truth_says(systems):
+def test_a_sigma_record_agrees_with_the_oracle(systems):
     for (table, name), row in systems["sigma"].oracle:
         if table == "products" and row.active:
             assert codec.decode(sigma(systems, f"/records/{name}").content) == codec.decode(
@@ -79,18 +79,18 @@ def test_sigma_variants_are_listed_flat_and_under_their_record(systems):
     }
 
 
-def test_sigma_wants_a_key(systems):
+def test_sigma_requires_a_key(systems):
     answer = get(systems, "/sigma/api/v1/records")
     assert (answer.status_code, answer.json()["error"]) == (401, "UNAUTHORIZED")
 
 
-def test_sigma_says_not_found(systems):
+def test_sigma_answers_not_found(systems):
     answer = sigma(systems, "/records/ent-nowhere")
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "offset=-1", "limit=99999"])
-def test_sigma_refuses_bad_paging(systems, query):
+def test_sigma_refuses_invalid_paging(systems, query):
     answer = sigma(systems, f"/records?{query}")
     assert (answer.status_code, answer.json()["error"]) == (400, "VALIDATION_ERROR")
 
@@ -134,7 +134,7 @@ def test_iimmpact_refuses_a_request_that_is_not_signed_as_documented(systems, sp
     assert get(systems, "/iimmpact/v2/catalog", headers=headers).status_code == 401
 
 
-def test_iimmpact_takes_a_nonce_once(systems):
+def test_iimmpact_accepts_a_nonce_only_once(systems):
     assert get(systems, "/iimmpact/v2/catalog", headers=signed(systems["iimmpact"]), times=2).status_code == 401
 
 
@@ -155,7 +155,7 @@ def test_iimmpact_limits_reads_of_the_catalog(systems):
     assert answers[-1].headers["retry-after"] == "60"
 
 
-def test_sticky_pages_through_exactly_the_living_products(systems):
+def test_sticky_pages_through_exactly_the_active_products(systems):
     """docs/sources.md, sticky.io, "REST v2": HTTP Basic, status SUCCESS, next_page_url."""
     system = systems["sticky"]
     auth = (system.api_user, system.api_password)
@@ -168,7 +168,7 @@ def test_sticky_pages_through_exactly_the_living_products(systems):
     assert set(found) == {key[1] for key, row in system.oracle if key[0] == "products" and row.active}
 
 
-def test_a_sticky_product_has_the_rest_shape(systems):
+def test_a_sticky_product_has_the_documented_rest_form(systems):
     """docs/sources.md, sticky.io, "REST v2": times are {date, timezone_type, timezone}, bundles are bundle_children."""
     system = systems["sticky"]
     product = next(system.alive())
@@ -178,7 +178,7 @@ def test_a_sticky_product_has_the_rest_shape(systems):
     assert {"variants", "bundle_children", "is_bundle"} <= set(found)
 
 
-def test_sticky_wants_basic_credentials(systems):
+def test_sticky_requires_basic_credentials(systems):
     assert get(systems, "/sticky/api/v2/products").status_code == 401
     assert get(systems, "/sticky/api/v2/products", auth=("a", "b")).status_code == 401
 

@@ -1,4 +1,4 @@
-"""Time of the simulator: scaled, and stepped by a test."""
+"""The simulator's clocks: one runs faster than real time, and a test steps the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The convergence check names every row and column that differs, and how."""
+"""The convergence check names every row and column that differs, with both values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_price_must_have_the_digits_that_were_announced():
     ]
 
 
-def test_a_column_never_announced_must_be_null():
+def test_a_column_that_was_never_announced_must_be_null():
     assert differences(oracle(), {KEY: row(currency="EUR")}) == ["products A1: currency is 'EUR', must be None"]
 
 
@@ -56,7 +56,7 @@ def test_a_missing_row_is_a_difference():
     assert differences(oracle(), {}) == ["products A1: row is None, must be 'an active row'"]
 
 
-def test_an_inactive_row_that_lives_is_a_difference():
+def test_a_row_that_should_be_active_and_is_not_is_a_difference():
     assert differences(oracle(), {KEY: row(active=False)}) == ["products A1: active is False, must be True"]
 
 
@@ -65,15 +65,17 @@ def test_a_deactivated_row_may_be_inactive_or_absent(mirror):
     assert differences(oracle(active=False, name="Lamp"), mirror) == []
 
 
-def test_a_deactivated_row_must_not_live():
+def test_a_deactivated_row_must_not_be_active():
     assert differences(oracle(active=False), {KEY: row()}) == ["products A1: active is True, must be False"]
 
 
-def test_an_active_row_that_never_was_is_a_difference():
-    assert differences(Oracle(), {KEY: row()}) == ["products A1: row is 'an active row that never was', must be None"]
+def test_an_active_row_that_was_never_announced_is_a_difference():
+    assert differences(Oracle(), {KEY: row()}) == [
+        "products A1: row is 'an active row that the source never had', must be None"
+    ]
 
 
-def test_a_row_whose_last_event_was_lost_can_only_be_healed_by_a_reconcile():
+def test_a_row_whose_last_event_was_lost_can_only_be_repaired_by_a_reconcile():
     comparison = compare(oracle(name="Lamp"), {KEY: row(name="Tent")}, arrived=set())
     assert comparison.equal
     assert comparison.rows_to_reconcile == ["products A1"]

@@ -1,4 +1,4 @@
-"""Sending: retries on each system's schedule, faults from the seed, one answer per request."""
+"""Sending: retries on each system's schedule, faults from the seed, and one answer for each request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simulator.systems.sigma.system import Sigma
 
 
 def retried_after(system, *statuses):
-    """The seconds after which each further try was made, for a receiver with these answers."""
+    """Return the seconds before each retry, for a receiver with these answers."""
 
     async def scene(url, requests):
         clock = SteppedClock(START)
@@ -55,7 +55,7 @@ def test_sigma_retries_a_client_error_too():
     assert retried_after(Sigma, 404, 200) == [10]
 
 
-def test_indexed_has_one_chance():
+def test_indexed_makes_one_attempt():
     """Indexed docs, "Operational limitation to know": no retry logic was found."""
     assert retried_after(Indexed, 503) == []
 
@@ -73,7 +73,7 @@ def test_iimmpact_takes_most_client_errors_as_final(status, delay):
     assert Iimmpact.retries.delay(1, status) == delay
 
 
-def test_an_answer_is_counted_with_what_the_receiver_called_it():
+def test_an_answer_is_counted_by_the_status_in_its_body():
     async def scene(url, requests):
         courier = courier_for(SteppedClock(START), retries=Sigma.retries)
         for number in (1, 2, 3):
@@ -98,7 +98,7 @@ def test_messages_of_a_family_are_sent_in_order():
     assert served(scene, 200) == list(range(100))
 
 
-def test_a_connection_closed_before_the_answer_is_no_answer():
+def test_a_connection_closed_before_the_answer_counts_as_no_answer():
     async def scene(url, requests):
         connection = Connection(Address.of(url))
         with pytest.raises(NoAnswerError, match="closed before the answer"):
@@ -108,7 +108,7 @@ def test_a_connection_closed_before_the_answer_is_no_answer():
     assert served(scene, 0) == 1
 
 
-def test_a_connection_is_kept_alive():
+def test_a_connection_is_used_again():
     async def scene(url, requests):
         connection = Connection(Address.of(url))
         answers = [await connection.post(request_bytes(url, {}, b"{}")) for _ in range(5)]
@@ -124,7 +124,7 @@ def test_an_address_must_be_http():
 
 
 @pytest.mark.parametrize("speed", [1, 50])
-def test_a_running_clock_keeps_the_schedule_to_scale(speed):
+def test_a_running_clock_scales_the_schedule(speed):
     """With a speed of 50, retries due after 5 and 10 s of the clock come 0.1 and 0.2 real seconds later."""
 
     async def scene(url, requests):
@@ -159,7 +159,7 @@ def test_messages_may_go_to_several_addresses():
     assert sorted(served(scene, 200)) == [b"127.0.0.1", b"localhost"]
 
 
-def test_every_attempt_is_told_to_the_system():
+def test_the_system_learns_of_every_attempt():
     async def scene(url, requests):
         told = []
         courier = courier_for(RunningClock(speed=10_000), retries=Sigma.retries, on_attempt=told.append)
@@ -171,7 +171,7 @@ def test_every_attempt_is_told_to_the_system():
     assert served(scene, 0, 503, 200, answer=b"fine") == [(None, b""), (503, b"fine"), (200, b"fine")]
 
 
-def test_what_a_receiver_refuses_for_good_is_given_up():
+def test_a_message_that_is_refused_for_good_is_given_up():
     async def scene(url, requests):
         courier = courier_for(SteppedClock(START), retries=Iimmpact.retries)
         await courier.send(message(url=url))

@@ -1,4 +1,4 @@
-"""Every fault, from its setting to what the receiver sees: seeded, combinable, and told in the log."""
+"""Every fault, from its setting to the requests that the receiver gets: seeded, combinable, and recorded in the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fates(faults, *, seed=1, count=200, events=0):
 
 
 def sent(faults, *statuses, retries=Sigma.retries, count=1, make=message):
-    """The log, the heads and the bodies after sending so many messages with these faults."""
+    """Send this many messages with these faults, and return the log, the heads and the bodies."""
     bodies = []
 
     async def scene(url, requests):
@@ -42,22 +42,22 @@ def sent(faults, *statuses, retries=Sigma.retries, count=1, make=message):
     return log, heads, bodies
 
 
-# What fate decides
+# faults of the fault plan
 
 
-def test_without_faults_everything_goes_once_and_in_order():
+def test_without_faults_every_message_is_sent_once_and_in_order():
     planned = fates(Faults())
     assert [each.message.number for each in planned] == [*range(1, 201)]
     assert all(each.trouble == Trouble(place=each.trouble.place) and not each.delay for each in planned)
 
 
-def test_faults_come_from_the_seed():
+def test_the_same_seed_makes_the_same_faults():
     bad = Faults(duplicate=0.2, reorder=10, delay=0.2, drop=0.1, corrupt=0.1, cut_before=0.1, outage=0.2)
     assert fates(bad) == fates(bad)
     assert fates(bad) != fates(bad, seed=2)
 
 
-def test_one_fault_does_not_change_whom_another_strikes():
+def test_one_fault_does_not_change_which_messages_another_hits():
     alone = [each.message.number for each in fates(Faults(drop=0.1)) if each.dropped]
     together = [each.message.number for each in fates(Faults(drop=0.1, corrupt=0.5, slow=0.5)) if each.dropped]
     assert alone == together
@@ -89,10 +89,10 @@ def test_an_outage_is_the_middle_part_of_the_run():
     assert failing == [*range(51, 151)]
 
 
-# What the line does
+# faults of the connection
 
 
-def test_a_corrupt_body_differs_in_one_bit_and_the_retry_is_whole():
+def test_a_corrupt_body_differs_in_one_bit_and_its_retry_is_right():
     log, _, bodies = sent(Faults(corrupt=1), 401, 200)
     (wrong, right) = bodies
     assert right == b"{}"
@@ -100,21 +100,21 @@ def test_a_corrupt_body_differs_in_one_bit_and_the_retry_is_whole():
     assert (log.acked, log.spoiled, log.believed, dict(log.refusals)) == (1, 1, 0, {401: 1})
 
 
-def test_only_half_of_a_truncated_body_arrives():
+def test_of_a_truncated_body_only_half_arrives():
     assert sent(Faults(truncate=1), 401, 200)[2] == [b"{", b"{}"]
 
 
-def test_a_receiver_that_acks_a_damaged_body_is_found_out():
+def test_a_receiver_that_acks_a_damaged_body_is_reported():
     assert sent(Faults(corrupt=1), 200)[0].believed == 1
 
 
-def test_a_damaged_message_that_its_sender_does_not_repeat_is_lost_by_fate():
+def test_a_damaged_message_that_its_sender_does_not_repeat_counts_as_dropped():
     """IIMMPACT guide, "Retry Policy": a 401 is a permanent failure."""
     log, heads, _ = sent(Faults(corrupt=1), 401, retries=Iimmpact.retries)
     assert (log.dropped, log.given_up, len(heads), log.arrived) == (1, 0, 1, set())
 
 
-def test_a_body_that_nothing_protects_is_not_damaged():
+def test_a_body_without_a_signature_is_not_damaged():
     def unsealed(number, *, url):
         return message(number, url=url, sealed=False)
 
@@ -132,30 +132,30 @@ def test_a_cut_before_the_answer_loses_the_event_of_a_system_that_does_not_retry
     assert (log.acked, log.dropped, log.given_up) == (0, 1, 0)
 
 
-def test_a_cut_after_the_answer_is_an_ack_and_the_next_message_gets_through():
+def test_a_cut_after_the_answer_counts_as_an_ack_and_the_next_message_arrives():
     log, heads, _ = sent(Faults(cut_after=1), 200, count=3)
     assert (log.acked, log.retries, len(heads)) == (3, 0, 3)
 
 
-def test_a_slow_sender_arrives_whole():
+def test_a_message_of_a_slow_sender_arrives_whole():
     log, _, bodies = sent(Faults(slow=1, slow_seconds=500), 200)
     assert (log.acked, bodies, log.latencies) == (1, [b"{}"], [])
 
 
-def test_in_an_outage_nobody_is_there_at_first():
+def test_an_outage_begins_with_refused_connections():
     log, heads, _ = sent(Faults(outage=1), 200, count=20)
     assert log.acked == len(heads) == 20
     assert log.retries >= 20
 
 
-def test_any_bit_of_the_first_half_may_be_turned():
+def test_any_bit_of_the_first_half_may_be_changed():
     body = bytes(range(200))
     for place in range(100):
         assert damaged(body, Trouble(damage="corrupt", place=place / 100)) != body
     assert damaged(b"", Trouble(damage="corrupt")) == b""
 
 
-# What strangers do
+# requests of strangers
 
 
 def system_of(name, **options):
@@ -175,9 +175,9 @@ def options_for(name):
 
 @pytest.mark.parametrize("fault", ["wrong_signature", "missing_signature"])
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_forgery_is_refused_by_the_systems_own_verification(name, fault):
+def test_a_forgery_is_refused_by_the_system_s_own_verification(name, fault):
     system, forged = forgeries(name, Faults(**{fault: 1}))
-    if not forged:  # IIMMPACT announces the group first
+    if not forged:  # IIMMPACT announces the group first.
         forged = [*Stranger(system, Faults(**{fault: 1}), seed=1).meet(system.create(START, kind="product")[-1])]
     (lie,) = forged
     hook = next(hook for hook in system.subscriptions if hook.id == lie.subscription)
@@ -192,11 +192,11 @@ def test_an_oversized_body_has_one_byte_too_many():
     assert len(lie.body) == TOO_LARGE == 2**20 + 1
 
 
-def test_nobody_forges_what_is_not_sealed():
+def test_only_signed_or_encrypted_bodies_are_forged():
     assert forgeries("sigma", Faults(wrong_signature=1, missing_signature=1, oversize=1), signed=False)[1] == []
 
 
-def test_a_forgery_is_sent_once_and_an_ack_of_it_is_told():
+def test_a_forgery_is_sent_once_and_its_ack_is_reported():
     def forged(number, *, url):
         return message(0, url=url, forged=True)
 
@@ -205,11 +205,11 @@ def test_a_forgery_is_sent_once_and_an_ack_of_it_is_told():
     assert sent(Faults(), 200, make=forged)[0].believed == 1
 
 
-# What the system does
+# faults of the system
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_tie_is_two_events_of_one_family_in_one_tick(name):
+def test_a_tie_is_two_events_of_one_family_at_the_same_time(name):
     system = system_of(name)
     ties = 0
     for number in range(200):
@@ -222,7 +222,7 @@ def test_a_tie_is_two_events_of_one_family_in_one_tick(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_rotation_replaces_every_secret_and_the_settings_know_both_before(name):
+def test_a_rotation_replaces_every_secret_and_the_settings_have_both_beforehand(name):
     system = system_of(name)
     old = [hook.secret for hook in system.subscriptions]
     system.prepare_rotation()
@@ -234,17 +234,17 @@ def test_a_rotation_replaces_every_secret_and_the_settings_know_both_before(name
     assert not any(secret in str(system.settings(api_url=None)) for secret in old)
 
 
-# Their settings
+# settings of faults
 
 
-def test_every_fault_is_explained_in_the_documents():
+def test_every_fault_is_explained_in_the_docs():
     from pathlib import Path
 
     text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text()
     assert [name for name in names() if f"`{name}`" not in text] == []
 
 
-def test_every_fault_strikes_in_a_scenario_that_ships():
+def test_every_fault_occurs_in_a_scenario_of_the_package():
     from simulator.scenario import load
     from simulator.scenario import names as scenarios
 
@@ -269,11 +269,11 @@ def test_faults_can_be_given_as_text():
         ("earthquake=1", "unknown fault 'earthquake': choose from duplicate, reorder"),
     ],
 )
-def test_a_fault_that_is_wrong_is_refused_with_what_is_allowed(option, told):
+def test_an_invalid_fault_is_refused_with_what_is_allowed(option, told):
     with pytest.raises(ValueError, match="^" + told):
         parse([option])
 
 
-def test_a_fault_out_of_its_bounds_is_refused():
+def test_a_fault_out_of_bounds_is_refused():
     with pytest.raises(ValueError, match="duplicate must be a number from 0 to 1"):
         Faults(duplicate=2)

@@ -1,4 +1,4 @@
-"""Random histories: the same seed gives the same bytes, families never tie, bodies have the documented shapes."""
+"""Random histories: the same seed gives the same bytes, families never tie, and bodies have the documented form."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_another_seed_gives_another_history(name):
 
 @settings(max_examples=25, deadline=None)
 @given(name=st.sampled_from(sorted(SYSTEMS)), seed=st.integers(0, 2**32), step=st.floats(0, 2))
-def test_two_events_of_a_family_never_share_a_tick(name, seed, step):
+def test_two_events_of_a_family_never_have_the_same_time(name, seed, step):
     system = system_of(name, seed=seed)
     latest = {}
     for change in history(system, 150, step=step):
@@ -84,7 +84,7 @@ def test_every_message_is_verified_with_the_secrets_of_the_settings(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_the_truth_names_the_last_event_about_every_row(name):
+def test_the_oracle_names_the_last_event_about_every_row(name):
     system = system_of(name)
     changes = {change.number: change for change in history(system, 300)}
     assert system.oracle.rows

@@ -1,4 +1,4 @@
-"""IIMMPACT's one webhook over its API: HTTPS only, the secret shown once, nothing kept while it is disabled."""
+"""IIMMPACT's one webhook over its API: HTTPS only, a secret that is shown once, and no events while it is disabled."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_http_is_rejected(system, url):
         ("http://127.0.0.1.example.com/hooks", 422),
     ],
 )
-def test_the_switch_lets_http_pass_on_this_machine_only(url, status):
+def test_an_option_allows_http_on_this_machine_only(url, status):
     system = Iimmpact("iimmpact", seed=1, clock=SteppedClock(START), allow_loopback_http=True)
     assert register(system, url).status_code == status
 
@@ -71,12 +71,12 @@ def test_a_registration_without_a_url_is_refused(system, body):
     assert call(system, "POST", body=body).status_code == 422
 
 
-def test_a_second_registration_conflicts(system):
+def test_a_second_registration_is_a_conflict(system):
     register(system)
     assert register(system).status_code == 409
 
 
-def test_what_happens_while_it_is_disabled_is_never_sent(system):
+def test_events_during_a_disabled_webhook_are_never_sent(system):
     """IIMMPACT guide, "Events During Downtime": "not queued"."""
     register(system)
     sent = []
@@ -95,7 +95,7 @@ def test_a_webhook_receives_every_event_type(system):
     assert all(len(system.messages(change)) == 1 for change in changes)
 
 
-def test_a_rotated_secret_signs_from_now_on(system):
+def test_a_rotated_secret_signs_from_the_rotation_on(system):
     """IIMMPACT guide, "Setup": "Rotate your webhook secret if compromised"."""
     old = register(system).json()["secret"]
     answer = call(system, "POST", f"{PATH}/rotate")
@@ -118,7 +118,7 @@ def test_a_removed_webhook_receives_nothing(system):
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", PATH), ("PUT", PATH), ("DELETE", PATH), ("POST", f"{PATH}/rotate")]
 )
-def test_without_a_registration_there_is_nothing(system, method, path):
+def test_without_a_registration_the_webhook_is_not_found(system, method, path):
     answer = call(system, method, path, body={"enabled": True})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
 
@@ -128,7 +128,7 @@ def test_enabled_must_be_true_or_false(system):
     assert call(system, "PUT", body={"enabled": "yes"}).status_code == 422
 
 
-def test_the_signature_covers_the_body(system):
+def test_the_signature_of_a_request_covers_its_body(system):
     """docs/sources.md, IIMMPACT, "API auth": the canonical string ends in the body's digest."""
     headers = sign_request(system, "POST", body=b'{"webhook_url":"https://a.example.com"}')
     assert (

@@ -1,4 +1,4 @@
-"""Indexed PIM's webhook screens: records per app, bulk actions, and the log of deliveries."""
+"""Indexed PIM's webhook screens: records by app, bulk actions, and the log of deliveries."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_each_app_keeps_its_own_list(system):
     assert [len(call(system, "GET", f"/apps/{app}/webhooks").json()["items"]) for app in apps] == [1, 0, 0, 0]
 
 
-def test_the_events_are_a_fixed_list(system):
+def test_the_list_of_events_is_fixed(system):
     """Indexed docs, "Available event families"."""
     events = call(system, "GET", "/events").json()["items"]
     assert {"product.updated", "payment_term.created", "app.deleted"} <= set(events)
 
 
-def test_a_record_takes_one_exact_event(system):
+def test_a_record_has_exactly_one_event(system):
     """Indexed docs, "Current implementation note": one event string each."""
     created(system)
     (change,) = system.create(START, kind="product")
@@ -100,7 +100,7 @@ def test_a_removed_record_is_gone(system):
 
 
 @pytest.mark.parametrize(("action", "left", "active"), [("activate", 3, 3), ("deactivate", 3, 1), ("delete", 1, 1)])
-def test_many_records_are_changed_at_once(system, action, left, active):
+def test_several_records_can_be_changed_together(system, action, left, active):
     """Indexed docs, "What is included": bulk activate, deactivate, and delete actions."""
     records = [created(system) for _ in range(3)]
     ids = [record["external_id"] for record in records[:2]]
@@ -110,13 +110,13 @@ def test_many_records_are_changed_at_once(system, action, left, active):
     assert (len(items), sum(item["active"] for item in items)) == (left, active)
 
 
-def test_a_bulk_action_leaves_other_apps_alone(system):
+def test_a_bulk_action_does_not_change_other_apps(system):
     record = created(system, "/apps/app_orders/webhooks")
     body = {"action": "delete", "external_ids": [record["external_id"]]}
     assert call(system, "POST", f"{PRODUCTS}/bulk", json=body).json() == {"changed": 0}
 
 
-def test_an_inactive_record_gets_nothing(system):
+def test_an_inactive_record_receives_nothing(system):
     """Indexed docs, "How webhooks work in the app": all active records for that exact event."""
     created(system, active=False)
     assert system.messages(product(system)) == []
@@ -128,7 +128,7 @@ def deliver(system, *, status=200, count=1):
             system.logged(Attempt(message=message, status=status, answer=b"OK", seconds=0.0421))
 
 
-def test_the_log_tells_all_of_a_delivery(system):
+def test_the_log_contains_everything_about_a_delivery(system):
     """Indexed docs, "Detailed logs", and "Setup flow", step 4, with the revision of a product change."""
     record = created(system)
     deliver(system)
@@ -165,7 +165,7 @@ def test_the_log_has_pages_newest_first_and_one_list_per_app(system):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer no"}, {"Authorization": "Bearer é".encode()}])
-def test_nobody_gets_in_without_the_token(system, headers):
+def test_without_the_token_the_screens_are_refused(system, headers):
     assert ask(system, "GET", "/apps", headers=headers).status_code == 401
 
 
@@ -183,12 +183,12 @@ def test_an_unknown_app_is_not_found(system):
         ([], "body"),
     ],
 )
-def test_a_form_that_is_not_valid_is_refused_by_field(system, body, field):
+def test_an_invalid_form_is_refused_by_field(system, body, field):
     """Indexed docs, "Setup flow", step 2: the target URL is validated, one event is required."""
     answer = call(system, "POST", PRODUCTS, json=body)
     assert (answer.status_code, [*answer.json()["errors"]]) == (422, [field])
 
 
 @pytest.mark.parametrize("body", [{}, {"action": "explode", "external_ids": []}, {"action": "delete"}])
-def test_a_bulk_action_that_is_not_valid_is_refused(system, body):
+def test_an_invalid_bulk_action_is_refused(system, body):
     assert call(system, "POST", f"{PRODUCTS}/bulk", json=body).status_code == 422

@@ -1,4 +1,4 @@
-"""The fast sender: everything is made first, every message is sent once, every answer is counted."""
+"""The fast sender: all messages are made first, each is sent once, and each answer is counted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_refusals_are_counted_by_their_status():
     assert served(scene, 200, 401, 503).statuses == {200: 1, 401: 1, 503: 8}
 
 
-def test_a_lost_connection_is_told():
+def test_a_lost_connection_is_reported():
     async def scene(url, requests):
         _, made = messages(url, 10)
         with pytest.raises(NoAnswerError, match="closed before the answer"):
@@ -82,7 +82,7 @@ def test_an_answer_may_come_in_pieces():
         (b"HTTP/1.1 204 No Content\r\n\r\n", 0),
     ],
 )
-def test_the_length_of_an_answer_is_what_its_header_says(answer, length):
+def test_the_length_of_an_answer_comes_from_its_header(answer, length):
     assert body_length(answer, answer.find(b"\r\n\r\n")) == length
 
 
@@ -92,7 +92,7 @@ def test_prepared_messages_are_signed():
     assert all(system.verifier.verify(WebhookRequest(m.body, raw_headers(m.headers)), credentials).plain for m in made)
 
 
-def test_the_report_counts_what_was_refused_as_given_up():
+def test_the_report_counts_refused_messages_as_given_up():
     async def scene(url, requests):
         systems = build(["sigma", "iimmpact"], seed=1, clock=SteppedClock(START))
         for system in systems:

@@ -1,4 +1,4 @@
-"""The report for people and machines, the progress, and what the receiver says about itself."""
+"""The report for people and for programs, the progress, and the receiver's own statistics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def difference(name="A1", table="products"):
     return Difference(table, name, "price", Decimal("10.00"), "9.00")
 
 
-def test_any_receiver_is_told_what_was_accepted_retried_and_given_up_and_how_fast():
+def test_the_report_counts_accepted_retried_and_given_up_messages_and_their_speed():
     text = printed(report(retries=2, given_up=1, latencies=[0.001, 0.009], reasons=Counter({"503 unavailable": 2})))
     for heading in ("accepted", "retried", "given up", "acks/s", "p50 ms", "p99 ms"):
         assert heading in text
@@ -56,11 +56,11 @@ def test_any_receiver_is_told_what_was_accepted_retried_and_given_up_and_how_fas
     assert "not acked: 503 unavailable (2 times); given up after the last try: 1" in text
 
 
-def test_a_mirror_is_told_as_equal_with_its_rows():
+def test_an_equal_mirror_is_reported_with_its_number_of_rows():
     assert "equal (7)" in printed(report(comparison=Comparison(rows=7)))
 
 
-def test_differences_are_told_row_by_row_and_the_rest_is_counted():
+def test_differences_are_listed_up_to_a_number_and_the_rest_is_counted():
     differences = [difference(f"A{number}") for number in range(SHOWN + 3)]
     text = printed(report(comparison=Comparison(rows=30, differences=differences)))
     assert "sigma: products A0: price is '9.00', must be '10.00'" in text
@@ -68,24 +68,26 @@ def test_differences_are_told_row_by_row_and_the_rest_is_counted():
     assert "and 3 more; --json shows all" in text
 
 
-def test_rows_that_only_a_reconcile_heals_are_named():
+def test_rows_that_only_a_reconcile_repairs_are_named():
     comparison = Comparison(rows=1, only_reconcile=[difference()], listed=frozenset({"products"}))
-    assert "lost for good, only a reconcile can heal: products A1" in printed(report(comparison=comparison))
+    assert "lost for good; only a reconcile can repair these rows: products A1" in printed(
+        report(comparison=comparison)
+    )
 
 
-def test_rows_that_no_list_has_wait_for_their_next_event():
+def test_rows_without_a_list_wait_for_their_next_event():
     comparison = Comparison(rows=1, only_reconcile=[difference(table="options")], listed=frozenset({"products"}))
     text = printed(report(comparison=comparison))
-    assert "no list to reconcile with, so that only the next event can heal: options A1" in text
+    assert "the source has no list, so only the next event can repair these rows: options A1" in text
 
 
-def test_forgeries_are_told_with_their_answers():
+def test_forgeries_are_reported_with_their_answers():
     text = printed(report(spoiled=3, believed=1, refusals=Counter({401: 2, 200: 1})))
     assert "3 forged or damaged requests got: 401 (2 times), 200 (1 times)" in text
     assert "1 forged or damaged requests were acked" in text
 
 
-def test_outcomes_states_and_losses_are_told():
+def test_outcomes_states_and_losses_are_reported():
     text = printed(
         report(outcomes={"applied": 5, "stale": 0}, states={"dead": 1, "processed": 5}, arrived={1}, retries=4)
     )
@@ -98,9 +100,9 @@ def test_outcomes_states_and_losses_are_told():
         (report(comparison=Comparison(rows=7)), "Right: the mirror equals the senders' own catalogs, row by row."),
         (
             report(comparison=Comparison(only_reconcile=[difference()])),
-            "Right: the mirror equals the senders' own catalogs, row by row, aside from what was lost for good.",
+            "Right: the mirror equals the senders' own catalogs, row by row, except rows with lost events.",
         ),
-        (report(comparison=Comparison(), believed=1), "Not right: sigma. What is wrong stands above."),
+        (report(comparison=Comparison(), believed=1), "Not right: sigma. The lines above say what is wrong."),
     ],
 )
 def test_the_last_line_beside_a_mirror_is_the_verdict(found, says: str):
@@ -124,11 +126,11 @@ def test_the_table_fits_a_narrow_terminal(comparison):
         (replace(report(), unchecked="nobody answers"), False),
     ],
 )
-def test_all_is_good_when_the_mirror_is_right_and_nothing_was_refused_or_believed(found, good):
+def test_a_run_is_good_if_the_mirror_is_right_and_no_forgery_was_accepted(found, good):
     assert found.good is good
 
 
-def test_the_report_for_machines_has_everything():
+def test_the_json_report_has_everything():
     comparison = Comparison(rows=2, differences=[difference()], only_reconcile=[difference("B2")])
     document = codec.decode(codec.encode(report(comparison=comparison, statuses=Counter({200: 4})).as_json()))
     assert document["mirror"]["differences"][0] == {
@@ -151,7 +153,7 @@ def test_the_report_for_machines_has_everything():
         ([0.1] * 99 + [0.5], 0.99, 500.0),
     ],
 )
-def test_a_percentile_is_the_latency_under_which_that_share_stays(latencies, share, expected):
+def test_a_percentile_is_the_latency_that_this_share_does_not_exceed(latencies, share, expected):
     assert milliseconds(latencies, share) == expected
 
 
@@ -175,13 +177,13 @@ def client(answer):
 
 
 class Sending:
-    """A courier, as far as the progress looks at it."""
+    """Stands for a courier, with the parts that the progress reads."""
 
     def __init__(self, **log):
         self.log = Log(**log)
 
 
-def test_the_statistics_tell_what_is_open_and_finished():
+def test_the_statistics_count_open_and_ended_deliveries():
     found = asyncio.run(read_stats(client(lambda _: httpx.Response(200, json=STATS))))["sigma"]
     assert (found.open, found.finished, found.freshness) == (3, 6, 0.25)
 
@@ -202,7 +204,7 @@ def test_a_receiver_that_does_not_answer_does_not_stop_the_progress():
     assert asyncio.run(look(None)) == {}
 
 
-def test_a_receiver_that_hangs_does_not_hold_up_the_end_of_a_run_or_hide_why_it_ended(monkeypatch):
+def test_a_receiver_that_hangs_neither_delays_the_end_of_a_run_nor_hides_its_error(monkeypatch):
     monkeypatch.setattr(progress_module, "PROGRESS_TIMEOUT", 0.05)
     output = StringIO()
 
@@ -219,7 +221,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_end_of_a_run_or_hide_why_it_
     assert output.getvalue() == "0 s: 8 sent, 7 acked\n"
 
 
-def test_a_run_that_is_cancelled_during_the_last_look_ends():
+def test_a_run_cancelled_during_the_last_poll_ends():
     looking = asyncio.Event()
 
     async def never(_: httpx.Request) -> httpx.Response:
@@ -241,7 +243,7 @@ def test_a_run_that_is_cancelled_during_the_last_look_ends():
     assert asyncio.run(scene())
 
 
-def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
+def test_without_a_terminal_the_progress_is_a_line_at_intervals(monkeypatch):
     monkeypatch.setattr(progress_module, "LINE", 0.01)
     output = StringIO()
 
@@ -254,7 +256,7 @@ def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
     assert "8 sent, 7 acked" in output.getvalue()
 
 
-def test_without_a_terminal_a_line_has_what_the_receiver_says_of_all_sources():
+def test_without_a_terminal_a_line_sums_the_receiver_s_statistics_over_all_sources():
     output = StringIO()
     stats = {"sources": [*STATS["sources"], STATS["sources"][0] | {"source": "sticky", "freshness_seconds": 1.5}]}
     receiver = client(lambda _: httpx.Response(200, json=stats))
@@ -267,7 +269,7 @@ def test_without_a_terminal_a_line_has_what_the_receiver_says_of_all_sources():
     assert output.getvalue() == "0 s: 8 sent, 7 acked, 12 processed, freshness 1.50 s\n"
 
 
-def test_the_last_line_of_the_progress_has_the_numbers_of_the_end():
+def test_the_last_line_of_the_progress_has_the_final_numbers():
     output, sending = StringIO(), Sending(sent=8, acked=7)
 
     async def scene():

@@ -1,4 +1,4 @@
-"""A run: every event at its moment, bursts, rotation in mid-flight, and whoever registers over an API is served."""
+"""A run: every event at its time, bursts, a rotation in the middle, and registrations over an API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCENARIO = Scenario(name="mine", title="Mine", events=80, rate=0, speed=10_000)
 
 
 def run(scenario, *, names=tuple(SYSTEMS), seed=1, clock=None, bodies=None):
-    """The systems and their logs after this scenario."""
+    """Run this scenario, and return the systems and their logs."""
     clock = clock or RunningClock(speed=scenario.speed)
 
     async def scene(url, requests):
@@ -36,7 +36,7 @@ def run(scenario, *, names=tuple(SYSTEMS), seed=1, clock=None, bodies=None):
     return served(scene, 200, bodies=bodies)
 
 
-def test_every_event_is_sent_to_everybody_who_wants_it():
+def test_every_event_is_sent_to_every_subscriber():
     systems, logs = run(SCENARIO)
     for system in systems:
         assert system.events >= 20
@@ -44,20 +44,20 @@ def test_every_event_is_sent_to_everybody_who_wants_it():
 
 
 @pytest.mark.parametrize("name", ["duplicate", "cut_before", "outage", "delay"])
-def test_what_passes_by_itself_loses_nothing_where_the_system_retries(name):
+def test_temporary_faults_lose_nothing_if_the_system_retries(name):
     systems, logs = run(SCENARIO.changed(faults={name: 0.5}), names=("sigma", "iimmpact", "sticky"))
     for system in systems:
         assert logs[system.source].arrived == set(range(1, system.events + 1))
 
 
-def test_the_pace_is_even_and_depends_on_the_beginning_alone():
+def test_the_pace_is_even_and_depends_only_on_its_beginning():
     pace = Pace(begin=START, events=10, step=0.5, burst=0)
     moments = [pace.moment(number) for number in range(10)]
     assert moments[0] == START
     assert {later - sooner for sooner, later in pairwise(moments)} == {timedelta(seconds=0.5)}
 
 
-def test_a_burst_happens_at_once_in_the_middle():
+def test_a_burst_is_sent_at_once_in_the_middle():
     pace = Pace(begin=START, events=100, step=1.0, burst=40)
     gaps = [(later - sooner).total_seconds() for sooner, later in pairwise(map(pace.moment, range(100)))]
     assert gaps[:30] == [1.0] * 30
@@ -65,11 +65,11 @@ def test_a_burst_happens_at_once_in_the_middle():
     assert gaps[70:] == [1.0] * 29
 
 
-def test_as_fast_as_possible_has_no_moments():
+def test_a_run_at_full_speed_has_no_schedule():
     assert Pace(begin=START, events=10, step=None, burst=0).moment(3) is None
 
 
-def test_a_whole_is_split_as_evenly_as_can_be():
+def test_a_number_is_split_as_evenly_as_possible():
     assert split(10, 4) == [3, 3, 2, 2]
 
 
@@ -82,14 +82,14 @@ def test_secrets_are_rotated_in_the_middle_of_the_run():
         assert system.upcoming == []
 
 
-def test_a_skewed_clock_is_off_by_so_much():
+def test_a_skewed_clock_is_off_by_the_given_time():
     for skew in (-600, 0, 45):
         systems, _ = run(replace(SCENARIO, faults=Faults(skew_seconds=skew)), clock=SteppedClock(START))
         moments = {row.changed_at for system in systems for _, row in system.oracle}
         assert moments == {START + timedelta(seconds=skew)}
 
 
-def test_the_same_seed_and_moments_give_the_same_bytes_whatever_is_lost():
+def test_the_same_seed_and_times_give_the_same_bytes_whatever_is_lost():
     whole, again, less = [], [], []
     run(SCENARIO, clock=SteppedClock(START), bodies=whole)
     run(SCENARIO, clock=SteppedClock(START), bodies=again)
@@ -98,7 +98,7 @@ def test_the_same_seed_and_moments_give_the_same_bytes_whatever_is_lost():
     assert set(less) < set(whole)
 
 
-def test_whoever_registers_over_the_api_gets_the_events_from_then_on():
+def test_a_registration_over_the_api_gets_the_events_after_it():
     async def scene(url, requests):
         clock = RunningClock()
         systems = build(["sigma", "sticky"], seed=1, clock=clock)
@@ -123,5 +123,5 @@ def test_whoever_registers_over_the_api_gets_the_events_from_then_on():
         ("http://a/{source}/in", "http://a/sigma/in"),
     ],
 )
-def test_the_source_is_added_to_the_url_or_put_where_it_says(to, url):
+def test_the_source_is_appended_to_the_url_or_put_in_its_place(to, url):
     assert hook_url(to, "sigma") == url

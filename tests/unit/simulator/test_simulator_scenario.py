@@ -1,4 +1,4 @@
-"""Scenario files: those that ship can be read, and a mistake is refused with its line."""
+"""Scenario files: those of the package can be read, and a mistake is refused with its line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ GOOD = 'title = "x"\nevents = 10\nrate = 5\n'
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_scenario_that_ships_can_be_read(name):
+def test_every_scenario_of_the_package_can_be_read(name):
     assert load(name).name == name
 
 
-def test_a_users_own_file_can_be_read(tmp_path):
+def test_a_user_s_own_file_can_be_read(tmp_path):
     (tmp_path / "mine.toml").write_text(GOOD + "[faults]\nreorder = 3\n")
     assert load(str(tmp_path / "mine.toml")).faults.reorder == 3
 
@@ -43,7 +43,7 @@ def test_a_mistake_is_refused_with_its_line_and_what_is_allowed(text, message):
     assert message in str(refusal.value)
 
 
-def test_an_unknown_scenario_is_refused_with_those_there_are():
+def test_an_unknown_scenario_is_refused_with_the_known_ones():
     with pytest.raises(ScenarioError, match="choose one of calm"):
         load("sunny")
 

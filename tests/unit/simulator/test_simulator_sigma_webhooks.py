@@ -1,4 +1,4 @@
-"""Sigma PIM's webhooks over its API, asked with the documented curl commands."""
+"""Sigma PIM's webhooks over its API, with the documented curl commands."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_only_a_webhook_with_a_secret_signs(system):
     )
 
 
-def test_a_webhook_gets_only_the_events_it_names(system):
+def test_a_webhook_gets_only_the_events_that_it_names(system):
     """Sigma docs, "Create webhook": events is the list subscribed to."""
     call(system, "POST", "/webhooks", json={**VALID, "events": ["entity.deleted", "entity.transition"]})
     (created,) = system.create(START)
@@ -122,7 +122,7 @@ def test_a_webhook_gets_only_the_events_it_names(system):
     assert [len(system.messages(change)) for change in (created, moved, deleted)] == [0, 1, 1]
 
 
-def test_an_inactive_webhook_is_paused_until_it_is_active_again(system):
+def test_an_inactive_webhook_receives_nothing_until_it_is_active_again(system):
     """Sigma docs, "Active/Inactive": "Set active: false to pause a webhook"."""
     call(system, "POST", "/webhooks", json=VALID)
     sent = []
@@ -132,7 +132,7 @@ def test_an_inactive_webhook_is_paused_until_it_is_active_again(system):
     assert sent == [0, 1]
 
 
-def test_whoever_sends_the_mask_back_keeps_the_secret(system):
+def test_an_update_with_the_masked_secret_keeps_the_secret(system):
     replay(system, CREATE)
     call(system, "PUT", "/webhooks/wh-sync-notify", json=CREATED)
     assert system.subscriptions[0].secret == "whsec_a1b2c3d4e5f6g7h8i9j0"
@@ -146,20 +146,20 @@ def test_an_update_without_a_secret_removes_it(system):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eHk6eg=="}, {"X-Sigma-ApiKey": "sigma_sk_live_no"}])
-def test_nobody_gets_in_without_a_token_or_key(system, headers):
+def test_without_a_token_or_key_a_request_is_refused(system, headers):
     """docs/sources.md, Sigma PIM, "Errors": UNAUTHORIZED 401."""
     answer = ask(system, "GET", "/api/v1/webhooks", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (401, "UNAUTHORIZED")
 
 
-def test_a_key_that_may_only_read_cannot_write(system):
+def test_a_read_only_key_cannot_write(system):
     """docs/sources.md, Sigma PIM, "Errors": PERMISSION_DENIED 403."""
     answer = call(system, "POST", "/webhooks", key=system.reading_key, json=VALID)
     assert (answer.status_code, answer.json()["error"]) == (403, "PERMISSION_DENIED")
     assert call(system, "GET", "/webhooks", key=system.reading_key).status_code == 200
 
 
-def test_an_id_is_taken_once(system):
+def test_an_id_can_be_used_once(system):
     """docs/sources.md, Sigma PIM, "Errors": CONFLICT."""
     call(system, "POST", "/webhooks", json=VALID)
     answer = call(system, "POST", "/webhooks", json=VALID)
@@ -173,7 +173,7 @@ def test_an_unknown_webhook_is_not_found(system, method):
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
 
 
-def test_an_unknown_path_is_told_in_the_systems_own_words(system):
+def test_an_unknown_path_is_answered_in_the_system_s_own_form(system):
     answer = call(system, "GET", "/nothing/here")
     assert (answer.status_code, set(answer.json())) == (404, {"error", "message"})
 
@@ -197,7 +197,7 @@ def test_an_unknown_path_is_told_in_the_systems_own_words(system):
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_webhook_that_is_not_as_documented_is_refused(system, method, change, word):
+def test_a_webhook_of_an_undocumented_form_is_refused(system, method, change, word):
     """Sigma docs, "Create webhook", table "Request body"; docs/sources.md: VALIDATION_ERROR 400."""
     call(system, "POST", "/webhooks", json={**VALID, "id": "wh-2"})
     path = "/webhooks" if method == "POST" else "/webhooks/wh-2"
@@ -208,6 +208,6 @@ def test_a_webhook_that_is_not_as_documented_is_refused(system, method, change, 
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"null"])
-def test_a_body_that_is_no_object_is_refused(system, content):
+def test_a_body_that_is_not_an_object_is_refused(system, content):
     answer = call(system, "POST", "/webhooks", content=content)
     assert (answer.status_code, answer.json()["error"]) == (400, "VALIDATION_ERROR")

@@ -27,7 +27,7 @@ def call(system, method, path=PATH, **more):
     return ask(system, method, path, auth=(system.api_user, system.api_password), **more)
 
 
-def test_a_registration_tells_the_app_key_and_hides_the_phrase():
+def test_a_registration_shows_the_app_key_and_hides_the_phrase():
     system = make()
     answer = call(system, "POST", json=VALID)
     assert (answer.status_code, answer.json()["data"]["clientAppKey"]) == (201, system.app_key)
@@ -35,7 +35,7 @@ def test_a_registration_tells_the_app_key_and_hides_the_phrase():
 
 
 @pytest.mark.parametrize("cipher", [name for name in CIPHERS if name != "none"])
-def test_bodies_are_encrypted_under_the_phrase_that_was_registered(cipher):
+def test_bodies_are_encrypted_with_the_registered_phrase(cipher):
     """docs/sources.md, sticky.io: encrypted with AES under a key phrase."""
     system = make(cipher=cipher)
     call(system, "POST", json=VALID)
@@ -81,7 +81,7 @@ def test_a_removed_registration_receives_nothing():
     ]
 
 
-def test_nobody_gets_in_without_a_password():
+def test_without_a_password_a_request_is_refused():
     """docs/sources.md, sticky.io, "REST v2": HTTP Basic."""
     system = make()
     assert ask(system, "POST", PATH, json=VALID).status_code == 401

@@ -73,7 +73,7 @@ def test_every_system_can_be_started_edited_and_waited_for(simulated, receiver, 
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_what_arrives_can_be_verified_with_the_settings(simulated, receiver, name):
+def test_received_webhooks_can_be_verified_with_the_settings(simulated, receiver, name):
     shop = simulated.start(name, to=receiver.url)
     shop.create()
     shop.wait()
@@ -93,7 +93,7 @@ def try_one(system, hook, headers, body):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_quick_edits_of_one_entity_never_share_a_moment(simulated, receiver, name):
+def test_quick_edits_of_one_entity_have_different_times(simulated, receiver, name):
     shop = simulated.start(name, to=receiver.url)
     lamp = shop.create(name="Lamp", **options(name))
     for number in range(5):
@@ -101,7 +101,7 @@ def test_quick_edits_of_one_entity_never_share_a_moment(simulated, receiver, nam
         assert not shop.system.oracle.rows[lamp.table, lamp.external_id].tied
 
 
-def test_a_retry_comes_soon_on_the_systems_own_schedule(simulated, receiver):
+def test_a_retry_comes_soon_on_the_system_s_own_schedule(simulated, receiver):
     receiver.statuses += [500, 503]
     shop = simulated.start("sigma", to=receiver.url)
     shop.create()
@@ -116,7 +116,7 @@ def test_faults_can_be_given_in_code(simulated, receiver):
     assert (log.sent, log.acked, log.believed) == (3, 2, 1)
 
 
-def test_the_truth_can_be_compared_with_rows(simulated, receiver):
+def test_the_oracle_can_be_compared_with_rows(simulated, receiver):
     shop = simulated.start("iimmpact", to=receiver.url)
     lamp = shop.create(kind="group", name="Lamps")
     shop.wait()
@@ -124,7 +124,7 @@ def test_the_truth_can_be_compared_with_rows(simulated, receiver):
     assert "groups" in str(comparison.differences[0])
 
 
-def test_its_api_is_served(simulated, receiver):
+def test_the_api_of_the_system_is_served(simulated, receiver):
     import httpx
 
     shop = simulated.start("iimmpact", to=receiver.url)
@@ -140,7 +140,7 @@ def test_secrets_can_be_rotated(simulated, receiver):
     assert shop.settings["secrets"] != old
 
 
-def test_a_test_event_is_sent_before_the_waiting_ends(simulated, receiver):
+def test_a_test_event_is_sent_before_the_wait_ends(simulated, receiver):
     import httpx
 
     shop = simulated.start("sticky", to=receiver.url)
@@ -150,18 +150,18 @@ def test_a_test_event_is_sent_before_the_waiting_ends(simulated, receiver):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_an_unknown_attribute_is_refused_with_those_there_are(simulated, receiver, name):
+def test_an_unknown_attribute_is_refused_with_the_known_ones(simulated, receiver, name):
     shop = simulated.start(name, to=receiver.url)
     with pytest.raises(ValueError, match="there is no attribute 'colour': choose from"):
         shop.create(colour="red", **options(name))
 
 
-def test_an_unknown_system_is_refused_with_those_there_are(simulated):
+def test_an_unknown_system_is_refused_with_the_known_ones(simulated):
     with pytest.raises(ValueError, match="there is no system 'sap': choose from sigma, indexed, iimmpact, sticky"):
         simulated.start("sap", to="http://127.0.0.1:1/")
 
 
-def test_waiting_for_somebody_who_never_answers_ends(simulated, receiver):
+def test_the_wait_for_a_receiver_that_never_answers_ends(simulated, receiver):
     receiver.statuses += [500] * 100
     shop = simulated.start("sigma", to=receiver.url, speed=1)
     shop.create()
@@ -169,7 +169,7 @@ def test_waiting_for_somebody_who_never_answers_ends(simulated, receiver):
         shop.wait(seconds=0.2)
 
 
-def test_the_example_of_the_documents_works(tmp_path):
+def test_the_example_of_the_docs_works(tmp_path):
     text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "test_example.py").write_text(example, encoding="utf-8")

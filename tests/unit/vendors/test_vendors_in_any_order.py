@@ -1,4 +1,4 @@
-"""What holds for every ready dialect: changes in any order leave the same rows."""
+"""Properties of every ready dialect: changes in any order leave the same rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 Told = tuple[str, str, dict[str, Any] | None]
 
-#: What one thing goes through, a change each hour.
+#: The changes of one thing, one each hour.
 HISTORIES: dict[Dialect, list[Told]] = {
     shopify: [
         ("products/update", "7", {"title": "A", "variants": [{"id": 1, "price": "1"}, {"id": 2, "price": "2"}]}),

@@ -1,4 +1,4 @@
-"""AES bodies: each layout there and back, the wrappers, and what a stranger may send instead."""
+"""AES bodies: each layout encrypted and decrypted, the wrappers, and what strangers may send."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYLESS = frozenset({"message", "reference", "URL"})
 BODY = b'{"clientAppKey":"app_key_here","type":"product.deleted","n":1.10}'
 ENCRYPTED = sorted(LAYOUTS)
 
-#: BODY, as `openssl enc -aes-256-cbc -md md5 -salt -a -A -k "$PHRASE"` of OpenSSL 3.0 wrote it.
+#: BODY as written by `openssl enc -aes-256-cbc -md md5 -salt -a -A -k "$PHRASE"` of OpenSSL 3.0.
 OPENSSL_SAMPLE = (
     b"U2FsdGVkX1+UsqU9HtLe0qulEV/v4BpkljZrmxem/4kR4J/x5CMZN8UsD0Sx6vFL"
     b"PnkUqceqVRtE12txhUxWwTvG0Rs14DWRvUDBfTSxnqKY/mWejxlu+khd4fpXnjVS"
@@ -44,13 +44,13 @@ def refusal(body: bytes, with_credentials: Credentials) -> str:
 
 @given(plain=st.binary(max_size=200))
 @pytest.mark.parametrize("layout", ENCRYPTED)
-def test_every_layout_gives_back_what_it_encrypted(layout, plain):
+def test_every_layout_decrypts_what_it_encrypted(layout, plain):
     assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, PHRASE), PHRASE) == plain
 
 
 @given(sealed=st.binary(max_size=100))
 @pytest.mark.parametrize("layout", ENCRYPTED)
-def test_bytes_of_a_stranger_are_undecryptable_or_decrypt_to_something(layout, sealed):
+def test_any_bytes_are_undecryptable_or_decrypt_to_something(layout, sealed):
     with suppress(Undecryptable):
         assert isinstance(LAYOUTS[layout].decrypt(sealed, PHRASE), bytes)
 
@@ -76,11 +76,11 @@ def test_a_wrong_phrase_is_refused(layout):
     assert refusal(sealed, credentials(layout, PHRASE)) == "not_decryptable"
 
 
-def test_a_body_as_openssl_itself_writes_it_is_read():
+def test_a_body_written_by_openssl_itself_is_read():
     assert verifier.verify(WebhookRequest(OPENSSL_SAMPLE), credentials("openssl-salted")).plain == BODY
 
 
-def test_while_a_phrase_is_rotated_both_are_valid_and_the_one_that_decrypted_is_told():
+def test_during_a_rotation_both_phrases_decrypt_and_the_one_used_is_returned():
     sealed, _ = verifier.sign(WebhookRequest(BODY), credentials("aes-256-cbc", OTHER))
     assert verifier.verify(WebhookRequest(sealed), credentials("auto", PHRASE, OTHER)).secret == 1
     assert verifier.verify(WebhookRequest(sealed), credentials("auto", OTHER, PHRASE)).secret == 0
@@ -123,11 +123,11 @@ def test_wrapped_bodies_are_unwrapped(wrap):
     ],
 )
 @pytest.mark.parametrize("cipher", ["auto", *ENCRYPTED])
-def test_what_is_not_an_encrypted_body_is_refused_as_not_decryptable(cipher, body):
+def test_a_body_that_is_not_encrypted_is_refused_as_not_decryptable(cipher, body):
     assert refusal(body, credentials(cipher)) == "not_decryptable"
 
 
-def test_an_encrypted_body_that_is_no_object_is_refused():
+def test_an_encrypted_body_that_is_not_an_object_is_refused():
     sealed, _ = verifier.sign(WebhookRequest(b"[1, 2]"), credentials())
     assert refusal(sealed, credentials()) == "not_decryptable"
 
@@ -149,28 +149,28 @@ def test_a_body_without_an_application_key_is_refused():
     assert refusal(sealed, credentials()) == "app_key_wrong"
 
 
-def test_the_senders_test_event_needs_no_application_key():
+def test_the_sender_s_test_event_needs_no_application_key():
     sealed, _ = verifier.sign(WebhookRequest(b'{"message":"m","reference":"r","URL":"u"}'), credentials())
     assert verifier.verify(WebhookRequest(sealed), credentials()).secret == 0
 
 
-def test_the_test_event_with_anything_more_needs_the_application_key():
+def test_the_test_event_with_further_members_needs_the_application_key():
     sealed, _ = verifier.sign(
         WebhookRequest(b'{"message":"m","reference":"r","URL":"u","type":"product.deleted"}'), credentials()
     )
     assert refusal(sealed, credentials()) == "app_key_wrong"
 
 
-def test_without_a_cipher_a_plain_body_is_taken_with_its_application_key():
+def test_without_a_cipher_a_plain_body_is_accepted_by_its_application_key():
     verified = verifier.verify(WebhookRequest(BODY), credentials("none"))
     assert (verified.plain, verified.secret) == (BODY, None)
 
 
-def test_without_a_cipher_the_test_event_would_prove_nothing_and_is_refused():
+def test_without_a_cipher_the_test_event_is_refused():
     assert refusal(b'{"message":"m","reference":"r","URL":"u"}', credentials("none")) == "app_key_wrong"
 
 
-def test_auto_never_takes_a_plain_body():
+def test_auto_never_accepts_a_plain_body():
     assert refusal(BODY, credentials("auto")) == "not_decryptable"
 
 
@@ -184,7 +184,7 @@ def test_auto_never_takes_a_plain_body():
         (credentials("auto", b"0123456789abcdefghijABCDEFGHIJ4!"), "exactly 32 characters"),
     ],
 )
-def test_a_source_with_wrong_credentials_is_told_the_mend(wrong, advice):
+def test_a_source_with_wrong_credentials_is_refused_with_advice(wrong, advice):
     problem = verifier.check(wrong)
     assert problem is not None
     assert advice in problem
@@ -196,12 +196,12 @@ def test_a_source_with_a_phrase_and_an_application_key_can_start(cipher):
 
 
 @pytest.mark.parametrize("written", [b'"app_key_here"', b'"app\\u005fkey_here"'], ids=["as it is", "with escapes"])
-def test_the_application_key_is_struck_out_of_what_is_stored(written):
+def test_the_application_key_is_removed_from_the_stored_body(written):
     verifier = EncryptedBody(app_key_member="clientAppKey")
     plain = b'{"type": "x", "clientAppKey": ' + written + b', "n": 1.10}'
     stored = verifier.redact(plain, Credentials(app_key="app_key_here"))
     assert codec.decode(stored) == {"type": "x", "clientAppKey": "(not stored)", "n": Decimal("1.10")}
 
 
-def test_bodies_that_are_not_encrypted_may_be_said_to_be_unsigned_too():
+def test_allow_unsigned_is_possible_with_plain_bodies():
     assert verifier.check(Credentials(app_key="key", cipher="none", allow_unsigned=True)) is None

@@ -1,4 +1,4 @@
-"""Why a signature may be wrong: each mistake that people make is recognised, and nothing is made up."""
+"""The likely cause of a wrong signature: each common mistake is recognised, and no cause is invented."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def told(verifier: Verifier, request: WebhookRequest, *ours: bytes, **others: by
         (b"\x01\x02\xff", b"0102ff", "decoded from hexadecimal digits"),
     ],
 )
-def test_a_secret_that_is_read_in_another_way_is_recognised(theirs, ours, says):
+def test_a_secret_that_is_decoded_differently_is_recognised(theirs, ours, says):
     github = senders.GitHub()
     assert says in told(github, posted(github, theirs), ours)
 
 
-def test_a_secret_that_the_sender_takes_as_text_is_recognised_where_it_is_decoded():
+def test_a_secret_that_the_sender_uses_as_text_although_it_is_decoded_here_is_recognised():
     key = b64encode(b"abcdefgh")
-    assert "taken as it is written" in told(senders.StandardWebhooks(), posted(senders.BigCommerce(), key), key)
+    assert "taken as written" in told(senders.StandardWebhooks(), posted(senders.BigCommerce(), key), key)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_secret_that_the_sender_takes_as_text_is_recognised_where_it_is_decode
         json.dumps(json.loads(BODY), separators=(",", ":")).replace("/", "\\/").encode(),
     ],
 )
-def test_a_body_that_was_encoded_again_is_recognised(sent):
+def test_a_body_that_was_serialised_again_is_recognised(sent):
     github = senders.GitHub()
     request = posted(github, b"secret", signed=sent, body=json.dumps(json.loads(BODY), indent=1).encode())
     assert "decoded and encoded again" in told(github, request, b"secret")
@@ -81,6 +81,6 @@ def test_the_secret_of_another_source_is_recognised():
 
 
 @pytest.mark.parametrize("body", [BODY, b"", b"[" * 100_000, b"\xff\xfe", b"NaN"])
-def test_nothing_is_made_up(body):
+def test_without_a_known_mistake_no_cause_is_named(body):
     github = senders.GitHub()
     assert told(github, posted(github, b"guess", body, body), b"secret", other=b"another") == ""

@@ -1,4 +1,4 @@
-"""Secrets that a look at them shows to be wrong; no message quotes one."""
+"""Secrets that are wrong by their form; no message quotes one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def doubts(verifier, secret: bytes) -> str:
     ("verifier", "secret", "says"),
     [
         (senders.StandardWebhooks(), b"v1,whsec_MfKQ9r8GKYqr", "begins with `v1,`"),
-        (senders.Stripe(), b"sk_live_abcdef", "begins with `sk_`, as keys of an API do"),
-        (senders.Stripe(), b"something else", "does not look like those of its sender"),
+        (senders.Stripe(), b"sk_live_abcdef", "begins with `sk_` like an API key"),
+        (senders.Stripe(), b"something else", "does not look like a secret of its sender"),
         (senders.Shopify(), b"shpat_abcdef", "begins with `shpat_`"),
-        (senders.GitHub(), b"whsec_abcdef", "takes a secret as it is written"),
-        (HmacSha256(header="X-Signature"), b"whsec_abcdef", "takes a secret as it is written"),
-        (senders.Contentful(), b"short", "does not look like those of its sender"),
+        (senders.GitHub(), b"whsec_abcdef", "takes the secret as written"),
+        (HmacSha256(header="X-Signature"), b"whsec_abcdef", "takes the secret as written"),
+        (senders.Contentful(), b"short", "does not look like a secret of its sender"),
     ],
 )
-def test_a_secret_of_a_wrong_form_is_told_and_not_quoted(verifier, secret, says):
+def test_a_secret_of_a_wrong_form_is_reported_and_not_quoted(verifier, secret, says):
     told = doubts(verifier, secret)
     assert says in told
     assert secret.decode() not in told
@@ -41,7 +41,7 @@ def test_a_secret_of_a_wrong_form_is_told_and_not_quoted(verifier, secret, says)
         (senders.Contentful(), b"a" * 64),
     ],
 )
-def test_a_secret_as_its_sender_gives_it_raises_no_doubt(verifier, secret):
+def test_a_secret_in_its_sender_s_form_is_not_reported(verifier, secret):
     assert doubts(verifier, secret) == ""
 
 
@@ -52,7 +52,7 @@ def test_a_secret_as_its_sender_gives_it_raises_no_doubt(verifier, secret):
         (senders.StandardWebhooks(), [b"whsec_AAAA", b"whsec_!"], "secret 2 of 2 is not base64 behind `whsec_`"),
         (senders.StandardWebhooks(), [b"whsec_AAAA", b"AAAA"], "secrets 1 and 2 are the same key"),
         (senders.Pimcore(), [b"-----BEGIN PUBLIC KEY-----"], "is not a public key in PEM"),
-        (senders.GitHub(), [b"%d" % number for number in range(17)], "17 secrets, and a request is tried with 16"),
+        (senders.GitHub(), [b"%d" % number for number in range(17)], "17 secrets, and at most 16 are allowed"),
         (senders.GitHub(), [b" "], "is empty"),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_secret_that_cannot_be_a_key_is_refused_at_start(verifier, secrets, sa
     assert says in verifier.check(Credentials(secrets=tuple(map(Secret, secrets))))
 
 
-def test_a_secret_of_two_sources_is_told():
+def test_a_secret_shared_by_two_sources_is_reported():
     one, two = Credentials(secrets=(Secret(b"a"),)), Credentials(secrets=(Secret(b"b"), Secret(b"a")))
     assert [told.partition(" have ")[0] for told in shared_secrets({"eu": one, "us": two})] == ["The sources eu and us"]
     assert list(shared_secrets({"eu": one})) == []

@@ -1,4 +1,4 @@
-"""The short forms for senders: each is in the guide, and none of its parts contradicts another."""
+"""The short forms for senders: each is in the guide, and their parts do not contradict each other."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_short_form_is_a_verifier_and_stands_in_the_guide(name):
+def test_a_short_form_is_a_verifier_and_is_explained_in_the_guide(name):
     assert isinstance(FORMS[name](), (Signature, Token))
     assert f"`{name}`" in GUIDE
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_source_that_is_warm_sets_no_key_up_again(name, monkeypatch):
+def test_a_source_sets_up_each_key_only_once(name, monkeypatch):
     verifier, url = FORMS[name](), "https://hooks.example.com/hooks/shop"
     if isinstance(verifier, Token) or verifier.by not in DIGESTS or isinstance(verifier.at, BodyMember):
-        pytest.skip("its proof needs a private key, or stands in the body")
+        pytest.skip("it needs a private key, or its signature is in the body")
     secrets = tuple(Secret(b"whsec_" + b64encode(bytes([number]) * 32)) for number in (1, 2))
     if verifier.key == "hex":
         secrets = tuple(Secret(bytes([number]).hex().encode() * 32) for number in (1, 2))
@@ -45,14 +45,14 @@ def test_a_source_that_is_warm_sets_no_key_up_again(name, monkeypatch):
     try:
         _, headers = verifier.sign(request, credentials)
     except ConfigurationError:
-        pytest.skip("it signs headers of which a value cannot be made up")
+        pytest.skip("it signs headers whose values cannot be invented")
     request.headers = raw_headers(headers)
     verifier.verify(request, credentials)
     monkeypatch.setattr(hashlib, "new", lambda *_: pytest.fail("a hash was set up for a known secret"))
     assert verifier.verify(request, credentials).secret == 0
 
 
-# ── what a stranger may send to the functions that make signed texts ──────────────────────────────────────────────
+# ── bad input to the functions that make signed texts ─────────────────────────────────────────────────────────────
 
 
 def refused_by(text_of, body: bytes = b"", headers: dict[str, str] | None = None, target: bytes = b"/hooks/a") -> str:
@@ -63,17 +63,17 @@ def refused_by(text_of, body: bytes = b"", headers: dict[str, str] | None = None
 
 
 @pytest.mark.parametrize("claimed", [b"%C3%A9", b"%FF", b"\xe9"])
-def test_a_checksum_of_twilio_that_is_no_ascii_is_wrong_and_no_error_of_ours(claimed):
+def test_a_checksum_of_twilio_that_is_not_ascii_is_a_wrong_signature(claimed):
     assert refused_by(senders.twilio_text, b"{}", target=b"/hooks/a?bodySHA256=" + claimed) == "signature_wrong"
 
 
-def test_a_form_of_twilio_with_very_many_fields_is_refused_before_they_are_sorted():
+def test_a_form_of_twilio_with_too_many_fields_is_refused_before_they_are_sorted():
     body = b"&".join(b"f%d=1" % number for number in range(senders.MOST_TWILIO_FIELDS + 1))
     assert refused_by(senders.twilio_text, body) == "signature_malformed"
 
 
 @pytest.mark.parametrize("named", ["x-long," * 100, "x" * 3_000])
-def test_a_long_list_of_headers_that_contentful_signs_is_refused_before_their_values_are_copied(named):
+def test_a_long_list_of_headers_signed_by_contentful_is_refused_before_values_are_copied(named):
     names = f"x-contentful-signed-headers,x-contentful-timestamp,{named}"
     sent = {"x-contentful-signed-headers": names, "x-contentful-timestamp": "1", "x-long": "x" * 8_000}
     assert refused_by(senders.contentful_text, headers=sent) == "signature_malformed"

@@ -1,4 +1,4 @@
-"""HMAC signatures: what verifies, what is refused and for which reason, whatever a stranger sends."""
+"""HMAC signatures: which verify, and the reasons for which others are refused, whatever a stranger sends."""
 
 from __future__ import annotations
 
@@ -46,37 +46,37 @@ def test_a_keyed_hash_is_the_hmac_of_any_text_with_any_key(key, text, algorithm)
 
 
 @given(body=st.binary(), secret=st.binary(min_size=1))
-def test_what_is_signed_verifies(body, secret):
+def test_a_signed_body_verifies(body, secret):
     credentials = Credentials(secrets=(Secret(secret),))
     sent, headers = strict.sign(WebhookRequest(body), credentials)
     verified = strict.verify(WebhookRequest(sent, raw_headers(headers)), credentials)
     assert (verified.plain, verified.secret) == (body, 0)
 
 
-def test_the_signature_is_the_senders_own_construction():
+def test_the_signature_equals_the_sender_s_own_computation():
     assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits())]), one).plain == BODY
 
 
-def test_digits_in_capitals_verify():
+def test_upper_case_digits_verify():
     assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits().upper())]), one).secret == 0
 
 
-def test_bare_digits_verify_only_where_the_prefix_is_optional():
+def test_digits_without_the_prefix_verify_only_if_it_is_optional():
     assert lenient.verify(WebhookRequest(BODY, [(HEADER, digits())]), one).secret == 0
     assert refusal(digits(), strict) == "signature_malformed"
 
 
-def test_an_encoding_that_there_is_not_is_refused():
+def test_an_unknown_encoding_is_refused():
     with pytest.raises(WiringError, match='knows no encoding \'Base64\': write "hex" or "base64"'):
         HmacSha256(header="X-Signature", encoding="Base64")
 
 
-def test_without_a_prefix_none_can_be_missing():
+def test_without_a_prefix_it_cannot_be_optional():
     bare = HmacSha256(header="X-Signature", prefix="", prefix_required=True)
     assert bare.verify(WebhookRequest(BODY, [(HEADER, digits())]), one).secret == 0
 
 
-def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():
+def test_a_signature_in_base64_verifies_and_is_sent_in_base64():
     in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
     digest = hmac.new(NEW, BODY, hashlib.sha256).digest()
     assert in_base64.verify(WebhookRequest(BODY, [(HEADER, base64.b64encode(digest))]), one).secret == 0
@@ -86,7 +86,7 @@ def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():
 @pytest.mark.parametrize(
     "signature", [b"", b"====", b"\xff\xfe", b"sha256=", digits(), base64.b64encode(b"short"), b"?" * 44]
 )
-def test_what_is_no_base64_of_a_digest_is_malformed(signature):
+def test_a_text_that_is_not_the_base64_of_a_digest_is_malformed(signature):
     in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
     with pytest.raises(NotVerified, match=r"^X-Signature is not the base64 of 32 bytes\.$") as caught:
         in_base64.verify(WebhookRequest(BODY, [(HEADER, signature)]), one)
@@ -96,7 +96,7 @@ def test_what_is_no_base64_of_a_digest_is_malformed(signature):
 @pytest.mark.parametrize(
     "prefix", [b"sha1=", b"SHA256=", b"sha512=", b"v1=", b"sha256=sha256=", b"sha256= ", b" sha256="]
 )
-def test_the_right_digits_behind_another_prefix_are_refused(prefix):
+def test_the_right_digits_after_another_prefix_are_refused(prefix):
     assert refusal(prefix + digits(), strict) == "signature_malformed"
     assert refusal(prefix + digits(), lenient) == "signature_malformed"
 
@@ -107,7 +107,7 @@ def test_a_signature_of_another_length_is_refused(length):
 
 
 @pytest.mark.parametrize("signature", [b"", b"sha256=", b"\xff" * 64, b"sha256=" + "é".encode() * 32, b"z" * 64, b"\0"])
-def test_a_signature_that_is_no_hexadecimal_is_refused(signature):
+def test_a_signature_that_is_not_hexadecimal_is_refused(signature):
     assert refusal(signature) == "signature_malformed"
     assert refusal(signature, lenient) == "signature_malformed"
 
@@ -138,7 +138,7 @@ def test_every_refusal_says_what_to_do():
 
 
 @pytest.mark.parametrize(("secret", "position"), [(NEW, 0), (OLD, 1)])
-def test_while_a_secret_is_rotated_both_are_valid_and_the_one_that_verified_is_told(secret, position):
+def test_during_a_rotation_both_secrets_verify_and_the_one_used_is_returned(secret, position):
     assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits(secret=secret))]), both).secret == position
 
 
@@ -155,25 +155,25 @@ def test_a_hint_names_the_secret_to_try_first_and_decides_nothing():
         assert refusal(digits(secret=b"guess"), hinted, named) == "signature_wrong"
 
 
-def test_an_unsigned_body_is_taken_only_with_allow_unsigned():
+def test_an_unsigned_body_is_accepted_only_with_allow_unsigned():
     allowed = Credentials(allow_unsigned=True)
     verified = strict.verify(WebhookRequest(BODY), allowed)
     assert (verified.plain, verified.secret) == (BODY, None)
     assert refusal(None, credentials=Credentials(secrets=(Secret(NEW),))) == "signature_missing"
 
 
-def test_a_wrong_signature_is_refused_even_where_unsigned_bodies_are_taken():
+def test_a_wrong_signature_is_refused_even_with_allow_unsigned():
     allowed = Credentials(secrets=(Secret(NEW),), allow_unsigned=True)
     assert refusal(b"sha256=" + digits(secret=b"guess"), credentials=allowed) == "signature_wrong"
 
 
-def test_a_source_without_a_secret_is_told_to_set_one():
+def test_a_source_without_a_secret_is_refused_with_the_advice_to_set_one():
     assert "set `secrets" in (strict.check(Credentials()) or "")
     assert strict.check(Credentials(allow_unsigned=True)) is None
     assert strict.check(one) is None
 
 
-def test_a_dialect_without_any_proof_needs_allow_unsigned():
+def test_a_dialect_without_any_verification_needs_allow_unsigned():
     assert "allow_unsigned = true" in (Unsigned().check(Credentials()) or "")
     assert Unsigned().verify(WebhookRequest(BODY), Credentials(allow_unsigned=True)).secret is None
     with pytest.raises(NotVerified) as caught:

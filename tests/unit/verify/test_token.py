@@ -1,4 +1,4 @@
-"""Tokens: a secret as it is, in a header, in the query or in the body."""
+"""Tokens: the secret itself, sent in a header, in the query or in the body."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def asked(query: bytes) -> WebhookRequest:
         (Token(body="clientState"), WebhookRequest(b'{"clientState": "the-new-one"}'), 0),
     ],
 )
-def test_any_secret_of_the_source_is_a_token_and_the_one_that_fits_is_told(verifier, request_, position):
+def test_any_secret_of_the_source_is_a_token_and_the_one_used_is_returned(verifier, request_, position):
     request = request_ or WebhookRequest(b"{}", [(b"authorization", b"Bearer the-new-one")])
     assert verifier.verify(request, BOTH).secret == position
 
@@ -82,9 +82,9 @@ def test_any_other_request_is_refused_and_no_message_quotes_a_token(verifier, re
     assert code(verifier, request_) == expected
 
 
-def test_a_token_of_no_place_or_of_two_is_refused():
+def test_a_token_without_a_place_or_with_two_is_refused():
     for places in ({}, {"header": "A", "query": "b"}, {"query": "b", "prefix": "Bearer "}):
-        with pytest.raises(WiringError, match="A Token stands in one place"):
+        with pytest.raises(WiringError, match="A Token needs exactly one place"):
             Token(**places)
 
 
@@ -93,7 +93,7 @@ def test_a_token_of_no_place_or_of_two_is_refused():
     [
         (Credentials(), "it has no secret to compare the header X-Gitlab-Token with: set `secrets"),
         (Credentials(secrets=(Secret(b" "),)), "is empty"),
-        (Credentials(secrets=(Secret(b"a", "web_1"),)), "does not tell webhook records apart"),
+        (Credentials(secrets=(Secret(b"a", "web_1"),)), "knows no webhook records"),
         (Credentials(secrets=(Secret(b"a"),), app_key="k"), "`app_key` is for encrypted bodies"),
     ],
 )
@@ -101,15 +101,15 @@ def test_a_source_that_could_not_be_verified_does_not_start(credentials, says):
     assert says in HEADER.check(credentials)
 
 
-def test_what_is_sent_carries_the_newest_secret():
+def test_a_sent_request_carries_the_newest_secret():
     assert HEADER.sign(WebhookRequest(b"{}"), BOTH) == (b"{}", {"X-Gitlab-Token": "the-new-one"})
     prepared = BODY.prepare(notified("x", "y").body, BOTH)
     assert BODY.verify(WebhookRequest(prepared), BOTH).secret == 0
-    with pytest.raises(ConfigurationError, match="send it to an address that has it"):
+    with pytest.raises(ConfigurationError, match="send to an address that contains it"):
         QUERY.sign(asked(b""), BOTH)
 
 
-def test_a_token_in_a_header_that_is_kept_is_refused_at_import():
+def test_a_token_in_a_kept_header_is_refused_at_import():
     for kept in ({"keep_headers": ["x-gitlab-token"]}, {"trusts_header": "X-GitLab-Token"}):
         with pytest.raises(WiringError, match="carries a secret"):
             Dialect("lab", verify=HEADER, **kept)

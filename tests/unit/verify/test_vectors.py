@@ -1,5 +1,7 @@
-"""Golden vectors of many senders: each verifies by its short form, is refused when anything is changed, and is what
-`sign` makes; none was made with Hookmirror's code."""
+"""Test vectors of many senders: each verifies with its short form, and is refused after any change.
+
+`sign` makes the same requests. No vector was made with Hookmirror's code.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ VECTORS = {
     for vector in map(json.loads, Path(__file__).with_name("vectors.jsonl").read_text("utf-8").splitlines())
 }
 
-#: By vector: its sender's short form.
+#: The short form of each vector's sender.
 FORMS: dict[str, Callable[..., Signature]] = {
     "stdwh-v1": senders.StandardWebhooks,
     "stdwh-v1a": senders.StandardWebhooksPublicKey,
@@ -63,7 +65,7 @@ FORMS: dict[str, Callable[..., Signature]] = {
 }
 
 
-#: Vectors whose sender signs a time that is compared.
+#: Vectors whose sender signs a time, which is checked.
 TIMED = [name for name in VECTORS if (fresh := FORMS[name]().fresh) is not None and fresh.within is not None]
 
 
@@ -74,7 +76,7 @@ class Case:
     credentials: Credentials
 
     def changed(self, **headers: str) -> WebhookRequest:
-        """The request with other values in some of its headers, by their name with `_` for `-`."""
+        """Change headers of the request, given by their names with `_` for `-`."""
         new = {name.replace("_", "-").lower().encode(): value.encode() for name, value in headers.items()}
         return replace(self.request, headers=[(name, new.get(name, value)) for name, value in self.request.headers])
 
@@ -85,7 +87,7 @@ class Case:
 
 
 def case(name: str, **changes: Any) -> Case:
-    """A vector as a request that arrives when it was signed."""
+    """Return a vector as a request that arrives at the time of its signature."""
     vector = VECTORS[name]
     public_url, mark, query = vector.get("url", "").partition("?")
     body: bytes = vector["body"].encode()
@@ -115,7 +117,7 @@ def signed_at(vector: dict[str, Any]) -> datetime:
     return datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-def test_every_vector_has_its_form():
+def test_every_vector_has_a_short_form():
     assert FORMS.keys() == VECTORS.keys()
 
 
@@ -150,7 +152,7 @@ def test_a_vector_with_one_more_byte_in_its_body_is_refused(name):
 
 
 @pytest.mark.parametrize("name", [name for name in VECTORS if VECTORS[name]["headers"]])
-def test_a_header_of_a_vector_that_stands_there_twice_is_refused(name):
+def test_a_repeated_header_of_a_vector_is_refused(name):
     found = case(name)
     header = found.verifier.at.headers[0].lower().encode()
     twice = [*found.request.headers, *(pair for pair in found.request.headers if pair[0] == header)]
@@ -158,13 +160,13 @@ def test_a_header_of_a_vector_that_stands_there_twice_is_refused(name):
 
 
 @pytest.mark.parametrize("name", [name for name in VECTORS if VECTORS[name]["headers"]])
-def test_a_vector_without_its_headers_is_refused(name):
+def test_a_vector_without_its_signature_headers_is_refused(name):
     found = case(name)
     assert found.refusal(replace(found.request, headers=[])) == "signature_missing"
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_a_vector_that_comes_too_late_is_told_from_a_wrong_one_and_both_times_are_said(name):
+def test_a_vector_that_comes_too_late_is_refused_with_both_times(name):
     found = case(name)
     late = replace(found.request, at=found.request.at + timedelta(minutes=7))
     with pytest.raises(NotVerified, match=rf"{found.request.at:%Y-%m-%dT%H:%M:%S}Z.*{late.at:%Y-%m-%dT%H:%M:%S}Z"):
@@ -174,7 +176,7 @@ def test_a_vector_that_comes_too_late_is_told_from_a_wrong_one_and_both_times_ar
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_a_time_ahead_passes_only_where_the_senders_own_library_lets_it(name):
+def test_a_time_ahead_is_accepted_only_if_the_sender_s_own_library_accepts_it(name):
     found = case(name)
     early = replace(found.request, at=found.request.at - timedelta(minutes=7))
     if found.verifier.fresh.past_only:
@@ -186,7 +188,7 @@ def test_a_time_ahead_passes_only_where_the_senders_own_library_lets_it(name):
 @pytest.mark.parametrize(
     "name", [name for name in VECTORS if name not in ("stdwh-v1a", "adyen-item", "contentful", "hygraph")]
 )
-def test_what_a_form_signs_is_the_vector(name):
+def test_a_form_signs_exactly_the_vector(name):
     found, vector = case(name), VECTORS[name]
     header = {place.lower() for place in found.verifier.at.headers}
     others = [pair for pair in found.request.headers if pair[0].decode() not in header]
@@ -197,7 +199,7 @@ def test_what_a_form_signs_is_the_vector(name):
     assert made == sent
 
 
-# ── what the vectors' file says beside them ───────────────────────────────────────────────────────────────────
+# ── further cases ─────────────────────────────────────────────────────────────────────────────────────────────
 
 RIGHT = VECTORS["stdwh-v1"]["headers"]["webhook-signature"]
 OF_STRIPE = VECTORS["stripe"]["headers"]["Stripe-Signature"]
@@ -222,7 +224,7 @@ def test_a_list_of_signatures_without_the_right_one_is_refused(signature, code):
 
 
 @pytest.mark.parametrize("around", ["{} {}", "v1,{0} {1}", "v1,AAAA {1} v1a,zz", "v2,x v1,y v1,g0hM {1}", "  {1}  "])
-def test_the_right_one_of_a_list_verifies_whatever_stands_around_it(around):
+def test_the_right_one_of_several_signatures_verifies_at_any_place(around):
     found = case("stdwh-v1")
     request = found.changed(webhook_signature=around.format("v9,unknown", RIGHT))
     assert found.verifier.verify(request, found.credentials).secret == 0
@@ -237,7 +239,7 @@ def test_the_secret_of_standard_webhooks_may_lack_its_prefix(secret):
 @pytest.mark.parametrize(
     "signature", [OF_STRIPE + ",v1=bad", OF_STRIPE.replace("v1=", "v1=bad,v1="), OF_STRIPE + ",v0=other", OF_STRIPE]
 )
-def test_another_v1_beside_the_right_one_of_stripe_does_no_harm(signature):
+def test_another_v1_signature_of_stripe_beside_the_right_one_does_no_harm(signature):
     found = case("stripe")
     assert found.verifier.verify(found.changed(stripe_signature=signature), found.credentials).secret == 0
 
@@ -254,7 +256,7 @@ def test_two_times_in_the_header_of_stripe_are_refused(signature):
     assert found.refusal(found.changed(stripe_signature=signature)) == "signature_repeated"
 
 
-def test_the_url_of_another_host_is_not_what_square_signed():
+def test_a_request_of_square_for_the_url_of_another_host_is_refused():
     found = case("square")
     elsewhere = replace(found.request, public_url="https://elsewhere.example/679a4f3a-dcfa-49ee-bac5-9d0edad886b9")
     assert found.refusal(elsewhere) == "signature_wrong"
@@ -265,13 +267,13 @@ def test_a_time_of_hubspot_with_a_fraction_is_refused():
     assert found.refusal(found.changed(X_HubSpot_Request_Timestamp="1700000000123.0")) == "signature_wrong"
 
 
-def test_only_the_headers_that_contentful_lists_count_as_signed():
+def test_only_the_headers_listed_by_contentful_count_as_signed():
     found = case("contentful")
     signed = found.verifier.verify(found.request, found.credentials).signed
     assert signed == {"x-contentful-signed-headers", "x-contentful-timestamp", "x-contentful-topic"}
 
 
-def test_contentful_escapes_the_query_twice():
+def test_the_query_is_escaped_twice_for_contentful():
     secret = "a" * 64
     headers = {
         "x-contentful-timestamp": "1603379941037",
@@ -311,12 +313,12 @@ CONFIRMATION = {
         (CONFIRMATION, "a03ad6315d3b32be49f9342a28daccfa3403a5dbe2a8cf2506a9b5b9289c05d3", 313),
     ],
 )
-def test_the_lines_that_sns_signs(message, digest, length):
+def test_the_text_that_sns_signs_has_the_documented_lines(message, digest, length):
     text = senders.sns_text(WebhookRequest(json.dumps(message).encode()))
     assert (sha256(text).hexdigest(), len(text)) == (digest, length)
 
 
-def test_the_text_that_paypal_signs():
+def test_the_text_that_paypal_signs_has_the_documented_parts():
     headers = {
         "PAYPAL-TRANSMISSION-ID": "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
         "PAYPAL-TRANSMISSION-TIME": "2016-02-18T20:01:35Z",

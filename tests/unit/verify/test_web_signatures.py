@@ -1,4 +1,4 @@
-"""Web signatures by keys that are fetched: what verifies, what is refused, and what waits for the keys."""
+"""Web signatures with fetched keys: which verify, which are refused, and what happens until the keys are there."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ UNENCODED = head(alg="RS256", kid="r1", b64=False, crit=["b64"])
 
 
 def verified(verifier: Any, value: bytes, body: bytes = BODY) -> Any:
-    """The verdict, once the keys are there."""
+    """Verify with the fetched keys, and return the verdict."""
     until = monotonic() + 10
     while True:
         try:
@@ -133,7 +133,7 @@ def test_a_detached_signature_over_the_body_as_it_is_verifies(host):
     assert code(jws, value, BODY + b" ") == "signature_wrong"
 
 
-def test_one_over_the_encoded_body_verifies_too_and_from_a_redirect_on_the_same_host(host):
+def test_a_signature_over_the_encoded_body_verifies_even_if_the_keys_were_redirected_on_the_same_host(host):
     jws = DetachedJws(header="X-Jws", keys=lambda credentials: f"{host}/moved")
     first = head(alg="ES256", kid="e1")
     assert verified(jws, first + b".." + b64(es256(first + b"." + b64(BODY)))).plain == BODY
@@ -158,7 +158,7 @@ def test_another_algorithm_or_key_is_refused(host, fields, expected):
 @pytest.mark.parametrize(
     "value", [b"", b".", b"..", b"a.b.c", UNENCODED + b"..", UNENCODED + b".x.AAAA", b"\xff.." * 3, b"." * 9_000]
 )
-def test_whatever_stands_in_the_header_is_refused(host, value):
+def test_any_other_text_in_the_header_is_refused(host, value):
     assert code(DetachedJws(header="X-Jws", keys=f"{host}/keys"), value) in ("signature_malformed", "signature_wrong")
 
 
@@ -186,7 +186,7 @@ def test_keys_that_cannot_be_fetched_are_a_503_and_a_line_in_the_log(host, path)
         keys.key("r1")
 
 
-def test_a_set_that_comes_byte_by_byte_is_given_up_and_may_be_fetched_again(host, monkeypatch):
+def test_a_key_set_that_arrives_byte_by_byte_is_given_up_and_may_be_fetched_again(host, monkeypatch):
     monkeypatch.setattr(key_sets, "FETCH_SECONDS", 1.0)
     keys = KeySet(f"{host}/dripping")
     with capture_logs() as logs:
@@ -197,14 +197,14 @@ def test_a_set_that_comes_byte_by_byte_is_given_up_and_may_be_fetched_again(host
     assert "took longer than 1 s" in logs[0]["error"]
 
 
-def test_a_key_set_is_remembered_however_many_sources_have_their_own():
+def test_the_key_sets_of_many_sources_are_all_remembered():
     first = key_set("https://shop.example/keys?0")
     for number in range(1, 300):
         key_set(f"https://shop.example/keys?{number}")
     assert key_set("https://shop.example/keys?0") is first
 
 
-def test_a_set_that_is_too_old_no_longer_counts(host):
+def test_an_expired_key_set_is_not_used(host):
     now = [0.0]
     keys = KeySet(f"{host}/keys", clock=lambda: now[0])
     with pytest.raises(Unavailable):
@@ -219,24 +219,24 @@ def test_a_set_that_is_too_old_no_longer_counts(host):
 
 
 @pytest.mark.parametrize("url", ["http://shop.example/keys", "ftp://127.0.0.1/keys", "keys"])
-def test_keys_come_by_https_alone(url):
+def test_keys_are_fetched_over_https_only(url):
     with pytest.raises(WiringError, match="by https"):
         KeySet(url)
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b'{"keys": 1}', b'{"keys": %s}' % json.dumps(["x"] * 65).encode()])
-def test_what_is_no_key_set_is_refused(document):
+def test_an_answer_that_is_not_a_key_set_is_refused(document):
     with pytest.raises(ValueError, match="it "):
         public_keys(document)
 
 
 def test_a_secret_beside_a_key_set_is_refused_at_start():
     jws = DetachedJws(header="X-Jws", keys="https://shop.example/keys")
-    assert "has no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
+    assert "have no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
     assert jws.check(Credentials()) is None
 
 
-# ── at start ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── start ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def new_source(url: str) -> Source:
@@ -259,7 +259,7 @@ def test_a_server_that_starts_fetches_the_keys_before_the_first_request(host):
     assert source.dialect.verifier.verify(WebhookRequest(BODY, [(b"x-jws", header)], at=AT), Credentials())
 
 
-def test_an_address_without_keys_delays_no_start_and_is_logged(host):
+def test_an_address_without_keys_does_not_delay_the_start_and_is_logged(host):
     began = monotonic()
     with capture_logs() as logs:
         begin_fetching([new_source(f"{host}/broken?at-start"), new_source(f"{host}/elsewhere?at-start")])

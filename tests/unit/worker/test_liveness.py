@@ -1,4 +1,4 @@
-"""Which workers live: told from their names, and from whether they move."""
+"""Which workers are alive, judged by their names and by their signs of life."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def name():
 
 @pytest.fixture
 def other():
-    """Another process of this machine, which waits until it is killed."""
+    """Start another process of this machine, which waits until it is killed."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process
     process.kill()
@@ -30,7 +30,7 @@ def other():
 
 
 def elsewhere(name: str, **parts: object) -> str:
-    """The name with other parts, as of a worker that runs somewhere else."""
+    """Return the name with other parts, as of a worker on another machine or in another process."""
     host, namespace, pid, began, token = name.split(":")
     told = {"host": host, "namespace": namespace, "pid": pid, "began": began, "token": token} | parts
     return ":".join(str(told[part]) for part in ("host", "namespace", "pid", "began", "token"))
@@ -47,7 +47,7 @@ def test_names_differ_within_a_process(name):
     assert another.rpartition(":")[0] == name.rpartition(":")[0]
 
 
-def test_a_worker_of_this_process_lives_until_it_is_struck_off(name):
+def test_a_worker_of_this_process_is_alive_until_it_is_deregistered(name):
     assert dead([name]) == []
     deregister(name)
     assert dead([name]) == [name]
@@ -58,28 +58,28 @@ def test_a_worker_with_this_process_s_number_from_before_a_restart_is_dead(name)
     assert dead([before]) == [before]
 
 
-def test_a_worker_of_another_process_that_runs_lives(name, other):
+def test_a_worker_of_another_running_process_is_alive(name, other):
     assert dead([elsewhere(name, pid=other.pid, began=beginning(other.pid))]) == []
 
 
-def test_a_worker_whose_process_was_killed_is_dead_even_while_nobody_has_waited_for_it(name, other):
+def test_a_worker_of_a_killed_process_is_dead_even_before_the_process_is_reaped(name, other):
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     assert dead([worker]) == [worker]
 
 
-def test_a_worker_whose_process_number_another_process_bears_now_is_dead(name, other):
+def test_a_worker_whose_process_number_now_belongs_to_another_process_is_dead(name, other):
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid) - 1)
     assert dead([worker]) == [worker]
 
 
-def test_nothing_is_said_about_the_same_process_number_in_another_container(name):
-    # Two containers may have one host name; process 1 of the other lives, or not: from here nobody can tell.
+def test_a_worker_with_the_same_process_number_in_another_container_is_not_called_dead(name):
+    # Two containers may have the same host name. Whether process 1 of the other one runs cannot be seen from here.
     assert dead([elsewhere(name, namespace="0123456789"), elsewhere(name, namespace="0123456789", pid=1)]) == []
 
 
-def test_without_a_way_to_look_a_process_number_alone_says_who_lives(name, other, monkeypatch):
+def test_without_proc_the_process_number_alone_decides(name, other, monkeypatch):
     monkeypatch.setattr(liveness, "_stat", lambda _: ("", 0))
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
     assert dead([worker]) == []
@@ -89,19 +89,19 @@ def test_without_a_way_to_look_a_process_number_alone_says_who_lives(name, other
 
 
 @pytest.mark.parametrize("form", ["", "host", "host:1:hangs", "host:space:one:two:three", "a:b:c"])
-def test_nothing_is_said_about_names_of_another_form(form):
+def test_a_name_of_another_form_is_not_called_dead(form):
     assert dead([form]) == []
 
 
 # ── signs of life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_pulse_with_nothing_at_hand_never_hangs():
+def test_a_pulse_without_a_delivery_never_hangs():
     watch = Watch(Pulse())
     assert [watch.poll() for _ in range(3 * POLLS_PER_LEASE)] == [[]] * 3 * POLLS_PER_LEASE
 
 
-def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands():
+def test_a_handler_without_a_sign_of_life_for_the_lease_is_reported_with_its_line():
     pulse, gate = Pulse(), threading.Event()
 
     def hang_here() -> None:
@@ -128,7 +128,7 @@ def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands
     assert at_hand.stack == ""
 
 
-def test_who_moves_between_two_looks_is_not_hanging():
+def test_a_handler_that_moves_between_two_polls_does_not_hang():
     pulse = Pulse()
     pulse.begin(7, "shop.fetch")
     watch = Watch(pulse)
@@ -137,7 +137,7 @@ def test_who_moves_between_two_looks_is_not_hanging():
         assert watch.poll() == []
 
 
-def test_the_next_handler_begins_to_count_anew():
+def test_the_time_counts_anew_for_the_next_handler():
     pulse = Pulse()
     watch = Watch(pulse)
     pulse.begin(1, "shop.upsert")

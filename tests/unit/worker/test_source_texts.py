@@ -1,4 +1,4 @@
-"""The modules whose texts decide what becomes of a delivery."""
+"""The modules whose texts decide what a delivery becomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.worker.source_texts import modules_behind
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Writes modules, and imports the one that is named first."""
+    """Return a function that writes modules and imports the first."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def written(**texts: str) -> Any:
@@ -32,7 +32,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         known.cache_clear()
 
 
-def test_the_helpers_of_a_handler_count_one_behind_the_other(write: Callable[..., Any]):
+def test_helpers_of_a_handler_count_even_through_other_helpers(write: Callable[..., Any]):
     shop = write(
         acme_shop="from acme_prices import FACTOR\ndef handle(event, mirror): return FACTOR\n",
         acme_prices="import acme_rates\nFACTOR = acme_rates.RATE\n",
@@ -42,7 +42,7 @@ def test_the_helpers_of_a_handler_count_one_behind_the_other(write: Callable[...
     assert modules_behind([shop.handle]) == ["acme_prices", "acme_rates", "acme_shop"]
 
 
-def test_a_helper_that_a_handler_imports_only_when_it_runs_counts(write: Callable[..., Any]):
+def test_a_helper_imported_when_a_handler_runs_counts(write: Callable[..., Any]):
     shop = write(
         acme_shop="def handle(event, mirror):\n    from acme_prices import FACTOR\n    return FACTOR\n",
         acme_prices="FACTOR = 2\n",
@@ -50,20 +50,20 @@ def test_a_helper_that_a_handler_imports_only_when_it_runs_counts(write: Callabl
     assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
 
 
-def test_modules_that_import_each_other_come_to_an_end(write: Callable[..., Any]):
+def test_modules_that_import_each_other_do_not_loop(write: Callable[..., Any]):
     shop = write(
         acme_shop="import acme_prices\ndef handle(event, mirror): pass\n", acme_prices="import acme_shop\nFACTOR = 2\n"
     )
     assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
 
 
-def test_neither_python_nor_libraries_nor_hookmirror_count():
+def test_python_libraries_and_hookmirror_do_not_count():
     behind = modules_behind(sigma.sigma.functions)
     assert {"handlers.sigma", "handlers.values", "handlers.catalog"} <= set(behind)
     assert {name.partition(".")[0] for name in behind} == {"handlers"}
 
 
-def test_the_text_of_a_helper_is_a_part_of_the_lines(write: Callable[..., Any]):
+def test_the_lines_contain_the_text_of_a_helper(write: Callable[..., Any]):
     shop = write(acme_shop="import acme_prices\ndef handle(event, mirror): pass\n", acme_prices="FACTOR = 2\n")
     before = list(source_texts.source_texts([shop.handle]))
     Path(shop.__file__).with_name("acme_prices.py").write_text("FACTOR = 3\n")

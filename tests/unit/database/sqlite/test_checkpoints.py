@@ -1,4 +1,4 @@
-"""Checkpoints of ours: what they copy, what keeps them from it, and what follows an error."""
+"""Our own checkpoints of SQLite: what they copy, what delays them, and what follows an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from receiver.database.sqlite.wal import Wal, size
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
 
-#: Seconds for whatever the thread is to do.
+#: Seconds within which the thread must act.
 TIMEOUT = 10.0
 
 
@@ -53,7 +53,7 @@ def wal(looked_after, file):
 
 
 def write_much(database, times=STEP):
-    """About so many frames."""
+    """Write about this many frames."""
     for _ in range(times // 100 + 1):
         with database.write() as connection:
             add(connection, "x" * 400_000)
@@ -61,7 +61,7 @@ def write_much(database, times=STEP):
 
 @contextmanager
 def reading(file):
-    """Another program sees one state of the file throughout."""
+    """Read one state of the file until the end of the block, as another program does."""
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM notes").fetchone()
@@ -75,7 +75,7 @@ def failing(*_):
 # ── what is copied ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_log_that_has_grown_is_copied_and_begins_anew_while_commits_go_on(looked_after, file):
+def test_a_grown_log_is_copied_and_begins_anew_while_commits_go_on(looked_after, file):
     for _ in range(5):
         write_much(looked_after)
         wait_until(lambda: looked_after._care.checkpoints._waiting() < STEP)
@@ -89,7 +89,7 @@ def test_without_commits_everything_is_copied(looked_after, wal, monkeypatch):
     wait_until(lambda: wal.frames() == wal.copied() > 0)
 
 
-def test_no_commit_of_ours_makes_a_checkpoint_of_its_own(looked_after, wal):
+def test_no_commit_makes_a_checkpoint(looked_after, wal):
     looked_after._care.checkpoints.stop()
     before = wal.copied()
     write_much(looked_after, 3 * STEP)
@@ -97,14 +97,14 @@ def test_no_commit_of_ours_makes_a_checkpoint_of_its_own(looked_after, wal):
     assert wal.frames() > 3 * STEP
 
 
-def test_what_a_reader_keeps_from_being_copied_is_copied_when_it_has_ended(looked_after, wal, file):
+def test_frames_that_a_reader_keeps_from_being_copied_are_copied_after_its_end(looked_after, wal, file):
     with reading(file):
         write_much(looked_after, 2 * STEP)
         assert wal.frames() - wal.copied() > STEP
     wait_until(lambda: wal.frames() - wal.copied() < STEP)
 
 
-def test_a_log_that_has_grown_large_is_cut_when_nobody_writes(looked_after, file, monkeypatch):
+def test_a_large_log_is_truncated_when_no_process_writes(looked_after, file, monkeypatch):
     monkeypatch.setattr("receiver.database.sqlite.checkpoints.QUIET", 0.05)
     monkeypatch.setattr("receiver.database.sqlite.connections.LOG_LIMIT", 1 << 20)
     with reading(file):
@@ -116,7 +116,7 @@ def test_a_log_that_has_grown_large_is_cut_when_nobody_writes(looked_after, file
 
 
 def test_copies_count_only_after_a_flush(looked_after, wal, monkeypatch):
-    """A process that is killed between the two leaves a log that does not begin anew."""
+    """A process that is killed between copy and flush leaves a log that does not begin anew."""
     looked_after._care.checkpoints.stop()
     write_much(looked_after)
     copied = []
@@ -126,12 +126,10 @@ def test_copies_count_only_after_a_flush(looked_after, wal, monkeypatch):
     assert 0 < counted < there
 
 
-# ── who makes them ────────────────────────────────────────────────────────────────────────────────────────────
+# ── which process makes them ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_of_several_that_have_the_file_open_one_makes_the_checkpoints_and_another_when_it_has_ended(
-    looked_after, url, file
-):
+def test_one_of_several_databases_on_a_file_makes_the_checkpoints_and_another_after_its_end(looked_after, url, file):
     with closing(Database(url)) as second:
         second.look_after()
         assert second._care.checkpoints._in_charge is False
@@ -141,7 +139,7 @@ def test_of_several_that_have_the_file_open_one_makes_the_checkpoints_and_anothe
         wait_until(lambda: second._care.checkpoints._waiting() < STEP)
 
 
-def test_who_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
+def test_a_process_that_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
     again = []
     write_again = Wal.write_again
     with closing(Database(url)) as second:
@@ -157,7 +155,7 @@ def test_who_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
 
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
-def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_copied_again(
+def test_after_an_error_in_any_process_no_write_succeeds_until_everything_is_copied_again(
     looked_after, url, monkeypatch, write
 ):
     with closing(Database(url)) as second:
@@ -193,7 +191,7 @@ def meets_an_io_error(transaction):
         raise io_error()
 
 
-def test_a_reader_that_meets_errors_again_and_again_stops_the_acks_only_once_and_a_writer_each_time(looked_after):
+def test_a_reader_with_repeated_errors_stops_acks_only_once_and_a_writer_each_time(looked_after):
     soundness = looked_after._care.checkpoints.soundness
     looked_after._care.checkpoints.stop()
     marks = [soundness.last_doubt()]
@@ -205,7 +203,7 @@ def test_a_reader_that_meets_errors_again_and_again_stops_the_acks_only_once_and
 
 
 class CountedLock:
-    """A lock that tells how many wait for it."""
+    """A lock that counts the threads that wait for it."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -227,7 +225,7 @@ def io_error():
 
 
 def fails_while_one_waits(database, write):
-    """A transaction that ends with an I/O error, while somebody else waits for the turn to `write`."""
+    """End a transaction with an I/O error while another thread waits to `write`; return that thread's error."""
     turn = database._writer
     with ThreadPoolExecutor() as threads:
         with suppress(OperationalError), database.write():
@@ -238,7 +236,7 @@ def fails_while_one_waits(database, write):
 
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
-def test_who_waits_for_the_turn_while_another_one_meets_an_io_error_writes_nothing(looked_after, write, monkeypatch):
+def test_a_write_that_waits_while_another_meets_an_io_error_writes_nothing(looked_after, write, monkeypatch):
     looked_after._care.checkpoints.stop()
     monkeypatch.setattr(looked_after, "_writer", CountedLock())
     assert "not yet shown to be sound" in str(fails_while_one_waits(looked_after, write))
@@ -246,7 +244,7 @@ def test_who_waits_for_the_turn_while_another_one_meets_an_io_error_writes_nothi
 
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
-def test_who_waits_for_another_process_that_meets_an_io_error_writes_nothing(looked_after, file, write, monkeypatch):
+def test_a_write_that_waits_for_another_process_with_an_io_error_writes_nothing(looked_after, file, write, monkeypatch):
     looked_after._care.checkpoints.stop()
     in_the_way = threading.Event()
     is_busy = connections.is_busy
@@ -261,7 +259,7 @@ def test_who_waits_for_another_process_that_meets_an_io_error_writes_nothing(loo
     assert notes(looked_after) == []
 
 
-def test_a_write_that_is_refused_raises_no_new_doubt(looked_after):
+def test_a_refused_write_does_not_make_the_file_doubtful_again(looked_after):
     looked_after._care.checkpoints.stop()
     soundness = looked_after._care.checkpoints.soundness
     soundness.doubt()
@@ -271,7 +269,7 @@ def test_a_write_that_is_refused_raises_no_new_doubt(looked_after):
     assert soundness.last_doubt() == doubt
 
 
-def test_an_error_while_the_file_is_shown_to_be_sound_is_not_forgotten(looked_after, monkeypatch):
+def test_an_error_while_the_file_is_being_shown_to_be_sound_counts(looked_after, monkeypatch):
     checkpoints = looked_after._care.checkpoints
     checkpoints.stop()
     write_a_note(looked_after)
@@ -287,13 +285,13 @@ def test_an_error_while_the_file_is_shown_to_be_sound_is_not_forgotten(looked_af
     assert looked_after.is_sound
 
 
-def test_another_error_of_a_commit_leaves_the_file_sound(looked_after):
+def test_an_sql_error_leaves_the_file_sound(looked_after):
     with pytest.raises(OperationalError, match="no such table"):
         looked_after.run_at_once("INSERT INTO absent VALUES (1)", ())
     assert looked_after.is_sound
 
 
-def test_when_copies_cannot_be_flushed_all_are_copied_again(looked_after, wal, monkeypatch):
+def test_if_the_copies_cannot_be_flushed_everything_is_copied_again(looked_after, wal, monkeypatch):
     looked_after._care.checkpoints.stop()
     write_much(looked_after)
     monkeypatch.setattr(Wal, "sync_data", failing)
@@ -303,7 +301,7 @@ def test_when_copies_cannot_be_flushed_all_are_copied_again(looked_after, wal, m
     assert wal.copied() == 0
 
 
-def test_a_start_on_a_disk_that_fails_refuses_to_write_until_it_does_not(url, monkeypatch):
+def test_a_start_on_a_failing_disk_refuses_writes_until_the_disk_works(url, monkeypatch):
     with with_notes(url) as database:
         monkeypatch.setattr(Wal, "write_again", failing)
         database.look_after()
@@ -315,7 +313,7 @@ def test_a_start_on_a_disk_that_fails_refuses_to_write_until_it_does_not(url, mo
         assert notes(database) == ["in the end"]
 
 
-def test_a_log_is_written_again_as_it_is(looked_after, wal, file):
+def test_a_log_is_rewritten_unchanged(looked_after, wal, file):
     write_much(looked_after, 100)
     log = file.with_name(file.name + "-wal")
     before = log.read_bytes()
@@ -324,7 +322,7 @@ def test_a_log_is_written_again_as_it_is(looked_after, wal, file):
     assert log.read_bytes() == before
 
 
-def test_a_file_that_was_sound_when_all_ended_is_shown_to_be_so_again(url, file):
+def test_a_file_that_was_sound_when_all_processes_ended_is_shown_to_be_sound_again(url, file):
     with with_notes(url) as database:
         database.look_after()
         assert database.is_sound
@@ -342,7 +340,7 @@ def test_a_file_that_was_sound_when_all_ended_is_shown_to_be_so_again(url, file)
 # ── the files ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_file_that_we_make_is_for_its_owner_alone(file, url):
+def test_every_file_that_we_make_can_be_read_by_its_owner_only(file, url):
     before = os.umask(0o000)
     try:
         with with_notes(url) as database:
@@ -353,7 +351,7 @@ def test_every_file_that_we_make_is_for_its_owner_alone(file, url):
     assert modes == {f"mirror.db{suffix}": 0o600 for suffix in ("", "-wal", "-shm", "-sound")}
 
 
-def test_a_file_that_is_there_keeps_the_rights_that_it_has(file, url):
+def test_an_existing_file_keeps_its_rights(file, url):
     file.touch(0o660)
     file.chmod(0o660)
     with with_notes(url):
@@ -376,7 +374,7 @@ def rights(path):
 
 
 @pytest.mark.parametrize("left_behind", [False, True])
-def test_the_file_that_root_makes_belongs_to_whom_the_database_belongs_to(as_root, file, url, left_behind):
+def test_a_file_made_by_root_gets_the_owner_of_the_database(as_root, file, url, left_behind):
     with with_notes(url) as database:
         os.chown(file, 65_534, 65_533)
         file.chmod(0o640)
@@ -386,7 +384,7 @@ def test_the_file_that_root_makes_belongs_to_whom_the_database_belongs_to(as_roo
         assert rights(state_file(file)) == rights(file) == (65_534, 65_533, 0o640)
 
 
-def test_a_group_that_may_write_to_the_database_may_write_to_the_file_beside_it(file, url):
+def test_a_group_that_may_write_the_database_may_write_the_file_beside_it(file, url):
     file.touch()
     file.chmod(0o660)
     with with_notes(url) as database:
@@ -407,7 +405,7 @@ def make_folder(path, _victim):
 
 
 @pytest.mark.parametrize("make", [make_link, make_hard_link, make_folder])
-def test_something_else_in_the_place_of_the_file_is_refused_in_one_line_and_left_as_it_is(file, url, make, tmp_path):
+def test_another_object_in_place_of_the_file_is_refused_in_one_line_and_left_unchanged(file, url, make, tmp_path):
     victim = tmp_path / "victim"
     victim.touch(0o600)
     victim.chmod(0o600)
@@ -433,7 +431,7 @@ def test_a_file_that_may_not_be_opened_is_refused_in_one_line(url, monkeypatch):
         database.look_after()
 
 
-def test_a_start_on_a_full_disk_refuses_to_write_until_there_is_room(url, monkeypatch):
+def test_a_start_on_a_full_disk_refuses_writes_until_there_is_room(url, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -451,7 +449,7 @@ def test_a_start_on_a_full_disk_refuses_to_write_until_there_is_room(url, monkey
 # ── the thread ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_unexpected_error_of_a_checkpoint_makes_the_file_doubtful_and_the_thread_goes_on(looked_after, monkeypatch):
+def test_after_an_unexpected_error_the_file_is_doubtful_and_the_thread_goes_on(looked_after, monkeypatch):
     seen = []
 
     def odd(*_):
@@ -472,7 +470,7 @@ DYING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptio
 
 @pytest.fixture
 def without_thread(looked_after, monkeypatch):
-    """A database whose thread for checkpoints has died."""
+    """Give a database whose checkpoint thread has died."""
 
     def die(*_):
         raise SystemExit
@@ -484,20 +482,20 @@ def without_thread(looked_after, monkeypatch):
 
 
 @DYING
-def test_when_the_thread_has_died_sqlite_makes_the_checkpoints(without_thread, file):
+def test_without_the_thread_sqlite_makes_the_checkpoints(without_thread, file):
     write_much(without_thread, 6 * STEP)
     assert size(str(file)) < 3 * STEP * 4_120
 
 
 @DYING
-def test_when_the_thread_has_died_the_process_is_not_ready_and_says_why(without_thread):
+def test_without_the_thread_the_process_is_not_ready_and_says_why(without_thread):
     readiness = Readiness(Inbox(without_thread), [], max_backlog_seconds=1)
     assert "restart this process" in asyncio.run(readiness.reason())
     readiness.close()
 
 
 @DYING
-def test_when_the_thread_has_died_another_process_takes_over(without_thread, url):
+def test_without_the_thread_another_process_takes_over(without_thread, url):
     with closing(Database(url)) as second:
         second.look_after()
         assert second._care.checkpoints._in_charge
@@ -510,7 +508,7 @@ def test_closing_one_database_leaves_the_locks_of_another_in_the_same_process(lo
         add(connection, "kept")
         other.close()
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as third:
-            # In another process, since locks count between processes only.
+            # Try the lock in another process, because it has no effect within one.
             assert os.spawnlp(os.P_WAIT, "python3", "python3", "-c", LOCKED.format(file=file)) == 0
             assert third.execute("SELECT count(*) FROM notes").fetchone() == (0,)
 
@@ -526,7 +524,7 @@ sys.exit(1)
 """
 
 
-def test_a_thread_that_stops_does_so_at_once(sqlite):
+def test_a_stopped_thread_ends_at_once(sqlite):
     sqlite.look_after()
     before = threading.active_count()
     began = time.monotonic()
@@ -535,12 +533,12 @@ def test_a_thread_that_stops_does_so_at_once(sqlite):
     assert threading.active_count() == before - 1
 
 
-def test_postgresql_needs_none_of_it(postgres):
+def test_postgresql_has_no_such_checkpoints(postgres):
     postgres.look_after()
     assert postgres.is_sound
     assert postgres.log_bytes == 0
 
 
-def test_a_path_that_cannot_be_opened_says_so(tmp_path):
+def test_a_path_that_cannot_be_opened_is_reported(tmp_path):
     with pytest.raises(sqlite3.OperationalError):
         Checkpoints(str(tmp_path / "absent" / "mirror.db"), threading.Lock())

@@ -1,4 +1,4 @@
-"""SQLite: turns with its one writer, what is flushed, and a file that goes away while it is open."""
+"""SQLite: turns of its one writer, flushes, and a file that disappears while it is open."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_connection_is_opened_and_reads_while_another_writes(sqlite):
 # ── flushes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_write_is_kept_and_durable_by_setting(sqlite):
+def test_a_write_is_kept_and_as_durable_as_the_setting_says(sqlite):
     with sqlite.write() as connection:
         add(connection, "kept")
         modes = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
@@ -39,7 +39,7 @@ def synchronous(connection):
     return connection.execute(text("PRAGMA synchronous")).scalar()
 
 
-def test_every_transaction_and_every_statement_at_once_is_flushed_after_one_that_failed_too(sqlite):
+def test_every_transaction_and_single_statement_is_flushed_even_after_a_failed_one(sqlite):
     def write():
         with sqlite.write() as connection:
             add(connection, "lost")
@@ -53,7 +53,7 @@ def test_every_transaction_and_every_statement_at_once_is_flushed_after_one_that
     assert notes(sqlite) == []
 
 
-def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqlite):
+def test_a_write_whose_commit_fails_raises_the_reason_and_leaves_a_usable_connection(sqlite):
     with sqlite.write() as connection:
         connection.execute(text("CREATE TABLE replies (note INTEGER REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"))
 
@@ -61,7 +61,7 @@ def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqli
         with sqlite.write() as connection:
             driver = connection.connection.driver_connection
             connection.execute(text("INSERT INTO replies VALUES (7)"))
-            # Checked at the commit, which leaves the transaction open when it fails.
+            # The constraint is checked at the commit, which leaves the transaction open when it fails.
             assert driver.execute("PRAGMA foreign_keys").fetchone() == (1,)
 
     with sqlite.engine.connect() as connection:
@@ -75,7 +75,7 @@ def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqli
 # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
+def test_a_single_statement_that_waits_too_long_for_another_program_may_be_repeated(sqlite, file, monkeypatch):
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 10)
     with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
         ping(ours)
@@ -86,7 +86,7 @@ def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_
 
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
-def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sqlite, file, monkeypatch, write):
+def test_a_write_that_waits_for_another_program_polls_every_millisecond(sqlite, file, monkeypatch, write):
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         looks = []
@@ -102,13 +102,13 @@ def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sql
     assert notes(sqlite) == ["in the end"]
 
 
-def test_what_fails_for_another_reason_than_a_lock_is_not_tried_again(sqlite, monkeypatch):
+def test_a_failure_other_than_a_lock_is_not_repeated(sqlite, monkeypatch):
     monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(OperationalError, match="no such table"):
         sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
 
 
-def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
+def test_only_writers_poll_that_often_and_readers_use_sqlite_s_own_wait(sqlite):
     with sqlite.write() as connection:
         add(connection, "kept")
     with sqlite.read() as connection:
@@ -120,7 +120,7 @@ def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, notes])
 @pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another in its place"])
-def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlite, file, write, replaced):
+def test_a_file_missing_from_its_path_is_an_infrastructure_error_until_it_is_back(sqlite, file, write, replaced):
     notes(sqlite)
     moved = file.rename(file.with_suffix(".moved"))
     if replaced:
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlit
 
 
 @pytest.mark.parametrize("pages", [1, 50])
-def test_free_pages_are_given_back_to_the_disk_a_few_at_a_time_until_a_tenth_of_the_file_is_free(sqlite, file, pages):
+def test_free_pages_are_returned_to_the_disk_in_small_steps_down_to_a_tenth_of_the_file(sqlite, file, pages):
     for _ in range(2):
         with sqlite.write() as connection:
             add(connection, "x" * 1_000_000)
@@ -154,7 +154,7 @@ def test_free_pages_are_given_back_to_the_disk_a_few_at_a_time_until_a_tenth_of_
     assert sqlite.shrink(pages) == 0
 
 
-def test_a_file_made_without_it_gives_nothing_back_until_a_vacuum(file):
+def test_a_file_without_auto_vacuum_returns_nothing_until_a_vacuum(file):
     with closing(sqlite3.connect(file)) as old:
         old.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT NOT NULL)")
     with closing(Database(f"sqlite:///{file}")) as database:
