@@ -81,7 +81,7 @@ def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
 def has_worker(client: Client) -> bool:
     """Whether a process with a worker is alive, which plans and feeds runs."""
     processes = client.ask("/api/v1/processes", {}, {})["items"]
-    return any(process["kind"] != Kind.ENDPOINT for process in processes)
+    return any(Kind(process["kind"]).works for process in processes)
 
 
 def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> None:
