@@ -31,7 +31,7 @@ from receiver.search.windows import SECONDS, SortKey
 MOST_HITS = 20
 
 #: Seconds for which deliveries are examined for a dedup key, and only if the text was found nowhere else.
-KEY_SECONDS = 0.5
+KEY_SECONDS = 0.1
 
 #: Characters of the sought text that a sentence quotes.
 QUOTED_CHARACTERS = 64
