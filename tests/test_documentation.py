@@ -28,6 +28,7 @@ from forked import Forked
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
+from users_pytest import USERS_PYTEST
 from waiting import wait_until
 
 import receiver
@@ -548,8 +549,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
             run(tmp_path, path.name, python=True)
     if tests:
         # Run the tests as a user would, without the settings and plugins of this repository. Warnings are still errors.
-        strict = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:schemathesis")
-        printed = run(tmp_path, *strict, *("-W", ALREADY_IMPORTED), python=True)
+        printed = run(tmp_path, *USERS_PYTEST[1:], "-W", "error", "-W", ALREADY_IMPORTED, python=True)
         assert " passed" in printed
         assert "skipped" not in printed
 

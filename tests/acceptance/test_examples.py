@@ -9,11 +9,9 @@ import sys
 import zipfile
 
 from installing import ROOT, wheel_of
+from users_pytest import USERS_PYTEST
 
 EXAMPLES = ROOT / "examples"
-
-#: Plugins that only our own tests need.
-WITHOUT = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
 
 
 def run(python, folder, *command, **settings):
@@ -27,7 +25,7 @@ def run(python, folder, *command, **settings):
 
 
 def run_tests(python, folder):
-    printed = run(python, folder, "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *WITHOUT)
+    printed = run(python, folder, *USERS_PYTEST[2:], "-W", "error")
     assert "skipped" not in printed
 
 

@@ -45,10 +45,9 @@ import alembic.migration, alembic.operations, alembic.script, sqlalchemy.dialect
 """
 
 #: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
-#: errors, and one for news: the process id and, at the end, the exit code. A child process waits for each command, so
-#: that the loop never waits.
+#: errors, and one for news: the process id and, at the end, the exit code. The loop waits for jobs and for ends alike.
 FORKING = """
-import ctypes, gc, json, os, runpy, signal, socket, sys, traceback
+import ctypes, gc, json, os, runpy, select, signal, socket, sys, traceback
 gc.disable()
 {imports}
 gc.freeze()
@@ -101,39 +100,52 @@ def run(job, output, errors):
                 code = code or 1
         os._exit(code)
 
-def keep(job, output, errors, news):
-    end_with_parent()
+jobs = socket.socket(fileno=3)
+news = {}
+woken, waking = os.pipe()
+os.set_blocking(waking, False)
+signal.set_wakeup_fd(waking)
+signal.signal(signal.SIGCHLD, lambda *_: None)
+
+def begin(job, output, errors, telling):
     child = os.fork()
     if not child:
-        os.close(news)
         end_with_parent()
-        run(job, output, errors)
-    for fd in (0, 1, 2, output, errors):
-        os.close(fd)
-    os.write(news, b"%d\\n" % child)
-    os.write(news, b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    os._exit(0)
-
-def bury(*_):
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-# If it were ignored, the CPU time of commands would not count for the tests.
-signal.signal(signal.SIGCHLD, bury)
-jobs = socket.socket(fileno=3)
-while True:
-    job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 3)
-    if not job:
-        break
-    if not os.fork():
+        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         jobs.close()
-        keep(json.loads(job), *fds)
-    for fd in fds:
+        for fd in (woken, waking, telling, *news.values()):
+            os.close(fd)
+        run(json.loads(job), output, errors)
+    news[child] = telling
+    tell(child, child)
+    for fd in (output, errors):
         os.close(fd)
+
+def tell(child, number):
+    try:
+        os.write(news[child], b"%d\\n" % number)
+    except OSError:
+        pass
+
+def end():
+    os.read(woken, 4096)
+    while news:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            break
+        tell(child, os.waitstatus_to_exitcode(status))
+        os.close(news.pop(child))
+
+while True:
+    ready, _, _ = select.select([jobs, woken], [], [])
+    if woken in ready:
+        end()
+    if jobs in ready:
+        job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 3)
+        if not job:
+            break
+        begin(job, *fds)
 """
 
 
@@ -168,7 +180,7 @@ class Forked:
 
     def _wait(self) -> None:
         with self._news:
-            # If the child process that waits was killed too, there is no news.
+            # If the interpreter that forks was killed too, there is no news.
             self.returncode = int(self._news.readline() or -signal.SIGKILL)
         self._ended.set()
 
