@@ -21,16 +21,16 @@ ENV PATH=/opt/hookmirror/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOOKMIRROR_VITALS=8000
 
-# By number, so that a platform that demands a user other than root can see that this is one.
+# A number, by which a platform that refuses root can see that the user is not root.
 USER 10001:10001
 
-# Where a SQLite file lies, unless HOOKMIRROR_DATABASE_URL says otherwise.
+# The folder of the SQLite file, unless HOOKMIRROR_DATABASE_URL names another database.
 WORKDIR /data
 VOLUME /data
 
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Endpoints and workers answer there alike. Whoever gives another --port or --metrics-port gives another check.
+# Endpoints and workers both answer there. If you set another --port or --metrics-port, set another check, too.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 

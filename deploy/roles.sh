@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by the postgres image when it makes its database; the owner of the tables is the image's own user.
+# The postgres image runs this when it makes its database. The image's user owns the tables.
 exec psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
     --set=owner="$POSTGRES_USER" --set=runner=hookmirror --set=runner_password="$RUNNER_PASSWORD" \
     --file=/deploy/roles.sql

@@ -1,1 +1,1 @@
-"""The reference integration: a catalog, and the dialects of four systems that announce its changes."""
+"""The reference integration: the tables of a catalog, and the dialects of four systems that fill them."""

@@ -1,7 +1,7 @@
-"""Requests to a source's own API, for a waiting delivery or for a walk through a list.
+"""Requests to a source's own API, for a delivery that is hydrated or for a walk through a list.
 
-`fetch` and `post` ask once, and their errors decide what happens to the delivery. `fetch_patiently` and `patiently` are
-for walks, and try again by themselves. `wait_for_api` is for answers that are behind the event.
+`fetch` and `post` send one request, and their errors decide what happens to the delivery. `fetch_patiently` and
+`patiently` are for walks, and repeat a request that fails. `wait_for_api` is for answers that are older than the event.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Model = TypeVar("Model", bound=BaseModel)
 Answered = TypeVar("Answered")
 
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
-LONGEST_ANSWER = 30.0  #: seconds, from the question to the end of its answer
+LONGEST_ANSWER = 30.0  #: seconds from the request to the end of its answer
 MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
-RETRY_TIMEOUT = timedelta(minutes=2)  #: how long a walk asks again before it gives up
-ATTEMPTS = 5  #: of one request in a walk
-LONGEST_WAIT = timedelta(days=1)  #: a longer Retry-After is not followed
+RETRY_TIMEOUT = timedelta(minutes=2)  #: the time for which a walk repeats one request
+ATTEMPTS = 5  #: the most attempts of one request in a walk
+LONGEST_WAIT = timedelta(days=1)  #: a longer Retry-After is cut to this
 
-#: The wait before an API that is behind its event is asked again; then as long as that and three times as long as was
-#: waited: after 5 and 25 seconds, and a last time when the event's `api_lag` is over.
+#: The wait before an API that is behind its event is asked again. Each later wait is this one plus three times the time
+#: waited so far: the API is asked after 5 and 25 seconds, and a last time when the event's `api_lag` is over.
 FIRST_WAIT = timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
-    """The API answered 404. `is_json` says whether with a JSON object, and `said` is the error's text in that."""
+    """The API answered 404. `is_json` says whether the answer is a JSON object, `said` is the error text in it."""
 
     def __init__(self, message: str, answer: dict[str, Any] | None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class NotFoundError(ApiError):
         self._answer = answer
 
     def has_code(self, code: str, *path: str) -> bool:
-        """Whether this code is at that path of the answer: where its API writes codes, since a proxy has others."""
+        """Whether the answer has this code at this path, where the API writes its codes and a proxy does not."""
         inner: Any = self._answer
         for name in path[:-1]:
             inner = inner.get(name) if isinstance(inner, dict) else None
@@ -56,34 +56,34 @@ class NotFoundError(ApiError):
 def client(
     source: SourceSettings, *, auth: httpx.Auth | None = None, headers: dict[str, str] | None = None
 ) -> httpx.Client:
-    """A client whose paths are relative to the source's `api_url`."""
+    """Make a client whose paths are relative to the source's `api_url`."""
     return httpx.Client(base_url=source.api_url or "", auth=auth, headers=headers, timeout=TIMEOUT)
 
 
 def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:
-    """The text of a required setting. Raises `ConfigurationError` if it is not set."""
+    """Return the text of a required setting. Raises `ConfigurationError` if it is not set."""
     if value is None or not value.get_secret_value():
         raise ConfigurationError(
-            f"The source {source.name} has an api_url but no {name}: set both, or neither to do without its API."
+            f"The source {source.name} has an api_url but no {name}: set both, or remove api_url to do without the API."
         )
     return value.get_secret_value()
 
 
 def segment(text: str) -> str:
-    """An id as one segment of a path, whatever characters it has."""
+    """Quote an id as one segment of a path."""
     return quote(text, safe="")
 
 
 def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
-    """The JSON of one GET, fractions as Decimal.
+    """Send one GET, and return the JSON of its answer, with fractions as Decimal.
 
-    Raises `NotFoundError` for 404, `Retry` for temporary failures (429, 5xx, no connection), else `ApiError`.
+    Raises `NotFoundError` for 404, `Retry` for temporary failures (429, 5xx, no connection), and `ApiError` for others.
     """
     return _answer(api, api.build_request("GET", path, params=query or None), path)
 
 
 def post(api: httpx.Client, path: str, question: Any) -> Any:
-    """The JSON that answers a POST of this JSON, as for `fetch`: for APIs that are asked so, such as GraphQL."""
+    """Post JSON, as GraphQL needs it, and return the JSON of the answer. Raises the same errors as `fetch`."""
     return _answer(api, api.build_request("POST", path, json=question), path)
 
 
@@ -98,11 +98,11 @@ def _answer(api: httpx.Client, request: httpx.Request, path: str) -> Any:
     try:
         return decode(content)
     except Unreadable:
-        raise ApiError(f"{path} of the source's API answered with something else than JSON: check api_url.") from None
+        raise ApiError(f"{path} of the source's API answered with something other than JSON: check api_url.") from None
 
 
 def _ask(api: httpx.Client, request: httpx.Request, path: str) -> tuple[httpx.Response, bytes]:
-    """Status and content of the answer, which is read with a bound: an API may answer without end, or drop by drop."""
+    """Send a request, and read its answer within bounds of size and time. Raises `ApiError` or `Retry` beyond them."""
     end = monotonic() + LONGEST_ANSWER
     content = bytearray()
     response = api.send(request, stream=True)
@@ -118,26 +118,26 @@ def _ask(api: httpx.Client, request: httpx.Request, path: str) -> tuple[httpx.Re
 
 
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
-    """Fetch as `fetch` does, repeating after temporary failures. Raises only `NotFoundError` and `ApiError`."""
+    """Fetch as `fetch` does, and repeat after temporary failures. Raises only `NotFoundError` and `ApiError`."""
     return patiently(lambda: fetch(api, path, **query))
 
 
 def patiently(ask: Callable[[], Answered]) -> Answered:
-    """Ask, repeating after each `Retry` for a while. Raises `ApiError` in the place of the last one."""
+    """Call `ask`, and repeat it after each `Retry`, within bounds. Raises `ApiError` instead of the last `Retry`."""
     try:
         for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
             with attempt:
                 return ask()
     except Retry as error:
-        raise ApiError(f"{error} Tried for a while; run this again later.") from error
+        raise ApiError(f"{error} Repeated attempts failed: run this again later.") from error
     raise AssertionError("the loop ends by returning or raising")
 
 
 def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
-    """Raise `Retry` while the API may be behind the event; return to take its answer, `what`, as it is.
+    """Raise `Retry` while the API may be behind the event. If it returns, use the API's answer as it is.
 
-    Many APIs answer from a copy that lags a little behind. `row` is the mirror's row: if it has newer news than this
-    event, a later answer of the API was applied already, and waiting is unnecessary.
+    Many APIs answer from a copy that lags behind. `row` is the mirror's row: if it has newer news than this event, a
+    later answer of the API was applied already, and waiting is unnecessary. `what` says why the answer looks old.
     """
     is_overtaken = row is not None and row.changed_at > event.occurred_at
     if is_overtaken or event.is_last or event.waited >= event.api_lag:
@@ -147,7 +147,7 @@ def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
 
 
 def shaped(model: type[Model], answer: Any, path: str) -> Model:
-    """Validate an answer by the model. Raises `ApiError` for another shape."""
+    """Validate an answer with the model. Raises `ApiError` if it does not fit."""
     try:
         return model.model_validate(answer)
     except ValidationError as error:
@@ -167,7 +167,7 @@ def _refuse(path: str, status: int, content: bytes) -> None:
 
 
 def _error_code(content: bytes) -> str | None:
-    """The code of an error, under one of the names that APIs give it: `error`, `error.code` or `code`."""
+    """Find the code of an error, in the member `error`, `error.code` or `code`."""
     answer = _object(content)
     error = (answer or {}).get("error")
     return _text_in(answer, "error") or _text_in(error, "code") or _text_in(answer, "code")
@@ -188,7 +188,7 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 
 def _wait(response: httpx.Response) -> timedelta | None:
-    """Parse Retry-After in seconds; a date is ignored, because it depends on two clocks."""
+    """Read Retry-After in seconds. A date is ignored, because it depends on two clocks."""
     text = response.headers.get("retry-after", "").strip()
     if not (text.isascii() and text.isdecimal()):
         return None
@@ -200,5 +200,5 @@ def _backoff(error: Exception) -> bool | timedelta:
         return False
     if error.after is None:
         return True
-    # The retries do not look ahead: a wait that is longer than the whole timeout has to be refused here.
+    # stamina does not compare a wait with its timeout, so a wait that is longer has to be refused here.
     return error.after if timedelta() < error.after <= RETRY_TIMEOUT else error.after <= RETRY_TIMEOUT

@@ -1,4 +1,4 @@
-"""The catalog mirror: six tables with the columns that an ERP joins on, and the source's own object beside them."""
+"""The catalog's mirror tables: six tables with the columns that an ERP joins on, and the source's own object."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class CatalogRow(MirrorRow):
     name: str | None = None
     #: Exact, with the digits that the source gave.
     price: Decimal | None = price_field()
-    #: ISO 4217, where the source says it.
+    #: The code of ISO 4217, if the source gives it.
     currency: str | None = None
-    #: The external id of its parent: a variant's product, a product's category, an option's product.
+    #: The external id of the parent: a variant's product, a product's category, an option's product.
     parent: str | None = Field(default=None, index=True)
     lifecycle_state: str | None = None
     #: The source's own object, unchanged.
@@ -31,7 +31,7 @@ class Product(CatalogRow, table=True):
 
 
 class Variant(CatalogRow, table=True):
-    """A variant; it is deactivated with its product."""
+    """A variant, which is deactivated with its product."""
 
     __tablename__ = "variants"
     parent_table = Product
@@ -50,7 +50,7 @@ class Option(CatalogRow, table=True):
 
 
 class Record(CatalogRow, table=True):
-    """Everything else that a source announces; its external id is "<kind>:<id>", because kinds share ids."""
+    """An entity of any other kind. Its external id is "<kind>:<id>", because entities of two kinds may share an id."""
 
     __tablename__ = "records"
 

@@ -1,4 +1,4 @@
-"""sticky.io's clock: America/New_York in whole seconds, without offset, so that one hour a year is ambiguous."""
+"""sticky.io's times: America/New_York in whole seconds, without an offset, so that one hour a year is ambiguous."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ EASTERN = ZoneInfo("America/New_York")
 
 
 def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = False) -> datetime:
-    """The time in UTC. Raises `ValueError` for text that is not a time, and for a zero time.
+    """Read a time as UTC. Raises `ValueError` for text that is not a time, and for a zero time.
 
-    In the hour that the clocks go back over there are two readings. The one nearer to the latest of the `updated`
-    times is taken, which carry an offset; without any, the earlier. With `gone`, for a delete, which has no such time,
-    the later: so that it outlives every update of that hour.
-    In the hour that the clocks jump over, the offset from before the jump counts (PEP 495): a clock not moved yet.
+    In the hour that is repeated when the clocks go back, a text means two times. The result is the one nearer to the
+    latest of the `updated` times, which have an offset; without `updated`, it is the earlier. For a delete (`gone`),
+    which has no `updated` time, it is the later, so that the delete is newer than all updates of that hour.
+    In the hour that is left out when the clocks go forward, the offset from before the change counts (PEP 495).
     """
     if ":" not in text:
-        raise ValueError("a date alone does not order changes")
+        raise ValueError("a date without a time does not order changes")
     local = datetime.fromisoformat(text)
     if is_zero(local.replace(tzinfo=local.tzinfo or EASTERN)):
         raise ValueError("a zero time means that no time is given")
@@ -35,10 +35,10 @@ def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = Fa
 
 
 def write_eastern(moment: datetime) -> str:
-    """As sticky.io writes it; which of two equal hours it was is lost."""
+    """Write a time as sticky.io does. In the repeated hour, the text of the first and the second pass is the same."""
     return moment.astimezone(EASTERN).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def is_second_reading(moment: datetime) -> bool:
-    """Whether `write_eastern` gives text that means another, earlier moment too."""
+    """Whether the text of `write_eastern` also means an earlier time."""
     return moment.astimezone(EASTERN).fold == 1

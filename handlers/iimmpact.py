@@ -1,7 +1,8 @@
-"""IIMMPACT: full resources of a reload and bill payment catalog: products, their options, categories and groups.
+"""IIMMPACT: events with full resources of a reload and bill payment catalog (products, options, categories, groups).
 
 Facts are from the IIMMPACT docs, pages Catalog Webhook Events ("Payload Format", "Delete Events", "Signature
-Verification") and Catalog Webhooks; for the API from docs/sources.md. What `data` holds is published for products only.
+Verification") and Catalog Webhooks; facts about the API are from docs/sources.md. The members of `data` are published
+only for products.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from handlers.iimmpact_auth import SignedRequests
 from handlers.values import Id, Moment, Sent, Text, as_price, as_text, id_of
 from receiver import Dialect, Envelope, Event, HmacSha256, Listed, ListPage, Mirror, SourceSettings, Wanted
 
-#: The part of `type` before the dot, with the value of `resource` that goes with it.
+#: The part of `type` before the dot, and the value of `resource` for it.
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
 
 TABLES: dict[str, type[CatalogRow]] = {"product": Product, "option": Option, "category": Category, "group": Group}
 
-#: IIMMPACT docs, "Signature Verification": `sha256=<hex>`, and the secret is used as it is written.
+#: IIMMPACT docs, "Signature Verification": `sha256=<hex>`, under the characters of the secret.
 iimmpact = Dialect("iimmpact", verify=HmacSha256(header="X-Webhook-Signature", prefix_required=True))
 
 
@@ -33,17 +34,17 @@ class Body(BaseModel):
 
     type: str
     id: Any = None
-    #: When the change occurred.
+    #: The time of change.
     timestamp: Moment
     data: Any = None
 
 
-#: A product that does not say otherwise is on.
+#: A product is active unless its `is_active` is false.
 OnUnlessOff = Annotated[bool, BeforeValidator(lambda value: True if value is None else value)]
 
 
 class ProductData(Sent):
-    """IIMMPACT docs, "Payload Format"; it holds no price."""
+    """IIMMPACT docs, "Payload Format". A product has no price."""
 
     name: Text = None
     display_name: Text = None
@@ -59,7 +60,7 @@ class ProductData(Sent):
 
 
 class OptionData(Sent):
-    """In the shape of `GET /v2/options`, the only published one; an event may name its members a little otherwise."""
+    """An option as in `GET /v2/options`, the only published shape. An event may name its members differently."""
 
     label: Text = None
     name: Text = None
@@ -132,7 +133,7 @@ def upsert_group(event: Event[GroupData], mirror: Mirror) -> None:
 
 @iimmpact.on(*(f"{kind}.deleted" for kind in RESOURCES))
 def deactivate(event: Event[None], mirror: Mirror) -> None:
-    """`data` is null (IIMMPACT docs, "Delete Events"): switched off, so it may come back."""
+    """Deactivate the row. `data` is null, and the resource may come back (IIMMPACT docs, "Delete Events")."""
     mirror.deactivate(TABLES[event.entity_kind], event.entity_id)
 
 
@@ -169,7 +170,7 @@ class Catalog(Sent):
 
 @iimmpact.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is the part of the API's URL before `/v2`."""
+    """Make the client. `api_url` is the part of the API's URL before `/v2`."""
     key = required(source, "api_key", source.api_key)
     secret = required(source, "api_secret", source.api_secret)
     return client(source, auth=SignedRequests(key, secret))
@@ -177,13 +178,13 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 @iimmpact.pages(Group, Category, Product)
 def read_catalog(api: httpx.Client, start: None) -> ListPage:  # noqa: ARG001 (the whole catalog is one page)
-    """Options are not in it: the API gives them only by product and field, so there is no complete list of options."""
+    """Read the whole catalog, without options: the API lists them only by product and field."""
     return ListPage(list(_rows(api)))
 
 
 @iimmpact.lookup(Group, Category, Product)
 def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
-    """The API has no way to ask for one thing, but the whole catalog is one answer. Options are not in it."""
+    """Find a row in the whole catalog, which is one answer: the API has no request for one entity."""
     return [row for row in _rows(api) if row.table is wanted.table and row.external_id == wanted.external_id]
 
 

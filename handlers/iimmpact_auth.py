@@ -1,4 +1,4 @@
-"""How IIMMPACT wants requests to its API signed: the opposite of its webhooks, base64 with a base64-decoded secret."""
+"""Signs requests to IIMMPACT's API. Unlike its webhooks, the signature is base64 and the secret is base64-decoded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import httpx
 
 from receiver.errors import ConfigurationError
 
-NONCE = 16  #: random bytes, 32 characters in hexadecimal; 16 to 128 characters are allowed
+NONCE = 16  #: random bytes, which are 32 hexadecimal characters; the API allows 16 to 128 characters
 
 
 class SignedRequests(httpx.Auth):
-    """`X-Signature: v1=<base64>` over `v1:{ts}:{nonce}:{METHOD}:{query}:{base64(sha256(body))}`.
+    """Adds `X-Signature: v1=<base64>` over `v1:{ts}:{nonce}:{METHOD}:{query}:{base64(sha256(body))}`.
 
-    From docs/sources.md, IIMMPACT, "API auth".
-    `now` gives unix seconds. Every request gets a new nonce, one that is asked again too.
+    The form is from docs/sources.md, IIMMPACT, "API auth".
+    `now` returns unix seconds. Every request gets a new nonce, and so does a request that is repeated.
     """
 
     requires_request_body = True
@@ -37,7 +37,7 @@ class SignedRequests(httpx.Auth):
         try:
             self._secret = b64decode(secret, validate=True)
         except (Base64Error, ValueError):
-            raise ConfigurationError("IIMMPACT's api_secret is base64, and this one is not: copy it again.") from None
+            raise ConfigurationError("IIMMPACT's api_secret is not valid base64: copy it again.") from None
         self._key = key
         self._now = now
         self._nonce = nonce

@@ -1,9 +1,9 @@
-"""Indexed PIM: patches of an entity's scalars, for every kind of entity the system has.
+"""Indexed PIM: events with the scalars of an entity, for every kind of entity that the system has.
 
 Facts are from the Indexed docs, page Webhooks ("Envelope fields", "Entity section", "Example shape", "Available event
-families", "Signed requests"), and from docs/sources.md where it says what follows from them. How two-word names are
-spelled is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate,
-reconcile, or ask for.
+families", "Signed requests"), and from docs/sources.md, which says what follows from them. The spelling of two-word
+names is not published, so every spelling is read. No API for reading is known, so the dialect has no hydrate function,
+no listing and no lookup.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from handlers.values import MomentOrNone, Price, Sent, Text, id_of
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, Unreadable
 from receiver.codec import canonical
 
-#: Kinds with a table of their own; every other kind is a Record.
+#: The kinds that have a table of their own. Every other kind is in the table of `Record`.
 TABLES: dict[str, type[CatalogRow]] = {"product": Product, "category": Category, "product_group": Group}
 
-#: The members that may hold an entity's id, best first. On a delete the numeric id may be null. An app has
-#: `external_id`, because its entity shares its key with the envelope's own context.
+#: The members that may hold an entity's id, best first. In a delete, the numeric id may be null. An app has
+#: `external_id`, because the body has the app's entity and the sending app under one key.
 ID_MEMBERS = ("externalId", "external_id", "id")
 
-#: The docs write `product.updated` in the text and `product.update` in the picture of the configuration.
+#: The docs say `product.updated` in the text, and `product.update` in the picture of the configuration.
 CHANGES = ("*.created", "*.updated", "*.create", "*.update")
 DELETES = ("*.deleted", "*.delete")
 
-#: The members beside the entity (Indexed docs, "Envelope fields").
+#: The members of a body that are not the entity (Indexed docs, "Envelope fields").
 CONTEXT = frozenset({"event", "timestamp", "account", "app", "webhook", "revision"})
 
 _WORD_END = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
@@ -49,7 +49,7 @@ _hints = msgspec.json.Decoder(_Hint)
 
 
 def webhook_of(body: bytes) -> str | None:
-    """The webhook record that an unverified body names, the rest skipped; None if it names none, never an error."""
+    """Return the id of the webhook record that an unverified body names, or None. It never raises."""
     try:
         found = _hints.decode(body)
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -57,7 +57,8 @@ def webhook_of(body: bytes) -> str | None:
     return found.webhook.external_id if found.webhook else None
 
 
-#: Indexed docs, "Signed requests": HMAC-SHA256 of the raw JSON, one secret per webhook. The encoding is not published.
+#: Indexed docs, "Signed requests": HMAC-SHA256 of the raw JSON, and a secret for each webhook record. The docs do not
+#: say how the signature is encoded.
 indexed = Dialect("indexed", verify=HmacSha256(header="X-Webhook-Signature", hint=webhook_of))
 
 
@@ -69,13 +70,13 @@ class Body(Sent):
     """Indexed docs, "Example shape"."""
 
     event: str
-    #: When the webhook was dispatched, which is later than the change.
+    #: The time of dispatch, which is later than the change.
     timestamp: MomentOrNone = None
     #: The latest revision, for products.
     revision: Any = None
 
     def changed_at(self) -> datetime | None:
-        """The time of the revision, which thereby identifies the change; None without one."""
+        """Return the time of the revision, which identifies the change; None without a revision."""
         return Revision.model_validate(self.revision).timestamp if isinstance(self.revision, dict) else None
 
 
@@ -90,14 +91,14 @@ class Entity(Sent):
     status: Any = None
 
     def columns(self) -> dict[str, Any]:
-        """Arrays are skipped by the sender and relations come as ids, so a missing member says nothing."""
+        """Return the columns of the members that were sent. A missing member says nothing about its column."""
         name = self.news(name="title") | self.news(name="name")
         return (
             name | self.news(sku="sku", price="price") | self._when_text(currency="currency", lifecycle_state="status")
         )
 
     def _when_text(self, **fields: str) -> dict[str, Any]:
-        """A currency or status may also be a relation, whose id says nothing to an ERP."""
+        """Return the columns whose values are text or null. A currency or status that is a relation is skipped."""
         return {name: value for name, value in self.news(**fields).items() if value is None or isinstance(value, str)}
 
     def parent(self, member: str) -> dict[str, Any]:
@@ -127,12 +128,12 @@ def read(body: Body) -> Envelope:
 
 
 def kind_of(event_type: str) -> str:
-    """The kind in lower snake case: productGroup, product-group and "product group" are all product_group."""
+    """Return the kind in lower snake case: productGroup, product-group and "product group" are all product_group."""
     return _snake(event_type.partition(".")[0])
 
 
 def _entity(body: dict[str, Any], prefix: str) -> Any:
-    """The object under the event's prefix (Indexed docs, "Entity section"), however its key is spelled."""
+    """Find the object under the event's prefix, in any spelling (Indexed docs, "Entity section")."""
     if prefix in body:
         return body[prefix]
     spellings = (key for key in body if key not in CONTEXT and _snake(key) == _snake(prefix))
@@ -140,14 +141,14 @@ def _entity(body: dict[str, Any], prefix: str) -> Any:
 
 
 def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None:
-    """The entity of the event; None is allowed for events without a handler."""
+    """Return the entity of the event; None only for an event without a handler. Raises `Unreadable`."""
     if entity is None and indexed.handler_for(event_type) is None:
         return None
     return kind, id_of(entity, ID_MEMBERS, what=kind)
 
 
 def _fingerprint(body: dict[str, Any]) -> bytes:
-    """Two webhook records for one event deliver one change twice, differing in these two members (docs/sources.md)."""
+    """Hash a body without `webhook` and `timestamp`: two webhook records send one change twice (docs/sources.md)."""
     same = {key: value for key, value in body.items() if key not in ("webhook", "timestamp")}
     return hashlib.sha256(canonical(same)).digest()
 
@@ -180,7 +181,7 @@ def deactivate(event: Event[Any], mirror: Mirror) -> None:
 
 
 def _place(event: Event[Any]) -> tuple[type[CatalogRow], str, dict[str, Any]]:
-    """The table, the external id in it, and the `kind` where the table has such a column."""
+    """Return the table, the external id in it, and the `kind` if the table has that column."""
     kind = event.entity_kind
     table = TABLES.get(kind)
     if table is not None:

@@ -1,8 +1,8 @@
-"""Sigma PIM: thin events that name an entity or a variant; its values are fetched from the API, if there is one.
+"""Sigma PIM: thin events that name an entity or a variant. Its values are fetched from the API, if there is one.
 
 Facts are from the Sigma docs (Webhooks: "Webhook Payload Shape", "Available Events", "HMAC Verification",
-"Idempotency") and, for the API, from the vendor's other pages as collected in docs/sources.md. What `data` holds is
-published for `entity.updated` and `entity.transition` only, so everything but the id is optional.
+"Idempotency"); facts about the API are from the vendor's other pages (docs/sources.md). The members of `data` are
+published only for `entity.updated` and `entity.transition`, so all except the id are optional.
 """
 
 from __future__ import annotations
@@ -42,18 +42,20 @@ from receiver import (
 )
 from receiver.codec import canonical
 
-#: The members of `data` with the id, by the part of the event name before the dot. Only `entityId` is published.
+#: The members of `data` that may have the id, by the part of the event type before the dot. Only `entityId` is
+#: published.
 ID_MEMBERS = {"entity": ("entityId", "id"), "variant": ("variantId", "id")}
 
-PAGE = 100  #: rows; the vendor's default is 50, its largest is unknown
+PAGE = 100  #: rows in one page; the vendor's default is 50, and its largest page is unknown
 
-#: What hydrate returns for an entity that its source no longer has.
+#: The result of a hydrate function for an entity that the source does not have.
 GONE: Final = "gone"
 
-#: A record may count as updated so much earlier than the event that tells of it: rounding, and the time to announce it.
+#: A record may be updated this much earlier than the time of its event, because of rounding and of the time that the
+#: sender takes to make the event.
 SAME = timedelta(seconds=1)
 
-#: Sigma docs, "HMAC Verification": the header is there only if a secret was set; the digits carry their prefix.
+#: Sigma docs, "HMAC Verification": the header has a prefix, and is sent only if the webhook has a secret.
 sigma = Dialect(
     "sigma",
     verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True),
@@ -65,7 +67,7 @@ class Body(BaseModel):
     """Sigma docs, "Webhook Payload Shape"."""
 
     event: str
-    #: The same in every retry of one delivery (Sigma docs, "Idempotency").
+    #: The id of the delivery, the same in every retry (Sigma docs, "Idempotency").
     delivery_id: Id | None = Field(None, alias="deliveryId")
     timestamp: Moment
     data: Any = None
@@ -73,7 +75,7 @@ class Body(BaseModel):
 
 class EntityData(Sent):
     lifecycle_state: Text = Field(None, alias="lifecycleState")
-    #: The member that a transition has instead.
+    #: A transition has this member instead.
     to_state: Text = Field(None, alias="toState")
 
     def state(self) -> dict[str, Any]:
@@ -85,16 +87,16 @@ class VariantData(Sent):
 
 
 class EntityRecord(Sent):
-    """RECORD of the API, and a variant of it: `values` is `{alias: [{"scope": {…}, "value": …}]}`, complete."""
+    """A RECORD of the API, or a variant of it. `values` is complete: `{alias: [{"scope": {…}, "value": …}]}`."""
 
     id: Id
-    #: A variant's record.
+    #: The id of a variant's record.
     entity_id: Id | None = Field(None, alias="entityId")
     values: dict[str, Any]
     updated_at: MomentOrNone = Field(None, alias="updatedAt")
 
     def columns(self) -> dict[str, Any]:
-        """The record is complete, so an alias that it does not have is a value removed: None."""
+        """Return all columns. The record is complete, so an alias that it does not have means None."""
         price, currency = self._price()
         return {
             "sku": as_text(self._value("sku")),
@@ -111,7 +113,7 @@ class EntityRecord(Sent):
         return price.get("amount"), currency or price.get("currency")
 
     def _value(self, alias: str) -> Any:
-        """The value in the global scope, `{}`."""
+        """Return an attribute's value in the global scope, `{}`."""
         entries = self.values.get(alias)
         for entry in entries if isinstance(entries, list) else []:
             if isinstance(entry, dict) and not entry.get("scope"):
@@ -147,7 +149,7 @@ def _entity(body: Body) -> tuple[str, str] | None:
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     member = ID_MEMBERS.get(event_type.partition(".")[0], ("entityId",))[0]
     data = {**(data or {}), member: entity_id}
-    # The same event made twice is one delivery, as a retry of the sender's would be.
+    # The same event composed twice is one delivery, as a retry of the sender is.
     digest = hashlib.sha256(canonical([event_type, at, data])).hexdigest()
     return {"event": event_type, "deliveryId": f"del-{digest[:12]}", "timestamp": at, "data": data}
 
@@ -160,7 +162,7 @@ def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
         mirror.deactivate(Product, event.entity_id)
     elif event.hydrated is not None:
         record: EntityRecord = event.hydrated
-        # It was read after the event and may be newer, so it is news as of its own time.
+        # The record was read after the event and may be newer, so it counts as of its own time.
         mirror.upsert(Product, event.entity_id, at=record.updated_at, **record.columns())
 
 
@@ -185,42 +187,42 @@ def deactivate_variant(event: Event[None], mirror: Mirror) -> None:
 
 
 def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> None:
-    """Raise `Retry` while the API seems not to know the event's change yet (docs/sources.md, Sigma PIM, Traps)."""
+    """Raise `Retry` while the API seems to be behind the event (docs/sources.md, Sigma PIM, Traps)."""
     if event.hydrated == GONE:
         row = mirror.get(table, event.entity_id)
-        # A thing that the mirror had is gone indeed. An unknown one may still appear, unless its parent is gone.
+        # If the row is active, the entity is gone. An unknown entity may still appear, unless its parent is gone.
         if (row is None or not row.active) and not _went_with_parent(event, mirror, table):
-            wait_for_api(event, row, "it knows no such record yet")
+            wait_for_api(event, row, "it does not have the record yet")
     elif (age := _age(event)) > timedelta():
         row = mirror.get(table, event.entity_id)
-        # The record that the mirror holds already cannot be the one that the event is about.
+        # If the mirror already has this record, the record does not have the event's change yet.
         if age > SAME or (row is not None and row.data == event.hydrated.whole):
             wait_for_api(event, row, f"its record is {age.total_seconds():.3f} seconds older")
 
 
 def _went_with_parent(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> bool:
-    """Whether newer news took the entity away that the variant belongs to."""
+    """Whether newer news deactivated the product of the variant."""
     parent = mirror.get(Product, event.data.parent) if table is Variant and event.data.parent is not None else None
     return parent is not None and not parent.active and parent.changed_at > event.occurred_at
 
 
 def _age(event: Event[Any]) -> timedelta:
-    """How much earlier than the event the record was updated; nothing if that is not known, or says nothing."""
+    """Return how much earlier than the event the record was updated; zero if that is unknown or does not matter."""
     record: EntityRecord | None = event.hydrated
-    # A transition may leave the record as it was.
+    # A transition may leave the record unchanged.
     if record is None or record.updated_at is None or event.event_type.endswith(".transition"):
         return timedelta()
     return event.occurred_at - record.updated_at
 
 
 def _own_data(event: Event[Any]) -> dict[str, Any]:
-    """Without an API, the event's thin data is all there is to keep."""
+    """Return the event's own data as the column `data` if the source has no API."""
     return {"data": event.data.whole} if event.hydrated is None else {}
 
 
 @sigma.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` ends in `/api/v1`, and the key is one of "sigma_sk_live_…" (docs/sources.md, Sigma PIM, API)."""
+    """Make the client. `api_url` ends in `/api/v1`, and `api_key` is "sigma_sk_live_…" (docs/sources.md, Sigma PIM)."""
     return client(source, headers={"X-Sigma-ApiKey": required(source, "api_key", source.api_key)})
 
 
@@ -231,7 +233,7 @@ def fetch_record(event: Event[Any], api: httpx.Client) -> EntityRecord | str:
 
 @sigma.hydrate("variant.created", "variant.updated")
 def fetch_variant(event: Event[VariantData], api: httpx.Client) -> EntityRecord | str | None:
-    """None if the event does not say whose variant it is: the API has no other way to ask for one."""
+    """Fetch a variant by its record; None if the event does not name the record."""
     if event.data.parent is None:
         return None
     path = f"/records/{segment(event.data.parent)}/variants/{segment(event.entity_id)}"
@@ -244,7 +246,7 @@ def _fetch(
     try:
         record = shaped(EntityRecord, fetch(api, path), path)
     except NotFoundError as error:
-        # Only the API's own NOT_FOUND is an answer; a web server's 404 under a wrong api_url would empty the mirror.
+        # Only the API's own NOT_FOUND counts: a web server's 404 under a wrong api_url would empty the mirror.
         if error.has_code("NOT_FOUND", "error"):
             return GONE
         raise
@@ -271,7 +273,7 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
     if wanted.table is Variant:
         if wanted.parent is None:
             raise ApiError(
-                f"The API is asked for a variant by its record, and the mirror knows none of {wanted.external_id!r}: "
+                f"The API gives a variant only by its record, and the mirror has no record for {wanted.external_id!r}: "
                 "reconcile the source instead."
             )
         path = f"/records/{segment(wanted.parent)}/variants/{segment(wanted.external_id)}"
@@ -285,7 +287,7 @@ def _listed(table: type[MirrorRow], record: EntityRecord) -> Listed:
 
 
 def _page(api: httpx.Client, path: str, offset: int) -> tuple[RecordPage, int | None]:
-    """Paging is by offset in no documented order (docs/sources.md, Sigma PIM, Traps)."""
+    """Read a page, and the offset of the next one. The order is not documented (docs/sources.md, Sigma PIM, Traps)."""
     page = shaped(RecordPage, fetch_patiently(api, path, offset=offset, limit=PAGE), path)
     end = offset + len(page.items)
     return page, end if page.items and end < page.total else None

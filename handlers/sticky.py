@@ -1,7 +1,7 @@
-"""sticky.io: encrypted full snapshots of products with their variants, and changes of single and many variants.
+"""sticky.io: encrypted events with full snapshots of products, or with changes of one or many variants.
 
-Facts are from the sticky.io guide to product webhooks ("Event Details", "Understanding the Payload"); the variant
-families, the cipher and the API from the vendor's other pages as collected in docs/sources.md.
+Facts are from the sticky.io guide to product webhooks ("Event Details", "Understanding the Payload"). Facts about the
+variant families, the cipher and the API are from the vendor's other pages (docs/sources.md).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from receiver import (
 )
 from receiver.codec import canonical
 
-#: The members of the test event (docs/sources.md, sticky.io): it has no `type`, no time and no application key.
+#: The members of the test event, which has no `type`, no time and no application key (docs/sources.md, sticky.io).
 TEST = frozenset({"message", "reference", "URL"})
 
-#: The test event has no time, and nothing is ordered by it: no handler wants it. Any constant would do.
+#: The time of the test event, which has none of its own. Any constant will do, because no handler takes the event.
 NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
-#: The entity kind of each family of event types; `data.object` of the last is an array.
+#: The entity kind of each family of event types. In a bulk event, `data.object` is an array.
 FAMILIES = {"product": "product", "variant": "variant", "bulk.variant": "variant"}
 
-#: The placeholder of the guide's samples, for composed bodies.
+#: The application key of composed bodies, from the guide's samples.
 SAMPLE_APP_KEY = "app_key_here"
 
 sticky = Dialect("sticky", verify=EncryptedBody(app_key_member="clientAppKey", keyless=TEST))
@@ -53,16 +53,16 @@ class Change(Sent):
 
 
 class Announcement(Sent):
-    """Every event but the test (sticky.io guide, "Understanding the Payload")."""
+    """An event other than the test event (sticky.io guide, "Understanding the Payload")."""
 
     type: str
-    #: US Eastern, whole seconds, no offset.
+    #: The time of change in US Eastern, in whole seconds and without an offset.
     time: str
     data: Change
 
 
 class TestEvent(Sent):
-    __test__ = False  # not one of pytest's
+    __test__ = False  # pytest must not collect it as a test
 
 
 def _shape(body: Any) -> str:
@@ -89,7 +89,7 @@ def _read_announcement(body: Announcement) -> Envelope:
     objects = content if isinstance(content, list) else [content]
     ids = [id_of(each, ("id",), what="data.object") for each in objects] if kind else []
     if kind and not ids:
-        raise Unreadable("`data.object` is an empty list, so nobody knows what changed.")
+        raise Unreadable("`data.object` is an empty list, so it does not say what changed.")
     return Envelope(
         event_type=body.type,
         entity=(kind, ids[0]) if kind else None,
@@ -109,21 +109,21 @@ def _occurred_at(text: str, objects: list[Any], *, gone: bool) -> datetime:
 
 
 def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
-    """A bulk action's events may share a correlation id, which must not hide another object's (docs/sources.md)."""
+    """Return the dedup key: the correlation id with type and ids, since a bulk action's events may share the id."""
     if body.data.correlation_id is None:
         return None
     return canonical([body.data.correlation_id, body.type, *sorted(ids)]).decode()
 
 
 def _fingerprint(body: Announcement) -> bytes:
-    """The `data` of a body; it is unknown whether a redelivery keeps `data.id` (docs/sources.md)."""
+    """Hash a body without `data.id`, which may differ in a redelivery (docs/sources.md)."""
     announced = {"type": body.type, "time": body.time, "object": body.data.object}
     return hashlib.sha256(canonical(announced)).digest()
 
 
 @sticky.compose
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
-    """The times to whole seconds, as sticky.io has them."""
+    """Write a body with its times in whole seconds, as sticky.io does."""
     time = write_eastern(at)
     content = _object(event_type, entity_id, at, data)
     digest = hashlib.sha256(canonical([event_type, time, content])).hexdigest()
@@ -148,7 +148,7 @@ def _object(event_type: str, entity_id: str, at: datetime, data: Any) -> Any:
 
 
 def _number(entity_id: str) -> int | str:
-    """The id as the number that sticky.io has for it, where that reads back as the same id."""
+    """Return the id as a number, as sticky.io writes ids, if the number reads back as the same id."""
     is_number = entity_id.isascii() and entity_id.isdecimal() and str(int(entity_id)) == entity_id
     return int(entity_id) if is_number else entity_id
 
@@ -158,7 +158,7 @@ class VariantData(Sent):
     sku_num: Text = None
     price: Price = None
     attributes: Any = None
-    #: Not in the guide's samples, where a variant stands inside its product.
+    #: The guide's samples do not have it, because they show variants inside products.
     product_id: Id | None = None
 
     def columns(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class VariantData(Sent):
         return name | self.news(sku="sku_num", price="price") | self._parent()
 
     def _name(self) -> str | None:
-        """The options that make it this variant: "blue / small"."""
+        """Return the variant's options as its name: "blue / small"."""
         attributes = self.attributes if isinstance(self.attributes, list) else []
         return " / ".join(filter(None, map(_option_name, attributes))) or None
 
@@ -181,14 +181,14 @@ def _option_name(attribute: Any) -> str | None:
 
 
 class ProductData(Sent):
-    """A regular product; bundles differ in having no variants."""
+    """A product or a bundle. A bundle has no variants."""
 
     sku: Text = None
     name: Text = None
     price: Price = None
     category: RelatedId = None
     variants: list[VariantData] | None = None
-    #: Of REST v2, in a form of its own.
+    #: The time in the form of REST v2.
     updated_at: Any = None
 
     def columns(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class Answer(Sent):
 
 @sticky.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is the part before `/api/v2`; HTTP Basic with the user `api_key` and the password `api_secret`."""
+    """Make the client. `api_url` is the part before `/api/v2`, `api_key` the user, and `api_secret` the password."""
     user = required(source, "api_key", source.api_key)
     password = required(source, "api_secret", source.api_secret)
     return client(source, auth=httpx.BasicAuth(user, password))
@@ -244,7 +244,7 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 @sticky.pages(Product, Variant, names_only=True)
 def read_ids(api: httpx.Client, start: int | None) -> ListPage:
-    """All ids first: a walk that waited for each product in between would hardly ever see a list hold still."""
+    """Read a page of ids. Products are asked for afterwards, because a slower walk would often see the list change."""
     path, number = "/api/v2/products", start or 1
     page = shaped(ProductPage, fetch_patiently(api, path, page=number), path)
     _expect_success(page.status, path)
@@ -254,12 +254,12 @@ def read_ids(api: httpx.Client, start: int | None) -> ListPage:
 
 @sticky.lookup(Product, Variant)
 def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
-    """Without `data`: the API's objects differ from the webhooks' (docs/sources.md, sticky.io, REST v2)."""
+    """Look up a row without `data`, whose form differs from the webhooks' (docs/sources.md, sticky.io, REST v2)."""
     if wanted.table is Product:
         return _product(api, wanted.external_id)
     if wanted.parent is None:
         raise ApiError(
-            f"The API is asked for a variant by its product, and the mirror knows none of {wanted.external_id!r}: "
+            f"The API gives a variant only by its product, and the mirror has no product for {wanted.external_id!r}: "
             "reconcile the source instead."
         )
     rows = _product(api, wanted.parent)
@@ -267,12 +267,12 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
 
 
 def _product(api: httpx.Client, identity: str) -> list[Listed]:
-    """The product with its variants; nothing if it is deleted."""
+    """Fetch a product with its variants; an empty list if it is deleted."""
     path = f"/api/v2/products/{segment(identity)}"
     try:
         answer = shaped(Answer, fetch_patiently(api, path), path)
     except NotFoundError as error:
-        # Only the API's own answer counts; a web server's 404 under a wrong api_url would empty the mirror.
+        # Only the API's own answer counts: a web server's 404 under a wrong api_url would empty the mirror.
         if error.is_json:
             return []
         raise
@@ -284,7 +284,7 @@ def _product(api: httpx.Client, identity: str) -> list[Listed]:
 
 
 def _moment(time: Any) -> datetime | None:
-    """The time of REST v2, `{date, timezone_type, timezone}` (docs/sources.md, sticky.io)."""
+    """Read a time of REST v2, `{date, timezone_type, timezone}` (docs/sources.md, sticky.io); None if not valid."""
     if not isinstance(time, dict) or time.get("timezone") != "America/New_York":
         return None
     try:

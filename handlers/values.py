@@ -1,8 +1,8 @@
-"""The values that the four systems share: ids, texts, prices and times, read tolerantly but never guessed.
+"""Ids, texts, prices and times as the four systems write them. Several forms are read, and none is guessed.
 
-A value that decides (an id, a time) is refused if it is not valid. A value that only informs (a name, a price) costs
-its own column at most: if the column cannot hold it, it becomes None, and the source's own object in `data` still has
-it. So "on request" as a price neither makes a delivery dead nor keeps an old price.
+An invalid id or time of change is refused, because the row and the order depend on it. An invalid name or price becomes
+None in its column, and `data` keeps the source's own value. So a price "on request" neither makes the delivery dead
+nor leaves an old price in the row.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from receiver.database.columns import LARGEST_EXPONENT
 from receiver.envelope import LONGEST_NAME
 from receiver.moments import in_utc, is_zero
 
-#: JSON's numbers, and what people write for them in text; Decimal alone would also take "NaN", "1_000" and " 1 ".
+#: Numbers as JSON and people write them. Decimal alone would also accept "NaN", "1_000" and " 1 ".
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 
-#: The start of an ISO 8601 date: keeps out numbers, whose unit would be a guess.
+#: The start of an ISO 8601 time. It refuses plain numbers, whose unit is unknown.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 
 
 def as_id(value: Any) -> str:
-    """An id as text: 49 and "49" are the same product. Raises `ValueError` for anything else (true, 1.0, "", null)."""
+    """Return an id as text, so that 49 and "49" are one product. Raises `ValueError` for true, 1.0, "" and null."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
@@ -40,7 +40,7 @@ def as_id(value: Any) -> str:
 
 
 def id_of(value: Any, members: Iterable[str], *, what: str) -> str:
-    """The first of these members that is there and not null, as an id. Raises `Unreadable`."""
+    """Return the first of these members that is present and not null, as an id. Raises `Unreadable`."""
     members = tuple(members)
     for member in members if isinstance(value, dict) else ():
         if value.get(member) is not None:
@@ -48,11 +48,11 @@ def id_of(value: Any, members: Iterable[str], *, what: str) -> str:
                 return as_id(value[member])
             except ValueError as error:
                 raise Unreadable(f"`{what}.{member}` is not a valid id: {error}.") from None
-    raise Unreadable(f"`{what}` has no {' or '.join(members)}, so nobody knows what changed.")
+    raise Unreadable(f"`{what}` has no {' or '.join(members)}, so it does not say what changed.")
 
 
 def as_text(value: Any) -> str | None:
-    """Text as it is, a number with the digits given; None for any other value."""
+    """Return text unchanged, and a number with its digits; None for any other value."""
     if isinstance(value, str):
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
@@ -61,7 +61,7 @@ def as_text(value: Any) -> str | None:
 
 
 def as_price(value: Any) -> Decimal | None:
-    """A number, or text that is one, with its digits; None for any other value."""
+    """Return a number, or text that is a number, with its digits; None for any other value."""
     text = as_text(value)
     if text is None or not _NUMBER.fullmatch(text):
         return None
@@ -71,7 +71,7 @@ def as_price(value: Any) -> Decimal | None:
 
 
 def as_moment(value: Any) -> datetime:
-    """An ISO 8601 time with its offset, in UTC. Raises `ValueError`, for a time that programs write for none, too."""
+    """Read an ISO 8601 time with its offset, as UTC. Raises `ValueError`, also for a zero time."""
     if not isinstance(value, str) or not _DATE.match(value):
         raise ValueError("a time is ISO 8601 text")
     moment = datetime.fromisoformat(value)
@@ -83,7 +83,7 @@ def as_moment(value: Any) -> datetime:
 
 
 def as_moment_or_none(value: Any) -> datetime | None:
-    """As `as_moment`, for a time that only helps."""
+    """Read a time as `as_moment` does; None if it is not valid."""
     try:
         return as_moment(value)
     except ValueError:
@@ -91,7 +91,7 @@ def as_moment_or_none(value: Any) -> datetime | None:
 
 
 def related_id(value: Any) -> str | None:
-    """The id of a related object, `{"id": 5, …}`; None for an empty relation, which PHP may write as `[]`."""
+    """Return the id of a related object, `{"id": 5, …}`; None for an empty relation, which PHP may write as `[]`."""
     try:
         return as_id(value["id"]) if isinstance(value, dict) else None
     except (KeyError, ValueError):
@@ -107,7 +107,7 @@ RelatedId = Annotated[str | None, BeforeValidator(related_id)]
 
 
 class Sent(BaseModel):
-    """An object as a source sends it: what we know of it as fields, and `whole` with every member as it came."""
+    """An object as a source sends it: the known members as fields, and all members unchanged in `whole`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -115,15 +115,15 @@ class Sent(BaseModel):
     @classmethod
     def _keep_whole(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         sent = validate(value)
-        # Where a cached property keeps its value: a private attribute would cost a third of the validation again.
+        # A cached property keeps its value here. A private attribute would make the validation a third slower.
         sent.__dict__["whole"] = value
         return sent
 
     @cached_property
     def whole(self) -> Any:
-        """The object with every member as it came; None if it was not read from one."""
+        """The object with all its members unchanged; None if the model was not read from an object."""
         return None
 
     def news(self, **fields: str) -> dict[str, Any]:
-        """Column values by the fields that hold them, `news(sku="sku_num")`; without those not sent."""
+        """Return column values, given the field of each column: `news(sku="sku_num")`. Fields not sent are left out."""
         return {column: getattr(self, field) for column, field in fields.items() if field in self.model_fields_set}

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
@@ -64,8 +66,14 @@ COMMANDS = (
     *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 
-app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
-app.callback()(hookmirror)
+
+def _without_commands() -> typer.Typer:
+    made = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
+    made.callback()(hookmirror)
+    return made
+
+
+app = _without_commands()
 for command in COMMANDS:
     app.command()(command)
 
@@ -73,10 +81,9 @@ for command in COMMANDS:
 def main() -> None:
     # Standard output is for answers, before the settings are read, too.
     logs.configure("warning", "console")
-    for point in entry_points(group=COMMAND_ENTRY_POINTS):
-        app.command(name=point.name)(point.load())
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        sys.exit(compose(arguments[0])(arguments, standalone_mode=False))
     except typer.TyperException as error:
         _fail(_usage(error), error.exit_code)
     except HookmirrorError as error:
@@ -84,6 +91,26 @@ def main() -> None:
     except SQLAlchemyError as error:
         settings = load()
         _fail(explain(error, settings.database_url, setting=settings.place_of("database_url")))
+
+
+def compose(asked: str) -> typer.Typer:
+    """Compose the command of this name, or all commands if none has it, such as for the help.
+
+    Typer inspects every command that it is given, which takes longer than most commands run.
+    """
+    composed, points = _without_commands(), entry_points(group=COMMAND_ENTRY_POINTS)
+    own = [info for info in app.registered_commands if _name_of(info) == asked]
+    added = [point for point in points if point.name == asked]
+    if not own and not added:
+        own, added = app.registered_commands, list(points)
+    composed.registered_commands = [*own]
+    for point in added:
+        composed.command(name=point.name)(point.load())
+    return composed
+
+
+def _name_of(info: CommandInfo) -> str:
+    return info.name or get_command_name(info.callback.__name__ if info.callback else "")
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:

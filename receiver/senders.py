@@ -1,6 +1,6 @@
-"""Short forms for senders that many people have: each is a `Signature` or a `Token` as its vendor documents it.
+"""Short forms for widespread senders: each is a `Signature` or a `Token` with the values that its vendor documents.
 
-All take the arguments of that, to change a part: `Stripe(fresh=Fresh("{t}", within=timedelta(hours=1)))`.
+Each takes the arguments of its class, to change a value: `Stripe(fresh=Fresh("{t}", within=timedelta(hours=1)))`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from receiver.verify.places import BodyMember, Header, Headers
 from receiver.verify.request import WebhookRequest
 from receiver.verify.token import Token
 
-#: A short form: called without arguments, it is the signature of its sender.
+#: A short form that returns the signature of its sender when called without arguments.
 Sender = Callable[..., Signature]
 
-#: The same for senders that sign nothing, and show a secret.
+#: A short form for senders that sign nothing and send a secret instead.
 TokenSender = Callable[..., Token]
 
 _STANDARD = "{webhook-id}.{webhook-timestamp}.{body}"
@@ -35,13 +35,13 @@ _SVIX = "{svix-id}.{svix-timestamp}.{body}"
 
 
 def _listed(header: str, version: str) -> Header:
-    """A list as Standard Webhooks writes it: `v1,… v1a,…`."""
+    """A header with a list in the form of Standard Webhooks: `v1,… v1a,…`."""
     return Header(header, items=" ", field=version, between=",")
 
 
 _in_base64: Callable[..., Signature] = partial(Signature, written="base64")
 
-#: The specification's version 1: a secret of both sides, `whsec_…`.
+#: Version 1 of the specification: both sides share a secret, `whsec_…`.
 StandardWebhooks: Sender = partial(
     _in_base64,
     _STANDARD,
@@ -50,7 +50,7 @@ StandardWebhooks: Sender = partial(
     fresh=Fresh("{webhook-timestamp}"),
 )
 
-#: Its version 1a: the secret is the sender's public key, `whpk_…`.
+#: Version 1a of the specification: the secret is the sender's public key, `whpk_…`.
 StandardWebhooksPublicKey: Sender = partial(
     _in_base64,
     _STANDARD,
@@ -64,10 +64,10 @@ Svix: Sender = partial(
     _in_base64, _SVIX, at=_listed("svix-signature", "v1"), key="whsec", fresh=Fresh("{svix-timestamp}")
 )
 
-#: Its secret is text, although the headers are those of Standard Webhooks.
+#: The headers are those of Standard Webhooks, but the secret is plain text.
 BigCommerce: Sender = partial(StandardWebhooks, key="text")
 
-#: The whole `whsec_…` is the key. A time ahead passes, as in the vendor's own libraries.
+#: The whole text `whsec_…` is the key. A time in the future is accepted, as in the vendor's own libraries.
 Stripe: Sender = partial(
     Signature,
     "{t}.{body}",
@@ -80,10 +80,10 @@ GitHub: Sender = partial(Signature, "{body}", at=Header("X-Hub-Signature-256", p
 
 Meta: Sender = GitHub
 
-#: Its secret token. A webhook with a signing token is verified by `StandardWebhooks`, and needs none.
+#: For webhooks with a secret token. Webhooks with a signing token are verified by `StandardWebhooks`.
 GitLab: TokenSender = partial(Token, header="X-Gitlab-Token")
 
-#: The `clientState` that the subscriber chose, in each notification of a body.
+#: The token is the `clientState` that the subscriber chose, in each notification of a body.
 BusinessCentral: TokenSender = partial(Token, body="value[].clientState")
 
 Shopify: Sender = partial(_in_base64, "{body}", at=Header("X-Shopify-Hmac-Sha256"))
@@ -94,7 +94,7 @@ Shopware: Sender = partial(Signature, "{body}", at=Header("shopware-shop-signatu
 
 Squarespace: Sender = partial(Signature, "{body}", at=Header("Squarespace-Signature"), key="hex")
 
-#: Signs the URL as it is registered, letter for letter: it wants `public_url`.
+#: The signature covers the registered URL, letter for letter, so the settings need `public_url`.
 Square: Sender = partial(_in_base64, "{url}{body}", at=Header("x-square-hmacsha256-signature"))
 
 Slack: Sender = partial(
@@ -143,7 +143,7 @@ Sanity: Sender = partial(
     fresh=Fresh("{t}", unit="milliseconds", within=None),
 )
 
-#: Signs the base64 of the body.
+#: The signature covers the base64 of the body.
 AdobeCommerce: Sender = partial(
     _in_base64,
     lambda request: b64encode(request.body),
@@ -157,14 +157,14 @@ Pimcore: Sender = partial(_in_base64, "{body}", at=Header("x-pimcore-signature")
 AdyenHeader: Sender = partial(_in_base64, "{body}", at=Header("HmacSignature"), key="hex")
 
 
-# ── texts that no template writes ─────────────────────────────────────────────────────────────────────────────
+# ── functions for signed texts that a template cannot describe ────────────────────────────────────────────────
 
 #: HubSpot decodes these escapes of the URL before it signs: `: / ? @ ! $ ' ( ) * , ;`.
 _ESCAPES_OF_HUBSPOT = ("3A", "2F", "3F", "40", "21", "24", "27", "28", "29", "2A", "2C", "3B")
 
 
 def hubspot_text(request: WebhookRequest) -> bytes:
-    """Method, URL, body and time in milliseconds, one after the other."""
+    """Join method, URL, body and time in milliseconds."""
     url = request.url
     for code in _ESCAPES_OF_HUBSPOT if "%" in url else ():
         url = url.replace(f"%{code}", unquote(f"%{code}")).replace(f"%{code.lower()}", unquote(f"%{code}"))
@@ -172,7 +172,7 @@ def hubspot_text(request: WebhookRequest) -> bytes:
     return request.method.encode() + url.encode("latin-1") + request.body + time
 
 
-#: Version 3.
+#: Version 3 of the vendor's signatures.
 HubSpot: Sender = partial(
     _in_base64,
     hubspot_text,
@@ -187,19 +187,20 @@ HubSpotV1: Sender = partial(Signature, "{secret}{body}", at=Header("X-HubSpot-Si
 HubSpotV2: Sender = partial(Signature, "{secret}{method}{url}{body}", at=Header("X-HubSpot-Signature"), by="sha256")
 
 
-#: Fields of a form that Twilio sends.
+#: The most fields of a form.
 MOST_TWILIO_FIELDS = 1_000
 
 
 def twilio_text(request: WebhookRequest) -> bytes:
-    """The URL, and of a form each name with its value, sorted, equal pairs once.
+    """Join the URL and the pairs of name and value of a form, sorted and without repeated pairs.
 
-    Another body is proved by its SHA-256 in the query, `bodySHA256`. Raises `NotVerified` if that does not fit.
+    For a body that is not a form, the signed query contains its SHA-256, `bodySHA256`. Raises `NotVerified` if that
+    does not fit.
     """
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     claimed = query.get("bodySHA256")
     if claimed is not None:
-        # As bytes, because text that is not ASCII cannot be compared in constant time.
+        # Compared as bytes, because only ASCII text can be compared in constant time.
         if not compare_digest(sha256(request.body).hexdigest().encode(), claimed.lower().encode("utf-8", "replace")):
             raise NotVerified("signature_wrong", "The body does not fit `bodySHA256` in the URL, which is signed.")
         return request.url.encode("latin-1")
@@ -208,7 +209,7 @@ def twilio_text(request: WebhookRequest) -> bytes:
             request.body.decode("ascii"),
             keep_blank_values=True,
             strict_parsing=bool(request.body),
-            # The body is a stranger's until it is verified, and every ack waits while it is sorted.
+            # Bounded, because the body is not verified yet, and every ack waits while its fields are sorted.
             max_num_fields=MOST_TWILIO_FIELDS,
         )
     except ValueError:
@@ -225,7 +226,7 @@ _HYGRAPH = Header("gcms-signature", items=",", field="sign")
 
 
 def hygraph_text(request: WebhookRequest) -> bytes:
-    """Compact JSON of the body as text, the environment and the time. Raises `NotVerified`."""
+    """Make compact JSON of the body as text, the environment and the time. Raises `NotVerified`."""
     fields = _HYGRAPH.fields(request)
     try:
         body, environment, time = request.body.decode(), fields[b"env"].decode(), int(fields[b"t"][:18])
@@ -243,23 +244,23 @@ _CONTENTFUL_NAMES = "X-Contentful-Signed-Headers"
 
 _ALWAYS_SIGNED = {"x-contentful-signed-headers", "x-contentful-timestamp"}
 
-#: The bytes of a query that the vendor's library leaves as they are; it escapes `%` twice.
+#: The bytes of a query that the vendor's library does not escape. The library escapes `%` twice.
 _SAFE_IN_QUERIES = "!'()*-._~"
 
-#: Headers that a request may name as signed: each puts a value into the text, even one that stands there again.
+#: The most headers that a request may name as signed, since each name, even a repeated one, lengthens the text.
 MOST_SIGNED_NAMES = 64
 
-#: Characters of the list of their names, which is a stranger's until it is verified.
+#: The most characters of the list of signed headers, which is not verified yet.
 LONGEST_LIST_OF_NAMES = 2_048
 
 
 def contentful_text(request: WebhookRequest) -> bytes:
-    """Method, path, the signed headers as `name:value` joined by `;`, and the body, a line each.
+    """Join the lines with the method, the path, the signed headers (`name:value` separated by `;`) and the body.
 
     Raises `NotVerified`.
     """
     path, mark, query = request.path.partition("?")
-    # The vendor's library encodes the query as a whole, and then what it made of it again.
+    # The vendor's library encodes the query as a whole, and then encodes the result again.
     escaped = quote(quote(unquote(query), safe=_SAFE_IN_QUERIES), safe=_SAFE_IN_QUERIES) if mark else ""
     listed = (request.header(_CONTENTFUL_NAMES) or b"").decode("latin-1")
     names = [name.strip().lower() for name in listed.split(",")]
@@ -277,7 +278,7 @@ def contentful_text(request: WebhookRequest) -> bytes:
     return head.encode("latin-1") + b"\n" + request.body
 
 
-#: The topic is signed, where the vendor's signed headers name it.
+#: The signature covers the topic if the vendor's list of signed headers names it.
 Contentful: Sender = partial(
     Signature,
     contentful_text,
@@ -292,7 +293,7 @@ _ADYEN = ("pspReference", "originalReference", "merchantAccountCode", "merchantR
 
 
 def adyen_text(request: WebhookRequest) -> bytes:
-    """Eight fields of the item, joined by colons. Raises `NotVerified` for a body that is not one item."""
+    """Join eight fields of the item by colons. Raises `NotVerified` for a body that is not one item."""
     try:
         item = codec.decode(request.body)
     except Unreadable:
@@ -311,12 +312,12 @@ def _as_adyen_writes(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-#: One item alone: its signature stands in it.
+#: The body has one item, which contains the signature.
 AdyenItem: Sender = partial(_in_base64, adyen_text, at=BodyMember("additionalData.hmacSignature"), key="hex")
 
 
 def sns_text(request: WebhookRequest) -> bytes:
-    """The lines of a message of AWS SNS: names and values of the signed members. Raises `NotVerified`."""
+    """Join the names and values of the signed members of an AWS SNS message, a line each. Raises `NotVerified`."""
     try:
         message = codec.decode(request.body)
     except Unreadable:
@@ -337,7 +338,7 @@ def sns_text(request: WebhookRequest) -> bytes:
 
 
 def paypal_text(webhook_id: str) -> Callable[[WebhookRequest], bytes]:
-    """Makes the function for a webhook of PayPal: id and time of the transmission, the webhook's id, a checksum."""
+    """Make the function for one PayPal webhook: it joins transmission id and time, webhook id and checksum."""
 
     def text(request: WebhookRequest) -> bytes:
         sent = (request.header("PayPal-Transmission-Id"), request.header("PayPal-Transmission-Time"))

@@ -1,1 +1,1 @@
-"""The four systems as seen from outside: their catalogs, APIs, deliveries, bad days, and the convergence check."""
+"""Simulated senders: the catalogs, APIs and webhooks of four systems, faults on the way, and the convergence check."""

@@ -1,4 +1,4 @@
-"""Answers of the simulated APIs, written without a float so that prices keep their digits."""
+"""Answers of the simulated APIs. Their JSON is written without floats, so that prices keep their digits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def json_answer(content: Any, *, status: int = 200, headers: Mapping[str, str] |
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int = 0, most: int = 1000) -> int | None:
-    """A query parameter that must be a whole number in these bounds; None if it is not."""
+    """Read a query parameter that must be a whole number within these bounds; None if it is not."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -29,7 +29,7 @@ def whole_number(request: Request, name: str, *, default: int, least: int = 0, m
 
 
 async def json_object(request: Request) -> dict[str, Any] | None:
-    """The body of a request; None if it is not a JSON object."""
+    """Read the body of a request; None if it is not a JSON object."""
     try:
         document = codec.decode(await request.body())
     except Unreadable:
@@ -38,7 +38,7 @@ async def json_object(request: Request) -> dict[str, Any] | None:
 
 
 def is_url(value: object) -> bool:
-    """Whether this is an http or https URL with a host."""
+    """Whether the value is an http or https URL with a host."""
     if not isinstance(value, str) or not value.isascii() or any(character.isspace() for character in value):
         return False
     try:

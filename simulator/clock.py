@@ -1,4 +1,4 @@
-"""Time as the simulated systems live it: real, faster than real, or stepped by a test."""
+"""The clock of the simulated systems: at the speed of real time, faster, or moved by a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock(Protocol):
     speed: float
 
     def now(self) -> datetime:
-        """The moment, in UTC."""
+        """Return the current time of this clock, in UTC."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds` of this clock."""
@@ -39,7 +39,7 @@ class RunningClock:
 
 
 class SteppedClock:
-    """A clock that only `advance` moves, so that a test decides when a retry is due."""
+    """A clock that stands still until `advance` moves it, so that a test decides when a retry is due."""
 
     speed = 1.0
 
@@ -61,7 +61,7 @@ class SteppedClock:
 
     @property
     def sleeping(self) -> int:
-        """How many are waiting for this clock."""
+        """The number of tasks that sleep on this clock."""
         return sum(not waker.done() for _, _, waker in self._sleepers)
 
     async def advance(self, seconds: float) -> None:
@@ -77,7 +77,7 @@ class SteppedClock:
 
 
 async def sleep_until(clock: Clock, moment: datetime) -> None:
-    """Wait until the clock shows this moment; at once if it has passed."""
+    """Wait until the clock shows this moment. Return at once if the moment has passed."""
     seconds = (moment - clock.now()).total_seconds()
     if seconds > 0:
         await clock.sleep(seconds)

@@ -33,10 +33,10 @@ from simulator.systems.iimmpact.system import Iimmpact
 
 T = TypeVar("T")
 
-#: The exit code of a run ended by Ctrl-C, as shells have it.
+#: The exit code of a run that Ctrl-C ended, as in shells.
 INTERRUPTED = 130
 
-#: Characters in a line of a report that goes into a file or a pipe: as many as the largest numbers take.
+#: Characters in a line of a report that goes into a file or a pipe, enough for the largest numbers.
 PIPE_WIDTH = 200
 
 #: Scenarios that the demo suggests at its end.
@@ -44,28 +44,33 @@ NEXT = ("hostile", "flaky-network", "rotation", "outage")
 
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", help="A scenario's name, or the path of a .toml file.")]
-Seed = Annotated[int, typer.Option(help="The same seed lives the same history.")]
-Events = Annotated[int | None, typer.Option(min=1, help="At least so many events over all systems.")]
-Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0: as fast as possible.")]
-Speed = Annotated[float | None, typer.Option(min=0.001, help="60 makes a retry due in 300 s come after 5 s.")]
-Json = Annotated[bool, typer.Option("--json", help="The report as JSON, for machines.")]
-Fault = Annotated[
-    list[str] | None, typer.Option("--fault", help="NAME=VALUE, added to the scenario's; repeat. docs/simulator.md")
+Seed = Annotated[int, typer.Option(help="The same seed makes the same history.")]
+Events = Annotated[
+    int | None, typer.Option(min=1, help="The number of events over all systems; there may be a few more.")
 ]
-To = Annotated[str | None, typer.Option(help="Send to this URL; {source} in it is replaced, or added.")]
-Serve = Annotated[bool, typer.Option("--serve", help="Serve the systems' APIs; alone, until Ctrl-C.")]
-Host = Annotated[str, typer.Option(help="Where to serve the APIs.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Where to serve the APIs; 0: any.")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0 for full speed.")]
+Speed = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Simulated seconds in a second. With 60, a retry due in 300 s comes after 5 s."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Fault = Annotated[
+    list[str] | None, typer.Option("--fault", help="NAME=VALUE, in addition to the scenario's; repeatable.")
+]
+To = Annotated[str | None, typer.Option(help="Send to this URL. The source replaces {source} in it, or is appended.")]
+Serve = Annotated[bool, typer.Option("--serve", help="Serve the systems' APIs; without --to, until Ctrl-C.")]
+Host = Annotated[str, typer.Option(help="The address at which to serve the APIs.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on which to serve the APIs; 0 for any.")]
 Loopback = Annotated[
-    bool, typer.Option("--allow-loopback-http", help="IIMMPACT takes http URLs of this machine too, not only HTTPS.")
+    bool, typer.Option("--allow-loopback-http", help="Let IIMMPACT also accept http URLs of this machine.")
 ]
 Check = Annotated[str | None, typer.Option(help="Compare with the mirror of the Hookmirror at this URL.")]
 Token = Annotated[str, typer.Option(envvar="HOOKMIRROR_TOKEN", help="A token for --check.")]
 PrintSettings = Annotated[
-    bool, typer.Option("--print-settings", help="Print the receiver's settings for this seed, and end.")
+    bool, typer.Option("--print-settings", help="Print the receiver's settings for this seed, and exit.")
 ]
 Prepared = Annotated[
-    int | None, typer.Option(min=1, help="Make everything first, then send over so many connections, at full speed.")
+    int | None, typer.Option(min=1, help="Make all messages first, then send at full speed over this many connections.")
 ]
 
 
@@ -79,10 +84,10 @@ def demo(
     fault: Fault = None,
     as_json: Json = False,
 ) -> None:
-    """Run a scenario against a receiver of its own, over real HTTP, and check that the mirror is right."""
+    """Start a receiver, play a scenario against it over real HTTP, and check that its mirror is right."""
     console = Console(stderr=True)
     chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
-    # Nobody is there to look where a machine runs it.
+    # In scripts and in CI, no person looks at the receiver afterwards.
     stay = not as_json and Console().is_terminal and not os.environ.get("CI")
 
     def on_reports(reports: Sequence[SourceReport]) -> None:
@@ -125,7 +130,7 @@ def simulate(
     print_settings: PrintSettings = False,
     as_json: Json = False,
 ) -> None:
-    """Play the four systems: serve their APIs, send their webhooks to any receiver, and report the results."""
+    """Simulate the four systems: serve their APIs, send their webhooks to any receiver, and report the results."""
     console = Console(stderr=True)
     chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
     clock = RunningClock(speed=chosen.speed)
@@ -135,12 +140,12 @@ def simulate(
     if print_settings:
         typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
         return
-    # As a file leaves it that `hookmirror token` was written to.
+    # A file that `hookmirror token` was written to ends in a line break.
     token = token.strip()
     if check and not token:
         stop(console, "--check wants a token: give --token what `hookmirror token` prints, or set HOOKMIRROR_TOKEN.")
     if to is None and not serve:
-        stop(console, "Say where to send with --to URL, or serve the APIs with --serve.")
+        stop(console, "Nothing to do: send with --to URL, or serve the APIs with --serve.")
     for system in systems:
         if isinstance(system, Iimmpact):
             system.allow_loopback_http = allow_loopback_http
@@ -185,7 +190,7 @@ async def send(
     check: str | None,
     token: str,
 ) -> list[SourceReport]:
-    """Play the scenario against the receiver at this address; compare with a mirror only if its address is given."""
+    """Play the scenario against the subscribed receiver. With `check`, compare the mirror of the Hookmirror there."""
     async with couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending:
         began = time.monotonic()
         async with progress(console, sending, None):
@@ -201,13 +206,13 @@ async def send(
         except (ReceiverFailedError, httpx.HTTPError) as error:
             leave_unchecked(reports, told(error))
         except Exception as error:
-            # An unknown receiver may answer anything, and the report matters more than the reason.
-            leave_unchecked(reports, f"what answers at {check} is no Hookmirror ({type(error).__name__}).")
+            # An unknown receiver may answer anything, and the report has to be printed all the same.
+            leave_unchecked(reports, f"the server at {check} is not a Hookmirror ({type(error).__name__}).")
     return reports
 
 
 async def compare_all(systems: Sequence[System], reports: Sequence[SourceReport], *, check: str, token: str) -> None:
-    """Wait until the Hookmirror at this URL has nothing pending, and compare its mirror with the catalogs."""
+    """Wait until the Hookmirror at this URL has no pending delivery, and compare its mirror with the catalogs."""
     async with api_client(check, token) as client:
         await settled(None, client)
         for system, report in zip(systems, reports, strict=True):
@@ -221,7 +226,7 @@ def leave_unchecked(reports: Sequence[SourceReport], why: str) -> None:
 
 
 def told(error: Exception) -> str:
-    """What went wrong, with what to do where that is known."""
+    """Describe an error, with what to do if that is known."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         mend = ": give --token what `hookmirror token` prints there" if status == 401 else ""
@@ -246,9 +251,9 @@ async def serve_only(
     clock: Clock,
     console: Console,
 ) -> None:
-    """Serve the APIs while the catalogs change. A webhook that is registered there gets the events."""
+    """Serve the APIs and edit the catalogs. Webhooks that are registered over the APIs get the events."""
     async with serving(systems, host=host, port=port) as url:
-        console.print(f"The systems' APIs are served until Ctrl-C, an edit every {1 / (scenario.rate or 1):.2g} s:")
+        console.print(f"Serving the systems' APIs until Ctrl-C, with an edit every {1 / (scenario.rate or 1):.2g} s:")
         for system in systems:
             access = ", ".join(f"{name}: {value}" for name, value in system.access().items())
             told = f"{api_url(url, system)}  {access}"
@@ -258,7 +263,7 @@ async def serve_only(
 
 
 def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, or to Ctrl-C; an expected failure becomes a line and exit code 1."""
+    """Run until the work or Ctrl-C ends it. An expected error becomes a line and exit code 1."""
     try:
         return asyncio.run(until_terminated(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -268,13 +273,14 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """Let SIGTERM end the run like Ctrl-C, so that its processes end, too."""
+    """Do the work, and let SIGTERM end it as Ctrl-C does, so that its processes end too."""
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # So a shell starts a command with `&`. Otherwise asyncio's own handler is better: a second Ctrl-C is final.
+            # A shell lets a command that it starts with `&` ignore SIGINT. Otherwise asyncio's own handler is better,
+            # with which a second Ctrl-C ends the process at once.
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     return await work
 

@@ -1,4 +1,4 @@
-"""A kept-alive HTTP/1.1 connection that sends prepared bytes: several times as fast as a general client."""
+"""A kept-alive HTTP/1.1 connection that sends prepared bytes, several times as fast as a general client."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import httptools
 
-#: Seconds without an answer after which a sender gives up (docs/sources.md, IIMMPACT: 30 s; the others publish none).
+#: Seconds after which a sender stops waiting for an answer. IIMMPACT waits 30 s (docs/sources.md); the other systems
+#: publish no number.
 TIMEOUT = 30.0
 
-#: Seconds after which an idle connection is not used again: servers close theirs, commonly after 5 s, and a request
-#: that crosses with that would be lost.
+#: Seconds after which an idle connection is not used again. Servers commonly close idle connections after 5 s, and a
+#: request sent at that moment would be lost.
 IDLE = 3.0
 
 #: Pieces in which a slow sender sends a request.
@@ -28,11 +29,11 @@ PIECES = 5
 class Manner:
     """How a request is sent."""
 
-    #: Real seconds that sending takes, piece by piece.
+    #: Real seconds over which the pieces of a slow request are sent; 0 sends the request at once.
     pause: float = 0.0
-    #: The share of the request after which the connection is closed without an answer; None if it is not.
+    #: The share of the request (0 to 1) after which the sender closes the connection; None to wait for the answer.
     cut: float | None = None
-    #: The connection is closed after the answer.
+    #: Whether the sender closes the connection after the answer.
     cut_after: bool = False
 
 
@@ -40,7 +41,7 @@ USUAL = Manner()
 
 
 class NoAnswerError(Exception):
-    """The receiver could not be reached, or the connection ended before its answer."""
+    """The receiver could not be reached, or the connection ended before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,14 @@ def request_start(url: str) -> str:
 
 
 def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """A whole POST request as it goes over the wire."""
+    """Write a whole POST request as it goes over the wire."""
     lines = [request_start(url), f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 class Connection:
-    """One connection to one address, opened when first used and again after it was lost."""
+    """A connection to one address, opened at the first request and again after it was lost."""
 
     def __init__(self, address: Address, *, timeout: float = TIMEOUT) -> None:
         self._address = address
@@ -90,7 +91,7 @@ class Connection:
         self._wire: _Wire | None = None
 
     async def post(self, request: bytes, manner: Manner = USUAL) -> Answer:
-        """Send a prepared request, once. Raises `NoAnswerError`."""
+        """Send a prepared request once, and return the answer. Raises `NoAnswerError`."""
         try:
             async with asyncio.timeout(self._timeout + manner.pause):
                 wire = await self._open()
@@ -119,7 +120,7 @@ class Connection:
 
 
 class _Wire(asyncio.Protocol):
-    """Writes one request, gathers one answer. The `on_…` methods are called by the parser."""
+    """The protocol of one connection: writes one request and reads one answer. The parser calls the `on_…` methods."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -142,7 +143,7 @@ class _Wire(asyncio.Protocol):
         return await self._waiter
 
     def send_and_leave(self, request: bytes) -> None:
-        """End the connection after sending everything that was written."""
+        """Send a part of a request, and close the connection without waiting for an answer."""
         transport = self._writable()
         transport.write(request)
         transport.close()
@@ -167,7 +168,7 @@ class _Wire(asyncio.Protocol):
         return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
+        # uvloop's transports are not instances of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:

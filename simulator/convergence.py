@@ -1,4 +1,4 @@
-"""The convergence check: the rows of a mirror, read over its API, against the simulator's oracle."""
+"""The convergence check, which compares the rows of a mirror, read over its API, with the simulator's oracle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simulator.oracle import COLUMNS, Key, Oracle, Row
 
 COMPARED_TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
-#: Rows asked for at once, the most that the API gives.
+#: Rows in one request: the largest page that the API gives.
 PAGE = 500
 
 
@@ -39,24 +39,24 @@ class Comparison:
 
     rows: int = 0
     differences: list[Difference] = field(default_factory=list)
-    #: Differences in rows whose last event was lost for good, or tied with another: events alone cannot heal these.
+    #: Differences that only a reconcile can repair: the row's last event was lost for good, or tied with another event.
     only_reconcile: list[Difference] = field(default_factory=list)
     #: The tables that the source's own API lists, which a reconcile can walk.
     listed: frozenset[str] = frozenset(COMPARED_TABLES)
 
     @property
     def equal(self) -> bool:
-        """Whether the mirror holds everything that was announced to it; lost announcements do not count."""
+        """Whether the mirror has all the news of the events that arrived."""
         return not self.differences
 
     @property
     def rows_to_reconcile(self) -> list[str]:
-        """Rows that a reconcile heals."""
+        """The rows that a reconcile repairs."""
         return self._rows(True)
 
     @property
     def rows_beyond(self) -> list[str]:
-        """Rows that nothing heals but the next event about them: their source has no list of them."""
+        """The rows that only their next event can repair, because the source has no list of them."""
         return self._rows(False)
 
     def _rows(self, listed: bool) -> list[str]:
@@ -71,7 +71,7 @@ def compare(
     arrived: Collection[int] | None,
     listed: frozenset[str] = frozenset(COMPARED_TABLES),
 ) -> Comparison:
-    """Compare the oracle with the mirror. `arrived` are the numbers of the events that were acked; None if all were."""
+    """Compare the oracle with the mirror. `arrived` holds the numbers of the acked events; None if all were acked."""
     comparison = Comparison(rows=len(oracle.rows), listed=listed)
     for key, row in oracle:
         lost = row.tied or (arrived is not None and row.event not in arrived)
@@ -79,12 +79,12 @@ def compare(
         (comparison.only_reconcile if lost else comparison.differences).extend(found)
     for key, found_row in mirror.items():
         if key not in oracle.rows and found_row["active"]:
-            comparison.differences.append(Difference(*key, "row", None, "an active row that never was"))
+            comparison.differences.append(Difference(*key, "row", None, "an active row that the source never had"))
     return comparison
 
 
 def compare_row(key: Key, row: Row, found: Mapping[str, Any] | None) -> list[Difference]:
-    """A deactivated row must be inactive or absent; an active one must have all its columns."""
+    """Compare one row: a deactivated row must be inactive or absent, an active row must have all its columns."""
     if not row.active:
         return [Difference(*key, "active", False, True)] if found is not None and found["active"] else []
     if found is None:
@@ -100,7 +100,7 @@ def compare_row(key: Key, row: Row, found: Mapping[str, Any] | None) -> list[Dif
 
 
 def same(column: str, expected: Any, found: Any) -> bool:
-    """A price must have the digits that were announced, trailing zeros included; `data` is compared by value."""
+    """Whether a column has the expected value: a price with the same digits, trailing zeros too; `data` by value."""
     if column == "price" and expected is not None:
         return isinstance(found, str) and found == str(expected)
     if column == "data":
@@ -109,12 +109,12 @@ def same(column: str, expected: Any, found: Any) -> bool:
 
 
 def decimals(value: Any) -> Any:
-    """The value as it is after a journey through JSON."""
+    """Encode the value to JSON and decode it again, so that its numbers are Decimal."""
     return codec.decode(codec.encode(value))
 
 
 async def read_mirror(client: httpx.AsyncClient, source: str) -> dict[Key, dict[str, Any]]:
-    """All rows of a source, over `GET /api/v1/catalog/{table}` of the receiver that the client points at."""
+    """Read all rows of a source from `GET /api/v1/catalog/{table}` of the receiver that the client points at."""
     return {
         (table, row["external_id"]): row for table in COMPARED_TABLES async for row in read_table(client, table, source)
     }
@@ -135,5 +135,5 @@ async def read_table(client: httpx.AsyncClient, table: str, source: str) -> Asyn
 
 
 def readable(value: Any) -> Any:
-    """A value of a difference for JSON."""
+    """Return a difference's value in a form that JSON can hold."""
     return str(value) if isinstance(value, Decimal) else value

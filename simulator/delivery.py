@@ -1,4 +1,4 @@
-"""Sending: the messages of one source, over its own connections, retried on the system's schedule."""
+"""The courier, which sends the messages of one source over its own connections, with the system's retries."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from simulator.connection import Address, Answer, Connection, Manner, NoAnswerEr
 from simulator.fault_plan import NONE, FaultPlan, Planned, Trouble, damaged
 from simulator.systems.base import Attempt, Message, RetryPolicy
 
-#: Messages waiting for a connection, per lane; then the history waits too.
+#: Messages that may wait in one lane. When a lane is full, the history waits.
 LANE = 64
 
 
 @dataclass(slots=True)
 class Log:
-    """The results of the messages of one source."""
+    """What happened to the messages of one source."""
 
-    #: Messages that were due, their duplicates not counted.
+    #: Messages that were due, without their duplicates.
     messages: int = 0
-    #: Times a request went over the wire, duplicates and retries included.
+    #: Requests that went over the wire, with duplicates and retries.
     sent: int = 0
     retries: int = 0
-    #: Answers 2xx, and of these, those that called the delivery a duplicate.
+    #: Answers 2xx, and the part of them that called the delivery a duplicate.
     acked: int = 0
     duplicates: int = 0
-    #: Messages lost for good: by the fault plan, and because the receiver failed.
+    #: Messages that never arrived: dropped by the fault plan, or given up after the receiver refused the last attempt.
     dropped: int = 0
     given_up: int = 0
-    #: Messages damaged on the way and forgeries that were sent; and of these, those that were acked all the same.
+    #: Damaged and forged messages that were sent, and the part of them that the receiver acked.
     spoiled: int = 0
     believed: int = 0
-    #: Answers to these by their status; 0 for none.
+    #: Answers to damaged and forged messages, by status; 0 for no answer.
     refusals: Counter[int] = field(default_factory=Counter)
-    #: Answers by their status; 0 for none. Tries that the fault plan spoiled are not among them.
+    #: Answers to all other attempts, by status; 0 for no answer.
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Seconds from the request to its answer, for those acked.
+    #: Seconds from a request to its answer, for acked requests.
     latencies: list[float] = field(default_factory=list)
-    #: Numbers of the events of which at least one message was acked.
+    #: The numbers of the events of which at least one message was acked.
     arrived: set[int] = field(default_factory=set)
-    #: Under which ids the receiver says that it keeps them; empty if it does not say.
+    #: The ids of the deliveries, as the receiver's answers name them; empty if its answers name none.
     kept: set[str] = field(default_factory=set)
-    #: Why requests failed, by their number.
+    #: The reasons of failed requests, with the number of requests for each.
     reasons: Counter[str] = field(default_factory=Counter)
 
 
 class Courier:
-    """Sends the messages of one source. A family's messages keep their order, unless the fault plan reorders them."""
+    """Sends the messages of one source. The messages of a family keep their order unless the fault plan changes it."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Courier:
         self._error: Exception | None = None
 
     async def send(self, message: Message) -> None:
-        """Hand a message over. It is sent in the background."""
+        """Take over a message, which is then sent in the background."""
         if message.forged:
             await self._lane(message).queue.put(_Try(message))
             return
@@ -86,7 +86,7 @@ class Courier:
             await self._dispatch(planned)
 
     async def finish(self) -> None:
-        """Wait until everything is sent, retries included."""
+        """Wait until all messages are sent and the last retry is over."""
         for planned in self._fault_plan.rest():
             await self._dispatch(planned)
         await self._settle()
@@ -99,7 +99,7 @@ class Courier:
             lane.connection.close()
 
     async def _settle(self) -> None:
-        """Retries put messages back into the lanes, so look until nothing is left anywhere."""
+        """Wait until all lanes are empty and no retry is due. Retries put messages back into the lanes."""
         while self._error is None and (self._later or any(lane.open for lane in self._lanes.values())):
             if self._later:
                 await asyncio.wait(self._later, timeout=0.5)
@@ -139,7 +139,7 @@ class Courier:
             lane.busy = True
             try:
                 await self._try(lane, attempt)
-            except Exception as error:  # a mistake of the simulator's own: told by `finish`, and no lane hangs
+            except Exception as error:  # a mistake in the simulator: `finish` raises it, and the lane goes on
                 self._error = error
             finally:
                 lane.busy = False
@@ -213,12 +213,12 @@ class Courier:
 class _Try:
     message: Message
     trouble: Trouble = NONE
-    #: 1 for the first time.
+    #: The number of the attempt, from 1.
     number: int = 1
 
     @property
     def unreachable(self) -> bool:
-        """The receiver cannot be reached, this time."""
+        """Whether the fault plan makes this attempt fail to connect."""
         return self.number <= self.trouble.failures
 
     @property
@@ -227,12 +227,12 @@ class _Try:
 
     @property
     def spoiled(self) -> bool:
-        """Whether the fault plan, not the receiver, makes it fail."""
+        """Whether the fault plan, and not the receiver, makes this attempt fail."""
         return self.unreachable or (self.number == 1 and self.trouble.fails)
 
 
 class _Lane:
-    """A connection with the messages waiting for it."""
+    """A connection and the messages that wait for it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -245,7 +245,7 @@ class _Lane:
 
 
 def _members(answer: Answer) -> dict[str, Any]:
-    """The members of a JSON answer; none if the receiver speaks otherwise."""
+    """Read the members of a JSON answer; an empty dict if the answer is not a JSON object."""
     try:
         document = codec.decode(answer.body)
     except Unreadable:

@@ -1,4 +1,4 @@
-"""The demo: a receiver of its own, a scenario over real HTTP, and the check that the mirror is right."""
+"""The demo: a new receiver, a scenario over real HTTP, and the check that the receiver's mirror is right."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from simulator.stats import EMPTY, SourceStats, read_stats
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
-#: Seconds without any progress after which the receiver's backlog is taken to be stuck.
+#: Seconds without a finished delivery after which waiting for the receiver fails.
 STUCK = 90.0
 
 OnReports = Callable[[Sequence[SourceReport]], None]
 
 
 async def run_demo(scenario: Scenario, *, seed: int, console: Console, stay: bool, on_reports: OnReports) -> bool:
-    """Play the scenario against a new receiver, report, and say whether all is right. Raises `ReceiverFailedError`.
+    """Play the scenario against a new receiver, report, and return whether all is right. Raises `ReceiverFailedError`.
 
-    With `stay` the receiver is kept running after the report, until the task is cancelled.
+    With `stay`, the receiver runs on after the report until the task is cancelled.
     """
     clock = RunningClock(speed=scenario.speed)
     systems = build(list(SYSTEMS), seed=seed, clock=clock)
@@ -66,7 +66,7 @@ async def play_against(
     clock: RunningClock,
     console: Console,
 ) -> list[SourceReport]:
-    """Send everything, wait until the receiver is through, and compare."""
+    """Send all messages, wait until the receiver has no pending delivery, and compare."""
     async with (
         api_client(receiver.url, receiver.token) as client,
         couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending,
@@ -84,7 +84,7 @@ def api_client(url: str, token: str) -> httpx.AsyncClient:
 
 
 async def watched(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, but not longer than the receiver lives."""
+    """Do the work, and stop it if the receiver ends. Raises `ReceiverFailedError` in that case."""
     task = asyncio.create_task(work)
     death = asyncio.create_task(receiver.process.wait())
     try:
@@ -98,9 +98,9 @@ async def watched(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[str, SourceStats]:
-    """Wait until no delivery is pending. Raises `ReceiverFailedError` when nothing moves any more.
+    """Wait until no delivery is pending. Raises `ReceiverFailedError` if no delivery finishes for `STUCK` seconds.
 
-    `receiver` is None if its process is not ours.
+    `receiver` is None if the simulator did not start it.
     """
     finished, moved = -1, time.monotonic()
     while True:
@@ -115,7 +115,7 @@ async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[
         if time.monotonic() - moved > STUCK:
             waiting = ", ".join(f"{source} {entry.open}" for source, entry in stats.items() if entry.open)
             raise ReceiverFailedError(
-                f"Nothing was processed for {STUCK:.0f} s, and these still wait: {waiting}. Does a worker run?"
+                f"No delivery was finished for {STUCK:.0f} s, and these are pending: {waiting}. Does a worker run?"
             )
         await asyncio.sleep(0.2)
 
@@ -136,16 +136,16 @@ async def report(
 
 
 async def compared(client: httpx.AsyncClient, system: System, log: Log) -> Comparison:
-    """The system's catalog against the receiver's mirror of it, as it is now. Raises httpx.HTTPError."""
+    """Compare the system's catalog with the receiver's mirror of it as it is now. Raises httpx.HTTPError."""
     mirror = await read_mirror(client, system.source)
     return compare(system.oracle, mirror, arrived=log.arrived, listed=system.listed)
 
 
 async def look_around(receiver: Receiver, console: Console) -> None:
-    """Leave the receiver up for a look at its console and its API, until Ctrl-C."""
-    console.print("\nThe receiver stays up until Ctrl-C. Its console, by a link that is good once, for ten minutes:")
+    """Keep the receiver running until Ctrl-C, and print the addresses of its console and its API."""
+    console.print("\nThe receiver runs until Ctrl-C. A link to its console, valid once and for ten minutes:")
     console.print(await receiver.link(), soft_wrap=True, markup=False, highlight=False)
-    console.print("Its API, for example:")
+    console.print("A request to its API:")
     curl = f"curl -H 'Authorization: Bearer {receiver.token}' '{receiver.url}/api/v1/catalog/products?limit=3'"
     console.print(curl, soft_wrap=True, markup=False, highlight=False)
     with contextlib.suppress(asyncio.CancelledError):

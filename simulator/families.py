@@ -1,4 +1,4 @@
-"""The entities a history can edit, and when each was last edited."""
+"""The entities that a random history can edit, and the time of each entity's last edit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from simulator.rng import Rng
 
 T = TypeVar("T")
 
-#: How often to look for an entity that is free in this tick, before giving up.
+#: The number of random tries to find an entity that was not edited in this tick.
 LOOKS = 24
 
 
 class Families(Generic[T]):
-    """Entities by id. A family is one or more entities that share news: a product with its variants, or one entity.
+    """Entities by id. A family is the entities that one event can change: one entity, or a product with its variants.
 
-    Two edits of one family in one tick of the system's time would be a tie without an order, so `pick` returns each
-    family once in a tick: a history picks another entity instead of waiting.
+    A tick is the smallest step of the system's time. Two edits of one family in one tick would have no order, so `pick`
+    returns each family at most once in a tick, and a history edits another entity instead.
     """
 
     def __init__(self) -> None:
         self._members: dict[str, T] = {}
         self._ids: list[str] = []
         self._edited: dict[str, datetime] = {}
-        #: The family edited last, and whether `take` shall give it out again.
+        #: The family that was edited last, and whether `pick` returns it again.
         self._last: str | None = None
         self._again = False
 
@@ -49,13 +49,13 @@ class Families(Generic[T]):
         return self._members[family]
 
     def edited(self, family: str, *, at: datetime) -> None:
-        """This family is edited now."""
+        """Record that this family is edited at this time."""
         self._edited[family] = at
         self._last = family
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within the block, `take` returns the family that was edited last, in any tick, or none."""
+        """Within the block, `pick` returns only the family that was edited last, also in the same tick."""
         self._again = True
         try:
             yield
@@ -66,7 +66,7 @@ class Families(Generic[T]):
         return self._edited[family] < at
 
     def pick(self, rng: Rng, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
-        """A random wanted member that was not edited in this tick, marked as edited now; None if none was found."""
+        """Choose a random wanted member that was not edited in this tick, and record its edit; None without one."""
         if self._again:
             return self._members[self._last] if self._last and wanted(self._members[self._last]) else None
         for _ in range(LOOKS if self._ids else 0):

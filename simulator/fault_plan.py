@@ -1,4 +1,4 @@
-"""The fate of each message on its way, decided by the seed alone. Every fault has a random generator of its own."""
+"""The faults of each message, decided by the seed alone. Each fault has its own random generator."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from simulator.systems.base import Change, Message, System
 
 Damage = Literal["corrupt", "truncate"]
 
-#: Bytes that are too many for a receiver: one more than 1 MiB (docs/operations.md, `max_body_bytes`).
+#: Bytes of a body that a receiver refuses: one more than 1 MiB (docs/operations.md, `max_body_bytes`).
 TOO_LARGE = 1_048_577
 
-#: The outage lasts for so many tries of a message at most, so that every system that retries gets through.
+#: The most attempts of one message that fail in an outage. All systems that retry make more attempts than that.
 FAILURES = 2
 
-#: In a run without a set number of events, its middle comes again after so many.
+#: In a run without an end, the number of events after which the pattern of outages begins again.
 ENDLESS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """The faults of the line for one message."""
+    """The faults of the network for one message."""
 
     damage: Damage | None = None
-    #: Where in the body the damage is, 0 to 1.
+    #: The place of the damage in the body, from 0 to 1.
     place: float = 0.0
-    #: Seconds of the clock that sending takes.
+    #: Seconds of the clock over which the request is sent.
     pause: float = 0.0
-    #: The share of the request after which the connection is cut; None if it is not.
+    #: The share of the request after which the connection is cut; None if it is not cut before the answer.
     cut: float | None = None
     cut_after: bool = False
-    #: The number of attempts in a row that fail to connect.
+    #: The number of attempts, from the first on, that fail to connect.
     failures: int = 0
 
     @property
     def fails(self) -> bool:
-        """Whether the first attempt fails, whatever the receiver does."""
+        """Whether the fault makes the first attempt fail, whatever the receiver answers."""
         return self.damage is not None or self.cut is not None
 
 
@@ -52,14 +52,14 @@ class Planned:
     """A message with the faults that are planned for it."""
 
     message: Message
-    #: Seconds of the clock to wait before it is sent.
+    #: Seconds of the clock that the message waits before it is sent.
     delay: float = 0.0
     dropped: bool = False
     trouble: Trouble = NONE
 
 
 class FaultPlan:
-    """Decides, message by message. `events` is how many the run has, 0 if it has no end."""
+    """Decides the faults of each message. `events` is the number of events in the run; 0 for a run without an end."""
 
     def __init__(self, faults: Faults, *, seed: int, source: str, events: int = 0) -> None:
         self.faults = faults
@@ -68,14 +68,14 @@ class FaultPlan:
         self._held: list[Planned] = []
 
     def meet(self, message: Message) -> Iterator[Planned]:
-        """The messages to send when this one is due; with reordering, they may be others."""
+        """Yield the messages to send when this one is due. With reordering, they may be other messages."""
         for planned in self._copies(message):
             self._held.append(planned)
             if len(self._held) > self.faults.reorder:
                 yield self._held.pop(self._dice["reorder"].randrange(len(self._held)))
 
     def rest(self) -> Iterator[Planned]:
-        """The messages that are still held back at the end."""
+        """Yield the messages that are still held back at the end of the run."""
         self._dice["reorder"].shuffle(self._held)
         yield from self._held
         self._held.clear()
@@ -114,7 +114,7 @@ class FaultPlan:
 
 
 class Stranger:
-    """Announces lies about the events of a system, which a receiver must refuse."""
+    """Forges messages about the events of a system, which a receiver must refuse."""
 
     def __init__(self, system: System, faults: Faults, *, seed: int) -> None:
         self._system = system
@@ -123,7 +123,7 @@ class Stranger:
         self._dice = {name: Rng(f"{seed} {system.source} {name}") for name in names}
 
     def meet(self, change: Change) -> Iterator[Message]:
-        """The forgeries that this event brings about."""
+        """Yield the forged messages about this event."""
         strikes = [name for name, dice in self._dice.items() if dice.happens(getattr(self._faults, name))]
         for subscription in self._system.subscriptions:
             if strikes and subscription.wants(change.event_type) and self._system.is_sealed(subscription):
@@ -134,11 +134,11 @@ class Stranger:
 
 
 def damaged(body: bytes, trouble: Trouble) -> bytes:
-    """Damage the body as the fault plan says."""
+    """Return the body with the damage that the fault plan decided."""
     if trouble.damage == "truncate":
         return body[: len(body) // 2]
     if trouble.damage == "corrupt" and body:
-        # In the first half: the last characters of base64 have bits that mean nothing.
+        # Only in the first half, because flipping an unused bit in the last characters of base64 changes nothing.
         place = int(len(body) / 2 * trouble.place)
         return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
     return body

@@ -1,4 +1,4 @@
-"""Faults as settings: their names, how often they occur, and the allowed values."""
+"""The faults that a scenario can set: their names, units and allowed values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def share() -> float:
-    """A setting from 0 to 1: how often a fault strikes."""
+    """A setting from 0 to 1: the share of messages or events that a fault affects."""
     return field(default=0.0, metadata={"least": 0, "most": 1, "whole": False})
 
 
@@ -22,48 +22,48 @@ def count() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often each fault occurs. Every fault has a field, so that scenarios and commands can name it.
+    """How often each fault occurs. The names of the fields are the names in scenarios and commands.
 
-    Seconds are those of the simulated clock. A fault of the line affects the first attempt to send a message only: if
-    the system retries, the retry gets through.
+    Seconds are seconds of the simulated clock. A fault of the network affects only the first attempt to send a message:
+    if the system retries, the retry arrives undamaged.
     """
 
     #: Share of the messages that the sender sends once more.
     duplicate: float = share()
-    #: How many messages are in flight at once, to be sent in any order.
+    #: The number of messages that are held back, so that they are sent in any order.
     reorder: int = count()
-    #: Share of the messages that wait before they are sent, and how long at most.
+    #: Share of the messages that wait before they are sent, and the longest wait.
     delay: float = share()
     delay_seconds: float = seconds(2.0)
     #: Share of the messages that never arrive, as after the last retry or when the sender is down.
     drop: float = share()
 
-    #: Share of the messages of which one bit is turned on the way.
+    #: Share of the messages of which one bit is flipped on the way.
     corrupt: float = share()
-    #: Share of the messages of which only the first half arrives, in a request that is whole.
+    #: Share of the messages of which only the first half is sent, as the whole body of a valid request.
     truncate: float = share()
-    #: Share of the messages that are sent in small pieces, and how long that takes.
+    #: Share of the messages that are sent in small pieces, and the time from the first piece to the last.
     slow: float = share()
     slow_seconds: float = seconds(1.0)
-    #: Share of the messages whose connection is cut before the answer, in the body or after it; and after the answer.
+    #: Share of the messages whose connection ends before the answer (in the body or after it), and after the answer.
     cut_before: float = share()
     cut_after: float = share()
-    #: The middle part of the run in which the receiver cannot be reached at first.
+    #: The share of the run, in its middle, in which the first one or two attempts to send a message fail to connect.
     outage: float = share()
 
-    #: Share of the events that a stranger announces too: a forged delete under a secret of his own, without any, or
-    #: in a body of more than 1 MiB.
+    #: Share of the events about which a stranger sends a forged delete: signed with another secret, not signed, or in a
+    #: body of more than 1 MiB.
     wrong_signature: float = share()
     missing_signature: float = share()
     oversize: float = share()
 
-    #: How far the systems' clocks are off.
+    #: Seconds by which the systems' clocks are ahead; negative if they are behind.
     skew_seconds: float = seconds(0.0, least=-3600)
-    #: Events, over all systems, that happen at once in the middle of the run, whatever its rate.
+    #: The number of events, over all systems, that happen at once in the middle of the run, whatever its rate.
     burst: int = count()
-    #: Share of the edits followed by another of the same family in the same tick of the system's time.
+    #: Share of the edits after which the same family is edited again in the same tick of the system's time.
     tie: float = share()
-    #: The point of the run at which every secret is rotated, as a share of its events; 0 for never.
+    #: The share of the run's events after which every secret is rotated; 0 for no rotation.
     rotate: float = share()
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ def names() -> list[str]:
 
 
 def check(name: str, value: object) -> None:
-    """Raises ValueError that names the allowed values."""
+    """Raise ValueError, with the allowed values, if the fault is unknown or its value is not allowed."""
     found = next((fault for fault in fields(Faults) if fault.name == name), None)
     if found is None:
         raise ValueError(f"unknown fault {name!r}: choose from {', '.join(names())}")
@@ -87,7 +87,7 @@ def check(name: str, value: object) -> None:
 
 
 def parse(options: Iterable[str]) -> dict[str, Any]:
-    """Faults from `name=value` texts, as commands take them. Raises ValueError that says what is allowed."""
+    """Read faults from the `NAME=VALUE` texts of a command. Raises ValueError, with the allowed values."""
     found: dict[str, Any] = {}
     for option in options:
         name, equals, text = option.partition("=")

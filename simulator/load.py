@@ -1,6 +1,6 @@
-"""Sending as fast as the machine can: every request is made in advance, and each connection sends the next at once.
+"""Sending at full speed: all requests are made in advance, and each connection sends the next one at once.
 
-This is what measures a receiver. The usual sender (delivery.py) keeps order, retries and waits; this one does not.
+This measures the speed of a receiver. The usual sender, in delivery.py, also keeps the order, retries, and waits.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from simulator.report import SourceReport
 from simulator.scenario import Scenario
 from simulator.systems.base import Message, System
 
-#: The end of the head of an answer, and the header that tells how long its body is.
+#: The end of an answer's head, and the header with the length of its body.
 HEAD_END, LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
 
-#: Seconds without any answer after which the rest is given up.
+#: Seconds without any answer after which sending fails.
 SILENCE_TIMEOUT = 30.0
 
 
 @dataclass(slots=True)
 class Sent:
-    """The result of sending the load."""
+    """The result of sending a load."""
 
     #: Real seconds from the first request to the last answer.
     seconds: float = 0.0
@@ -40,7 +40,7 @@ class Sent:
 
 
 def make(system: System, events: int) -> list[Message]:
-    """The messages of so many events, one millisecond or more from each other."""
+    """Make the messages of this number of events, each event at least one tick after the one before."""
     messages: list[Message] = []
     begin = system.clock.now()
     while system.events < events:
@@ -50,7 +50,7 @@ def make(system: System, events: int) -> list[Message]:
 
 
 async def send_load(systems: Sequence[System], scenario: Scenario, *, connections: int) -> list[SourceReport]:
-    """Make the scenario's events, then send them as fast as possible: without faults, retries or order."""
+    """Make the scenario's events, then send them at full speed: without faults and retries, and in any order."""
     reports = []
     for system in systems:
         messages = make(system, scenario.events // len(systems))
@@ -85,7 +85,7 @@ async def blast(messages: Sequence[Message], *, connections: int = 64) -> Sent:
 
 
 async def watch(wires: Sequence[_Wire], sent: Sent) -> None:
-    """Until every wire is through. Raises `NoAnswerError` if one fails, or if nothing comes any more."""
+    """Wait until every wire has all its answers. Raises `NoAnswerError` if one fails, or if the answers stop."""
     ends = asyncio.gather(*(wire.end for wire in wires))
     answers = -1
     while not ends.done():
@@ -98,7 +98,7 @@ async def watch(wires: Sequence[_Wire], sent: Sent) -> None:
 
 
 class _Wire(asyncio.Protocol):
-    """One connection: the next request goes out when the answer to the last is complete."""
+    """One connection. It sends the next request when the answer to the last one is complete."""
 
     def __init__(self, requests: Iterator[bytes], sent: Sent) -> None:
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,7 +109,7 @@ class _Wire(asyncio.Protocol):
         self._began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
+        # uvloop's transports are not instances of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
         self._next()
 
@@ -141,7 +141,7 @@ class _Wire(asyncio.Protocol):
 
 
 def body_length(received: bytes, head: int) -> int:
-    """The value of the Content-Length header; 0 without one."""
+    """Read the Content-Length header; 0 without one."""
     lowered = received[: head + 2].lower()
     start = lowered.find(LENGTH)
     if start < 0:

@@ -1,7 +1,7 @@
-"""The oracle: a system's catalog, row by row, in the columns of the mirror. It is the measure of convergence.
+"""The oracle: a system's catalog as the rows that a correct mirror holds. The convergence check compares with it.
 
-Each system records its changes here, with the number of the event that announced them. The receiver's code has no part
-in it: the rows follow from the catalog, and from the documented meaning of each event.
+Each system records its changes here, with the number of the event that announced them. None of the receiver's code is
+used: the rows follow from the catalog, and from the documented meaning of each event.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 #: The mirror's table and the entity's id in the source: ("products", "CELCOM10").
 Key = tuple[str, str]
 
-#: Columns every table has, besides `data`. A column never announced is null in the mirror.
+#: The columns of every table, without `data`. A column that no event announced is null in the mirror.
 COLUMNS = ("sku", "name", "price", "currency", "parent", "lifecycle_state")
 
 
 @dataclass(slots=True)
 class Row:
     active: bool
-    #: The event that last said something about this row; if it got lost, only a reconcile brings its news.
+    #: The number of the last event about this row. If that event is lost, only a reconcile can repair the row.
     event: int
     changed_at: datetime
     columns: dict[str, Any] = field(default_factory=dict)
-    #: Two events about it at one moment: which is the newer, only its source can say.
+    #: Whether the last two events about the row have equal times, so that only the source knows which is newer.
     tied: bool = False
 
 
 class Oracle:
-    """The rows of one source, deactivated ones included."""
+    """The rows of one source, including deactivated rows."""
 
     def __init__(self) -> None:
         self.rows: dict[Key, Row] = {}
@@ -39,13 +39,13 @@ class Oracle:
         return iter(self.rows.items())
 
     def put(self, key: Key, *, event: int, at: datetime, active: bool = True, **columns: Any) -> None:
-        """The row exists, with these columns; those not named stay as they were announced before."""
+        """Record that the row exists with these columns. Columns that are not named keep their announced values."""
         row = self._row(key, event=event, at=at)
         row.active = active
         row.columns.update(columns)
 
     def remove(self, key: Key, *, event: int, at: datetime) -> None:
-        """The row is gone, and every event before this one is old news."""
+        """Record that the row is gone, so that every earlier event about it changes nothing."""
         self._row(key, event=event, at=at).active = False
 
     def _row(self, key: Key, *, event: int, at: datetime) -> Row:

@@ -16,10 +16,10 @@ from receiver.errors import HookmirrorError
 from simulator.delivery import Courier
 from simulator.stats import EMPTY, SourceStats, read_stats
 
-#: Seconds between two polls of the receiver, and between two lines where there is no terminal.
+#: Seconds between two polls of the receiver, and between two lines of progress outside a terminal.
 LOOK, LINE = 0.5, 3.0
 
-#: Seconds that a poll may take: the end of a run, good or bad, waits for the last one.
+#: Seconds that a poll may take. It is short because the end of a run waits for the last poll.
 PROGRESS_TIMEOUT = 2.0
 
 
@@ -27,7 +27,7 @@ PROGRESS_TIMEOUT = 2.0
 async def progress(
     console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None
 ) -> AsyncIterator[None]:
-    """Show the progress while the body runs: a table on a terminal; elsewhere a line now and then and at the end."""
+    """Show the progress while the block runs: a table on a terminal, elsewhere a line every `LINE` s and at the end."""
     began = time.monotonic()
     show = _table(console, couriers, client) if console.is_terminal else _lines(console, couriers, client, began)
     task = asyncio.create_task(show)
@@ -60,7 +60,7 @@ def _say(console: Console, couriers: Mapping[str, Courier], stats: Mapping[str, 
 
 
 async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
-    """The receiver's own statistics; empty if it does not answer in time, or has none."""
+    """Read the receiver's statistics. They are empty if the receiver does not answer in time, or has no statistics."""
     if client is None:
         return {}
     with contextlib.suppress(httpx.HTTPError, HookmirrorError, TimeoutError):
@@ -70,7 +70,7 @@ async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
 
 
 def line(couriers: Mapping[str, Courier], stats: Mapping[str, SourceStats]) -> str:
-    """All sources together: the messages sent and acked, and the receiver's own statistics, if it has any."""
+    """Sum up all sources in one line: messages sent and acked, and the receiver's statistics, if there are any."""
     told = [
         f"{sum(courier.log.sent for courier in couriers.values())} sent",
         f"{sum(courier.log.acked for courier in couriers.values())} acked",

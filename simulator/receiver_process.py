@@ -1,4 +1,4 @@
-"""A Hookmirror receiver of the simulator's own: a subprocess whose files are in a temporary directory."""
+"""A Hookmirror receiver that the simulator starts: a subprocess whose files are in a temporary directory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import httpx
 #: Seconds that the receiver may take to start, to print a token or a link, and to stop.
 START, PRINTED, STOP = 60.0, 60.0, 15.0
 
-#: Where a free port is looked for: below the ports that systems give to outgoing connections, since one of these could
-#: take the port before the receiver listens on it.
+#: The ports to search for a free one, and the number of tries. The ports are below those that systems give to outgoing
+#: connections, because an outgoing connection could take the port before the receiver listens on it.
 PORTS, TRIES = range(20_000, 32_000), 100
 
 #: Lines of the log shown when the receiver fails.
@@ -39,32 +39,32 @@ class Receiver:
     environment: Mapping[str, str]
 
     async def link(self) -> str:
-        """An address that signs a person in to its console, once. Raises `ReceiverFailedError`."""
+        """Make an address that signs a person in to the receiver's console once. Raises `ReceiverFailedError`."""
         return await printed(
             self.environment, "console-link", "--role", "operator", "--name", "demo", "--url", self.url
         )
 
     def check(self) -> None:
-        """Raises `ReceiverFailedError` if it is no longer running."""
+        """Raise `ReceiverFailedError` if the receiver's process has ended."""
         if self.process.returncode is not None:
             raise ReceiverFailedError(f"The receiver ended with code {self.process.returncode}.\n{tail(self.log)}")
 
 
 def free_port() -> int:
-    """A port on which nothing listens. Raises `OSError` if none is found."""
+    """Find a port on which nothing listens. Raises `OSError` if all tries fail."""
     for port in random.SystemRandom().sample(PORTS, TRIES):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise OSError(f"None of {TRIES} ports between {PORTS[0]} and {PORTS[-1]} is free. End what listens there.")
+    raise OSError(f"None of {TRIES} ports between {PORTS[0]} and {PORTS[-1]} is free. End the programs on them.")
 
 
 @contextlib.asynccontextmanager
 async def receiving(
     *, directory: Path, port: int, settings: str, secret_key: str, database_url: str | None = None
 ) -> AsyncIterator[Receiver]:
-    """Start a receiver, give it when it is ready, and end it in any case. Raises `ReceiverFailedError`.
+    """Start a receiver, yield it when it is ready, and end it in any case. Raises `ReceiverFailedError`.
 
-    Its database is a file in the directory, unless `database_url` names another, whose schema is up to date.
+    Its database is a file in the directory, or the one that `database_url` names, whose schema must be up to date.
     """
     (directory / "hookmirror.toml").write_text(settings, encoding="utf-8")
     environment = environment_for(directory, secret_key)
@@ -78,7 +78,7 @@ async def receiving(
             stdout=output,
             stderr=output,
             env=environment,
-            start_new_session=True,  # a Ctrl-C is ours to handle: the receiver is ended below, after the last look
+            start_new_session=True,  # Ctrl-C must not reach the receiver, which ends below
         )
     try:
         await wait_ready(f"http://127.0.0.1:{port}", process, log)
@@ -89,7 +89,7 @@ async def receiving(
 
 
 def environment_for(directory: Path, secret_key: str) -> dict[str, str]:
-    """The caller's environment without its Hookmirror settings."""
+    """Return the receiver's environment: the simulator's own, with other settings of Hookmirror."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
     return {
         **inherited,
@@ -112,7 +112,7 @@ async def wait_ready(url: str, process: asyncio.subprocess.Process, log: Path) -
 
 
 async def printed(environment: Mapping[str, str], *command: str) -> str:
-    """What a command of the receiver prints. Raises `ReceiverFailedError`."""
+    """Run a command of the receiver, and return its output. Raises `ReceiverFailedError`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "receiver", *command),
         stdin=DEVNULL,
@@ -134,7 +134,7 @@ async def printed(environment: Mapping[str, str], *command: str) -> str:
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask the process to stop, then insist."""
+    """Terminate the process, and kill it if it has not ended after `STOP` seconds."""
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -148,4 +148,4 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 def tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-TAIL:]) or "(its log is empty)"
+    return "\n".join(lines[-TAIL:]) or "(the log is empty)"

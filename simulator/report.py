@@ -1,4 +1,4 @@
-"""The numbers of each source: messages sent, answers received, and whether the mirror is right."""
+"""The report of a run: for each source the messages sent, the answers received, and whether the mirror is right."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class SourceReport:
     source: str
     events: int
     log: Log
-    #: Outcomes and states as the receiver counts them; empty if it has no such API.
+    #: Outcomes and states as the receiver's statistics count them; empty if the receiver has no statistics.
     outcomes: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
     #: Real seconds that sending took.
     seconds: float = 0.0
-    #: None if there was no mirror to compare with.
+    #: The result of the comparison; None if no mirror was compared.
     comparison: Comparison | None = None
-    #: Why it could not be compared, though that was asked for.
+    #: Why the requested comparison failed; None otherwise.
     unchecked: str | None = None
 
     @property
     def good(self) -> bool:
-        """Whether the mirror is right, and the receiver acked every genuine message that reached it, and no other."""
+        """Whether the mirror is right, and the receiver acked all genuine messages that arrived and no spoiled one."""
         equal = self.comparison is None or self.comparison.equal
         return self.unchecked is None and equal and self.log.given_up == self.log.believed == 0
 
@@ -89,14 +89,14 @@ def difference_as_json(difference: Difference) -> dict[str, Any]:
 
 
 def milliseconds(latencies: Sequence[float], share: float) -> float | None:
-    """The latency under which this share of the acks stays."""
+    """Return the latency in milliseconds that this share (0 to 1) of the acks does not exceed; None without acks."""
     if not latencies:
         return None
     position = min(len(latencies) - 1, int(len(latencies) * share))
     return round(sorted(latencies)[position] * 1000, 1)
 
 
-#: The columns of the table, heading and number of the report under it: beside a mirror, and for any receiver.
+#: The columns of the table, as heading and key of the report: COMPARED if a mirror was compared, else ANSWERED.
 COMPARED = {
     "events": "events",
     "deliveries": "sent",
@@ -117,10 +117,10 @@ ANSWERED = {
 
 
 def show(console: Console, reports: Sequence[SourceReport]) -> None:
-    """The table for people, and below it every difference with its row and column."""
+    """Print the table, and below it the differences with their rows and columns."""
     compared = any(report.comparison for report in reports)
     headings = COMPARED if compared else ANSWERED
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="What was sent, and how it was answered")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Requests sent, and answers received")
     table.add_column("source", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -145,12 +145,12 @@ def show(console: Console, reports: Sequence[SourceReport]) -> None:
 
 
 def conclusion(reports: Sequence[SourceReport]) -> str:
-    """The verdict on the whole run, in one line."""
+    """Say in one line whether the whole run is right."""
     bad = [report.source for report in reports if not report.good]
     if bad:
-        return f"Not right: {', '.join(bad)}. What is wrong stands above."
+        return f"Not right: {', '.join(bad)}. The lines above say what is wrong."
     lost = any(report.comparison and report.comparison.only_reconcile for report in reports)
-    aside = ", aside from what was lost for good" if lost else ""
+    aside = ", except rows with lost events" if lost else ""
     return f"Right: the mirror equals the senders' own catalogs, row by row{aside}."
 
 
@@ -159,7 +159,7 @@ def say(console: Console, report: SourceReport, text: str) -> None:
 
 
 def counted(report: SourceReport) -> dict[str, int]:
-    """The outcomes, the states in which a delivery has none, and what went wrong on the way."""
+    """Count the outcomes, the states without an outcome, the retries, and the lost events."""
     states = {name: report.states.get(name, 0) for name in ("pending", "ignored", "dead")}
     lost = report.events - len(report.log.arrived)
     return {**report.outcomes, **states, "retries": report.log.retries, "events lost": lost}
@@ -182,15 +182,17 @@ def show_differences(console: Console, report: SourceReport) -> None:
         answers = ", ".join(f"{status or 'no answer'} ({count} times)" for status, count in report.log.refusals.items())
         say(console, report, f"{report.log.spoiled} forged or damaged requests got: {answers}")
     if report.log.believed:
-        say(console, report, f"{report.log.believed} forged or damaged requests were acked: it must refuse them all")
+        say(console, report, f"{report.log.believed} forged or damaged requests were acked: they must be refused")
     if report.comparison is None:
         return
     for difference in report.comparison.differences[:SHOWN]:
         say(console, report, str(difference))
     if len(report.comparison.differences) > SHOWN:
         say(console, report, f"and {len(report.comparison.differences) - SHOWN} more; --json shows all")
-    say_rows(console, report, "lost for good, only a reconcile can heal", report.comparison.rows_to_reconcile)
-    what = "lost for good, and the source has no list to reconcile with, so that only the next event can heal"
+    say_rows(
+        console, report, "lost for good; only a reconcile can repair these rows", report.comparison.rows_to_reconcile
+    )
+    what = "lost for good; the source has no list, so only the next event can repair these rows"
     say_rows(console, report, what, report.comparison.rows_beyond)
 
 

@@ -1,4 +1,4 @@
-"""Seeded random values: names, prices, ids and secrets. The same seed draws the same things in the same order."""
+"""Seeded random values: names, prices, ids and secrets. The same seed gives the same values in the same order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = ("small", "medium", "large")
 
 
 class Rng(Random):
-    """A random generator with the vocabulary of a catalog."""
+    """A random generator that also makes names, prices, ids and other values of a catalog."""
 
     def name(self) -> str:
         return f"{self.choice(MANNERS)} {self.choice(NOUNS)} {self.randrange(100, 1000)}"
@@ -32,12 +32,12 @@ class Rng(Random):
         return "".join(self.choices(string.ascii_uppercase + string.digits, k=10))
 
     def price(self, digits: int = 2) -> Decimal:
-        """A price with exactly this many digits after the point, trailing zeros included."""
+        """Make a price with exactly this many digits after the point, trailing zeros included."""
         cents = self.randrange(100, 200_000)
         return Decimal(cents).scaleb(-2).quantize(Decimal(1).scaleb(-digits))
 
     def token(self, length: int) -> str:
-        """Letters and digits, for secrets and key phrases."""
+        """Make a text of letters and digits, for secrets and key phrases."""
         return "".join(self.choices(ALPHANUMERICS, k=length))
 
     def hexadecimal(self, length: int) -> str:
@@ -47,14 +47,14 @@ class Rng(Random):
         return str(UUID(int=self.getrandbits(128), version=4))
 
     def happens(self, share: float) -> bool:
-        """True with this probability, 0 to 1."""
+        """Return True with this probability, from 0 to 1."""
         return share > 0 and self.random() < share
 
     def weighted(self, weights: Mapping[T, int]) -> T:
         return self.choices(list(weights), weights=list(weights.values()))[0]
 
     def some(self, items: list[T]) -> list[T]:
-        """At least one of the items, in their order."""
+        """Choose at least one of the items, and keep their order."""
         count = self.randint(1, len(items))
         chosen = set(self.sample(range(len(items)), count))
         return [item for position, item in enumerate(items) if position in chosen]

@@ -1,4 +1,4 @@
-"""A run: random histories of several systems, played against receivers, each event at its moment."""
+"""A run: random histories of several systems, played against receivers, with each event at its time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from simulator.scenario import Scenario
 from simulator.systems import SYSTEMS
 from simulator.systems.base import Change, System
 
-#: Between two events of a burst: enough for systems that write milliseconds to tell them apart.
+#: The time between two events of a burst, enough to tell them apart in systems that write milliseconds.
 AT_ONCE = timedelta(milliseconds=1)
 
 
 def build(sources: Sequence[str], *, seed: int, clock: Clock) -> list[System]:
-    """One account of each of these systems, named like the system."""
+    """Make an account of each of these systems, named like the system."""
     return [SYSTEMS[source](source, seed=seed, clock=clock) for source in sources]
 
 
 def hook_url(to: str, source: str) -> str:
-    """Where the events of a source go: `{source}` in the URL is replaced, else the name is added to the path."""
+    """Return the URL for a source's events: its name replaces `{source}` in the URL, or is added to the path."""
     return to.replace("{source}", source) if "{source}" in to else f"{to.rstrip('/')}/{source}"
 
 
 def prepare(systems: Sequence[System], scenario: Scenario) -> None:
-    """The facts that a receiver's settings depend on."""
+    """Decide what a receiver's settings depend on: the secrets after a rotation."""
     for system in systems:
         if scenario.faults.rotate:
             system.prepare_rotation()
@@ -42,7 +42,7 @@ def prepare(systems: Sequence[System], scenario: Scenario) -> None:
 async def couriers(
     systems: Sequence[System], *, scenario: Scenario, seed: int, clock: Clock, endless: bool = False
 ) -> AsyncIterator[dict[str, Courier]]:
-    """A courier for each system, sending to where its subscriptions point."""
+    """Open a courier for each system, which sends to the URLs of its subscriptions."""
     shares = dict(zip((system.source for system in systems), split(scenario.events, len(systems)), strict=True))
     opened = {
         system.source: Courier(
@@ -66,23 +66,23 @@ async def couriers(
 
 
 def split(whole: int, parts: int) -> list[int]:
-    """The whole in parts as equal as can be."""
+    """Split a number into parts that differ by at most one."""
     each, more = divmod(whole, parts)
     return [each + (number < more) for number in range(parts)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When the events of one source happen: `events` of them, of which `burst` in the middle happen at once."""
+    """The times of one source's events: `events` of them, of which `burst` in the middle happen at once."""
 
     begin: datetime
     events: int
-    #: Seconds of the clock from one event to the next; None for as fast as possible.
+    #: Seconds of the clock from one event to the next; None for full speed.
     step: float | None
     burst: int
 
     def moment(self, number: int) -> datetime | None:
-        """When the event after so many others is due; None for now. It depends on nothing but the beginning."""
+        """Return the time of the event with this number, from 0; None for now. It depends only on the beginning."""
         if self.step is None:
             return None
         start = (self.events - self.burst) // 2
@@ -91,7 +91,7 @@ class Pace:
 
 
 class Player:
-    """Lives one system's history and hands its messages over."""
+    """Plays one system's history, and hands its messages to the courier."""
 
     def __init__(self, system: System, courier: Courier, scenario: Scenario, *, seed: int, clock: Clock) -> None:
         self._system = system
@@ -103,7 +103,7 @@ class Player:
         self._skew = timedelta(seconds=scenario.faults.skew_seconds)
 
     async def play(self, pace: Pace) -> None:
-        """Until all events have happened, every message is sent, and every retry is over."""
+        """Play until all events have happened, all messages are sent, and the last retry is over."""
         rotation = self._faults.rotate * pace.events
         while self._system.events < pace.events:
             if rotation and self._system.events >= rotation:
@@ -116,7 +116,7 @@ class Player:
         await self._courier.finish()
 
     async def live_on(self, moment: datetime) -> None:
-        """One edit, with all that follows from it."""
+        """Make one edit, and send its messages and forgeries."""
         for change in self._edits(moment + self._skew):
             await self.announce(change)
         while self._system.outbox:
@@ -137,7 +137,7 @@ class Player:
 async def play(
     systems: Sequence[System], *, scenario: Scenario, seed: int, couriers: Mapping[str, Courier], clock: Clock
 ) -> None:
-    """Live through the scenario, all histories at once, to the end of the last retry."""
+    """Play the scenario, with the histories of all systems at the same time, until the last retry is over."""
     begin = clock.now()
     step = scenario.speed * len(systems) / scenario.rate if scenario.rate else None
     events, bursts = (split(whole, len(systems)) for whole in (scenario.events, scenario.faults.burst))
@@ -152,7 +152,7 @@ async def play(
 async def live(
     systems: Sequence[System], *, scenario: Scenario, seed: int, couriers: Mapping[str, Courier], clock: Clock
 ) -> None:
-    """Edit the catalogs for ever, at the scenario's total rate, for the webhooks registered over the APIs."""
+    """Edit the catalogs without end, at the scenario's rate over all systems, for the registered webhooks."""
     begin, rate = clock.now(), scenario.rate or 1
     players = [Player(system, couriers[system.source], scenario, seed=seed, clock=clock) for system in systems]
     for number in itertools.count():

@@ -1,4 +1,4 @@
-"""Scenario files: how many events, how fast, with which faults. A mistake is refused with its line."""
+"""Scenario files: the number of events, their rate, and the faults. An error names the line of the mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from simulator import faults
 from simulator.faults import Faults
 
-#: The keys of a scenario file, with the smallest and largest value of its numbers.
+#: The numbers in a scenario file, with the smallest and the largest value of each.
 NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
 REQUIRED_SETTINGS = ("title", "events", "rate")
 ALLOWED = ("title", *NUMBERS, "faults")
@@ -23,35 +23,35 @@ NEWLINE = "\n"
 
 
 class ScenarioError(Exception):
-    """A scenario that cannot be used; the message names the file, the line, and what is allowed."""
+    """A scenario cannot be used. The message names the file, the line, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     name: str
     title: str
-    #: Over all systems.
+    #: The number of events, over all systems.
     events: int
-    #: Events a real second, over all systems; 0 for as fast as possible.
+    #: Events in a real second, over all systems; 0 for full speed.
     rate: float
     #: Seconds of the simulated clock in one real second.
     speed: float = 1.0
     faults: Faults = field(default_factory=Faults)
 
     def changed(self, *, faults: Mapping[str, Any] | None = None, **settings: Any) -> Scenario:
-        """The scenario with these settings and faults instead of its own; a setting that is None stays as it is."""
+        """Return the scenario with these settings and faults changed. A setting that is None keeps its value."""
         given = {name: value for name, value in settings.items() if value is not None}
         return replace(self, faults=replace(self.faults, **(faults or {})), **given)
 
 
 def names() -> list[str]:
-    """The scenarios that come with the simulator."""
+    """List the scenarios that come with the simulator."""
     files = resources.files("simulator").joinpath("scenarios").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 def load(name: str) -> Scenario:
-    """A scenario by its name, or by the path of a file of the user's own. Raises `ScenarioError`."""
+    """Load a scenario by its name, or by the path of a .toml file. Raises `ScenarioError`."""
     if name in names():
         file = resources.files("simulator").joinpath("scenarios", f"{name}.toml")
         return read(file.read_text(encoding="utf-8"), name=name)
@@ -65,7 +65,7 @@ def load(name: str) -> Scenario:
 
 
 def read(text: str, *, name: str) -> Scenario:
-    """A scenario from the text of its file. Raises `ScenarioError`."""
+    """Read a scenario from the text of its file. Raises `ScenarioError`."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -111,7 +111,7 @@ class _Complaint:
     text: str
 
     def error(self, message: str, key: str | None = None) -> ScenarioError:
-        """`file:line: message`; the line is where the key stands."""
+        """Make an error `file:line: message`, with the line of the key."""
         pattern = re.compile(rf"""^[^#]*(?<![\w-])["']?{re.escape(key)}["']?\s*[=\].]""") if key else None
         lines = self.text.splitlines()
         found = [number for number, line in enumerate(lines, 1) if pattern and pattern.match(line)]

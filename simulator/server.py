@@ -1,4 +1,4 @@
-"""The four systems as HTTP services on one port, each under its source's name."""
+"""The four systems as HTTP services on one port, each below the name of its source."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from simulator.systems.base import System
 
 
 def application(systems: Iterable[System]) -> Starlette:
-    """One app with `/{source}{api_path}/…` for every system."""
+    """Make one application that serves each system at `/{source}{api_path}/…`."""
     served = list(systems)
 
     async def index(request: Request) -> Response:
         return json_answer({system.source: api_url(str(request.base_url), system) for system in served})
 
     async def refused(request: Request, error: Exception) -> Response:
-        """What routing refuses, in the words of the system that was asked."""
+        """Answer a request that matches no route, with the error body of the system in its path."""
         assert isinstance(error, HTTPException)
         name = request.url.path.split("/")[1]
         found = next((system for system in served if system.source == name), None)
@@ -49,7 +49,7 @@ def api_url(base: str, system: System) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the command that runs it."""
+    """A server that leaves signals to the command that runs it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(systems: Iterable[System], *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve the APIs of the systems in this event loop; gives the base URL. Raises OSError if the port is taken."""
+    """Serve the systems' APIs in this event loop, and yield the base URL. Raises OSError if the port is taken."""
     listener = socket.create_server((host, port))
     config = uvicorn.Config(application(systems), log_level="warning", access_log=False, lifespan="off")
     server = _Server(config)

@@ -1,4 +1,4 @@
-"""The receiver's settings for the simulated accounts, as the TOML text that it reads."""
+"""A receiver's settings for the simulated accounts, in TOML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulator.systems.base import System
 
 
 def settings_text(systems: Iterable[System], *, api: str | None) -> str:
-    """A `[sources.…]` table for every system. `api` is the base URL of the simulated APIs, None if none are served."""
+    """Write a `[sources.…]` table for each system. `api` is the base URL of the simulated APIs; None without APIs."""
     tables = []
     for system in systems:
         url = api_url(api, system) if api else None
@@ -21,7 +21,7 @@ def settings_text(systems: Iterable[System], *, api: str | None) -> str:
 
 
 def toml(value: Any) -> str:
-    """A value in TOML. JSON's texts, numbers, booleans and lists are TOML's too; only tables are written otherwise."""
+    """Write a value in TOML, which writes text, numbers, booleans and lists as JSON does, and only tables otherwise."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(name)} = {toml(member)}" for name, member in value.items()) + " }"
     if isinstance(value, list):

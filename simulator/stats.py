@@ -1,4 +1,4 @@
-"""A receiver's own statistics, from `GET /api/v1/stats`."""
+"""The statistics that a receiver keeps, from `GET /api/v1/stats`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EMPTY = SourceStats({}, {}, None)
 
 
 async def read_stats(client: httpx.AsyncClient) -> dict[str, SourceStats]:
-    """By source. Raises httpx.HTTPError."""
+    """Read the statistics of each source, by its name. Raises httpx.HTTPError."""
     answer = await client.get("/api/v1/stats")
     answer.raise_for_status()
     return {entry["source"]: source_stats(entry) for entry in codec.decode(answer.content)["sources"]}

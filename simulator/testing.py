@@ -1,4 +1,4 @@
-"""For the tests of any receiver: a pytest fixture that starts a system, edits its catalog and waits for delivery.
+"""A pytest fixture for the tests of any receiver: it starts a system, edits its catalog and waits for delivery.
 
     def test_a_price_reaches_us(simulated, receiver):
         shop = simulated.start("iimmpact", to=receiver.url)
@@ -6,7 +6,7 @@
         shop.update(lamp, display_name="Better lamp")
         assert shop.wait().acked == shop.events
 
-Everything goes over real HTTP; nothing of the receiver needs to be Hookmirror's. docs/simulator.md has an example.
+The messages go over real HTTP, and the receiver need not be Hookmirror. docs/simulator.md has an example.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CALL_TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One entity of the catalog, and the row of a mirror that it stands for."""
+    """One entity of the catalog, and its row in a mirror."""
 
     family: str
     table: str
@@ -48,7 +48,7 @@ class Entity:
 
 
 class SimulatedSystem:
-    """One system that a test has started. Its calls return when the edit is made; `wait` when all is delivered."""
+    """A system that a test has started. An edit returns before its messages are delivered; `wait` waits for them."""
 
     def __init__(self, simulated: Simulated, system: System, courier: Courier, stranger: Stranger, url: str) -> None:
         self._simulated = simulated
@@ -57,21 +57,21 @@ class SimulatedSystem:
         self._last: datetime | None = None
         #: The system itself, with its oracle, its subscriptions and its secrets.
         self.system = system
-        #: The base of its API.
+        #: The base URL of its API.
         self.api_url = url
 
     @property
     def events(self) -> int:
-        """How many events it has announced."""
+        """The number of events that the system has announced."""
         return self.system.events
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of a receiver: secrets, keys and the API's URL, under Hookmirror's names."""
+        """The settings that a receiver needs: secrets, keys and the API's URL, under Hookmirror's names."""
         return self.system.settings(api_url=self.api_url)
 
     def create(self, **attributes: Any) -> Entity:
-        """A new entity; attributes that are not given are invented. Raises ValueError for an unknown attribute."""
+        """Create an entity, with invented values for other attributes. Raises ValueError for an unknown attribute."""
         changes = self._announce(self.system.create(self._now(), **attributes))
         family = changes[-1].family
         return Entity(family, *self.system.key(family))
@@ -89,25 +89,25 @@ class SimulatedSystem:
             self._announce(self.system.step(self._now()))
 
     def rotate(self) -> None:
-        """New secrets from now on: `settings` has them, and no longer the old ones."""
+        """Replace the secrets. Afterwards `settings` holds only the new ones."""
         self.system.rotate()
 
     def send(self, *messages: Message) -> None:
-        """Send a message that the test made itself, such as a forgery."""
+        """Send messages that the test made, such as forgeries."""
         for message in messages:
             self._simulated.run(self._courier.send(message))
 
     def wait(self, seconds: float = CALL_TIMEOUT) -> Log:
-        """Wait until everything is delivered or given up, retries included. Raises TimeoutError."""
+        """Wait until every message is delivered or given up, after its retries. Raises TimeoutError."""
         self._simulated.run(self._finish(), seconds)
         return self._courier.log
 
     def compare(self, rows: Mapping[Key, Mapping[str, Any]]) -> Comparison:
-        """Compare rows with the announcements; the keys are (table, external id)."""
+        """Compare rows, by (table, external id), with what the system announced."""
         return compare(self.system.oracle, rows, arrived=self._courier.log.arrived, listed=self.system.listed)
 
     def compare_with(self, url: str, token: str) -> Comparison:
-        """Compare the mirror of the Hookmirror at this URL with the announcements."""
+        """Compare the mirror of the Hookmirror at this URL with what the system announced."""
 
         async def read() -> dict[Key, dict[str, Any]]:
             async with api_client(url, token) as client:
@@ -116,7 +116,7 @@ class SimulatedSystem:
         return self.compare(self._simulated.run(read()))
 
     def _now(self) -> datetime:
-        """A moment that no other edit of this system has: a tick later, if the last one was too close."""
+        """Return a time later than every earlier edit of this system: now, or one tick after the last edit."""
         step = self.system.resolution
         moment = floor(self.system.clock.now(), step)
         self._last = moment if self._last is None else max(moment, self._last + step)
@@ -134,7 +134,7 @@ class SimulatedSystem:
 
 
 class Simulated:
-    """Starts systems, in a thread of its own, and ends them with the test."""
+    """Starts systems in a thread of its own, and stops them at the end of the test."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -153,10 +153,10 @@ class Simulated:
         faults: Faults | None = None,
         **options: Any,
     ) -> SimulatedSystem:
-        """An account of a system whose events all go to the URL `to`.
+        """Start an account of a system that sends all its events to the URL `to`.
 
-        `speed` is that of the retries: with 600, one due in 300 s comes after half a second. The options are those of
-        the system: `signed` (sigma), `cipher` (sticky), `size`. Raises ValueError for an unknown system.
+        `speed` is the speed of the retries: with 600, a retry due in 300 s comes after half a second. `options` are
+        arguments of the system: `signed` (sigma), `cipher` (sticky), `size`. Raises ValueError for an unknown system.
         """
         if dialect not in SYSTEMS:
             raise ValueError(f"there is no system {dialect!r}: choose from {', '.join(SYSTEMS)}")
@@ -165,7 +165,7 @@ class Simulated:
         return self.run(self._start(system, faults or Faults(), seed=seed, speed=speed))
 
     def run(self, work: Coroutine[Any, Any, T], seconds: float = CALL_TIMEOUT) -> T:
-        """Do this in the simulator's thread, and wait for it. Raises TimeoutError."""
+        """Do the work in the simulator's thread, and wait for its result. Raises TimeoutError."""
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class Simulated:
 
 @pytest.fixture
 def simulated() -> Iterator[Simulated]:
-    """Starts simulated systems that send to a receiver of the test's own: see `Simulated.start`."""
+    """Start simulated systems that send to the test's receiver, with `Simulated.start`, and stop them at the end."""
     running = Simulated()
     yield running
     running.close()

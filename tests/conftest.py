@@ -67,6 +67,9 @@ def pytest_configure() -> None:
     # A shell starts background commands with SIGINT ignored, and processes started by tests inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Otherwise each process started by a test compiles all of the source, a quarter of the CPU time of its start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Tests kill the processes that they start, which would leave incomplete coverage files behind.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)

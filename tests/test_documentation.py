@@ -10,7 +10,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ import httpx
 import pytest
 import typer
 from api_alone import api_of
+from forked import Forked
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
+from waiting import wait_until
 
 import receiver
 from receiver import cli, testing
@@ -232,9 +233,12 @@ def test_the_glossary_has_one_entry_for_a_word() -> None:
     assert sorted(entries) == sorted(set(entries))
 
 
-def error_codes() -> set[str]:
+@cache
+def error_codes() -> frozenset[str]:
     """Return every error code in the source: those of error classes, and those given where an error is raised."""
-    return {code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
+    return frozenset(
+        code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))
+    )
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:
@@ -497,13 +501,16 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {"PATH": f"{beside}{os.pathsep}{kept.get('PATH', '')}", **settings}
 
 
-def run(folder: Path, *command: str, **settings: str) -> str:
-    """Run a command that must succeed, and return its output."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, f"{shlex.join(command)} failed:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def run(folder: Path, *arguments: str, python: bool = False, **settings: str) -> str:
+    """Run `hookmirror` or `python`, which must succeed, with its imports already done, and return its output."""
+    with Forked(arguments, folder, environment(**settings), python=python) as process:
+        try:
+            printed, errors = process.communicate(timeout=120)
+        except BaseException:
+            process.kill()
+            raise
+    assert process.returncode == 0, f"{shlex.join(arguments)} failed:\n{printed}\n{errors}"
+    return printed
 
 
 #: Pages whose Python is run by another test, which sets up what it needs.
@@ -525,6 +532,10 @@ def test_every_example_names_its_file(page: str) -> None:
         assert block.file or block.language in ("", "sh"), f"a {block.language} block in {page} has no file name"
 
 
+#: What pytest says of plugins that the interpreter had imported before.
+ALREADY_IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     modules = [path for path in written(page, tmp_path) if path.suffix == ".py"]
@@ -534,10 +545,11 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     }
     for path in modules:
         if path not in tests and path.stem not in imported:
-            run(tmp_path, sys.executable, path.name)
+            run(tmp_path, path.name, python=True)
     if tests:
-        # Run the tests as a user would, without the settings of this repository. Warnings are still errors.
-        printed = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+        # Run the tests as a user would, without the settings and plugins of this repository. Warnings are still errors.
+        strict = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:schemathesis")
+        printed = run(tmp_path, *strict, *("-W", ALREADY_IMPORTED), python=True)
         assert " passed" in printed
         assert "skipped" not in printed
 
@@ -549,7 +561,7 @@ def test_the_settings_of_a_page_start(page: str, tmp_path: Path, monkeypatch: py
         monkeypatch.delenv(name)
     assert load(tmp_path / "hookmirror.toml").sources
     settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{VARIABLE_PREFIX}SECRET_KEY": "k" * 32}
-    assert "MEND" not in run(tmp_path, "hookmirror", "doctor", **settings)
+    assert "MEND" not in run(tmp_path, "doctor", **settings)
 
 
 def test_the_bodies_of_the_four_systems_leave_the_rows_beside_them(webhooks: Webhooks, tmp_path: Path) -> None:
@@ -584,8 +596,10 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
     )
     try:
         wait_for(f"{base}/readyz", serving)
-        assert run(tmp_path, *shlex.split(send), "--to", base, **settings).startswith("200 ")
-        headers = {"Authorization": f"Bearer {run(tmp_path, 'hookmirror', 'token', **settings).strip()}"}
+        hookmirror, *arguments = shlex.split(send)
+        assert hookmirror == "hookmirror"
+        assert run(tmp_path, *arguments, "--to", base, **settings).startswith("200 ")
+        headers = {"Authorization": f"Bearer {run(tmp_path, 'token', **settings).strip()}"}
         wait_for(base + urlsplit(url[0]).path, serving, headers=headers)
         answer = httpx.get(base + urlsplit(url[0]).path, headers=headers).text
         assert '"price":"19.90"' in answer
@@ -597,13 +611,13 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
 
 def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
     """Wait until this URL answers with 200."""
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
+
+    def answers() -> bool:
         assert process.poll() is None, "the server has ended"
         try:
-            if httpx.get(url, headers=headers).status_code == 200:
-                return
+            return client.get(url, headers=headers).status_code == 200
         except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"{url} does not answer")
+            return False
+
+    with httpx.Client() as client:
+        wait_until(answers, url)

@@ -1,1 +1,1 @@
-"""Ready dialects of senders that many teams have, each written as a user would write it: `dialects` in the settings."""
+"""Ready dialects of common senders, written as users write theirs. The setting `dialects` names the ones to use."""

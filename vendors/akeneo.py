@@ -1,4 +1,4 @@
-"""Akeneo: products and product models, by its Event Platform and by the older Events API (docs/senders/akeneo.md)."""
+"""Akeneo: products and product models, from the Event Platform or the older Events API (docs/senders/akeneo.md)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceS
 from receiver.senders import Akeneo, AkeneoEvents
 from vendors.values import list_at, member, moment_at, text_at
 
-PAGE = 100  #: rows of one page, the most that the API gives
+PAGE = 100  #: rows in one page: the largest page that the API gives
 
-#: What `event.hydrated` is for a thing that the API does not have.
+#: The value of `event.hydrated` for a product or model that the API does not have.
 GONE = "gone"
 
 PLATFORM = "com.akeneo.pim.v1."
@@ -40,7 +40,7 @@ class ProductData(Sent):
 
 
 class ModelData(Sent):
-    """A product model: what the variants of a product have in common."""
+    """A product model, with the values that the variants of a product have in common."""
 
     code: Id
     parent: Text = None
@@ -97,7 +97,7 @@ def fetch_thing(event: Event[Any], api: httpx.Client) -> ProductData | ModelData
 
 @akeneo.on(*UPSERTS)
 def upsert_thing(event: Event[Any], mirror: Mirror) -> None:
-    """Without an `api_url`, the event says only that the thing exists."""
+    """Upsert a product or model. Without an `api_url`, the row exists without values."""
     table, answer = Product if event.entity_kind == "product" else Group, event.hydrated
     if answer is None:
         mirror.upsert(table, event.entity_id)
@@ -162,7 +162,7 @@ def deactivate(event: Event[Any], mirror: Mirror) -> None:
 @akeneo.connect
 @akeneo_events.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is the address of the PIM with /api/rest/v1; `api_key` the access token of an app."""
+    """Make the client. `api_url` is the PIM's address with /api/rest/v1, `api_key` the access token of an app."""
     return client(source, headers={"Authorization": f"Bearer {required(source, 'api_key', source.api_key)}"})
 
 
@@ -176,7 +176,7 @@ def _thing(api: httpx.Client, kind: str, external_id: str) -> ProductData | Mode
     try:
         return shaped(model, fetch(api, path), path)
     except NotFoundError as error:
-        # A wrong api_url is answered with another text, or with no JSON.
+        # A 404 under a wrong api_url has another text, or is not JSON.
         if "does not exist" in (error.said or ""):
             return None
         raise
@@ -207,7 +207,7 @@ def _listed_model(model: ModelData) -> Listed:
 
 
 def _page(api: httpx.Client, path: str, start: str | None) -> tuple[list[Any], str | None]:
-    """A page, and the `search_after` of the next one, which stands in the link to it."""
+    """Read a page, and the `search_after` of the next one from the link to it."""
     after = {"search_after": start} if start else {}
     answer = patiently(lambda: fetch(api, path, pagination_type="search_after", limit=PAGE, **after))
     page = shaped(Page, {"items": member(answer, "_embedded.items")}, path)

@@ -1,4 +1,4 @@
-"""BigCommerce: its webhooks name what changed, and the API says how (docs/senders/bigcommerce.md has the facts)."""
+"""BigCommerce: thin events, and values from the API (docs/senders/bigcommerce.md has the facts)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from receiver.senders import BigCommerce
 from vendors.tables import StockLevel
 from vendors.values import in_seconds, member, number_or_text, text_at, unix_moment_at
 
-PAGE = 50  #: products of one page, each with its variants
+PAGE = 50  #: products in one page, each with its variants
 
-#: What `event.hydrated` is for a product that the API does not have.
+#: The value of `event.hydrated` for a product that the API does not have.
 GONE = "gone"
 
 bigcommerce = Dialect("bigcommerce", verify=BigCommerce())
@@ -37,7 +37,7 @@ def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
 
 
 def _entity(data: Any) -> tuple[str, str] | None:
-    """A SKU counts as news about its product, whose answer holds all its variants."""
+    """Return the product of the event. A SKU counts as its product, which is fetched with all its variants."""
     kind = member(data, "type")
     if kind == "product":
         return "product", id_of(data, ("id",), what="data")
@@ -76,7 +76,7 @@ class ProductAnswer(Sent):
         columns = {"name": self.name, "sku": self.sku, "price": self.price, "lifecycle_state": state}
         yield Listed(Product, self.id, columns)
         for variant in self.variants:
-            # A variant without a price of its own has its product's.
+            # A variant without a price of its own has the price of its product.
             price = self.price if variant.price is None else variant.price
             yield Listed(Variant, variant.id, {"parent": self.id, "sku": variant.sku or None, "price": price})
             available = None if self.inventory_tracking == "none" else variant.inventory_level
@@ -104,9 +104,9 @@ def upsert_product(event: Event[Any], mirror: Mirror) -> None:
 
 
 def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
-    """Without an API, an event says that its product exists. Raises `Discard` for one that says only a quantity."""
+    """Upsert product and variant without values. Raises `Discard` for an event about a quantity."""
     if "/inventory/" in event.event_type:
-        raise Discard("Whether the quantity is absolute or a difference is not documented clearly: set api_url.")
+        raise Discard("BigCommerce does not say clearly whether a quantity is absolute or a difference: set api_url.")
     mirror.upsert(Product, event.entity_id)
     variant = member(event.data, "sku.variant_id")
     if variant is not None:
@@ -130,7 +130,7 @@ def deactivate_variant(event: Event[Any], mirror: Mirror) -> None:
 
 @bigcommerce.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is https://api.bigcommerce.com/stores/<store hash>/v3; `api_key` the token of an API account."""
+    """Make the client. `api_url` is https://api.bigcommerce.com/stores/<store hash>/v3, `api_key` an access token."""
     return client(source, headers={"X-Auth-Token": required(source, "api_key", source.api_key)})
 
 
@@ -157,7 +157,7 @@ def _product(api: httpx.Client, external_id: str) -> ProductAnswer | None:
     try:
         return shaped(One, fetch(api, path, include="variants"), path).data
     except NotFoundError as error:
-        # Its own answer says so; a web server's under a wrong api_url does not.
+        # Only the API's own answer names the product. A web server's 404 under a wrong api_url does not.
         if "product" in (error.said or "").lower():
             return None
         raise

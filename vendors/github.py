@@ -1,6 +1,7 @@
 """GitHub: repositories as products, and their releases as the variants on offer (docs/senders/github.md has the facts).
 
-The event's name stands in a header that the signature does not cover. So the body's members say what it is about.
+The event's name is in a header that the signature does not cover, so the dialect reads the event type from the body's
+members.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from vendors.values import number_or_text, text_at
 
 github = Dialect("github", verify=GitHub(), form="payload", keep_headers=("X-GitHub-Event", "X-GitHub-Delivery"))
 
-#: What an event has besides its own members, whatever it is about.
+#: The members that events of any kind may have.
 AROUND = {"action", "repository", "sender", "organization", "installation", "enterprise", "changes"}
 
 
 @github.envelope
 def read(body: dict[str, Any]) -> Envelope:
-    """No event says when it occurred, so all count as of their arrival."""
+    """Read a body. GitHub's events have no time of change, so each counts as of its arrival."""
     kind = _kind(body)
     if kind == "ping":
         return Envelope(event_type="ping", entity=None, occurred_at=ARRIVAL, data=None)
@@ -40,7 +41,7 @@ def _kind(body: dict[str, Any]) -> str:
     if own == {"release"}:
         return "release"
     if not body:
-        raise Unreadable("The body is empty, so it says nothing of a repository or release.")
+        raise Unreadable("The body is empty, so it does not name a repository or release.")
     return "other"
 
 

@@ -1,6 +1,6 @@
 """Shopify: products with their variants, and stock by location (docs/senders/shopify.md has every fact and its source).
 
-The topic of a webhook stands in a header that the signature does not cover. So the body's shape says what happened.
+The topic is in a header that the signature does not cover, so the dialect reads the event type from the body's shape.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vendors.values import moment_at, number_or_text
 
 shopify = Dialect("shopify", verify=Shopify(), keep_headers=("X-Shopify-Topic", "X-Shopify-Event-Id"))
 
-#: The members that point to a stock level: both the whole body of a level that is gone, and part of any other.
+#: The members that identify a stock level. The body about a deleted level has only these.
 LEVEL = {"inventory_item_id", "location_id"}
 
 
@@ -52,15 +52,15 @@ def _id(body: dict[str, Any], name: str) -> str:
 
 
 def _kind(body: dict[str, Any]) -> str:
-    """What the body is about: its own global id says it, or for a subscription that leaves this out, its members."""
+    """Return the kind of the body's object, from its global id, or from its members if the global id is left out."""
     gid = body.get("admin_graphql_api_id")
     if isinstance(gid, str) and gid.startswith("gid://shopify/"):
         return gid.removeprefix("gid://shopify/").partition("/")[0][:64].lower()
     if "title" in body and "product_id" not in body:
         return "product"
     raise Unreadable(
-        "The body does not say what it is about: let the subscription send `admin_graphql_api_id`, and only the topics "
-        "of products and inventory levels to this source."
+        "The body does not say what it is about: let the subscription include `admin_graphql_api_id`, and send only "
+        "the topics of products and inventory levels to this source."
     )
 
 
@@ -81,7 +81,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 
 def id_in_gid(value: Any) -> str:
-    """The number at the end of a global id in `{"admin_graphql_api_id": …}`. Raises `ValueError`."""
+    """Return the number at the end of the global id in `{"admin_graphql_api_id": …}`. Raises `ValueError`."""
     gid = value.get("admin_graphql_api_id") if isinstance(value, dict) else None
     number = gid.rpartition("/")[2] if isinstance(gid, str) else ""
     if not (number.isascii() and number.isdecimal()):
@@ -99,9 +99,9 @@ class VariantData(Sent):
 class ProductData(Sent):
     title: Text = None
     status: Text = None
-    #: None where the subscription leaves them out.
+    #: None if the subscription leaves out the variants.
     variants: list[VariantData] | None = None
-    #: All of them, also those of a large product that `variants` has no room for.
+    #: The global ids of all variants, also of a product with more variants than fit into `variants`.
     variant_gids: list[Annotated[str, BeforeValidator(id_in_gid)]] | None = None
 
 
@@ -122,7 +122,7 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
 
 @shopify.on("products/delete")
 def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
-    """Where the source has an `api_url`, the delete counts once the API has confirmed it."""
+    """Deactivate a product. If the source has an `api_url`, the API has to confirm the delete."""
     if not event.hydrated:
         mirror.deactivate(Product, event.entity_id)
         return
@@ -164,7 +164,7 @@ def _upsert_listed(rows: list[Listed], mirror: Mirror) -> None:
 
 @shopify.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is the API of the shop in one version: https://<shop>.myshopify.com/admin/api/2026-10."""
+    """Make the client. `api_url` names shop and version: https://<shop>.myshopify.com/admin/api/2026-10."""
     return shopify_api.connect(source)
 
 

@@ -1,4 +1,4 @@
-"""A small client of Shopify's Admin API (GraphQL): pages by cursor, one thing by its id, and its rate limit."""
+"""A small client of Shopify's Admin API (GraphQL): lists in pages, one object by its id, and the rate limit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from receiver import ApiError, Listed, ListPage, Retry, SourceSettings
 from vendors.tables import StockLevel
 from vendors.values import member
 
-#: Rows of one page. A page of levels asks for `MOST_LOCATIONS` of each item, and a question may cost 1,000 points.
+#: Rows in one page. A page of items asks for `MOST_LOCATIONS` levels of each item, and a query may cost at most 1,000
+#: points.
 PAGE, PAGE_OF_ITEMS, MOST_LOCATIONS = 100, 20, 30
 
-LONGEST_RESTORE = 60  #: seconds that a throttled question waits at most before it is asked again
+LONGEST_RESTORE = 60  #: the most seconds that a throttled query waits before it is repeated
 
 ONE_PRODUCT = "legacyResourceId title status updatedAt"
 ONE_VARIANT = "legacyResourceId title sku price product { legacyResourceId }"
@@ -31,7 +32,7 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 
 def ask(api: httpx.Client, query: str, **variables: Any) -> dict[str, Any]:
-    """The `data` of the answer. Raises `Retry` if it is throttled, else `ApiError` for errors in it."""
+    """Send a query, and return the `data` of the answer. Raises `Retry` if throttled, `ApiError` for other errors."""
     answer = post(api, "/graphql.json", {"query": query, "variables": variables})
     errors = member(answer, "errors")
     if errors:
@@ -49,7 +50,7 @@ def ask(api: httpx.Client, query: str, **variables: Any) -> dict[str, Any]:
 
 
 def _restoring(cost: Any) -> timedelta:
-    """How long it takes until the points that the question costs are there again."""
+    """Return the time until the API has restored the points that the query costs."""
     try:
         status = cost["throttleStatus"]
         seconds = (cost["requestedQueryCost"] - status["currentlyAvailable"]) / status["restoreRate"]
@@ -58,7 +59,7 @@ def _restoring(cost: Any) -> timedelta:
         return timedelta(seconds=1)
 
 
-# ── what the API says of one thing ────────────────────────────────────────────────────────────────────────────
+# ── one object of the API ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class Named(Sent):
@@ -83,7 +84,7 @@ class VariantNode(Named):
     product: Named
 
     def listed(self) -> Listed:
-        """Undated: its price also counts as of its product's change, and counts here as of the question."""
+        """Return the row without a time of change, because webhooks date a variant by its product's time."""
         columns = {"name": self.title, "sku": self.sku, "price": self.price, "parent": self.product.legacyResourceId}
         return Listed(Variant, self.legacyResourceId, columns)
 
@@ -128,10 +129,10 @@ def level(api: httpx.Client, external_id: str) -> list[Listed]:
 
 
 def _one(api: httpx.Client, query: str, model: type[Any], **variables: str) -> Any:
-    """The thing asked for; None if the API says that there is none. Raises `ApiError` for another id's."""
+    """Query one object; None if the API says that it does not exist. Raises `ApiError` for an object of another id."""
     data = ask(api, query, **variables)
     if "found" not in data:
-        raise ApiError("The Admin API answered without what was asked for: check api_url.")
+        raise ApiError("The Admin API answered without the object of the query: check api_url.")
     if data["found"] is None:
         return None
     found = shaped(model, data["found"], "graphql.json")
@@ -154,9 +155,9 @@ class Connection(Sent):
 
     @property
     def next(self) -> str | None:
-        """Where the next page begins. Raises `ApiError` if the API says that there is one, and not where."""
+        """The cursor of the next page; None after the last one. Raises `ApiError` if the cursor is missing."""
         if self.pageInfo.hasNextPage and not self.pageInfo.endCursor:
-            raise ApiError("The Admin API says that there are more rows, and gives no cursor.")
+            raise ApiError("The Admin API says that there are more rows, but gives no cursor: try again later.")
         return self.pageInfo.endCursor if self.pageInfo.hasNextPage else None
 
 

@@ -1,7 +1,7 @@
 """Any sender of Standard Webhooks whose events are about products and variants (docs/senders/standard.md).
 
-The specification says how a body is signed, and that it has `type`, `timestamp` and `data`. What `data` holds is up to
-the sender: where yours differs, copy this page of code and change it.
+The specification says how a body is signed, and that it has `type`, `timestamp` and `data`. The sender decides about
+the members of `data`: if yours differ, copy this module and change it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TABLES = {"product": Product, "variant": Variant}
 
 @standard.envelope
 def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
-    """`timestamp` is the time of the change; the signed header of that name is the time of the attempt."""
+    """Read a body. `timestamp` is the time of change; the signed header of that name has the time of sending."""
     event_type = text_at(body, "type")
     kind = event_type.partition(".")[0]
     entity = (kind, id_of(body.get("data"), ("id",), what="data")) if kind in TABLES else None

@@ -17,7 +17,7 @@ from receiver.senders import Stripe
 from vendors.tables import Price
 from vendors.values import in_seconds, member, moment_at, text_at, unix_moment_at, unix_moment_or_none
 
-PAGE = 100  #: objects of one page, the most that the API gives
+PAGE = 100  #: objects in one page: the largest page that the API gives
 
 stripe = Dialect("stripe", verify=Stripe())
 
@@ -26,7 +26,7 @@ stripe = Dialect("stripe", verify=Stripe())
 def read(body: dict[str, Any]) -> Envelope:
     event_type, event_id = text_at(body, "type"), text_at(body, "id")
     if isinstance(body.get("created"), str):
-        # A thin event of the second API, about nothing in this catalog.
+        # A thin event of the second API is never about this catalog.
         at = moment_at(body, "created")
         return Envelope(event_type=event_type, entity=None, occurred_at=at, data=None, dedup_key=event_id)
     thing, at = member(body, "data.object"), unix_moment_at(body, "created")
@@ -44,7 +44,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 
 def as_reference(value: Any) -> str | None:
-    """The id of another object, which may have been expanded into that object."""
+    """Return the id of another object, given the id or the whole object; None without one."""
     return as_id(value.get("id") if isinstance(value, dict) else value) if value else None
 
 
@@ -52,7 +52,7 @@ Reference = Annotated[str | None, BeforeValidator(as_reference)]
 
 
 class Sold(Sent):
-    """What products and prices have in common."""
+    """The members that products and prices have in common."""
 
     active: bool | None = None
 
@@ -71,7 +71,7 @@ class PriceData(Sold):
     product: Reference = None
     currency: Text = None
     unit_amount: values.Price = None
-    #: With fractions of the smallest unit; the same amount otherwise.
+    #: The same amount with fractions of the smallest unit.
     unit_amount_decimal: values.Price = None
     recurring: Any = None
 
@@ -104,7 +104,7 @@ def deactivate(event: Event[Any], mirror: Mirror) -> None:
 
 @stripe.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is https://api.stripe.com/v1; `api_key` a restricted key that may read products and prices."""
+    """Make the client. `api_url` is https://api.stripe.com/v1, `api_key` a restricted key that may read both lists."""
     return client(source, headers={"Authorization": f"Bearer {required(source, 'api_key', source.api_key)}"})
 
 

@@ -1,4 +1,4 @@
-"""Mirror tables that the catalog does not have: how many pieces are where, and what a thing costs under which terms."""
+"""Mirror tables in addition to the catalog's: stock levels, and prices with their terms."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from receiver import MirrorRow, document_field, price_field
 
 
 class StockLevel(MirrorRow, table=True):
-    """How many pieces of a thing are for sale at a place."""
+    """The quantity of an item that is for sale at a location."""
 
     __tablename__ = "stock_levels"
 
-    #: The sender's id of what is counted: an inventory item, a product or a variant.
+    #: The sender's id of the counted thing: an inventory item, a product or a variant.
     item: str | None = Field(default=None, index=True)
-    #: The sender's id of the place; None where it counts all places together.
+    #: The sender's id of the location; None if the sender counts all locations together.
     location: str | None = None
-    #: Exact, since some shops sell by weight; below zero where more was sold than there is. None: not counted.
+    #: The exact quantity, since some shops sell by weight. It is below zero if more was sold than there is, and None if
+    #: the sender does not count it.
     available: Decimal | None = price_field()
 
 
 class Price(MirrorRow, table=True):
-    """A price of a product, of which a product may have several. It is not deactivated with its product."""
+    """One of the prices of a product. It is not deactivated with its product."""
 
     __tablename__ = "prices"
 
     #: The external id of the product.
     product: str | None = Field(default=None, index=True)
-    #: In the smallest unit of the currency, as the sender writes it; None for tiers and for amounts that buyers choose.
+    #: The amount in the smallest unit of the currency, as the sender writes it; None for tiers and for amounts that
+    #: buyers choose.
     unit_amount: Decimal | None = price_field()
     currency: str | None = None
-    #: How often it is paid: "month", "year"; None for once.
+    #: The period of a repeated payment, "month" or "year"; None for a single payment.
     interval: str | None = None
     lifecycle_state: str | None = None
     #: The sender's own object, unchanged.

@@ -1,4 +1,4 @@
-"""Members of bodies that decide, read strictly: each is what the sender documents, or the reason says what is wrong."""
+"""Members of bodies, read strictly. Each function raises `Unreadable` for a member that is not as documented."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from receiver import Unreadable
 
 
 def member(document: Any, path: str) -> Any:
-    """The value at a path of members, such as "data.object"; None where one of them is missing."""
+    """Return the value at a path of members, such as "data.object"; None if one of them is missing."""
     for name in path.split("."):
         document = document.get(name) if isinstance(document, dict) else None
     return document
 
 
 def moment_at(body: Any, path: str) -> datetime:
-    """The ISO 8601 time there, with its offset. Raises `Unreadable`."""
+    """Read an ISO 8601 time with its offset at this path. Raises `Unreadable`."""
     try:
         return as_moment(member(body, path))
     except ValueError as error:
@@ -25,7 +25,7 @@ def moment_at(body: Any, path: str) -> datetime:
 
 
 def utc_moment_at(body: Any, path: str) -> datetime:
-    """The ISO 8601 time there, which the sender writes in UTC without an offset. Raises `Unreadable`."""
+    """Read an ISO 8601 time at this path, which the sender writes in UTC without an offset. Raises `Unreadable`."""
     value = member(body, path)
     try:
         return as_moment(f"{value}Z" if isinstance(value, str) and len(value) == len("2026-06-01T12:00:00") else value)
@@ -34,18 +34,18 @@ def utc_moment_at(body: Any, path: str) -> datetime:
 
 
 def unix_moment_at(body: Any, path: str) -> datetime:
-    """The time there, in whole seconds since 1970. Raises `Unreadable`."""
+    """Read a time in whole seconds since 1970 at this path. Raises `Unreadable`."""
     value = member(body, path)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Unreadable(f"`{path}` is not the time of a change in whole seconds since 1970.")
     try:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        raise Unreadable(f"`{path}` is a number of seconds that no calendar has.") from None
+        raise Unreadable(f"`{path}` is not a time in the years 1 to 9999.") from None
 
 
 def text_at(body: Any, path: str) -> str:
-    """The text there, which is not empty. Raises `Unreadable`."""
+    """Return the text at this path, which must not be empty. Raises `Unreadable`."""
     value = member(body, path)
     if not isinstance(value, str) or not value:
         raise Unreadable(f"`{path}` is missing or not text.")
@@ -53,12 +53,12 @@ def text_at(body: Any, path: str) -> str:
 
 
 def number_or_text(entity_id: str) -> int | str:
-    """An id as a sender writes it: digits as a number."""
+    """Return an id as senders write it: digits as a number, anything else as text."""
     return int(entity_id) if entity_id.isascii() and entity_id.isdecimal() and entity_id[0] != "0" else entity_id
 
 
 def list_at(body: Any, path: str) -> list[Any]:
-    """The list there. Raises `Unreadable`."""
+    """Return the list at this path. Raises `Unreadable`."""
     value = member(body, path)
     if not isinstance(value, list):
         raise Unreadable(f"`{path}` is missing or not a list.")
@@ -66,12 +66,12 @@ def list_at(body: Any, path: str) -> list[Any]:
 
 
 def in_seconds(moment: datetime) -> int:
-    """A time as senders write it that count whole seconds since 1970."""
+    """Write a time in whole seconds since 1970."""
     return int(moment.timestamp())
 
 
 def unix_moment_or_none(value: Any) -> datetime | None:
-    """Whole seconds since 1970 as a time that only helps."""
+    """Read a time in whole seconds since 1970; None if it is not valid."""
     try:
         return unix_moment_at({"it": value}, "it")
     except Unreadable:

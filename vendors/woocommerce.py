@@ -1,6 +1,6 @@
 """WooCommerce: products, variations and their stock (docs/senders/woocommerce.md has every fact and its source).
 
-The topic stands in a header that the signature does not cover. So the body's shape says what happened.
+The topic is in a header that the signature does not cover, so the dialect reads the event type from the body's shape.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from receiver.senders import WooCommerce
 from vendors.tables import StockLevel
 from vendors.values import number_or_text, utc_moment_at
 
-PAGE = 100  #: products of one page, the most that the API gives
+PAGE = 100  #: products in one page: the largest page that the API gives
 
 woocommerce = Dialect("woocommerce", verify=WooCommerce(), keep_headers=("X-WC-Webhook-Topic",))
 
-# On saving a webhook it posts `webhook_id=<number>` without a signature, and wants 200.
+# When a webhook is saved, WooCommerce posts `webhook_id=<number>` without a signature, and wants 200.
 woocommerce.challenge(FormPing("webhook_id"))
 
 
@@ -32,7 +32,7 @@ def read(body: dict[str, Any]) -> Envelope:
     if body.keys() == {"id"}:
         return Envelope(event_type="product.deleted", entity=product, occurred_at=ARRIVAL, data=None)
     at = utc_moment_at(body, "date_modified_gmt")
-    # Orders, coupons and customers lack one of the two.
+    # The bodies of orders, coupons and customers do not have both members.
     event_type = "product.updated" if {"sku", "type"} <= body.keys() else "other.updated"
     return Envelope(event_type=event_type, entity=product, occurred_at=at, data=body)
 
@@ -77,7 +77,7 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
 
 @woocommerce.on("product.deleted")
 def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
-    """The body does not tell a product from a variation, and their ids never collide: so neither is there any more."""
+    """Deactivate the product, variation and stock level of this id. The body does not say which one it was."""
     if event.hydrated:
         wait_for_api(event, mirror.get(Product, event.entity_id), "the deleted product is still there")
         for row in event.hydrated:
@@ -92,7 +92,7 @@ def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
 
 @woocommerce.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is the shop's address with /wp-json/wc/v3; key and secret are those of an API key that may read."""
+    """Make the client. `api_url` is the shop's address with /wp-json/wc/v3; key and secret belong to an API key."""
     key, secret = required(source, "api_key", source.api_key), required(source, "api_secret", source.api_secret)
     return client(source, auth=httpx.BasicAuth(key, secret))
 
@@ -131,12 +131,12 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
 
 
 def _product(api: httpx.Client, external_id: str) -> list[Listed]:
-    """What the API says of one product or variation; nothing of one that is gone or in the trash."""
+    """Fetch one product or variation; an empty list if it is gone or in the trash."""
     path = f"/products/{external_id}"
     try:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
-        # Only this code is an answer: WordPress says 404 to a wrong api_url, too.
+        # Only this code counts: WordPress also answers 404 under a wrong api_url.
         if error.has_code("woocommerce_rest_product_invalid_id", "code"):
             return []
         raise

@@ -1,7 +1,7 @@
-"""Shopify: products of a shop, by the webhooks products/create, products/update and products/delete.
+"""Shopify: the products of a shop, from the webhooks products/create, products/update and products/delete.
 
-Facts are from shopify.dev, "Verify webhook deliveries". The topic is in a header that is not signed, so nothing here
-depends on it: the body's shape tells a delete.
+Facts are from shopify.dev, "Verify webhook deliveries". The topic is in a header that is not signed, so the dialect
+does not read it: a body with nothing but an id is a delete.
 """
 
 from decimal import Decimal

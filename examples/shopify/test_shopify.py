@@ -1,4 +1,4 @@
-"""What webhooks of Shopify leave in the mirror."""
+"""The rows that Shopify's webhooks leave in the mirror."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

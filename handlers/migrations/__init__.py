@@ -1,1 +1,1 @@
-"""How the catalog's tables came to be, one revision after the other: docs/migrations.md."""
+"""The migrations of the catalog's tables, one revision each (docs/migrations.md)."""

@@ -1,4 +1,4 @@
-"""Rows of the catalog are found by their SKU."""
+"""Adds an index on the SKU to each table of the catalog."""
 
 from __future__ import annotations
 

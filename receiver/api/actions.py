@@ -22,7 +22,7 @@ BEFORE: Parameter[int | None] = Parameter(
 RUN: Parameter[int | None] = Parameter("run", {"type": "string"}, "Only actions on this run.", number("run"), None)
 WHY = plain_text(
     "reason",
-    f"Why, in {SHORTEST_ACTION_REASON} to {LONGEST_ACTION_REASON} characters; kept with the action.",
+    f"The reason, in {SHORTEST_ACTION_REASON} to {LONGEST_ACTION_REASON} characters; kept with the action.",
     longest=LONGEST_ACTION_REASON * 2,
 )
 IDEMPOTENCY_KEY = plain_text(
@@ -33,7 +33,7 @@ IDEMPOTENCY_KEY = plain_text(
 
 
 class Action(Shape, frozen=True):
-    """One thing that a person did, or a program with a person's token."""
+    """One deed of a person, or of a program with a person's token."""
 
     id: str
     at: Moment
@@ -42,8 +42,8 @@ class Action(Shape, frozen=True):
     what: str
     arguments: dict[str, Any]
     run: Annotated[str | None, Meta(description="The run that it began or changed.")]
-    count: Annotated[int, Meta(description="What it concerns, by number.")]
-    counts: Annotated[str, Meta(description="What is counted, such as `delivery` or `row`.")]
+    count: Annotated[int, Meta(description="The number of deliveries or rows that it concerns.")]
+    counts: Annotated[str, Meta(description="The noun of the number, such as `delivery` or `row`.")]
     reason: str | None
     result: Annotated[dict[str, Any], Meta(description="The answer to the request.")]
 
@@ -69,7 +69,7 @@ class Actions:
             Operation(
                 name="list_actions",
                 path="/api/v1/actions",
-                summary="Who did what, newest first",
+                summary="The recorded actions, newest first",
                 answer=self.list_actions,
                 answers={200: ActionPage},
                 scope=Scope.READ,

@@ -61,12 +61,10 @@ class AskedRow(Shape, frozen=True):
     ]
     equal: bool
     columns: list[AskedColumn]
-    repaired: Annotated[int | None, Meta(description="How many rows the repair changed; null without a repair.")]
+    repaired: Annotated[int | None, Meta(description="The number of rows that the repair changed; null without one.")]
     left: Annotated[
         Literal["newer", "delivery"] | None,
-        Meta(
-            description="Why it was not repaired: the mirror has newer news, or a delivery about it arrived meanwhile."
-        ),
+        Meta(description="The reason without a repair: the mirror has newer news, or a delivery arrived meanwhile."),
     ]
     action: Annotated[str, Meta(description="The id of the action that records it.")]
 
@@ -93,7 +91,7 @@ def show_asked(asked: SourceAnswer) -> AskedRow:
 ASKED_TABLE = Parameter("table", {"type": "string"}, "The name of a table.", str, "")
 ASKED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
 ASKED_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
-REPAIR_REASON = plain_text("reason", "Why the row is repaired, in 3 to 200 characters.")
+REPAIR_REASON = plain_text("reason", "The reason for the repair, in 3 to 200 characters.")
 
 
 class SourceQuestions:

@@ -35,7 +35,7 @@ class Tables(Shape, frozen=True):
 
 
 class RowHorizon(Shape, frozen=True):
-    """How far a list of rows has searched: to this row."""
+    """The row that the search of a list has reached."""
 
     source: str
     external_id: str
@@ -85,7 +85,7 @@ TIE: Parameter[bool | None] = Parameter(
     None,
 )
 SKU = plain_text("sku", "The exact SKU; only of tables that have one.")
-#: What a list of rows is filtered by.
+#: The filters of a list of rows.
 ROW_FILTERS = (SOURCE, ACTIVE_PARAMETER, TIE, SKU)
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")

@@ -42,7 +42,7 @@ NAMED_TO_BEGIN_ANEW = ("/api/v1/changes?newest=true&limit=1", "/api/v1/catalog",
 
 
 class ChangeHorizon(Shape, frozen=True):
-    """How far a list of changes has searched."""
+    """The change that the search of a list has reached."""
 
     seq: Annotated[int, Meta(description="The last change that was examined.")]
     looked_at: LookedAt
@@ -183,7 +183,7 @@ class ChangeFeed:
         return ChangePage(page.items[: len(whole)], following, horizon=horizon, rows=whole)
 
     def _rows_of(self, changes: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The rows of these changes, as many as a page has bytes for, but at least the first."""
+        """The rows of these changes, up to the bytes of a page, but at least the first row."""
         found: dict[tuple[str, str, str], Raw | None] = {}
         whole: list[Raw | None] = []
         size = 0

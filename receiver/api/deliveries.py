@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: listed, shown, replayed."""
+"""Deliveries over HTTP: lists, shows and replays them, and makes pending ones due."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Count, Horizon
 
-#: The most deliveries that one request names one by one.
+#: The most ids of deliveries in one request.
 MOST_NAMED = 200
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class DeliveryHorizon(Shape, frozen=True):
-    """How far back a list of deliveries has searched."""
+    """The delivery that the search of a list has reached."""
 
     id: Annotated[str, Meta(description="The oldest delivery that was examined.")]
-    time: Annotated[Moment, Meta(description="When that one arrived.")]
+    time: Annotated[Moment, Meta(description="The time at which that delivery arrived.")]
     looked_at: LookedAt
 
 
@@ -58,7 +58,7 @@ class Replayed(Shape, frozen=True):
 
 class Tried(Shape, frozen=True):
     status: Literal["pending"]
-    deliveries: Annotated[int, Meta(description="Those that were waiting for an attempt; the others stay as they are.")]
+    deliveries: Annotated[int, Meta(description="The number of those that waited for an attempt; the others stay.")]
 
 
 def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
@@ -123,7 +123,7 @@ DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
 
 
 def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) -> DeliveryFilter:
-    """The filter that these parameters give; `reason` is the one with a part of the reason."""
+    """Make the filter from these parameters. `reason` is the parameter with a part of the reason."""
     return DeliveryFilter(
         source=lookup.source(asked[SOURCE]),
         state=asked[STATE],
@@ -188,7 +188,7 @@ class Deliveries:
                 name="try_delivery",
                 method="post",
                 path="/api/v1/deliveries/{id}/try",
-                summary="Try a pending delivery now, which waits for its next attempt",
+                summary="Make the next attempt of a pending delivery due now",
                 answer=self.try_now,
                 answers={202: Replayed},
                 scope=Scope.OPERATE,
@@ -199,7 +199,7 @@ class Deliveries:
                 name="try_deliveries",
                 method="post",
                 path="/api/v1/try",
-                summary="Try those of the deliveries now that wait for their next attempt",
+                summary="Make the next attempts of several pending deliveries due now",
                 answer=self.try_many,
                 answers={202: Tried},
                 scope=Scope.OPERATE,
@@ -245,7 +245,7 @@ class Deliveries:
             self._wake()
             return Replayed("pending", str(asked[ID]))
         state = self._found(asked[ID]).row["state"]
-        raise NotWaiting(f"This delivery is {state} and waits for no attempt: one that has ended is replayed instead.")
+        raise NotWaiting(f"This delivery is {state} and waits for no attempt: replay a finished delivery instead.")
 
     def try_many(self, asked: Question) -> Tried:
         """Make the next attempt of several deliveries due now. Raises `NotWaiting` if none waits for one."""
@@ -255,7 +255,7 @@ class Deliveries:
         request = asked_by(asked, "try now", deliveries=[str(each) for each in ids])
         done = try_now(self._inbox, request, ids, now=datetime.now(UTC))
         if done is None:
-            raise NotWaiting("None of these deliveries waits for an attempt: those that have ended are replayed.")
+            raise NotWaiting("None of these deliveries waits for an attempt: replay finished deliveries instead.")
         self._wake()
         return Tried("pending", done.result["deliveries"])
 

@@ -26,23 +26,23 @@ class Delivery(Shape, frozen=True):
     received_at: Moment
     state: State
     outcome: Annotated[Outcome | None, Meta(description="The effect on the mirror, once processed.")]
-    reason: Annotated[str | None, Meta(description="Why it is dead, ignored, or waits for another attempt.")]
+    reason: Annotated[str | None, Meta(description="The reason why it is dead, is ignored, or waits for an attempt.")]
     ended_at: Moment | None
     entity: Annotated[
         str | None, Meta(description="Kind and id, as in `product:A1`; null where the body could not be read.")
     ]
     attempts_made: Annotated[int, Meta(description="Since it was accepted or replayed.")]
     next_attempt_at: Annotated[Moment | None, Meta(description="While it is pending.")]
-    duplicates: Annotated[int, Meta(description="How often the sender repeated it.")]
+    duplicates: Annotated[int, Meta(description="The number of duplicates.")]
     conflict: Annotated[bool, Meta(description="Whether an earlier delivery used its dedup key for another body.")]
     dedup_key: str
     secret: Annotated[
         int | None,
-        Meta(description="Which secret verified it, from 0, newest first; null for an unsigned one."),
+        Meta(description="The position of the secret that verified it, 0 for the newest; null if it is unsigned."),
     ]
     item: Annotated[
         int | None,
-        Meta(description="Its place in a body that tells of several events, from 0; null for the only event of one."),
+        Meta(description="Its position in a body with several events, from 0; null for the only event of a body."),
     ]
 
 
@@ -70,14 +70,14 @@ class RoundAttempt(Shape, frozen=True):
     ]
     handle_ms: Annotated[float | None, Meta(description="Milliseconds that the handler took; null where none ran.")]
     settle_ms: Annotated[float | None, Meta(description="Milliseconds that the transaction of its batch took so far.")]
-    traceback: Annotated[str | None, Meta(description="Of the error, bounded.")]
+    traceback: Annotated[str | None, Meta(description="The traceback of the error, shortened.")]
 
 
 class Round(Shape, frozen=True):
     """One round of a delivery."""
 
     number: Annotated[int, Meta(description="From 1, without gaps.")]
-    cause: Annotated[str, Meta(description="What began it: `accepted`, `replay`, or `duplicate` (of a dead delivery).")]
+    cause: Annotated[str, Meta(description="The cause: `accepted`, `replay`, or `duplicate` (of a dead delivery).")]
     run: Annotated[int | None, Meta(description="The run that began it.")]
     action: Annotated[int | None, Meta(description="The action that began it.")]
     began_at: Moment
@@ -93,11 +93,11 @@ class WholeDelivery(Delivery, frozen=True):
 
     headers: dict[str, str]
     signed: Annotated[list[str], Meta(description="The headers that the signature covers and the envelope may read.")]
-    trusted: Annotated[str | None, Meta(description="The header that chose the handler although nobody signed it.")]
+    trusted: Annotated[str | None, Meta(description="The header that chose the handler although it is not signed.")]
     body: Annotated[str | None, Meta(description="The bytes received; null after their retention.")]
     body_encoding: Literal["utf-8", "base64"] | None
     plain: Annotated[str | None, Meta(description="The decrypted or decompressed body.")]
-    attempts: Annotated[list[Attempt], Meta(description="The failed ones of all rounds, oldest first.")]
+    attempts: Annotated[list[Attempt], Meta(description="The failed attempts of all rounds, oldest first.")]
     rounds: Annotated[list[Round], Meta(description="Oldest first; at most the newest 1,000, and as many attempts.")]
 
 

@@ -37,7 +37,7 @@ class DocsPage:
             Operation(
                 name="docs",
                 path="/docs",
-                summary="This interface as a page to read",
+                summary="This document as a page",
                 answer=self.show,
                 answers={200: str},
                 media_type=HTML_MEDIA_TYPE,
@@ -84,7 +84,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _scopes(operation: Mapping[str, Any]) -> str:
     scopes = [scope for each in operation.get("security", []) for scope in each.get("token", [])]
-    return escape(f" Wants a token with the scope {', '.join(scopes)}.") if scopes else ""
+    return escape(f" Needs a token with the scope {', '.join(scopes)}.") if scopes else ""
 
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:

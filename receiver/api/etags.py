@@ -1,4 +1,4 @@
-"""ETags: hashes of answers, so that a client is not sent an unchanged answer again (RFC 9110, 8.8 and 13.1.2)."""
+"""ETags: hashes of answers, by which an unchanged answer is not sent again (RFC 9110, 8.8 and 13.1.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGITS = 32
 
 
 def with_etag(response: Response, had: str | None) -> Response:
-    """The response with its ETag; 304 without a body if that is among those in `had`, the header If-None-Match."""
+    """Make the response with its ETag; 304 without a body if `had`, the header If-None-Match, contains that ETag."""
     own = f'"{sha256(bytes(response.body)).hexdigest()[:DIGITS]}"'
     # A cache may store the answer, but must revalidate it each time.
     headers = {"ETag": own, "Cache-Control": "private, no-cache"}
@@ -22,6 +22,6 @@ def with_etag(response: Response, had: str | None) -> Response:
 
 
 def _names(had: str, own: str) -> bool:
-    """Whether the header contains this tag, also as a weak one, which a compressing proxy makes of it."""
+    """Whether the header contains this tag, also as a weak tag, into which a compressing proxy may turn it."""
     tags = {each.strip().removeprefix("W/") for each in had.split(",")}
     return own in tags or "*" in tags

@@ -23,13 +23,13 @@ STATEMENT_SECONDS = 2.0
 
 
 class Exposition:
-    """All metrics in Prometheus' text format. Those of the processes do not depend on the database."""
+    """Formats all metrics for Prometheus. The metrics of the processes do not depend on the database."""
 
     def __init__(self, inbox: Inbox, sources: list[str]) -> None:
-        """`inbox` has a connection of its own, with statements bounded in time."""
+        """`inbox` must have a separate connection, with statements bounded in time."""
         self._inbox = inbox
         self._counts = Counts(inbox.database, sources)
-        #: Also the sources exposed before, whose vanished backlog must be exposed as 0.
+        #: The sources exposed so far. A source without a backlog must be exposed as 0.
         self._sources = set(sources)
         self._findings: set[tuple[str, str]] = set()
         self._followers: set[str] = set()
@@ -45,7 +45,7 @@ class Exposition:
         return metrics.text()
 
     def measure(self) -> None:
-        """Measure the inbox, unless a measurement is under way: then the metrics keep their previous values."""
+        """Measure the inbox. During another measurement, the metrics keep their previous values."""
         if not self._measuring.acquire(blocking=False):
             return
         metrics.LOG_BYTES.set(self._inbox.database.log_bytes)

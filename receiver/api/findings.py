@@ -33,7 +33,7 @@ class FindingShown(Shape, frozen=True):
     id: Annotated[str, Meta(description="Stable for as long as the rule finds the same condition.")]
     rule: str
     source: Annotated[str, Meta(description="Empty if it concerns no single source.")]
-    since: Annotated[Moment, Meta(description="When the condition began.")]
+    since: Annotated[Moment, Meta(description="The time at which the condition began.")]
     says: str
     mend: Annotated[str, Meta(description="What to do.")]
     evidence: Annotated[dict[str, Any], Meta(description="Numbers, and `link`, an address of this API.")]
@@ -48,7 +48,7 @@ class FindingList(Shape, frozen=True):
 
 
 class CircumstanceShown(Shape, frozen=True):
-    """What changed about the time at which a finding began."""
+    """A change about the time at which a finding began."""
 
     at: Moment
     says: str
@@ -56,17 +56,17 @@ class CircumstanceShown(Shape, frozen=True):
 
 
 class Occurrence(Shape, frozen=True):
-    """One time for which a finding was open."""
+    """A period for which a finding was open."""
 
     opened_at: Moment
     closed_at: Moment | None
 
 
 class WholeFinding(FindingShown, frozen=True):
-    """A finding with what else changed when it began, and when it was open before."""
+    """A finding with its circumstances, and the earlier periods for which it was open."""
 
     circumstances: Annotated[list[CircumstanceShown], Meta(description="Releases, runs and actions, oldest first.")]
-    before: Annotated[list[Occurrence], Meta(description="Earlier times for which it was open, the latest first.")]
+    before: Annotated[list[Occurrence], Meta(description="Earlier periods for which it was open, the latest first.")]
 
 
 class FaultShown(Shape, frozen=True):
@@ -77,7 +77,7 @@ class FaultShown(Shape, frozen=True):
     cause: Annotated[str, Meta(description="The reason without its numbers, ids and quoted values.")]
     number: int
     dead: int
-    waiting: Annotated[int, Meta(description="The number that wait for another attempt.")]
+    waiting: Annotated[int, Meta(description="The number of deliveries that wait for another attempt.")]
     first: Moment
     last: Moment
     next_attempt_at: Moment | None
@@ -191,7 +191,7 @@ class Findings:
             Operation(
                 name="list_findings",
                 path="/api/v1/findings",
-                summary="What needs a person now",
+                summary="The open findings, which need a person",
                 answer=self.list_findings,
                 answers={200: FindingList},
                 scope=Scope.READ,
@@ -201,7 +201,7 @@ class Findings:
             Operation(
                 name="show_finding",
                 path="/api/v1/findings/{id}",
-                summary="One finding, what else changed when it began, and when it was open before",
+                summary="One finding, with its circumstances and the earlier periods for which it was open",
                 answer=self.show,
                 answers={200: WholeFinding},
                 scope=Scope.READ,

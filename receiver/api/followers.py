@@ -1,4 +1,4 @@
-"""Followers over HTTP: how far each one is behind the change feed, its dead changes, and their repair."""
+"""Followers over HTTP: shows their lag and their dead changes, and sends or drops dead changes."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from receiver.worker.liveness import dead, host_and_pid
 #: The most dead changes that are listed.
 MOST_DEAD_LISTED = 1_000
 
-#: Without a sign of life for so long, a process is told as silent: it shows one every few seconds.
+#: The time without a sign of life after which a process is shown as silent; it gives one every few seconds.
 SILENT = timedelta(minutes=2)
 
 
 class FollowerShown(Shape, frozen=True):
-    """A follower and how far it is behind."""
+    """A follower and its lag."""
 
     name: str
     target: Annotated[str, Meta(description="The URL, without parts that may be secret.")]
     table: Annotated[str | None, Meta(description="Only changes of this table; null for all.")]
     source: Annotated[str | None, Meta(description="Only changes of this source; null for all.")]
-    seq: Annotated[int, Meta(description="The last change that is done.")]
-    behind: Annotated[int, Meta(description=f"Changes after it, counted up to {MOST_LAG:,}.")]
+    seq: Annotated[int, Meta(description="The number of the last finished change.")]
+    behind: Annotated[int, Meta(description=f"The number of changes after it, counted up to {MOST_LAG:,}.")]
     behind_seconds: Annotated[float, Meta(description="The age of the oldest of them.")]
     dead: int
-    waiting: Annotated[int, Meta(description="Changes that wait for a dead one of their row, or to be sent again.")]
-    accepted_at: Annotated[Moment | None, Meta(description="When its target last accepted a change.")]
-    process: Annotated[str | None, Meta(description="The process that hands on, and whether it is alive.")]
-    trouble: Annotated[str | None, Meta(description="Why the target accepts no change at present.")]
+    waiting: Annotated[int, Meta(description="Changes that wait for a dead change of their row, or for a retry.")]
+    accepted_at: Annotated[Moment | None, Meta(description="The time at which the target last accepted a change.")]
+    process: Annotated[str | None, Meta(description="The process that posts the changes, and whether it is alive.")]
+    trouble: Annotated[str | None, Meta(description="The reason why the target accepts no change at present.")]
     trouble_since: Moment | None
 
 
 class DeadChangeShown(Shape, frozen=True):
-    """A change that a follower's target refuses, or that waits behind such a one."""
+    """A change that a follower's target refuses, or that waits behind such a change."""
 
     follower: str
     seq: int
@@ -97,7 +97,7 @@ def show_follower(lag: Lag, now: datetime) -> FollowerShown:
 
 
 def _process(follower: RowMapping, now: datetime) -> str | None:
-    """The process that hands on, and whether it is there; None if none does."""
+    """Describe the process that posts the changes, and whether it is alive; None without a process."""
     holder = follower["holder"]
     if holder is None:
         return None
@@ -115,7 +115,7 @@ def show_dead(row: RowMapping) -> DeadChangeShown:
 
 
 class Followers:
-    """Lists followers, and repairs what they could not hand on: `/api/v1/followers`."""
+    """Lists followers, and sends or drops their dead changes: `/api/v1/followers`."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._database = lookup.database
@@ -126,7 +126,7 @@ class Followers:
             Operation(
                 name="list_followers",
                 path="/api/v1/followers",
-                summary="Followers of the change feed, how far each is behind, and their dead changes",
+                summary="Followers of the change feed, their lag and their dead changes",
                 answer=self.list_followers,
                 answers={200: FollowerList},
                 scope=Scope.READ,
@@ -136,7 +136,7 @@ class Followers:
                 name="retry_dead_changes",
                 method="post",
                 path="/api/v1/followers/{name}/retry",
-                summary="Send the dead changes of a follower again, each followed by those that wait for it",
+                summary="Send the dead changes of a follower again, each followed by the changes that wait for it",
                 answer=self.retry,
                 answers={200: DeadChangesRetried},
                 scope=Scope.OPERATE,
@@ -147,7 +147,7 @@ class Followers:
                 name="drop_dead_change",
                 method="post",
                 path="/api/v1/followers/{name}/dead/{seq}/drop",
-                summary="Give one dead change up, so that those that wait for it are sent",
+                summary="Drop a dead change, so that the changes that wait for it are sent",
                 answer=self.drop,
                 answers={200: DeadChangeDropped},
                 scope=Scope.OPERATE,
@@ -181,7 +181,7 @@ class Followers:
 
 
 def _repaired(repaired: Callable[[], int]) -> int:
-    """What the repair returns. Raises `NotFound` for an unknown follower or change."""
+    """Run the repair, and return its answer. Raises `NotFound` for an unknown follower or change."""
     try:
         return repaired()
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Webhooks as the document shows them: the endpoint takes them, `receiver.ingest.endpoint`."""
+"""The description of webhooks for the OpenAPI document; `receiver.ingest.endpoint` accepts them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _challenge(method: Literal["get", "options"]) -> Operation:
         name=f"challenge_by_{method}",
         method=method,
         path="/hooks/{source}",
-        summary="Answer what a sender asks before it sends webhooks, if its dialect knows of such challenges",
+        summary="Answer a challenge of a sender, if its dialect knows challenges",
         answer=None,
         answers={200: str},
         media_type="text/plain",
@@ -36,5 +36,5 @@ def _challenge(method: Literal["get", "options"]) -> Operation:
     )
 
 
-#: What the endpoint answers.
+#: The answers of the endpoint.
 HOOKS = (RECEIVE, _challenge("get"), _challenge("options"))

@@ -20,7 +20,7 @@ from receiver.search.windows import SortKey
 
 
 class Lookup:
-    """Reads pages of the database, and knows the sources in the settings."""
+    """Reads pages of the database, and checks names of sources."""
 
     def __init__(self, database: Database, sources: Sequence[str], *, page_bytes: int, cursors: Cursors) -> None:
         self.database = database
@@ -50,13 +50,13 @@ class Lookup:
         if name is None or name in self.sources or is_source(self.database, name):
             return name
         known = choice_of(name, self.sources, named="`source` takes one of")
-        raise BadRequest(f"There is no source {name[:64]!r}, and nothing is stored of one: {known}.", names=("source",))
+        raise BadRequest(f"There is no source {name[:64]!r}, and no stored data of one: {known}.", names=("source",))
 
     def no_row(self, source: str, external_id: str) -> NotFound:
         """The error for an unknown row, or for an unknown source."""
         if source not in self.sources and not is_source(self.database, source):
             known = choice_of(source, self.sources)
-            return NotFound(f"There is no source {source[:64]!r}, and nothing is stored of one: {known}.")
+            return NotFound(f"There is no source {source[:64]!r}, and no stored data of one: {known}.")
         return NotFound(
             f"No row {external_id[:64]!r} of {source[:64]!r} is known: `/api/v1/search` finds rows and "
             "deliveries by any id or SKU.",

@@ -31,7 +31,7 @@ BODY = {
 
 #: The response to a request whose If-None-Match has the answer's ETag.
 NOT_MODIFIED: dict[str, dict[str, Any]] = {
-    "304": {"description": "The ETag in If-None-Match is still that of the answer."}
+    "304": {"description": "The answer has not changed: its ETag is in If-None-Match."}
 }
 
 

@@ -1,4 +1,4 @@
-"""Operations: each method of each address, described once. Routes and the OpenAPI document are both made from them."""
+"""Operations: the description of each method of each address, from which routes and OpenAPI document are made."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Question:
         return cast("Value", self._values[parameter.name])
 
 
-#: Answers a question with an instance of one of the operation's schemas, or with bytes. A plain function reads the
-#: database, on a thread and when its turn comes; an `async def` runs in the event loop and must not wait for it.
+#: A function that answers a request with an instance of one of the operation's schemas, or with bytes. A plain `def`
+#: reads the database, on a thread and in its turn; an `async def` runs in the event loop and must not read it.
 Answerer = Callable[[Question], Any] | Callable[[Question], Awaitable[Any]]
 
 
@@ -71,11 +71,11 @@ class Operation:
     scope: Scope | None = None
     media_type: str = "application/json"
     takes_body: bool = False
-    #: For an address with a `{table}` in it, the `answers` of each table: the document shows one address for each.
+    #: For an address with `{table}`, the `answers` of each table, since the document shows one address per table.
     by_table: Mapping[str, Mapping[int, Any]] | None = None
     #: Whether the answer has an ETag, so that an unchanged answer is not sent again.
     tagged: bool = False
-    #: Headers of the answer besides those of every answer.
+    #: Headers of the answer in addition to those of every answer.
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

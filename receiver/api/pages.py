@@ -12,11 +12,11 @@ from receiver.schemas import Shape
 from receiver.search.pages import MOST_COUNTED, Count
 from receiver.search.windows import SECONDS
 
-LookedAt = Annotated[int, Meta(description="How many rows were examined.")]
+LookedAt = Annotated[int, Meta(description="The number of examined rows.")]
 
-HORIZON = "Only if the time ended before all rows were examined: how far the search got. `next` continues there."
+HORIZON = "Only if the time ended before all rows were examined: the place that was reached. `next` continues there."
 
-MATCHING = "Only with `count`: how many items match, on all pages."
+MATCHING = "Only with `count`: the number of items that match, on all pages."
 
 NEXT = "The `cursor` of the next page; null on the last one."
 
@@ -35,9 +35,9 @@ class Matching(Shape, frozen=True):
 
 
 def count_beside(shown: int, count: Callable[[float], Count], *, began: float) -> Matching:
-    """Count the matches of a list that was begun then, by the monotonic clock, and shows so many.
+    """Count the matches of a list with `shown` items, which was begun at `began` by the monotonic clock.
 
-    `count` takes the seconds that the list has left: both together take a tenth of a second.
+    `count` takes the seconds that remain: the list and its count together take a tenth of a second.
     """
     counted = count(max(SECONDS - (time.monotonic() - began), 0.0))
     return show_count(counted._replace(number=max(counted.number, shown)))

@@ -27,11 +27,11 @@ CURSOR_DESCRIPTION = "The value of `next` in the page before."
 def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
     """Parse a request, whose parameters must be known and given at most once. Raises `BadRequest`.
 
-    Operations without a token ignore the query, because probes may add parameters of their own.
+    Operations without a token ignore the query, because probes may add other parameters.
     """
     if operation.scope is None:
         return Question({})
-    # A name that is not ours is refused as unknown: an error names ours in a header, which not every text fits into.
+    # Unknown names are refused first: an error names parameters in a header, which cannot hold every text.
     for parameter in operation.query:
         name = parameter.name
         if len(request.query_params.getlist(name)) > 1:

@@ -1,4 +1,4 @@
-"""Plans of runs over HTTP: a replay of chosen deliveries, a reconcile of a source, or a prune."""
+"""Plans over HTTP: plans a replay of chosen deliveries, a reconcile of a source, or a prune."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Plans:
         return self._begin(asked, RECONCILE, {"source": source.name, "force": bool(asked[FORCE])}, [source.name])
 
     def _plan_prune(self, asked: Question) -> RunChanged:
-        _refuse_filters(asked, "A prune drops what has expired, whatever it is")
+        _refuse_filters(asked, "A prune drops all expired data")
         return self._begin(asked, PRUNE, {})
 
     def _plan_replay(self, asked: Question) -> RunChanged:

@@ -29,10 +29,10 @@ from receiver.search.filters import ChangeFilter
 from receiver.search.replayable import unknown_ids
 from receiver.worker.trial import Obstacle
 
-#: The most deliveries shown that were never processed.
+#: The most unprocessed deliveries that are shown.
 MOST_NOT_IN_FORCE = 20
 
-#: Seconds that a request waits for the one before, because only one at a time runs handlers.
+#: Seconds that a request waits for the request before, because only one at a time may run handlers.
 TURN_SECONDS = 2.0
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -44,8 +44,8 @@ class ValueOrigin(Shape, frozen=True):
     kind: Annotated[Bringer, Meta(description="`forgotten`: older than every delivery that is kept.")]
     delivery: Annotated[str | None, Meta(description="The id of the delivery.")]
     event_type: str | None
-    arrived_at: Annotated[Moment, Meta(description="Here; for a reconcile or a repair, when the source was asked.")]
-    run: Annotated[str | None, Meta(description="The run that let it in, of a reconcile or a repair.")]
+    arrived_at: Annotated[Moment, Meta(description="The arrival; for a reconcile or repair, the time of the request.")]
+    run: Annotated[str | None, Meta(description="The run that brought it, for a reconcile or a repair.")]
     run_kind: Annotated[str | None, Meta(description="`reconcile` or `repair`.")]
 
 
@@ -63,9 +63,9 @@ class LostValue(Shape, frozen=True):
 
 
 class UnreadValue(Shape, frozen=True):
-    """What the source's own object says under the name of an empty column."""
+    """A value in the source's object with the name of an empty column, which the column could not hold."""
 
-    path: Annotated[str, Meta(description="Where it stands, such as `data.price`.")]
+    path: Annotated[str, Meta(description="The path of the value, such as `data.price`.")]
     value: Any
 
 
@@ -78,19 +78,19 @@ class WhyColumn(Shape, frozen=True):
         Meta(description="Null for a document whose members follow one by one, the first 200."),
     ]
     changed_at: Annotated[Moment, Meta(description="The time of the news, at the source.")]
-    rank: Annotated[str, Meta(description="What wins at one time: `delete` over `update` over `absent`.")]
+    rank: Annotated[str, Meta(description="The rank among news of one time: `delete` beats `update` beats `absent`.")]
     origin: ValueOrigin
     lost: LostValue | None
     check: Annotated[
         Checked,
         Meta(
-            description="Whether running the deliveries again gives this value; `recorded`: what brought it cannot be "
-            "run, and the change that it made says so."
+            description="Whether running the deliveries again gives this value; `recorded`: its origin cannot be run, "
+            "but the recorded change has this value."
         ),
     ]
-    because: Annotated[str | None, Meta(description="Why that is unknown, or how they differ.")]
-    tie: Annotated[bool, Meta(description="Whether the order of arrival alone decided it.")]
-    unread: Annotated[UnreadValue | None, Meta(description="What an empty column could not hold.")]
+    because: Annotated[str | None, Meta(description="The reason why that is unknown, or the difference.")]
+    tie: Annotated[bool, Meta(description="Whether only the order of arrival decided the value.")]
+    unread: Annotated[UnreadValue | None, Meta(description="The value that an empty column could not hold.")]
 
 
 class LostWithParent(Shape, frozen=True):
@@ -130,7 +130,7 @@ class WhyRow(Shape, frozen=True):
     changed_at: Moment
     deactivated_at: Moment | None
     check: Annotated[Checked, Meta(description="Whether the row equals the result of its kept deliveries.")]
-    says: Annotated[list[str], Meta(description="The answer in sentences.")]
+    says: Annotated[list[str], Meta(description="The explanation in sentences.")]
     columns: list[WhyColumn]
     differing: Annotated[
         list[str], Meta(description="Columns and members in which the deliveries differ from the row.")
@@ -218,7 +218,7 @@ def _show_parted(why: Why) -> LostWithParent | None:
 
 
 def _shown(path: str, value: Any) -> Any:
-    """The value; not that of a document in a column, whose members are shown one by one."""
+    """Format the value; None for a document whose members are shown one by one."""
     return None if isinstance(value, dict) and value and "." not in path else plain(value)
 
 
@@ -243,7 +243,7 @@ class Provenance:
             Operation(
                 name="explain_row",
                 path="/api/v1/catalog/{table}/{source}/{external_id:path}/why",
-                summary="Why a row of {table} has its values: the origin of each, and the news that lost against it",
+                summary="The provenance of a row of {table}: the origin of each value, and the news that lost",
                 answer=self.explain,
                 by_table={name: {200: WhyRow} for name in self._tables},
                 scope=Scope.READ,
@@ -277,7 +277,7 @@ class Provenance:
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
-        """List the changes of one delivery. Raises `NotFound` for one that is not kept and changed nothing."""
+        """List the changes of one delivery. Raises `NotFound` for a delivery that is not kept and changed nothing."""
         database, wanted = self._lookup.database, ChangeFilter(delivery=asked[ID])
         listed = self._lookup.listed_in("changes of a delivery", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 #: The share of one core that all reads together may use while webhooks are being acked.
 SHARE = 0.05
 
-#: Seconds of CPU time that the budget saves at most: enough for a few people who open a page.
+#: The most seconds of CPU time that the budget saves: enough for a few people who open a page.
 BURST = 0.15
 
 #: Seconds of CPU time of one read that delay all others; the time beyond delays only reads of the same key.
@@ -33,19 +33,19 @@ MOST_KEYS = 1_000
 
 
 class ReadBudget:
-    """An account of CPU time, in seconds. For one event loop; a key stands for reads that resemble each other."""
+    """An account of CPU time in seconds, for one event loop. A key stands for similar reads."""
 
     def __init__(self, *, is_busy: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
         """`is_busy` returns whether webhooks are being acked."""
         self._is_busy = is_busy
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
-        #: By key: the mean cost of its reads, and until when its next read waits.
+        #: By key, the mean cost of its reads, and the time until which its next read waits.
         self._costs: dict[Hashable, float] = {}
         self._rests: dict[Hashable, float] = {}
 
     def wait(self, key: Hashable) -> float:
-        """Seconds until a read of this key may begin, if webhooks keep arriving."""
+        """The seconds until a read of this key may begin while webhooks keep arriving."""
         if not self._is_busy():
             self._balance, self._counted_at = BURST, self._clock()
             self._rests.clear()

@@ -1,7 +1,7 @@
 """Readiness: whether deliveries can be stored and are worked on in time. The answer never takes longer than a second.
 
-One thread with a connection of its own queries the database, so that neither readers nor locks delay the answer;
-concurrent requests share its result, or are answered that there was none in time.
+One thread with a separate connection queries the database, so that neither reads nor locks delay the answer.
+Concurrent requests share its result. Without a result in time, the answer says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 #: The time limits of one statement, locks included, and of the whole answer, in seconds.
 READINESS_STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
 
-#: Seconds for which a result is reused, and for which it stands in if no newer one is found in time.
+#: Seconds for which a result is reused, and seconds for which it is used if no newer result is found in time.
 REUSE, STILL_GOOD = 0.25, 3.0
 
 #: The tables that accepting a delivery writes to.
@@ -41,7 +41,7 @@ class Readiness:
         max_backlog_seconds: float,
         accepting: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`inbox` has a connection of its own; `accepting` returns why deliveries cannot be stored, or None."""
+        """`inbox` must have a separate connection. `accepting` returns the reason why no delivery can be stored."""
         self._inbox = inbox
         self._sources = sources
         self._max_backlog_seconds = max_backlog_seconds
@@ -58,7 +58,7 @@ class Readiness:
         self._sources, self._max_backlog_seconds = sources, max_backlog_seconds
 
     async def reason(self) -> str | None:
-        """Return why the process is not ready; None if it is."""
+        """Return the reason why the process is not ready; None if it is ready."""
         known = self._accepting() or self._inbox.database.trouble
         if known is not None:
             return known

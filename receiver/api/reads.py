@@ -1,6 +1,6 @@
-"""Reads of the API: a bounded number at once, on threads and connections of their own, each for a bounded time.
+"""Reads of the API: runs a bounded number at once, on separate threads and connections, each for a bounded time.
 
-So no client that reads much or slowly delays acks, the worker or a health check.
+So a client that reads much or slowly delays no ack, worker or health check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from receiver.metrics import metrics
 
 Result = TypeVar("Result")
 
-#: The longest wait of a read for its turn in seconds, and how many reads may wait for each that runs.
+#: The longest wait of a read for its turn in seconds, and the most waiting reads for each running read.
 LONGEST_WAIT, WAITING_FOR_EACH = 2.0, 8
 
 #: Seconds that an answer may take beyond the limit of a statement, to open a connection and to format it.
@@ -88,5 +88,5 @@ class Reads:
     def _too_slow(self) -> Unavailable:
         metrics.READS_REFUSED.labels("slow").inc()
         return Unavailable(
-            f"The answer takes longer than {self._seconds:g} seconds. Ask for less at once, or again later."
+            f"The answer takes longer than {self._seconds:g} seconds. Ask for less at once, or try again later."
         )

@@ -1,4 +1,4 @@
-"""Kept refused requests over HTTP: list, verify again, drop."""
+"""Kept refused requests over HTTP: lists them, verifies them again, and drops them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RefusedRequest(Shape, frozen=True):
 
     id: str
     source: str
-    code: Annotated[str, Meta(description="Why it was refused.")]
+    code: Annotated[str, Meta(description="The error code of the refusal.")]
     received_at: Moment
     size: Annotated[int, Meta(description="Bytes of body and headers.")]
     headers: Annotated[list[list[str]], Meta(description="The kept headers, each a name and a value.")]

@@ -69,7 +69,7 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
-    #: What the process knows of the installation.
+    #: The facts that the process knows about the installation.
     installation: InstallationFacts = field(default_factory=InstallationFacts)
     #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))

@@ -1,6 +1,6 @@
-"""The routes of the HTTP API, made of the resources' operations, with tokens checked (`hookmirror token`).
+"""The routes of the HTTP API, made from the resources' operations, with a check of tokens (`hookmirror token`).
 
-The document in `receiver.api.openapi` is made of the same operations.
+The document in `receiver.api.openapi` is made from the same operations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Address(Route):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
+        # In Starlette's patterns, `.` matches no line end and `$` matches before one: so the id "A\nB" would find no
+        # row, and the id "A\n" the row A.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
         #: The suffixes after a parameter that may contain slashes.
         self._end = path.rpartition(":path}")[2].encode() if ":path}" in path else b""
@@ -56,7 +57,7 @@ class Address(Route):
 
 
 class Api:
-    """The routes, made of the operations of some resources."""
+    """The routes for the operations of some resources."""
 
     def __init__(self, tokens: Tokens, reads: Reads, resources: Iterable[Resource]) -> None:
         """`reads` runs the operations that read the database."""
@@ -104,7 +105,7 @@ def _respond(
 
 
 def answer_refused(_: Request, error: Exception) -> Response:
-    """Answer an error of ours with its code and message."""
+    """Answer one of Hookmirror's errors with its code and message."""
     assert isinstance(error, Refused)
     headers = {}
     if isinstance(error, NotAuthorized):
@@ -117,7 +118,7 @@ def answer_refused(_: Request, error: Exception) -> Response:
 
 
 def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Callable[[Request, Exception], Response]:
-    """Answers requests that routing refuses. `meant` says what the log adds about the path of what may be a webhook."""
+    """Answers requests that routing refuses. `meant` returns log fields for a path that may be meant for a webhook."""
 
     def answer_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -128,7 +129,7 @@ def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Cal
             log.warning(
                 "refused what may be a webhook with a wrong address", about={"code": code}, path=path, **meant(path)
             )
-        message = {404: "There is nothing here: see docs/api.md.", 405: "This method is not for this path."}
+        message = {404: "This address does not exist: see docs/api.md.", 405: "This address has no such method."}
         told = Error(code, message.get(error.status_code, error.detail))
         return _respond(told, error.status_code, dict(error.headers or {}))
 

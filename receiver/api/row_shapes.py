@@ -44,7 +44,7 @@ def row_shape(table: type[MirrorRow]) -> type[Any]:
 
 def shape_of(table: type[MirrorRow], title: str, members: Any, **options: Any) -> type[Any]:
     """A schema that belongs to this table."""
-    # With a module name of its own, so that no other schema has its name in the document.
+    # It gets a module name, so that no other schema has the same name in the document.
     module = f"{__name__}.{sql_table(table).name}"
     return defstruct(title, members, bases=(Shape,), module=module, frozen=True, **options)
 

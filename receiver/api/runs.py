@@ -28,7 +28,7 @@ KindName = Literal["replay", "reconcile", "date_back", "repair", "prune"]
 
 
 class Run(Shape, frozen=True):
-    """Work on many deliveries or rows that is planned, started, fed behind live work, and kept."""
+    """A replay, reconcile, repair or prune: work that is planned, started, and done step by step behind live work."""
 
     id: str
     kind: KindName
@@ -50,7 +50,7 @@ class Run(Shape, frozen=True):
     started_at: Moment | None
     reason: str | None
     ended_at: Moment | None
-    trouble: Annotated[str | None, Meta(description="Why it does not progress at present.")]
+    trouble: Annotated[str | None, Meta(description="The reason why it does not progress at present.")]
 
 
 class ForecastRow(Shape, frozen=True):
@@ -65,7 +65,7 @@ class ForecastRow(Shape, frozen=True):
 
 
 class OverlappingRun(Shape, frozen=True):
-    """Another run that is not over and has deliveries of this one."""
+    """Another unfinished run with deliveries of this run."""
 
     run: str
     state: RunState
@@ -78,7 +78,7 @@ class WholeRun(Run, frozen=True):
 
     rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
     overlaps: Annotated[
-        list[OverlappingRun], Meta(description="Whichever is fed first outdates the plans of the others.")
+        list[OverlappingRun], Meta(description="Runs with common deliveries. Feeding one outdates the others' plans.")
     ]
 
 

@@ -50,7 +50,7 @@ class SearchResult(Shape, frozen=True):
     says: Annotated[str, Meta(description="The answer in one sentence.")]
     rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table.")]
     deliveries: Annotated[list[FoundDelivery], Meta(description=f"The newest first, at most {MOST_HITS} of a kind.")]
-    about: Annotated[Matching, Meta(description="How many deliveries are about an entity with this id.")]
+    about: Annotated[Matching, Meta(description="The number of deliveries about an entity with this id.")]
     looked: Annotated[list[LookedFor], Meta(description="The places that were searched.")]
 
 

@@ -1,4 +1,4 @@
-"""Sessions over HTTP: who is signed in to the console, and the end of a session."""
+"""Sessions of the console over HTTP: lists them, and ends them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from receiver.sessions.roles import Role
 class SessionShown(Shape, frozen=True):
     """One person who is signed in to the console."""
 
-    id: Annotated[str, Meta(description="The hash of what the cookie holds.")]
+    id: Annotated[str, Meta(description="The hash of the cookie's value.")]
     name: str
     role: Role
     created_at: Moment
-    seen_at: Annotated[Moment, Meta(description="When a page was asked for last, to the minute.")]
+    seen_at: Annotated[Moment, Meta(description="The time of the last request for a page, to the minute.")]
     ends_at: Moment
 
 
@@ -47,7 +47,7 @@ class ConsoleSessions:
             Operation(
                 name="list_sessions",
                 path="/api/v1/sessions",
-                summary="Who is signed in to the console, the newest first",
+                summary="The sessions of the console, newest first",
                 answer=self.list_sessions,
                 answers={200: SessionList},
                 scope=Scope.READ,
@@ -71,7 +71,7 @@ class ConsoleSessions:
         return SessionList(found.items)
 
     def end(self, asked: Question) -> SessionShown:
-        """Raises `NotFound` for a session that has ended, or never was."""
+        """End a session. Raises `NotFound` for an unknown or ended session."""
         session = asked[SESSION_ID]
         request = asked_by(asked, "end session", session=session)
         ended = sessions.end(self._lookup.database, request, session, now=datetime.now(UTC))
@@ -81,5 +81,5 @@ class ConsoleSessions:
 
 
 def show_session(row: RowMapping) -> SessionShown:
-    """A session as the API and the command show it."""
+    """Format a session for the API and the command."""
     return SessionShown(**{name: row[name] for name in SessionShown.__struct_fields__})

@@ -1,4 +1,4 @@
-"""Sources over HTTP: how each one stands, its settings without secrets, and the handlers of its event types."""
+"""Sources over HTTP: their health, their settings without secrets, and the handlers of their event types."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from receiver.schemas import Moment, Shape
 
 LISTED_AT = "/api/v1/sources"
 
-#: The periods that are counted: of all sources, and of one.
+#: The periods of the counts: for the list of all sources, and for one source.
 LIST_COUNTS, SOURCE_COUNTS = timedelta(hours=1), timedelta(days=1)
 
-#: How far back event types without a handler are looked for.
+#: The period for which event types without a handler are searched.
 UNHANDLED_SINCE = timedelta(days=30)
 
-#: The settings that are shown. All others stay hidden, so that a new one is no secret told by mistake.
+#: The settings that are shown. All others are hidden, so that a new setting cannot reveal a secret by mistake.
 SHOWN_SETTINGS = (
     *("dialect", "allow_unsigned", "cipher", "registered_url", "api_url", "api_lag_seconds", "reconcile"),
     "secrets_file",
@@ -46,7 +46,7 @@ _COUNTED = ("accepted", "duplicate", "refused", "ended", "failed_attempt", "veri
 
 
 class Health(StrEnum):
-    """How a source stands. Without any delivery that is unknown."""
+    """The health of a source; unknown without any delivery."""
 
     WELL = "well"
     UNWELL = "unwell"
@@ -54,16 +54,16 @@ class Health(StrEnum):
 
 
 class SecretUse(Shape, frozen=True):
-    """How often a secret verified a webhook; the secret itself is not shown."""
+    """The number of webhooks that a secret verified; the secret itself is not shown."""
 
     position: Annotated[str, Meta(description="The position in the settings, 0 for the newest; or `unsigned`.")]
     verified: int
-    last_at: Annotated[Moment | None, Meta(description="The minute of the last one, as far as it was looked for.")]
+    last_at: Annotated[Moment | None, Meta(description="The minute of the last one, as far as it was searched for.")]
     configured: Annotated[bool, Meta(description="Whether the settings have a secret at this position.")]
 
 
 class SourceShown(Shape, frozen=True):
-    """A source and how it stands."""
+    """A source and its health."""
 
     source: str
     dialect: Annotated[str | None, Meta(description="Null for a source that is not in the settings.")]
@@ -74,7 +74,7 @@ class SourceShown(Shape, frozen=True):
     refused: int
     failed: Annotated[int, Meta(description="Attempts that failed.")]
     died: Annotated[int, Meta(description="Deliveries that ended as dead.")]
-    pending: Annotated[int, Meta(description="Deliveries that are not done yet.")]
+    pending: Annotated[int, Meta(description="Unfinished deliveries.")]
     dead: Annotated[int, Meta(description="All dead deliveries.")]
     last_delivery_at: Moment | None
     oldest_pending_seconds: float | None
@@ -94,13 +94,13 @@ class EventTypeHandler(Shape, frozen=True):
 
 
 class EventTypeIgnored(Shape, frozen=True):
-    """An event type whose deliveries were ignored for want of a handler."""
+    """An event type whose deliveries were ignored because it had no handler."""
 
     event_type: str
     number: int
     first: Moment
     last: Moment
-    handler: Annotated[str | None, Meta(description="The handler that takes it by now; null if none does.")]
+    handler: Annotated[str | None, Meta(description="Its present handler; null without one.")]
 
 
 class WholeSource(SourceShown, frozen=True):
@@ -130,7 +130,7 @@ class Sources:
             Operation(
                 name="list_sources",
                 path=LISTED_AT,
-                summary="How each source stands: what came, what failed, and what needs a person",
+                summary="The health of each source, with its counts of webhooks and failures",
                 answer=self.list_sources,
                 answers={200: AllSources},
                 scope=Scope.READ,
@@ -218,7 +218,7 @@ def _health(each: SourceStatistics, findings: Sequence[FindingShown], *, is_know
         says = findings[0].says
         return Health.UNWELL, f"{says[:1].upper()}{says[1:]}{'' if says.endswith(('.', '?', '!')) else '.'}{more}"
     if not is_known:
-        return Health.UNWELL, "It is not in the settings, and deliveries of it are not done."
+        return Health.UNWELL, "It is not in the settings, and has unfinished deliveries."
     if each.last_delivery_at is None:
         return Health.UNKNOWN, "Nothing came yet."
     return Health.WELL, "Nothing needs you."
@@ -229,7 +229,7 @@ def _sum(totals: Sequence[SourceTotal], kind: str) -> int:
 
 
 def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[SecretUse]:
-    """Each secret of the settings in their order, then what else has verified webhooks."""
+    """The use of each secret in the order of the settings, then of secrets that are not in the settings."""
     used = {each.detail: each for each in totals if each.kind == "verified"}
     configured = [] if source is None else [str(position) for position in range(len(source.credentials.secrets))]
     return [
@@ -244,13 +244,13 @@ def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[Secre
 
 
 def _with_last(connection: Connection, source: str, use: SecretUse, now: datetime) -> SecretUse:
-    """The use with the last minute of all that are kept."""
+    """Find the last minute of use in all kept tallies, if the period of the count has none."""
     last = use.last_at or tallies.last(connection, source, "verified", now, detail=use.position)
     return SecretUse(use.position, use.verified, last, use.configured)
 
 
 def harmless_settings(source: Source) -> dict[str, Any]:
-    """The settings of the source that tell no secret; addresses without the parts that may hold one."""
+    """The settings of the source without secrets; addresses lack the parts that may hold a secret."""
     given = source.settings.model_dump(mode="json", include=set(SHOWN_SETTINGS))
     return {
         name: _without_secrets(given[name]) if name.endswith("_url") else given[name]

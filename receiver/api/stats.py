@@ -29,10 +29,10 @@ COUNT_REUSE, LEAST_REUSE = 20, 1.0
 #: The longest wait for a count that another request has begun, in seconds.
 COUNT_TIMEOUT = 5.0
 
-#: Deliveries of a source, the newest by id, among which the latest is looked for.
+#: The number of a source's newest deliveries by id among which the latest is searched.
 NEWEST_LOOKED_AT = 200
 
-#: The states of a backlog, each with a partial index of its own.
+#: The states of a backlog, each of which has a partial index.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
 
@@ -44,7 +44,7 @@ class SourceReconcile(Shape, frozen=True):
     began_at: Moment | None
     ended_at: Annotated[Moment | None, Meta(description="Null while the latest run is unfinished.")]
     under_way: bool
-    error: Annotated[str | None, Meta(description="Why the latest run failed or does not progress.")]
+    error: Annotated[str | None, Meta(description="The reason why the latest run failed or does not progress.")]
     next_at: Moment | None
 
 
@@ -74,7 +74,7 @@ class Statistics(Shape, frozen=True):
 
 
 BRIEF: Parameter[bool] = Parameter(
-    "brief", {"type": "boolean"}, "Without what only a walk through the history counts.", flag("brief"), False
+    "brief", {"type": "boolean"}, "Without the counts that need the whole history.", flag("brief"), False
 )
 
 
@@ -103,7 +103,7 @@ class Stats:
 
 
 class Counts:
-    """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
+    """Counts per source. A count over the whole history is reused for a while, because it takes long."""
 
     def __init__(
         self,
@@ -122,9 +122,9 @@ class Counts:
         self._believed_until = 0.0
 
     def per_source(self, *, now: datetime, brief: bool = False) -> list[SourceStatistics]:
-        """The statistics of each source in the settings or with deliveries, in the order of names.
+        """The statistics of each source in the settings or with deliveries, sorted by name.
 
-        With `brief` only what an index counts, and no source that has neither a place in the settings nor a backlog.
+        With `brief`, only the counts that an index gives, and only sources in the settings or with a backlog.
         """
         with self._database.read() as connection:
             open_rows = connection.execute(_BACKLOG if brief else _OPEN).mappings().all()
@@ -137,7 +137,7 @@ class Counts:
         ]
 
     def _count_ended(self) -> list[RowMapping]:
-        # One count at a time; a request that waited here uses the result of the one before.
+        # One count at a time; a request that waited here uses the result of the count before.
         if not self._counting.acquire(timeout=COUNT_TIMEOUT):
             raise Unavailable("Another request is still counting the deliveries. Ask again later.")
         try:
@@ -201,13 +201,13 @@ class Counts:
 
     def _last(self, name: str) -> datetime | None:
         newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
-        # The newest by id may be requests that were refused when they came, hours before.
+        # The newest ids may belong to requests that were refused hours ago and accepted now.
         latest = func.max(newest.limit(NEWEST_LOOKED_AT).subquery().c.received_at, type_=DELIVERIES.c.received_at.type)
         with self._database.read() as connection:
             return connection.execute(select(latest)).scalar()
 
     def _freshness(self, name: str) -> float | None:
-        """Seconds from the change to the end, of the newest processed delivery."""
+        """The seconds from the change to the end of the newest processed delivery."""
         statement = (
             select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
             .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
@@ -244,7 +244,7 @@ def _tally(states: Any) -> Select[Any]:
             func.min(DELIVERIES.c.received_at).label("oldest"),
         )
         .where(states)
-        # The source last: with it first, SQLite would go through the whole history in the order of the sources.
+        # The source comes last: if it came first, SQLite would read the whole history in the order of the sources.
         .group_by(DELIVERIES.c.state, DELIVERIES.c.outcome, DELIVERIES.c.source)
     )
 

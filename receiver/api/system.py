@@ -1,4 +1,4 @@
-"""The installation over HTTP: its processes, the checks of `doctor`, its database, and what is kept for how long."""
+"""The installation over HTTP: its processes, the checks of `doctor`, its database, and its retention periods."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from receiver.schemas import Moment, Shape
 from receiver.worker.liveness import dead
 from receiver.worker.processes import PROCESSES, STALE, Kind, Wiring
 
-#: How long after its last tally a process counts as hung: one is written every minute.
+#: The time after its last tally after which a process counts as hung; it writes one every minute.
 HUNG_FOR = timedelta(minutes=3)
 
 
 class ProcessState(StrEnum):
-    """Whether a process lives, as far as that is known."""
+    """The state of a process, as far as it is known."""
 
     ALIVE = "alive"
-    #: It lives, and a worker of it does not return from a handler.
+    #: It is alive, but one of its workers hangs in a handler.
     HUNG = "hung"
     #: It has shown no sign of life for a while.
     SILENT = "silent"
@@ -43,11 +43,11 @@ class CheckShown(Shape, frozen=True):
 
     subject: str
     verdict: Literal["ok", "LOOK", "MEND"]
-    says: Annotated[str, Meta(description="For `LOOK` and `MEND`, with what to do.")]
+    says: Annotated[str, Meta(description="The result; for `LOOK` and `MEND`, with advice.")]
 
 
 class ProcessStanding(Shape, frozen=True):
-    """One process, and how it differs from the others."""
+    """One process, and its differences to the others."""
 
     host: str
     pid: int
@@ -57,11 +57,11 @@ class ProcessStanding(Shape, frozen=True):
     started_at: Moment
     seen_at: Moment
     differs: Annotated[
-        str | None, Meta(description="How its sources and handlers differ from those of the longest running process.")
+        str | None, Meta(description="The difference of its sources and handlers to the longest running process.")
     ]
     can_reload: bool
-    read_at: Annotated[Moment | None, Meta(description="When it last read its settings, since it started.")]
-    refused: Annotated[str | None, Meta(description="Why it refused the settings that it read last.")]
+    read_at: Annotated[Moment | None, Meta(description="The time at which it last read its settings since its start.")]
+    refused: Annotated[str | None, Meta(description="The reason why it refused the settings that it read last.")]
     needs_restart: Annotated[list[str], Meta(description="Settings that wait for its restart.")]
 
 
@@ -75,11 +75,11 @@ class DatabaseShown(Shape, frozen=True):
 
 
 class KeptFor(Shape, frozen=True):
-    """What is dropped after some time."""
+    """One kind of data with its retention period."""
 
     what: str
     days: float
-    oldest_at: Annotated[Moment | None, Meta(description="The oldest that is there, where that is known.")]
+    oldest_at: Annotated[Moment | None, Meta(description="The time of the oldest stored one, if known.")]
 
 
 class SystemShown(Shape, frozen=True):
@@ -92,11 +92,11 @@ class SystemShown(Shape, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class InstallationFacts:
-    """What the calling process knows without the database."""
+    """The facts that a process knows without the database."""
 
-    #: Runs the checks; they write nothing.
+    #: A function that runs the checks, which write nothing.
     checks: Callable[[], Sequence[CheckShown]] = list
-    #: Days by what is kept so long: `bodies`, `deliveries`, and others.
+    #: The days of retention by kind of data: `bodies`, `deliveries`, and others.
     days_kept: tuple[tuple[str, float], ...] = ()
 
 
@@ -147,7 +147,7 @@ _SIZE = {
 
 
 def _arrival(connection: Connection, column: Column[int]) -> datetime | None:
-    """When the oldest arrived, by its id."""
+    """The arrival of the oldest delivery, by its id."""
     oldest: int | None = connection.execute(select(func.min(column))).scalar()
     return None if oldest is None else datetime.fromtimestamp(arrived(oldest) / 1e6, UTC)
 

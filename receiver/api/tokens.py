@@ -1,4 +1,4 @@
-"""Tokens for the API: signed, expiring, with a scope. Nothing is stored; a new secret key ends them all."""
+"""Tokens for the API: signed, expiring, with a scope. They are not stored, and a new secret key ends them all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMELESS, LONGEST_TOKEN_NAME = "api", 64
 
 
 class Scope(StrEnum):
-    """What a token allows: `operate` includes `read`."""
+    """The scope of a token; `operate` includes `read`."""
 
     READ = "read"
     OPERATE = "operate"

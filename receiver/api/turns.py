@@ -1,4 +1,4 @@
-"""Turns of reads: a bounded number at once, in an order that favours clients with few and cheap reads."""
+"""Turns: admits a bounded number of reads at once, in an order that favours clients with few and cheap reads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many reads wait for a turn."""
+        """The number of reads that wait for a turn."""
         return len(self._waiting)
 
     async def take(self, key: Hashable, *, seconds: float) -> Turn:

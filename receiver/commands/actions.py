@@ -1,4 +1,4 @@
-"""`hookmirror actions`: lists who did what."""
+"""`hookmirror actions`: lists the recorded actions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from receiver.moments import time_text
 def actions(
     run: Annotated[int | None, typer.Option(help="Only actions of this run.")] = None,
     before: Annotated[int | None, typer.Option(help="Only actions older than this one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The most actions to list.")] = 50,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List who did what, newest first."""
+    """List the recorded actions of people and programs, newest first."""
     shown = client_of(to, token).ask("/api/v1/actions", {}, {"run": run, "before": before, "limit": limit})["items"]
     typer.echo(encode(shown) if as_json else "\n".join(map(_line, shown)) or "No actions are recorded yet.")
 

@@ -22,10 +22,10 @@ def ask(
     source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
     external_id: Annotated[str, typer.Argument(metavar="ID", help="The row's id at its source.")],
     repair: Annotated[bool, typer.Option("--repair", help="Repair the mirror by the answer.")] = False,
-    reason: Annotated[str, typer.Option(help="Why it is repaired; needed with --repair.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason for the repair; needed with --repair.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask the source for one row, and show where the mirror differs; the exit code is 1 if it still does."""
+    """Ask the source for one row, and show the differences to the mirror. Exit code 1 if there still are any."""
     if reason and not repair:
         raise ConfigurationError("--reason is for a repair: add --repair, or leave it out.")
     runtime = install(quiet=True)

@@ -1,4 +1,4 @@
-"""`hookmirror capture`: shows what an unknown sender posts, and writes it to files for `new-dialect` and `send`."""
+"""`hookmirror capture`: shows the requests of an unknown sender, and writes one to files for `new-dialect`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.server.runtime import Runtime, install
 
-UNVERIFIED = "This is not verified: anybody may have posted it. Nothing of it is in the mirror."
+UNVERIFIED = "This request is not verified: anybody may have posted it. It changed nothing in the mirror."
 
 
 def capture(
     source: Annotated[str, typer.Argument(help="The source that captures.")],
     request_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="The id of one captured request, to show it whole.")
+        int | None, typer.Argument(metavar="[ID]", help="The id of a captured request, which is shown in full.")
     ] = None,
     write: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write its body there, its headers beside; the newest without ID."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the body to FILE, and the headers to a file beside it; by default, of the newest request.",
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what an unknown sender posts, and write it to files for new-dialect."""
+    """Show the requests of an unknown sender, and write one to files for new-dialect."""
     runtime = install(quiet=True)
     runtime.open()
     once_source(runtime.database, runtime.sources, source)
@@ -60,10 +63,10 @@ def capture(
 
 
 def headers_of(request: Refusal) -> dict[str, str]:
-    """The headers of a kept request, those that came twice joined."""
+    """The headers of a kept request; the values of a repeated header are joined."""
     joined: dict[str, str] = {}
     for name, value in request.headers:
-        # Our own notes, such as the query, begin with a colon.
+        # Names with a colon at the beginning are not headers of the sender, such as the one for the query.
         if not name.startswith(b":"):
             text, key = value.decode("utf-8", "replace"), name.decode("latin-1").lower()
             joined[key] = f"{joined[key]}, {text}" if key in joined else text
@@ -83,7 +86,7 @@ def _list_captured(runtime: Runtime, source: str, as_json: bool) -> None:
     typer.echo(UNVERIFIED)
     for each in shown:
         typer.echo(f"{each.id} {time_text(each.received_at)} {counted(each.size, 'byte')} {visible(each.begins)[:80]}")
-    typer.echo(f"hookmirror capture {source} {shown[0].id} shows one; --write captured.json writes it to files.")
+    typer.echo(f"`hookmirror capture {source} {shown[0].id}` shows one; --write captured.json writes it to files.")
 
 
 def _write(found: Refusal, file: Path) -> None:
@@ -112,7 +115,7 @@ def _whole(found: Refusal) -> dict[str, Any]:
 
 
 def _nothing(runtime: Runtime, source: str, request_id: int | None) -> str:
-    """Why there is nothing to show, and what to do."""
+    """Explain why there is nothing to show, with advice."""
     if request_id is not None:
         return f"No request {request_id} of {source} is kept: `hookmirror capture {source}` lists those that are."
     if not runtime.settings.keep_refused:
@@ -121,6 +124,6 @@ def _nothing(runtime: Runtime, source: str, request_id: int | None) -> str:
     if known is not None and known.dialect.name == CAPTURE_DIALECT:
         return f"Nothing was captured yet: let the sender post to /hooks/{source}, and ask again after a second."
     return (
-        f'Nothing of {source} is kept, and it does not capture: say dialect = "{CAPTURE_DIALECT}" in '
+        f'No request of {source} is kept, and the source does not capture: write dialect = "{CAPTURE_DIALECT}" in '
         f"[sources.{source}], and restart `hookmirror serve`."
     )

@@ -44,7 +44,7 @@ from receiver.settings.environment import TOKEN_VARIABLE
 #: The timeout of a request in seconds.
 ANSWER_TIMEOUT = 60.0
 
-#: Signs the cursors of commands without a secret key: only the same user gives them back.
+#: The key that signs the cursors of commands. It is no secret, because only the same user passes a cursor back.
 OWN_KEY = "cursors of commands"
 
 ToOption = Annotated[
@@ -66,7 +66,7 @@ class Client(Protocol):
         """Call the operation at this path, and return its answer. Raises `HookmirrorError` with the reason."""
 
     def do(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
-        """Have the operation at this path done, and say what it answers. Raises as `ask` does."""
+        """Run the operation at this path, and return its answer. Raises the same errors as `ask`."""
 
 
 def client_of(to: str | None, token: str | None) -> Client:
@@ -75,7 +75,8 @@ def client_of(to: str | None, token: str | None) -> Client:
         return LocalClient(install(quiet=True))
     if not token:
         raise ConfigurationError(
-            f"--to wants a token: put what `hookmirror token` prints there into {TOKEN_VARIABLE}, or give --token."
+            f"--to needs a token: put the line that `hookmirror token` prints there into {TOKEN_VARIABLE}, or give "
+            "--token."
         )
     return RemoteClient(to, token)
 
@@ -160,7 +161,7 @@ class RemoteClient:
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(
-                f"Nobody answers at {shown(self._to)} ({told_with_type(error)}): start it, or correct --to."
+                f"No server answers at {shown(self._to)} ({told_with_type(error)}): start it, or correct --to."
             ) from None
         try:
             answer = decode(response.content)
@@ -173,7 +174,7 @@ class RemoteClient:
             raise _kind_of(response.status_code)(command_words(answer["message"], names))
         no_receiver = NoAnswer if response.status_code >= 500 else HookmirrorError
         raise no_receiver(
-            f"What answers at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."
+            f"The server at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."
         )
 
 

@@ -1,4 +1,4 @@
-"""`hookmirror console`: serves the console in a process of its own."""
+"""`hookmirror console`: serves the console in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def console(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8001,
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
-    """Serve the console in a process of its own, so that people who look take no time from the acks."""
+    """Serve the console in a separate process, so that reading pages takes no time from the acks."""
     # Settings are read once here: a signal to reload them must not end the process.
     stop_listening()
     runtime = install()

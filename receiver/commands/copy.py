@@ -33,7 +33,7 @@ def copy(
         bool, typer.Option("--verify-only", help="Only compare the two, and change nothing.")
     ] = False,
     afresh: Annotated[
-        bool, typer.Option("--afresh", help="Drop what an unfinished copy left in TO, and begin anew.")
+        bool, typer.Option("--afresh", help="Drop the rows of an unfinished copy in TO, and begin anew.")
     ] = False,
     without: Annotated[
         list[str] | None,
@@ -70,7 +70,7 @@ def _json(report: CopyReport) -> bytes:
 
 
 def lines(report: CopyReport, *, verify_only: bool) -> Iterator[str]:
-    """The report for people."""
+    """Format the report as lines of text."""
     width = max(len(table.table) for table in report.tables)
     for table in report.tables:
         beside = f"digest {table.digest}" if table.same else f"DIFFERENT: {table.rows_copied_to} rows in TO"

@@ -39,7 +39,7 @@ def deliveries(
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
     sku: Annotated[str | None, typer.Option(hidden=True)] = None,
-    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
@@ -49,8 +49,8 @@ def deliveries(
     """List deliveries, newest first."""
     if sku is not None:
         raise ConfigurationError(
-            "Deliveries have no SKU, rows have: `hookmirror search SKU` finds the rows, and `--entity ID` the "
-            "deliveries about one of them."
+            "Only rows have a SKU: `hookmirror search SKU` finds the rows, and `hookmirror deliveries --entity ID` "
+            "lists the deliveries about one of them."
         )
     query = {
         "source": source,

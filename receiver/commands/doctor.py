@@ -13,9 +13,9 @@ from receiver.settings.settings import load, settings_folder
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Check settings, secrets, wiring and database, and say what to mend; exit code 1 if anything is wrong here.
+    """Check settings, secrets, wiring and database, and say what to mend. Exit code 1 if anything is wrong.
 
-    Findings about senders and deliveries are shown too, and do not change the exit code: `findings` has one for them.
+    Findings about senders and deliveries are shown, too, but only the exit code of `findings` tells about them.
     """
     checks = list(examine(load, beside=settings_folder()))
     if as_json:

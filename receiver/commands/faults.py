@@ -29,4 +29,4 @@ def faults(
     elif found:
         print_table(FAULT_COLUMNS, [[each[name] for name in FAULT_COLUMNS] for each in found])
     else:
-        typer.echo("No dead delivery, no failing attempt.")
+        typer.echo("No delivery is dead, and none has a failed attempt.")

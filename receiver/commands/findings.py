@@ -1,4 +1,4 @@
-"""`hookmirror findings`: lists what needs a person."""
+"""`hookmirror findings`: lists the findings, which need a person."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from receiver.server.runtime import Runtime, install
 
 def findings(
     finding: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Only this one, with what else changed when it began.")
+        str | None, typer.Argument(metavar="[ID]", help="Only this finding, with its circumstances.")
     ] = None,
     acknowledge: Annotated[
         str | None, typer.Option(metavar="ID", help="Mark it as known: its alarm is silent until it closes.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="A note, for the record of actions.")] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Also show closed ones, of the last year.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show the closed findings of the last year.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what needs a person, since when, and what to do. Exit code 1 if a finding is not acknowledged."""
+    """List what needs a person, since when, and what to do. Exit code 1 if an open finding is not acknowledged."""
     if finding is not None and (acknowledge is not None or show_all):
         raise ConfigurationError("One finding is shown by its id alone: leave --acknowledge and --all out.")
     if reason is not None and acknowledge is None:
@@ -59,7 +59,7 @@ def _show_one(runtime: Runtime, finding_id: str, *, as_json: bool) -> None:
         found = show_finding(runtime.database, runtime.facts(), finding_id, now=datetime.now(UTC))
     except NotFound:
         raise ConfigurationError(
-            f"There is no finding {finding_id[:64]!r}: `hookmirror findings` lists them, with `--all` also closed ones."
+            f"There is no finding {finding_id[:64]!r}: `hookmirror findings --all` lists them."
         ) from None
     typer.echo(encode(found) if as_json else "\n".join(map(visible, _details(found))))
 

@@ -53,9 +53,9 @@ FOLLOWER_COLUMNS = (
     *("name", "target", "table", "source", "seq", "behind", "behind_seconds", "dead", "waiting"),
     *("accepted_at", "process", "trouble", "trouble_since"),
 )
-#: Said at the end to those who gave no name, and so may not know that there is something that stays.
+#: The note at the end if no name was given, because the user may not know that the follower stays.
 LASTS = (
-    "The follower {name} keeps its place, and an alarm tells when it falls behind. The same command goes on; "
+    "The follower {name} keeps its place, and a finding opens when it falls behind. The same command continues; "
     "`hookmirror follow --forget --name {quoted}` removes it."
 )
 
@@ -66,7 +66,7 @@ NameOption = Annotated[str | None, typer.Option(help="The follower's name; witho
 TableOption = Annotated[str | None, typer.Option(help="Only changes of this table.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only changes of this source.")]
 BeginOption = Annotated[
-    str, typer.Option("--from", metavar="now|start|SEQ", help="Where a new follower begins: after this change.")
+    str, typer.Option("--from", metavar="now|start|SEQ", help="The beginning of a new follower: after this change.")
 ]
 MoveOption = Annotated[bool, typer.Option("--move", help="Also move an existing follower to --from.")]
 AddressOption = Annotated[bool, typer.Option("--new-address", help="Accept the new address of the host in --to.")]

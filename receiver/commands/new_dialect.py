@@ -1,4 +1,4 @@
-"""`hookmirror new-dialect`: writes the module, a fixture and a test of a dialect, from a captured request."""
+"""`hookmirror new-dialect`: drafts the module, a fixture and a test of a dialect from a captured request."""
 
 from __future__ import annotations
 
@@ -25,28 +25,32 @@ from receiver.fixtures import headers_beside
 from receiver.settings.account import lines_of_secrets
 from receiver.shadowing import OWN_PACKAGES
 
-#: Names that the drafted module uses, or the tests have a meaning for.
+#: Names that a drafted module uses, or that pytest treats specially.
 _USED = frozenset({"read", "write", "each", "read_change", "conftest", "test", "tests", "fixtures"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def new_dialect(
-    name: Annotated[str, typer.Argument(help="The dialect's name, which is that of its module.")],
+    name: Annotated[str, typer.Argument(help="The name of the dialect and of its module.")],
     capture: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="The body of a captured webhook, its headers beside it."),
+        typer.Option(
+            "--from", metavar="FILE", help="The body of a captured webhook, with its headers in a file beside."
+        ),
     ] = None,
     header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header of it; may be given several times.")
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header of that webhook; can be repeated.")
     ] = None,
     secrets_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its secret in a file, which confirms the signature.")
+        Path | None, typer.Option(metavar="FILE", help="A file with the secret, which confirms the signature.")
     ] = None,
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write; here by default.")] = Path(),
+    into: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder for the files; by default, this one.")
+    ] = Path(),
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a dialect with a fixture and a test, guessed from a captured webhook."""
+    """Draft a dialect with a fixture and a test, guessed from a captured webhook."""
     refuse_name(name, into)
     if capture is None:
         captured, origin = example_of(name, header or []), "an invented webhook"
@@ -64,20 +68,20 @@ def new_dialect(
 
 
 def refuse_name(name: str, folder: Path) -> None:
-    """Raises `ConfigurationError` for a name that no module, or no dialect, should have."""
+    """Raise `ConfigurationError` for a name that a module or a dialect should not have."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
         likely = snake_case(name)
         perhaps = f", such as {likely}" if likely != name and _NAME.fullmatch(likely) else ""
         raise ConfigurationError(
-            "A dialect's name is that of its module: a small letter, then up to 39 small letters, digits and "
+            "A dialect has the name of its module: a small letter, then up to 39 small letters, digits and "
             f"`_`{perhaps}."
         )
     if name in _USED or name in OWN_PACKAGES or name.startswith("test_"):
-        raise ConfigurationError(f"The name {name} has a meaning of its own here: choose another, such as my_{name}.")
+        raise ConfigurationError(f"The name {name} has a special meaning: choose another, such as my_{name}.")
     taken = name in sys.stdlib_module_names or PathFinder.find_spec(name, _elsewhere(folder)) is not None
     if taken:
         raise ConfigurationError(
-            f"There is an installed module {name} already, and one of the two would be hidden: choose another name, "
+            f"There is an installed module {name} already, and one would shadow the other: choose another name, "
             f"such as my_{name}."
         )
     if name in {point.name for point in entry_points(group=DIALECT_ENTRY_POINTS)}:
@@ -87,12 +91,12 @@ def refuse_name(name: str, folder: Path) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write these files below the folder, all or none. Raises `ConfigurationError` if one is there, or cannot be."""
+    """Write these files below the folder, all or none. Raises `ConfigurationError` if that is not possible."""
     there = [name for name in files if (folder / name).exists()]
     if there:
         raise ConfigurationError(
             f"{' and '.join(there)} exist{'s' if len(there) == 1 else ''}, and nothing is overwritten: choose another "
-            "name, another folder with --into, or move what is there."
+            "name or another folder with --into, or move the existing files."
         )
     written: list[Path] = []
     try:
@@ -107,20 +111,20 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             with suppress(OSError):
                 path.unlink()
         raise ConfigurationError(
-            f"{str(path)!r} cannot be written ({error.strerror}): make room or mend its folder, or choose another with "
-            "--into. Nothing was written."
+            f"{str(path)!r} cannot be written ({error.strerror}): mend that, or choose another folder with --into. "
+            "Nothing was written."
         ) from None
 
 
 def _elsewhere(folder: Path) -> list[str]:
-    """Where installed modules are."""
+    """The folders of installed modules."""
     return [entry for entry in sys.path if entry and Path(entry).resolve() not in (folder.resolve(), Path().resolve())]
 
 
 def example_of(name: str, given: Iterable[str]) -> Capture:
-    """A webhook in the usual form, for a dialect that is begun without one."""
+    """Invent a webhook in the usual form, for a draft without a capture."""
     if list(given):
-        raise ConfigurationError("--header is one of the webhook in --from: name its file, too.")
+        raise ConfigurationError("--header belongs to the webhook in --from: give --from, too.")
     body = {
         "id": "m-1",
         "type": "product.updated",
@@ -134,11 +138,11 @@ def example_of(name: str, given: Iterable[str]) -> Capture:
 def _told(name: str, made: Draft, into: Path, *, is_invented: bool) -> Iterable[Any]:
     yield f"Wrote {', '.join(str(into / file) for file in made.files)}."
     if is_invented:
-        yield "They speak of an invented webhook: replace what differs, or begin with --from and a captured one."
+        yield "They are made for an invented webhook: adapt them, or give a captured webhook with --from."
     else:
         yield "Guessed from one webhook. Compare it with the documentation of the sender:"
         yield from (f"  {line}" for line in made.guessed)
-        yield "Not known from it:"
+        yield "The webhook does not show:"
         yield from (f"  {line}" for line in made.unknown)
     yield f"Next: pytest {into / f'test_{name}.py'}; then, in the settings,"
     yield f'  dialects = ["{name}:{name}"]'

@@ -26,7 +26,7 @@ RECEIVER = "http://127.0.0.1:8000"
 #: The most ids that an action lists one by one.
 MOST_RECORDED = 100
 
-#: The forms of a time that every option takes, as its help says them.
+#: The forms of a time that every option takes, for its help.
 TIME_FORMS = "As 2026-11-21T12:00:00Z, 14:02 of today in UTC, or 2h ago."
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
@@ -47,17 +47,17 @@ def hookmirror(
 
 
 def time_option(what: str, *, metavar: str = "TIME") -> Any:
-    """An option that is a time, for `parse_moment` or the API, which take the same forms."""
+    """Make an option for a time in the forms that `parse_moment` and the API take."""
     return typer.Option(metavar=metavar, help=f"{what} {TIME_FORMS}")
 
 
 def no_reason(command: str) -> str:
-    """The reason that is recorded where nobody says why."""
+    """The reason that is recorded if the user gives none."""
     return f"by hookmirror {command}, without a reason"
 
 
 def deliveries_filter(*, since: str | None, until: str | None, **named: Any) -> DeliveryFilter:
-    """The deliveries that the options of a command mean. Raises `BadRequest` for a text that is no time."""
+    """Make the filter from the options of a command. Raises `BadRequest` for an invalid time."""
     now = datetime.now(UTC)
     begin = None if since is None else parse_moment("--since", since, now=now)
     end = None if until is None else parse_moment("--until", until, now=now)
@@ -79,17 +79,17 @@ def source_named(sources: Mapping[str, Source], name: str) -> Source:
 
 
 def once_source(database: Database, sources: Mapping[str, Source], name: str | None) -> None:
-    """Raises `ConfigurationError` for the name of a source that the settings do not have, and never had."""
+    """Raise `ConfigurationError` for a source that is neither in the settings nor in the database."""
     if name is not None and name not in sources and not is_source(database, name):
         raise ConfigurationError(
-            f"There is no source {name[:64]!r}, and nothing is stored of one: {choice_of(name, sources)}."
+            f"There is no source {name[:64]!r}, and no stored data of one: {choice_of(name, sources)}."
         )
 
 
 def meant_deliveries(
     database: Database, sources: Mapping[str, Source], ids: Sequence[int], wanted: DeliveryFilter
 ) -> dict[str, Any]:
-    """The arguments of a replay, as recorded. Raises `ConfigurationError` for deliveries that cannot be replayed."""
+    """Make the recorded arguments of a replay. Raises `ConfigurationError` for deliveries that cannot be replayed."""
     if bool(ids) == (wanted != DeliveryFilter()):
         raise ConfigurationError(
             "No deliveries are selected: give ids, or at least one filter, such as --source, --state or --since."
@@ -101,8 +101,8 @@ def meant_deliveries(
     unknown = unknown_ids(database, ids)
     if unknown:
         raise ConfigurationError(
-            f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
-            "is wrong. `hookmirror deliveries` lists the ids."
+            f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct it or omit it. "
+            "`hookmirror deliveries` lists the ids."
         )
     once_source(database, sources, wanted.source)
     if ids:

@@ -1,4 +1,4 @@
-"""The pace of a source: what ends in a minute, how much of it changes nothing, and when its backlog is worked off."""
+"""The pace of a source: the deliveries that end in a minute, their share without a change, and the time to drain."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-#: The time that the pace is taken over; processes write their tallies once a minute.
+#: The period over which the pace is measured; processes write their tallies once a minute.
 PACE_WINDOW = timedelta(minutes=5)
 
-#: Kinds of tallies that it is made of.
+#: The kinds of tallies from which the pace is computed.
 PACE_KINDS = ("accepted", "ended")
 
 
 class Pace(NamedTuple):
-    """How fast deliveries of one source come and end."""
+    """The rates at which deliveries of one source come and end."""
 
     ended_per_minute: float
-    #: Of those that were processed, the share that changed nothing; None if none was.
+    #: The share of processed deliveries that changed nothing; None without any processed delivery.
     unchanged_share: float | None
-    #: Until nothing is pending, if it goes on so; None if that is unknown, or nothing is pending.
+    #: The seconds until nothing is pending at this pace; None if that is unknown, or nothing is pending.
     drains_in_seconds: float | None
-    #: Whether as many come as end: then the seconds count from when the sender pauses.
+    #: Whether at least as many deliveries come as end. Then the seconds count from the time at which the sender pauses.
     grows: bool
 
 
 def pace_of(tallies: Iterable[Mapping[str, Any]], pending: int) -> Pace:
-    """The pace by the tallies of one source of the last `PACE_WINDOW`, as the API shows them."""
+    """Compute the pace from the tallies of one source over the last `PACE_WINDOW`, as the API shows them."""
     accepted = ended = processed = unchanged = 0
     for each in tallies:
         if each["kind"] == "accepted":

@@ -1,4 +1,4 @@
-"""Planning a run by a command: here and now with the own database, or by a worker of the receiver that is asked."""
+"""Planning: plans a run for a command, in this process or by a worker of the receiver at `--to`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.worker.processes import Kind
 RUNS_PATH = "/api/v1/runs"
 RUN_PATH = "/api/v1/runs/{id}"
 
-#: Seconds between two questions how far a plan is, and until the command leaves it to itself.
+#: Seconds between two polls of a plan, and seconds after which the command stops waiting for it.
 PLAN_POLL, PLAN_TIMEOUT = 0.3, 600.0
 
 
@@ -35,35 +35,35 @@ class KindOfRun(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is to be planned."""
+    """The request of a user to plan a run."""
 
     kind: KindOfRun = KindOfRun.REPLAY
-    #: Deliveries, named one by one.
+    #: The ids of single deliveries.
     ids: tuple[int, ...] = ()
     wanted: DeliveryFilter = field(default_factory=DeliveryFilter)
     force: bool = False
     reason: str | None = None
 
     def check(self) -> None:
-        """Raises `ConfigurationError` for options that do not belong to this kind of run."""
+        """Raise `ConfigurationError` for options that do not belong to this kind of run."""
         if self.force and self.kind is not KindOfRun.RECONCILE:
             raise ConfigurationError("--force is for a reconcile: leave it out.")
         if self.kind is KindOfRun.RECONCILE and self.wanted.source is None:
-            raise ConfigurationError("Say which source: `hookmirror runs plan reconcile SOURCE`.")
+            raise ConfigurationError("The source is missing: `hookmirror runs plan reconcile SOURCE`.")
         if self.kind is KindOfRun.RECONCILE and (self.ids or self.wanted != DeliveryFilter(source=self.wanted.source)):
-            raise ConfigurationError("A reconcile compares a whole source: name it, and no deliveries.")
+            raise ConfigurationError("A reconcile compares a whole source: give the source, and no deliveries.")
         if self.kind is KindOfRun.PRUNE and (self.ids or self.wanted != DeliveryFilter()):
-            raise ConfigurationError("A prune drops all that has expired: name no deliveries.")
+            raise ConfigurationError("A prune drops all expired data: give no deliveries.")
 
 
 def plan_with(client: Client, wish: Wish) -> int:
-    """Plan a run to its end; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    """Plan a run completely, and return its number. Raises `ConfigurationError` if no deliveries are selected."""
     wish.check()
     return plan_here(client.runtime, wish) if isinstance(client, LocalClient) else _plan_there(client, wish)
 
 
 def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
-    """Plan a run in this process; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    """Plan a run in this process, and return its number. Raises `ConfigurationError` if no deliveries are selected."""
     kind, arguments, sources = wish.kind, dict[str, Any](), list[str]()
     if kind is KindOfRun.REPLAY:
         arguments = meant_deliveries(runtime.database, runtime.sources, wish.ids, wish.wanted)
@@ -79,7 +79,7 @@ def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
 
 
 def has_worker(client: Client) -> bool:
-    """Whether a process with a worker, which plans and feeds runs, is alive."""
+    """Whether a process with a worker is alive, which plans and feeds runs."""
     processes = client.ask("/api/v1/processes", {}, {})["items"]
     return any(process["kind"] != Kind.ENDPOINT for process in processes)
 
@@ -123,6 +123,6 @@ def _plan_there(client: Client, wish: Wish) -> int:
 
 
 def _is_being_planned(client: Client, run: int) -> bool:
-    """Whether it is, and a process is alive that goes on with it."""
+    """Whether the run is being planned, and a process is alive that continues."""
     state = client.ask(RUN_PATH, {"id": str(run)}, {})["state"]
     return bool(state == RunState.PLANNING and has_worker(client))

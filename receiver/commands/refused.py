@@ -32,14 +32,14 @@ def refused(
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
     reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
-    show: Annotated[int | None, typer.Option(metavar="ID", help="Only this one, with its headers.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="List at most so many.")] = MOST_REFUSED_LISTED,
-    cursor: Annotated[int | None, typer.Option(help="List those older than this one.")] = None,
+    show: Annotated[int | None, typer.Option(metavar="ID", help="Only this request, with its headers.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="The most requests to list.")] = MOST_REFUSED_LISTED,
+    cursor: Annotated[int | None, typer.Option(help="Only requests older than this one.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
-        raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
+        raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop the rest.")
     if show is not None and (verify or drop or source is not None):
         raise ConfigurationError("--show takes the id of one request, and nothing else: leave the other words out.")
     if reason != no_reason("refused") and not (verify or drop):

@@ -25,7 +25,7 @@ SHOWN_DIFFERENCES = 50
 #: The longest value printed as text, in characters.
 SHOWN_VALUE = 200
 
-#: Why deliveries were not run.
+#: The reasons for which deliveries were not run.
 WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
     NOT_REACHED: "not reached before the time limit, or because the source's API failed",
@@ -48,7 +48,7 @@ def rehearse(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run code over kept deliveries into a scratch mirror, and show what differs; the exit code is 1 if anything does.
+    """Run code over kept deliveries into a scratch mirror, and show the differences. Exit code 1 if there are any.
 
     MODULE:DIALECT is compared with the code in the settings, over the same deliveries. Without it, the code in the
     settings is compared with the mirror and the inbox. Nothing is written to the database.
@@ -69,7 +69,7 @@ def rehearse(
 def _source(sources: Mapping[str, Source], name: str | None) -> str:
     """The source that is named, or the only one. Raises `ConfigurationError`."""
     if name is None and len(sources) > 1:
-        raise ConfigurationError(f"Say whose deliveries are run: --source takes one of {', '.join(sorted(sources))}.")
+        raise ConfigurationError(f"The source is missing: --source takes one of {', '.join(sorted(sources))}.")
     return source_named(sources, next(iter(sources), "shop") if name is None else name).name
 
 

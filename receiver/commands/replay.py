@@ -112,7 +112,9 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)
     if answer["left"]:
-        lines[0] += f" {answer['left']} of the given ones cannot be replayed: unfinished, or the body has expired."
+        lines[0] += (
+            f" {answer['left']} of the given deliveries cannot be replayed: unfinished, or the body has expired."
+        )
     if answer["dry_run"]:
         lines += formatting.forecast_lines(answer["forecast"], answer["rows"])
     return lines

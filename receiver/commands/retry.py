@@ -1,4 +1,4 @@
-"""`hookmirror retry`: has pending deliveries tried now, which wait for their next attempt."""
+"""`hookmirror retry`: makes the next attempt of pending deliveries due now."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def retry(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Try pending deliveries now, which wait for their next attempt. Those that have ended are replayed instead."""
+    """Make the next attempt of pending deliveries due now. To try finished deliveries again, use `replay`."""
     query = {"ids": ",".join(map(str, sorted(set(ids)))), "reason": reason}
     tried = int(client_of(to, token).do(TRY_PATH, {}, query)["deliveries"])
     left = len(set(ids)) - tried
     if as_json:
         typer.echo(encode({"tried": tried, "left": left}))
         return
-    others = f" {left} of the given ones wait for no attempt, and stay as they are." if left else ""
+    others = f" {left} of the given deliveries wait for no attempt, and stay as they are." if left else ""
     typer.echo(f"Deliveries that are tried now: {tried}.{others}")

@@ -1,4 +1,4 @@
-"""`hookmirror row`: shows one row of the mirror, its changes, and the reasons of its values."""
+"""`hookmirror row`: shows one row of the mirror, its changes, and the provenance of its values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def row(
     as_json: JsonFlag = False,
     why: Annotated[bool, typer.Option("--why/--no-why", help="Explain values by running its deliveries again.")] = True,
 ) -> None:
-    """Show one row of the mirror: its values, with --why their reasons, and its changes, newest first."""
+    """Show one row of the mirror: its values, the provenance of each value, and its changes, newest first."""
     parts = {"table": table, "source": source, "external_id": external_id}
     client = client_of(to, token)
     found = client.ask(ROW_PATH, parts, {})

@@ -14,7 +14,7 @@ from receiver.errors import ConfigurationError
 TABLES_PATH = "/api/v1/catalog"
 ROWS_PATH = "/api/v1/catalog/{table}"
 
-#: What a list shows of each row, of the columns that its table has.
+#: The columns of a list, as far as the table has them.
 ROW_COLUMNS = ("source", "external_id", "active", "changed_at", "tie", "sku", "name", "price")
 
 
@@ -22,9 +22,11 @@ def rows(
     table: Annotated[str | None, typer.Argument(help="The table, such as products; without it, their names.")] = None,
     source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
     active: Annotated[bool | None, typer.Option("--active/--no-active", help="Active, or not.")] = None,
-    tie: Annotated[bool | None, typer.Option("--tie/--no-tie", help="On which equal times disagreed.")] = None,
+    tie: Annotated[
+        bool | None, typer.Option("--tie/--no-tie", help="With a tie: equal times, different values.")
+    ] = None,
     sku: Annotated[str | None, typer.Option(help="With this SKU.")] = None,
-    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
@@ -48,8 +50,8 @@ def rows(
 
 
 def _show_tables(client: Client, filters: list[str], as_json: bool) -> None:
-    """Print the tables' names. Raises `ConfigurationError` for filters, since these are of rows."""
+    """Print the tables' names. Raises `ConfigurationError` for filters, which select rows."""
     if filters:
-        raise ConfigurationError(f"--{filters[0]} says which rows: name the table before it, such as products.")
+        raise ConfigurationError(f"--{filters[0]} selects rows: give the table before it, such as products.")
     for name in client.ask(TABLES_PATH, {}, {})["tables"]:
         typer.echo(encode(name) if as_json else name)

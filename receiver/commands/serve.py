@@ -21,24 +21,24 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: an inherited listening socket.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
-    worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    worker: Annotated[bool, typer.Option(help="Also run one worker; with several processes, in another one.")] = True,
     console: Annotated[
-        bool | None, typer.Option("--console/--no-console", help="Also serve the console; else as the setting says.")
+        bool | None, typer.Option("--console/--no-console", help="Also serve the console; by default, as set.")
     ] = None,
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
     requests = Requests()
-    # Before the settings are read, so that a signal about a later change of them is not lost.
+    # Handled before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
     if console is not None:
-        # In the environment, so that further processes and later settings have it, too.
+        # Set in the environment, so that further processes and reloaded settings have it, too.
         os.environ[f"{VARIABLE_PREFIX}CONSOLE"] = str(console).lower()
     runtime = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     runtime.prepare()
     allow_open_files(runtime.settings.max_connections)
-    # Also for several processes, each of which would otherwise fail at the same mistake, again and again.
+    # Checked even for several processes, because each would otherwise fail at the same mistake again and again.
     application = App(runtime, with_worker=worker and processes == 1, requests=requests)
     if processes == 1:
         tune_interpreter()

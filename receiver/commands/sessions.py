@@ -1,4 +1,4 @@
-"""`hookmirror sessions`: lists who is signed in to the console, and ends sessions."""
+"""`hookmirror sessions`: lists the sessions of the console, and ends them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sessions(
         asked = Asked(by=by_command(), what="end session", arguments={"session": end})
         if kept.end(database, asked, end, now=now) is None:
             raise ConfigurationError(
-                f"There is no session {end[:64]!r}, or it has ended: `hookmirror sessions` lists those there are."
+                f"There is no session {end[:64]!r}, or it has ended: `hookmirror sessions` lists the open ones."
             )
     with database.read() as connection:
         found = [show_session(row) for row in connection.execute(kept.listed(now=datetime.now(UTC))).mappings()]

@@ -19,7 +19,7 @@ from receiver.logs.escapes import hex_lines, visible, visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
-#: Members with a section of their own below.
+#: Members that are printed in separate sections.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
 
 
@@ -47,7 +47,7 @@ def show(
 def _bytes(found: Mapping[str, Any]) -> bytes:
     """Decode the body. Raises `ConfigurationError` if it has expired."""
     if found["body"] is None:
-        raise ConfigurationError("Its body has expired: only its row in the table of deliveries is left.")
+        raise ConfigurationError("The body has expired, so it cannot be shown: leave --body out to see the delivery.")
     return b64decode(found["body"]) if found["body_encoding"] == "base64" else found["body"].encode()
 
 
@@ -70,7 +70,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _print_changes(page: Mapping[str, Any], delivery: str) -> None:
-    """The rows that the delivery changed."""
+    """Print the rows that the delivery changed."""
     typer.echo("\nrows it changed")
     if not page["items"]:
         typer.echo("none")
@@ -81,7 +81,7 @@ def _print_changes(page: Mapping[str, Any], delivery: str) -> None:
     if page["next"] is not None:
         typer.echo(f"and more: {more} lists all.")
     if is_cut(change[name] for change in page["items"] for name in names):
-        typer.echo(f"A value that ends in … is cut: {more} with --json shows the whole.")
+        typer.echo(f"A value that ends in … is cut: {more} with --json shows all of it.")
 
 
 def _print_round(each: Mapping[str, Any]) -> None:

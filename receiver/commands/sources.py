@@ -1,4 +1,4 @@
-"""`hookmirror sources`: shows how sources stand."""
+"""`hookmirror sources`: shows the health of the sources."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STANDING_COLUMNS = (
 
 
 def sources(
-    source: Annotated[str | None, typer.Argument(help="Only this one, with its settings; all without it.")] = None,
+    source: Annotated[str | None, typer.Argument(help="Only this source, with its settings; by default, all.")] = None,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show how sources stand; of one source also its settings without secrets, and its event types."""
+    """Show the health of the sources; for one source also its settings without secrets, and its event types."""
     asked = client_of(to, token)
     if source is None:
         found = asked.ask(SOURCES_PATH, {}, {})
@@ -40,7 +40,7 @@ def sources(
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """One source as lines of text."""
+    """Format one source as lines of text."""
     settings = [f"{name} = {encode(value).decode()}" for name, value in found["settings"].items()]
     secrets = [
         f"secret {each['position']}: {each['verified']} verified, last {each['last_at'] or 'never'}"

@@ -20,11 +20,11 @@ from receiver.moments import time_text
 #: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
 
-#: Characters of an object or a list that are shown, and of one member of an object that has more.
+#: The most characters of an object or a list, and of one member of an object that is longer.
 LONGEST_JSON, LONGEST_MEMBER = 160, 40
 
-#: Said below a table in which something is cut.
-CUT = "A value that ends in … is cut: --json shows the whole."
+#: The note below a table with a cut value.
+CUT = "A value that ends in … is cut: --json shows all of it."
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -38,7 +38,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_members(members: Mapping[str, Any]) -> None:
-    """Print names with their values, one a line."""
+    """Print names with their values, one per line."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -48,7 +48,7 @@ def print_members(members: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value of JSON as a person reads it: all digits of a number, and objects and lists cut."""
+    """Format a JSON value for people: numbers with all digits, long objects and lists cut."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -59,7 +59,7 @@ def cell(value: Any) -> str:
 
 
 def tell_cut(values: Iterable[Any]) -> None:
-    """Say where the whole is shown, if one of these values is cut in its cell."""
+    """Print a note if one of these values is cut in its cell."""
     if is_cut(values):
         typer.echo(CUT)
 
@@ -70,7 +70,7 @@ def is_cut(values: Iterable[Any]) -> bool:
 
 
 def _json(value: Any) -> str:
-    """Compact JSON, cut: of an object that is too long each member first, so that all names are seen."""
+    """Format as compact JSON, cut. In a long object, the members are cut first, so that all names are shown."""
     if not isinstance(value, dict) or len(encode(value).decode()) <= LONGEST_JSON:
         return shortened(value, LONGEST_JSON)
     members = (f"{encode(name).decode()}:{shortened(member, LONGEST_MEMBER)}" for name, member in value.items())
@@ -79,7 +79,7 @@ def _json(value: Any) -> str:
 
 
 def _of_column(name: str, value: Any) -> str:
-    """A value below this name: times of our own to the second, everything else as it is."""
+    """Format the value of a column: Hookmirror's own times to the second, other values unchanged."""
     is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
     try:
         return time_text(value) if is_time else cell(value)
@@ -91,7 +91,7 @@ def _print(table: Table) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=UNFOLDED)
-        # Otherwise every line would be padded with blanks to that width.
+        # Otherwise every line would be padded with blanks to the full width.
         with console.capture() as captured:
             console.print(table)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

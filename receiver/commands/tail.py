@@ -60,7 +60,7 @@ def tail(
 
 
 def _place(asked: Client, since: str | None, after: str | None) -> TailPlace:
-    """Where to begin. Raises `ConfigurationError` for an invalid cursor, `BadRequest` for an invalid time."""
+    """The place to begin at. Raises `ConfigurationError` for an invalid cursor, `BadRequest` for an invalid time."""
     if after is not None:
         return TailPlace.read(after)
     if since is None:

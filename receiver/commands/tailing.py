@@ -25,13 +25,13 @@ from receiver.moments import EPOCH
 
 LIST, ONE = "/api/v1/deliveries", "/api/v1/deliveries/{id}"
 
-#: How late a delivery may be committed after one with a larger id, as a difference of ids: ten seconds.
+#: The longest delay of a commit behind that of a larger id, as a difference of ids: ten seconds.
 OVERLAP = 10_000_000 * MOST_PROCESSES
 
 #: The most open deliveries that are watched; beyond, the oldest are dropped.
 MOST_WATCHED = 2_000
 
-#: The most open deliveries that one poll asks about.
+#: The most open deliveries in one poll.
 MOST_ASKED = 50
 
 #: The longest cursor in characters, and in bytes when decompressed.
@@ -143,7 +143,7 @@ class Tail:
         number = int(delivery["id"])
         has_ended = delivery["ended_at"] is not None
         if number > self.place.floor and number not in self.place.shown:
-            # With a state, one that has ended already is shown once, as that.
+            # With a state filter, a delivery that has ended already is shown once, as ended.
             self.place.shown.add(number)
             self.place.open.add(number)
             if self._matches(delivery) and not (self._state and has_ended):
@@ -157,7 +157,7 @@ class Tail:
         return self._state is None or delivery["state"] == self._state
 
     def _settle(self, floor: int) -> None:
-        """Raise the floor to this id, below which all is printed and no delivery can still appear."""
+        """Raise the floor to this id: all deliveries below it are printed, and no further one can appear there."""
         place = self.place
         place.floor = max(place.floor, floor)
         place.shown = {number for number in place.shown if number > place.floor}

@@ -48,7 +48,7 @@ class Frame:
     sources: list[dict[str, Any]]
     processes: list[dict[str, Any]]
     findings: list[dict[str, Any]]
-    #: When answers ceased, and why; both empty while the receiver answers.
+    #: The time and reason of a lost connection; both empty while the receiver answers.
     lost: tuple[datetime, str] | None = field(default=None)
 
     def members(self) -> dict[str, Any]:
@@ -103,13 +103,13 @@ def _next(asked: Client, last: Frame) -> Frame:
 
 
 def _tallies(asked: Client) -> list[dict[str, Any]]:
-    """The tallies of the last minutes that the pace of the sources is made of."""
+    """Read the tallies of the last minutes, from which the pace of the sources is computed."""
     query = {"after": f"{PACE_WINDOW.total_seconds():.0f}s", "limit": LARGEST_PAGE}
     return [each for kind in PACE_KINDS for each in asked.ask("/api/v1/tallies", {}, {**query, "kind": kind})["items"]]
 
 
 def _source(asked: Client, each: Mapping[str, Any], tallies: list[dict[str, Any]]) -> dict[str, Any]:
-    """One source, with how many deliveries came in the last minute, and its pace."""
+    """Add the deliveries of the last minute and the pace to a source."""
     query = {"source": each["source"], "from": "1m", "limit": 1, "count": True}
     counted = asked.ask("/api/v1/deliveries", {}, query)["matching"]
     states = each["states"]
@@ -156,7 +156,7 @@ def _sources(frame: Frame, now: datetime) -> Table:
 
 
 def _drains_in(each: Mapping[str, Any]) -> str:
-    """Until nothing is pending; where it grows, counted from when the sender pauses."""
+    """Format the time until nothing is pending; for a growing backlog, counted from a pause of the sender."""
     if not each["pending"]:
         return "–"
     if each["drains_in_seconds"] is None:

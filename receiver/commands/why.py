@@ -16,14 +16,14 @@ from receiver.moments import time_text
 
 WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
 
-#: Characters of a value that are shown, and columns that one cause is named with.
+#: The most characters of a value, and the most columns that are named with one cause.
 LONGEST_VALUE, NAMED_COLUMNS = 80, 6
 
 HEADINGS = ("column", "value", "as of", "from", "last lost against it", "checked")
 
 
 def ask_why(client: Client, parts: Mapping[str, str]) -> dict[str, Any]:
-    """Fetch the explanation of a row; on a failure, an object with `error` alone."""
+    """Fetch the explanation of a row; on a failure, an object with only `error`."""
     try:
         return dict(client.ask(WHY_PATH, parts, {}))
     except HookmirrorError as error:
@@ -48,7 +48,7 @@ def print_why(found: Mapping[str, Any]) -> None:
 
 
 def _open_questions(columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What is not known or differs, each cause once with the columns that it is about."""
+    """Yield the causes for which values are unexplained or differ, each once with its columns."""
     about: dict[str, list[str]] = {}
     for each in columns:
         if each["because"] is not None:

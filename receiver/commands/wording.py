@@ -1,4 +1,4 @@
-"""Wording: error messages of the API in the words of commands, whose options and arguments have names of their own."""
+"""Wording: translates error messages of the API into the words of commands, which have other names for parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from receiver.errors import HookmirrorError, Refused
 
-#: Options and arguments of commands that are not called like the parameter that they give.
+#: Options and arguments of commands with another name than the parameter of the API.
 OPTIONS_OF_PARAMETERS = {
     "from": "--since",
     "to": "--until",
@@ -17,7 +17,7 @@ OPTIONS_OF_PARAMETERS = {
     "newest": "the newest first",
 }
 
-#: What a command shows of an address.
+#: The command that shows what an address of the API shows.
 COMMANDS_OF_ADDRESSES = {
     "/api/v1/deliveries": "hookmirror deliveries",
     "/api/v1/runs": "hookmirror runs",
@@ -29,7 +29,7 @@ COMMANDS_OF_ADDRESSES = {
 
 
 def command_words(message: str, names: Iterable[str]) -> str:
-    """The message with what it names of the API, each in backticks, named as commands do."""
+    """Replace parameters and addresses of the API, which are in backticks, by the options and commands."""
     for name in names:
         ours = (
             f"`{COMMANDS_OF_ADDRESSES[name]}`"
@@ -41,5 +41,5 @@ def command_words(message: str, names: Iterable[str]) -> str:
 
 
 def words_of(error: HookmirrorError) -> str:
-    """The message of an error as a command says it."""
+    """The message of an error in the words of commands."""
     return command_words(str(error), error.names) if isinstance(error, Refused) else str(error)

@@ -1,4 +1,4 @@
-"""Answers of the console: pages with strict headers, redirects, downloads, and pages that tell of an error."""
+"""Answers of the console: pages with strict headers, redirects, downloads, and error pages."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from receiver.errors import Refused, Unavailable
 #: Bytes of a nonce.
 NONCE_BYTES = 16
 
-#: The parameter that names the button that was pressed, on the page that follows.
+#: The query parameter with the name of the pressed button, in the address of the page after it.
 DONE = "done"
 
 HTML = "text/html; charset=utf-8"
 
-#: What stands in an address as it is; all else becomes UTF-8 in `%` and digits, which alone a header can carry.
+#: Characters that stay as they are in an address. A header carries only ASCII, so all others are percent-encoded.
 ADDRESS_CHARACTERS = "/?#&=%:@!$'()*+,;[]~"
 
 
 class Addresses:
-    """Makes addresses of the console, wherever a proxy serves it."""
+    """Makes addresses of the console, below the path at which a proxy serves it."""
 
     def __init__(self, request: Request) -> None:
         self._root = f"{request.scope.get('root_path', '').rstrip('/')}{CONSOLE_PATH}"
 
     def to(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
-        """The address of a path below the console, its `{names}` filled with the parts and the query behind it."""
+        """The address of a path below the console: `parts` fill its `{names}`, and `query` is appended."""
         whole = self._root + filled(path, {name: quote(str(part), safe="") for name, part in parts.items()})
         named = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         return f"{whole}?{urlencode(named)}" if named else whole
 
 
 class SeeOther(NamedTuple):
-    """Instead of a page: another address below the console."""
+    """A redirect to another address below the console, returned instead of a page."""
 
     address: str
 
 
 class Attachment(NamedTuple):
-    """Instead of a page: bytes to keep as a file."""
+    """A file for download, returned instead of a page."""
 
     content: bytes
     name: str
@@ -65,7 +65,7 @@ def page_answer(
 
 
 def redirect(request: Request, path: str, *, cookie: str = "", done: str = "") -> Response:
-    """To another page, which is then got; `done` names the button whose sentence it shows."""
+    """A redirect (303) to another page. `done` names the button whose message that page shows."""
     address = Addresses(request).to(path)
     if done:
         address += ("&" if "?" in address else "?") + urlencode({DONE: done})
@@ -80,8 +80,8 @@ def attachment(found: Attachment) -> Response:
 
 
 def fault_answer(request: Request) -> Response:
-    """A page for an error of ours: the log has it."""
-    says = "This page failed, which is an error of Hookmirror's: its log has the details."
+    """The page of status 500, for a fault of ours. The log has the details."""
+    says = "This page failed because of an error in Hookmirror: read the details in its log."
     return page_answer(request, "error.html", status=500, says=says, away=False)
 
 

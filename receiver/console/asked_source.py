@@ -1,4 +1,4 @@
-"""What a source said when it was asked for a row, and what follows from it."""
+"""The answer of a source that was asked for one row, and the explanation of each difference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.search.changes import Change
 
 
 class DifferingColumn(NamedTuple):
-    """A column that the source tells otherwise; its values as text, cut where they are long."""
+    """A column whose value at the source differs. Both values are text, and long ones are cut."""
 
     name: str
     here: str | None
@@ -27,14 +27,14 @@ class Explanation(NamedTuple):
     """Why the mirror and the source differ, or do not."""
 
     says: str
-    #: The delivery that says more; None if there is none.
+    #: The delivery that this explanation is about; None if it is about no single delivery.
     delivery: str | None = None
-    #: Whether the webhook seems never to have been accepted, so that what was refused is worth a look.
+    #: Whether the webhook seems never to have been accepted, so that the page links to the refused requests.
     never_accepted: bool = False
 
 
 class AnsweredQuestion(NamedTuple):
-    """A question to the source with its answer."""
+    """A question to the source, and its answer."""
 
     at: datetime
     who: str
@@ -55,7 +55,7 @@ class AnsweredQuestion(NamedTuple):
 def answered_question(
     visit: Visit, action_id: int | None, why: WhyRow | None, history: Sequence[Change]
 ) -> AnsweredQuestion | None:
-    """The answer that the action of this id recorded about the visited row; None if there is none."""
+    """The answer that the action of this id recorded about the visited row; None if it recorded none."""
     action = None if action_id is None else _action(visit, action_id)
     if action is None or any(action.arguments.get(name) != text for name, text in visit.path.items()):
         return None
@@ -91,7 +91,7 @@ def _repair(result: dict[str, Any]) -> str:
     if left == "newer":
         return "Not repaired: the mirror has newer news than this answer."
     if left == "delivery":
-        return "Not repaired: a delivery about it came while the source was asked. Ask again."
+        return "Not repaired: a delivery about this row arrived while the source was asked. Ask again."
     if not rows:
         return "There was nothing to repair."
     return f"Repaired: {rows} {'row' if rows == 1 else 'rows'} changed."
@@ -101,28 +101,31 @@ def _causes(
     result: dict[str, Any], differing: Sequence[DifferingColumn], why: WhyRow | None, history: Sequence[Change]
 ) -> list[Explanation]:
     if not result.get("known_here", True):
-        return [Explanation("The mirror has never heard of it: no webhook about it was accepted.", never_accepted=True)]
+        says = "The mirror has never had this row: no webhook about it was accepted."
+        return [Explanation(says, never_accepted=True)]
     if not differing:
-        newest = f": its last change is number {history[0].seq} of the change feed" if history else ""
-        return [Explanation(f"The mirror says the same. Who shows something else reads late{newest}.")]
+        newest = f", number {history[0].seq} of the change feed" if history else ""
+        says = f"The mirror says the same. A program that shows another value has not read the last change{newest}."
+        return [Explanation(says)]
     told = [*_told_by_deliveries(differing, why)]
     if told:
         return told
-    return [Explanation("No delivery says so: the webhook was never sent, or never accepted.", never_accepted=True)]
+    says = "No delivery has the source's values: the webhook was never sent, or never accepted."
+    return [Explanation(says, never_accepted=True)]
 
 
 def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None) -> list[Explanation]:
-    """Deliveries that told what the source says, or that may have: they lost, are dead, or were ignored."""
+    """Deliveries that had the source's values, or may have had them: they lost, are dead, or were ignored."""
     if why is None:
         return []
     names = {each.name: each.there for each in differing}
     found = [
-        Explanation(f"A delivery said so about {each.column}, and lost ({each.lost.how}).", each.lost.delivery)
+        Explanation(f"A delivery had its value of {each.column}, and lost ({each.lost.how}).", each.lost.delivery)
         for each in why.columns
         if each.lost is not None and each.column in names and str(each.lost.value) == names[each.column]
     ]
     found += [
-        Explanation(f"A delivery about it is {each.state}: {each.reason or 'no reason is known'}", each.id)
+        Explanation(f"A delivery about this row is {each.state}: {each.reason or 'no reason is known'}", each.id)
         for each in why.not_in_force
     ]
     return found

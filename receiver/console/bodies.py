@@ -1,4 +1,4 @@
-"""Bodies as people read them: text in lines, or bytes in hexadecimal digits; never markup, digits untouched."""
+"""Bodies as people read them: lines of text or hexadecimal bytes, never markup, with all digits unchanged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from markupsafe import escape
 
 from receiver.logs.escapes import hex_lines, visible
 
-#: Bytes of a body that a page shows; a download has all.
+#: Most bytes of a body that a page shows. A download has all of them.
 MOST_BODY_SHOWN = 65_536
 
 
-#: Characters of the page that a body takes at most, and how many one character may become there.
+#: Most characters of HTML for one body, and most characters of HTML for one character of the body.
 MOST_CHARACTERS_SHOWN, LONGEST_ESCAPE = 40_000, 5
 
-#: Levels of JSON below which it is no longer put into lines.
+#: Nesting depth beyond which a page does not lay JSON out in lines.
 DEEPEST_LAID_OUT = 50
 
 _BRACKETS = re.compile(rb"[\[{]|[\]}]")
@@ -28,21 +28,21 @@ class ShownBody(NamedTuple):
     """A body, or as much of it as a page shows."""
 
     lines: list[str]
-    #: Whether these are bytes, and not text.
+    #: Whether the lines are hexadecimal bytes instead of text.
     is_hex: bool
-    #: Bytes of the whole.
+    #: Bytes of the whole body.
     size: int
-    #: Whether there is more than is shown.
+    #: Whether the body has more than these lines.
     is_cut: bool
 
 
 def bytes_of(body: str, encoding: str | None) -> bytes:
-    """The bytes that the API gives as text or as base64."""
+    """Decode a body that the API gives as text, or as base64 if the encoding says so."""
     return b64decode(body) if encoding == "base64" else body.encode()
 
 
 def shown_body(body: str, encoding: str | None, *, as_sent: bool = False) -> ShownBody:
-    """The body in lines: JSON with each member on its own, unless `as_sent`; otherwise as it was written."""
+    """Lay a body out in lines: JSON with one member in each line, unless `as_sent`; any other text as it was sent."""
     content = bytes_of(body, encoding)
     some = content[:MOST_BODY_SHOWN]
     is_hex = encoding == "base64"
@@ -50,14 +50,14 @@ def shown_body(body: str, encoding: str | None, *, as_sent: bool = False) -> Sho
         lines = hex_lines(some)
     else:
         text = _laid_out(content) if len(some) == len(content) and not as_sent else some.decode("utf-8", "ignore")
-        # A line end is ours to make; what else cannot be seen is written out.
+        # Line ends become lines of the page; every other invisible character is written out.
         lines = [visible(line.replace("\t", "    ")) for line in text.splitlines()]
     shown = _light(lines)
     return ShownBody(shown, is_hex, len(content), len(some) < len(content) or shown != lines)
 
 
 def _light(lines: list[str]) -> list[str]:
-    """As many of the lines as a page can carry: markup and invisible characters become several times as long there."""
+    """The first lines that fit into a page, where markup and invisible characters take several times their length."""
     kept: list[str] = []
     left = MOST_CHARACTERS_SHOWN
     for line in lines:
@@ -71,7 +71,7 @@ def _light(lines: list[str]) -> list[str]:
 
 
 def _laid_out(content: bytes) -> str:
-    """The text, its JSON in lines; as it is if it is no JSON, or so deep that the lines would be mostly blanks."""
+    """The text with its JSON laid out. Other text stays as it is, and so does JSON of mostly blank lines."""
     if _depth(content) > DEEPEST_LAID_OUT:
         return content.decode("utf-8", "replace")
     try:
@@ -81,7 +81,7 @@ def _laid_out(content: bytes) -> str:
 
 
 def _depth(content: bytes) -> int:
-    """How deep brackets are nested; those in strings are counted, too."""
+    """The deepest nesting of brackets. Brackets in strings count, too."""
     depth = deepest = 0
     for found in _BRACKETS.finditer(content):
         depth += 1 if found[0] in b"[{" else -1

@@ -1,4 +1,4 @@
-"""Charts: bars drawn by the server as SVG, each a link to the list behind it. The page has a table of the numbers."""
+"""Charts: bars drawn by the server as SVG, each with a link to the list that it counts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from markupsafe import Markup
 #: Width of one bar with its gap, and the height of the tallest, in units of the drawing.
 BAR_WIDTH, CHART_HEIGHT = 10, 100
 
-#: What is kept free between two bars.
+#: Space between two bars, in the same units.
 GAP = 2
 
 
 class Segment(NamedTuple):
     """A part of a bar."""
 
-    #: Also its class in the sheet, such as `processed`.
+    #: What it counts, such as `processed`. It is also its class in the style sheet.
     kind: str
     number: int
 
 
 class Bar(NamedTuple):
-    """One span of time."""
+    """The bar of one span of time."""
 
     at: datetime
-    #: From the bottom up.
+    #: The parts of the bar, from the bottom up.
     segments: tuple[Segment, ...]
-    #: The list behind it.
+    #: The address of the list that it counts.
     link: str
     #: What happened in this span, such as a new release; drawn as a line.
     mark: str = ""
@@ -56,7 +56,7 @@ def drawn(bars: Sequence[Bar], *, title: str) -> Markup:
 
 def _bar(x: int, bar: Bar, highest: int) -> Markup:
     parts, top = [], float(CHART_HEIGHT)
-    # The whole column can be hit, however low its bar is.
+    # The whole column is the link, so that a low bar can be hit, too.
     parts.append(
         Markup('<rect class="column" x="{}" y="0" width="{}" height="{}"/>').format(x, BAR_WIDTH, CHART_HEIGHT)
     )

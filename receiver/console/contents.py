@@ -36,7 +36,7 @@ BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button
 
 BUTTON_BY_NAME = {button.name: button for button in BUTTONS}
 
-#: What the addresses of the API begin with.
+#: The path below which all addresses of the API lie.
 API_PATH = "/api/v1"
 
 #: The pages that the navigation names.
@@ -44,7 +44,7 @@ MENU = tuple(page for page in PAGES if page.menu)
 
 
 def lead(link: str | None) -> str | None:
-    """The path below the console of the page that shows the same as an address of the API; None if no page does."""
+    """The console's path for an address of the API: that of the page which shows the same; None if no page does."""
     below, _, query = (link or "").removeprefix(API_PATH).partition("?")
     if not (link or "").startswith(API_PATH) or not any(_is_address_of(page, below) for page in PAGES):
         return None

@@ -1,4 +1,4 @@
-"""Downloads: all that a list matches, as CSV or as JSON Lines, page by page of the API."""
+"""Downloads: all items of a filtered list as CSV or JSON Lines, read from the API page by page."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import msgspec
 from receiver.codec import decode, encode
 from receiver.database.pages import LARGEST_PAGE
 
-#: What spreadsheets take for a formula at the beginning of a cell, unless it is a number. Where numbers have a comma,
-#: files have semicolons between cells: so a cell may begin behind one, too.
+#: Finds where a spreadsheet would begin a formula: at the beginning of a cell that is not a number. Where numbers have
+#: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too.
 _FORMULA = re.compile(r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-]\d*\.?\d+\Z)""")
 
 
 class DownloadPart(NamedTuple):
-    """One page of a list: its items as JSON, and the words of the page behind it."""
+    """One page of a list: its items as JSON, and the query of the next page."""
 
     items: list[bytes]
     following: Mapping[str, str] | None
 
 
 def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str, without: Collection[str] = ()) -> DownloadPart:
-    """One page, as the API answered it; its items `without` some members."""
+    """One page as the API answered it. Its items lack the members in `without`."""
     whole = msgspec.json.decode(encode(answer), type=dict[str, msgspec.Raw])
     items = msgspec.json.decode(whole["items"], type=list[msgspec.Raw])
     if without:
         items = [_without(item, without) for item in items]
     following = msgspec.json.decode(whole["next"]) if "next" in whole else None
-    # The change feed always says where it will go on: at its end, where it stands.
+    # The change feed always names a next page. At its end, that is the same page again.
     is_end = following is None or words.get(follows_in) == str(following)
     goes_on = None if is_end else {**words, follows_in: str(following)}
     return DownloadPart([bytes(item) for item in items], goes_on)
@@ -44,7 +44,7 @@ def _without(item: msgspec.Raw, names: Collection[str]) -> msgspec.Raw:
 
 
 def words_of_first(words: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """The words of the first page: all filters, and pages as large as they may be."""
+    """The query of the first page: all filters, and the largest size of a page."""
     kept = {name: text for name, text in words.items() if name in names and name != "count"}
     return kept | ({"limit": str(LARGEST_PAGE)} if "limit" in names else {})
 
@@ -52,7 +52,7 @@ def words_of_first(words: Mapping[str, str], names: Sequence[str]) -> dict[str, 
 async def lines(
     ask: Callable[[Mapping[str, str]], Awaitable[DownloadPart]], *, first: DownloadPart, end: str
 ) -> AsyncIterator[bytes]:
-    """The whole list in the format of this file name's end, beginning with a page that was read already."""
+    """Yield the whole list in the format `end` (`csv` or `jsonl`), beginning with the page that was read first."""
     part, columns = first, list[str]()
     while True:
         if end == "jsonl":

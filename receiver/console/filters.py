@@ -1,4 +1,4 @@
-"""Filters of the templates: how times, numbers and what senders wrote are shown."""
+"""Filters of the templates: how pages show times, numbers and the texts of senders."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from markupsafe import Markup, escape
 from receiver.codec import encode
 from receiver.logs.escapes import visible
 
-#: Seconds, minutes, hours and days, each with how many of it are still told in it.
+#: Units of time: their seconds, their names, and the numbers from which the next unit is used.
 _UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
 
-#: What stands where there is nothing.
+#: The dash that pages show for a missing value.
 BLANK = Markup('<span class="nothing">–</span>')
 
 YES, NO = Markup("yes"), Markup("no")
 
 
 def moment(at: datetime | None) -> Markup:
-    """A time: UTC, which the page's script puts into the reader's zone; the title keeps UTC."""
+    """A time in UTC. The page's script converts it to the reader's zone, and the title keeps UTC."""
     if at is None:
         return BLANK
     utc = at.astimezone(UTC)
@@ -52,22 +52,22 @@ def duration(length: timedelta | float | None) -> str:
 
 
 def number(value: int) -> str:
-    """A count with its thousands apart."""
+    """A count with thousands separators."""
     return f"{value:,}"
 
 
 def sent(text: object) -> Markup:
-    """What a sender wrote: never markup, never read by htmx, each invisible character written out."""
+    """The text of a sender, with markup escaped, htmx kept off it, and each invisible character written out."""
     if text is None or text == "":
         return BLANK
     return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
 
 
 def told(text: object) -> Markup:
-    """A sentence of ours, which may quote a sender: as `sent`, and what stands between backticks as code."""
+    """A sentence of ours that may quote a sender: as `sent`, with the text between backticks as code."""
     if text is None or text == "":
         return BLANK
-    # The odd parts stand between two backticks; the last one of an odd number has no other.
+    # Every second part stands between two backticks, except one behind a last backtick that has no partner.
     *parts, last = visible(str(text)).split("`")
     if len(parts) % 2:
         last = f"{parts.pop()}`{last}"
@@ -76,13 +76,13 @@ def told(text: object) -> Markup:
 
 
 def exact(text: object) -> Markup:
-    """The value of a hidden field, exactly; what is invisible is written as references, so that nothing hides in it."""
+    """The exact value of a hidden field, with each invisible character as a visible character reference."""
     written = (letter if letter.isprintable() else Markup("&#x{:x};").format(ord(letter)) for letter in str(text))
     return Markup("").join(written)
 
 
 def plain(value: Any) -> Markup:
-    """A value of a row, each digit as it is."""
+    """A value of a row, with all its digits."""
     if value is None:
         return BLANK
     if isinstance(value, bool):

@@ -12,7 +12,7 @@ from receiver.console.visit import Visit
 
 
 class Footer(NamedTuple):
-    """How the same is asked without the console."""
+    """The API's address and the command that do the same as a page or a button."""
 
     #: Method and address.
     api: str
@@ -20,7 +20,7 @@ class Footer(NamedTuple):
 
 
 def footer_of(page: ConsolePage, visit: Visit) -> Footer:
-    """Of a page as it was asked for, its filters included."""
+    """The footer of a page, with the filters that it was asked for."""
     operation = visit.operations[page.operation]
     known = {parameter.name for parameter in operation.query}
     query = {name: text for name, text in visit.query.items() if name in known}
@@ -35,7 +35,7 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
 def option(page: ConsolePage | Button, name: str, text: str) -> str:
     """The command's option for a parameter: `--name text`, or the flag itself for true and false.
 
-    Where the command has an argument instead of an option, its words: several have commas between them.
+    Where the command takes an argument instead of an option, its words. Commas separate several.
     """
     named = dict(page.options).get(name, name).replace("_", "-")
     if not named:
@@ -46,7 +46,7 @@ def option(page: ConsolePage | Button, name: str, text: str) -> str:
 
 
 def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> Footer:
-    """Of a button: the API's address and the command that do the same, with what the form says already."""
+    """The footer of a button, with the fields that its form has filled in."""
     operation, given = visit.operations[button.operation], dict(button.given)
     known = {parameter.name for parameter in operation.query} - {"idempotency_key"}
     query = {name: text for name, text in {**visit.query, **given}.items() if name in known}
@@ -57,7 +57,7 @@ def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> F
 
 
 def shell_word(text: str) -> str:
-    """One word for a shell, exactly this text. What cannot be seen is written as bytes, so that nothing hides in it."""
+    """The text as one word for a shell, with each invisible character as visible byte escapes."""
     if text.isprintable():
         return shlex.quote(text)
     written = (

@@ -1,4 +1,4 @@
-"""Forms: what a browser posts, within bounds, and whether one of our own pages sent it."""
+"""Forms: the fields that a browser posts, within bounds, and the check that one of our pages sent them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from receiver.errors import BadRequest, BodyTooLarge, Forbidden
 
-#: Bytes of a form, and its fields.
+#: Most bytes and most fields of a form.
 LARGEST_FORM, MOST_FIELDS = 65_536, 120
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -21,13 +21,13 @@ TOKEN_FIELD = "form_token"  # noqa: S105 (a name)
 MARKS = ("ids",)
 
 ELSEWHERE = (
-    "This came from a page of another site, or from a program, so nothing was done: open the console and press the "
-    "button there."
+    "This request came from a page of another site, or from a program, so nothing was done: open the console "
+    "and press the button there."
 )
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields. Raises `BadRequest` for what no form of ours sends, and `BodyTooLarge`."""
+    """Read the fields. Raises `BadRequest` if no form of ours can have sent this, and `BodyTooLarge`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_MEDIA_TYPE:
         raise BadRequest("This address takes a form: press the button on the page.")
     content = b""
@@ -43,7 +43,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The fields by name, marks as one. Raises `BadRequest` for another field that is given twice."""
+    """The fields by name, with the values of marks joined. Raises `BadRequest` if another field is given twice."""
     fields: dict[str, str] = {}
     for name, text in pairs:
         if name not in fields:
@@ -56,9 +56,9 @@ def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """Raises `Forbidden` unless a page of this host posts.
+    """Raise `Forbidden` unless a page of this host posts.
 
-    Browsers say so in `Sec-Fetch-Site`; where they do not, which is over plain HTTP, `Origin` must be this host.
+    Browsers say so in `Sec-Fetch-Site`. Over plain HTTP they leave it out, and `Origin` must name this host.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:

@@ -1,4 +1,4 @@
-"""Guests: who asks for a page, by the cookie of a session or by the word of a trusted proxy."""
+"""Guests: the people who ask for pages, recognised by a session's cookie or by the headers of a trusted proxy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
 
-#: The cookie's name: behind TLS with the prefix that keeps other hosts and paths from setting it.
+#: The cookie's name without and with TLS. The prefix `__Host-` keeps other hosts and paths from setting it.
 COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
 
 PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)
 
 
 class Guests:
-    """Tells who asks."""
+    """Recognises the person who sent a request."""
 
     def __init__(self, sessions: Sessions, settings: ConsoleSettings) -> None:
         self._sessions = sessions
@@ -36,7 +36,7 @@ class Guests:
         return SECURE_COOKIE if self._settings.console_is_secure else COOKIE
 
     def guest(self, request: Request, *, now: datetime) -> Guest | None:
-        """The person; None for nobody that we know. Reads the database."""
+        """The person who sent a request; None for a stranger. Reads the database."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return by_proxy
@@ -44,27 +44,27 @@ class Guests:
         return self._sessions.recognise(cookie, now=now) if cookie else None
 
     def is_still_there(self, request: Request, *, now: datetime) -> bool:
-        """Whether the person of a request that is being answered has not been signed out. Reads the database."""
+        """Whether the person who sent a request is still signed in. Reads the database."""
         if self._by_proxy(request) is not None:
             return True
         cookie = request.cookies.get(self.cookie_name, "")
         return self._sessions.recognise(cookie, now=now, notes=False) is not None
 
     def key_of(self, request: Request) -> str:
-        """What tells one person from another before the database is asked; all strangers are one."""
+        """A key for each person, made without the database. All strangers share one."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return _by_word(by_proxy.name)
         return self._sessions.session_of(request.cookies.get(self.cookie_name, "")) or ""
 
     def bound_to(self, guest: Guest) -> str:
-        """What the forms of this person are bound to."""
+        """The id that a person's forms and streams belong to: of the session, or of the name that a proxy gave."""
         return guest.session or _by_word(guest.name)
 
     def cookie(self, content: str, *, ends: timedelta) -> str:
-        """The header `Set-Cookie` that keeps a session in the browser; with an empty content, that ends it."""
+        """The header `Set-Cookie` that keeps a session in the browser. Empty content ends the session there."""
         parts = [f"{self.cookie_name}={content}", "Path=/", f"Max-Age={int(ends.total_seconds())}", "HttpOnly"]
-        # Lax, so that an address of ours in a chat opens signed in.
+        # With `Lax` the browser sends the cookie when a person opens an address of the console from a chat.
         parts.append("SameSite=Lax")
         return "; ".join([*parts, "Secure"] if self._settings.console_is_secure else parts)
 
@@ -85,14 +85,14 @@ class Guests:
         except ValueError:
             return False
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            # So a socket for both families writes the addresses of the older one.
+            # A socket that serves both families writes an IPv4 address in this form.
             address = address.ipv4_mapped
         given = headers.get(PROXY_SECRET_HEADER, "").encode("latin-1", "replace")
         return compare_digest(given, self._secret) and any(address in network for network in self._networks)
 
 
 def _only(headers: Headers, name: str) -> str:
-    """The value of a header that is given once; of two, a browser may have sent one, and its proxy only added one."""
+    """The value of a header that is given once. If it is given twice, the browser may have sent one of them itself."""
     given = headers.getlist(name)
     return given[0].strip() if len(given) == 1 else ""
 

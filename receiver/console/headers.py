@@ -29,7 +29,7 @@ def strict_headers(nonce: str) -> dict[str, str]:
     }
 
 
-#: Of an answer that shows nothing: a redirect, or a stream of hints.
+#: Headers of an answer that shows nothing: a redirect, or a stream of hints.
 BARE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",
@@ -38,7 +38,7 @@ BARE_HEADERS = {
     "Cache-Control": "no-store",
 }
 
-#: Of what is downloaded: it is kept as a file and never shown.
+#: Headers of a download, which a browser keeps as a file and never shows.
 DOWNLOAD_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",

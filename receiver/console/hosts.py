@@ -8,7 +8,7 @@ from receiver.errors import BadRequest
 
 
 def host_name(host: str) -> str:
-    """The name in a header `Host`, without its port, in small letters."""
+    """The name in a header `Host`, without its port, in lower case."""
     name = host.strip().lower()
     if name.startswith("["):
         return name.partition("]")[0] + "]"
@@ -16,7 +16,7 @@ def host_name(host: str) -> str:
 
 
 def refuse_other_hosts(host: str, known: Set[str]) -> None:
-    """Raises `BadRequest` for a name that is not ours, which a page of somebody else's may have pointed at us."""
+    """Raise `BadRequest` for an unknown host name, which another site may have pointed at this server."""
     if host_name(host) not in known:
         raise BadRequest(
             f"The console is not served under the name {host_name(host)[:64]!r}: use the address in `console_url`, or "

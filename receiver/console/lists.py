@@ -15,32 +15,32 @@ class FilterField(NamedTuple):
     """One field of the form that filters a list."""
 
     name: str
-    #: The name for people.
+    #: The name that the form shows.
     label: str
     value: str
-    #: What may be chosen; empty for text.
+    #: The values to choose from; empty for free text.
     choices: tuple[str, ...]
     description: str
 
 
 class Listing(NamedTuple):
-    """What lies around one page of a list."""
+    """The addresses around one page of a list, and how far its search went."""
 
     #: The address of the next page; None on the last.
     next: str | None
-    #: The address of the first page; None on it.
+    #: The address of the first page; None on the first page.
     first: str | None
     csv: str
     json_lines: str
-    #: How far back was looked, where that was not to the end.
+    #: The time that the search has reached; None if it reached the end.
     horizon: datetime | None
-    #: Whether anything is filtered, and the address without.
+    #: Whether the list is filtered, and its address without filters.
     is_filtered: bool
     unfiltered: str
 
 
 def filter_fields(visit: Visit, parameters: Sequence[Parameter[Any]]) -> list[FilterField]:
-    """A field for each parameter, with what is chosen now."""
+    """A field for each parameter, with its present value."""
     return [
         FilterField(
             each.name,
@@ -61,9 +61,9 @@ def listing(
     horizon: datetime | None = None,
     follows_in: str | None = None,
 ) -> Listing:
-    """The addresses around a page of a list. `following` is what the API says goes on from here.
+    """The addresses around a page of a list. `following` is where the next page begins, as the API says.
 
-    `follows_in` is the parameter for it, where that is another than the one of the downloads.
+    `follows_in` is the parameter that takes it, where that differs from the parameter of the downloads.
     """
     follows_in = follows_in or page.follows_in
     around, here = visit.without(follows_in), visit.path

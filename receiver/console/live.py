@@ -1,6 +1,6 @@
-"""Live: one reader tells all open pages that something changed, and they ask for themselves what.
+"""Live: one reader in each process tells all open pages that something changed, and each page fetches itself again.
 
-A hint holds names of what changed, and no content: a page is fetched again with its own session and filters.
+A hint names what changed and has no content, because each page has a session and filters of its own.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from receiver.runs.tables import RUNS, RunState
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the database, and after which a stream says that it is still there, and asks whether its
+#: Seconds between two reads of the marks, and seconds after which a stream sends a sign of life and checks that its
 #: reader is still signed in.
 LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
 
-#: Streams of one person.
+#: Most streams of one person.
 MOST_OF_ONE = 2
 
 #: Seconds after which a stream ends; the page then opens another one.
@@ -42,7 +42,7 @@ LONGEST_STREAM = 1_800.0
 
 
 class Marks(NamedTuple):
-    """What differs when something changed: by the names that hints have."""
+    """Values that differ after a change, by the names that hints use."""
 
     deliveries: Any
     changes: Any
@@ -51,7 +51,7 @@ class Marks(NamedTuple):
 
 
 class LiveStream(StreamingResponse):
-    """The answer with the hints of one stream, whose place is free again however the answer ends."""
+    """The answer that sends the hints of one stream, and calls `ended` however it ends."""
 
     def __init__(self, hints: AsyncIterator[bytes], *, ended: Callable[[], None]) -> None:
         super().__init__(hints, 200, BARE_HEADERS, "text/event-stream")
@@ -61,7 +61,7 @@ class LiveStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # Hints that nobody began to read end nothing themselves.
+            # The generator of the hints cannot do this: if it never started, it does not end either.
             self._ended()
 
 
@@ -69,22 +69,22 @@ class Live:
     """The streams of one process, in its event loop."""
 
     def __init__(self, database: Database, reads: Reads, *, most: int) -> None:
-        """`most` bounds the streams."""
+        """`most` is the largest number of streams."""
         self._most = most
         self._database = database
         self._reads = reads
-        #: Of each stream, who reads it; and the hints that it has not sent yet.
+        #: The hints that each stream has not sent yet, with the reader of the stream.
         self._streams: dict[asyncio.Queue[list[str] | None], Hashable] = {}
         self._looking: asyncio.Task[None] | None = None
         self._ending = False
 
     def stream(self, reader: Hashable, *, is_there: Callable[[], Awaitable[bool]]) -> LiveStream:
-        """Server-sent events for this person, as long as `is_there` says so. Raises `Unavailable` for one too many."""
+        """Server-sent events for a person while `is_there` is true. Raises `Unavailable` at the limit of streams."""
         if self._ending:
             raise Unavailable("This process is ending.")
         of_one = list(self._streams.values()).count(reader)
         if len(self._streams) >= self._most or of_one >= MOST_OF_ONE:
-            raise Unavailable("As many pages as may be live are live. This one asks every 15 seconds instead.")
+            raise Unavailable("The limit of live pages is reached: this page asks every 15 seconds instead.")
         hints: asyncio.Queue[list[str] | None] = asyncio.Queue(8)
         self._streams[hints] = reader
         if self._looking is None or self._looking.done():
@@ -92,7 +92,7 @@ class Live:
         return LiveStream(self._told(hints, is_there), ended=lambda: self._forget(hints))
 
     def end(self) -> None:
-        """End all streams: the process stops."""
+        """End all streams, because the process stops."""
         self._ending = True
         self._tell(None)
 
@@ -119,7 +119,7 @@ class Live:
             yield said
 
     async def _look(self) -> None:
-        """Look for changes as long as somebody wants to know of them."""
+        """Look for changes while there are streams."""
         before: Marks | None = None
         while self._streams:
             try:
@@ -128,18 +128,18 @@ class Live:
                     self._tell([name for name in Marks._fields if getattr(now, name) != getattr(before, name)])
                 before = now
             except (Refused, SQLAlchemyError):
-                # While the database is away nothing changes that could be shown.
+                # While the database is away, pages could not show a change.
                 pass
             except Exception:
-                # Without hints pages would look as if nothing happened: without a stream they ask by themselves.
-                log.exception("changes cannot be told to open pages")
+                # A stream without hints would look as if nothing changed. Pages without a stream ask by themselves.
+                log.exception("open pages cannot be told of changes")
                 self._tell(None)
                 return
             await asyncio.sleep(LOOK_INTERVAL)
 
     def _tell(self, changed: list[str] | None) -> None:
         for hints in self._streams:
-            # Who does not read gets the rest later: a hint that is missing costs nothing but time.
+            # A reader with a full queue has enough hints to fetch its page again, so it can do without this one.
             if changed is None and hints.full():
                 hints.get_nowait()
             with suppress(asyncio.QueueFull):
@@ -154,12 +154,12 @@ async def _or_unknown(is_there: Callable[[], Awaitable[bool]]) -> bool:
     try:
         return await is_there()
     except (Refused, SQLAlchemyError):
-        # While the database is away there is nothing to tell either.
+        # While the database is away, there is nothing to tell the reader, so the stream may stay.
         return True
 
 
 def read_marks(connection: Connection) -> Marks:
-    """The marks of now: each statement reads the end of an index, or a few rows."""
+    """Read the present marks. Each statement reads the end of an index, or a few rows."""
 
     def newest(column: Any) -> Any:
         return connection.execute(select(func.max(column))).scalar()
@@ -168,7 +168,7 @@ def read_marks(connection: Connection) -> Marks:
     going = select(RUNS.c.id, RUNS.c.state, RUNS.c.done).where(at_work).order_by(RUNS.c.id)
     seq = newest(CHANGES.c.seq)
     return Marks(
-        # A delivery that was processed has changed something, too.
+        # The list also changes when a delivery is processed, which the change feed shows.
         deliveries=(newest(DELIVERIES.c.id), seq),
         changes=seq,
         runs=(newest(RUNS.c.id), newest(ACTIONS.c.id), connection.execute(going).all()),

@@ -1,4 +1,4 @@
-"""Reads of pages: they ask the database in the same turns as the API, so that they slow no ack down."""
+"""Reads of pages: they take the same turns at the database as the API, so that they slow no ack down."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 
 
 class PageReads:
-    """Runs what pages and buttons ask, on threads. Turns are fair to each person and each page."""
+    """Runs the questions of pages and buttons on threads. Turns are shared fairly among people and pages."""
 
     def __init__(self, reads: Reads, *, key_of: Callable[[Request], str]) -> None:
-        """`key_of` tells one person from another, and not one forged cookie from the next."""
+        """`key_of` gives each person a key. All forged cookies must share one key."""
         self._reads = reads
         self._key_of = key_of
 
     async def run(self, request: Request, name: str, ask: Callable[[], Result]) -> Result:
-        """What it returns. Raises `Unavailable` if its turn does not come, or if it takes too long."""
+        """Return what `ask` returns. Raises `Unavailable` if its turn does not come, or if it takes too long."""
         return await self._reads.run(ask, key=(self._key_of(request), name))

@@ -1,4 +1,4 @@
-"""Periods: how it went in the last hour, day or week, as bars that lead to the deliveries behind them."""
+"""Periods: the deliveries of the last hour, day or week as bars that link to the lists of them."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ PERIOD: Parameter[Period] = Parameter(
     "period", {"type": "string", "enum": [*map(str, Period)]}, "How far back.", one_of(Period, "period"), Period.HOUR
 )
 
-#: The kinds of tallies behind it.
+#: The kinds of tallies that a chart counts.
 CHARTED_KINDS = ("ended", "refused")
 
-#: What the chart shows, from the bottom up; the first three are states in which deliveries ended.
+#: The counts in a bar, from the bottom up. The first three are states in which deliveries end.
 CHARTED = ("processed", "ignored", "dead", "refused")
 
-#: Runs that are looked at for marks, newest first.
+#: Most runs that become marks; the newest ones are taken.
 MOST_MARKED_RUNS = "50"
 
 
 class Chart(NamedTuple):
-    """What the template draws and lists."""
+    """A chart for the template to draw, and to list as numbers."""
 
     period: Period
     bars: list[Bar]
@@ -62,7 +62,7 @@ class TypedRunPage(RunPage, frozen=True):
 
 
 def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, title: str) -> Chart:
-    """The chart of these sources in the period of the page; `only` is the one that its links lead to."""
+    """The chart of these sources in the period of the page. With `only`, its links lead to lists of that source."""
     period = visit.value(PERIOD)
     length, width = PERIODS[period]
     first = tallies.beginning(visit.now - length, width) + width
@@ -78,7 +78,7 @@ def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, ti
         key = (tallies.beginning(each.at, width), kind)
         numbers[key] = numbers.get(key, 0) + each.number
     began = [(row["first"], f"release {row['detail'].partition(' ')[0]} started") for row in ran]
-    # What ran at the beginning already has not started in this time.
+    # A release that ran at the beginning of the period did not start in it.
     started = [each for each in began if each[0] > min(at for at, _ in began)]
     marks = _marks([*started, *_runs(visit, only)], width)
     places = [first + place * width for place in range(int(length / width))]
@@ -96,7 +96,7 @@ def _runs(visit: Visit, only: str | None) -> list[tuple[datetime, str]]:
 
 
 def _marks(events: Sequence[tuple[datetime, str]], width: timedelta) -> Mapping[datetime, str]:
-    """What happened in each span, in words."""
+    """The events in each span of time, in words."""
     found: dict[datetime, list[str]] = {}
     for at, says in events:
         found.setdefault(tallies.beginning(at, width), []).append(says)

@@ -1,4 +1,4 @@
-"""Pressing a button: who may, whether our own page sent it, the deed, and the page that follows."""
+"""Pressing a button: the check of the person and of the form, the action, and the page that follows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEY_FIELD = "idempotency_key"
 
 
 class Pressing:
-    """Shows the forms of buttons, and does what they say."""
+    """Shows the forms of buttons, and does what a pressed button says."""
 
     def __init__(self, parts: VisitedParts, sessions: Sessions, guests: Guests, reads: PageReads) -> None:
         self._parts = parts
@@ -40,7 +40,7 @@ class Pressing:
         self._reads = reads
 
     async def show(self, button: Button, request: Request) -> Response:
-        """The form, on a page of its own: it says what will be done, and asks for what must be known."""
+        """The button's form on a page of its own, which says what the button does and asks for its fields."""
 
         def answer() -> Response:
             visit = self._visit(button, request, forms.joined(request.query_params.multi_items()))
@@ -49,7 +49,7 @@ class Pressing:
         return await self._reads.run(request, button.name, answer)
 
     async def press(self, button: Button, request: Request) -> Response:
-        """Do it, and lead to the page that follows."""
+        """Do the button's action, and redirect to the page that follows."""
         forms.refuse_other_sites(request.headers)
         fields = await forms.read_form(request)
         token = fields.pop(forms.TOKEN_FIELD, "")
@@ -76,7 +76,7 @@ class Pressing:
         return await self._reads.run(request, button.name, lambda: answer(question))
 
     def _visit(self, button: Button, request: Request, fields: Mapping[str, str], *, token: str | None = None) -> Visit:
-        """Who presses it. Raises `NotAuthorized`, and `Forbidden` for a viewer or a form that is not theirs."""
+        """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer or a foreign form."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
@@ -84,9 +84,9 @@ class Pressing:
         self._refuse_role(button, guest)
         for name in button.leaves_out:
             if fields.get(name, "").strip():
-                raise BadRequest(f"The console takes no `{name}`: use `{button.command.split(' {')[0]}`, and type it.")
+                raise BadRequest(f"The console does not take `{name}`: give it to `{button.command.split(' {')[0]}`.")
         if token is not None and not self._sessions.is_form_token(token, self._guests.bound_to(guest)):
-            raise Forbidden("This form is not of your session, so nothing was done: load the page, and press again.")
+            raise Forbidden("This form is not from your session, so nothing was done: load the page, and press again.")
         return Visit(
             self._parts,
             guest,
@@ -126,9 +126,9 @@ class Pressing:
 
 
 def _key_of(words: Mapping[str, str]) -> str:
-    """The key of this request: the form's, for these fields alone.
+    """The key of this request, made of the form's key and its fields.
 
-    A form that is pressed twice is one request. One that a browser kept, and that was filled in otherwise, is another.
+    A form that is pressed twice is one request. A form that a browser kept and a person filled in anew is another.
     """
     said = "\n".join(f"{name}={quote(text)}" for name, text in sorted(words.items()))
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()

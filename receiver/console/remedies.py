@@ -1,4 +1,4 @@
-"""Remedies: for each finding the one button that does something about it, where a button can."""
+"""Remedies: the one button that mends a finding or a fault, where a button can."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from receiver.api.findings import FaultShown, FindingShown
 from receiver.findings.faults import VARIES
 
-#: Characters of a cause that say enough to find its deliveries by.
+#: Fewest characters of a cause that are enough to find its deliveries.
 SHORTEST_TELLING = 8
 
 
@@ -22,7 +22,7 @@ class Remedy(NamedTuple):
 
 
 def remedy_of(finding: FindingShown) -> Remedy | None:
-    """What to press; None where no button mends it."""
+    """The button for a finding; None where no button mends it."""
     source, evidence = finding.source, finding.evidence
     if not source or finding.closed_at is not None:
         return None
@@ -40,7 +40,7 @@ def remedy_of(finding: FindingShown) -> Remedy | None:
 
 
 def remedy_of_fault(fault: FaultShown) -> Remedy | None:
-    """A replay of the dead deliveries with this cause, by the longest part of it that does not vary."""
+    """A replay of the dead deliveries with this cause, found by the longest part of the cause that does not vary."""
     telling = max((part.strip() for part in fault.cause.split(VARIES)), key=len)
     if not fault.dead or len(telling) < SHORTEST_TELLING or telling not in fault.example:
         return None

@@ -11,7 +11,7 @@ from receiver.console.filters import FILTERS
 from receiver.console.remedies import remedy_of
 from receiver.console.static_files import name_of
 
-#: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
+#: Attributes of htmx that templates may use. The others would run text as a script.
 HTMX_ATTRIBUTES = frozenset({"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-nonce", "hx-ignore"})
 
 #: Bytes of a form's key.
@@ -24,7 +24,7 @@ def new_key() -> str:
 
 
 def new_environment() -> Environment:
-    """The templates of the package: what is shown is escaped, and what is not there is an error."""
+    """The templates of the package. They escape every value, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("receiver.console"),
         autoescape=True,
@@ -42,11 +42,11 @@ ENVIRONMENT = new_environment()
 
 
 def compile_templates() -> None:
-    """Compile all of them, so that the first reader of each page does not wait for that."""
+    """Compile all templates, so that the first reader of a page does not wait for it."""
     for name in ENVIRONMENT.list_templates():
         ENVIRONMENT.get_template(name)
 
 
 def render(template: str, **values: Any) -> bytes:
-    """The page as UTF-8. Raises `UndefinedError` for a value that the template needs and was not given."""
+    """Render a page as UTF-8. Raises `UndefinedError` for a missing value."""
     return ENVIRONMENT.get_template(template).render(**values).encode("utf-8", "replace")

@@ -1,6 +1,7 @@
 """Signing in with a one-time link, and out again.
 
-Opening a link shows a button, and only pressing it uses the link up: programs that look at links in chats press none.
+Opening a link shows a button, and only pressing the button uses the link up. Chat programs that preview links do not
+press buttons.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SignIn:
         self._reads = reads
 
     async def show(self, request: Request) -> Response:
-        """What the link says, and a button. Raises `NotAuthorized` for one that is not ours, or has expired."""
+        """The name and role of the link, and a button. Raises `NotAuthorized` if the link is unknown or has expired."""
         secret = request.query_params.get(LINK, "")
         if not secret:
             raise NotAuthorized("You are not signed in.")
@@ -43,8 +44,8 @@ class SignIn:
         return page_answer(
             request,
             "sign_in.html",
-            # The address holds the link, so nobody is told more than the host. With `no-referrer` browsers would post
-            # the form with the origin `null`, which over plain HTTP is all that says that it is ours.
+            # The address holds the link, so the referrer must not have its path. With `no-referrer` browsers would post
+            # the form with the origin `null`, and over plain HTTP the origin alone shows that the form is ours.
             headers={"Referrer-Policy": "strict-origin"},
             invitation=invitation,
             secret=secret,
@@ -52,7 +53,7 @@ class SignIn:
         )
 
     async def begin(self, request: Request) -> Response:
-        """Begin a session, and go to the page. Raises `NotAuthorized`, also for a link that was used before."""
+        """Begin a session, and redirect to the page. Raises `NotAuthorized`, also for a link that was used before."""
         forms.refuse_other_sites(request.headers)
         fields = await forms.read_form(request)
         now = datetime.now(UTC)
@@ -62,7 +63,7 @@ class SignIn:
         return redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
 
     async def end(self, request: Request) -> Response:
-        """End the session. One that has ended is none to complain of."""
+        """End the session. It is not an error if it has ended already."""
         forms.refuse_other_sites(request.headers)
         now = datetime.now(UTC)
 
@@ -81,6 +82,6 @@ class SignIn:
 
 
 def _page_of_ours(path: str) -> str:
-    """The path below the console to go to: the overview, if it is anything else."""
+    """The path, if it lies below the console; otherwise the overview's."""
     plain = path.startswith("/") and not path.startswith("//") and path.isprintable() and "\\" not in path
     return path if plain and not path.startswith(CONSOLE_PATH) else "/"

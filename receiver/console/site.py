@@ -1,4 +1,4 @@
-"""The site: routes of all pages and buttons, who may go there, and what is answered where something is wrong."""
+"""The site: routes of all pages and buttons, the check of each visit, and the error pages."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 class ConsoleParts:
     """The parts of a process that the console needs."""
 
-    #: Of the API, by name.
+    #: The operations of the API, by name.
     operations: Mapping[str, Operation]
     #: The names of the sources in the settings.
     sources: Sequence[str]
-    #: Those of the API: pages are read in the same turns.
+    #: The reads of the API, whose turns pages share.
     reads: Reads
     sessions: Sessions
     links: Links
@@ -109,7 +109,7 @@ class Console:
             await self._app(scope, receive, send)
 
     def _addresses(self) -> list[tuple[str, str, PageHandler]]:
-        """Method, path below the console, and what answers there."""
+        """Method, path below the console, and handler of each address."""
         found: list[tuple[str, str, PageHandler]] = [
             ("GET", "", self._go_home),
             ("GET", "/static/{name}", self._static),
@@ -124,12 +124,12 @@ class Console:
         for page in PAGES:
             ends = FORMATS if page.follows_in else ()
             found += [("GET", f"{page.path}.{end}", partial(self._download, page, end)) for end in ends]
-        # What ends in a path of any length comes last.
+        # Addresses that end in a path of any length come last, since they match others, too.
         found += [("GET", page.path, partial(self._show, page)) for page in sorted(PAGES, key=_is_open_ended)]
         return found
 
     def _guarded(self, handler: PageHandler) -> PageHandler:
-        """The handler; what is wrong becomes a page."""
+        """The handler, with its errors shown as pages."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -139,7 +139,7 @@ class Console:
             except Refused as refusal:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:
-                log.warning("a page was asked for, and the database is away", path=request.url.path[:200])
+                log.warning("a page was asked for while the database is away", path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."))
             except Exception:
                 log.exception("a page failed", path=request.url.path[:200])
@@ -176,7 +176,7 @@ class Console:
         }
 
     def _visit(self, page: ConsolePage, request: Request) -> Visit:
-        """Raises `NotAuthorized` for nobody that we know, and `BadRequest` for filters that the page does not have."""
+        """Raises `NotAuthorized` for a stranger, and `BadRequest` for a filter that the page does not have."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
@@ -205,7 +205,7 @@ class Console:
 
         async def ask(words: Mapping[str, str]) -> downloads.DownloadPart:
             def read() -> downloads.DownloadPart:
-                # A file of a million lines takes longer than it takes to end somebody's session.
+                # A session may end while a file of a million lines is being written.
                 if not self._is_there(request):
                     raise NotAuthorized("The session has ended.")
                 answer = operation.answer(visit.question(operation, words))  # type: ignore[misc]
@@ -213,30 +213,30 @@ class Console:
 
             return await self._reads.run(request, page.name, read)
 
-        # What is wrong with the filters is said before the file begins.
+        # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
         name = f"{page.name}.{end}"
         headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
-        """Hints of changes, for pages that are open. One too many gets none. Raises `NotAuthorized`."""
+        """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""
         now = datetime.now(UTC)
         guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
         if guest is None:
             raise NotAuthorized("You are not signed in.")
 
         async def is_there() -> bool:
-            # Whom a proxy vouches for, it alone can sign out.
+            # A person without a session was signed in by a proxy, and only the proxy can sign them out.
             return guest.session is None or await self._reads.run(request, "live", lambda: self._is_there(request))
 
         try:
             return self.live.stream(self._guests.bound_to(guest), is_there=is_there)
         except Unavailable:
-            # To browsers that is no error, and they try no more: the page asks by itself from then on.
+            # A browser takes a 204 as the end and does not try again; the page asks by itself from then on.
             return Response(status_code=204, headers=BARE_HEADERS)
 
-    # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────
+    # ── other addresses ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _go_home(self, request: Request) -> Response:
         return redirect(request, "/")
@@ -250,7 +250,7 @@ class Console:
     async def _answer_unknown(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            refusal = Refused("This address does not take that: go to the overview.")
+            refusal = Refused("This address does not take this method: go to the overview.")
             refusal.status = 405
             return refusal_answer(request, refusal)
         return refusal_answer(request, NotFound("There is no such page: go to the overview."))
@@ -261,5 +261,5 @@ def _is_open_ended(page: ConsolePage) -> bool:
 
 
 def _query_of(request: Request) -> dict[str, str]:
-    """The query; of a filter that is given twice, the last."""
+    """The query. The last value of a filter that is given twice counts."""
     return dict(request.query_params)

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from starlette.responses import Response
 
-#: The kinds of files that are served, by the end of their names.
+#: Media types of the files that are served, by the end of their names.
 MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 #: Characters of a hash in an address.

@@ -1,4 +1,4 @@
-"""A timeline: what became of a row, newest first, with the deliveries that changed nothing in it."""
+"""A timeline: the changes of a row, newest first, with the deliveries about it that changed nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.inbox.ids import arrived
 from receiver.moments import EPOCH
 from receiver.search.changes import Change
 
-#: Entries of a timeline.
+#: Most entries of a timeline.
 MOST_ENTRIES = 50
 
 
@@ -24,22 +24,22 @@ class ChangedColumn(NamedTuple):
 
 
 class TimelineEntry(NamedTuple):
-    """Something that happened to the row, or that did not because it lost."""
+    """A change of the row, or news about it that lost or is not in force."""
 
     at: datetime
-    #: In a word or two, such as `update` or `stale`.
+    #: One or two words, such as `update` or `stale`.
     what: str
     columns: list[ChangedColumn]
     delivery: str | None
     run: str | None = None
-    #: The number in the change feed; None for what is not in it.
+    #: The number in the change feed; None for an entry that is not a change.
     seq: int | None = None
-    #: What else there is to say; empty for nothing.
+    #: A further remark, or empty.
     says: str = ""
 
 
 def timeline(history: list[Change], why: WhyRow | None) -> list[TimelineEntry]:
-    """All that is known of the row, the newest first."""
+    """All entries about a row, newest first, at most `MOST_ENTRIES`."""
     entries = [_of_change(each) for each in history]
     if why is not None:
         entries += [*_of_losses(why), *_not_in_force(why)]
@@ -52,7 +52,7 @@ def _of_change(change: Change) -> TimelineEntry:
 
 
 def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
-    """Columns, and members of documents, that are other than before."""
+    """Columns, and members of documents, whose values changed."""
     for name, after in change.after.items():
         before = change.before.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
@@ -64,10 +64,10 @@ def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
 
 
 def _of_losses(why: WhyRow) -> Iterator[TimelineEntry]:
-    """Values that came too late, or lost a tie; those that were the value are among the changes."""
+    """Values that came too late, or lost a tie. Values that were overtaken stand among the changes."""
     by_delivery: dict[tuple[str, str], list[tuple[str, LostValue]]] = {}
     for column in why.columns:
-        # Of a document, its members tell.
+        # A document's members have entries of their own.
         is_document = column.lost is not None and column.lost.value is None and not column.lost.absent
         if column.lost is not None and column.lost.how != "overtaken" and not is_document:
             by_delivery.setdefault((column.lost.delivery, column.lost.how), []).append((column.column, column.lost))

@@ -1,6 +1,6 @@
-"""A visit: one person who asks for one page, and what the page may ask in turn.
+"""A visit: one person's request for one page, and the questions that the page may ask the API.
 
-Pages ask the operations of the API, in the same process, so that both find, refuse and record the same.
+Pages call the operations of the API in the same process, so that both find, refuse and record the same.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from receiver.sessions.roles import Guest, Role
 
 Answered = TypeVar("Answered")
 
-#: Parameters that say where in a list a page begins, or what was done before; they are no filters.
+#: Parameters that are not filters: where in a list a page begins, and which button was pressed before.
 PLACES = ("cursor", "before", "after", "limit", "count", "done")
 
 
 class MakeAddress(Protocol):
-    """Makes addresses of the console, wherever a proxy serves it."""
+    """Makes addresses of the console, below the path at which a proxy serves it."""
 
     def __call__(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
-        """The address of a path below the console, its `{names}` filled with the parts and the query behind it."""
+        """The address of a path below the console: `parts` fill its `{names}`, and `query` is appended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitedParts:
     """The parts of a process that every visit needs."""
 
-    #: Of the API, by name.
+    #: The operations of the API, by name.
     operations: Mapping[str, Operation]
-    #: Over the connections of the reads.
+    #: Has connections of its own for reads.
     database: Database
     #: The names of the sources in the settings.
     sources: Sequence[str]
     hides_bodies: bool
-    #: The hours of the database's charts.
+    #: The past hours of charts, which the process has read.
     past_hours: PastHours = field(default_factory=PastHours)
 
 
@@ -63,7 +63,7 @@ class Visit:
         query: Mapping[str, str],
         now: datetime,
     ) -> None:
-        """`path` are the parts of the address, `query` the filters; fields of a form that were left empty are none."""
+        """`path` has the parts of the address, and `query` the filters, of which empty ones are dropped."""
         self.operations = parts.operations
         self.database = parts.database
         self.sources = sorted(parts.sources)
@@ -86,7 +86,7 @@ class Visit:
         return self.is_operator or not self._hides_bodies
 
     def ask(self, shape: type[Answered], name: str, **words: str) -> Answered:
-        """What the operation of this name answers to these words, as the shape that it answers with.
+        """The answer of the operation `name` to these words, as a value of `shape`.
 
         Raises what the operation raises.
         """
@@ -95,20 +95,20 @@ class Visit:
         return shaped(operation.answer(self.question(operation, words)), shape)
 
     def ask_listed(self, shape: type[Answered], name: str, **more: str) -> Answered:
-        """As `ask`, with the parts of the address and the filters that this page was asked for."""
+        """As `ask`, with the parts of this page's address and its filters among the words."""
         known = {parameter.name for parameter in self.operations[name].parameters}
         words = {key: text for key, text in {**self.query, **self.path}.items() if key in known}
         return self.ask(shape, name, **(words | more))
 
     def question(self, operation: Operation, words: Mapping[str, str]) -> Question:
-        """What these words ask. Raises `BadRequest`, and `NotFound`."""
+        """The question that these words ask. Raises `BadRequest`, and `NotFound`."""
         parts = operation.parts_of_path
         path = {name: text for name, text in words.items() if name in parts}
         query = {name: text for name, text in words.items() if name not in parts}
         return parameters.question(operation, path, query, by=By(self.guest.name, Via.CONSOLE))
 
     def with_(self, **words: str) -> dict[str, str]:
-        """The filters with some others, from the first page on."""
+        """The filters with these added or replaced, from the first page on."""
         return {**self.without(*words), **{name: str(text) for name, text in words.items()}}
 
     def without(self, *names: str) -> dict[str, str]:
@@ -120,12 +120,12 @@ class Visit:
         return parameter.read(self.query[parameter.name]) if parameter.name in self.query else parameter.default
 
     def refuse_unknown(self, names: frozenset[str]) -> None:
-        """Raises `BadRequest` for a filter that the page does not have."""
+        """Raise `BadRequest` for a filter that the page does not have."""
         unknown = sorted(set(self.query) - names)
         if unknown:
             raise BadRequest(f"This page has no filter {unknown[0][:64]!r}: remove it from the address.")
 
 
 def shaped(answer: Any, shape: type[Answered]) -> Answered:
-    """An answer of the API as values: lists hold their items as JSON until then. Fractions are `Decimal`."""
+    """An answer of the API as a value of `shape`, with fractions as `Decimal`. Lists answer with items in JSON."""
     return msgspec.json.Decoder(shape, float_hook=Decimal).decode(encode(answer))

@@ -1,7 +1,7 @@
-"""Converts column values between databases: reads them exactly, carries them in one form, and writes them unchanged.
+"""Converts column values between databases: reads exact values, carries them in one form, and writes them unchanged.
 
-Text is carried as it is, JSON as its very text, a decimal as its digits, a time as ISO 8601 in UTC. Columns of other
-types, which only users' own tables have, are carried as SQLAlchemy's values for them.
+The carried form of text is the text, of JSON its text, of a decimal its digits, of a time ISO 8601 in UTC. Columns of
+other types, which only users' own tables have, are carried as SQLAlchemy's values.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from sqlmodel import AutoString
 from receiver import codec
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
 
-#: The most digits of a number on PostgreSQL, before and after the point.
+#: Most digits of a number on PostgreSQL, before and after the point.
 MOST_DIGITS, MOST_FRACTION = 131_072, 16_383
 
-#: Characters of a value that a message shows.
+#: Most characters of a value that a message shows.
 SHOWN_OF_VALUE = 40
 
 
 class NotPortable(Exception):
-    """A value that the other database cannot hold, or that is not what its column declares; the message says why."""
+    """Raised for a value that the other database cannot hold, or that does not fit its column's type. Says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     if kind is UtcDateTime:
         return Conversion(column.name, as_text, None, _moment, None)
     if kind is Numeric:
-        # SQLite converts it to a float, so the value must be exact as a float.
+        # SQLite converts the decimal to a float, so it must be exact as a float.
         return Conversion(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
     written = cast(column, Text)
     size = func.octet_length(written) if postgresql else func.length(column)
@@ -95,7 +95,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """Converts a carried value for the driver of the target database; None if that takes it as it is."""
+    """A function that converts a carried value for the target's driver; None if the driver takes the carried value."""
     if _kind(column.type) is not None:
         return None
     return column.type.dialect_impl(dialect).bind_processor(dialect)
@@ -110,7 +110,7 @@ def _kind(kind: TypeEngine[Any]) -> Any:
         return String
     if isinstance(kind, (TypeDecorator, Enum)):
         return None
-    # A Float is a Numeric to SQLAlchemy, and comes first.
+    # SQLAlchemy's Float is a subclass of Numeric, so it comes first.
     return next(
         (base for base in (String, LargeBinary, Integer, Boolean, Float, Numeric) if isinstance(kind, base)), None
     )
@@ -133,7 +133,7 @@ def _text(value: Any) -> str:
 
 def _text_without_nul(value: Any) -> str:
     if "\0" in _text(value):
-        raise NotPortable("holds a NUL character, which PostgreSQL keeps in no text")
+        raise NotPortable("holds a NUL character, which PostgreSQL cannot keep in text")
     return str(value)
 
 
@@ -150,7 +150,7 @@ def _integer_within(bits: int) -> Callable[[Any], int]:
         if type(value) is not int:
             raise NotPortable(f"holds {_what(value)} where a whole number is declared")
         if not -limit <= value < limit:
-            raise NotPortable(f"holds {value}, which is beyond the {bits} bits that it has on PostgreSQL")
+            raise NotPortable(f"holds {value}, which is beyond the {bits} bits of this column on PostgreSQL")
         return value
 
     return integer
@@ -180,7 +180,7 @@ def _digits(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    """A decimal by its value: databases fill up with zeros to the column's scale, or do not."""
+    """A decimal without trailing zeros, because only some databases fill up the column's scale with zeros."""
     digits = _digits(value)
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
@@ -222,7 +222,7 @@ def _what(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-# ── what is compared, of the types that are left to SQLAlchemy ────────────────────────────────────────────────────
+# ── comparing values of the types that are left to SQLAlchemy ─────────────────────────────────────────────────────
 
 
 def _comparable_at_all(value: Any) -> Any:
@@ -240,7 +240,7 @@ def _comparable(value: Any) -> Any:
         case str():
             return value
         case datetime():
-            # One of the two databases drops the offset, and all times here are in UTC.
+            # SQLite drops the offset, and all times here are in UTC.
             return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None).isoformat()
         case date() | time():
             return value.isoformat()

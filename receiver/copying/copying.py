@@ -1,11 +1,11 @@
-"""`hookmirror copy`: everything in one database into another, on either system (docs/copying.md).
+"""`hookmirror copy`: copies everything in one database into another, of the same or the other kind (docs/copying.md).
 
     examine   read everything: can each value be carried, how many rows, which digest
     begin     write a note into the target database: no other process may use it from now on
     copy      slice by slice; the rows and the progress of the copy commit together
     finish    read everything that was copied, compare, and drop the note: one transaction
 
-A killed copy continues after the last slice. While it runs, nothing can be written to the source database.
+A copy that was killed continues after its last slice. While a copy runs, the source database refuses writes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from receiver.database.identity import IDENTITY
 from receiver.database.unfinished import Note, Part
 from receiver.errors import CopyError
 
-#: The most problems that one message lists.
+#: Most problems in one message.
 MOST_PROBLEMS = 10
 
-#: Called at each step with the activity, the table, the number of new rows, and the total number, if it is known.
+#: Called at each step with the activity, the table, the number of further rows, and the total number if it is known.
 CopyProgress = Callable[[str, str, int, int | None], None]
 
 
@@ -69,9 +69,9 @@ class CopyReport:
     resumed: bool
     tables: list[TableReport]
     differences: list[Difference]
-    #: Tables of the copied database that are not ours and are left out: see `demand_source`.
+    #: Tables of other programs in the source database, which are left out: see `demand_source`.
     left_out: list[str] = field(default_factory=list)
-    #: The copy that the target database waits to be finished with, and how far it is; None if it is finished.
+    #: The unfinished copy in the target database, with its progress; None if it is finished.
     unfinished: str | None = None
 
     @property
@@ -92,7 +92,7 @@ class Copier:
         progress: CopyProgress = lambda *_: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`without` are tables, and columns as `table.column`, of packages that are not installed: to be left out."""
+        """`without` lists tables, and columns as `table.column`, to leave out because no installed package has them."""
         self._source = source
         self._target = target
         self._without = without
@@ -103,7 +103,7 @@ class Copier:
     def copy(self, *, afresh: bool = False) -> CopyReport:
         """Copy everything, or continue an interrupted copy; `afresh` drops the interrupted copy first.
 
-        Raises `CopyError` or `ConfigurationError` that says why it cannot be done, and SQLAlchemy's errors.
+        Raises `CopyError` or `ConfigurationError` with the reason if it is not possible, and SQLAlchemy's errors.
         """
         refuse_same(self._source, self._target)
         left_out = demand_source(self._source, now=self._clock(), without=self._without)
@@ -111,7 +111,7 @@ class Copier:
             self._empty()
         demand_target(self._target, now=self._clock())
         with self._target.told():
-            # A disk that fails outside of a commit must stop the copy, too.
+            # An error of the disk outside of a commit must stop the copy, too.
             self._target.database.look_after()
         with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
             parts = self._examine(connection)
@@ -143,7 +143,7 @@ class Copier:
             found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows, None))  # type: ignore[misc]
             parts[table.name] = Part(found.rows, found.digest)
             if not problems and found.rows != reader.count():
-                raise CopyError(f"{table.name} has rows whose key is NULL: give them one, or delete them.")
+                raise CopyError(f"{table.name} has rows whose key is NULL: give them keys, or delete them.")
             if len(problems) > MOST_PROBLEMS:
                 break
         if problems:
@@ -158,13 +158,13 @@ class Copier:
             note = unfinished.read_note(connection)
             if note is not None and not note.is_of(parts):
                 raise CopyError(
-                    f"TO holds an unfinished copy of {note.source} as it was at {note.began_at}, and FROM is not, or "
-                    "no longer, the same: run this with --afresh to drop what was copied and begin anew."
+                    f"TO holds an unfinished copy of {note.source} as it was at {note.began_at}, and FROM is another "
+                    "database, or has changed since: run this with --afresh to drop the copied rows and begin anew."
                 )
             resumed = note is not None
             if note is None:
                 note = Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
-                # It takes over the identity of the source database, so that followers of the feed continue here.
+                # The target takes over the source's identity, so that followers of the feed continue there.
                 connection.execute(delete(IDENTITY))
             unfinished.write_note(connection, note, self._runner)
         return note, resumed
@@ -179,7 +179,7 @@ class Copier:
                 Writer(connection, reader).write(some.rows)
                 part.copied, part.after = part.copied + len(some.rows), some.last
                 if not unfinished.keep_note(connection, note, self._runner):
-                    raise CopyError("Another `hookmirror copy` goes on with this copy: let that one end.")
+                    raise CopyError("Another `hookmirror copy` is working on this copy: let it end.")
             self._progress("copying", table.name, len(some.rows), part.rows)
         return part.copied - before
 
@@ -194,7 +194,7 @@ class Copier:
             if not differing:
                 go_on_from(connection, tables, numbers)
                 if self._target.database.is_postgresql:
-                    # Otherwise the database would plan its first statements for empty tables.
+                    # Without this, the database would plan its first statements for empty tables.
                     names = ", ".join(map(connection.dialect.identifier_preparer.format_table, tables))
                     connection.execute(text(f"ANALYZE {names}"))
                 unfinished.drop_note(connection)

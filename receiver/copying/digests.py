@@ -1,7 +1,7 @@
 """Compares two tables by count and digest, and finds differing rows by their keys.
 
-A digest is a sum over all rows, so the order in which a database reads them, which follows its own rules for text, does
-not matter.
+A digest is a sum over all rows, so it does not depend on the order in which a database reads them. Databases order text
+differently.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from receiver.copying.slices import RowKey, TableReader
 #: The length of a row's hash, and of a digest, in bytes.
 SIZE = 16
 
-#: Parts that a table is cut into to find where it differs.
+#: The number of parts of a table, which are compared to find where two tables differ.
 BUCKETS = 4_096
 
-#: The most differences of one table that are listed.
+#: Most differences of one table that are listed.
 MOST_DIFFERENCES = 5
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,16 +37,16 @@ class Digest(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A row that is not the same on both sides."""
+    """A row that differs between the two sides, or stands on one side only."""
 
     table: str
     key: str
-    #: `missing`, `extra` or `different`, as seen from the database that was copied to.
+    #: `missing`, `extra` or `different`, as seen from the target database.
     what: str
 
 
 def digest(reader: TableReader, seen: Callable[[int], None] = lambda _: None) -> Digest:
-    """Count and digest of a table; `seen` is called with the number of rows of each read."""
+    """Count the rows of a table and compute its digest. `seen` is called with the number of rows of each read."""
     rows = total = 0
     for some in reader.slices():
         for row in reader.comparable(some.rows):
@@ -57,10 +57,10 @@ def digest(reader: TableReader, seen: Callable[[int], None] = lambda _: None) ->
 
 
 def differences(source: TableReader, target: TableReader) -> list[Difference]:
-    """The first rows that are not the same on both sides; none if the tables are equal."""
+    """The first rows that differ between the two sides; empty if the tables are equal."""
     ours, theirs = _sums(source), _sums(target)
     differing = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
-    # Each part has a differing row; more parts would need more rows in memory.
+    # Each of these parts has a differing row, so more parts would only need more memory.
     buckets = set(differing[:MOST_DIFFERENCES])
     ours, theirs = _hashes(source, buckets), _hashes(target, buckets)
     found = sorted((key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)), key=str)

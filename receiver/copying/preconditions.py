@@ -1,4 +1,4 @@
-"""Conditions for a copy: which processes use the two databases, and what the databases contain."""
+"""Preconditions of a copy: checks that no process uses the two databases, and that their contents allow it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from receiver.mirror.changes import CHANGES
 from receiver.worker.liveness import dead
 from receiver.worker.processes import PROCESSES, running, shown
 
-#: For transactions that read a whole database, or wait while the other one is written.
+#: Statements that lift the time limits of a transaction, which reads a whole database or waits for the other one.
 TIMELESS = (
     text("SET LOCAL statement_timeout = 0"),
     text("SET LOCAL idle_in_transaction_session_timeout = 0"),
     text("SET LOCAL datestyle = ISO"),
 )
 
-#: How long to wait for the lock that keeps others from writing.
+#: The time limit of waiting for the lock that keeps other sessions from writing.
 COPY_LOCK_TIMEOUT = "10s"
 
-#: The columns of every mirror table, in any package.
+#: Columns that every mirror table has, in any package.
 MARKS_OF_A_MIRROR = {"source", "external_id", "versions", "changed_at"}
 
 
 class Side:
-    """One of the two databases of a copy. Declare every table before: import the dialects first."""
+    """One of the two databases of a copy. The dialects must be imported before, since they declare tables."""
 
     def __init__(self, name: str, url: str) -> None:
         """`name` is FROM or TO. Raises `ConfigurationError` for an unusable URL."""
@@ -60,13 +60,13 @@ class Side:
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file; None for another database, or one named by a URI of SQLite's."""
+        """The SQLite file; None for PostgreSQL, and for a file named by a URI of SQLite's."""
         named = self.database.engine.url.database or ""
         return None if self.database.is_postgresql or named.startswith("file:") else Path(named)
 
     @staticmethod
     def tables() -> list[Table]:
-        """The tables to copy, each after those that it refers to. The tables about running processes are left out."""
+        """The tables to copy, each after the tables that it refers to. Tables about running processes are left out."""
         return [table for table in SQLModel.metadata.sorted_tables if table not in (PROCESSES, DUTIES)]
 
     @contextmanager
@@ -106,7 +106,7 @@ _SERVER = text(
 )
 
 
-# ── the database that is copied ───────────────────────────────────────────────────────────────────────────────────
+# ── the source ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[str] = ()) -> list[str]:
@@ -115,12 +115,12 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
     With `now`, a database that a process uses is refused.
     """
     if side.file is not None and not side.file.exists():
-        raise CopyError(f"FROM names {str(side.file)!r}, and there is no such file: correct the path.")
+        raise CopyError(f"FROM names the file {str(side.file)!r}, which does not exist: correct the path.")
     with side.told():
         schema = Schema(side.database)
         plan = schema.plan()
         if any(step.before is None and step.branch == OWN[0] for step in plan.steps):
-            raise CopyError(f"FROM, {side.place}, has no tables of hookmirror: correct the URL.")
+            raise CopyError(f"FROM, {side.place}, has no tables of Hookmirror: correct the URL.")
         if plan.is_needed:
             raise CopyError(
                 f"The schema of FROM is not that of this release ({schema.release}): run `hookmirror migrate` with "
@@ -128,19 +128,19 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
             )
         with side.database.read() as connection:
             if read_note(connection) is not None:
-                raise CopyError("FROM is itself an unfinished copy: finish that first.")
+                raise CopyError("FROM is an unfinished copy itself: finish that copy first.")
             for lacking in schema.lacking(connection):
                 raise CopyError(f"FROM: {lacking}")
             if now is not None:
                 refuse_users(connection, side, now)
             for table in side.tables():
                 if not table.primary_key.columns:
-                    raise CopyError(f"The table {table.name} has no primary key: give it one.")
+                    raise CopyError(f"The table {table.name} has no primary key: add one.")
             return _left_out(connection, side, without)
 
 
 def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
-    """Raise `CopyError`, which lists them, if processes use this database."""
+    """Raise `CopyError`, which lists the processes, if any uses this database."""
     users = [shown(process) for process in running(connection, now)]
     if not users:
         holding = select(DELIVERIES.c.claimed_by).distinct()
@@ -149,8 +149,8 @@ def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
         users = [f"worker {worker}" for worker in workers if worker and worker not in dead(workers)]
     if users:
         raise CopyError(
-            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as dead "
-            "after a minute. Senders keep what they cannot deliver meanwhile."
+            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again. A killed process counts as "
+            "dead after a minute. Senders retry the webhooks that they cannot deliver meanwhile."
         )
 
 
@@ -158,19 +158,19 @@ def _left_out(connection: Connection, side: Side, without: Sequence[str]) -> lis
     found = list(_undeclared(connection, side))
     unknown = sorted(set(without) - {name for name, _ in found})
     if unknown:
-        raise CopyError(f"--without names {', '.join(unknown)}, which nothing here would miss: leave it away.")
+        raise CopyError(f"--without names {', '.join(unknown)}, which would be copied or does not exist: leave it out.")
     ours = [name for name, is_ours in found if is_ours and name not in without]
     if ours:
         raise CopyError(
-            f"FROM has {', '.join(ours)}, and no package installed here declares it: install the package, or name its "
-            "dialect in `dialects`, so that it is copied too; or leave it out with "
+            f"FROM has {', '.join(ours)}, which no installed package declares: install the package, or name its "
+            "dialect in `dialects`, so that it is copied, too; or leave it out with "
             f"{' '.join(f'--without {name}' for name in ours)}."
         )
     return [str(name) for name, _ in found]
 
 
 def _undeclared(connection: Connection, side: Side) -> Iterator[tuple[str, bool]]:
-    """Undeclared tables and columns of the database, each with whether it probably belongs to us."""
+    """Yield undeclared tables and columns of the database, each with whether it probably belongs to Hookmirror."""
     present = inspect(connection)
     declared = {table.name: table for table in SQLModel.metadata.sorted_tables}
     notes = {branch.version_table for branch in Schema(side.database).branches}
@@ -191,7 +191,7 @@ def _partitions(connection: Connection) -> set[str]:
 
 @contextmanager
 def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
-    """A transaction that reads one state of the database, and keeps all others from writing to it."""
+    """Open a transaction that reads one state of the database and keeps all other sessions from writing."""
     if not side.database.is_postgresql:
         with side.database.write() as connection:
             refuse_users(connection, side, now)
@@ -201,7 +201,7 @@ def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
     with side.database.engine.connect() as connection, connection.execution_options(**snapshot).begin():
         without_limits(connection)
         connection.execute(text(f"SET LOCAL lock_timeout = '{COPY_LOCK_TIMEOUT}'"))
-        # Locked before the first read, so that no change is missed. Every write to the feed needs these locks.
+        # The locks come before the first read, so that it misses no change. Every write to the feed needs them.
         names = [table for table in side.tables() if table is not CHANGES]
         held = ", ".join(map(connection.dialect.identifier_preparer.format_table, names))
         connection.execute(text(f"LOCK TABLE {held} IN SHARE ROW EXCLUSIVE MODE"))
@@ -209,7 +209,7 @@ def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
         yield connection
 
 
-# ── the database that is copied to ────────────────────────────────────────────────────────────────────────────────
+# ── the target ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def demand_target(side: Side, *, now: datetime) -> None:
@@ -232,7 +232,7 @@ def demand_target(side: Side, *, now: datetime) -> None:
                 ):
                     raise CopyError(
                         f"TO is not empty: its table {table.name} has rows, and it is not an unfinished copy. Name an "
-                        "empty database; whether a copy that has ended is complete, --verify-only tells."
+                        "empty database, or check a finished copy with --verify-only."
                     )
         Schema(side.database).upgrade()
 
@@ -252,6 +252,6 @@ def _demand_unicode(side: Side) -> None:
         encoding = connection.execute(text("SHOW server_encoding")).scalar()
     if encoding != "UTF8":
         raise CopyError(
-            f"TO is encoded in {encoding}, which has no place for most characters: make another database, with "
+            f"TO is encoded in {encoding}, which lacks most characters: make another database with "
             "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
         )

@@ -8,13 +8,13 @@ from sqlalchemy import Connection, Integer, Table, func, inspect, select, text
 
 
 def last_numbers(connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
-    """By table with generated numbers, the last number given to a row, even if that row is gone."""
+    """The last generated number by table, for tables that have them, even if its row is gone."""
     found = {table.name: _last(connection, table) for table in tables}
     return {name: last for name, last in found.items() if last is not None}
 
 
 def go_on_from(connection: Connection, tables: Iterable[Table], last: Mapping[str, int]) -> None:
-    """Make the next generated number of each table larger than these and all existing ones."""
+    """Make the next generated number of each table larger than its last number in `last` and than all existing ones."""
     for table in tables:
         at_least = max(last.get(table.name, 0), _highest(connection, table) or 0)
         if at_least > (_last(connection, table) or 0):
@@ -62,7 +62,7 @@ def _sequence(connection: Connection, table: Table) -> str | None:
 
 
 def _remembers(connection: Connection, table: Table) -> bool:
-    """Whether SQLite records the last number of this table, instead of searching for the highest one."""
+    """Whether SQLite records the last number of this table, instead of taking the highest existing one."""
     return bool(table.dialect_options["sqlite"]["autoincrement"]) and inspect(connection).has_table("sqlite_sequence")
 
 

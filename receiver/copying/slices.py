@@ -34,10 +34,10 @@ from receiver.database.errors import is_fault_of_values
 from receiver.errors import CopyError
 from receiver.logs.safe_text import told
 
-#: Characters shown of each part of a key.
+#: Most characters of a part of a key that a message shows.
 SHOWN_OF_KEY = 80
 
-#: The most rows and bytes of a slice; a larger row is a slice by itself.
+#: Most rows and most bytes of a slice. A larger row is a slice by itself.
 ROWS, BYTES = 2_000, 4 * 1_024 * 1_024
 
 RowKey = tuple[Any, ...]
@@ -78,7 +78,7 @@ class TableReader:
         self.table = table
         self._connection = connection
         self._problem = problem
-        #: Whether there is text that is not valid UTF-8.
+        #: Whether the table has text that is not valid UTF-8.
         self._is_damaged = False
         self._conversions = [conversion(column, connection.dialect, other=other) for column in table.columns]
         self._compared = [(at, each.compared) for at, each in enumerate(self._conversions) if each.compared is not None]
@@ -89,7 +89,7 @@ class TableReader:
         return int(self._connection.execute(select(func.count()).select_from(self.table)).scalar_one())
 
     def slices(self, after: str | None = None) -> Iterator[Slice]:
-        """Read all rows after the one with this key, in the order of their keys."""
+        """Read all rows after the row with the key `after`, in the order of their keys."""
         last: RowKey | None = None if after is None else tuple(map(_key_value, codec.decode(after)))
         while page := self._page(last):
             for end in _ends(page):
@@ -132,7 +132,7 @@ class TableReader:
             return self._one_by_one(rows)
 
     def _one_by_one(self, rows: list[RowValues]) -> list[RowValues]:
-        """The rows that can be carried; `problem` is called for the others."""
+        """The rows that can be carried. `problem` is called for each value that cannot."""
         travel = []
         for row in rows:
             told = list(_problems(self._conversions, row))
@@ -148,7 +148,7 @@ class TableReader:
         except DBAPIError as error:
             if "Could not decode" not in str(error.orig):
                 raise
-        # Invalid text, decoded loosely so that the message can show the row.
+        # The table has invalid text, which is decoded loosely so that the message can show the row.
         self._is_damaged = True
         driver: Any = self._connection.connection.driver_connection
         driver.text_factory = lambda content: content.decode("utf-8", "surrogateescape")

@@ -1,1 +1,1 @@
-"""How a system speaks: signature, envelope, handlers; and the sources that speak so."""
+"""Dialects, each with the signature, envelope and handlers of one kind of system; and the sources that use them."""

@@ -1,4 +1,4 @@
-"""Annotations of the functions that a dialect registers: they say which models their parameters have."""
+"""Annotations: reads the models of parameters from the functions that a dialect registers, and checks the functions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None
         meant = get_origin(annotation) or annotation
         if meant is not kind and meant in wanted.values():
             order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
+            raise WiringError(f"{function.__qualname__} is {what}: write its parameters in the order ({order}).")
 
 
 def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """The validator of T in the `Event[T]` of the function's first parameter."""
+    """Make the validator of T from the `Event[T]` of the function's first parameter."""
     parameter = next(iter(inspect.signature(function).parameters))
     annotation = hints(function).get(parameter)
     if get_origin(annotation) is not Event:
@@ -35,14 +35,14 @@ def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
 
 
 def adapter(kind: Any) -> TypeAdapter[Any] | None:
-    """The validator of values of this type; None for a type that accepts everything."""
+    """Make the validator of values of this type; None for a type that accepts every value."""
     if kind in (Any, None, type(None)):
         return None
     return TypeAdapter(kind)
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations. Raises `WiringError` for one that names nothing at the top of its module."""
+    """Resolve the annotations. Raises `WiringError` for a name that is not defined at the top level of the module."""
     try:
         return get_type_hints(function)
     except NameError as error:
@@ -53,9 +53,9 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
-    """The value as the model wants it; `what` names it in the message of `Unreadable`."""
+    """Validate the value, and return it as the model converts it. `what` names it in the message of `Unreadable`."""
     try:
-        # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
+        # The core is called directly, because the adapter's own method takes as long as the validation.
         return model.validator.validate_python(value)
     except ValidationError as error:
         raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
@@ -64,35 +64,35 @@ def validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
 
 
 def _mistakes(error: ValidationError, what: str) -> str:
-    """The first few of the model's complaints; the model's own validators may have put anything into them."""
+    """Describe the first few validation errors. Reading one may raise, because a validator of the model made it."""
     try:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
     except Exception as failed:
-        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"
+        return f"{error.error_count()} mistakes, which cannot be shown ({name_of(failed)})"
 
 
 def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:
-    """Raises `WiringError` for an async function, and for one with other parameters."""
+    """Raise `WiringError` for an async function, and for a function with other parameters."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise WiringError(
-            f"{called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
+            f"{called(function)} is async, and {what} must be a plain `def`: move code that waits for I/O into a "
             f"function under @{dialect}.hydrate(…)."
         )
     if len(inspect.signature(function).parameters) != len(parameters):
-        raise WiringError(f"{called(function)} is {what}, so it takes ({', '.join(parameters)}).")
+        raise WiringError(f"{called(function)} is {what}: give it the parameters ({', '.join(parameters)}).")
 
 
 def called(function: Any) -> str:
-    """The name of a function, or of whatever else is called."""
+    """The name of a function or of another callable."""
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def check_takes_request(dialect: str, verifier: Verifier) -> None:
-    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
+    """Raise `WiringError` for a verifier whose methods do not take the request as one value."""
     for method in ("verify", "sign"):
         if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
             raise WiringError(
-                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
-                "`request` is a WebhookRequest: write it so."
+                f"The method `{method}` of the verifier of {dialect} has other parameters than (request, credentials): "
+                "give it these, where `request` is a WebhookRequest."
             )

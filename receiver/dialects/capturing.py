@@ -1,4 +1,4 @@
-"""Capturing: the dialect of a source whose sender is not known yet. Nothing verifies, so nothing reaches the mirror."""
+"""Capturing: the dialect of a source with an unknown sender. It verifies no request, so none reaches the mirror."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from receiver.errors import Captured, Unreadable
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Verified, Verifier
 
-#: The name by which a source asks for it.
+#: The name of the dialect in the settings of a source.
 CAPTURE_DIALECT = "capture"
 
 
 class CapturingVerifier(Verifier):
-    """Accepts nothing. Secrets may be there already, for the dialect to come."""
+    """Accepts no request. The source may have secrets already, for its later dialect."""
 
     def check(self, credentials: Credentials) -> str | None:  # noqa: ARG002 (protocol)
         return None
 
     def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:  # noqa: ARG002 (protocol)
         raise Captured(
-            "This address captures webhooks until their dialect is written, and processes none. Send it again later.",
+            "This address captures webhooks until their dialect is written, and processes none. Send this again later.",
             retry_after=600,
         )
 

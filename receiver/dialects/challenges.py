@@ -1,7 +1,7 @@
 """Challenges: requests by which a sender asks whether an address is its receiver's, before it sends webhooks there.
 
-They are answered by pure functions of a dialect, and never stored. What a request says comes back only in bounds: one
-short line of printable ASCII without markup, as plain text or inside JSON.
+Pure functions of a dialect answer challenges, which are never stored. An answer repeats a value of the request only if
+the value is one short line of printable ASCII without markup, as plain text or inside JSON.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from receiver.errors import ChallengeRefused, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Credentials
 
-#: Characters of a value that comes back.
+#: The most characters of a value that an answer repeats.
 LONGEST_ECHO = 1_024
 
-#: The methods of requests that are challenges with some sender.
+#: The HTTP methods of challenges, over all senders.
 METHODS = frozenset({"GET", "OPTIONS", "POST"})
 
 
 @dataclass(frozen=True)
 class ChallengeRequest:
-    """A request that may be a challenge. `verified` says whether its body is proved to come from the source."""
+    """A request that may be a challenge. `verified` says whether the body is known to come from the source."""
 
     method: str
-    #: The parameters of the address; of repeated ones the first.
+    #: The parameters of the query; the first value of a repeated parameter.
     query: Mapping[str, str]
-    #: By name in lower case. No signature covers them.
+    #: The values of the headers, by name in lower case. No signature covers them.
     headers: Mapping[str, str]
-    #: Empty for GET and OPTIONS.
+    #: The body; empty for GET and OPTIONS.
     body: bytes
     verified: bool
     settings: SourceSettings = field(repr=False)
@@ -43,64 +43,64 @@ class ChallengeRequest:
 
     @property
     def document(self) -> Any:
-        """The body's JSON; None if it is not JSON."""
+        """The parsed JSON of the body; None if the body is not JSON."""
         try:
             return codec.decode(self.body)
         except Unreadable:
             return None
 
     def echo(self, name: str) -> SenderReply | None:
-        """The value of a parameter of the address as plain text; None without it. Raises `ChallengeRefused`."""
+        """Answer with a parameter of the query as plain text; None if it is missing. Raises `ChallengeRefused`."""
         value = self.query.get(name)
         return None if value is None else self.text(value)
 
     def text(self, value: str) -> SenderReply:
-        """A 200 with this value as plain text. Raises `ChallengeRefused` if it is long, or holds markup."""
+        """Answer 200 with this value as plain text. Raises `ChallengeRefused` if it is long, or holds markup."""
         return SenderReply(200, harmless(value))
 
     def json(self, **members: str) -> SenderReply:
-        """A 200 with these members as JSON. Raises `ChallengeRefused` if one is long, or holds markup."""
+        """Answer 200 with these members as JSON. Raises `ChallengeRefused` if a value is long, or holds markup."""
         checked = {name: harmless(value) for name, value in members.items()}
         return SenderReply(200, codec.encode(checked).decode(), content_type="application/json")
 
     def is_token(self, given: str) -> bool:
-        """Whether it is the source's `challenge_token`, compared in constant time."""
+        """Compare the text with the source's `challenge_token` in constant time; return whether they are equal."""
         token = self.settings.challenge_token
         if token is None or not token.get_secret_value().strip():
             return False
         return hmac.compare_digest(given.encode("utf-8", "replace"), token.get_secret_value().encode())
 
     def hmac_sha256(self, text: str) -> str:
-        """The HMAC-SHA256 of the text with the source's newest secret, in hexadecimal digits."""
+        """Compute the HMAC-SHA256 of the text with the source's newest secret, in hexadecimal digits."""
         if not self.credentials.secrets:
             raise ChallengeRefused("This source has no secret to answer a challenge with: set `secrets`.")
         return hmac.new(self.credentials.secrets[0].value, text.encode(), hashlib.sha256).hexdigest()
 
 
-#: Answers a challenge; None for a request that is none.
+#: A function that answers a challenge, and returns None for any other request.
 ChallengeFunction = Callable[[ChallengeRequest], SenderReply | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A function that answers challenges, and which requests it is asked about."""
+    """A function that answers challenges, and the conditions under which it is called."""
 
     function: ChallengeFunction
     methods: frozenset[str]
-    #: Whether a POST is put to it before it is verified.
+    #: Whether the function is called with a POST before verification.
     before_verifying: bool
 
     def about(self, method: str, *, verified: bool) -> bool:
-        """Whether a request with this method is put to it at this point."""
+        """Whether the function is called for a request with this method before or after verification."""
         return method in self.methods and (method != "POST" or verified is not self.before_verifying)
 
 
 @dataclass(frozen=True, slots=True)
 class EchoQuery:
-    """Answers with the value of a parameter of the address, as Business Central, Graph, Adobe and Meta ask for.
+    """Answers with a parameter of the query, as Business Central, Graph, Adobe and Meta require.
 
-    With `token`, only if that parameter is the source's `challenge_token`; else no secret is shown by the answer, and
-    anybody gets it: it is one line of plain text that the caller knew before.
+    With `token`, it answers only if that parameter equals the source's `challenge_token`. Without `token`, it answers
+    any caller: the answer reveals nothing, because it is a line of plain text that the caller sent.
     """
 
     name: str
@@ -109,9 +109,11 @@ class EchoQuery:
     before_verifying: ClassVar[bool] = True
 
     def check(self, settings: SourceSettings) -> str | None:
-        """An error message about the settings of a source; None if it can answer."""
+        """Check the settings of a source. Returns an error message, or None if the source can answer."""
         if self.token is not None and settings.challenge_token is None:
-            return "its sender asks for a token before it sends: set `challenge_token` to the one that you gave it"
+            return (
+                "its sender shows a token in its challenge: set `challenge_token` to the token that you gave the sender"
+            )
         return None
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
@@ -124,10 +126,10 @@ class EchoQuery:
 
 @dataclass(frozen=True, slots=True)
 class EchoBody:
-    """Answers with a value of a verified body, as Slack and Event Grid ask for.
+    """Answers with a value of a verified body, as Slack and Event Grid require.
 
-    `path` leads to it, such as "challenge" or "0.data.validationCode"; `where` says which bodies are challenges, and
-    `answer` under which name it comes back.
+    `path` is the place of the value, such as "challenge" or "0.data.validationCode". `where` holds the members, with
+    their values, by which a challenge is recognised. `answer` is the name of the value in the answer.
     """
 
     path: str
@@ -138,7 +140,7 @@ class EchoBody:
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
         if any(value.encode() not in asked.body for value in self.where.values()):
-            # Nearly every body: it need not be parsed here.
+            # Nearly all bodies end here without being parsed.
             return None
         document = asked.document
         if any(member(document, path) != value for path, value in self.where.items()):
@@ -151,16 +153,16 @@ class EchoBody:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Consents to deliveries from the source's `allowed_origins`, as webhooks of CloudEvents ask by OPTIONS."""
+    """Consents to deliveries from the source's `allowed_origins`, which senders of CloudEvents request by OPTIONS."""
 
     rate: str = "*"
     methods: ClassVar[frozenset[str]] = frozenset({"OPTIONS"})
     before_verifying: ClassVar[bool] = True
 
     def check(self, settings: SourceSettings) -> str | None:
-        """An error message about the settings of a source; None if it can answer."""
+        """Check the settings of a source. Returns an error message, or None if the source can answer."""
         if not settings.allowed_origins:
-            return 'its sender asks for consent: set `allowed_origins`, such as ["eventgrid.azure.net"]'
+            return 'its sender requests consent: set `allowed_origins`, such as ["eventgrid.azure.net"]'
         return None
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
@@ -176,7 +178,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class SignedToken:
-    """Answers with a token of a verified body and its HMAC-SHA256, as Zoom asks for."""
+    """Answers with a token of a verified body and the token's HMAC-SHA256, as Zoom requires."""
 
     event: str = "endpoint.url_validation"
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
@@ -186,7 +188,7 @@ class SignedToken:
         document = asked.document if self.event.encode() in asked.body else None
         if not isinstance(document, dict) or document.get("event") != self.event:
             return None
-        # In the one object beside the name of the event.
+        # The token is in the one object beside the name of the event.
         inside = [each for each in document.values() if isinstance(each, dict)]
         token = inside[0].get("plainToken") if inside else None
         if not isinstance(token, str):
@@ -196,7 +198,7 @@ class SignedToken:
 
 @dataclass(frozen=True, slots=True)
 class FormPing:
-    """Answers 200 to an unsigned form with nothing but this field, a number. WooCommerce sends it on saving."""
+    """Answers 200 to an unsigned form whose only field is `field`, a number. WooCommerce sends it on saving."""
 
     field: str
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
@@ -209,7 +211,7 @@ class FormPing:
 
 
 def harmless(value: str) -> str:
-    """The value, if it may come back to a stranger. Raises `ChallengeRefused`."""
+    """Return the value if an answer may repeat it. Raises `ChallengeRefused`."""
     if type(value) is not str or len(value) > LONGEST_ECHO or not value.isascii() or not value.isprintable():
         raise ChallengeRefused(f"The challenge is not one line of at most {LONGEST_ECHO} printable ASCII characters.")
     if "<" in value or ">" in value:
@@ -218,7 +220,7 @@ def harmless(value: str) -> str:
 
 
 def member(document: Any, path: str) -> Any:
-    """The value at a path of names and places, such as "0.data.code"; None if there is none."""
+    """The value at a path of names and positions, such as "0.data.code"; None if there is none."""
     for name in path.split("."):
         if isinstance(document, dict):
             document = document.get(name)
@@ -230,7 +232,7 @@ def member(document: Any, path: str) -> Any:
 
 
 def query_of(text: bytes) -> dict[str, str]:
-    """The parameters in a query; of repeated ones the first. Raises `ChallengeRefused` if they cannot be read."""
+    """Parse a query; of a repeated parameter, the first value counts. Raises `ChallengeRefused` if that fails."""
     try:
         found = fields_of(text)
     except Unreadable as error:

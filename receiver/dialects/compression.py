@@ -1,4 +1,4 @@
-"""Compressed bodies: gzip and deflate, recognised by their first bytes, decompressed within a bound."""
+"""Compression: recognises gzip and deflate by their first bytes, and decompresses bodies up to a largest size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import zlib
 from receiver.errors import Unreadable
 from receiver.sniffing import is_gzip, is_zlib
 
-#: The most members of a gzip file; each costs a copy of the rest.
+#: The most members of a gzip file, since each costs a copy of the rest.
 MOST_MEMBERS = 16
 
-#: Lets zlib tell its own format from gzip's.
+#: Makes zlib detect whether the format is its own or gzip's.
 _EITHER = zlib.MAX_WBITS | 32
 
 
@@ -20,9 +20,9 @@ def is_compressed(content: bytes) -> bool:
 
 
 def decompressed(content: bytes, *, largest: int) -> bytes:
-    """The decompressed content. Raises `Unreadable` if it is damaged, too long, or larger than `largest` bytes.
+    """Decompress the content. Raises `Unreadable` if it is damaged, too long, or larger than `largest` bytes.
 
-    Never produces much more than `largest` bytes, whatever size the content claims.
+    The size that the content claims is ignored: never much more than `largest` bytes are produced.
     """
     parts: list[bytes] = []
     left, room = content, largest
@@ -35,7 +35,7 @@ def decompressed(content: bytes, *, largest: int) -> bytes:
         if not left.strip(b"\0"):
             return b"".join(parts)
         if not is_gzip(left):
-            raise Unreadable("The compressed body goes on behind its end. Let the sender send it whole and alone.")
+            raise Unreadable("The compressed body has bytes after its end. Let the sender send only the body.")
     raise Unreadable(f"The compressed body consists of more than {MOST_MEMBERS} parts. Let the sender send it as one.")
 
 

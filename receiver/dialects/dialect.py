@@ -1,6 +1,6 @@
-"""How one kind of system speaks: its signature, its envelope, and the handlers for what it says.
+"""Dialects: the signature, the envelope and the handlers of one kind of system.
 
-Wrong wiring is refused at import, with a message that says what to do.
+Wrong wiring raises an error at import, with a message that says what to do.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Dialect:
-    """How one kind of system speaks; several sources may share one dialect.
+    """The signature, envelope and handlers of one kind of system; several sources may share a dialect.
 
         shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
 
-    `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
+    `@shop.envelope` then registers the function that reads bodies, and `@shop.on(…)` registers handlers of events.
 
     With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
-    `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
-    `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
-    `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
-    With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
-    `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
+    `keep_headers` are request headers to keep with each delivery, in addition to the usual ones and the signature's.
+    `trusts_header` is a header that no signature covers; it may only choose the handler.
+    `settings` is the model of the dialect's own settings: a source's table `[sources.<name>.settings]`.
+    With `form`, bodies may be forms. If `form` is the name of a field, its JSON is read; if True, all fields are.
+    `on_accept` and `on_refusal` replace the usual replies to the sender.
     """
 
-    #: Asked in this order, whether a request is a challenge.
+    #: The challenge functions, in the order in which they are called.
     challenges: tuple[Challenge, ...] = ()
     listing_of: SourceListing | None = None
     lookup_of: SourceLookup | None = None
@@ -80,12 +80,12 @@ class Dialect:
         on_accept: SenderReply | None = None,
         on_refusal: SenderReply | int | None = None,
     ) -> None:
-        """Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret."""
+        """Raises `WiringError` for an invalid name of a header, and for a header that carries a secret."""
         check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
         self.decompress = decompress
-        #: In lower case.
+        #: The name in lower case.
         self.trusts_header = None if trusts_header is None else trusts_header.lower()
         hidden = secret_headers(verify)
         self.kept_headers = kept_headers(keep_headers, name, hidden)
@@ -106,23 +106,24 @@ class Dialect:
     # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
-        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is.
+        """Register the function that reads a body: `def read(body: Model) -> Envelope`; `dict` gets the parsed JSON.
 
-        It may also take `signed`, the headers that the signature covers, and `trusted`, the value of `trusts_header`.
-        For bodies that tell of several events it returns a list, an envelope for each in their order: see `each`.
+        The function may also take `signed`, the headers that the signature covers, and `trusted`, the value of
+        `trusts_header`. For bodies with several events it returns a list of envelopes in their order: see `each`.
         """
         taken = headers_taken(function, self.name, self.verifier, self.trusts_header)
         check_plain(self.name, function, "an envelope", ("body", *taken))
         if self._read is not None:
-            raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
+            raise WiringError(f"The dialect {self.name} has an envelope, {self._read.__qualname__}: remove one.")
         self._read, self._takes = function, taken
         return function
 
     def challenge(self, function: Function, *, before_verifying: bool = False) -> Function:
-        """Register what answers challenges: `def answer(asked: ChallengeRequest) -> SenderReply | None`.
+        """Register a function that answers challenges: `def answer(asked: ChallengeRequest) -> SenderReply | None`.
 
-        None is for a request that is no challenge. It is asked about every GET and OPTIONS, and about a POST once it is
-        verified; with `before_verifying`, which ready-made ones say themselves, about every POST before that.
+        It returns None for a request that is not a challenge. It is called for every GET and OPTIONS, and for every
+        verified POST; with `before_verifying`, for every POST before verification. The ready-made functions, such as
+        `EchoQuery`, set `before_verifying` themselves.
         """
         check_plain(self.name, function, "a challenge function", ("asked",))
         before = getattr(function, "before_verifying", before_verifying)
@@ -133,8 +134,8 @@ class Dialect:
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
         """Register a handler: `def handle(event: Event[Model], mirror: Mirror) -> None`.
 
-        The most specific pattern wins, and there is exactly one handler per event type. A second one is refused, unless
-        it says `override=True`: so a plugin can replace a handler of a dialect that it did not write.
+        The most specific pattern wins, and each event type has exactly one handler. A second handler raises
+        `WiringError`, unless it has `override=True`: so a plugin can replace a handler of another author's dialect.
         """
 
         def register(function: Function) -> Function:
@@ -147,10 +148,10 @@ class Dialect:
         return register
 
     def hydrate(self, *event_types: str) -> Callable[[Function], Function]:
-        """Register how a thin event's data is fetched: `def fetch(event: Event, api: httpx.Client) -> Any`.
+        """Register the function that fetches a thin event's data: `def fetch(event: Event, api: httpx.Client) -> Any`.
 
-        It runs before the handler and outside every transaction, if the source has an `api_url`. The handler finds its
-        result in the event's `hydrated`. It is the only function that may do I/O.
+        It runs before the handler and outside every transaction, if the source has an `api_url`. The handler gets the
+        result as the event's `hydrated`. Only this function may do I/O for an event.
         """
 
         def register(function: Function) -> Function:
@@ -162,13 +163,13 @@ class Dialect:
         return register
 
     def connect(self, function: Function) -> Function:
-        """Register how a client of a source's API is made: `def client(source: SourceSettings) -> httpx.Client`."""
+        """Register the function that makes an API client: `def client(source: SourceSettings) -> httpx.Client`."""
         check_plain(self.name, function, "a connect function", ("source",))
         self._connect = function
         return function
 
     def listing(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
-        """Register the walk through a source's list in one go: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
+        """Register a walk through a source's whole list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a listing", ("api",))
@@ -178,10 +179,10 @@ class Dialect:
         return register
 
     def pages(self, *tables: type[MirrorRow], names_only: bool = False) -> Callable[[Function], Function]:
-        """Register how a part of a source's list is read: `def read(api: httpx.Client, start: Any) -> ListPage`.
+        """Register the function that reads a page of a list: `def read(api: httpx.Client, start: Any) -> ListPage`.
 
-        `start` is None for the first page, then the `next` of the page before. Several parts are read in the order of
-        their registration. With `names_only`, the pages only name the rows, and the lookup asks for each.
+        `start` is None for the first page, then the `next` of the page before. Several functions are called in the
+        order of their registration. With `names_only`, the pages only name the rows, and the lookup fetches each row.
         """
 
         def register(function: Function) -> Function:
@@ -193,9 +194,9 @@ class Dialect:
         return register
 
     def lookup(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
-        """Register how one thing is asked for: `def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]`.
+        """Register the function that asks for one row: `def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]`.
 
-        It returns the rows that the answer holds, and none if the source says that the wanted one is gone.
+        It returns the rows that the answer holds; an empty list if the source says that the wanted row is gone.
         """
 
         def register(function: Function) -> Function:
@@ -220,8 +221,8 @@ class Dialect:
     def read(self, plain: bytes, *, most_events: int = MOST_EVENTS) -> ReadBody:
         """The envelope of a verified body; a bundle of them where the envelope function returns a list.
 
-        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body,
-        and for more than `most_events` items.
+        Raises `Unreadable` for more than `most_events` items, and for every error of the envelope function except
+        MemoryError, which says nothing about the body.
         """
         assert self._read is not None, "check() comes first"
         document = read_form(plain, self.form) if self.form else codec.decode(plain)
@@ -237,11 +238,11 @@ class Dialect:
             raise Unreadable(told(error)) from None
         except BaseException as error:
             # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
-            # SystemExit, too, which would end the endpoint for every source.
+            # Even SystemExit is caught, because it would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
 
     def handler_for(self, event_type: str) -> Handler | None:
-        """The one handler for this event type; None if there is none."""
+        """The handler for this event type; None if there is none."""
         try:
             return self._found[event_type]
         except KeyError:
@@ -254,13 +255,13 @@ class Dialect:
         return most_specific(self._hydrators, event_type)
 
     def client(self, source: SourceSettings) -> httpx.Client | None:
-        """A client of the source's own API; None if the source has no `api_url`, or the dialect knows no API."""
+        """Make a client of the source's API; None if the source has no `api_url`, or the dialect has no client."""
         if source.api_url is None or self._connect is None:
             return None
         return self._connect(source)
 
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
-        """A body for this event in the sender's form. Raises `ConfigurationError` if it reads as another event."""
+        """Write a body for this event in the sender's form. Raises `ConfigurationError` if it reads otherwise."""
         try:
             document = self._compose(event_type, entity_id, at, data)
             body = write_form(document, self.form) if self.form else codec.encode(document)
@@ -277,15 +278,15 @@ class Dialect:
         return body
 
     def usual_headers(self, event_type: str) -> dict[str, str]:
-        """The headers that a sender adds for this event: the trusted one, which names the event type."""
+        """The headers that a sender adds for this event: the trusted header with the event type, if there is one."""
         return {} if self.trusts_header is None else {self.trusts_header: event_type}
 
     def as_kept(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """The body as the envelope gets it if it was sent with these headers."""
+        """Combine the body with the headers that the envelope reads."""
         return as_kept(body, headers, self.verifier, self.trusts_header) if self._takes else body
 
     def check(self) -> None:
-        """Raises `WiringError` if the dialect cannot work."""
+        """Raise `WiringError` if the dialect cannot work."""
         if self._read is None:
             raise WiringError(f"The dialect {self.name} has no envelope: write one with @{self.name}.envelope.")
         _ = self._body
@@ -294,7 +295,7 @@ class Dialect:
 
     @property
     def reads_headers(self) -> bool:
-        """Whether an envelope depends on headers."""
+        """Whether the envelope function reads headers."""
         return bool(self._takes)
 
     @property
@@ -303,13 +304,13 @@ class Dialect:
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        """The functions that decide what becomes of a delivery, in the order of their registration."""
+        """The functions whose code decides the result of a delivery, in the order of their registration."""
         read = () if self._read is None else (self._read,)
         return (*read, *(each.function for each in (*self._hydrators, *self._handlers)))
 
     @property
     def event_types(self) -> list[str]:
-        """The event types that handlers take, as their patterns say them."""
+        """The patterns of the event types that handlers take."""
         return [handler.pattern.text for handler in self._handlers]
 
     @cached_property
@@ -330,14 +331,14 @@ class Dialect:
                     raise WiringError(
                         f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
                         f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
-                        "override=True in the one that counts."
+                        "override=True in one of them."
                     )
             handlers[:] = [handler for handler in handlers if handler not in replaced]
             handlers.append(Handler(pattern, function, model, name_of_function(function)))
 
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
-            f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
+            f"The envelope of {self.name} does not read a body made from these flags ({reason.rstrip('.')}): "
             f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
 

@@ -1,4 +1,4 @@
-"""Doubts about sources: what is allowed, and hardly ever meant."""
+"""Doubts: finds settings of sources that are allowed but probably a mistake."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from receiver.verify.secret_forms import doubtful_secrets, shared_secrets
 
 
 def doubts_about_sources(sources: Mapping[str, Source]) -> list[str]:
-    """Warnings, a sentence each: secrets that do not look like their sender's, or that two sources share."""
+    """List warnings, a sentence each: secrets of another form than their sender's, secrets that two sources share, and
+    sources that capture.
+    """
     found: list[str] = []
     for name, source in sources.items():
         if source.dialect.name == CAPTURE_DIALECT:
             found.append(
-                f"The source {name} captures what anybody posts to it, unverified, and processes nothing: write its "
-                f"dialect from what `hookmirror capture {name}` shows, and name that as its dialect."
+                f"The source {name} captures every request without verifying it, and processes none: write its "
+                f"dialect from what `hookmirror capture {name}` shows, and name that dialect in its settings."
             )
         with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
             found += doubtful_secrets(name, source.dialect.verifier, source.credentials)

@@ -1,4 +1,4 @@
-"""Forms: bodies that are written as browsers write forms, `name=value&name=value`."""
+"""Forms: reads and writes bodies in the form of browsers, `name=value&name=value`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from receiver import codec
 from receiver.errors import Unreadable
 from receiver.logs.safe_text import quoted
 
-#: Fields of one form.
+#: The most fields of one form.
 MOST_FORM_FIELDS = 1_000
 
 
 def read_form(plain: bytes, form: bool | str) -> Any:
-    """What a form holds: the JSON in the field that `form` names, or all of its fields. JSON is taken as it is.
+    """Parse a form: the JSON in the field that `form` names, or all fields. A JSON body is parsed as JSON.
 
-    A field that stands there several times is a list. Raises `Unreadable`.
+    A repeated field becomes a list. Raises `Unreadable`.
     """
     if plain[:64].lstrip()[:1] in (b"{", b"["):
         return codec.decode(plain)
@@ -32,14 +32,14 @@ def read_form(plain: bytes, form: bool | str) -> Any:
 
 
 def write_form(document: Any, form: bool | str) -> bytes:
-    """A body that `read_form` reads as this document."""
+    """Write a body that `read_form` parses into this document."""
     if form is True:
         return urlencode({name: _text(value) for name, value in document.items()}).encode()
     return f"{form}={quote_plus(codec.encode(document))}".encode()
 
 
 def fields_of(text: bytes) -> dict[str, list[str]]:
-    """The values of each field, in their order. Raises `Unreadable` for many fields, and for other text than UTF-8."""
+    """The values of each field, in order. Raises `Unreadable` for too many fields, and for text that is not UTF-8."""
     if text.count(b"&") >= MOST_FORM_FIELDS:
         raise Unreadable(f"The form has more than {MOST_FORM_FIELDS} fields. Let the sender send fewer.")
     fields: dict[str, list[str]] = {}
@@ -51,12 +51,12 @@ def fields_of(text: bytes) -> dict[str, list[str]]:
 
 def _decoded(written: bytes) -> str:
     spaced = written.replace(b"+", b" ")
-    # Run by run: a megabyte takes the standard library, which goes sign by sign, ten times as long.
+    # Runs of escapes are decoded at once: the standard library decodes them one by one, and takes ten times as long.
     plain = _ENCODED.sub(lambda run: bytes.fromhex(run[0].replace(b"%", b"").decode()), spaced)
     try:
         return plain.decode()
     except UnicodeDecodeError:
-        raise Unreadable("The form is not in UTF-8. Let the sender send it so.") from None
+        raise Unreadable("The form is not in UTF-8. Let the sender encode it in UTF-8.") from None
 
 
 _ENCODED = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")

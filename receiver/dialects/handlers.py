@@ -14,21 +14,21 @@ from receiver.dialects.patterns import Pattern
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function registered for a pattern, with the model that its event's data must fit."""
+    """A function registered for a pattern of event types, with the model that the event's data must fit."""
 
     pattern: Pattern
     function: Callable[..., Any]
-    #: None for a handler that takes the data as it is.
+    #: The model; None for a handler that gets the parsed JSON.
     model: TypeAdapter[Any] | None
     #: The function's name: "module.function".
     name: str
 
     def parse(self, data: Any) -> Any:
-        """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
+        """Validate the data with the model. Raises `Unreadable` if it does not fit."""
         return data if self.model is None else validate(self.model, data, "data")
 
 
 def most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
-    """The handler whose pattern fits this event type best; None if none does."""
+    """The handler with the most specific pattern that matches this event type; None if no pattern matches."""
     fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
     return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)

@@ -1,4 +1,4 @@
-"""Request headers that are kept with a delivery: those of every webhook, and those that its dialect names."""
+"""Kept headers: the request headers kept with every delivery, those that a dialect names, and those of captures."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
 from receiver.verify.request import RawHeaders
 
-#: Headers kept for every dialect, which show how a webhook was sent.
+#: Headers kept for every dialect, because they show how a webhook was sent.
 USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
 
 #: Headers that carry secrets and must not be kept, because kept headers are shown to people.
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
-#: Headers of one captured request, and bytes of all their values.
+#: The most headers of one captured request, and the most bytes of their values together.
 MOST_CAPTURED_HEADERS, MOST_CAPTURED_BYTES = 60, 16_384
 
-#: What is kept of a value that may be a secret.
+#: The text that is kept in place of a value that may be a secret.
 HIDDEN_VALUE = "(hidden)"
 
-#: Headers of the connection, which say nothing about a webhook.
+#: Headers that describe the connection and not the webhook.
 _OF_THE_CONNECTION = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"})
 
-#: A header's name (RFC 9110, section 5.6.2).
+#: The form of a header's name (RFC 9110, section 5.6.2).
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -34,7 +34,7 @@ def is_header_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-#: Words in the names of headers and parameters that carry a secret as it is.
+#: Words in the names of headers and parameters that carry a secret itself.
 SECRET_WORDS = frozenset(
     {
         *("token", "secret", "password", "key", "authorization", "cookie", "credential", "credentials"),
@@ -43,35 +43,35 @@ SECRET_WORDS = frozenset(
     }
 )
 
-#: Words in the names of headers that carry a proof, which does not reveal the secret, or a name.
+#: Words in the names of headers that carry a signature or an id, which reveals no secret.
 _NO_SECRET = frozenset({"signature", "sig", "sign", "hmac", "digest", "idempotency", "id"})
 
 
 def names_secret(header: str) -> bool:
-    """Whether a header of this name may carry a secret as it is."""
+    """Whether a header of this name may carry a secret itself."""
     words = set(re.split(r"[^a-z0-9]+", header.lower()))
     return not words.isdisjoint(SECRET_WORDS) and words.isdisjoint(_NO_SECRET)
 
 
 def captured_target(target: bytes) -> bytes:
-    """Path and query to keep of a captured request. The values of parameters that may be secrets are hidden."""
+    """Path and query of a captured request, with the values of parameters that may be secrets hidden."""
     path, mark, query = target.partition(b"?")
     return path + mark + b"&".join(map(_shown, query.split(b"&")))
 
 
 def _shown(parameter: bytes) -> bytes:
     name, equals, _ = parameter.partition(b"=")
-    # Words of a name in one piece, as `accessToken`, are told apart by their capitals.
+    # A name such as `accessToken` is split into words at its capitals.
     words = re.sub("(?<=[a-z0-9])(?=[A-Z])", "-", unquote_plus(name.decode("latin-1")))
-    # Azure and others name the key of an address `code`.
+    # Azure and other senders name the key in an address `code`.
     is_secret = equals and (names_secret(words) or words.lower() == "code")
     return name + equals + HIDDEN_VALUE.encode() if is_secret else parameter
 
 
 def kept_headers(names: Iterable[str], dialect: str, secret: Collection[str] = ()) -> dict[bytes, str]:
-    """The usual headers and these, in lower case, by their bytes on the wire.
+    """The names of the usual headers and of these, in lower case, by their bytes on the wire.
 
-    Raises `WiringError`, also for one of those that are `secret` with this dialect.
+    Raises `WiringError` for an invalid name, and for a header that carries a secret, such as those in `secret`.
     """
     if isinstance(names, str):
         raise WiringError(f"keep_headers of the dialect {dialect} is text: write a list of names, [{names!r}].")
@@ -84,7 +84,7 @@ def kept_headers(names: Iterable[str], dialect: str, secret: Collection[str] = (
             )
         if name.lower() in NEVER_KEPT or name.lower() in secret:
             raise WiringError(
-                f"keep_headers of the dialect {dialect} holds {name}, which carries a secret, and what is kept is "
+                f"keep_headers of the dialect {dialect} holds {name}, which carries a secret, and kept headers are "
                 "shown to people: remove it."
             )
         kept.append(name.lower())
@@ -92,7 +92,7 @@ def kept_headers(names: Iterable[str], dialect: str, secret: Collection[str] = (
 
 
 def captured_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """The headers to keep of a captured request, within bounds. The values of those that may be secrets are hidden."""
+    """The headers to keep of a captured request, within bounds, with values that may be secrets hidden."""
     kept: list[tuple[bytes, bytes]] = []
     left = MOST_CAPTURED_BYTES
     for name, value in headers[:MOST_CAPTURED_HEADERS]:

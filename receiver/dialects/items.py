@@ -1,4 +1,4 @@
-"""Items: the events of a body that tells of several, read one by one, so that one that is wrong harms no other."""
+"""Items: the events of a bundle, read one by one, so that an unreadable item does not affect the others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from receiver.envelope import Bundle, Envelope
 from receiver.errors import Unreadable
 from receiver.logs.safe_text import name_of_function, quoted, told, told_with_type
 
-#: Events of one body, unless the settings say otherwise.
+#: The most events of one body, unless the settings give another number.
 MOST_EVENTS = 1_000
 
 
 def each(items: Iterable[Any], read: Callable[[Any], Envelope]) -> Iterator[Envelope | Unreadable]:
-    """The envelope of each item, for an envelope function to return: `return each(body["events"], read_event)`.
+    """Read the envelope of each item; for use in an envelope function: `return each(body["events"], read_event)`.
 
-    `read` takes one item; its annotation names the model that the item must fit, as that of an envelope function does.
-    An item that does not fit, or that `read` fails at, is kept as a dead delivery of its own, and the others go on.
-    Raises `Unreadable` if there is no list of items.
+    `read` takes one item, and its annotation names the model that the item must fit, as in an envelope function. An
+    item that does not fit, or for which `read` raises, becomes a dead delivery, and the others are read all the same.
+    Raises `Unreadable` if `items` is not a list.
     """
     if not isinstance(items, (list, tuple, Iterator)):
         raise Unreadable(f"The items are {quoted(items)}, and not a list.")
@@ -32,7 +32,7 @@ def each(items: Iterable[Any], read: Callable[[Any], Envelope]) -> Iterator[Enve
 
 
 def collect(returned: Any, dialect: str, *, most: int) -> Bundle:
-    """The items that an envelope function returned or yields, at most `most`. Raises `Unreadable`."""
+    """Collect the items that an envelope function returned or yields, at most `most`. Raises `Unreadable`."""
     if not isinstance(returned, (list, tuple, Iterator)):
         raise Unreadable(
             f"The envelope of {dialect} returned {quoted(returned)} instead of an Envelope or a list of them."
@@ -61,7 +61,7 @@ def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadab
     except Unreadable as error:
         return Unreadable(told(error))
     except BaseException as error:
-        # As for a whole body: what its dialect stumbles over is kept, and SystemExit ends nothing.
+        # An item at which the dialect fails is kept, as a whole body is. Even SystemExit is caught.
         return Unreadable(f"{name_of_function(read)} failed: {told_with_type(error)}.")
 
 

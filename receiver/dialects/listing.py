@@ -1,4 +1,4 @@
-"""The parts of a dialect for reconcile: how to walk a source's own list, and how to ask for one thing."""
+"""Listing: the parts of a dialect that a reconcile uses, which walk through a source's list and ask for one row."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from receiver.mirror.rows import MirrorRow
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row as its source says it, to be compared with the mirror."""
+    """One row with the source's present values, to be compared with the mirror."""
 
     table: type[MirrorRow]
     external_id: str
     columns: Mapping[str, Any]
     #: False for a row that the source lists as switched off.
     active: bool = True
-    #: The time of the row's last change, if the source says it.
+    #: The time of the row's last change; None if the source does not give it.
     changed_at: datetime | None = None
 
 
@@ -31,47 +31,47 @@ class ListPage:
     """One page of a source's list."""
 
     rows: Sequence[Listed]
-    #: Where the next page begins: a value that JSON can hold; None after the last page.
+    #: The `start` of the next page, a value that JSON can hold; None after the last page.
     next: Any = None
-    #: How many rows of the part's first table the whole list has, as this page tells; None if the source does not say.
+    #: The number of rows of the part's first table in the whole list; None if the source does not give it.
     total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One thing to ask the source for."""
+    """One row to ask the source for."""
 
     table: type[MirrorRow]
     external_id: str
-    #: The external id of its parent; None if the mirror does not know it.
+    #: The external id of the row's parent; None if the mirror does not know it.
     parent: str | None = None
 
 
-#: Fetches the page that begins there; None for the first. Raising means that the list was not read to its end.
+#: A function that fetches the page with this start; None for the first. If it raises, the list is incomplete.
 ReadPage = Callable[[httpx.Client, Any], ListPage]
 
-#: Yields every row; raising in the middle means that the walk was not complete.
+#: A function that yields every row. If it raises, the walk is incomplete.
 WalkAll = Callable[[httpx.Client], Iterator[Listed]]
 
-#: The rows that the source's answer about one thing holds, the wanted one among them; none if it is gone.
+#: A function that returns the rows in the source's answer, the wanted row among them; an empty list if it is gone.
 LookUp = Callable[[httpx.Client, Wanted], Sequence[Listed]]
 
 
 @dataclass(frozen=True, slots=True)
 class ListPart:
-    """A part of a source's list that is complete by itself. It is read by pages, or walked in one go."""
+    """A part of a source's list that is complete by itself, read by pages or by one walk."""
 
-    #: The tables that it covers completely: their rows that it does not have are gone.
+    #: The tables that the part covers completely: a row of these tables that the part lacks is gone.
     tables: tuple[type[MirrorRow], ...]
     read: ReadPage | None = None
     walk: WalkAll | None = None
-    #: Whether the pages only name the rows, so that each is asked for by the lookup.
+    #: Whether the pages only name the rows, so that the lookup must fetch each row.
     names_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SourceListing:
-    """A source's own list: its parts in the order in which they are walked."""
+    """A source's list: its parts in the order in which they are walked."""
 
     parts: tuple[ListPart, ...]
 
@@ -80,14 +80,14 @@ class SourceListing:
         return tuple(table for part in self.parts for table in part.tables)
 
     def with_part(self, part: ListPart, dialect: str) -> SourceListing:
-        """The listing with one more part. Raises `WiringError` if something of it is listed already."""
+        """The listing with one more part. Raises `WiringError` if another part lists one of its tables."""
         if any(each.walk is not None or set(each.tables) & set(part.tables) for each in self.parts):
             tables = ", ".join(table.__name__ for table in part.tables)
             raise WiringError(f"Two functions list {tables} of {dialect}: remove one.")
         return SourceListing((*self.parts, part))
 
     def check(self, lookup: SourceLookup | None, dialect: str) -> None:
-        """Raises `WiringError` for a part that only names rows which nothing can ask for."""
+        """Raise `WiringError` for a part that only names rows while the dialect has no lookup for them."""
         known = () if lookup is None else lookup.tables
         for part in self.parts:
             table = part.tables[0]
@@ -100,7 +100,7 @@ class SourceListing:
 
 @dataclass(frozen=True, slots=True)
 class SourceLookup:
-    """How one thing is asked from its source."""
+    """The function that asks a source for one row, and the tables that it knows."""
 
     tables: tuple[type[MirrorRow], ...]
     ask: LookUp

@@ -1,4 +1,4 @@
-"""Settings that only a dialect knows, checked by the model that it declares."""
+"""A dialect's own settings, validated by the model that the dialect declares."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from receiver.settings.settings import SourceSettings
 
 
 def adopt_own_settings(settings: SourceSettings, model: type[BaseModel] | None) -> Any:
-    """The table `[sources.<name>.settings]` as this model, which `settings.own` gives from now on.
+    """Validate the table `[sources.<name>.settings]` with this model, and make the result available as `settings.own`.
 
-    Names that the model does not have are refused. No message holds a value. Raises `ConfigurationError`.
+    Raises `ConfigurationError` for wrong values and for names that the model lacks. No message quotes a value.
     """
     where = f"[sources.{settings.name}.settings]"
     if model is None:
@@ -33,7 +33,7 @@ def adopt_own_settings(settings: SourceSettings, model: type[BaseModel] | None) 
 
 
 def _wrong(error: ValidationError) -> str:
-    """Each mistake under its name."""
+    """List the mistakes, each behind the name of its setting."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the table'}: {_said(each)}" for each in found)
 

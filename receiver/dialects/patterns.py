@@ -1,4 +1,4 @@
-"""Event types and families of them: `product.updated`, `product.*`, `*.deleted`, `*`."""
+"""Patterns of event types: `product.updated`, `product.*`, `*.deleted`, `*`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Pattern:
 
     @property
     def specificity(self) -> tuple[bool, int]:
-        """Higher for the more specific of two patterns that match the same event type."""
+        """The sort key by which the more specific of two matching patterns is the higher."""
         return "*" not in self.text, len(self.text)
 
     def is_ambiguous_with(self, other: Pattern) -> bool:
-        """Whether some event type matches both while neither is more specific."""
+        """Whether some event type matches both patterns while neither is more specific."""
         if self.specificity != other.specificity:
             return False
         if "*" not in self.text:

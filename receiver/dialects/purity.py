@@ -1,6 +1,6 @@
-"""Purity: whether an envelope function depends on the body alone, found by running it twice under watch.
+"""Purity: checks that an envelope function depends on the body alone, by running it twice under a profiler.
 
-It is read again at each attempt and replay, so a function that reads the clock dates one change anew each time.
+Each attempt and replay reads the body again, so a function that reads the clock would date the change anew each time.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 from receiver.envelope import ARRIVAL, Bundle, Envelope, ReadBody
 from receiver.errors import Unreadable
 
-#: What to do about it, behind the reason.
+#: The advice that follows the reason in a message.
 HOW_TO_BE_PURE = "take everything from the body, and say occurred_at=ARRIVAL where it has no time"
 
-#: Functions of the interpreter that read the clock, and how they are written.
+#: Functions of the interpreter that read the clock, and their names in code.
 _CLOCKS = {"now": "datetime.now", "utcnow": "datetime.utcnow", "today": "date.today"}
 _CLOCKS_OF_TIME = frozenset({"time", "time_ns", "localtime", "gmtime"})
 
-#: The parts of the interpreter that read the clock for purposes of their own.
+#: Modules whose use of the clock does not count, because it affects only log lines.
 _APART = ("logging", "structlog", "receiver.logs")
 
 
 def impurity(read: Callable[[bytes], ReadBody], body: bytes) -> str | None:
-    """Why the function that reads bodies depends on more than this body; None if that is not seen."""
+    """Describe why the function that reads bodies depends on more than the body; None if it seems pure."""
     seen: list[str] = []
 
     def watch(frame: FrameType, event: str, called: Any) -> None:
@@ -48,12 +48,12 @@ def _read(read: Callable[[bytes], ReadBody], body: bytes) -> ReadBody | None:
     try:
         return read(body)
     except (Unreadable, MemoryError):
-        # The endpoint answers both; a lack of memory says nothing about the function.
+        # The endpoint handles both errors, and neither says anything about purity.
         return None
 
 
 def _said(found: ReadBody | None) -> list[Any]:
-    """All that decides, without the data: that may be of a type that cannot be compared."""
+    """The parts of the envelopes to compare, without the data, whose type may not be comparable."""
     items = found.items if isinstance(found, Bundle) else [found]
     return [_decisive(item) if isinstance(item, Envelope) else str(item) for item in items]
 
@@ -64,7 +64,7 @@ def _decisive(envelope: Envelope) -> tuple[Any, ...]:
 
 
 def _clock(called: Any) -> str | None:
-    """How a function that reads the clock is written; None for any other."""
+    """The name in code of a function that reads the clock; None for any other function."""
     name, owner = getattr(called, "__name__", ""), getattr(called, "__self__", None)
     if name in _CLOCKS and isinstance(owner, type) and issubclass(owner, (date, datetime)):
         return f"{_CLOCKS[name]}()"

@@ -1,4 +1,4 @@
-"""Replies of a dialect's own: the answer to a challenge, and how a sender wants a 2xx or a refusal to look."""
+"""Replies that a dialect defines: the answer to a challenge, and replacements of the usual 2xx or refusal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 
 from receiver.errors import WiringError
 
-#: Bytes of a reply of a dialect's own.
+#: The most bytes of a reply that a dialect defines.
 LARGEST_REPLY = 4_096
 
-#: Headers that such a reply may have, besides those that the server sets.
+#: The headers that such a reply may have in addition to those that the server sets.
 REPLY_HEADERS = frozenset({"allow", "webhook-allowed-origin", "webhook-allowed-rate"})
 
 _VALUE = re.compile(r"[ -~]{0,512}")
@@ -20,12 +20,12 @@ _VALUE = re.compile(r"[ -~]{0,512}")
 
 @dataclass(frozen=True, slots=True)
 class SenderReply:
-    """What a sender is told, where it wants something else than our JSON.
+    """A reply to a sender that expects something else than Hookmirror's JSON.
 
-    Raises `WiringError` for a status that is no answer, a body larger than 4 KiB, or a header that is not allowed.
+    Raises `WiringError` for an invalid status, a body larger than 4 KiB, or a header that is not allowed.
     """
 
-    #: 200 to 599.
+    #: 200 to 299, or 400 to 599.
     status: int
     body: str = ""
     content_type: Literal["text/plain", "application/json"] = "text/plain"
@@ -46,7 +46,7 @@ class SenderReply:
                 )
 
     def on_the_wire(self) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
-        """Its body and its headers. No browser takes it for a page."""
+        """The body and the headers, which keep browsers from showing the reply as a page."""
         content_type = f"{self.content_type}; charset=utf-8" if self.content_type == "text/plain" else self.content_type
         lines = {"content-type": content_type, "x-content-type-options": "nosniff", "cache-control": "no-store"}
         named = {**{name.lower(): value for name, value in self.headers.items()}, **lines}
@@ -54,15 +54,17 @@ class SenderReply:
 
 
 def accepting(dialect: str, reply: SenderReply | None) -> SenderReply | None:
-    """The reply as one to what is accepted. Raises `WiringError` if it would tell the sender to send it again."""
+    """Check a reply for accepted webhooks. Raises `WiringError` if it would make the sender retry."""
     if reply is not None and (not isinstance(reply, SenderReply) or reply.status >= 300):
         raise WiringError(f"on_accept of the dialect {dialect} is a SenderReply with a status from 200 to 299.")
     return reply
 
 
 def refusing(dialect: str, reply: SenderReply | int | None) -> SenderReply | int | None:
-    """The reply, or the status, as one to what is refused. Raises `WiringError` if it would ack it."""
+    """Check a reply or status for refused webhooks. Raises `WiringError` if it would ack them."""
     status = reply.status if isinstance(reply, SenderReply) else reply
     if status is not None and (type(status) is not int or not 400 <= status <= 599):
-        raise WiringError(f"on_refusal of the dialect {dialect} is no status from 400 to 599, nor a reply with one.")
+        raise WiringError(
+            f"on_refusal of the dialect {dialect} must be a status from 400 to 599, or a SenderReply with such a one."
+        )
     return reply

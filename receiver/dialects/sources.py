@@ -1,4 +1,4 @@
-"""Sources: each a dialect with the settings of one account. Building them is the wiring check of the whole program."""
+"""Sources: a dialect with the settings of one account. Building the sources checks the wiring of the whole program."""
 
 from __future__ import annotations
 
@@ -23,54 +23,54 @@ from receiver.settings.settings import Settings, SourceSettings
 from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.verifiers import Credentials
 
-#: The entry point group in which installed packages announce their dialects.
+#: The entry point group by which installed packages offer dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One account of one system that we listen to."""
+    """One account of a system, with the dialect and the credentials to receive its webhooks."""
 
     name: str
     dialect: Dialect
     credentials: Credentials
     settings: SourceSettings
-    #: The largest body in bytes, also when decompressed.
+    #: The most bytes of a body, before and after decompression.
     max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
-    #: Events that a body may tell of.
+    #: The most events of a body.
     max_events: int = MOST_EVENTS
 
     def open(self, content: bytes) -> bytes:
-        """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
+        """Decompress the content if it is compressed and the dialect allows that. Raises `Unreadable`."""
         if not self.dialect.decompress or not is_compressed(content):
             return content
         return decompressed(content, largest=self.max_body_bytes)
 
     def read(self, verified: bytes) -> ReadBody:
-        """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
+        """Read the envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
         opened = self.open(verified)
         if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
         return self.dialect.read(opened, most_events=self.max_events)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
-        """Whether its dialect can ask its API for one row of the table."""
+        """Whether the dialect can ask the source's API for one row of the table."""
         lookup = self.dialect.lookup_of
         return self.settings.api_url is not None and lookup is not None and table in lookup.tables
 
     def can_list(self) -> bool:
-        """Whether its dialect can ask its API for all rows, as a reconcile does."""
+        """Whether the dialect can list all rows by the source's API, as a reconcile does."""
         return self.settings.api_url is not None and self.dialect.listing_of is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The reference to a dialect, as "module:name", and its origin."""
+    """A reference to a dialect, "module:name", and the place that names it."""
 
     text: str
-    #: The installed package whose entry point it is; None for one that the settings name.
+    #: The installed package with this entry point; None for a reference in the settings or a command.
     package: str | None = None
-    #: Where else somebody has named it, such as in a command; None for the settings.
+    #: The other place of the reference, such as a command; None for the settings.
     named: str | None = None
 
     @classmethod
@@ -91,7 +91,7 @@ class Reference:
         return self.text.partition(":")[2] or "dialect"
 
     def load(self, beside: Path | None = None) -> Dialect:
-        """Import the dialect, perhaps from the folder `beside`. Raises `WiringError` with the mistake and its mend."""
+        """Import the dialect; its module may be in the folder `beside`. Raises `WiringError` with advice."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
@@ -123,7 +123,7 @@ class Reference:
 
 
 def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None) -> dict[str, Dialect]:
-    """The dialects of installed packages and those named by `references`, each "module:name", by their names.
+    """Import the dialects of installed packages and those of `references`, each "module:name", and return them by name.
 
     Modules may be in the folder `beside`. Raises `WiringError` that names the first dialect that cannot be used.
     """
@@ -136,7 +136,7 @@ def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None)
 def survey_dialects(
     references: Iterable[str] = (), *, beside: Path | None = None
 ) -> tuple[dict[str, Dialect], list[WiringError]]:
-    """The usable dialects by name, and an error message for each of the others."""
+    """Import all dialects. Returns the usable ones by name, and an error for each of the others."""
     if beside is not None:
         add_folder(beside)
     installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
@@ -160,10 +160,10 @@ def survey_dialects(
 
 
 def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[str, Source]:
-    """The sources by name, ready to be listened to.
+    """Build the sources of the settings, and return them by name.
 
-    Raises `ConfigurationError` or `WiringError` for a source without its secret, an unknown dialect, handlers that do
-    not fit together, or a mirror table that cannot work.
+    Raises `ConfigurationError` or `WiringError` for a source without its secret, an unknown dialect, conflicting
+    handlers, or an invalid mirror table.
     """
     mirror_tables()
     for dialect in dialects.values():
@@ -176,13 +176,13 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
-    """One source, ready to be listened to. Raises `ConfigurationError`."""
+    """Build one source. Raises `ConfigurationError`."""
     dialect = dialects.get(settings.dialect)
     if dialect is None and settings.dialect == CAPTURE_DIALECT:
         dialect = capturing
     if dialect is None:
         raise ConfigurationError(
-            f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
+            f"The source {settings.name} has the unknown dialect `{settings.dialect}`: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
     credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
@@ -200,7 +200,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
 
 
 def begin_fetching(sources: Iterable[Source]) -> None:
-    """Have the verifiers fetch what they need from outside, such as keys, before the first webhook. Does not block."""
+    """Let verifiers begin to fetch their key sets before the first webhook. Does not block."""
     for source in sources:
         begin = getattr(source.dialect.verifier, "begin", None)
         if begin is not None:
@@ -209,7 +209,7 @@ def begin_fetching(sources: Iterable[Source]) -> None:
 
 
 def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
-    """Make a client of the source's API once, so that a missing setting is found now and not at a webhook."""
+    """Make a client of the source's API once, so that a missing setting is found at start and not at a webhook."""
     try:
         client = dialect.client(settings)
     except HookmirrorError:
@@ -218,7 +218,7 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         raise ConfigurationError(
             f"The API of the source {settings.name} cannot be called with these settings "
             f"({place_of(error)}{name_of(error)}): "
-            "check api_url, api_key and api_secret, which travel as ASCII."
+            "check api_url, api_key and api_secret, which must be ASCII."
         ) from None
     if client is not None:
         client.close()

@@ -1,4 +1,4 @@
-"""The parameters of a dialect's functions that take a request or a part of it: headers, signed or trusted."""
+"""The header parameters of an envelope function, `signed` and `trusted`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from receiver.errors import WiringError
 from receiver.header_values import KeptBody, mark, signed_values, trusted_value
 
-#: The names of these parameters, and what makes the value of each from a body with its headers.
+#: By name of a parameter, the function that makes its value from a body with headers.
 VALUES_TAKEN: dict[str, Callable[[bytes], Any]] = {"signed": signed_values, "trusted": trusted_value}
 
 
 def headers_taken(function: Callable[..., Any], dialect: str, verifier: Any, trusts: str | None) -> tuple[str, ...]:
-    """The names of the parameters behind the body that take headers. Raises `WiringError` for one that has no value."""
+    """Find the header parameters of an envelope function. Raises `WiringError` for a parameter without a value."""
     try:
         names = list(inspect.signature(function).parameters)[1:]
     except (TypeError, ValueError):
@@ -22,23 +22,23 @@ def headers_taken(function: Callable[..., Any], dialect: str, verifier: Any, tru
     taken = tuple(name for name in names if name in VALUES_TAKEN)
     if "trusted" in taken and trusts is None:
         raise WiringError(
-            f'The envelope of {dialect} takes `trusted`, and the dialect trusts no header: say trusts_header="…", or '
-            "remove the parameter."
+            f"The envelope of {dialect} takes `trusted`, and the dialect trusts no header: give the Dialect a "
+            'trusts_header="…", or remove the parameter.'
         )
     if "signed" in taken and not getattr(verifier, "signed_headers", None):
         raise WiringError(
             f"The envelope of {dialect} takes `signed`, and its signature covers no header: name one in the template "
-            "of its Signature, give a verifier of your own the attribute `signed_headers`, or remove the parameter."
+            "of its Signature, give your own verifier the attribute `signed_headers`, or remove the parameter."
         )
     return taken
 
 
 def as_kept(body: bytes, headers: Mapping[str, str], verifier: Any, trusts: str | None) -> bytes:
-    """The body as an envelope gets it if it was sent with these headers, of which those count that are signed."""
+    """Combine a body with those of these headers that are signed or trusted, as the envelope function gets it."""
     sent = {name.lower(): value for name, value in headers.items()}
     return KeptBody.of(body, mark(sent, getattr(verifier, "signed_headers", frozenset()), trusts))
 
 
 def values_of(body: bytes, names: Iterable[str]) -> dict[str, Any]:
-    """The values of these parameters."""
+    """The values of these parameters for a body."""
     return {name: VALUES_TAKEN[name](body) for name in names}

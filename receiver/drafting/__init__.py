@@ -1,1 +1,1 @@
-"""Drafting: a dialect's module, fixture and test, written from a captured request."""
+"""Drafting: writes a dialect's module, fixture and test from a captured request."""

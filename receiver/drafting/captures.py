@@ -1,4 +1,4 @@
-"""Captures: requests of an unknown sender, as files hold them: the exact bytes of a body, and its headers beside it."""
+"""Captures: requests of an unknown sender in files, one with the exact bytes of the body and one with the headers."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from receiver.dialects.forms import fields_of
 from receiver.errors import ConfigurationError, Unreadable
 from receiver.sniffing import is_gzip, is_zlib
 
-#: Bytes of a captured body.
+#: The most bytes of a captured body.
 LARGEST_CAPTURE = 1_048_576
 
-#: Bytes of the file with its headers.
+#: The most bytes of a file with headers.
 LARGEST_HEADERS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """A request of a sender whose dialect is to be written."""
+    """A request of a sender whose dialect is to be drafted."""
 
     body: bytes
-    #: By name, in lower case.
+    #: The values of the headers by name, in lower case.
     headers: Mapping[str, str]
-    #: What the body says, as the dialect will read it.
+    #: The parsed body, as the dialect will get it.
     document: Any
-    #: How a form is read: by the field that holds JSON, or True for all fields; False for JSON.
+    #: The `form` of the dialect: the field of a form that holds JSON, True for all fields, or False for a JSON body.
     form: bool | str = False
 
 
 def read_capture(path: Path, headers: Mapping[str, str], given: Iterable[str] = ()) -> Capture:
-    """The capture in a file. `headers` are those of the file beside it, and `given` more, each NAME:VALUE.
+    """Read a capture. `headers` are those of the file beside it; `given` are further headers, each NAME:VALUE.
 
     Raises `ConfigurationError` for a file or a header that cannot be used.
     """
@@ -48,13 +48,13 @@ def read_capture(path: Path, headers: Mapping[str, str], given: Iterable[str] = 
 
 
 def capture_of(body: bytes, headers: Mapping[str, str], *, name: str) -> Capture:
-    """The capture of a body. `name` is what messages call it. Raises `ConfigurationError`."""
+    """Make a capture of a body. `name` is the name of the body in messages. Raises `ConfigurationError`."""
     if not body.strip():
         raise ConfigurationError(f"{name} is empty: capture a webhook with a body, or leave out --from.")
     if len(body) > LARGEST_CAPTURE:
         raise ConfigurationError(f"{name} has more than {LARGEST_CAPTURE:,} bytes: capture a smaller webhook.")
     if is_gzip(body) or is_zlib(body):
-        raise ConfigurationError(f"{name} is compressed: decompress it first, and say decompress=True in the dialect.")
+        raise ConfigurationError(f"{name} is compressed: decompress it, and write decompress=True in the dialect.")
     document, form = _document_of(body, headers, name)
     if not isinstance(document, (dict, list)) or not document:
         raise ConfigurationError(
@@ -75,7 +75,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _document_of(body: bytes, headers: Mapping[str, str], name: str) -> tuple[Any, bool | str]:
-    """What the body says, and how a form is read."""
+    """Parse a body. Returns the parsed body, and the `form` of the dialect."""
     try:
         return codec.decode(body), False
     except Unreadable as error:

@@ -1,4 +1,4 @@
-"""Code: the expressions of a drafted envelope function and of its inverse, from where the parts stand in a body."""
+"""Code: the Python expressions by which a drafted dialect reads the parts of an envelope from a body or writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from receiver.drafting.members import GuessedEnvelope, Member
 from receiver.drafting.naming import literal, snake_case
 
-#: How the inverse of an envelope writes a time of each form.
+#: By form of time, the code that writes a time into a body.
 _WRITTEN_TIMES = {
     "aware": "at.isoformat()",
     "naive": "at.astimezone(UTC).replace(tzinfo=None).isoformat()",
@@ -21,36 +21,36 @@ _WRITTEN_TIMES = {
 }
 
 
-#: The key of what is spread in a dict: `**(data or {})`.
+#: The key of a value that is spread in a dict: `**(data or {})`.
 SPREAD = "**"
 
-#: Columns of a line of code.
+#: The most characters of a line of code.
 ROOM = 120
 
 
 @dataclass(slots=True)
 class BodyModel:
-    """The pydantic model of the members that tell of an event; without fields where the body itself is the object."""
+    """The drafted pydantic model of a body. It has no fields if the body itself is the sender's object."""
 
     argument: str
     is_model: bool
-    #: By the sender's name.
+    #: The lines of code of the fields, by the sender's name of the member.
     fields: dict[str, str] = field(default_factory=dict)
 
     def text(self, member: Member) -> str:
-        """The code that reads a member as text."""
+        """Make the code that reads a member as text."""
         is_number = not isinstance(member.value, str)
         found = self._code(member, "int | str" if is_number else "str")
         return f"str({found})" if is_number else found
 
     def object(self, member: Member) -> str:
-        """The code that reads an object."""
+        """Make the code that reads an object."""
         if not member.path:
             return self.argument
         return self._code(member, "dict[str, Any] | None", default="None")
 
     def time(self, member: Member, form: str) -> str:
-        """The code that reads a time."""
+        """Make the code that reads a time."""
         if self.is_model and len(member.path) == 1:
             found = self._code(member, "datetime" if form == "naive" else "AwareDatetime")
             return f"{found}.replace(tzinfo=UTC)" if form == "naive" else found
@@ -60,7 +60,7 @@ class BodyModel:
         return f"datetime.fromtimestamp(int({found}){' / 1000' if form == 'milliseconds' else ''}, UTC)"
 
     def lines(self, example: Mapping[str, Any]) -> list[str]:
-        """The fields of the model, in the order of an example body."""
+        """List the fields of the model, in the order of an example body."""
         return [self.fields[name] for name in example if name in self.fields]
 
     def _code(self, member: Member, kind: str, default: str = "") -> str:
@@ -77,20 +77,20 @@ class BodyModel:
 
 
 def field_name(member: str) -> str:
-    """The name of a model's field for a member of the sender's."""
+    """Make the name of a model's field for a member of the sender's body."""
     name = snake_case(member) or "member"
     return f"its_{name}" if hasattr(BaseModel, name) or name.startswith("model_") else name
 
 
 def fits_a_model(guess: GuessedEnvelope) -> bool:
-    """Whether the members can be the fields of one model: that of a body that is not itself the object."""
+    """Whether one model can have all these members as fields, because the body itself is not the sender's object."""
     first = [each.path[0] for each in (guess.event_type, guess.resource, guess.key, guess.time) if each is not None]
     names = [field_name(name) for name in {*first, *guess.data.path[:1]}]
     return bool(guess.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
 
 
 def is_readable(member: Member, form: str) -> bool:
-    """Whether the standard library reads this time as `BodyModel.time` writes it down."""
+    """Whether the code of `BodyModel.time` can read this time."""
     if form not in ("aware", "naive"):
         return True
     try:
@@ -100,7 +100,7 @@ def is_readable(member: Member, form: str) -> bool:
 
 
 def inverse(guess: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """The first lines of a compose function for one event, and the body: its parts in code, in the example's order."""
+    """Make the inverse of an envelope function: the first lines of a compose function, and the code of each member."""
     lines: list[str] = []
     parts: dict[str, Any] = {}
     if guess.data.path:
@@ -123,7 +123,7 @@ def inverse(guess: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[st
 
 
 def _put(parts: dict[str, Any], path: tuple[str, ...], code: str) -> None:
-    """Put code at a path. The data, into which something else is put, becomes the first of its parts."""
+    """Put code at a path. If the path leads into the data, the data is spread beside the new member."""
     for name in path[:-1]:
         inner = parts.get(name)
         if not isinstance(inner, dict):
@@ -141,7 +141,7 @@ def _ordered(parts: dict[str, Any], example: Any) -> dict[str, Any]:
 
 
 def written(value: Any, indent: int) -> str:
-    """The code of an object, a list or what stands in them, broken where a line would be too long."""
+    """Write the code of a value, broken into several lines if one line would be too long."""
     if isinstance(value, dict):
         opening, closing = "{", "}"
         items = [

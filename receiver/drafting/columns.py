@@ -1,4 +1,4 @@
-"""Columns: what a mirror table can hold of a sender's object, guessed from one example."""
+"""Columns: guesses the columns of a mirror table from one example of a sender's object."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from receiver.drafting.naming import literal, snake_case, words_in
 from receiver.mirror.rows import ACTIVE, MirrorRow
 from receiver.moments import in_utc, is_zero
 
-#: Columns of a drafted table.
+#: The most columns of a drafted table.
 MOST_COLUMNS = 30
 
-#: Whole numbers that every database takes.
+#: The bound on whole numbers that every database takes.
 LARGEST_COUNT = 2**31
 
 ColumnKind = Literal["text", "whole", "flag", "exact", "time", "object", "list"]
@@ -35,7 +35,7 @@ _TYPES: Mapping[ColumnKind, tuple[str, str, str]] = {
     "list": ("list[Any]", "list[Any]", "document_field()"),
 }
 
-#: Words in the name of an exact number, which some senders write as text.
+#: Words in the names of exact numbers, which some senders write as text.
 _EXACT = frozenset({"price", "amount", "cost", "total", "rate", "tax", "discount", "fee"})
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
@@ -44,7 +44,7 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
 
 _AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
-#: Names that a table or a model has a meaning of its own for.
+#: Names that cannot be columns, because tables or models use them.
 _TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data"})
 
 
@@ -55,27 +55,27 @@ class Column:
     member: str
     name: str
     kind: ColumnKind
-    #: The example, as the API will show it.
+    #: The example's value as the API shows it.
     shown: Any
 
     @property
     def in_table(self) -> str:
-        """Its line in the table."""
+        """The column's line in the table."""
         _, kind, field = _TYPES[self.kind]
         return f"{self.name}: {kind} | None = {field}"
 
     @property
     def in_model(self) -> str:
-        """Its line in the model of the sender's object."""
+        """The column's line in the model of the sender's object."""
         kind = _TYPES[self.kind][0]
         default = "None" if self.name == self.member else f"Field(default=None, alias={literal(self.member)})"
         return f"{self.name}: {kind} | None = {default}"
 
 
 def columns_of(data: Mapping[str, Any], *, but: Collection[str], kind: str) -> tuple[list[Column], list[str]]:
-    """The columns for the members of an object, except those named in `but`; and the members that have none.
+    """Guess the columns for the members of an object, except those named in `but`.
 
-    `kind` is that of the entity.
+    `kind` is the kind of the entity. Also returns the members for which no column was found.
     """
     found: dict[str, Column] = {}
     for column in _columns(data, but, kind):
@@ -95,7 +95,7 @@ def _columns(data: Mapping[str, Any], but: Collection[str], kind: str) -> Iterat
 
 
 def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
-    """The kind of a column for this value, and how the API shows the value."""
+    """Guess the kind of a column for this value. Also returns the value as the API shows it."""
     if isinstance(value, bool):
         return "flag", value
     if isinstance(value, (dict, list)):
@@ -114,7 +114,7 @@ def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
 
 
 def moment_in(text: str) -> datetime | None:
-    """The moment in UTC that a text says with its offset; None if it says none."""
+    """Read a text as a time with an offset, and return it in UTC; None if the text is no such time."""
     if not _MOMENT.match(text):
         return None
     try:

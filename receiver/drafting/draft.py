@@ -1,4 +1,4 @@
-"""The draft of a dialect: its module, a fixture and a test, which are green at once, and what was guessed."""
+"""The draft of a dialect: its module, a fixture and a passing test, with remarks about the guesses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
 from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 
-#: Names of `receiver` that a module may use.
+#: Names of `receiver` that a drafted module may import.
 _PUBLIC = frozenset(
     {
         *("ARRIVAL", "Dialect", "Discard", "Envelope", "Event", "Fresh", "Header", "HmacSha256", "Mirror", "MirrorRow"),
@@ -30,32 +30,32 @@ _PUBLIC = frozenset(
     }
 )
 
-#: Names that the module uses itself.
+#: Names that a drafted module uses itself.
 _OWN_NAMES = frozenset({"Body", "Change", "Data", "Event", "Mirror", "Dialect", "Envelope", "Field", "Decimal", "Any"})
 
 _templates = Environment(
     loader=PackageLoader("receiver.drafting"),
     undefined=StrictUndefined,
     keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 (it is Python)
+    autoescape=False,  # noqa: S701 (the templates are Python)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The files of a drafted dialect by their paths, and what to check in them."""
+    """The files of a drafted dialect by their paths, and remarks for the person who checks them."""
 
     files: Mapping[str, bytes]
-    #: A line for each part that was guessed.
+    #: A line for each guessed part.
     guessed: Sequence[str]
-    #: A line for each part that could not be.
+    #: A line for each part that could not be guessed.
     unknown: Sequence[str]
 
 
 def draft(name: str, capture: Capture, *, origin: str, secrets: Sequence[bytes] = ()) -> Draft:
-    """Draft the dialect `name` from a captured request. Raises `ConfigurationError` for one that tells of no event.
+    """Draft the dialect `name` from a captured request. Raises `ConfigurationError` if the body holds no event.
 
-    `origin` is what the module says that it was drafted from. A secret confirms the signature.
+    `origin` describes the capture in the module's docstring. `secrets` confirm the guessed signature.
     """
     guess = Guess(name, capture, secrets)
     context = _Module(guess, origin).context()
@@ -73,7 +73,7 @@ def draft(name: str, capture: Capture, *, origin: str, secrets: Sequence[bytes] 
 
 
 class _Module:
-    """The text of one module in the making."""
+    """The values that the templates of a module and its test are rendered with."""
 
     def __init__(self, guess: Guess, origin: str) -> None:
         self.all, self.origin = guess, origin
@@ -122,7 +122,7 @@ class _Module:
         return context | {"imports": _imports(self.all, context)}
 
     def _parts(self, model: BodyModel) -> dict[str, Any]:
-        """The code of each part of the envelope; `model` learns the fields that it needs."""
+        """Make the code of each part of the envelope, and add the fields that the code uses to `model`."""
         guess, types = self.guess, self.types
         key = None if guess.key is None else model.text(guess.key)
         event_type = literal(types.example) if self.all.topic is None else 'trusted or "unknown"'
@@ -130,7 +130,7 @@ class _Module:
             event_type = model.text(guess.event_type)
             if guess.resource is not None:
                 both = f"{{{model.text(guess.resource)}}}.{{{event_type}}}"
-                # Python 3.11 takes no double quotes inside of an f-string in double quotes.
+                # Python 3.11 allows no double quotes inside an f-string in double quotes.
                 event_type = f'f"{both}"' if '"' not in both else f"f'{both}'"
         data = model.object(guess.data)
         entity = "None"
@@ -149,7 +149,7 @@ class _Module:
         path = self.guess.data.path
         if not path or len(path) > 1 or member.path[:-1] != path or not model.is_model:
             return model.text(member)
-        # The data is optional for other events, and this one cannot be read without it.
+        # The data is optional, because other events lack it, but this event has its id there.
         found = f"{model.argument}.{field_name(path[0])}[{literal(member.path[-1])}]"
         model.fields[path[0]] = f"{field_name(path[0])}: dict[str, Any]" + (
             "" if field_name(path[0]) == path[0] else f" = Field(alias={literal(path[0])})"
@@ -180,7 +180,7 @@ def _is_number_as_text(column: Column, data: Mapping[str, Any]) -> bool:
 
 
 def _expected(found: Guess) -> bytes:
-    """The state and the row that the captured body leaves behind."""
+    """Make the file that describes the state and the row that the captured body must leave."""
     guess, types = found.envelope, found.types
     if guess.entity_id is None:
         return _json({"state": "ignored", "rows": []})
@@ -202,7 +202,7 @@ def _json(value: Any) -> bytes:
 
 
 def _imports(found: Guess, context: Mapping[str, Any]) -> list[str]:
-    """The imports of the module, as its text needs them."""
+    """Make the import lines of the module for the names that its text uses."""
     tree = ast.parse(_rendered("module", {**context, "imports": []}))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     proof = found.proof
@@ -222,17 +222,17 @@ def _imports(found: Guess, context: Mapping[str, Any]) -> list[str]:
 
 
 def _by_case(name: str) -> tuple[int, str]:
-    """The order of names in an import: constants, classes, functions."""
+    """The sort key of names in an import: constants, classes, functions."""
     return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
 
 
 def written_form(form: bool | str) -> str:
-    """How a form is read, as an argument."""
+    """Write the `form` argument of the dialect."""
     return literal(form) if isinstance(form, str) else str(form)
 
 
 def _called(name: str, given: Sequence[str]) -> str:
-    """A call, with each argument on a line of its own where they do not fit into one."""
+    """Write a call on one line, or with each argument on a separate line if one line would be too long."""
     line = f"{name}({', '.join(given)})"
     if len(line) <= ROOM and "\n" not in line:
         return line
@@ -240,7 +240,7 @@ def _called(name: str, given: Sequence[str]) -> str:
 
 
 def _within(call: CodeCall, around: int) -> str:
-    """The code of a call on a line with `around` other characters, or its arguments on lines of their own."""
+    """Write a call on a line with `around` other characters, or with its arguments on separate lines."""
     if len(call.code) + around <= ROOM:
         return call.code
     line = f"        {', '.join(call.parts)}"

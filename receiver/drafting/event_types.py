@@ -1,4 +1,4 @@
-"""Event types of a drafted dialect: which are handled, guessed from the one in the capture."""
+"""Event types: guesses the event types that a drafted dialect handles from the one in the capture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from receiver.drafting.members import VERB
 from receiver.drafting.naming import snake_case, words_in
 
-#: What is done to a thing at its end.
+#: Verbs of event types that delete.
 _ENDS = re.compile(r"(?:delet|remov|destroy)\w*", re.I)
 
 _PARTS = re.compile(r"(?P<thing>.*?)(?P<verb>[A-Za-z]+)")
 
-#: The delete that goes with a verb, by the verb's ending.
+#: The form of "delete" for a verb, by the verb's ending.
 _DELETES = {"ed": "deleted", "ion": "deletion", "ing": "deleting"}
 
 
@@ -21,22 +21,22 @@ _DELETES = {"ed": "deleted", "ion": "deletion", "ing": "deleting"}
 class EventTypes:
     """The event types that a drafted dialect handles."""
 
-    #: The one in the capture, or one made up for a sender that does not say it.
+    #: The event type in the capture, or an invented one if the capture names none.
     example: str
-    #: What the event is about, as a name of Python: `product`.
+    #: The kind of the entity, as a Python name: `product`.
     kind: str
-    #: The pattern of those that upsert.
+    #: The pattern of event types that upsert.
     upserts: str
-    #: One that upserts.
+    #: An event type that upserts.
     update: str
-    #: The one that deactivates; None if that cannot be guessed.
+    #: The event type that deactivates; None if it cannot be guessed.
     delete: str | None
-    #: Whether the captured event is such a delete.
+    #: Whether the captured event deactivates.
     is_delete: bool = False
 
 
 def guess_event_types(example: str, *, kind: str) -> EventTypes:
-    """The event types that go with this one. `kind` is what it is about if it does not say so itself."""
+    """Guess the event types from an example. `kind` is the kind of the entity if the example does not name one."""
     found = _PARTS.fullmatch(example)
     if found is None or VERB.fullmatch(_verb_in(example)) is None:
         return EventTypes(example, singular(kind), example, example, None)
@@ -50,7 +50,7 @@ def guess_event_types(example: str, *, kind: str) -> EventTypes:
 
 
 def singular(word: str) -> str:
-    """The noun for one of them, as a name of Python."""
+    """Make the singular of a noun, as a Python name."""
     name = snake_case(word) or "record"
     if name.endswith("ies") and len(name) > 4:
         return f"{name[:-3]}y"
@@ -58,7 +58,7 @@ def singular(word: str) -> str:
 
 
 def _verb_in(text: str) -> str:
-    """The last word of an event type as it is written there."""
+    """The last word of an event type, unchanged."""
     return re.split(r"[^A-Za-z]|(?<=[a-z])(?=[A-Z])", text)[-1]
 
 
@@ -71,7 +71,7 @@ def _update_for(verb: str) -> str:
 
 
 def _like(example: str, word: str) -> str:
-    """The word in capitals or small letters, as the example is."""
+    """Write the word in capitals or small letters like the example."""
     if example.isupper():
         return word.upper()
     return word.capitalize() if example[:1].isupper() else word

@@ -1,4 +1,4 @@
-"""The guess: all that a capture tells of how its sender speaks."""
+"""The guess: everything that a capture shows about a sender's dialect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from receiver.drafting.naming import words_in
 from receiver.drafting.proofs import proof_of
 from receiver.errors import ConfigurationError
 
-#: Words in the names of headers that say what happened.
+#: Words in the names of headers that hold the event type.
 _TOPICS = frozenset({"topic", "event", "action"})
 
-#: Words in the names of members that say nothing about what they hold.
+#: Words in the names of members that do not name the kind of an entity.
 _NO_KIND = frozenset(
     {
         *("id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug"),
@@ -27,10 +27,10 @@ _NO_KIND = frozenset(
 
 
 class Guess:
-    """What is guessed of a sender from one captured request.
+    """All guesses about a sender from one captured request.
 
-    `name` is that of the dialect, and `secrets` confirm the signature. Raises `ConfigurationError` for a capture that
-    tells of no event.
+    `name` is the name of the dialect, and `secrets` confirm the guessed signature. Raises `ConfigurationError` if the
+    capture holds no event.
     """
 
     def __init__(self, name: str, capture: Capture, secrets: Sequence[bytes] = ()) -> None:
@@ -39,7 +39,7 @@ class Guess:
         self.items = None if found is None else (found[0],)
         event = capture.document if found is None else next(iter(found[1]), None)
         if not isinstance(event, dict) or not event:
-            raise ConfigurationError("The capture is a list without objects: capture a webhook that tells of an event.")
+            raise ConfigurationError("The capture is a list without objects: capture a webhook with an event.")
         self.event = event
         self.proof = proof_of(capture.headers, capture.body, secrets)
         self.envelope = _usable(guess_envelope(event))
@@ -50,7 +50,7 @@ class Guess:
         self.columns, self.left_out = columns_of(self.envelope.data.value, but=inside, kind=self.types.kind)
 
     def _topic(self) -> str | None:
-        """The header that says what happened, where the body of one event does not; None without one."""
+        """The header with the event type, if the body does not name it; None if no header does."""
         if self.envelope.event_type is not None or self.items is not None:
             return None
         named = [name for name in self.capture.headers if not _TOPICS.isdisjoint(words_in(name))]
@@ -76,7 +76,7 @@ def _members(guess: GuessedEnvelope) -> list[Member]:
 
 
 def _usable(guess: GuessedEnvelope) -> GuessedEnvelope:
-    """The guess without a time that the code cannot read."""
+    """Remove the time from the guess if the drafted code could not read it."""
     time = guess.time
     typed = time is not None and fits_a_model(guess) and len(time.path) == 1
     if time is None or typed or is_readable(time, guess.time_form):

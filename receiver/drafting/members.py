@@ -1,4 +1,4 @@
-"""Members: where a captured body says what happened, to what and when, guessed by their names and values."""
+"""Members: guesses by names and values which members of a captured body hold the parts of the envelope."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from receiver.drafting.columns import moment_in
 from receiver.drafting.naming import snake_case, words_in
 
-#: Levels of a body that are searched for the parts of its envelope.
+#: The levels of a body that are searched for the parts of its envelope.
 DEEPEST_MEMBER = 2
 
-#: How a time is written.
+#: The form of a time in a body.
 TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
 
-#: Names, in the order in which they are believed.
+#: Names of the members that hold an event type, the likeliest first; likewise for the other parts below.
 _EVENT_TYPES = (
     *("event_type", "event_name", "type", "event", "topic", "trigger", "action", "what", "event_kind", "operation"),
     *("message_type", "notification_type", "webhook_type", "hook", "verb", "subject", "kind", "name"),
@@ -43,10 +43,10 @@ _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "t
 
 _IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
 
-#: Members whose object is what the event is about.
+#: Names of members whose object is the changed object, the likeliest first.
 _DATA = ("data", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details", "model")
 
-#: What is done to things, without its ending.
+#: Verbs of event types, with any ending.
 VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)
 
 _NAME = re.compile(r"[A-Za-z][\w./:-]{1,80}")
@@ -63,27 +63,30 @@ class Member:
 
     @property
     def shown(self) -> str:
-        """Its path as messages show it."""
+        """The path as messages show it."""
         return ".".join(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class GuessedEnvelope:
-    """Where the parts of an envelope stand; None for one that was not found."""
+    """The members that hold the parts of an envelope; None for a part that was not found."""
 
     event_type: Member | None
-    #: What an event type that is only a verb is about: a member with the kind.
+    #: The member with the kind of the entity, for an event type that is only a verb.
     resource: Member | None
     key: Member | None
     entity_id: Member | None
     time: Member | None
-    #: The object that the event is about; its path is empty where that is the whole body.
+    #: The changed object; its path is empty if it is the whole body.
     data: Member
     time_form: TimeForm = "aware"
 
 
 def items_in(document: Any) -> tuple[str | None, Sequence[Any]] | None:
-    """The member that lists several events, None for the body itself, and its items; None for a body of one event."""
+    """Find the list of events in a body: its member's name, None if the body itself is the list, and its items.
+
+    Returns None for a body with one event.
+    """
     if isinstance(document, list):
         return None, document
     lists = [
@@ -96,7 +99,7 @@ def items_in(document: Any) -> tuple[str | None, Sequence[Any]] | None:
 
 
 def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
-    """Where this object, which tells of one event, says the parts of its envelope."""
+    """Guess the members that hold the parts of the envelope, in the object of one event."""
     event_type = _event_type(document)
     data = _data_of(document)
     about = {name: value for name, value in document.items() if (name,) != data.path[:1]}
@@ -113,7 +116,7 @@ def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
 
 
 def is_event_type(text: str) -> bool:
-    """Whether a text is a thing and what was done to it: `product.updated`, `products/update`, `PRODUCT_UPDATED`."""
+    """Whether a text looks like an event type: `product.updated`, `products/update`, `PRODUCT_UPDATED`."""
     head = re.split(r"[./:_-]|(?<=[a-z])(?=[A-Z])", text)
     return len(head) > 1 and VERB.fullmatch(head[-1]) is not None
 
@@ -133,7 +136,7 @@ def _event_type(document: Mapping[str, Any]) -> Member | None:
 
 
 def _data_of(document: Mapping[str, Any]) -> Member:
-    """The object that the event is about."""
+    """Find the changed object."""
     objects = {name: value for name, value in document.items() if isinstance(value, dict) and value}
     named = [name for name in objects if snake_case(name) in _DATA]
     if named:
@@ -148,7 +151,7 @@ def _data_of(document: Mapping[str, Any]) -> Member:
     about = [name for name in objects if snake_case(name) in told]
     if about:
         return Member((about[0],), objects[about[0]])
-    # An object under the name of a kind, such as `product`, beside members that tell of the event.
+    # The name may be a kind, such as `product`, if other members describe the event.
     having_ids = [name for name in objects if _first(objects[name], _IDS, depth=1) is not None]
     if len(having_ids) == 1 and _first(document, ("id", "sku"), depth=1) is None:
         return Member((having_ids[0],), objects[having_ids[0]])
@@ -156,7 +159,7 @@ def _data_of(document: Mapping[str, Any]) -> Member:
 
 
 def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
-    """The id of what the event is about: of the object itself, or beside it."""
+    """Find the id of the entity, in the changed object or beside it."""
     inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _named_after(data) or _ending_in_id(data.value)
     if inside is not None:
         return Member((*data.path, *inside.path), inside.value)
@@ -170,7 +173,7 @@ def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
 
 
 def _named_after(data: Member) -> Member | None:
-    """The member that is named after its object and an id: `articleNumber` of `article`."""
+    """Find a member named after the object's kind and an id: `articleNumber` of `article`."""
     owner = words_in(data.path[-1]) if data.path else []
     for name, value in data.value.items():
         words = words_in(name)
@@ -188,7 +191,7 @@ def _ending_in_id(document: Mapping[str, Any]) -> Member | None:
 
 
 def _key(about: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member | None) -> Member | None:
-    """The sender's id of this change: not that of the thing, nor what the webhook was set up with."""
+    """Find the sender's id of the change, which is neither the id of the entity nor that of the webhook's settings."""
     found = _first(about, _KEYS, fits=_is_id) or _first(about, ("id",), depth=1, fits=_is_id)
     return None if found is None or found.path in used or entity_id is None else found
 
@@ -226,7 +229,7 @@ def _time_form(value: Any) -> TimeForm | None:
 
 
 def _first(document: Any, names: Sequence[str], *, depth: int = DEEPEST_MEMBER, fits: Any = None) -> Member | None:
-    """The first member with one of these names, in their order, the outermost first."""
+    """Find the first member with one of these names, in the order of the names, and the outermost first."""
     fits = fits or _is_id
     for level in range(1, depth + 1):
         for name in names:
@@ -237,7 +240,7 @@ def _first(document: Any, names: Sequence[str], *, depth: int = DEEPEST_MEMBER, 
 
 
 def _named(document: Any, name: str, depth: int) -> Iterator[Member]:
-    """The members with this name, however it is written, down to so many levels."""
+    """Yield the members with this name in any spelling, down to `depth` levels."""
     if not isinstance(document, dict):
         return
     for key, value in document.items():

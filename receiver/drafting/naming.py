@@ -1,23 +1,23 @@
-"""Names and literals of Python for a sender's own names."""
+"""Naming: makes Python names and literals from a sender's names."""
 
 from __future__ import annotations
 
 import keyword
 import re
 
-#: Letters of a name that a database takes on every system.
+#: The most characters of a name that every database takes.
 LONGEST_COLUMN = 60
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def words_in(name: str) -> list[str]:
-    """The words of a name, however it joins them: `displayName`, `display_name`, `Display-Name`."""
+    """Split a name in any spelling into words: `displayName`, `display_name`, `Display-Name`."""
     return [word.lower() for word in _WORDS.findall(name)]
 
 
 def snake_case(name: str) -> str:
-    """The name as Python writes variables; empty if that leaves nothing of it, or nothing that Python takes."""
+    """Make the name of a Python variable; empty if that is not possible."""
     found = "_".join(words_in(name))
     if not found or not name.isascii() or found[0].isdigit() or len(found) > LONGEST_COLUMN:
         return ""
@@ -25,19 +25,19 @@ def snake_case(name: str) -> str:
 
 
 def camel_case(name: str) -> str:
-    """The name as Python writes classes."""
+    """Make the name of a Python class."""
     return "".join(word.capitalize() for word in words_in(name))
 
 
 def literal(text: str) -> str:
-    """The text as a literal of Python, in double quotes where it has none itself."""
+    """Write the text as a Python literal, in double quotes unless the text contains some."""
     if '"' in text:
         return repr(text)
     return '"' + repr("'" + text)[2:]
 
 
 def plural(word: str) -> str:
-    """The plural of an English noun, nearly always."""
+    """Make the plural of an English noun, for the usual nouns."""
     if word.endswith(("s", "x", "ch", "sh")):
         return f"{word}es"
     return f"{word[:-1]}ies" if word.endswith("y") and word[-2:-1] not in "aeiou" else f"{word}s"

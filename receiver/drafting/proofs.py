@@ -1,4 +1,4 @@
-"""Proofs: which signature the headers of a captured request look like, and how the dialect says so."""
+"""Proofs: guesses the verifier of a dialect from the headers of a captured request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
-#: Words in the names of headers that carry a proof.
+#: Words in the names of headers with a signature.
 _PROOF = frozenset({"signature", "sig", "hmac", "sign", "digest"})
 
-#: Words in the names of headers that carry a time.
+#: Words in the names of headers with a time.
 _TIME = frozenset({"timestamp", "time", "ts"})
 
-#: The digits of a digest in hexadecimal, and the algorithm that makes so many.
+#: The algorithm of a hexadecimal digest, by the number of its digits.
 _HEX: Mapping[int, str] = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512"}
 
-#: The same for base64.
+#: The algorithm of a base64 digest, by the number of its characters.
 _BASE64 = {44: "hmac_sha256", 43: "hmac_sha256", 28: "hmac_sha1", 88: "hmac_sha512"}
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]+", re.I)
@@ -43,7 +43,7 @@ _MADE_BY: Mapping[str, Any] = {"HmacSha256": HmacSha256, "Signature": Signature,
 
 @dataclass(frozen=True, slots=True)
 class CodeCall:
-    """A call of a public name, to be written down and to be made."""
+    """A call of a public name, which can be written as code and executed."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -51,7 +51,7 @@ class CodeCall:
 
     @property
     def code(self) -> str:
-        """The call as Python writes it."""
+        """The call as Python code."""
         return f"{self.name}({', '.join(self.parts)})"
 
     @property
@@ -61,12 +61,12 @@ class CodeCall:
 
     @property
     def names(self) -> set[str]:
-        """The names that a module imports for it."""
+        """The names that a module must import for the call."""
         inner = [each for each in (*self.args, *self.named.values()) if isinstance(each, CodeCall)]
         return {self.name}.union(*(each.names for each in inner))
 
     def make(self) -> Any:
-        """The value that the call returns."""
+        """Execute the call, and return its value."""
         made = [each.make() if isinstance(each, CodeCall) else each for each in self.args]
         named = {name: each.make() if isinstance(each, CodeCall) else each for name, each in self.named.items()}
         return (_MADE_BY.get(self.name) or getattr(senders, self.name))(*made, **named)
@@ -74,21 +74,21 @@ class CodeCall:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How a sender proves itself, by its headers."""
+    """A guessed verifier, and the reason for the guess."""
 
     call: CodeCall
-    #: The headers that it reads, in lower case.
+    #: The headers that the verifier reads, in lower case.
     headers: tuple[str, ...]
-    #: What it is believed by.
+    #: The reason for the guess.
     because: str
-    #: Whether it is a vendor's form, imported from `receiver.senders`.
+    #: Whether the verifier is a short form from `receiver.senders`.
     is_short_form: bool = False
-    #: Whether a secret has confirmed it.
+    #: Whether a secret has confirmed the guess.
     is_confirmed: bool = False
 
 
 def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] = ()) -> Proof | None:
-    """The likeliest proof of this request, or with secrets the first that one of them confirms; None for none."""
+    """Guess the proof of this request: the first that a secret confirms, otherwise the likeliest; None without any."""
     likely = list(_proofs(headers))
     for proof in likely if secrets else ():
         if _verifies(proof.call.make(), headers, body, secrets):
@@ -97,12 +97,12 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
 
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
-    """The name of a header that seems to carry the secret itself; None without one."""
+    """Find a header that seems to hold the secret itself; None without one."""
     return next(filter(names_secret, headers), None)
 
 
 def unsigned() -> CodeCall:
-    """No proof at all."""
+    """The call that makes the verifier of a sender without a proof."""
     return CodeCall(Unsigned.__name__)
 
 
@@ -112,7 +112,7 @@ def _verifies(verifier: Verifier, headers: Mapping[str, str], body: bytes, secre
     try:
         verifier.verify(request, Credentials(secrets=tuple(map(Secret, secrets))))
     except NotVerified as refusal:
-        # The signature is right, and a capture is older than a sender's retry may be.
+        # The signature is right; only the capture is older than a verifier allows.
         return refusal.code == "signature_stale"
     except (HookmirrorError, ValueError):
         return False
@@ -120,7 +120,7 @@ def _verifies(verifier: Verifier, headers: Mapping[str, str], body: bytes, secre
 
 
 def _proofs(headers: Mapping[str, str]) -> Iterator[Proof]:
-    """What these headers may prove, the likeliest first."""
+    """Yield the possible proofs in these headers, the likeliest first."""
     yield from sorted(_known(headers), key=lambda proof: -len(proof.headers))
     named = [name for name in headers if not _PROOF.isdisjoint(words_in(name))]
     for name in sorted(named, key=lambda each: "256" not in each):
@@ -128,7 +128,7 @@ def _proofs(headers: Mapping[str, str]) -> Iterator[Proof]:
 
 
 def _known(headers: Mapping[str, str]) -> Iterator[Proof]:
-    """The short forms of vendors all of whose headers are there."""
+    """Yield the short forms whose headers are all there."""
     for name, make in vars(senders).items():
         if not name[0].isupper() or getattr(make, "func", None) is None:
             continue
@@ -139,7 +139,7 @@ def _known(headers: Mapping[str, str]) -> Iterator[Proof]:
 
 
 def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
-    """Whether the signature in these headers can be read as this one's."""
+    """Whether the signature in these headers has the form that this verifier expects."""
     try:
         wire = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         found = verifier.at.find(WebhookRequest(b"", wire), dict(wire))
@@ -152,7 +152,7 @@ def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
 
 
 def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
-    """Signatures that one header may carry, as its value looks."""
+    """Yield the signatures that one header may hold, by the form of its value."""
     value, shown = headers[name], name.title()
     because = f"by the form of {shown}"
     fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
@@ -185,7 +185,7 @@ def _over_body(name: str, prefix: str, written: str, by: str) -> CodeCall:
 
 
 def _over_time(name: str, headers: Mapping[str, str], prefix: str, written: str, by: str) -> list[tuple[CodeCall, str]]:
-    """Signatures over the body and a time that another header says, each with that header."""
+    """List the possible signatures of the body and of a time in another header, each with that header."""
     found = []
     for time, value in headers.items():
         unit = _unit_of(value)
@@ -209,7 +209,7 @@ def _parts(name: str, prefix: str, written: str, by: str) -> dict[str, Any]:
 
 
 def _unit_of(value: str) -> str | None:
-    """The unit of a time as a header writes it; None for what is no time."""
+    """Guess the unit of a time in a header; None if the value is not a time."""
     if value.isascii() and value.isdigit():
         return {10: "seconds", 13: "milliseconds"}.get(len(value))
     try:
@@ -219,7 +219,7 @@ def _unit_of(value: str) -> str | None:
 
 
 def _digest_in(text: str) -> tuple[str, str] | tuple[None, None] | tuple[str, None]:
-    """How a digest is written, and the algorithm that makes one of that length; nothing for other texts."""
+    """Guess the encoding and the algorithm of a digest from its characters and length; None for an unknown one."""
     if _HEX_DIGITS.fullmatch(text) and len(text) in _HEX:
         return "hex", _HEX[len(text)]
     if _BASE64_SIGNS.fullmatch(text) and len(text) > 20:

@@ -1,4 +1,4 @@
-"""Remarks: what was guessed of a sender, for a person to check, and what one captured request cannot tell."""
+"""Remarks: lists the guesses that a person must check, and the parts that one captured request does not show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from receiver.drafting.proofs import secret_header
 
 
 def guessed(found: Guess) -> Iterator[str]:
-    """A line for each part that was guessed."""
+    """Yield a line for each guessed part."""
     guess, types = found.envelope, found.types
     if found.items is not None:
         where = "the body" if found.items[0] is None else f"`{found.items[0]}`"
@@ -37,28 +37,28 @@ def guessed(found: Guess) -> Iterator[str]:
 
 
 def unknown(found: Guess) -> Iterator[str]:
-    """A line for each part that could not be guessed."""
+    """Yield a line for each part that could not be guessed."""
     guess, types = found.envelope, found.types
     yield from _unknown_proof(found)
     if found.topic is not None:
         yield (
-            f"event type: whether {found.topic.title()} is signed. If it is not, a stranger who has one body can "
-            "send it as another event: tell a delete by the shape of its body, if that is possible"
+            f"event type: whether {found.topic.title()} is signed. If it is not, a stranger with one signed body can "
+            "send that body as another event: recognise a delete by the shape of its body, if possible"
         )
     elif guess.event_type is None:
-        yield f"event type: no member says it. The module says {types.example} of every body"
+        yield f"event type: no member names it. The module takes every body as {types.example}"
     if guess.entity_id is None:
-        yield "entity: no member is like the id of a thing, so the handler discards the events"
+        yield "entity: no member looks like an id, so the handler discards the events"
     if guess.time is None:
-        yield "time of the change: no member says it, so ARRIVAL dates each change by its arrival"
+        yield "time of the change: no member holds it, so ARRIVAL dates each change by its arrival"
     elif guess.time_form == "naive":
-        yield "time zone: the time has no offset. Say which zone it is in"
+        yield "time zone: the time has no offset. Write its time zone into the envelope function"
     if guess.key is None:
-        yield "id of the change: none found, so time and content tell duplicates"
+        yield "id of the change: none found, so duplicates are recognised by time and content"
     if guess.entity_id is not None and types.delete is None:
-        yield "delete: its event type, so nothing deactivates a row"
+        yield "delete: its event type is unknown, so no event deactivates a row"
     elif guess.entity_id is not None and not types.is_delete:
-        yield f"delete: whether it is called {types.delete}, and what its body holds. Capture one"
+        yield f"delete: whether its event type is {types.delete}, and the form of its body. Capture one"
     if found.left_out and guess.entity_id is not None:
         yield f"columns: none for {', '.join(found.left_out[:20])} (null here, or too many)"
 
@@ -66,16 +66,16 @@ def unknown(found: Guess) -> Iterator[str]:
 def _unknown_proof(found: Guess) -> Iterator[str]:
     if found.proof is not None:
         if not found.proof.is_confirmed:
-            yield "signature: what is signed. A secret confirms it: give --secrets-file"
+            yield "signature: the signed text is a guess. Give --secrets-file, so that a secret confirms it"
         return
     carrier = secret_header(found.capture.headers)
     if carrier is not None:
         yield (
-            f"proof: {carrier.title()} seems to carry the secret itself. Unsigned() takes every body: write a "
+            f"proof: {carrier.title()} seems to carry the secret itself. Unsigned() accepts every body: write a "
             "verifier that compares it (docs/writing-a-dialect.md, A proof of another kind)"
         )
     else:
         yield (
-            "proof: no header looks like a signature. Unsigned() takes every body: name the header with --header, "
-            "or find out how the sender proves itself"
+            "proof: no header looks like a signature. Unsigned() accepts every body: name the header with --header, "
+            "or find out from the sender's documentation how its webhooks are verified"
         )

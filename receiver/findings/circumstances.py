@@ -1,4 +1,4 @@
-"""Circumstances of a finding: what else changed about the time at which its condition began."""
+"""Circumstances of a finding: other changes about the time at which its condition began."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from receiver.findings.counting import RUNNING
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import RUNS
 
-#: How long before and after the beginning of a condition a change may have to do with it.
+#: How long before and after the beginning of a condition a change counts as a circumstance.
 SHORTLY_BEFORE, SHORTLY_AFTER = timedelta(hours=1), timedelta(minutes=5)
 
-#: How far back to look for releases that ran before.
+#: How far back to look for earlier releases.
 RAN_BEFORE = timedelta(days=2)
 
-#: Of the newest runs and actions, how many are examined; and how many circumstances are told.
+#: Most runs and most actions that are examined, newest first; and most circumstances that are returned.
 MOST_EXAMINED, MOST_CIRCUMSTANCES = 1_000, 20
 
 #: Actions that change nothing that a rule could find.
@@ -28,17 +28,17 @@ UNRELATED = ("sign in", "sign out", "end session", "acknowledge finding", "ask")
 
 
 class Circumstance(NamedTuple):
-    """One thing that changed."""
+    """One change: a release, a run, or an action of a person."""
 
     at: datetime
     #: One sentence without its full stop.
     says: str
-    #: The address of the API that shows more; None if there is none.
+    #: The address of the API that shows more; None without one.
     link: str | None
 
 
 def circumstances(database: Database, since: datetime) -> list[Circumstance]:
-    """What changed about this time, oldest first: releases, runs, and actions of people. Raises SQLAlchemy's error."""
+    """List releases, runs and people's actions about this time, oldest first. Raises SQLAlchemy's error."""
     with database.read() as connection:
         found = [*_starts(connection, since), *_runs(connection, since), *_actions(connection, since)]
     return sorted(found, key=lambda each: each.at)[:MOST_CIRCUMSTANCES]
@@ -67,7 +67,7 @@ def _runs(connection: Connection, since: datetime) -> Iterator[Circumstance]:
 def _actions(connection: Connection, since: datetime) -> Iterator[Circumstance]:
     columns = (ACTIONS.c.at, ACTIONS.c.who, ACTIONS.c.via, ACTIONS.c.what, ACTIONS.c.run, ACTIONS.c.reason)
     newest = select(*columns).order_by(ACTIONS.c.id.desc()).limit(MOST_EXAMINED).subquery()
-    # Of a run, its start is told already.
+    # Actions on runs are left out, because the start of a run is a circumstance already.
     wanted = (newest.c.run.is_(None), newest.c.what.not_in(UNRELATED))
     near = select(newest).where(newest.c.at.between(since - SHORTLY_BEFORE, since + SHORTLY_AFTER), *wanted)
     for row in connection.execute(near):

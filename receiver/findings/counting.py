@@ -36,10 +36,11 @@ RUNNING, WATCHED = "running", "watched"
 #: Bodies over `max_body_bytes`; the detail is the size of the largest.
 TOO_LARGE = "too_large"
 
-#: Webhooks for a source that there is not, by its name, from so many in one process on: strangers try names once.
+#: Webhooks for an unknown source, by its name, and the number in one process from which a name is tallied. A stranger
+#: tries each name only once.
 UNKNOWN_SOURCE, FEW_OF_A_NAME = "unknown_source", 3
 
-#: For each counter the kind of its tallies (None: the value of its label `status`) and the label that gives the detail.
+#: For each counter, the kind of its tallies (None: the value of its label `status`) and the label with the detail.
 _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.ACCEPTED_DELIVERIES, None, None),
     (metrics.REFUSED, "refused", "code"),

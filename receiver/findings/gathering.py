@@ -42,7 +42,7 @@ DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 #: Minutes without a delivery, an endpoint running, after which a source's history is read.
 QUIET_MINUTES = 10
 
-#: Counting of deliveries stops here.
+#: The number of deliveries at which counting stops.
 MOST_WANTED = 1_000
 
 #: The longest delay of a tally after the arrivals that it counts.
@@ -172,7 +172,7 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 DELIVERIES.c.source == each.source,
                 DELIVERIES.c.event_type == each.event_type,
                 DELIVERIES.c.id >= first_id_at(each.first - LATE),
-                # Behind it may stand which event type was perhaps meant.
+                # The reason may go on with the event type that was perhaps meant.
                 DELIVERIES.c.reason.startswith(f"No handler takes {each.event_type}.", autoescape=True),
             )
             .limit(MOST_WANTED)

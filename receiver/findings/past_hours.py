@@ -1,4 +1,4 @@
-"""Past hours: the sums of a long chart, of which those that cannot change are read once."""
+"""Past hours: the hourly sums of charts. A process reads the sums that cannot change only once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MOST_CHARTS = 64
 
 
 class _Kept(NamedTuple):
-    #: Complete from the first hour on, and before the other.
+    #: The hours are complete from `first` on and before `until`.
     first: datetime
     until: datetime
     hours: Mapping[datetime, Sequence[Tallied]]
 
 
 class PastHours:
-    """Sums by the hour, for one database. Threads may share it: the worst that happens is that two read the same."""
+    """Hourly sums of one database. Threads may share them; at worst, two threads read the same hours."""
 
     def __init__(self) -> None:
         self._charts: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
@@ -35,7 +35,7 @@ class PastHours:
     def by_kind(
         self, connection: Connection, sources: Sequence[str], kinds: Sequence[str], first: datetime, now: datetime
     ) -> list[Tallied]:
-        """As `tallies.by_kind`, by the hour. `first` is the beginning of an hour."""
+        """As `tallies.by_kind`, with a width of one hour. `first` is the beginning of an hour."""
         chart = (*sources, "", *kinds)
         kept = self._charts.pop(chart, _Kept(first, first, {}))
         if not kept.first <= first <= kept.until:

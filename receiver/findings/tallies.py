@@ -29,8 +29,8 @@ LONGEST_DETAIL = 200
 #: How many rows of hours one transaction drops.
 HOURS_AT_ONCE = 2_000
 
-#: Longer steps than a minute, and how SQLite's text of a time is made into that of a step's beginning: the characters
-#: that it keeps, and those that follow.
+#: Steps longer than a minute. For each, how many characters of SQLite's text of a time stay in the text of the step's
+#: beginning, and the characters that follow them.
 _STEPS = {HOUR: (13, ":00:00.000000Z"), timedelta(minutes=10): (15, "0:00.000000Z")}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ def by_kind(
 ) -> list[Tallied]:
     """The tallies of these kinds from `after` on and before `until`, summed over these sources, in no order.
 
-    Each sums a minute, ten minutes or an hour: the longest of which `width` is a multiple.
+    Each sums a step of a minute, ten minutes or an hour: the longest step of which `width` is a multiple.
     """
     step = _in_steps(connection, width)
     found: list[Tallied] = []
@@ -109,7 +109,7 @@ def by_kind(
 
 
 def _in_steps(connection: Connection, width: timedelta) -> ColumnElement[datetime]:
-    """The beginning of the step that contains a minute: the database sums quicker than we read."""
+    """An expression for the beginning of a minute's step, with which the database sums faster than Python could."""
     step = next((step for step in _STEPS if not width % step), None)
     if step is None:
         return TALLIES.c.at
@@ -120,7 +120,7 @@ def _in_steps(connection: Connection, width: timedelta) -> ColumnElement[datetim
 
 
 class SourceTotal(NamedTuple):
-    """How often something happened at a source, and the last minute in which it did."""
+    """The number of events of one kind at a source, and the last minute with one."""
 
     source: str
     kind: str

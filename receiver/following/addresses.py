@@ -1,8 +1,8 @@
-"""Resolves a target's host, and refuses addresses of another kind than the operator confirmed.
+"""Resolves a target's host, and refuses addresses of another kind than the first one.
 
-A URL on the command line may have any address, private ones included: a person who may start a process can reach them
-anyway. But others control what its name resolves to later. So the first kind of address is stored, and no connection
-goes to another kind afterwards: neither to this machine instead of a public address, nor the reverse.
+A URL on the command line may have any address, also a private one, because a person who may start a process can reach
+these anyway. The owner of the name's DNS decides to what it resolves later. So the first kind of address is stored, and
+no connection goes to another kind afterwards: neither to this machine instead of a public address, nor the reverse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 class AddressKind(StrEnum):
-    """How far an address reaches."""
+    """The network to which an address belongs."""
 
     LOOPBACK = "this machine"
     LINK = "this network segment"
@@ -55,7 +55,7 @@ def of_kind(host: str, addresses: Sequence[str], reach: str) -> tuple[list[str],
     right = [address for address in addresses if kind_of(address) is kind]
     if not right:
         raise Misled(
-            f"{host} resolves to {kind_of(addresses[0])} ({addresses[0]}), but before to {kind}: mend its DNS, or "
+            f"{host} resolves to {kind_of(addresses[0])} ({addresses[0]}), but earlier to {kind}: mend its DNS, or "
             "start the follower with --new-address if the change is intended."
         )
     return right, kind
@@ -68,7 +68,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 async def resolve_beside(ask: Resolve, host: str, port: int) -> Sequence[str]:
-    """Resolve on a daemon thread, which the process does not wait for at its end: a name server may be slow."""
+    """Resolve on a daemon thread, because a name server may be slow and a process does not wait for such threads."""
     answer: Future[Sequence[str]] = Future()
 
     def run() -> None:

@@ -1,10 +1,10 @@
 """Dead changes: changes that a follower's target refuses for good, and the later changes of the same rows.
 
 A change has only the columns that changed, so the target must receive a row's changes in order. While one of them is
-dead, the later ones of its row wait, and those of all other rows go on. Of each row only the first listed change is
-`dead` or due again; the others are `waiting`.
+dead, later changes of its row wait, and changes of other rows are posted. Of each row only the first listed change is
+`dead` or due again; the other ones are `waiting`.
 
-Both delivery and repair lock the follower first, so that no change waits for one that was just removed.
+Posting and repair both lock the follower first, so that no change waits for a change that was just removed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DeadState(StrEnum):
 
 
 class DeadChange(SQLModel, table=True):
-    """One change that was not delivered; its content is in the change feed."""
+    """One change that the target has not accepted. Its content stands in the change feed."""
 
     __tablename__ = "dead_changes"
     __table_args__ = (
@@ -47,7 +47,7 @@ class DeadChange(SQLModel, table=True):
     source: str
     external_id: str
     state: str
-    #: The status of the answer; None for one that waits.
+    #: The status of the answer; None for a waiting change, and without an answer.
     status: int | None = None
     #: The target's answer as text.
     reason: str | None = None
@@ -70,7 +70,7 @@ class TargetRefusal(NamedTuple):
 
 
 def blocked(connection: Connection, follower: str, rows: Iterable[MirrorKey]) -> set[MirrorKey]:
-    """Select those of the rows that have changes on the list."""
+    """Return those of the rows that have changes on the list."""
     asked = sorted(set(rows))
     if not asked:
         return set()
@@ -84,7 +84,7 @@ def bury(connection: Connection, follower: str, item: FeedItem, refusal: TargetR
 
 
 def park(connection: Connection, follower: str, item: FeedItem, *, now: datetime) -> bool:
-    """List a change as waiting for the earlier ones of its row; False if none of these is listed any more."""
+    """List a change as waiting for earlier changes of its row; False if none of these is on the list."""
     if item.row not in blocked(connection, follower, [item.row]):
         return False
     _insert(connection, follower, item, DeadState.WAITING, TargetRefusal(None, "", 0), now)
@@ -100,7 +100,7 @@ def _insert(
 
 
 def due(connection: Connection, follower: str, *, limit: int) -> list[int]:
-    """The numbers of changes that are due to be sent again, in order."""
+    """The numbers of the changes that are due to be posted again, in order."""
     found = select(_D.seq).where(_D.follower == follower, _D.state == DeadState.RETRY.value)
     return list(connection.execute(found.order_by(_D.seq).limit(limit)).scalars())
 
@@ -113,7 +113,7 @@ def refuse_again(connection: Connection, follower: str, seq: int, refusal: Targe
 
 
 def remove(connection: Connection, follower: str, seq: int) -> bool:
-    """Remove a change from the list, and make the next one of its row due; False if it is not listed."""
+    """Remove a change from the list, and make the next change of its row due; False if it is not on the list."""
     gone = delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).returning(*_ROW)
     row = connection.execute(gone).first()
     if row is None:
@@ -126,7 +126,7 @@ def remove(connection: Connection, follower: str, seq: int) -> bool:
 
 
 def retry(connection: Connection, follower: str) -> int:
-    """Make all dead changes due, each followed by those that wait for it; return the number of dead ones."""
+    """Make all dead changes due, and then the changes that wait for them; return the number of dead ones."""
     dead = update(DEAD_CHANGES).where(_D.follower == follower, _D.state == DeadState.DEAD.value)
     return connection.execute(dead.values(state=DeadState.RETRY.value)).rowcount
 

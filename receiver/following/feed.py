@@ -17,7 +17,7 @@ from receiver.search.changes import follow_changes, mark, mark_of, show_change
 from receiver.search.filters import ChangeFilter
 from receiver.search.pages import PageBounds
 
-#: The most changes, and the most bytes, of one read.
+#: Most changes and most bytes of one read.
 MOST_ITEMS, MOST_ITEM_BYTES = 200, 1 << 20
 
 
@@ -60,7 +60,7 @@ class Feed:
         self._identity = ""
 
     def after(self, seq: int) -> FeedPart:
-        """The changes after this one, in commit order."""
+        """Read the changes after the number `seq`, in commit order."""
         found: list[FeedItem] = []
         bounds = PageBounds(behind=(seq,), limit=MOST_ITEMS, most_bytes=MOST_ITEM_BYTES)
         identity = self._database_identity()

@@ -1,7 +1,7 @@
-"""Followers: the receivers of the change feed, each with its cursor and the process that serves it.
+"""Followers: cursors in the change feed, each with its target and the process that serves it.
 
-One process holds a follower at a time, and renews `seen_at` while it lives. Another one takes over when `seen_at` has
-not changed for a lease by its own monotonic clock, so that a jump of the wall clock ends no lease.
+One process holds a follower at a time, and renews `seen_at` while it lives. Another process takes over when `seen_at`
+has not changed for a lease by that process's monotonic clock, so a jump of the wall clock ends no lease.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Follower(SQLModel, table=True):
     __tablename__ = "followers"
 
     name: str = Field(primary_key=True)
-    #: The URL, without parts that may be secret.
+    #: The target's URL without the parts that may be secret.
     target: str
     #: The kind of its host's addresses (`receiver.following.addresses`); empty until the name was first resolved.
     reach: str = ""
@@ -33,9 +33,9 @@ class Follower(SQLModel, table=True):
     source: str | None = None
     #: The last finished change: accepted, or put on the list of dead changes.
     seq: int = Field(sa_type=BigInteger)
-    #: The mark that distinguishes this change from another one of the same number, as after a restore.
+    #: The mark of that change. After a restore, another change may have the same number.
     mark: str
-    #: The process that serves the follower, as `receiver.worker.liveness` names it; None between two of them.
+    #: The process that serves the follower, as `receiver.worker.liveness` names it; None while no process does.
     holder: str | None = None
     #: The holder's last sign of life.
     seen_at: datetime = Field(sa_type=UtcDateTime)
@@ -72,7 +72,7 @@ def every(connection: Connection) -> Sequence[RowMapping]:
 
 
 def begin(connection: Connection, name: str, place: FeedPlace, columns: Mapping[str, Any], *, now: datetime) -> None:
-    """Insert a new follower. Raises `IntegrityError` if another process has just inserted it."""
+    """Insert a follower. Raises `IntegrityError` if another process has just inserted it."""
     row = {"name": name, **place._asdict(), "began_at": now, "seen_at": now, **columns}
     connection.execute(insert(FOLLOWERS), [row])
 

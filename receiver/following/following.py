@@ -35,13 +35,13 @@ log = structlog.get_logger(__name__)
 #: The longest wait between two attempts in seconds, unless the target asks for more.
 LONGEST_BACKOFF = 60.0
 
-#: The most consecutive changes that may die. Beyond, the target refuses everything, so no change is at fault.
+#: Most consecutive changes that may die. A target that refuses more refuses everything, so no change is at fault.
 MOST_DEAD_IN_A_ROW = 10
 
 #: Seconds between two log lines about one failure.
 TOLD_EVERY = 60.0
 
-#: The most due changes posted between two reads of the list.
+#: Most due changes that are posted between two reads of the list.
 MOST_DUE = 100
 
 
@@ -106,7 +106,7 @@ class Following:
                 self._idle(part.next)
 
     def _idle(self, seen: int) -> None:
-        """Move the cursor to this number, up to which no change matches."""
+        """Move the cursor to this number, since no change up to it matches."""
         if seen > self._lease.place.seq:
             self._lease.stand(self._feed.place(seen))
         self._lease.save_in_time()
@@ -197,7 +197,7 @@ class Following:
         log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
 
     def _park(self, item: FeedItem) -> bool:
-        """List the change as waiting for a dead one of its row; False if that one was removed meanwhile."""
+        """List the change as waiting for a dead change of its row; False if that change was removed meanwhile."""
         with self._database.write() as connection:
             # The lock on the follower keeps a repair from happening in between.
             self._lease.save(connection)
@@ -208,7 +208,7 @@ class Following:
         return True
 
     def _send_due(self) -> None:
-        """Post each due change once, followed by those that waited for it."""
+        """Post each due change once, and then the changes that waited for it."""
         while not self._stopping.is_set():
             with self._database.read() as connection:
                 numbers = dead_changes.due(connection, self._options.name, limit=MOST_DUE)
@@ -220,7 +220,7 @@ class Following:
                     return
 
     def _send_again(self, seq: int, item: FeedItem | None) -> bool:
-        """Post one listed change again; False if the target fails. A change that the feed no longer has is dropped."""
+        """Post one listed change again; False if the target fails. A change that the feed does not have is dropped."""
         answer = None if item is None else self._post(item)
         if answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN):
             self._note_trouble(answer)

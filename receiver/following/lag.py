@@ -19,11 +19,11 @@ class Lag(NamedTuple):
     """The lag of one follower."""
 
     follower: RowMapping
-    #: Changes after its cursor, `MOST_LAG` at most.
+    #: Number of changes after its cursor, at most `MOST_LAG`.
     changes: int
-    #: The age of the oldest of them in seconds; 0 without any.
+    #: The age of the oldest of these changes in seconds; 0 without any.
     seconds: float
-    #: Changes on its list: dead ones, and those that wait for a dead one or to be sent again.
+    #: Number of changes on its list: dead, waiting and due ones.
     dead: int
     waiting: int
 

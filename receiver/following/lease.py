@@ -42,9 +42,9 @@ class FollowOptions:
     #: Where to begin: `now`, `start` or a number. Applies to an existing follower only with `move`.
     begin: str = NOW
     move: bool = False
-    #: Accept the kind of address that the target's name resolves to now.
+    #: Accept the kind of address to which the target's name resolves at the start.
     new_address: bool = False
-    #: How often a change may be refused before it is dead.
+    #: The number of refusals after which a change is dead.
     tries: int = 5
     #: Retry each change until it is accepted, so that none dies.
     strict: bool = False
@@ -147,13 +147,13 @@ class FollowerLease:
             self._other = (row["seen_at"], monotonic())
 
     def _stale(self) -> datetime | None:
-        """The other holder's sign of life, if it has not changed for a lease; None otherwise."""
+        """The other holder's sign of life if it has not changed for a lease, else None."""
         if self._other is None or monotonic() - self._other[1] < self._options.lease:
             return None
         return self._other[0]
 
     def leave(self) -> None:
-        """Save the cursor and release the lease; if the database is unreachable, only log that."""
+        """Save the cursor and release the lease. If the database is unreachable, only log the failure."""
         try:
             self.save(holder=None)
         except (SQLAlchemyError, LeaseLost):
@@ -193,7 +193,7 @@ class FollowerLease:
         self.place, self._unsaved = place, True
 
     def save(self, connection: Connection | None = None, **columns: Any) -> None:
-        """Write the cursor and a sign of life; within the caller's transaction, the follower stays locked."""
+        """Write the cursor and a sign of life. The follower stays locked until the caller's transaction ends."""
         if connection is None:
             with self._database.write() as own:
                 self._write(own, columns)
@@ -215,7 +215,7 @@ class FollowerLease:
             self.save()
 
     def pause(self, seconds: float) -> None:
-        """Wait this long, giving signs of life, or until the process stops."""
+        """Wait for these seconds or until the process stops, giving signs of life."""
         until = monotonic() + seconds
         while not self._stopping.is_set() and (left := until - monotonic()) > 0:
             self._stopping.wait(min(left, SIGN_EVERY))

@@ -18,7 +18,7 @@ from receiver.worker.liveness import dead
 
 
 def retry_dead(database: Database, name: str, *, by: By, reason: str | None = None, key: str | None = None) -> int:
-    """Make the follower's dead changes due, each followed by those that wait for it; return the number of dead ones.
+    """Make the follower's dead changes due, and then the changes that wait for them; return the number of dead ones.
 
     The follower's process posts them at its next poll. Raises `ConfigurationError` for an unknown follower.
     """
@@ -41,7 +41,7 @@ def drop_dead(
     def drop(connection: Connection, _: RowMapping) -> int:
         if not dead_changes.remove(connection, name, seq):
             raise ConfigurationError(
-                f"The follower {name} has no dead change {seq}: `hookmirror follow --list` shows those that it has."
+                f"The follower {name} has no dead change {seq}: `hookmirror follow --list` shows its dead changes."
             )
         return 1
 
@@ -71,7 +71,7 @@ def _act(database: Database, name: str, asked: Asked, change: Callable[[Connecti
         row = followers.lock(connection, name)
         if row is None:
             known = ", ".join(each["name"] for each in followers.every(connection)) or "none"
-            raise ConfigurationError(f"There is no follower {name!r}. There are: {known}.")
+            raise ConfigurationError(f"There is no follower {name!r}. The followers are: {known}.")
         number = change(connection, row)
         result: dict[str, Any] = {"changes": number}
         return Effect(number, result, thing="dead change", wants_reason=False)

@@ -1,7 +1,7 @@
 """Targets: posts one change to a user's endpoint, and interprets the answer.
 
-Plain HTTP with rules of our own: no redirects, no proxy from the environment, connections only to addresses that were
-checked first, and one timeout for the whole exchange, however slowly the answer drips.
+It follows no redirects, uses no proxy from the environment, connects only to checked addresses, and has one timeout for
+the whole exchange, so that a slow answer cannot prolong it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ END_POLL = 0.25
 #: Seconds for which a resolved name is cached.
 ADDRESSES_KEPT = 30.0
 
-#: Seconds for which an idle connection is kept: less than servers do, which would close it as a request arrives.
+#: Seconds for which an idle connection is kept: fewer than on servers, which could close it as a request arrives.
 IDLE_CONNECTION = 4.0
 
 #: The longest wait that a target may ask for, in seconds.
@@ -51,7 +51,7 @@ LONGEST_RETRY_AFTER = 3_600.0
 #: Bytes of an answer that are read, and characters of it that are reported.
 MOST_ANSWER, LONGEST_SAYS = 65_536, 300
 
-#: Statuses that do not depend on the change: retry later.
+#: Statuses that do not depend on the change, which is retried later.
 LATER = frozenset({408, 425, 429, 502, 503, 504})
 
 GONE = 410
@@ -133,7 +133,7 @@ class Target:
             self._runner.run(self._client.aclose())
 
     def post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:
-        """Post one change. Failures are answers, too; raises nothing, and returns soon after `stopping` is set."""
+        """Post one change, and return soon after `stopping` is set. Raises nothing: a failure is an answer, too."""
         return self._runner.run(self._post(item, stopping))
 
     async def _post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:

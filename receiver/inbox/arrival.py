@@ -35,20 +35,20 @@ class Arrival:
     event_type: str = ""
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None
-    #: Its place in a body that tells of several events, from 0; None for the only event of a body.
+    #: The position of the event in its bundle, from 0; None for the only event of a body.
     item: int | None = None
-    #: The id under which its body is kept; 0 for its own.
+    #: The id under which the body is kept; 0 if that is the delivery's id.
     body_id: int = 0
-    #: Of the first item of a body: the arrivals of the others, in their order.
+    #: For the first item of a bundle, the arrivals of the other items in order; otherwise empty.
     others: Sequence[Arrival] = ()
 
     def know(self, envelope: Envelope) -> None:
-        """Take over event type, dedup key, entity and time from the envelope."""
+        """Set event type, dedup key, entity and time from the envelope."""
         self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity(self.body if self.plain is None else self.plain)
 
     def know_item(self, envelope: Envelope, body: bytes) -> None:
-        """Fill in what the item says; `body` is the SHA-256 of the whole body."""
+        """Set the same values from the envelope of an item; `body` is the SHA-256 of the whole body."""
         assert self.item is not None
         self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity_of_item(body, self.item)
@@ -59,24 +59,24 @@ class Arrival:
             self.occurred_at = self.received_at
 
     def give_up(self, reason: str) -> None:
-        """Mark it dead, because its body cannot be read. It is stored all the same, and can be replayed after a fix."""
+        """Mark the arrival dead, because its body cannot be read. It is stored, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
 
     def give_up_item(self, reason: str, body: bytes) -> None:
-        """Mark it dead, because this item cannot be read; `body` is the SHA-256 of the whole body."""
+        """Mark this item dead, because it cannot be read; `body` is the SHA-256 of the whole body."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = f"{body.hex()}-{self.item}", body
 
     def keep_body_alone(self, reason: str) -> None:
-        """Drop all values read from the body, because the database refuses one; the arrival is then dead."""
+        """Drop all values read from the body, because the database refuses one of them, and mark the arrival dead."""
         self.item, self.others = None, ()
         self.give_up(_in_ascii(reason))
         self.event_type, self.entity, self.occurred_at = "", None, None
         self.headers, self.secret, self.conflict = {}, None, False
 
     def keep_item_alone(self, reason: str) -> None:
-        """Drop what this item of a bundle says, because the database refuses that; the item is then dead."""
+        """Drop all values read from this item, because the database refuses one of them, and mark the item dead."""
         self.give_up_item(_in_ascii(reason), hashlib.sha256(self.verified).digest())
         self.event_type, self.entity, self.occurred_at, self.conflict = "", None, None, False
 
@@ -86,27 +86,27 @@ class Arrival:
 
     @property
     def verified(self) -> bytes:
-        """The verified content: of an encrypted or compressed body, the decoded bytes."""
+        """The verified content: the body, or its decrypted or decompressed bytes."""
         return self.body if self.plain is None else self.plain
 
     def each(self) -> Iterator[Arrival]:
-        """It, and the other items of its body."""
+        """Yield this arrival, and then the other items of its body."""
         yield self
         yield from self.others
 
 
 def _in_ascii(reason: str) -> str:
-    """The reason as every database takes it: it may quote what was refused."""
+    """Reduce the reason to ASCII, which every database takes, because it may quote the refused value."""
     return reason.encode("ascii", "backslashreplace").decode()
 
 
 class Accepted(NamedTuple):
     """The answer to the sender: accepted or duplicate, with the id of the stored delivery.
 
-    For a body that tells of several events: accepted if any of them is new, and the id of the first.
+    For a bundle: accepted if any item is new, and the id of the first item's delivery.
     """
 
     status: Literal["accepted", "duplicate"]
     delivery_id: int
-    #: The answers to all items of such a body, in their order.
+    #: The answers to all items of a bundle, in order.
     items: Sequence[Accepted] = ()

@@ -22,7 +22,7 @@ from receiver.database.bulk import insert_mappings
 from receiver.inbox.tables import ATTEMPTS, SETTLEMENTS, State, kept_reason
 from receiver.release import release
 
-#: Characters of a traceback that are kept, from its beginning and from its end.
+#: The most characters of a traceback that are kept from its beginning, and from its end.
 LONGEST_TRACEBACK = 2_000
 
 #: Settlements per query.
@@ -46,13 +46,13 @@ class AttemptDetails:
 
 
 class AttemptResult(NamedTuple):
-    """How an attempt ended, to be recorded in the transaction that holds its effect."""
+    """The result of an attempt, to be recorded in the transaction of its effect."""
 
     delivery_id: int
     state: State
     outcome: str | None = None
     reason: str | None = None
-    #: When to try again, if the state is pending.
+    #: The time of the next attempt, if the state is pending.
     due_at: datetime | None = None
     #: Values that the worker read in the body, if they differ from those at the time of acceptance.
     event_type: str | None = None
@@ -100,7 +100,7 @@ def keep(
 
 
 def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], *, most: int) -> list[dict[str, Any]]:
-    """The attempts of a delivery, oldest first, at most `most`, the newest ones.
+    """Read the newest attempts of a delivery, at most `most`, and return them oldest first.
 
     `ends` are the ends of its rounds, by which the settlements with its successful attempts are found.
     """

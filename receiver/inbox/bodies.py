@@ -1,4 +1,4 @@
-"""Kept bodies, as they are read again: verified, opened, and with those headers that an envelope reads."""
+"""Kept bodies: reads them with the headers that an envelope function reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from receiver.database.columns import Many, among
 from receiver.header_values import SIGNED_MARK, KeptBody
 from receiver.inbox.tables import BODIES
 
-#: How the stored headers begin which an envelope reads.
+#: The prefix of the stored headers that an envelope function reads.
 _MARKED = '{"' + SIGNED_MARK + '"'
 
 
 def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
-    """The verified bodies that are kept under these ids, which `BODY_ID` gives; those that have expired are missing."""
+    """Read the verified bodies that are kept under these ids, which `BODY_ID` gives; expired bodies are left out."""
     found = connection.execute(_PLAIN, {"ids": sorted(set(ids))})
     return {
         row.delivery_id: row.plain if row.headers is None else KeptBody.of(row.plain, decode(row.headers))
@@ -26,7 +26,7 @@ def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
 
 _HEADERS = type_coerce(BODIES.c.headers, Text)
 
-#: Of the headers only those that an envelope reads.
+#: Only those stored headers that an envelope function reads.
 _PLAIN = select(
     BODIES.c.delivery_id,
     func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain"),

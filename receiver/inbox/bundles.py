@@ -1,6 +1,6 @@
-"""Bundles: bodies that tell of several events. Each item becomes a delivery; the body is kept once, with the first.
+"""Bundles: bodies with several events. Each item becomes a delivery; the body is kept once, with the first item.
 
-So an item's delivery names the body that it is in and its place there (docs/decisions/0040).
+The delivery of an item therefore refers to the body and to the item's position in it (docs/decisions/0040).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Why an authentic body without any event is ignored.
+#: The reason for which an authentic body without events is ignored.
 NO_EVENTS = "The body holds no events."
 
 
 def spread(arrival: Arrival, bundle: Bundle) -> None:
-    """Make the arrival that of the first item, with those of the others; one that cannot be read is dead alone."""
+    """Turn the arrival into that of the first item, and add arrivals of the others. An unreadable item is dead."""
     if not bundle.items:
         arrival.ignore(NO_EVENTS)
         arrival.dedup_key, arrival.fingerprint = unread_identity(arrival.verified)
@@ -45,7 +45,7 @@ def spread(arrival: Arrival, bundle: Bundle) -> None:
 
 
 def draw_ids(arrivals: Sequence[Arrival], ids: DeliveryIds) -> Sequence[Arrival]:
-    """Give every arrival and every item of it an id, unless it has one; all of them, in the order of their ids."""
+    """Give every arrival and item without an id an id. Returns all of them in the order of their ids."""
     for arrival in arrivals:
         arrival.id = arrival.id or ids.draw()
         if arrival.others and not arrival.others[0].id:
@@ -57,15 +57,15 @@ def draw_ids(arrivals: Sequence[Arrival], ids: DeliveryIds) -> Sequence[Arrival]
 
 
 def gathered(arrivals: Sequence[Arrival], answers: Sequence[Accepted]) -> list[Accepted]:
-    """One answer for each body, given those to all items."""
+    """Combine the answers to all items into one answer for each body."""
     left = iter(answers)
     return [_answer(arrival, left) for arrival in arrivals]
 
 
 def resolve_one_by_one(connection: Connection, items: Sequence[Arrival]) -> list[Accepted]:
-    """As `resolve_duplicates`, for items of one body of which the database refuses some: these alone are dead.
+    """Do the same as `resolve_duplicates` item by item, so that only the items that the database refuses are dead.
 
-    Raises the database's error if it refuses more of an item than what the item says.
+    Raises the database's error if it refuses an item even without the values read from it.
     """
     return [_resolve_one(connection, item) for item in items]
 
@@ -83,9 +83,9 @@ def _resolve_one(connection: Connection, item: Arrival) -> Accepted:
 
 
 def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arrival:
-    """The arrival of a delivery that was kept before its body could be read, with those of the other items.
+    """Make the arrivals of all items from a delivery that was kept before its body could be read.
 
-    From now on the delivery is that of the first item.
+    The delivery becomes that of the first item.
     """
     assert delivery.plain is not None
     secret = connection.execute(_BECOME_FIRST, {"of": delivery.id}).scalar()

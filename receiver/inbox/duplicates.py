@@ -1,6 +1,6 @@
-"""Duplicates: arrivals whose dedup key is in the inbox already, for the same body or for another one.
+"""Duplicates: arrivals whose dedup key is in the inbox already, with the same body or with another one.
 
-The primary key decides which arrival comes first: the insert of a dedup key succeeds or not, without a check before.
+The primary key decides which arrival is first: the dedup key is inserted without a check before, and may fail.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, HAS_BODY, IDS,
 
 BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
-#: Separates a dedup key from the fingerprint that tells two bodies under one key apart.
+#: The separator between a dedup key and the fingerprint that distinguishes two bodies with one key.
 CONFLICT_MARK = "#"
 
-#: Inserts the new ones among arrivals, and answers in the same order.
+#: A function that inserts the new arrivals among several, and returns answers in the same order.
 ResolveArrivals = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
 
 
 def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    """Insert the new ones among the arrivals, and count the others as duplicates. Answers in the same order.
+    """Insert the new arrivals, and count the others as duplicates. Returns answers in the same order.
 
-    An arrival that is here under its own id already, as after a commit whose result was unknown, is not a duplicate.
+    An arrival that is stored under its own id already, as after a commit with an unknown result, is not a duplicate.
     """
     matches = [_Match(arrival) for arrival in arrivals]
     _find_holders(connection, matches)
@@ -47,7 +47,7 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
 
 @dataclass(slots=True)
 class _Match:
-    """An arrival with the row that holds its dedup key: its own, or that of an earlier delivery."""
+    """An arrival with the row that holds its dedup key, which may belong to an earlier delivery."""
 
     arrival: Arrival
     holder: RowMapping | None = None
@@ -93,7 +93,7 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
 
 
 def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> None:
-    """Count the duplicates. A dead delivery that the sender sends again begins a round of one more attempt."""
+    """Count the duplicates. A duplicate of a dead delivery begins a round with one more attempt."""
     ids = sorted({match.delivery_id for match in duplicates})
     dead = [row.id for row in connection.execute(_STATES, {"ids": ids}) if row.state == State.DEAD]
     _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
@@ -104,7 +104,7 @@ def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> No
     connection.execute(_NOTE, noted)
 
 
-#: Selects and locks deliveries until the transaction ends.
+#: The query that selects deliveries and locks them until the transaction ends.
 _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id).with_for_update()
 
 _DEAD = in_state(State.DEAD)
@@ -124,7 +124,7 @@ _NOTE = (
 
 
 def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> None:
-    """Keep the body of each bundle with a new item whose first item is known already."""
+    """Keep the body of each bundle that has a new item but a known first item."""
     shared = {match.arrival.body_id: match.arrival for match in matches if match.arrival.body_id and match.is_new}
     _keep_bodies(connection, shared)
 
@@ -132,14 +132,14 @@ def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> No
 def _restore_bodies(connection: Connection, revived: Sequence[_Match]) -> None:
     """Store expired bodies of dead deliveries again.
 
-    An item of a bundle may come again in another one, or alone: then its delivery belongs to that from now on.
+    An item may arrive again in another bundle, or alone: its delivery then refers to the new body.
     """
     again = {match.delivery_id: match.arrival for match in revived}
     expired = set(connection.execute(_WITHOUT_BODY, {"ids": sorted(again)}).scalars()) if again else set()
     bodies: dict[int, Arrival] = {}
     for each in sorted(expired):
         found = again[each]
-        # A body with one event is kept under the delivery's own id, as ever.
+        # A body with one event is kept under the delivery's own id.
         other = None if found.item is None else found.body_id or found.id
         connection.execute(_MOVE, {"moved": each, "to": other, "place": found.item})
         bodies[other or each] = found

@@ -12,12 +12,12 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-#: Ids per microsecond: one for each of this many processes.
+#: Ids per microsecond, one for each possible number of a process.
 MOST_PROCESSES = 1_024
 
 
 class DeliveryIds:
-    """Draws ids; each is larger than the one before, even if the clock steps back. Thread-safe."""
+    """Draws ids that always grow, even if the clock steps back. Thread-safe."""
 
     def __init__(self) -> None:
         self._process = secrets.randbelow(MOST_PROCESSES)
@@ -30,7 +30,7 @@ class DeliveryIds:
             return self._last
 
     def draw_many(self, number: int) -> range:
-        """Draw so many ids at once, as for the events of one body."""
+        """Draw `number` consecutive ids, for the events of one body."""
         with self._lock:
             first = self._next()
             drawn = range(first, first + number * MOST_PROCESSES, MOST_PROCESSES)
@@ -47,5 +47,5 @@ def first_id_at(moment: datetime) -> int:
 
 
 def arrived(delivery_id: int) -> int:
-    """When a delivery was received, in microseconds since 1970."""
+    """The time at which a delivery was received, in microseconds since 1970."""
     return delivery_id // MOST_PROCESSES

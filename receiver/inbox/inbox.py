@@ -42,10 +42,8 @@ class Inbox:
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Store the arrivals durably, and return answers in the same order. Repeating the call is safe.
 
-        An arrival whose body tells of several events is kept with all of them, or not at all.
-
-        One statement suffices if all are new, the usual case. Returns only after the commit. Raises SQLAlchemy's error
-        if it is not certain that all were stored.
+        A bundle is stored with all its events, or not at all. If all arrivals are new, the usual case, one statement
+        suffices. Returns only after the commit. Raises SQLAlchemy's error if it is not certain that all were stored.
         """
         items = draw_ids(arrivals, self._ids)
         try:
@@ -54,7 +52,7 @@ class Inbox:
             is_one_bundle = len(arrivals) == 1 and bool(arrivals[0].others)
             if not is_one_bundle or not is_fault_of_values(error):
                 raise
-        # One of its items is refused: the others are kept, in one transaction as ever.
+        # The database refuses an item of a bundle: the other items are stored, still in one transaction.
         with self.database.write() as connection:
             return gathered(arrivals, resolve_one_by_one(connection, items))
 
@@ -65,7 +63,7 @@ class Inbox:
             return gathered(arrivals, resolve_duplicates(connection, items))
 
     def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
-        """Make the delivery of a whole body that of its first item, and keep a delivery for each of the others."""
+        """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item."""
         try:
             retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
         except Exception as error:
@@ -92,13 +90,12 @@ class Inbox:
         suspect: bool = False,
         max_bytes: int | None = None,
     ) -> list[Claimed]:
-        """Take up to `limit` due deliveries, oldest first, and count the attempt; an entity being worked on waits.
+        """Claim up to `limit` due deliveries, oldest first, and count their attempts.
 
-        Their bodies have at most `max_bytes` together; a larger one is taken alone.
-
-        Only those of the `sources` that this worker knows: others stay, with all their attempts, for workers that do.
-        A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
-        A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
+        A delivery waits while an earlier one of its entity is being processed. The bodies have at most `max_bytes`
+        together; a larger body is claimed alone. Only deliveries of `sources` are claimed: the others keep their
+        attempts for workers that know their sources. Suspects are claimed only with `suspect=True`, and must be alone,
+        so `limit` must then be 1. A row that cannot be claimed blocks no other: it becomes dead, or stays as it is.
         """
         what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect, "max_bytes": max_bytes}
         try:
@@ -112,7 +109,7 @@ class Inbox:
             return leases.claim_around(connection, worker, sources, **what)
 
     def _tell(self, error: str) -> None:
-        """Log this error once: a delivery that can neither be claimed nor ended fails each claim."""
+        """Log this error once, because a delivery that can be neither claimed nor ended fails each claim."""
         if error != self._told:
             log.warning("a claim failed; claiming without the rows at fault", error=error)
         self._told = error
@@ -123,7 +120,7 @@ class Inbox:
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
-        """Select those of the deliveries that the worker still holds, and lock them until the transaction ends."""
+        """Select the deliveries that the worker still holds, and lock them until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
     def settle(
@@ -135,7 +132,7 @@ class Inbox:
         now: datetime,
         settle_us: int = 0,
     ) -> None:
-        """Record how these attempts ended. `settle_us` are microseconds that settling them took so far."""
+        """Record the results of these attempts. `settle_us` are the microseconds that settling has taken so far."""
         results.record(connection, worker, ended, now=now, settle_us=settle_us)
 
     def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
@@ -179,7 +176,7 @@ class Inbox:
         with self.database.write() as connection:
             # Ordered by an expression, because SQLite would read the whole table in the order of the plain column.
             rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
-            # Only a delivery claimed alone is certainly at fault: in a batch, any of them may have ended the worker.
+            # Only a delivery claimed alone is certainly at fault: in a batch, any delivery may have ended the worker.
             lost: dict[str, list[AttemptResult]] = defaultdict(list)
             for row in rows:
                 result = results.lost(
@@ -232,10 +229,10 @@ class Inbox:
         action: int | None = None,
         now: datetime,
     ) -> int:
-        """Begin another round, with all attempts, of those that have ended, and return their number.
+        """Begin another round, with all attempts, for those deliveries that have ended, and return their number.
 
-        `run` and `action` are recorded with the round. The end of the round before is kept. Deliveries that have not
-        ended, or whose body has expired, stay as they are.
+        `run` and `action` are recorded with the round, and the end of the previous round is kept. Deliveries that have
+        not ended, or whose body has expired, stay as they are.
         """
         return rounds.begin(connection, ids, Beginning(cause, run, action), now=now)
 
@@ -254,7 +251,7 @@ class Inbox:
         return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
 
     def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
-        """How long the longest-due delivery of these sources has been due; 0 if none is."""
+        """The seconds since the first due delivery of these sources became due; 0 if none is due."""
         due = min((first for first in self._first_due(sources) if first is not None), default=now)
         return max((now - due).total_seconds(), 0.0)
 
@@ -265,7 +262,7 @@ class Inbox:
 
 def pending_sources(database: Database) -> list[str]:
     """The sources that have pending deliveries."""
-    # Not by the plain column, for the reason that `OF_SOURCES` gives.
+    # An expression instead of the plain column, for the reason that `OF_SOURCES` gives.
     statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
     with database.read() as connection:
         return sorted(connection.execute(statement).scalars())

@@ -1,12 +1,12 @@
 """Inserting arrivals: one statement puts a whole batch into the inbox, and may be a transaction by itself.
 
-A single statement, because beside a busy event loop each statement takes the interpreter's lock several times, and
-costs a round trip to a remote database (docs/decisions/0011). On SQLite it is an INSERT into a view whose trigger fills
-the three tables; on PostgreSQL it is one query with several INSERTs. On both, the delivery and its body are inserted
-only if the dedup key is.
+A single statement is used because each statement takes the interpreter's lock several times beside a busy event loop,
+and costs a round trip to a remote database (docs/decisions/0011). On SQLite it is an INSERT into a view whose trigger
+fills the three tables; on PostgreSQL it is one query with several INSERTs. On both, the delivery and its body are
+inserted only if the dedup key is.
 
-Nearly always every key of a batch is new. On SQLite the statement fails if one is not, because a second statement that
-counts the inserted rows would take the interpreter's lock as often as the first.
+Nearly always every key of a batch is new. On SQLite the statement fails if a key is not new, because a second statement
+that counts the inserted rows would take the interpreter's lock as often as the first.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ CHANNEL = "hookmirror_accepted"
 
 
 def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
-    """Insert every arrival under its own id and commit, if every dedup key is new.
+    """Insert every arrival under its own id and commit, provided that every dedup key is new.
 
-    Otherwise returns False, with none or some of them inserted.
+    Otherwise returns False; some arrivals may have been inserted.
     """
     kind = _kind_of(arrivals)
     if database.is_postgresql:
@@ -49,9 +49,9 @@ def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
 
 
 def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Insert each arrival whose dedup key is new, under its own id; of several with one key, the first.
+    """Insert each arrival with a new dedup key under its own id; if several have the same key, insert the first.
 
-    On SQLite, the body of a bundle whose first item is known is left out: `receiver.inbox.duplicates` adds it.
+    On SQLite, the body of a bundle with a known first item is left out: `receiver.inbox.duplicates` adds it.
     """
     kind = _kind_of(arrivals)
     if connection.dialect.name == "postgresql":
@@ -67,9 +67,9 @@ class _Column(NamedTuple):
     """A column of an arrival; all statements and row builders here are made from these."""
 
     name: str
-    #: Its type on PostgreSQL.
+    #: The type of the column on PostgreSQL.
     kind: str
-    #: The Python expression of its value; None if the arrival has none.
+    #: The Python expression of the value; None if the arrival has no value.
     value: str
 
     @property
@@ -77,7 +77,7 @@ class _Column(NamedTuple):
         return any(table.c[self.name].nullable for table in _FOLLOWING if self.name in table.c)
 
 
-#: The columns in the order of a row. Each fills the columns of this name in all tables of the inbox.
+#: The columns in the order of a row. Each fills the columns with its name in all tables of the inbox.
 _COLUMNS = (
     _Column("id", "bigint", "arrival.id"),
     _Column("source", "text", "arrival.source"),
@@ -99,7 +99,7 @@ _COLUMNS = (
 
 _OF_THE_BODY = ("body", "plain", "headers")
 
-#: Of an item of a bundle: its body comes with the first item, and with it alone.
+#: The columns of an item of a bundle, of which only the first item has a body.
 _ITEM_COLUMNS = (
     *(
         column._replace(value=f"None if arrival.body_id else {column.value}") if column.name in _OF_THE_BODY else column
@@ -109,7 +109,7 @@ _ITEM_COLUMNS = (
     _Column("body_id", "bigint", "arrival.body_id or None"),
 )
 
-#: Further columns of each table, computed from those of an arrival, written in braces.
+#: Further columns of each table, computed from the columns of an arrival, which are in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
     DEDUP_KEYS: {"delivery_id": "{id}"},
     DELIVERIES: {
@@ -128,9 +128,9 @@ def _fill(table: Table, read: Mapping[str, str]) -> str:
 
 
 def _compiled(row: str) -> Callable[[Arrival], Any]:
-    """Compile the function that makes a row of an arrival.
+    """Compile the function that makes a row from an arrival.
 
-    One expression for all columns, because a function call for each column took twice as long.
+    It is one expression for all columns, because a function call for each column took twice as long.
     """
     names = {"encode": codec.encode, "iso_text": iso_text, "kept_reason": kept_reason}
     return eval(f"lambda arrival: {row}", names)  # type: ignore[no-any-return]  # noqa: S307 (our own expressions)
@@ -138,13 +138,13 @@ def _compiled(row: str) -> Callable[[Arrival], Any]:
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Stands for NULL, which the driver takes several times as long to bind. No nullable column is ever empty text.
+#: The value that stands for NULL, which the driver binds much more slowly. No nullable column is ever empty text.
 _ABSENT = ""
 
 
 def _view(view: str, columns: Sequence[_Column], conflict: str) -> tuple[str, str]:
     """The statements that make a view and its trigger."""
-    #: How the trigger reads each column.
+    #: The trigger's expression for each column.
     new = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in columns}
     has_body = "" if columns is _COLUMNS else "AND NEW.body IS NOT NULL"
     return (
@@ -185,10 +185,10 @@ def _sqlite_value(column: _Column) -> str:
 
 
 def _query(columns: Sequence[_Column]) -> str:
-    """The statement, which returns how many are new; its parameter is a JSON document, in which bytes are Base64.
+    """Build the statement, which returns the number of new arrivals. Its parameter is JSON, with bytes in Base64.
 
-    Keys are inserted in their order, so that two processes that insert the same ones wait for each other instead of
-    deadlocking; of two arrivals with one key, the earlier is kept. A bundle's body is kept if any of its items is new.
+    Keys are inserted in sorted order, so that two processes with the same keys wait for each other instead of
+    deadlocking. Of two arrivals with one key, the earlier is kept. A bundle's body is kept if any of its items is new.
     """
     given = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in columns}
     kept = "JOIN new ON new.delivery_id = arrivals.id"
@@ -219,27 +219,26 @@ SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
 
 
 class _Kind(NamedTuple):
-    """How arrivals with these columns are inserted on either database."""
+    """The statements that insert arrivals with these columns on either database."""
 
-    #: The two views: what goes into the first must be new, what goes into the second may be known, and then is left
-    #: out.
+    #: The two views: the first fails for a known dedup key, the second skips arrivals with a known dedup key.
     all_new: str
     some_new: str
     columns: Sequence[_Column]
     sqlite_row: Callable[[Arrival], Any]
     json_row: Callable[[Arrival], Any]
     statement: str
-    #: Rows of one statement on SQLite.
+    #: The possible numbers of rows of one statement on SQLite.
     sizes: Sequence[int]
 
     def inserts(self, view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """The fewest possible statements for SQLite, each with its parameters."""
+        """Yield as few statements for SQLite as possible, each with its parameters."""
         width = len(self.columns)
         for rows, size in portions([self.sqlite_row(arrival) for arrival in arrivals], self.sizes):
             yield f"INSERT INTO {view} {values(width, size)}", padded(rows, size, width)
 
     def query(self, arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
-        """The statement for PostgreSQL, which returns how many are new, with its parameter."""
+        """The statement for PostgreSQL, which returns the number of new arrivals, with its parameter."""
         return self.statement, (codec.encode([self.json_row(arrival) for arrival in arrivals]).decode(),)
 
 
@@ -255,13 +254,13 @@ def _kind(view: str, columns: Sequence[_Column], sizes: Sequence[int]) -> _Kind:
     )
 
 
-#: Nearly all batches hold nothing but bodies with one event, which need two columns less. The views have names that no
-#: table of a dialect has: they would hide it.
-#: A body of a hundred events is one statement, and so the transaction.
+#: Nearly all batches have only bodies with one event, which need two columns less. The names of the views must differ
+#: from all tables of dialects, because a view would hide a table with its name. A body with a hundred events is one
+#: statement, and therefore one transaction.
 _SINGLE = _kind("hookmirror_arrivals", _COLUMNS, SIZES)
 _ITEMS = _kind("hookmirror_items", _ITEM_COLUMNS, (*SIZES, 128, 256))
 
-#: They are of a connection, not of the file: they change with this code, not with a migration.
+#: The views belong to a connection, not to the file: they change with this code, without a migration.
 _VIEWS = tuple(
     statement
     for kind in (_SINGLE, _ITEMS)

@@ -1,4 +1,4 @@
-"""Claims: which deliveries are due, and which of them a worker gets a lease on."""
+"""Leases: selects due deliveries, and gives a worker leases on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLAIM_LOCK = 0x686F6F6B0002
 
 
 class Claimed(NamedTuple):
-    """A delivery claimed by this worker, until its lease ends."""
+    """A delivery that this worker has claimed, until its lease ends."""
 
     id: int
     source: str
@@ -35,9 +35,9 @@ class Claimed(NamedTuple):
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: The entity as read when the delivery was accepted.
+    #: The entity that was read when the delivery was accepted.
     entity: tuple[str, str] | None
-    #: Its place in a body that tells of several events; None for the only event of a body, or one not read yet.
+    #: The position of the event in its bundle; None for the only event of a body, or for an unread body.
     item: int | None = None
     #: The id under which the body is kept.
     body_id: int = 0
@@ -82,16 +82,16 @@ def claim_around(
     suspect: bool,
     max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Claim as `claim` does, without the rows that made it fail, which are found by halving the batch.
+    """Do the same as `claim` without the rows that made it fail, which are found by halving the batch.
 
-    A row whose values are at fault ends as dead with the database's reason, or stays as it is if the database refuses
-    that, too. Raises the error of `claim` if it is not about single rows.
+    A row whose values are at fault becomes dead with the database's reason, or stays as it is if the database refuses
+    that, too. Raises the error of `claim` if single rows are not the cause.
     """
     _be_alone(connection)
     detour = _Detour(connection, worker, now, now + lease, left_bytes=max_bytes)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
     while len(detour.claimed) < limit and not detour.is_full:
-        # The others stay due, and are claimed first next time.
+        # The other deliveries stay due, and the next claim takes them first.
         window = {"limit": limit - len(detour.claimed), "skip": detour.left}
         ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
         if not ids:
@@ -104,14 +104,14 @@ def claim_around(
 
 @dataclass(slots=True)
 class _Detour:
-    """A claim that skips rows that cannot be claimed; each try has a savepoint of its own."""
+    """A claim that skips rows that cannot be claimed, with a savepoint for each try."""
 
     connection: Connection
     worker: str
     now: datetime
     until: datetime
     claimed: list[Claimed] = field(default_factory=list)
-    #: How many deliveries ended as dead, and how many could not even be marked dead.
+    #: The number of deliveries that became dead, and of those that could not even be marked dead.
     dead: int = 0
     left: int = 0
     #: Bytes of bodies that may still be claimed; None without a bound.
@@ -121,7 +121,7 @@ class _Detour:
     unexplained: Exception | None = None
 
     def claim(self, ids: Sequence[int]) -> None:
-        """Claim these deliveries, or else each half of them; mark a single one that fails as dead."""
+        """Claim these deliveries; if that fails, claim each half of them. A single delivery that fails becomes dead."""
         if self.is_full:
             return
         try:
@@ -150,7 +150,7 @@ class _Detour:
     def _give_up(self, delivery_id: int, error: Exception) -> None:
         if is_fault_of_values(error):
             reason = f"It could not be claimed: {told(error)}"
-            # An index may be unable to hold its event type or entity.
+            # The event type or the entity may be too long for an index.
             if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
                 self.dead += 1
                 log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
@@ -177,7 +177,7 @@ _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
-    """When the first ordinary pending delivery and the first suspect are due; None if there is no such delivery."""
+    """The times at which the first ordinary pending delivery and the first suspect are due; None without one."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
     ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
@@ -278,14 +278,14 @@ def _claim(connection: Connection, rows: Sequence[Any], worker: str, until: date
 
 
 def _how_many(rows: Sequence[Any], max_bytes: int | None) -> int:
-    """How many of these, from the first on, fit into `max_bytes` together: at least one. A shared body counts once."""
+    """The number of leading rows that fit into `max_bytes` together, at least one. A shared body counts once."""
     if max_bytes is None:
         return len(rows)
     return max(sum(total <= max_bytes for total in accumulate(_sizes(rows))), 1)
 
 
 def _sizes(rows: Sequence[Any]) -> Iterator[int]:
-    """The bytes of each delivery's body; 0 where it is that of an earlier one."""
+    """Yield the bytes of each delivery's body; 0 if an earlier delivery has the same body."""
     seen = set()
     for row in rows:
         yield 0 if row.body_id in seen else row.size or 0

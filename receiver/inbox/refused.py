@@ -31,10 +31,10 @@ from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import DeliveryId
 
-#: How many bytes of a body are shown.
+#: The most bytes of a body that are shown.
 SHOWN_BYTES = 2_048
 
-#: How many requests one transaction drops.
+#: The most requests that one transaction drops.
 DROPPED_REQUESTS_BATCH = 500
 
 
@@ -47,10 +47,10 @@ class KeptRequest(SQLModel, table=True):
     #: Grows with arrival, like the ids of deliveries.
     id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     source: str
-    #: Why it was refused.
+    #: The error code of the refusal.
     code: str
     received_at: datetime = Field(sa_type=UtcDateTime)
-    #: Bytes of body and headers.
+    #: Bytes of the body and the headers.
     size: int
     #: The headers that verifying needs and those that a delivery would keep, each a name and a value.
     headers: Any = Field(sa_type=Document)
@@ -112,7 +112,7 @@ class Total(NamedTuple):
 
 
 def keep(connection: Connection, refusals: Sequence[Refusal], bounds: Bounds) -> None:
-    """Insert these, and drop the oldest of each source beyond its bounds."""
+    """Insert these requests, and drop the oldest requests of each source that exceed its bounds."""
     insert_mappings(connection, REQUESTS, [each.as_row() for each in refusals])
     for source in sorted({each.source for each in refusals}):
         _trim(connection, source, bounds)
@@ -131,7 +131,7 @@ def _trim(connection: Connection, source: str, bounds: Bounds) -> None:
 
 
 def behind(connection: Connection, source: str, after: int, *, most: int, most_bytes: int) -> list[Refusal]:
-    """The next kept requests of a source, oldest first: at most `most` of them and `most_bytes`, but at least one."""
+    """The next kept requests of a source, oldest first: at most `most` with `most_bytes` together, but at least one."""
     following = (
         select(REQUESTS.c.id, REQUESTS.c.size)
         .where(REQUESTS.c.source == source, REQUESTS.c.id > after)
@@ -150,7 +150,7 @@ def behind(connection: Connection, source: str, after: int, *, most: int, most_b
 
 
 def found(connection: Connection, source: str, request_id: int | None) -> Refusal | None:
-    """One kept request of a source, the newest unless its id is given; None if there is none."""
+    """One kept request of a source, by default the newest; None if there is none."""
     wanted = select(REQUESTS).where(REQUESTS.c.source == source).order_by(REQUESTS.c.id.desc()).limit(1)
     if request_id is not None:
         wanted = wanted.where(REQUESTS.c.id == request_id)
@@ -159,7 +159,7 @@ def found(connection: Connection, source: str, request_id: int | None) -> Refusa
 
 
 def take(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Drop these, which the same transaction accepts, and return the ids of those that still existed."""
+    """Drop these requests, which the same transaction accepts, and return the ids of those that still existed."""
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())
 
 
@@ -207,7 +207,7 @@ def _beginnings() -> Select[Any]:
 
 
 def one(connection: Connection, request_id: int) -> RowMapping | None:
-    """A kept request with the first bytes of its body; None if it is not kept, or not any more."""
+    """A kept request with the first bytes of its body; None if it is not kept."""
     return connection.execute(_beginnings().where(REQUESTS.c.id == request_id)).mappings().first()
 
 
@@ -222,7 +222,7 @@ def listed(*, source: str | None, before: int | None) -> Select[Any]:
 def as_text(begins: bytes) -> tuple[str, Literal["text", "hex"]]:
     """Format the beginning of a body: as `text` if it is text, otherwise as `hex`."""
     try:
-        # The last character may be cut.
+        # The last character may be incomplete.
         text = begins.decode("utf-8", "strict" if len(begins) < SHOWN_BYTES else "ignore")
     except UnicodeDecodeError:
         return begins.hex(), "hex"

@@ -1,4 +1,4 @@
-"""Results: writes the ends of attempts into the rows of their deliveries."""
+"""Results: writes the results of attempts into the rows of their deliveries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_THE_DELIVERY = slice(1, 8)
 
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
-    """Make the result of an attempt that its worker never ended; with `over`, the last one."""
+    """Make the result of an attempt that its worker never ended. `over` says that no attempt is left."""
     return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
@@ -33,7 +33,7 @@ def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, 
 def record(
     connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int = 0
 ) -> None:
-    """Record how these attempts of the worker ended. `settle_us` are microseconds that settling them took so far."""
+    """Record the results of the worker's attempts. `settle_us` are the microseconds that settling has taken so far."""
     alike: dict[Any, list[AttemptResult]] = {}
     for result in results:
         alike.setdefault(result[_OF_THE_DELIVERY], []).append(result)
@@ -52,7 +52,7 @@ def _settling(names: tuple[str, ...]) -> Update:
 
 
 def _values(result: AttemptResult, now: datetime) -> dict[str, Any]:
-    """The columns to set, each as `new_…`: SQLAlchemy keeps the plain names of an UPDATE's parameters to itself."""
+    """The columns to set, each under the name `new_…`, because SQLAlchemy reserves the plain names in an UPDATE."""
     values: dict[str, Any] = {
         "new_state": result.state.value,
         "new_outcome": result.outcome,

@@ -27,17 +27,17 @@ from receiver.inbox.tables import (
 #: Deliveries per transaction.
 BATCH = 500
 
-#: How far the clock of a worker may be behind that of an endpoint.
+#: The most by which the clock of a worker may be behind that of an endpoint.
 CLOCK_MARGIN = timedelta(days=1)
 
-#: How many free pages of a SQLite file one transaction returns to the disk.
+#: The most free pages of a SQLite file that one transaction returns to the disk.
 PAGES = 1_000
 
 
 def _some_delivery(*conditions: Any) -> Any:
-    """Whether there is a delivery of the body at hand.
+    """The condition that the body has a delivery.
 
-    The offset keeps PostgreSQL from making a join of it, which may begin with deliveries whose bodies are long gone.
+    The offset keeps PostgreSQL from turning it into a join, which may begin with deliveries whose bodies have expired.
     """
     return select(literal(1)).where(*conditions).offset(0).correlate(BODIES).exists()
 
@@ -46,11 +46,11 @@ _OWN, _SHARED = DELIVERIES.c.id == BODIES.c.delivery_id, DELIVERIES.c.body_id ==
 
 _IS_OPEN: Any = text(f"NOT {HAS_ENDED}")
 
-#: Of every event that the body tells of.
+#: The condition that every delivery of the body is finished.
 _ALL_HAVE_ENDED = ~_some_delivery(_OWN, _IS_OPEN) & ~_some_delivery(_SHARED, _IS_OPEN)
 
 
-#: Drops one small batch of rows expired by a time, and returns their number; 0 when none are left.
+#: A function that drops a small batch of rows expired by a time, and returns their number; 0 when none are left.
 Drop = Callable[[Database, datetime], int]
 
 
@@ -59,9 +59,9 @@ class Retention:
     """Retention periods for bodies and deduplication keys. Unfinished deliveries keep everything, however old."""
 
     bodies: timedelta
-    #: Deliveries are dropped with their dedup keys; afterwards the same change would count as new.
+    #: The period after which deliveries are dropped with their dedup keys; then the same change would count as new.
     dedup_keys: timedelta
-    #: Functions that drop rows of other tables.
+    #: Functions that drop expired rows of other tables.
     others: Sequence[Drop] = ()
 
     def prune(self, database: Database, *, now: datetime) -> int:
@@ -104,7 +104,7 @@ class Retention:
         return len(rows)
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
-        """Drop one batch of settlements older than the oldest delivery, which have no attempt of a kept delivery."""
+        """Drop one batch of settlements older than the oldest delivery, since all their deliveries are dropped."""
         expires = now - self.dedup_keys
         of_expired = select(func.min(DELIVERIES.c.id)).where(DELIVERIES.c.id < first_id_at(expires))
         with database.read() as connection:
@@ -122,14 +122,14 @@ class Retention:
 
 
 def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) -> None:
-    """Delete these, which are the oldest ones. Each row has the key of a settlement."""
+    """Delete these settlements, the oldest ones. Each row has the key of a settlement."""
     up_to = SETTLEMENTS.c.ended_at <= keys[-1].ended_at
     with database.write() as connection:
         connection.execute(delete(SETTLEMENTS).where(up_to, SETTLEMENTS.c.id.in_([key.id for key in keys])))
 
 
 def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
-    """Delete the bodies with these ids, of which every delivery is still finished."""
+    """Delete those of these bodies whose deliveries are still all finished."""
     with database.write() as connection:
         of_them = [*_locked(connection, DELIVERIES.c.id, ids), *_locked(connection, DELIVERIES.c.body_id, ids)]
         needed = {row.body_id for row in of_them if not row.has_ended}
@@ -152,13 +152,13 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
         bodies = select(BODY_ID).where(DELIVERIES.c.id.in_(ids))
         body_ids = connection.execute(bodies).scalars().all()
         connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
-        # One that other deliveries share stays for them.
+        # A body that other deliveries share is kept for them.
         unused = ~_some_delivery(_OWN) & ~_some_delivery(_SHARED)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(body_ids), unused))
 
 
 def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """The deliveries whose column is one of these, as they are until the transaction ends."""
+    """Select and lock the deliveries whose column is one of these ids."""
     has_ended: ColumnElement[bool] = literal_column(str(HAS_ENDED))
     columns: list[ColumnElement[Any]] = [DELIVERIES.c.id, BODY_ID.label("body_id"), has_ended.label("has_ended")]
     statement = select(*columns).where(column.in_(ids)).order_by(DELIVERIES.c.id)

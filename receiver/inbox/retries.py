@@ -1,4 +1,4 @@
-"""Retries: the times of further attempts, by exponential backoff with full jitter. Pure arithmetic."""
+"""Retries: computes the times of further attempts by exponential backoff with full jitter."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """Waits that grow by `factor` from `first`, each drawn evenly between nothing and its cap ("full jitter").
+    """The waits between attempts. Each is drawn evenly between zero and a cap, which grows from `first` by `factor`.
 
-    With the defaults the nine caps add up to 38 hours, of which jitter draws half on average: ten attempts over
+    With the defaults, the nine caps add up to 38 hours, and the drawn waits to half of that on average: ten attempts in
     about a day, the first few within minutes.
     """
 
-    #: How often a handler is run before the delivery is dead.
+    #: The number of attempts after which the delivery is dead.
     attempts: int = 10
     first: timedelta = timedelta(seconds=15)
     factor: int = 3

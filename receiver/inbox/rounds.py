@@ -1,7 +1,7 @@
-"""Rounds: the passages of a delivery from pending to its end, each with its attempts.
+"""Rounds: the ways of a delivery from pending to its end, each with its attempts.
 
 The latest round of a delivery is part of its row in `deliveries`, so that accepting and ending a delivery write no row
-of a round. Only when another round begins is the one before copied into `rounds`.
+of a round. The previous round is copied into `rounds` only when another round begins.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from receiver.database.columns import UtcDateTime
 from receiver.inbox import attempts
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, IDS, ROUNDS, State, in_state
 
-#: The most rounds, and the most attempts, that are read of one delivery: the newest.
+#: The most rounds and the most attempts of one delivery that are read, counted from the newest.
 MOST_READ = 1_000
 
 
@@ -51,7 +51,7 @@ class Beginning(NamedTuple):
 
 
 def begin(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> int:
-    """Begin another round, with all attempts, of those that have ended and have a body; return their number."""
+    """Begin another round, with all attempts, for those that have ended and still have a body; return their number."""
     again = connection.execute(_ENDED_WITH_BODY, {"ids": ids}).scalars().all()
     supersede(connection, again, beginning, now=now)
     if again:
@@ -60,9 +60,9 @@ def begin(connection: Connection, ids: Sequence[int], beginning: Beginning, *, n
 
 
 def supersede(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> None:
-    """Copy the latest round of each into `rounds`, and insert the one that follows.
+    """Copy the latest round of each delivery into `rounds`, and insert the next one.
 
-    The caller holds the rows of these deliveries, and moves them to that round itself.
+    The caller must have locked the rows of these deliveries, and must set them to the new round.
     """
     if not ids:
         return
@@ -72,7 +72,7 @@ def supersede(connection: Connection, ids: Sequence[int], beginning: Beginning, 
 
 
 def try_now(connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
-    """Make the next attempt of waiting deliveries due, and return their number; all others stay as they are."""
+    """Make the next attempt of pending deliveries due, and return their number; other deliveries stay as they are."""
     waiting = connection.execute(_WAITING, {"ids": ids, "now": now}).scalars().all()
     if waiting:
         connection.execute(_TRY_NOW, {"ids": waiting, "now": now})

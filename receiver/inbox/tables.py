@@ -43,7 +43,7 @@ from receiver.database.columns import Document, Many, UtcDateTime, among
 LONGEST_REASON = 2_000
 
 
-#: On SQLite, the only type with which the primary key is the row's own number and needs no index of its own.
+#: On SQLite, only with this type does the primary key serve as the row's number and need no index.
 DeliveryId = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -63,7 +63,7 @@ def in_state(state: State) -> Any:
 #: The final states, left only by a replay, or by a duplicate of a dead delivery.
 ENDED = (State.PROCESSED, State.IGNORED, State.DEAD)
 
-#: The condition that a delivery is in one of them; a literal for the same reason.
+#: The condition that a delivery is in a final state; a literal for the same reason.
 HAS_ENDED = text(f"deliveries.state IN {tuple(map(str, ENDED))}")
 
 
@@ -79,39 +79,39 @@ class Delivery(SQLModel, table=True):
     event_type: str | None = None
     entity_kind: str | None = None
     entity_id: str | None = None
-    #: The time of the change, at the source.
+    #: The time of the change at the source.
     occurred_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime)
     state: str
-    #: Runs of the handler that were begun, since the delivery was accepted or replayed.
+    #: The number of attempts begun since the delivery was accepted or replayed.
     attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
-    #: When a pending delivery may be claimed.
+    #: The time from which on a pending delivery may be claimed.
     due_at: datetime = Field(sa_type=UtcDateTime)
-    #: Whether its last attempt never ended; it is then claimed alone, so that it ends no other's attempt.
+    #: Whether its last attempt never ended. It is then claimed alone, so that it cannot end another delivery's attempt.
     suspect: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     claimed_by: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     #: applied, tie, unchanged or stale, once processed.
     outcome: str | None = None
-    #: Why it is dead, ignored, or waits for another attempt.
+    #: The reason for which it is dead, is ignored, or waits for another attempt.
     reason: str | None = None
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     dedup_key: str
     #: Whether the source used this dedup key for another body, too.
     conflict: bool = False
-    #: How often the sender sent it again.
+    #: The number of duplicates.
     duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
-    #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
+    #: The position of the secret that verified it, from 0 for the source's newest; None if unsigned.
     secret: int | None = None
     #: The number of its latest round, from 1. Earlier rounds are in `rounds`.
     round: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
-    #: Its place in a body that tells of several events, from 0; None for the only event of a body.
+    #: The position of the event in its bundle, from 0; None for the only event of a body.
     item: int | None = None
-    #: The id under which its body is kept; None for its own.
+    #: The id under which its body is kept; None if that is the delivery's id.
     body_id: int | None = Field(default=None, sa_type=BigInteger)
 
     __table_args__ = (
-        # To know when a body may go: few deliveries share one.
+        # To find out when a shared body may be dropped. Partial, because few deliveries share one.
         Index(
             "ix_deliveries_body",
             "body_id",
@@ -140,7 +140,7 @@ class Delivery(SQLModel, table=True):
             sqlite_where=text("state = 'dead'"),
             postgresql_where=text("state = 'dead'"),
         ),
-        # By event type, to count deliveries without a handler, and to offer them for replay once one exists.
+        # By event type, to count deliveries without a handler, and to offer them for replay once a handler exists.
         Index(
             "ix_deliveries_ignored",
             "source",
@@ -150,7 +150,7 @@ class Delivery(SQLModel, table=True):
             postgresql_where=text("state = 'ignored'"),
         ),
         Index("ix_deliveries_source", "source", "id"),
-        # Partial, so that entries are made when a delivery ends: random pages would slow the ack.
+        # Partial, so that entries are made when a delivery ends: writing random pages would slow down the ack.
         Index(
             "ix_deliveries_entity",
             "entity_id",
@@ -166,18 +166,18 @@ class Body(SQLModel, table=True):
 
     __tablename__ = "bodies"
 
-    #: Of a body that tells of several events: the id that was drawn for the first.
+    #: The id of the delivery; for a bundle, the id that was drawn for the first item.
     delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     #: The exact bytes received, except for an application key in plain text, which is removed.
     body: bytes = Field(sa_type=LargeBinary)
     #: The content of an encrypted or compressed body; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
-    #: The headers worth keeping: see `receiver.dialects.headers`.
+    #: The kept headers: see `receiver.dialects.headers`.
     headers: dict[str, str] = Field(sa_type=Document)
 
 
 class DedupKey(SQLModel, table=True):
-    """One change at a source; the primary key makes a second webhook about it a duplicate."""
+    """The dedup key of one change. The primary key makes a second webhook about that change a duplicate."""
 
     __tablename__ = "dedup_keys"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -200,13 +200,13 @@ class Round(SQLModel, table=True):
     delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     #: From 1, without gaps.
     number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    #: What began it: see `receiver.inbox.rounds.Cause`.
+    #: The cause: see `receiver.inbox.rounds.Cause`.
     cause: str
-    #: The run and the action that began it; None without one.
+    #: The run and the action that began the round; None without one.
     run: int | None = Field(default=None, sa_type=BigInteger)
     action: int | None = Field(default=None, sa_type=BigInteger)
     began_at: datetime = Field(sa_type=UtcDateTime)
-    #: How the round ended; None for the latest one, whose end is in `deliveries`.
+    #: The end of the round; None for the latest round, whose end is in `deliveries`.
     state: str | None = None
     outcome: str | None = None
     reason: str | None = None
@@ -227,19 +227,19 @@ class Round(SQLModel, table=True):
 class FailedAttempt(SQLModel, table=True):
     """One failed attempt. Successful ones are in the settlements."""
 
-    #: The name under which the release before writes failures.
+    #: The name under which the previous release writes failures.
     __tablename__ = "attempts"
     __table_args__ = {"sqlite_with_rowid": False}
 
     delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    #: When it ended, or was found to have ended.
+    #: The time at which it ended, or was found to have ended.
     ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
-    #: From 1; a replay begins again.
+    #: The number of the attempt in its round, from 1.
     number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     worker: str
-    #: Why it failed.
+    #: The reason for the failure.
     reason: str
-    #: The round of its delivery that it is a part of.
+    #: The number of its round.
     round: int = Field(
         sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default=text("1")),
     )
@@ -269,9 +269,9 @@ class KeptSettlement(SQLModel, table=True):
     #: Drawn at random, to distinguish settlements of the same microsecond.
     id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     worker: str
-    #: The release of Hookmirror that ran them.
+    #: The release of Hookmirror that ran the attempts.
     release: str
-    #: Microseconds that the transaction took until they were recorded.
+    #: Microseconds that the transaction took until the attempts were recorded.
     settle_us: int
     #: Groups of attempts with the same handler, round and number: see `receiver.inbox.attempts.AttemptGroup`.
     attempts: list[Any] = Field(sa_type=Document)
@@ -291,8 +291,8 @@ BODY_ID = func.coalesce(DELIVERIES.c.body_id, DELIVERIES.c.id)
 #: The condition that a delivery's body is kept, and that it has not expired.
 HAS_BODY = exists().where(BODIES.c.delivery_id == BODY_ID)
 
-#: Bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
-#: Looked up for each delivery, so that no join changes the order in which an index is walked.
+#: Bytes of the verified content, the body or its decrypted bytes. Both databases know the length without reading the
+#: content. A subquery, because a join could change the order in which an index is read.
 BODY_SIZE = (
     select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
     .where(BODIES.c.delivery_id == BODY_ID)
@@ -303,15 +303,15 @@ BODY_SIZE = (
 #: The condition for deliveries whose ids are in the parameter `ids`.
 IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
 
-#: The condition for sources in the parameter `sources`. An expression instead of the plain column, so that the index of
-#: due deliveries is used, and not that of a source's whole history.
+#: The condition for sources in the parameter `sources`. An expression instead of the plain column, so that databases
+#: use the index of due deliveries and not the index of a source's whole history.
 OF_SOURCES = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
 
 
 def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
-    """Conditions that find these keys, each a source and a dedup key, one condition per source.
+    """Build conditions that find these keys, each a source and a dedup key; one condition per source.
 
-    For pairs of both in one condition, SQLite would read the whole table.
+    For a single condition with pairs, SQLite would read the whole table.
     """
     by_source = defaultdict(set)
     for source, dedup_key in keys:
@@ -323,5 +323,5 @@ def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
 
 
 def kept_reason(reason: str | None) -> str | None:
-    """Make a reason storable: bounded, and free of characters that a database refuses."""
+    """Shorten a reason, and remove characters that a database refuses."""
     return None if reason is None else storable(reason[:LONGEST_REASON])

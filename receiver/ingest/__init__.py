@@ -1,1 +1,1 @@
-"""From bytes to a 2xx: the endpoint, admission and group commit."""
+"""The path of a webhook from received bytes to its ack: the endpoint, admission and group commit."""

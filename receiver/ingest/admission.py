@@ -33,17 +33,17 @@ from receiver.verify.verifiers import Verified
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Characters of a kept header's value.
+#: The most characters of a kept header's value.
 LONGEST_HEADER = 512
 
-#: The error codes after which the decompressed bytes are verified, too.
+#: The error codes after which the decompressed body is verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
-#: The one after which they are, too, because a token or a signature may stand in the body.
+#: The error code after which it is verified, too, if the token or signature may be in the body.
 OF_A_PLACE = "signature_missing"
 
 
-#: Seconds for one webhook, on average, after which admitting is slow.
+#: Seconds per webhook, on average, above which admission counts as slow.
 SLOW_SECONDS = 0.1
 
 
@@ -53,18 +53,18 @@ class Request(NamedTuple):
     source: VerifiableSource
     headers: RawHeaders
     body: bytes
-    #: Path and query as they stand in its first line.
+    #: Path and query of the request line.
     target: bytes = b""
 
 
-#: What becomes of a request: it arrives, is refused, or was a challenge.
+#: The result of admission: an arrival, a refusal, or the answer to a challenge.
 Admitted = Arrival | Refused | SenderReply
 
 
 def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[Admitted]:
-    """Verify and read each request. The results stand in the same order.
+    """Verify and read each request, and return the results in the same order.
 
-    They arrive now, unless they did earlier.
+    `now` is the time of arrival; the present time by default.
     """
     now = now or datetime.now(UTC)
     began = perf_counter()
@@ -93,22 +93,22 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
     except Refused as refusal:
         return refusal
     except BaseException:
-        # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
+        # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
         verifier = name_of(request.source.dialect.verifier)
         about = {"source": request.source.name, "verifier": verifier}
         log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
-        return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
+        return Unavailable("This cannot be verified now, because of an error of this server. Send it again later.")
 
 
 def _unverified_reply(request: Request) -> SenderReply | None:
-    """The answer to a challenge that its sender does not sign."""
+    """Answer a challenge that its sender does not sign; None for any other request."""
     return answer_challenge(request.source, "POST", request.target, request.headers, request.body, verified=False)
 
 
 def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
-    """Verify the body and read its envelope. From here on the body is authentic, and is kept even if it cannot be read.
+    """Verify the body and read its envelope. An authentic body is kept even if it cannot be read.
 
-    A challenge is answered instead. Raises `NotVerified`, and what `answer_challenge` raises.
+    For a challenge, returns the answer instead. Raises `NotVerified`, and the errors of `answer_challenge`.
     """
     source, body = request.source, request.body
     asked = judged(request, at=now)
@@ -116,7 +116,7 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
-        # A wrong result of a foreign verifier must not fail a batch that holds other webhooks.
+        # A wrong result of a dialect's verifier must not fail the other webhooks of the batch.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
     if source.dialect.challenges:
         reply = answer_challenge(source, "POST", request.target, asked.headers, plain, verified=True)
@@ -150,16 +150,16 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
 def _with_headers(
     arrival: Arrival, plain: bytes, asked: WebhookRequest, verified: Verified, trusted: str | None
 ) -> KeptBody:
-    """The body with the headers that its envelope may read, which the arrival keeps. Raises `NotVerified`."""
+    """Combine the body with the headers that the envelope reads, and add these to the arrival. Raises `NotVerified`."""
     if trusted is not None:
-        # Of two values nobody knows which was meant, so the request is refused as for a repeated signature.
+        # The right one of two values is unknown, so the request is refused like one with a repeated signature.
         asked.header(trusted)
     arrival.headers = mark(arrival.headers, verified.signed, trusted)
     return KeptBody.of(plain, arrival.headers)
 
 
 def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arrival:
-    """The arrival of a body that tells of several events, with each of them."""
+    """Complete the arrival of a body with several events by their envelopes."""
     spread(arrival, bundle)
     for each in arrival.each():
         if each.state is State.PENDING:
@@ -180,13 +180,13 @@ def _tell_unreadable(arrival: Arrival) -> None:
 
 
 def judged(request: Request, *, at: datetime) -> WebhookRequest:
-    """The request as a verifier gets it; `at` is its arrival."""
+    """Convert the request into the value that a verifier takes; `at` is the time of arrival."""
     public_url = request.source.credentials.public_url
     return WebhookRequest(request.body, _trimmed(request.headers), target=request.target, public_url=public_url, at=at)
 
 
 def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:
-    """Verify the body as received, or else decompressed; return the authentic content, and whether it was encrypted.
+    """Verify the body as received, then decompressed; return the authentic content, and whether it was encrypted.
 
     Raises `NotVerified`.
     """
@@ -207,7 +207,7 @@ def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified
 
 
 def _opened(source: VerifiableSource, content: bytes) -> bytes:
-    """Decompress the content if the dialect allows it and it is undamaged; reading reports damage later."""
+    """Decompress the content if the dialect allows it; damaged content is returned as it is, and reading reports it."""
     try:
         return source.open(content)
     except Unreadable:
@@ -222,12 +222,12 @@ def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> 
         raise NotVerified(
             "body_compressed",
             f"{refusal.message} It came compressed ({visible(', '.join(named)) or 'without a Content-Encoding'}): "
-            "sign the bytes that are sent, or send it uncompressed. A dialect with decompress=True takes gzip.",
+            "sign the bytes that are sent, or send it uncompressed. A dialect with decompress=True accepts gzip.",
         ) from None
 
 
 def _trimmed(headers: RawHeaders) -> RawHeaders:
-    """Strip blanks and tabs around header values, which are not part of them (RFC 9110, section 5.5)."""
+    """Strip blanks and tabs around header values, which do not belong to the values (RFC 9110, section 5.5)."""
     return [(name, value.strip(b" \t")) for name, value in headers]
 
 
@@ -236,6 +236,6 @@ def _kept(headers: RawHeaders, names: Mapping[bytes, str]) -> dict[str, str]:
     for name, value in headers:
         if name in names:
             text = value[:LONGEST_HEADER].decode("latin-1")
-            # Nearly all are ASCII, and a call for each of them would cost as much as the rest.
+            # Nearly all values are ASCII, and calling a function for each would take as long as everything else here.
             kept[names[name]] = text if text.isascii() and "\0" not in text else storable(text)
     return kept

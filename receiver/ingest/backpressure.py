@@ -13,7 +13,7 @@ class Backpressure:
         self.bytes = 0
 
     def hold(self, size: int) -> None:
-        """Count a body of `size` bytes until it is released. Raises `Unavailable` if there is no room for it."""
+        """Count a body of `size` bytes until its release. Raises `Unavailable` if the bound would be exceeded."""
         if self.bytes + size > self.max_bytes:
             raise Unavailable("Too much is waiting to be stored. Send this again later.")
         self.bytes += size

@@ -31,10 +31,10 @@ from receiver.metrics import metrics
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds in which a sender must read some of its answers, while more of them wait than the system takes.
+#: Seconds within which a sender must read part of its waiting answers, once the system's buffers are full.
 UNREAD_SECONDS = 60.0
 
-#: Seconds that a body which is arriving gets to be complete when the server stops.
+#: Seconds that an incomplete body gets to arrive when the server stops.
 STOP_SECONDS = 5.0
 
 #: The most requests that may wait on one connection for the current one's answer.
@@ -51,10 +51,10 @@ class BoundedProtocol(ClosingProtocol):
         super().__init__(config, **of_uvicorn)
         self._connections: Connections = config.app.connections  # type: ignore[union-attr]
         limits = self._limits = self._connections.limits
-        #: Copied into attributes, because each request reads them.
+        #: Limits copied into attributes, because each request reads them.
         self._most_headers, self._largest_header = limits.max_headers, limits.max_header_bytes
         self._most_unframed, self._longest_url = limits.max_head_bytes, limits.max_url_bytes
-        #: The part of a request, bodies aside, that the parser is reading. An offer is a head that offers to upgrade.
+        #: The part of a request, except a body, that the parser is reading. An offer is a head that offers to upgrade.
         self._in_head, self._in_offer = False, False
         #: Bytes received since the parser last completed a head or a part of a body.
         self._unframed = 0
@@ -145,7 +145,7 @@ class BoundedProtocol(ClosingProtocol):
             self._head = None
 
     def _hold_queue(self) -> None:
-        """Count the bodies of requests that wait for an earlier one's answer, and are not read yet."""
+        """Count the unread bodies of requests that wait for an earlier request's answer."""
         if self.pipeline:
             if self._queue is None:
                 self._queue = self._connections.incoming.head(self._drop_queue)
@@ -334,14 +334,13 @@ class BoundedProtocol(ClosingProtocol):
 
 def _too_large(most: int) -> HeadTooLarge:
     return HeadTooLarge(
-        f"The head of the request, or what stands between two parts of its body, is larger than {most} bytes. "
-        "Send less.",
+        f"The head of the request, or the text between two parts of its body, is larger than {most} bytes. Send less.",
         limit="max_head_bytes",
     )
 
 
 def _reason(cause: BaseException | None) -> Refusal:
-    """The answer when the parser stopped because one of its callbacks raised an error."""
+    """Make the refusal when the parser stopped because one of its callbacks raised an error."""
     if isinstance(cause, Refusal):
         return cause
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):

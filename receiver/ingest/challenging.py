@@ -1,4 +1,4 @@
-"""Challenging: putting a request to its dialect's challenge functions, which say whether it is one, and the answer."""
+"""Challenging: calls the challenge functions of a dialect with a request, and checks their answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = Repeats(structlog.get_logger(__name__))
 def answer_challenge(
     source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
 ) -> SenderReply | None:
-    """What a challenge is answered with; None for any other request. `target` is its path with the query.
+    """The answer to a challenge; None for any other request. `target` is the path with the query.
 
     Raises `ChallengeRefused`, and `Unavailable` for every error of the dialect's code.
     """
@@ -36,10 +36,12 @@ def answer_challenge(
         metrics.CHALLENGES.labels(source.name, "refused").inc()
         raise
     except BaseException:
-        # Raised by the dialect's code. Even SystemExit concerns this one request only.
+        # The dialect's code may raise any error; even SystemExit may affect only this request.
         metrics.CHALLENGES.labels(source.name, "failed").inc()
         log.exception("a challenge could not be answered", about={"source": source.name})
-        raise Unavailable("This cannot be answered now, because of an error here. Send it again later.") from None
+        raise Unavailable(
+            "This cannot be answered now, because of an error of this server. Send it again later."
+        ) from None
     if reply is not None:
         metrics.CHALLENGES.labels(source.name, "answered").inc()
         log.warning("answered a challenge of a sender", about={"source": source.name, "method": method})
@@ -61,9 +63,9 @@ def _asked(
 
 
 def _parameters(method: str, target: bytes) -> Mapping[str, str]:
-    """The parameters of the address. Raises `ChallengeRefused` if they cannot be read and there is nothing else.
+    """Parse the query. Raises `ChallengeRefused` if it cannot be parsed, except for a POST.
 
-    A POST without readable ones may be a webhook, and its signature decides: a refusal would lose it.
+    A POST whose query cannot be parsed may be a webhook, and only its signature decides: a refusal would lose it.
     """
     try:
         return query_of(target.partition(b"?")[2])

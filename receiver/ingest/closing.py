@@ -1,6 +1,6 @@
-"""Closes connections: sends every answer still owed, so that it reaches even a sender that is still sending.
+"""Closes connections after sending all pending answers, so that they reach even a sender that is still sending.
 
-A sender that disconnects, or ends its side, is a normal case and logged nowhere.
+A sender that disconnects, or ends its side, is a normal case and causes no log line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINGER_BYTES = 33_554_432
 
 
 class ClosingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with another procedure for closing a connection."""
+    """uvicorn's protocol with a different way of closing connections."""
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
@@ -37,7 +37,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self._last_word: Reply | None = None
         self._has_ended = False
         self._sender_is_done = False
-        #: How many bytes may still be discarded, and until when; beyond either, the connection is aborted.
+        #: The bytes that may still be discarded, and the time limit; beyond either, the connection is aborted.
         self._linger_bytes = LINGER_BYTES
         self._linger_until: float | None = None
         self._stopping_since: float | None = None
@@ -117,7 +117,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return self._has_ended
 
     def end(self) -> None:
-        """Close the connection once its sender can have read the answer."""
+        """Close the connection once its sender has had the chance to read the answer."""
         self._end(still_sending=self._in_body)
 
     def _end(self, *, still_sending: bool) -> None:

@@ -27,16 +27,16 @@ TOO_MANY = Limited("Too many connections are open. Send this again later.")
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Open files that are left to everything but connections: the database, its journals, logs, and what waits to close.
+#: Open files reserved for the database, its journals, logs, and connections that are being closed.
 RESERVED_FILES = 128
 
-#: The share of the connections that is ended together when there is no room, so that the search is rare.
+#: The share of the connections that is ended at once when there is no room, so that the search is rare.
 ENDED_AT_ONCE = 16
 
 #: Seconds for a sender to send its request before its connection is among the first to be ended.
 SENDING_GRACE = 3.0
 
-#: The part of the bound from which on the log says that it is near.
+#: The share of the bound above which the log warns that the bound is near.
 NEAR = 0.9
 
 #: The longest interval in seconds between two checks of all connections; a quarter of the shortest time limit, if less.
@@ -47,7 +47,7 @@ IPV6_PREFIX = 64
 
 
 class Awaited(IntEnum):
-    """The reasons of a connection's wait, in the order in which connections are ended to make room."""
+    """The reason for which a connection waits, in the order in which connections are ended to make room."""
 
     #: The sender must complete a head, or read its answers.
     HEAD_OR_READING = 0
@@ -155,7 +155,7 @@ class Connections:
 
 
 def network_of(host: str) -> str:
-    """The unit that counts as one address: for IPv6 a network, because one machine may have all its addresses."""
+    """The unit that counts as one address: for IPv6 a network, because one machine may own all addresses of it."""
     if ":" not in host:
         return host
     try:

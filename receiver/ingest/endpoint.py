@@ -43,16 +43,16 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-#: Refusals that senders take for final, so that some of them delete a subscription.
+#: Refusals that senders consider final, after which some senders delete the subscription.
 FINAL = (NotVerified, BodyTooLarge, ChallengeRefused, MethodNotAllowed)
 
 
 def keep_nothing(_request: Request, _refusal: Refused) -> None:
-    """Keep no refused request; the default of an endpoint without a keeper."""
+    """Drop a refused request: the default of an endpoint without a keeper."""
 
 
 class SenderGone(Exception):
-    """The sender closed the connection before its body was complete, so there is no request to answer."""
+    """The sender closed the connection before the body was complete, so there is no request to answer."""
 
 
 class Endpoint:
@@ -60,7 +60,7 @@ class Endpoint:
 
     source → body, capped → admit: verify, read → accept: inserted or duplicate, committed → reply
 
-    Webhooks that came whole skip the application (`receiver.ingest.fast_path`), and are submitted like all others.
+    Webhooks that arrive in one piece skip the application (`receiver.ingest.fast_path`), and are submitted likewise.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Endpoint:
         admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
         keep: Callable[[Request, Refused], None] = keep_nothing,
     ) -> None:
-        """`accept` gives each answer once its arrival is committed, as `GroupCommit.accept` does.
+        """`accept` stores arrivals and then answers them, like `GroupCommit.accept`.
 
-        Bodies that are not complete are held by `incoming`; complete requests that are refused are offered to `keep`.
+        `incoming` holds incomplete bodies. `keep` is called with each complete request that is refused.
         """
         self._admit = admit
         self._accept = accept
         self._keep = keep
         self._misspelt = Misspelt()
         self._incoming = incoming
-        #: Counts complete bodies that are not answered yet.
+        #: Bounds the bytes of complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
-        #: Requests of this turn of the event loop.
+        #: The requests of this turn of the event loop.
         self._submitted: list[tuple[Request, PendingReply]] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
@@ -95,7 +95,7 @@ class Endpoint:
         To be called in the event loop.
         """
         self.sources = sources
-        #: Of the few sources whose senders want another answer than ours.
+        #: The sources whose dialects define their own replies.
         self._acks = {
             name: own_reply(each.dialect.on_accept) for name, each in sources.items() if each.dialect.on_accept
         }
@@ -136,9 +136,8 @@ class Endpoint:
     def submit(self, request: Request, answer: PendingReply) -> None:
         """Submit a request for admission and acceptance. `answer` receives an `Accepted` or a `Refused` later.
 
-        Requests that came in during one turn of the event loop are admitted together at its end: the same work, done
-        many times in a row, takes half as long as in between everything else that a request needs
-        (docs/decisions/0011).
+        Requests that arrive in one turn of the event loop are admitted together at its end: admitting many requests in
+        a row takes half as long as admitting them between other work (docs/decisions/0011).
         """
         if not self._submitted:
             self._incoming.loop.call_soon(self._admit_and_accept)
@@ -170,7 +169,7 @@ class Endpoint:
         return source
 
     async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
-        """Read the complete body and count it as waiting; the caller must release the count."""
+        """Read the complete body and count its bytes as waiting; the caller must release the count."""
         named = dict(headers)
         length = named.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.max_body_bytes:
@@ -189,7 +188,7 @@ class Endpoint:
                     raise self._too_large(body.size)
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
-            # Other servers than ours read no body after such a head; acked as empty, the body would be lost.
+            # Some servers read no body after such a head. An ack of the empty body would lose the real one.
             raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -201,7 +200,7 @@ class Endpoint:
         )
 
     def refused(self, name: str, refusal: Refused, *, peer: str) -> Reply:
-        """Count and log a refusal, and make its reply. `peer` is the address of the connection, possibly a proxy's."""
+        """Count and log a refusal, and make the reply. `peer` is the address of the connection, perhaps a proxy's."""
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
         if isinstance(refusal, BodyTooLarge) and known:
@@ -210,7 +209,7 @@ class Endpoint:
         perhaps = self._misspelt.meant(name, self.sources) if isinstance(refusal, UnknownSource) else {}
         asked = {"asked_for": name[:SHOWN_OF_NAME], **perhaps}
         if refusal.code == "signature_stale":
-            # Only of an authentic request, so no stranger chooses what is written.
+            # Only the reason of an authentic request is logged, so that strangers cannot write into the log.
             asked["says"] = refusal.message
         self._log.warning("refused a webhook", about=about, **asked, peer=peer[:SHOWN_OF_NAME])
         if self._refusals and name in self._refusals and isinstance(refusal, FINAL):
@@ -218,7 +217,7 @@ class Endpoint:
         return reply_to(refusal)
 
     def ack(self, name: str, outcome: Accepted | SenderReply) -> Reply:
-        """The answer to a webhook of this source that is safe, or to a challenge."""
+        """Make the reply to a stored webhook of this source, or to a challenge."""
         if not isinstance(outcome, Accepted):
             return own_reply(outcome)
         if self._acks and name in self._acks:
@@ -226,30 +225,30 @@ class Endpoint:
         return ack(outcome)
 
     def meant_elsewhere(self, path: str) -> Mapping[str, str]:
-        """What the log adds for a webhook that came to an address outside of `HOOKS_PATH`: the one perhaps meant."""
+        """Log fields for a webhook to an address outside of `HOOKS_PATH`: the address that was probably meant."""
         return self._misspelt.meant_elsewhere(path, self.sources)
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:
-    """The path below the one where the server or an outer application mounts this one."""
+    """The path below the mount point that the server or an outer application gives to this application."""
     path: str = scope["path"]
     outer: str = scope.get("root_path", "").rstrip("/")
     if not outer or not path.startswith(f"{outer}/"):
         return path
     inner = path[len(outer) :]
-    # A prefix given as "/pim/" is followed by a path that also begins with a slash.
+    # A mount point that is written as "/pim/" precedes a path that begins with another slash.
     return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
 
 
 def _target(scope: Mapping[str, Any]) -> bytes:
-    """Path and query as they stand in the request."""
+    """Path and query of the request line."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string", b"")
     return b"%b?%b" % (path, query) if query else path
 
 
 def _challenged(source: VerifiableSource, scope: Mapping[str, Any]) -> Reply:
-    """The answer to a challenge by another method than POST. Raises `MethodNotAllowed` if it is none."""
+    """Answer a challenge by another method than POST. Raises `MethodNotAllowed` for any other request."""
     method = scope["method"]
     reply = answer_challenge(source, method, _target(scope), scope["headers"], b"", verified=False)
     if reply is None:

@@ -1,9 +1,9 @@
 """The fast path: webhooks that arrive in one piece are submitted straight from the parser, and answered with one write.
 
-Making a scope, a task and a coroutine for a request, and messages for its answer, costs more than verifying and reading
-it (docs/decisions/0013). Most webhooks need none of these: head and body arrive together, and only the commit is left
-to wait for. Everything else takes uvicorn's usual way through the application: other addresses and methods, bodies that
-arrive in pieces or not at all, requests in a pipeline, senders that do not read their answers.
+Creating a scope, a task and a coroutine for a request, and messages for its answer, takes longer than verifying and
+reading it (docs/decisions/0013). Most webhooks need none of these, because head and body arrive together. All other
+requests take uvicorn's usual way through the application: other addresses and methods, bodies that arrive in pieces,
+requests in a pipeline, and senders that do not read their answers.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class FastPathProtocol(BoundedProtocol):
         super().__init__(config, **of_uvicorn)
         self._endpoint: Endpoint = config.app.endpoint  # type: ignore[union-attr]
         self._root = self.root_path.rstrip("/").encode()
-        #: The source of a webhook that may come whole, whether the connection carries more behind it, and its body so
-        #: far; the source is None if uvicorn has the request.
+        #: The source of a webhook that may arrive in one piece (None if uvicorn handles the request), whether the
+        #: connection stays open after it, and the part of its body that has arrived.
         self._source: str | None = None
         self._stays = True
         self._parts: list[bytes] = []
@@ -49,7 +49,7 @@ class FastPathProtocol(BoundedProtocol):
 
     def _hold(self, size: int) -> None:
         if self._source is not None:
-            # The rest may arrive late; the application can wait for it.
+            # The rest may arrive later, and only the application can wait for it.
             self._leave_to_uvicorn()
         else:
             super()._hold(size)
@@ -61,7 +61,7 @@ class FastPathProtocol(BoundedProtocol):
         if self._source is None:
             self._begin_in_uvicorn()
         else:
-            # Not later, because trailers of a chunked body are not part of the head.
+            # Read now, because trailers of a chunked body do not belong to the head.
             self._stays = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
 
     def on_body(self, body: bytes) -> None:
@@ -91,7 +91,7 @@ class FastPathProtocol(BoundedProtocol):
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         if self._source is not None:
-            # The application has not heard of the request yet.
+            # The application has not received the request yet.
             self._source, self._parts, self._in_body = None, [], False
         return super()._read_no_more(last_word)
 
@@ -103,7 +103,7 @@ class FastPathProtocol(BoundedProtocol):
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
     def _source_of_a_webhook(self) -> str | None:
-        """The source of the request whose head has arrived, if the body may arrive whole; None otherwise."""
+        """The source of the request whose head has arrived, if the fast path may take it; None otherwise."""
         source = self._source_at(self.url)
         if (
             source is None
@@ -116,14 +116,14 @@ class FastPathProtocol(BoundedProtocol):
         return source
 
     def _source_at(self, url: bytes) -> str | None:
-        """The name of the source with exactly this address, except for one trailing slash."""
+        """The name of the source with exactly this address, with or without one trailing slash."""
         name = _name_at(url)
         return name if name in self._endpoint.sources else None
 
     def _submitted(self, name: str) -> bool:
         """Submit the webhook, to be answered later; return whether it was submitted.
 
-        It is not if the body is too large or too much is waiting; the application then refuses it with the reason.
+        A body that is too large, or that backpressure does not allow, is left to the application, which refuses it.
         """
         endpoint = self._endpoint
         body = b"".join(self._parts)
@@ -134,7 +134,7 @@ class FastPathProtocol(BoundedProtocol):
         except Unavailable:
             return False
         webhook = FastPathRequest(self, endpoint, name, len(body), keep_alive=self._stays)
-        # With the root path, as uvicorn's way has it: a sender may sign the path that it called.
+        # The target includes the root path, as on uvicorn's way, because a sender may sign the path that it called.
         target = self._root + self.url
         endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
         self._source, self._parts = None, []
@@ -159,10 +159,10 @@ def _name_at(url: bytes) -> str:
 
 
 class FastPathRequest:
-    """A whole webhook on its connection: replies as soon as it gets its answer, without a coroutine that waits for it.
+    """A webhook on the fast path, which sends its reply as soon as its result is set.
 
-    For group commit it is like a future, so giving it an answer raises nothing: others wait for theirs. For uvicorn it
-    is like a cycle, as far as uvicorn looks at one.
+    For group commit it behaves like a future, and setting its result raises nothing, because other requests wait for
+    theirs. For uvicorn it behaves like a cycle, with the attributes that uvicorn uses.
     """
 
     __slots__ = (
@@ -173,14 +173,14 @@ class FastPathRequest:
     def __init__(
         self, protocol: FastPathProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool
     ) -> None:
-        """`name` is that of the source, `size` that of the body in bytes."""
+        """`name` is the name of the source, and `size` the size of the body in bytes."""
         self._began = perf_counter()
         self._endpoint = endpoint
         self._name = name
         self._protocol = protocol
         self._replied = False
         self._size = size
-        #: Whether the connection stays open; the server clears it when it stops.
+        #: Whether the connection stays open. The server sets this to False when it stops.
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False

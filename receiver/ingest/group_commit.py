@@ -1,7 +1,7 @@
 """Group commit: arrivals that wait at the same time share one transaction, and each is answered after its commit.
 
-They gather in the event loop until it has gone quiet, and one thread commits; while it does, the next batch gathers.
-So the batches grow with the load by themselves, and an idle server answers a single request after a single commit.
+Arrivals gather in the event loop until the loop is quiet, and then a thread commits them. The next batch gathers during
+the commit. So batches grow with the load, and an idle server answers a single request after a single commit.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from receiver.metrics import metrics
 
 log = structlog.get_logger(__name__)
 
-#: Arrivals in one batch at most, unless one body tells of more events.
+#: The most arrivals in one batch, unless a single body has more events.
 LARGEST_BATCH = 256
 
-#: Turns of the event loop without an arrival after which it counts as quiet: as many as a request that is there takes
-#: to become an arrival. If the batch left at once, the requests just behind it would wait for a second commit.
+#: Turns of the event loop without an arrival after which the loop counts as quiet: a received request becomes an
+#: arrival within these turns. Without them, the requests just behind a batch would wait for a second commit.
 QUIET_TURNS = 3
 
-#: Seconds that a batch gathers at most.
+#: The most seconds for which a batch gathers.
 GATHERING = 0.005
 
-#: How often a batch is tried before its senders are asked to come back.
+#: Tries to store a batch before its senders are asked to retry.
 TRIES = 3
 
-#: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
+#: Seconds that a request waits for its commit before the 503; senders wait longer than this for an answer.
 COMMIT_TIMEOUT = 10.0
 
-#: Seconds of a commit after which new arrivals are refused at once; and the same while the previous commit has failed.
+#: Seconds of a running commit after which new arrivals are refused at once; and the same if the commit before failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
 
-#: Seconds that the last commits get when the server stops.
+#: Seconds for the last commits when the server stops.
 COMMIT_STOP_TIMEOUT = 5.0
 
 #: Seconds between two checks for requests that have waited too long.
@@ -100,14 +100,14 @@ class GroupCommit:
         self._seen = self._quiet = 0
         self._batches: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
-        #: Kept, because asking for the running loop costs a system call each time.
+        #: Kept, because getting the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept the waiting arrivals, then end. A commit that hangs is left alone: its arrivals were never acked."""
+        """Accept the waiting arrivals, then end. A hanging commit is abandoned, since its arrivals were not acked."""
         gathered, self._gathering = self._gathering, []
         if gathered:
             self._batches.put(gathered)
@@ -121,7 +121,7 @@ class GroupCommit:
         return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
 
     def trouble(self, *, since: float = -inf) -> str | None:
-        """Why deliveries cannot be stored, or None; ignores failures before `since`. Safe to call from any thread."""
+        """The reason why no delivery can be stored, or None; failures before `since` are ignored. Thread-safe."""
         if self._is_stalled(time.monotonic()):
             return "A commit takes too long: the database does not answer."
         if self._last_failed and self._failed_at > since:
@@ -131,7 +131,7 @@ class GroupCommit:
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
-        """Answer each request after the commit of its arrival, or with `Unavailable` if there is none in time."""
+        """Answer each request after the commit of its arrival, or with `Unavailable` if the commit takes too long."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._end_long_waits()
@@ -248,7 +248,7 @@ class GroupCommit:
         return answers + [None] * (len(arrivals) - len(answers))
 
     def _accept_alone(self, arrival: Arrival) -> Accepted:
-        """Insert the arrival, or else its body alone as dead with the reason: an authentic body is never lost."""
+        """Insert the arrival; if the database refuses its content, insert the body alone, as dead with the reason."""
         try:
             return self._keep([arrival])[0]
         except Exception as error:
@@ -270,7 +270,7 @@ class GroupCommit:
 
 
 def _how_many(waiting: Sequence[_Waiting]) -> int:
-    """How many of these make a batch: at least one, whatever number of events it tells of."""
+    """The number of arrivals in the next batch: at least one, even if its body has more events than a batch."""
     events = 0
     for number, each in enumerate(waiting[:LARGEST_BATCH]):
         events += 1 + len(each.arrival.others)
@@ -280,7 +280,7 @@ def _how_many(waiting: Sequence[_Waiting]) -> int:
 
 
 def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
-    """Count bodies that were committed, with all the events that they tell of."""
+    """Count committed bodies and all their events in the metrics."""
     metrics.count_accepted(
         (arrival.source, arrival.secret, answer.items[0].status if answer.items else answer.status)
         for arrival, answer in answered

@@ -1,7 +1,7 @@
 """Incoming: bounds the memory of incomplete heads and bodies, and the time and rate of each body.
 
-They are not verified yet, so they have a budget of their own. When it is used up, the largest and slowest are ended,
-because refusing new ones would let a stranger who never finishes shut out all senders (docs/decisions/0017).
+They have a separate budget, because they are not verified yet. When the budget is used up, the largest and slowest are
+ended: refusing new requests would let a stranger who never finishes shut out all senders (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Piece:
         self._incoming.remove(self)
 
     def weight(self, now: float) -> float:
-        """The order of ending: large and old pieces first, small bodies of honest senders last."""
+        """The sort key of ending: large and old pieces are ended first, small bodies of honest senders last."""
         return self.size * (1.0 + now - self.began)
 
 
@@ -107,7 +107,7 @@ class IncomingBody:
 
     def _end(self, reason: Refused) -> None:
         self._reason = reason
-        # The task itself has exceeded the budget while running, so a cancellation would hit its next wait.
+        # If the running task itself has exceeded the budget, `grow` raises: a cancellation would hit its next wait.
         if asyncio.current_task(self._incoming.loop) is not self._task:
             self._task.cancel()
 
@@ -122,7 +122,7 @@ class Incoming:
         self._bodies: dict[Piece, None] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        #: Kept, because asking for the running loop costs a system call each time.
+        #: Kept, because getting the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property

@@ -1,7 +1,7 @@
-"""Keeping: storing refused requests that another secret may verify, and verifying them again when a secret is added.
+"""Keeping: stores refused requests that another secret may verify, and verifies them again when a secret is added.
 
-No ack waits for it: the endpoint puts the requests into a small queue, and a thread writes them, a batch at a time. If
-the queue is full, each request has the same chance to be kept, so that a stranger's flood does not push out all others.
+No ack waits for that: the endpoint puts refused requests into a small queue, and a thread stores them in batches. If
+the queue is full, each request has the same chance to be kept, so that a stranger's flood does not displace all others.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ log = structlog.get_logger(__name__)
 #: The codes of refusals that a wrong secret causes.
 CODES = frozenset({"signature_wrong", "not_decryptable"})
 
-#: Captured requests of one source, and their bytes.
+#: The most captured requests of one source, and the most bytes of them.
 MOST_CAPTURED, MOST_CAPTURED_SIZE = 50, 4 * 1024 * 1024
 
-#: Requests of one source, and bytes of all, that wait to be written.
+#: The most waiting requests of one source, and the most bytes of all waiting requests.
 QUEUE, QUEUE_BYTES = 64, 8 * 1024 * 1024
 
-#: Seconds that they gather.
+#: Seconds for which requests gather before they are written.
 KEEPING_SECONDS = 0.5
 
 #: Seconds between two attempts to write while the database fails.
 TROUBLE_PAUSE = 5.0
 
-#: Seconds between two looks for the reason why signatures of a source are wrong.
+#: Seconds between two diagnoses of one source's wrong signatures.
 DIAGNOSIS_PAUSE = 60.0
 
-#: Seconds that the last batch gets when the process stops.
+#: Seconds for the last batch when the process stops.
 KEEPER_STOP_SECONDS = 2.0
 
 
@@ -77,29 +77,29 @@ class Keeper:
         along: Callable[[str], WithinAccept] = lambda _: lambda *_: None,
         rng: random.Random | None = None,
     ) -> None:
-        """`inbox` is one with a connection of its own. Without `bounds` nothing is kept.
+        """`inbox` must have a separate connection. Without `bounds`, no request is kept.
 
-        `accepted` is called when kept requests were accepted after all.
+        `accepted` is called after kept requests were accepted.
         """
         self._inbox = inbox
         self._ids = DeliveryIds()
         self._sources, self._bounds = sources, bounds
         self._accepted, self._along = accepted, along
-        self._rng = rng or random.Random()  # noqa: S311 (who is kept is no secret)
+        self._rng = rng or random.Random()  # noqa: S311 (the choice of kept requests is no secret)
         self._log = Repeats(log)
         self._lock = threading.Lock()
-        #: By source, the waiting requests, and how many were offered since the last write.
+        #: By source, the waiting requests, and the number of requests offered since the last write.
         self._waiting: dict[str, list[_Waiting]] = {}
         self._offered: dict[str, int] = {}
         self._bytes = 0
         self._to_verify: set[str] = set()
-        #: By source, when it was last looked for a reason.
+        #: By source, the time of the last diagnosis.
         self._diagnosed: dict[str, float] = {}
         self._turn, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin to write, and verify the kept requests with the present secrets."""
+        """Start the thread, which first verifies the kept requests with the present secrets."""
         self.verify_later(self._sources)
         self._thread.start()
 
@@ -122,7 +122,7 @@ class Keeper:
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
     def offer(self, request: Request, refusal: Refused) -> None:
-        """Have a refused request kept, if another secret may verify it and there is room for it."""
+        """Queue a refused request to be kept, if another secret may verify it and there is room for it."""
         if self._bounds is None or not (isinstance(refusal, Captured) or _is_of_wrong_secret(refusal)):
             return
         name = request.source.name
@@ -133,7 +133,7 @@ class Keeper:
         self._turn.set()
 
     def _enqueue(self, waiting: _Waiting) -> str | None:
-        """Put a request into the queue; return why it, or another in its place, was lost, or None."""
+        """Put a request into the queue. Returns why this request, or another one, was lost; None if none was."""
         name, size = waiting.request.source.name, len(waiting.request.body)
         queue = self._waiting.setdefault(name, [])
         self._offered[name] = offered = self._offered.get(name, 0) + 1
@@ -190,7 +190,7 @@ class Keeper:
             raise
 
     def _diagnose(self, waiting: _Waiting) -> None:
-        """Say in the log which mistake a request was likely refused for, at most once in a while for each source."""
+        """Log the likely mistake behind a refusal, at most once per interval and source."""
         name = waiting.request.source.name
         now = monotonic()
         if waiting.code != "signature_wrong" or now - self._diagnosed.get(name, -DIAGNOSIS_PAUSE) < DIAGNOSIS_PAUSE:
@@ -212,7 +212,7 @@ class Keeper:
                 target = captured_target(waiting.request.target)
                 headers = _with_target(captured_headers(waiting.request.headers), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
-            # A body without the secret could not be verified again.
+            # A stored body without its secret could not be verified again.
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _with_target(_chosen(source, waiting.request.headers, needed), waiting.request.target)
@@ -249,7 +249,7 @@ def tell(source: str, verified: Reverified) -> None:
 
 
 def _by_bounds(refusals: Sequence[Refusal], bounds: Bounds) -> list[tuple[list[Refusal], Bounds]]:
-    """The requests to keep within these bounds, and those that are captured within closer ones."""
+    """Separate the requests to keep within `bounds` from captured requests, which have smaller bounds."""
     captured = [each for each in refusals if each.code == Captured.code]
     others = [each for each in refusals if each.code != Captured.code]
     closer = Bounds(min(bounds.number, MOST_CAPTURED), min(bounds.bytes, MOST_CAPTURED_SIZE), bounds.age)
@@ -257,7 +257,7 @@ def _by_bounds(refusals: Sequence[Refusal], bounds: Bounds) -> list[tuple[list[R
 
 
 def _with_target(headers: RawHeaders, target: bytes) -> RawHeaders:
-    """The headers, and the query: the sender may have signed the URL, and only its query is not in the settings."""
+    """Add path and query to the headers if there is a query, because the sender may have signed the whole URL."""
     return [*headers, (TARGET, target)] if b"?" in target else headers
 
 

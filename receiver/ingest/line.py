@@ -1,4 +1,4 @@
-"""Line: stands in for a connection's transport towards uvicorn, and leaves closing it to us."""
+"""Line: a wrapper of a connection's transport, which gives to uvicorn all of it but the closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Misspelt addresses: webhooks for a source that there is not, counted under the source that was most likely meant."""
+"""Misspelt addresses: counts webhooks to unknown sources under the source that was most likely meant."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from time import perf_counter
 from receiver.ingest.paths import HOOKS_PATH, meant_source, nearest_source
 from receiver.metrics import few_names
 
-#: Seconds between two comparisons of a new name with those of the sources: they cost, and a stranger may send any.
+#: Seconds between two comparisons of a new name, since a comparison is slow and strangers may send any name.
 COMPARISON_INTERVAL = 0.1
 
-#: Names that are remembered with what they were compared to.
+#: The most names that are remembered with their result.
 MOST_REMEMBERED = 256
 
 
 class Misspelt:
-    """Compares names and addresses with those of the sources, each once as long as it is remembered."""
+    """Compares unknown names and addresses with those of the sources, and remembers the results."""
 
     def __init__(self) -> None:
         self._compared_at = 0.0
@@ -25,11 +25,11 @@ class Misspelt:
         self._sources: Collection[str] = ()
 
     def meant(self, name: str, sources: Collection[str]) -> Mapping[str, str]:
-        """Count a webhook for an unknown source. Returns what the log adds: the address that was perhaps meant."""
+        """Count a webhook to an unknown source. Returns log fields: the address that was probably meant."""
         return self._told(name[: few_names.LONGEST_ASKED], sources)
 
     def meant_elsewhere(self, path: str, sources: Collection[str]) -> Mapping[str, str]:
-        """The same of a webhook for a path that is no source's address at all."""
+        """Do the same for a webhook to a path outside of `HOOKS_PATH`."""
         source = meant_source(path, sources)
         if source is None:
             return {}
@@ -51,7 +51,7 @@ class Misspelt:
         return {"perhaps": f"{HOOKS_PATH}{source}"}
 
     def _compare(self, name: str, sources: Collection[str]) -> bool:
-        """Whether the name is compared now; else it is too soon after the one before."""
+        """Compare the name, unless the comparison before was too recent; return whether it was compared."""
         now = perf_counter()
         if now - self._compared_at < COMPARISON_INTERVAL:
             return False

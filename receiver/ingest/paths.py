@@ -1,4 +1,4 @@
-"""Paths: `/hooks/<source>` is the address of a source; a similar path gets a message about what is wrong with it."""
+"""Paths: `/hooks/<source>` is the address of a source; a similar path gets a message about its flaw."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection
 from receiver.likeness import nearest
 from receiver.verify.request import HOOKS_PATH as HOOKS_PATH
 
-#: Characters of a stranger's text that a message repeats.
+#: The most characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64
 
-#: From 0 to 1: how much a name must be like that of a source to count as a misspelt one.
+#: The likeness to a source's name, from 0 to 1, from which on a name counts as misspelt.
 LIKE_SOURCE = 0.75
 
-#: Characters of a path that are looked at.
+#: The most characters of a path that are examined.
 LONGEST_ADDRESS = 1_000
 
 
@@ -23,12 +23,12 @@ def is_meant_for_hooks(path: str) -> bool:
 
 
 def source_named(path: str) -> str:
-    """The part of the path in the place of the source's name, without one trailing slash."""
+    """The part of the path in the place of the source's name; one trailing slash is removed."""
     return path.removeprefix(HOOKS_PATH).removesuffix("/")
 
 
 def flaw(path: str, sources: Collection[str]) -> str:
-    """An error message for a path that is not the address of a source."""
+    """Write the error message for a path that is not the address of a source."""
     parts = _parts(path)
     if not parts[1:]:
         return f"The address names no source: it is {HOOKS_PATH} and the source's name. {_advice([], sources)}"
@@ -49,10 +49,10 @@ def nearest_source(name: str, sources: Collection[str]) -> str | None:
 
 
 def meant_source(path: str, sources: Collection[str]) -> str | None:
-    """The source whose address a path outside of `HOOKS_PATH` was most likely meant as; None if it is not clear.
+    """The source that a webhook to a path outside of `HOOKS_PATH` was most likely meant for; None if that is unclear.
 
-    It ends in the name of a source, or it begins like `HOOKS_PATH` and ends in a name like a source's: what strangers
-    try does neither.
+    Such a path ends in the name of a source, or begins similarly to `HOOKS_PATH` and ends similarly to a source's name.
+    Paths that strangers try do neither.
     """
     parts = _parts(path[:LONGEST_ADDRESS])
     if not parts:
@@ -68,10 +68,10 @@ def _oddity(name: str, parts: list[str]) -> str:
     if "" in pieces:
         return "The address has a slash too many."
     if "." in pieces or ".." in pieces:
-        return "The address has a part of dots, which is not followed."
+        return "The address has a part of dots, and such parts are not resolved."
     if len(parts) > 2:
-        return f"Behind the source's name the address goes on with {'/'.join(pieces[1:])[:SHOWN_OF_NAME]!r}."
-    return f"The address says {name[:SHOWN_OF_NAME]!r}, and a source's name has no capitals and no blanks around it."
+        return f"After the source's name, the address has {'/'.join(pieces[1:])[:SHOWN_OF_NAME]!r}."
+    return f"The address has {name[:SHOWN_OF_NAME]!r}, and a source's name has no capitals and no blanks around it."
 
 
 def _advice(parts: list[str], sources: Collection[str]) -> str:
@@ -81,5 +81,5 @@ def _advice(parts: list[str], sources: Collection[str]) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts that are not empty, as they were probably meant."""
+    """The parts of the path that are not empty, as they were probably meant."""
     return [part.strip().lower() for part in path.split("/") if part.strip() not in ("", ".", "..")]

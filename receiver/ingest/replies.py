@@ -1,4 +1,4 @@
-"""Replies: what a sender is told, in our words or in those that its dialect wants."""
+"""Replies to senders, in Hookmirror's form or in the form that a dialect defines."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ HeaderPair = tuple[bytes, bytes]
 
 
 class Reply(NamedTuple):
-    """The answer to the sender: JSON, and headers such as Retry-After."""
+    """An answer to a sender: the status, the body, and headers such as Retry-After."""
 
     status: int
     body: bytes
     headers: tuple[HeaderPair, ...] = ()
-    #: Whether the connection ends with it, since the rest of the body is not read.
+    #: Whether the connection ends after the answer, because the rest of the body is not read.
     closes: bool = False
 
 
 class EventReceipt(Shape, frozen=True):
-    """One event of a body is safe."""
+    """One event of a body is stored."""
 
     status: Literal["accepted", "duplicate"]
     delivery: str
 
 
 class Receipt(Shape, frozen=True):
-    """The webhook is safe."""
+    """The webhook is stored."""
 
     status: Annotated[
         Literal["accepted", "duplicate"],
-        Meta(description="Of a body that tells of several events: `accepted` if any of them is new."),
+        Meta(description="For a body with several events: `accepted` if any of them is new."),
     ]
     delivery: Annotated[str, Meta(description="The id of the delivery; for a duplicate, of the first.")]
-    #: The only member of an answer that may be missing, since senders of single events have no use for it.
+    #: Left out for a body with a single event. No other member of an answer may be missing.
     deliveries: Annotated[
         list[EventReceipt] | UnsetType,
-        Meta(description="Of a body that tells of several events: the answer to each, in the order of the body."),
+        Meta(description="For a body with several events: the answer to each, in the order of the body."),
     ] = UNSET
 
 
 def ack(accepted: Accepted) -> Reply:
-    """The 2xx: whether it is new, and under which id it is kept."""
+    """Make the 2xx, with the delivery's id and whether the delivery is new."""
     if not accepted.items:
         return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))
     each = [EventReceipt(item.status, str(item.delivery_id)) for item in accepted.items]
@@ -57,13 +57,13 @@ def ack(accepted: Accepted) -> Reply:
 
 
 def own_reply(reply: SenderReply) -> Reply:
-    """A reply of a dialect's own, as it is sent."""
+    """Convert a reply that a dialect defines."""
     body, headers = reply.on_the_wire()
     return Reply(reply.status, body, headers)
 
 
 def refused_as(wanted: SenderReply | int, refusal: Refused) -> Reply:
-    """The refusal in the way that a dialect wants its sender to see it: with another status, or with other words."""
+    """Convert a refusal into the status or the reply that a dialect defines for refusals."""
     reply = reply_to(refusal)
     if isinstance(wanted, SenderReply):
         status, body, headers = wanted.status, *wanted.on_the_wire()
@@ -75,7 +75,7 @@ def refused_as(wanted: SenderReply | int, refusal: Refused) -> Reply:
 
 
 def reply_to(refusal: Refused) -> Reply:
-    """The body of the answer to its sender."""
+    """Make the answer to a refused request."""
     headers: tuple[HeaderPair, ...] = ()
     if isinstance(refusal, Unavailable):
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
@@ -87,7 +87,7 @@ def reply_to(refusal: Refused) -> Reply:
 
 
 def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
-    """The headers of an answer with a body of so many bytes, behind which the connection may close."""
+    """Add the headers with the length of the body in bytes, and with the end of the connection if it `closes`."""
     lines = [*headers, (b"content-length", b"%d" % length)]
     if not any(name == b"content-type" for name, _ in headers):
         lines.insert(-1, (b"content-type", b"application/json"))

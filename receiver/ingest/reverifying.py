@@ -25,10 +25,10 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
-#: Stands among the kept headers for path and query, under a name that no header can have.
+#: The name under which path and query are kept among the headers; no real header can have this name.
 TARGET = b":target"
 
-#: The most requests, and the most bytes of them, that one transaction accepts.
+#: The most requests that one transaction accepts, and the most bytes of them.
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
 
@@ -39,11 +39,11 @@ WithinAccept = Callable[[Connection, Sequence[Accepted]], object]
 class Reverified(NamedTuple):
     """The result of verifying kept requests again."""
 
-    #: How many verified, and of those: new deliveries, and duplicates.
+    #: The number of verified requests, of new deliveries among them, and of duplicates.
     number: int = 0
     accepted: int = 0
     duplicates: int = 0
-    #: How many still do not verify, and stay kept.
+    #: The number of requests that still do not verify, and stay kept.
     left: int = 0
 
 
@@ -90,7 +90,7 @@ def _verify_batch(
 
 
 def _request(source: VerifiableSource, kept: Refusal) -> Request:
-    """The kept request as it came."""
+    """Restore the request from its kept form."""
     target = next((value for name, value in kept.headers if name == TARGET), b"")
     return Request(source, [pair for pair in kept.headers if pair[0] != TARGET], kept.body, target)
 
@@ -112,7 +112,7 @@ def _accept(
 def _accept_refused(
     inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept, reason: str
 ) -> list[tuple[Arrival, Accepted]]:
-    """Accept one request whose content the database refuses: of a bundle all items but those, or else its body."""
+    """Accept one request whose content the database refuses: the other items of a bundle, or the body alone."""
     arrival = verified[0][1]
     if arrival.others:
         try:
@@ -137,7 +137,7 @@ def _take_and_accept(
             return []
         items = [each for arrival in arrivals for each in arrival.each()]
         answers = gathered(arrivals, (resolve or resolve_duplicates)(connection, items))
-        # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
+        # Due from now on, although they arrived long ago: otherwise the backlog would look as old as they are.
         connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))

@@ -1,4 +1,4 @@
-"""The endpoint's view of a source: enough to verify a body and read its envelope, without the mirror."""
+"""The endpoint's view of a source: the parts that verify a body and read its envelope, without the mirror."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.verify.verifiers import Credentials, Verifier
 
 
 class SpokenDialect(Protocol):
-    """How the source speaks, as far as accepting needs it; `receiver.dialects.dialect.Dialect` is one."""
+    """The parts of a dialect that the endpoint needs; `receiver.dialects.dialect.Dialect` has them."""
 
     name: str
 
@@ -22,7 +22,7 @@ class SpokenDialect(Protocol):
 
     @property
     def event_types(self) -> Sequence[str]:
-        """The event types, or patterns of them, that handlers take."""
+        """The patterns of the event types that handlers take."""
 
     @property
     def trusts_header(self) -> str | None:
@@ -30,7 +30,7 @@ class SpokenDialect(Protocol):
 
     @property
     def reads_headers(self) -> bool:
-        """Whether an envelope depends on headers."""
+        """Whether the envelope function reads headers."""
 
     @property
     def kept_headers(self) -> Mapping[bytes, str]:
@@ -38,22 +38,22 @@ class SpokenDialect(Protocol):
 
     @property
     def challenges(self) -> Sequence[Challenge]:
-        """What answers challenges, in the order in which they are asked."""
+        """The challenge functions, in the order in which they are called."""
 
     @property
     def on_accept(self) -> SenderReply | None:
-        """What the sender is told instead of our 2xx."""
+        """The reply that replaces the usual 2xx; None without one."""
 
     @property
     def on_refusal(self) -> SenderReply | int | None:
-        """What the sender is told instead of our refusal, or with which status."""
+        """The reply or status that replaces the usual refusal; None without one."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
-        """The handler that takes this event type; None without one."""
+        """The handler of this event type; None without one."""
 
 
 class VerifiableSource(Protocol):
-    """One account of one system; `receiver.dialects.sources.Source` is one."""
+    """The parts of a source that the endpoint needs; `receiver.dialects.sources.Source` has them."""
 
     @property
     def name(self) -> str: ...
@@ -68,7 +68,7 @@ class VerifiableSource(Protocol):
     def settings(self) -> SourceSettings: ...
 
     def open(self, content: bytes, /) -> bytes:
-        """The content, decompressed if its dialect allows that. Raises `Unreadable`."""
+        """Decompress the content if it is compressed and the dialect allows that. Raises `Unreadable`."""
 
     def read(self, verified: bytes, /) -> ReadBody:
-        """What a verified body says. Raises `Unreadable`."""
+        """Read the envelope of a verified body. Raises `Unreadable`."""

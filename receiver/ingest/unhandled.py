@@ -35,7 +35,7 @@ def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
 
 
 def count_ignored(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
-    """Count those of a committed batch that no handler takes, duplicates aside."""
+    """Count the ignored deliveries of a committed batch, without duplicates."""
     for arrival, answer in kept:
         if arrival.state is State.IGNORED and answer.status == "accepted":
             count_unhandled(arrival.source, arrival.event_type)

@@ -1,1 +1,1 @@
-"""The mirror: rows, where the newest news wins, and their change feed."""
+"""The mirror: its rows, in which the newest news wins, and its change feed."""

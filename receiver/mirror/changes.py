@@ -1,8 +1,8 @@
 """The change feed: the mirror's own append-only log, in commit order.
 
-Written in the transaction that changes the mirror. On PostgreSQL the numbers are drawn under a lock that is held to
-the end of that transaction, so that no smaller number appears after a larger one: polling `after=<seq>` sees
-every change exactly once.
+A change is written in the transaction that changes the mirror. On PostgreSQL the numbers are drawn under a lock that is
+held to the end of that transaction, so that no smaller number appears after a larger one. Polling `after=<seq>`
+therefore returns every change exactly once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from receiver.errors import NotThisFeed
 #: The key of the advisory lock that puts the feed in commit order.
 FEED_LOCK = 0x686F6F6B0001
 
-#: Changes that `follow` reads at once, and the most bytes of JSON: in memory they take many times as much.
+#: The most changes that `follow` reads at once, and the most bytes of their JSON: parsed, it takes many times as much.
 PAGE, PAGE_BYTES = 500, 1 << 20
 
 
@@ -35,7 +35,7 @@ class Change(SQLModel, table=True):
     __tablename__ = "changes"
     __table_args__ = (
         Index("ix_changes_row", "table", "source", "external_id", "seq"),
-        # Without the changes of a reconcile, which have no delivery.
+        # Partial, because the changes of a reconcile have no delivery.
         Index(
             "ix_changes_delivery",
             "delivery_id",
@@ -61,15 +61,15 @@ class Change(SQLModel, table=True):
     external_id: str
     #: `insert`, `update`, `deactivate` or `reactivate`.
     operation: str
-    #: The visible columns that changed, as they were; empty for an insert.
+    #: The old values of the visible columns that changed; empty for an insert.
     before: Any = Field(sa_type=Document)
-    #: The same columns as they are now.
+    #: The new values of these columns.
     after: Any = Field(sa_type=Document)
     #: The delivery that brought the news; None for a reconcile.
     delivery_id: int | None = Field(default=None, sa_type=BigInteger)
     #: The time of the change at the source.
     changed_at: datetime = Field(sa_type=UtcDateTime)
-    #: When the change was committed to the mirror.
+    #: The time at which the change was committed to the mirror.
     recorded_at: datetime = Field(sa_type=UtcDateTime)
     #: The run that repaired the row; None for a delivery's news.
     run: int | None = Field(default=None, sa_type=BigInteger)
@@ -79,7 +79,7 @@ CHANGES: Table = Change.__table__  # type: ignore[attr-defined]
 
 
 class RowChange(NamedTuple):
-    """One change before it is recorded: see `Change` for the fields, which are its columns."""
+    """One change before it is recorded. The fields are the columns of `Change`."""
 
     table: str
     source: str
@@ -92,7 +92,7 @@ class RowChange(NamedTuple):
 
 
 def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime, run: int | None = None) -> None:
-    """Append the changes in this order within the caller's transaction; `run` is the run that made them."""
+    """Append the changes in this order, in the caller's transaction. `run` is the run that made the changes."""
     if not changes:
         return
     _wait_for_turn(connection)
@@ -109,9 +109,9 @@ def of_run(connection: Connection, run: int, *, limit: int) -> list[RowChange]:
 
 
 def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:
-    """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`.
+    """Read at most `limit` changes after `seq`, oldest first, each with the columns of `Change`.
 
-    Fewer if they are large, but at least one if there is one.
+    Large changes reduce the number, but at least one is returned if there is one.
     """
     found: list[dict[str, Any]] = []
     size = 0
@@ -142,7 +142,7 @@ _PASSED_ON = raw_columns(CHANGES)
 
 
 class FollowedChange(TypedDict):
-    """A change for user programs: the members that the API shows, in plain Python types."""
+    """A change for user programs, with the members that the API shows, in plain Python types."""
 
     seq: int
     table: str
@@ -153,9 +153,9 @@ class FollowedChange(TypedDict):
     #: Values as in JSON: a price is text with all its digits, and a fraction inside a document a `Decimal`.
     before: dict[str, Any]
     after: dict[str, Any]
-    #: Text, as everywhere outside of the database; None for a reconcile.
+    #: The id as text, as everywhere outside the database; None for a reconcile.
     delivery_id: str | None
-    #: In UTC.
+    #: The time in UTC.
     changed_at: datetime
     recorded_at: datetime
 
@@ -163,12 +163,11 @@ class FollowedChange(TypedDict):
 def follow(
     database: Database, seq: int = 0, *, stopping: threading.Event | None = None, poll: float = 1.0
 ) -> Iterator[FollowedChange]:
-    """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
+    """Yield each change after `seq` exactly once and in commit order: first the existing ones, then new ones.
 
-    A caller that stores the `seq` of the last change it finished goes on from there after a restart. While
-    nothing is new, it polls every `poll` seconds; it ends when `stopping` is set. Raises `NotThisFeed` if `seq` lies
-    behind the end of the feed, as after a restore, and SQLAlchemy's error when the database does not answer: call it
-    again then, with the last `seq`.
+    To continue after a restart, store the `seq` of each finished change. The feed is polled every `poll` seconds, and
+    the iterator ends when `stopping` is set. Raises `NotThisFeed` if `seq` lies beyond the end of the feed, as after a
+    restore. Raises SQLAlchemy's error when the database does not answer: then call `follow` again with the last `seq`.
     """
     stopping = stopping or threading.Event()
     while not stopping.is_set():
@@ -194,12 +193,12 @@ def _refuse_past_end(database: Database, seq: int) -> None:
     if seq > end:
         raise NotThisFeed(
             f"The change feed ends with {end}, and {seq} lies beyond: this database is another one, or was "
-            f"restored from an older state. Read the rows anew, and follow from {end} on."
+            f"restored from an older state. Read the rows anew, and follow from {end}."
         )
 
 
 def _plain(change: Mapping[str, Any]) -> FollowedChange:
-    """The change in plain types: a column's text and name may be of kinds of the database's library."""
+    """Convert the change into plain types, because texts and names may have types of the database's library."""
     delivery = change["delivery_id"]
     return FollowedChange(
         seq=int(change["seq"]),
@@ -218,7 +217,7 @@ def _plain(change: Mapping[str, Any]) -> FollowedChange:
 def _wait_for_turn(connection: Connection) -> None:
     """Lock the numbering of the feed until the caller's transaction ends.
 
-    On SQLite there is no other writer anyway.
+    Does nothing on SQLite, which has one writer at a time.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FEED_LOCK})

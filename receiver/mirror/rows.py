@@ -1,6 +1,6 @@
-"""The mirror as handlers see it: rows to declare, and verbs that say what should be true of them.
+"""The mirror as handlers see it: base classes for rows, and verbs that add news about rows.
 
-A handler's verbs touch no database. They are collected as `Write`s, and the worker applies a whole batch of them
+A handler's verbs do not access the database. They are collected as `Write`s, and the worker applies a whole batch
 through the version guard (`receiver.mirror.unit_of_work`).
 """
 
@@ -33,36 +33,36 @@ from receiver.moments import in_utc, is_zero
 
 
 class MirrorRow(SQLModel):
-    """Base of every mirror table. A table adds the columns its rows have, all of them optional.
+    """The base class of every mirror table. A table adds its own columns, all of them optional.
 
-    A child table names its parent's in `parent_table` and has a text column `parent` with the parent's external id:
-    a delete of the parent is then news about its children.
+    A child table names its parent's table in `parent_table`, and has a text column `parent` with the parent's external
+    id. A deactivation of the parent is then news about its children.
     """
 
     parent_table: ClassVar[type[MirrorRow] | None] = None
 
-    #: The source that the row mirrors; with the external id it is the key, so two accounts never collide.
+    #: The source of the row. Source and external id are the key, so that rows of two accounts never collide.
     source: str = Field(primary_key=True)
     #: The id at the source, as text.
     external_id: str = Field(primary_key=True)
-    #: False from a deactivation on, until newer news says otherwise. The row stays: it is the tombstone.
+    #: False from a deactivation until newer news revives the row, which stays as a tombstone.
     active: bool
     #: The time of the newest news about the row, at the source, in UTC.
     changed_at: datetime = Field(sa_type=UtcDateTime)
     #: The time of the news that made the row inactive; None while it is active.
     deactivated_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Whether some column was decided by arrival alone, between news of equal times.
+    #: Whether the order of arrival decided a column between two values with equal times.
     tie: bool = False
     #: The versions of the columns, as `receiver.mirror.versions.dump` writes them.
     versions: str
 
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *parts: Any, **options: Any) -> Table:
-        """Called by SQLAlchemy to make a declared table. Raises `WiringError` if a table of this name exists."""
+        """Make the declared table; SQLAlchemy calls this. Raises `WiringError` if a table with this name exists."""
         if name in metadata.tables and not (options.get("extend_existing") or options.get("keep_existing")):
             raise WiringError(
                 f"The mirror table {cls.__name__} of {cls.__module__} is named {name!r}, and there is a table of that "
-                "name already: give it another `__tablename__`, for table names are global."
+                "name already: give it another `__tablename__`, because table names are global."
             )
         return Table(name, metadata, *parts, **options)
 
@@ -72,12 +72,12 @@ Row = TypeVar("Row", bound=MirrorRow)
 #: The columns of every mirror row, which only the version guard sets.
 BOOKKEEPING = frozenset(MirrorRow.model_fields)
 
-#: What a handler may pass to `upsert` besides a table's own columns.
+#: The names that a handler may pass to `upsert` in addition to the table's own columns.
 ACTIVE = "active"
 
 
 class Key(NamedTuple):
-    """A row of the mirror."""
+    """The key of a row of the mirror."""
 
     table: type[MirrorRow]
     source: str
@@ -89,9 +89,9 @@ class Write(NamedTuple):
 
     key: Key
     version: Version
-    #: The columns it speaks about, `active` among them.
+    #: The columns that the news is about, which may include `active`.
     columns: Mapping[str, Any]
-    #: The child table whose rows under this one are deactivated, except those with newer news.
+    #: The child table whose rows below this row are deactivated, except rows with newer news.
     children_gone: type[MirrorRow] | None = None
 
 
@@ -108,7 +108,7 @@ def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
 
 @cache
 def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
-    """The columns whose values JSON has no type for, such as decimals and times."""
+    """The columns with values for which JSON has no type, such as decimals and times."""
     return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
 
 
@@ -118,7 +118,7 @@ def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:
 
 
 def mirror_tables() -> list[type[MirrorRow]]:
-    """Every mirror table that has been declared, in a stable order. Raises `WiringError` for an invalid one."""
+    """All declared mirror tables, in a stable order. Raises `WiringError` for an invalid table."""
     tables = sorted(_tables_below(MirrorRow), key=lambda table: sql_table(table).name)
     for table in tables:
         required = [column.name for column in sql_table(table).columns if not column.nullable]
@@ -126,7 +126,7 @@ def mirror_tables() -> list[type[MirrorRow]]:
         if missing:
             raise WiringError(
                 f"The mirror table {table.__name__} requires {', '.join(missing)}: make every column of its own "
-                "optional (`… | None = None`), since news may tell about some columns only."
+                "optional (`… | None = None`), since an event may have values for some columns only."
             )
         if table.parent_table is not None and "parent" not in own_columns(table):
             raise WiringError(f"The mirror table {table.__name__} names a parent table but has no `parent` column.")
@@ -141,26 +141,26 @@ def _tables_below(base: type[MirrorRow]) -> Iterable[type[MirrorRow]]:
 
 
 def price_field() -> Any:
-    """A column for an exact decimal."""
+    """Make a column for an exact decimal."""
     return Field(default=None, sa_type=ExactDecimal)
 
 
 def time_field() -> Any:
-    """A column for an aware time, kept in UTC."""
+    """Make a column for a time with an offset, stored in UTC."""
     return Field(default=None, sa_type=UtcDateTime)
 
 
 def document_field() -> Any:
-    """A column for a JSON value, kept exactly; `Patch` updates single members of an object in it."""
+    """Make a column for a JSON value, stored exactly. `Patch` updates single members of an object in it."""
     return Field(default=None, sa_type=Document)
 
 
-#: Reads one row as it would be after these writes; None if there is no news of it.
+#: A function that reads one row as it would be after these writes; it returns None if there is no news about the row.
 ReadRow = Callable[[Key, "list[Write]"], "MirrorRow | None"]
 
 
 class Mirror:
-    """The mirror's interface for handlers. Every verb adds news as of the event's time, or of `at` if given."""
+    """The mirror's interface for handlers. Every verb adds news with the time of the event, or with `at` if given."""
 
     def __init__(
         self,
@@ -182,25 +182,25 @@ class Mirror:
 
     @property
     def session(self) -> Session:
-        """A session inside the transaction that settles this delivery, for SQL of the handler's own.
+        """A session for a handler's own SQL, inside the transaction that settles the delivery.
 
-        A handler that asks for it is run inside that transaction, in a savepoint: slower, and still all or nothing.
+        A handler that uses it runs inside that transaction, in a savepoint. This is slower, and still all or nothing.
         """
         if self._session is None:
             raise SessionRequested
         return self._session
 
     def upsert(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None, **columns: Any) -> None:
-        """The row exists and has these values; columns not named keep theirs, and an explicit None is a value.
+        """Add news that the row exists and has these values. Other columns keep theirs; None is a value.
 
-        `active=False` records a row that exists but is switched off. Raises `HandlerError` for an unknown column or a
-        value that its column cannot keep exactly.
+        `active=False` is for a row that exists but is switched off. Raises `HandlerError` for an unknown column, or a
+        value that its column cannot store exactly.
         """
         news = {ACTIVE: True} | columns
         self._write(table, external_id, Rank.UPDATE, at, news)
 
     def deactivate(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None) -> None:
-        """The row is gone, and so are its children. Only newer news brings it back; its last known values stay."""
+        """Add news that the row and its children are gone. Their values stay; newer news can revive them."""
         self._write(table, external_id, Rank.DELETE, at, {ACTIVE: False})
         for child in child_tables(table):
             self._lose_children(table, external_id, child, Rank.DELETE, at)
@@ -208,9 +208,9 @@ class Mirror:
     def keep_only(
         self, child: type[MirrorRow], external_ids: Iterable[str], *, parent: str, at: datetime | None = None
     ) -> None:
-        """These are all the children of `parent`: any other is gone, unless newer news of its own says otherwise.
+        """Add news that the parent has only these children. Any other child is gone, unless it has newer news.
 
-        The same handler must upsert the parent, and each child named: what it lists, it has news about.
+        The same handler must upsert the parent, and each of these children.
         """
         if child.parent_table is None:
             raise HandlerError(f"{child.__name__} has no parent table, so there is no complete list of its rows.")
@@ -223,7 +223,7 @@ class Mirror:
         self._lose_children(child.parent_table, parent, child, Rank.ABSENT, at)
 
     def get(self, table: type[Row], external_id: str) -> Row | None:
-        """The row as the mirror holds it, with the writes of this batch so far; None if there was no news about it."""
+        """Read the row, including the writes of this batch so far; None if there was no news about it."""
         row = self._read(Key(table, self._source, external_id), [*self._earlier, *self.writes])
         return row if isinstance(row, table) else None
 
@@ -258,15 +258,15 @@ class Mirror:
     def _version(self, rank: Rank, at: datetime | None) -> Version:
         if at is not None and at.tzinfo is None:
             raise HandlerError("`at` takes a datetime with its offset.")
-        # A zero time means that no time is given, so the news is as of the event.
+        # A time of zero means that none is given, so the news has the time of the event.
         moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
         return Version(microseconds(moment), int(rank), self._arrival)
 
 
 class SessionRequested(BaseException):
-    """A handler asked for a session outside a transaction: the worker runs it again inside one.
+    """A handler used its session outside the settling transaction, so the worker must run it again inside.
 
-    Not an `Exception`, so that a handler's own `except Exception` lets it pass.
+    It is not an `Exception`, so that a handler's `except Exception` does not catch it.
     """
 
 

@@ -1,4 +1,4 @@
-"""The rows that a batch concerns: loaded once in key order, changed in memory by the version guard, saved in bulk."""
+"""The unit of work: loads the rows of a batch once, changes them in memory by the version guard, and saves them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_colum
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
 
 #: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
-#: lock table of a fixed size for all connections, about 6,400 by default, and refuses locks once it is full.
+#: lock table of fixed size for all connections, about 6,400 locks by default, and refuses locks once it is full.
 MOST_LOCKS = 1_000
 
 #: The key of the advisory lock that stands for all rows.
@@ -45,7 +45,7 @@ class UnitOfWork:
 
     connection: Connection
     _entries: dict[Key, _Entry] = field(default_factory=dict)
-    #: The keys that were fetched, whether or not there was a row.
+    #: The keys that were fetched, including those without a row.
     _sought: set[Key] = field(default_factory=set)
     _children: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
@@ -83,10 +83,11 @@ class UnitOfWork:
         return strongest(outcomes), changes
 
     def date_back(self, keys: Sequence[Key], *, after: int, latest: int) -> tuple[int, list[RowChange]]:
-        """Let news about these rows and their children that is dated later than `after` count as of its arrival.
+        """Date news about these rows and their children that is later than `after` back to its arrival.
 
-        As of `latest`, where that is later: a clock of ours was ahead, too. Both are in microseconds since 1970. Rows
-        and children must be loaded. Returns how many rows had such news, and what changed.
+        News whose arrival is later than `latest` is dated back to `latest`, because this server's clock was ahead, too.
+        Both times are microseconds since 1970. Rows and children must be loaded. Returns the number of rows with such
+        news, and the changes.
         """
 
         def heard(version: Version) -> int:
@@ -102,18 +103,18 @@ class UnitOfWork:
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def children(self, key: Key) -> set[Key]:
-        """The rows under this one that are loaded."""
+        """The loaded children of this row."""
         return set(self._children.get(key, ()))
 
     def row(self, key: Key) -> MirrorRow | None:
-        """The row as the mirror would show it; None if there never was news about it."""
+        """The row as the mirror would show it; None if there was never news about it."""
         entry = self._entries.get(key)
         if entry is None or "active" not in entry.registers.versions:
             return None
         return key.table(**self._columns(key, entry))
 
     def read(self, key: Key, writes: Sequence[Write]) -> MirrorRow | None:
-        """The row as it would be with these writes; None if there never was news about it."""
+        """The row as it would be after these writes; None if there was never news about it."""
         tables = {key.table, key.table.parent_table}
         related = [write for write in writes if write.key.table in tables and write.key.source == key.source]
         self._fetch({key}, lock=False)
@@ -122,7 +123,7 @@ class UnitOfWork:
         entry = self._entries.get(key)
         parent = self._parent(key, entry.registers) if entry is not None else None
         if parent is not None:
-            # The row's status depends on its parent.
+            # The row's status depends on the parent.
             self._fetch({parent}, lock=False)
         return self.row(key)
 
@@ -223,7 +224,7 @@ class UnitOfWork:
                     yield key
 
     def _lock(self, keys: Iterable[Key]) -> None:
-        """Lock out other writers of these rows, including rows that do not exist yet, which row locks cannot cover."""
+        """Lock out other writers of these rows, even of rows that do not exist yet and so cannot have row locks."""
         # All writers lock in the same order, so that two of them wait for each other instead of deadlocking.
         numbers = sorted({_lock_number(key) for key in keys})
         if len(numbers) > MOST_LOCKS:
@@ -277,7 +278,7 @@ class UnitOfWork:
 
 @cache
 def _rows(table: type[MirrorRow], column: str, lock: bool) -> Select[Any]:
-    """The rows of one source whose `column` is among some values, in key order."""
+    """Select the rows of one source whose `column` is among some values, in key order."""
     sql = sql_table(table)
     wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in own_columns(table)))
     known = among(sql.c[column], bindparam("values", type_=Many(Text)))

@@ -2,7 +2,7 @@
 
 A row is a set of registers, one per column. Each register keeps the newest news about it and the `Version` of that
 news; older news changes nothing. The row that people see is computed from the registers alone (and, for a child, from
-its parent's), never from the order in which they were filled. Pure: no I/O, no clock.
+its parent's), never from the order in which they were filled. This module does no I/O and reads no clock.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from receiver import codec
 
 
 class Rank(IntEnum):
-    """The rank of news of equal times: delete beats update, and update beats absence from a list."""
+    """The rank of news with equal times: delete beats update, and update beats absence from a list."""
 
-    #: Absence from a complete list. Weaker than an update of the same time, because a list takes time to read.
+    #: Absence from a complete list. It is weaker than an update of the same time, because reading a list takes time.
     ABSENT = 0
     UPDATE = 1
     DELETE = 2
@@ -31,7 +31,7 @@ class Version(NamedTuple):
     #: Microseconds since 1970 in UTC.
     time: int
     rank: int
-    #: The id of the delivery that brought it: ids grow with arrival.
+    #: The id of the delivery that brought the news, since ids grow with arrival.
     arrival: int
 
     @property
@@ -46,7 +46,7 @@ class Version(NamedTuple):
 class Outcome(StrEnum):
     """The effect of a delivery on the mirror."""
 
-    #: At least one column has a new value: of its own row, or of a child deactivated or revived with it.
+    #: At least one column has a new value, in the row or in a child that was deactivated or revived with it.
     APPLIED = "applied"
     #: Equal times with different values: the later arrival won.
     TIE = "tie"
@@ -59,13 +59,13 @@ class Outcome(StrEnum):
 #: News dated further in the future than this on arrival counts as misdated; no honest clock is so far ahead.
 AHEAD = timedelta(days=1)
 
-#: From strongest to weakest: the outcome of a delivery is the strongest of its parts.
+#: The outcomes from strongest to weakest. The outcome of a delivery is the strongest of its parts.
 STRONGEST_FIRST = (Outcome.TIE, Outcome.APPLIED, Outcome.UNCHANGED, Outcome.STALE)
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A part of an object's members: `mirror.upsert(…, data=Patch({…}))` keeps the members that it does not name."""
+    """Some members of an object: `mirror.upsert(…, data=Patch({…}))` keeps the members that the patch does not name."""
 
     members: Mapping[str, Any]
 
@@ -74,11 +74,11 @@ class Patch:
 class Registers:
     """One row: the newest news about each of its columns."""
 
-    #: The newest value per column. `active` is what the news about this very row says, its parent's aside.
+    #: The newest value per column. `active` reflects only news about this row, not about its parent.
     values: dict[str, Any] = field(default_factory=dict)
-    #: The version of that news. `data.price` names one member of the object in `data`.
+    #: The version of that news per column. `data.price` names one member of the object in `data`.
     versions: dict[str, Version] = field(default_factory=dict)
-    #: Registers with different values of equal times, decided by the order of arrival.
+    #: The registers for which the order of arrival decided between different values with equal times.
     ties: set[str] = field(default_factory=set)
     #: The range tombstone per child table: children without newer news are inactive as of this version.
     children_gone: dict[str, Version] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Registers:
         return Outcome.UNCHANGED
 
     def date_back(self, *, after: int, heard: Callable[[Version], int]) -> bool:
-        """Date news later than `after` back to `heard`, the time of its arrival; both in microseconds since 1970.
+        """Date news later than `after` back to its arrival, which `heard` returns; both in microseconds since 1970.
 
         Returns whether there was such news.
         """
@@ -195,7 +195,7 @@ def row_status(row: Registers, gone: Version | None) -> RowStatus:
 
 
 def strongest(outcomes: Any) -> Outcome:
-    """The outcome of a delivery with several effects; `unchanged` without any."""
+    """The outcome of a delivery with several effects; `unchanged` if there are none."""
     found = set(outcomes)
     return next((outcome for outcome in STRONGEST_FIRST if outcome in found), Outcome.UNCHANGED)
 

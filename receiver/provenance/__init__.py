@@ -1,1 +1,1 @@
-"""Provenance: why a column of a row has its value, and which rows a delivery changed."""
+"""Provenance: the origin of each value of a row, the news that lost against it, and the rows a delivery changed."""

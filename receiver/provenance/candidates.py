@@ -1,7 +1,7 @@
-"""Candidates: the deliveries that may have brought news of one row.
+"""Candidates: the deliveries that may have brought news about one row.
 
-No table records deliveries whose news of a row lost. They are found by their entity: the row itself, its parents, and
-the entities of deliveries that are known to have changed the row. Each query uses an index.
+No table records the deliveries whose news about a row lost. They are found by their entity: the row itself, its
+parents, and the entities of deliveries that are known to have changed the row. Each query uses an index.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ MOST_CHANGES, MOST_ENTITIES = 500, 16
 class Candidates:
     """The candidates for one row, in the order in which they took effect."""
 
-    #: Deliveries that were processed at least once, and so contributed to the row.
+    #: The deliveries that were processed at least once, and so contributed to the row.
     processed: Sequence[Row[Any]]
-    #: When each of them was processed first, by id: a replay may have done so long after newer news came.
+    #: By id, the time at which each of them was first processed, which may be long after newer news came.
     took_effect: Mapping[int, datetime]
-    #: Deliveries about the row that were never processed: dead, ignored, or unfinished.
+    #: The deliveries about the row that were never processed: dead, ignored, or unfinished.
     others: Sequence[Row[Any]]
     #: The newest changes of the row, the newest first.
     changes: Sequence[Row[Any]]
-    #: Why some candidates were left out; None if none is known to be.
+    #: The reason for which some candidates were left out; None if no omission is known.
     partial: str | None
 
     @property
     def changed_it(self) -> frozenset[int]:
-        """Deliveries that changed the row, as its changes say, whether or not they are kept."""
+        """The deliveries that changed the row according to its changes, including those that are not kept."""
         return _brought(self.changes)
 
 
 def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
-    """Find the deliveries that may have brought news of the row, within the bounds above."""
+    """Find the deliveries that may have brought news about the row, within the bounds above."""
     changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
     winners = {version.arrival for version in row.registers.versions.values()}
     winners |= {row.children_gone.arrival} if row.children_gone is not None else set()
@@ -114,7 +114,7 @@ def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> lis
 
 
 def _first_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> dict[int, datetime]:
-    """When those that ended as processed in one of their rounds did so first."""
+    """The time at which each delivery first ended as processed, by id; only for deliveries that did."""
     ended = {each.id: each.ended_at or each.received_at for each in found.values() if each.state == State.PROCESSED}
     again = [each.id for each in found.values() if each.round > 1]
     if again:
@@ -143,7 +143,7 @@ _BY_ID = select(*_COLUMNS).where(IDS)
 _ABOUT = (
     select(*_COLUMNS)
     .where(DELIVERIES.c.source == bindparam("source"), DELIVERIES.c.entity_id == bindparam("name"))
-    # The condition of the partial index, word for word.
+    # Exactly the condition of the partial index, so that databases use the index.
     .where(text("deliveries.ended_at IS NOT NULL"))
     .order_by(DELIVERIES.c.id.desc())
     .limit(bindparam("limit"))

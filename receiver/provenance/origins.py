@@ -28,10 +28,10 @@ class Bringer(StrEnum):
 
 
 class OriginRun(NamedTuple):
-    """The run that let news in, and what its starter said."""
+    """The run that brought news, with the person who started it and the reason."""
 
     id: int
-    #: `reconcile`, or `repair` for one row that was asked for.
+    #: `reconcile`, or `repair` for a single row.
     kind: str
     started_by: str | None
     reason: str | None
@@ -44,16 +44,16 @@ class Origin(NamedTuple):
     #: The delivery's id; None for a reconcile.
     delivery_id: int | None
     event_type: str | None
-    #: When it arrived here; for a reconcile or a repair, when the source was asked.
+    #: The time of arrival; for a reconcile or a repair, the time at which the source was asked.
     arrived_at: datetime
-    #: Of a reconcile or a repair; None where no change of the row names it.
+    #: The run, for a reconcile or a repair; None if no change of the row names it.
     run: OriginRun | None = None
 
 
 def origins_of(
     connection: Connection, source: str, versions: Iterable[Version], candidates: Candidates
 ) -> dict[int, Origin]:
-    """The origins of the versions of one row, by arrival."""
+    """Find the origins of the versions of one row, by arrival."""
     by_arrival = {version.arrival: version for version in versions}
     known = {row.id: row for row in connection.execute(_KNOWN, {"ids": sorted(by_arrival)}) if row.source == source}
     oldest = connection.execute(select(func.min(DELIVERIES.c.id))).scalar()
@@ -84,9 +84,9 @@ def _of_what_is_not_kept(
 
 
 def _change_of(version: Version, changes: Sequence[Row[Any]]) -> Row[Any] | None:
-    """The first change without a delivery that was recorded with this news: its time is that of the version.
+    """The first change without a delivery that was recorded with this news, by the time of the version.
 
-    Before its own window opened nothing can have been recorded with it.
+    Changes recorded before the window of this news opened cannot belong to it.
     """
     opened = EPOCH + timedelta(microseconds=arrived(version.arrival))
     of_its_time = [

@@ -33,7 +33,7 @@ RUN_AT_ONCE, BYTES_RUN_AT_ONCE = 200, 1024 * 1024
 RECOMPUTATION_SECONDS = 4.0
 
 
-#: Why a delivery gives no news, worded to follow "because".
+#: The reasons for which a delivery gives no news, worded to follow "because".
 OBSTACLES = {
     Obstacle.EXPIRED: "its body has expired",
     Obstacle.NO_SOURCE: "the settings have no source {source}",
@@ -43,7 +43,7 @@ OBSTACLES = {
     Obstacle.IGNORED: "with today's code it is ignored: {reason}",
     Obstacle.FAILED: "with today's code it fails: {reason}",
     Obstacle.HANGS: "{reason}",
-    Obstacle.NOT_REACHED: "the time for one question, {reason:g} seconds, was over",
+    Obstacle.NOT_REACHED: "the time for one explanation, {reason:g} seconds, was over",
 }
 
 
@@ -100,7 +100,7 @@ class _Recomputing:
         self, database: Database, sources: Mapping[str, Source], row: StoredRow, retries: RetrySchedule
     ) -> None:
         self.told = Recomputation()
-        #: When the attempt of each current delivery ended.
+        #: By id, the time at which the attempt of each current delivery ended.
         self.ends: Mapping[int, datetime] = {}
         self._database = database
         self._sources = sources

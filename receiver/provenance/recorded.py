@@ -1,4 +1,4 @@
-"""Recorded changes: what the change feed says that one delivery, or one run, made of a column."""
+"""Recorded changes: finds the change by which a delivery or a run wrote a column, and compares it with the row."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from receiver.provenance.traces import NO_VALUE, Told
 
 
 def recorded_change(changes: Sequence[Row[Any]], origin: Origin, column: str) -> Row[Any] | None:
-    """The newest of these changes, given newest first, with which the origin wrote the column; None if none is kept."""
+    """The first of these changes, newest first, by which the origin wrote the column; None if it is not kept."""
     return next((change for change in changes if column in change.after and _is_of(change, origin)), None)
 
 
 def is_as_recorded(change: Row[Any], column: str, path: str, held: Told, registers: Registers) -> bool:
-    """Whether the row holds in the column, or the member of its document, what was recorded."""
+    """Whether the value of the column, or of the document's member, equals the recorded one."""
     recorded = change.after[column]
     if path != column:
         member = path.removeprefix(f"{column}.")
         recorded = recorded.get(member, NO_VALUE) if isinstance(recorded, dict) else NO_VALUE
     elif any(name.startswith(f"{column}.") for name in registers.versions):
-        # Members that were told apart are held against the record one by one.
+        # Members with their own versions are compared with the record one by one.
         return isinstance(held.value, dict) == isinstance(recorded, dict)
     return bool(plain(held.value) == recorded)
 

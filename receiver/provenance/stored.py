@@ -26,7 +26,7 @@ class StoredRow(NamedTuple):
 
 
 def stored_row(connection: Connection, key: Key) -> StoredRow | None:
-    """Read the row; None if no news of it has arrived."""
+    """Read the row; None if no news about it has arrived."""
     found = _registers(connection, key)
     if found is None:
         return None

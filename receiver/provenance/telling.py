@@ -1,4 +1,4 @@
-"""Words a row's provenance in sentences, shared by commands and API."""
+"""Formats the provenance of a row as sentences, for commands and API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.mirror.rows import Key, sql_table
 from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
 
-#: Why groups of deliveries were not run; `{}` is their number.
+#: The reasons for which groups of deliveries were not run; `{}` is their number.
 NOT_RUN = {
     Obstacle.EXPIRED: "the bodies of {} have expired",
     Obstacle.NO_SOURCE: "{} are of a source that the settings do not name",
@@ -28,7 +28,7 @@ NOT_RUN = {
 
 
 def sentences(why: Why) -> list[str]:
-    """Sum up what the deliveries show about the row as a whole."""
+    """Sum up the results of running the deliveries about the row."""
     return list(_sentences(why))
 
 
@@ -84,13 +84,13 @@ def _named(key: Key) -> str:
 
 
 def _let_in(reason: Reason) -> str:
-    """How a run brought what the row holds; the same sentence for all columns that it brought."""
+    """Describe the run that brought a value, in the same sentence for all values that it brought."""
     run = reason.origin.run
     assert run is not None
     who = f" of {run.started_by}" if run.started_by is not None else ""
     why = f": {run.reason}" if run.reason is not None else ""
     return sentence(
-        f"What is as of {_moment(reason.version.moment)} came by run {run.id}, a {run.kind}{who}, which asked the "
+        f"The values as of {_moment(reason.version.moment)} came by run {run.id}, a {run.kind}{who}, which asked the "
         f"source at {_moment(reason.origin.arrived_at)}{why}"
     )
 

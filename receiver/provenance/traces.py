@@ -1,6 +1,6 @@
-"""Traces: the registers of one row, filled from empty, with the last news that lost against each value.
+"""Traces: the registers of one row, filled from empty ones, with the last news that lost against each value.
 
-Pure. A trace merges news in the order of arrival, through the mirror's own version guard.
+A trace does no I/O. It merges news in the order of arrival, through the mirror's version guard.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ NO_VALUE: Final = NoValue()
 class Defeat(StrEnum):
     """How news lost."""
 
-    #: It was the value until newer news arrived.
+    #: The losing value was in the row until newer news arrived.
     OVERTAKEN = "overtaken"
-    #: It arrived after newer news.
+    #: The losing value arrived after newer news.
     STALE = "stale"
-    #: It had the same time of change, so the order of arrival decided.
+    #: Both values had the same time of change, so the order of arrival decided.
     TIE = "tie"
 
 
@@ -82,7 +82,7 @@ class Trace:
                 self.dated_back.merge(column, value, back)
 
     def copied(self) -> Trace:
-        """Copy the trace, so that the copy merges news of its own."""
+        """Copy the trace, so that the copy can merge other news."""
         back = None if self.dated_back is None else _copied(self.dated_back)
         return Trace(_copied(self.registers), dict(self.losses), back)
 
@@ -97,7 +97,7 @@ class Trace:
 
 
 def told_of(registers: Registers, column: str, path: str) -> Told | None:
-    """The value and version of a column, or of a member of a document (`data.price`); None without news of it."""
+    """The value and version of a column, or of a member of a document (`data.price`); None without news about it."""
     version = registers.versions.get(path) or registers.versions.get(column)
     if version is None:
         return None
@@ -137,7 +137,7 @@ def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _loss(said: Told, before: Told | None, now: Told | None) -> Loss | None:
-    """The losing one of the new and the previous value; None if they are equal."""
+    """The one of the new and the previous value that lost; None if they are equal."""
     assert now is not None
     if now.version != said.version:
         how = Defeat.TIE if said.version.ties_with(now.version) else Defeat.STALE

@@ -1,7 +1,7 @@
-"""Unread values: what a source's own object says under the name of a column that is empty.
+"""Unread values: members of a source's object that an empty column could not hold.
 
 A dialect that cannot read "21,90" as a price leaves the price empty, and the text stays in the source's object. Only
-columns that not every text fits are looked at: an empty name says nothing about a member called `name`.
+columns that cannot hold every text are examined, because a text column is never empty for this reason.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from receiver.errors import HookmirrorError
 from receiver.mirror.rows import MirrorRow, exact_columns, own_columns, sql_table
 from receiver.mirror.versions import Registers
 
-#: Objects within objects that are looked through, and members of one of them.
+#: The most levels of objects that are searched, and the most members of one object.
 DEEPEST, MOST_LOOKED_THROUGH = 3, 1_000
 
-#: What stands for no value at all.
+#: Values that mean that a member has no value.
 EMPTY_MEMBERS: tuple[Any, ...] = (None, "", [], {})
 
 
 class Unread(NamedTuple):
-    """A value that a column could not take."""
+    """A value that a column could not hold."""
 
-    #: Where it stands, such as `data.price`.
+    #: The path of the value, such as `data.price`.
     path: str
     value: Any
 
 
 def unread_value(table: type[MirrorRow], registers: Registers, column: str) -> Unread | None:
-    """What the row's documents say, under the name of a column that was told to be empty, that the column cannot hold.
+    """Find the value in the row's documents that has the name of an empty column and that the column cannot hold.
 
-    None if they say nothing.
+    None if there is none.
     """
     if column not in exact_columns(table) or column not in registers.versions:
         return None
@@ -48,7 +48,7 @@ def unread_value(table: type[MirrorRow], registers: Registers, column: str) -> U
 
 
 def _fits(table: type[MirrorRow], column: str, value: Any) -> bool:
-    """Whether the column could hold it, so that the dialect left it out for another reason."""
+    """Whether the column could hold the value, so that the dialect left it out for another reason."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) and "-" in value else value
     except ValueError:
@@ -61,7 +61,7 @@ def _fits(table: type[MirrorRow], column: str, value: Any) -> bool:
 
 
 def _named(wanted: str, value: Any, path: str, depth: int) -> Iterator[Unread]:
-    """The members of this name, the nearest first; objects within lists are about something else."""
+    """Yield the members with this name, the outermost first; objects within lists describe something else."""
     if not isinstance(value, dict):
         return
     if value.get(wanted) not in EMPTY_MEMBERS:

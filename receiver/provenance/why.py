@@ -1,4 +1,4 @@
-"""Explains a row: for each column and member its version, its origin, and the last news that lost against it.
+"""Explains a row: for each column and member the version, the origin, and the last news that lost against it.
 
 Versions and origins are read from the row. Lost news is found by running the kept deliveries about the row again
 (`receiver.provenance.recomputation`), which also checks the row against its deliveries.
@@ -33,7 +33,7 @@ class Checked(StrEnum):
     """The result of checking a value against the kept deliveries."""
 
     AGREES = "agrees"
-    #: What brought the value could not be run, and the change that it made is recorded and says so.
+    #: The delivery or run that brought the value could not be run, but the recorded change has the same value.
     RECORDED = "recorded"
     DIFFERS = "differs"
     #: The delivery that brought the value could not be run.
@@ -52,11 +52,11 @@ class Reason:
     #: The last different news that lost, according to the deliveries that were run; None if there was none.
     lost: Loss | None
     check: Checked
-    #: Why the value could not be checked, or how the deliveries differ; None if they agree.
+    #: The reason for which the value could not be checked, or the difference; None if the deliveries agree.
     because: str | None
     #: Whether the order of arrival alone decided the value.
     is_tie: bool
-    #: For an empty column, what the source's own object says that it cannot hold; None if nothing.
+    #: For an empty column, the value in the source's object that it cannot hold; None without one.
     unread: Unread | None = None
 
 
@@ -71,9 +71,9 @@ class Why:
     candidates: Candidates
     recomputation: Recomputation
     asked_at: datetime
-    #: Columns that the deliveries have news of and the row does not.
+    #: Columns for which the deliveries have news and the row has none.
     missing: list[str] = field(default_factory=list)
-    #: Whether the source can be asked what it says of the row now.
+    #: Whether the source can be asked for the row.
     is_askable: bool = False
 
     @property
@@ -87,7 +87,7 @@ class Why:
         return not self.recomputation.obstacles and self.candidates.partial is None
 
 
-#: Explains a row, with the signature of what `explainer` returns.
+#: A function that explains a row, as `explainer` returns it.
 Explain = Callable[[Database, Key], Why | None]
 
 
@@ -104,9 +104,9 @@ def explain_row(
     retries: RetrySchedule | None = None,
     seconds: float = RECOMPUTATION_SECONDS,
 ) -> Why | None:
-    """Explain the row; None if no news of it has arrived. Takes little longer than `seconds`.
+    """Explain the row; None if no news about it has arrived. Takes little longer than `seconds`.
 
-    Raises `Unavailable` if too much of the dialects' code hangs in this process.
+    Raises `Unavailable` if too many handlers hang in this process.
     """
     asked_at = datetime.now(UTC)
     with database.read() as connection:
@@ -163,7 +163,7 @@ class _Judge:
         )
 
     def missing(self) -> list[str]:
-        """The columns that the deliveries have news of and the row does not."""
+        """The columns for which the deliveries have news and the row has none."""
         held, recomputed = self.row.registers.versions, self.recomputation.trace.registers.versions
         return sorted(path for path in recomputed if path not in held and path.partition(".")[0] not in held)
 
@@ -185,14 +185,14 @@ class _Judge:
             return Checked.UNKNOWN, f"unknown: {self._obstacle(arrival)}"
         if is_as_recorded(change, column, path, held, self.row.registers):
             return Checked.RECORDED, self._why_not_run(change.seq, arrival)
-        return Checked.DIFFERS, f"change {change.seq}, which brought it, says something else"
+        return Checked.DIFFERS, f"change {change.seq}, which brought it, has another value"
 
     def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
         if held.version != recomputed.version:
             return False
         both = (self.row.registers, self.recomputation.trace.registers)
         if path == column and any(name.startswith(f"{column}.") for each in both for name in each.versions):
-            # Members with versions of their own are compared one by one.
+            # Members with their own versions are compared one by one.
             return isinstance(held.value, dict) == isinstance(recomputed.value, dict)
         return bool(held.value == recomputed.value)
 
@@ -202,7 +202,7 @@ class _Judge:
         return None if back is None else told_of(back, column, path)
 
     def _why_not_run(self, seq: int, arrival: int) -> str | None:
-        """Why the recorded change has to do; None where that is said of the whole row, or is no question."""
+        """The reason for relying on the recorded change; None if the sentences about the whole row give it."""
         known = self.recomputation.obstacles.get(arrival)
         if known is None or known[0] is Obstacle.THIN:
             return None
@@ -214,10 +214,10 @@ class _Judge:
             return f"delivery {arrival} gives no news, because {known[1]}"
         origin = self.origins[arrival]
         if origin.kind is Bringer.RECONCILE:
-            return "a reconcile or a repair brought it, and what the source said is not kept"
+            return "a reconcile or a repair brought it, and the source's answer is not kept"
         if origin.kind is Bringer.DELIVERY:
             return f"delivery {arrival} is no longer kept, or was left out"
-        return "its news is older than every delivery that is kept"
+        return "its news is older than every kept delivery"
 
     def _lost(self, path: str, held: Told, recomputed: Told | None) -> Loss | None:
         if recomputed is None:
@@ -228,13 +228,13 @@ class _Judge:
         return Loss(recomputed.value, recomputed.version, Defeat.STALE if later else Defeat.OVERTAKEN)
 
     def _took_effect(self, version: Version) -> tuple[datetime, int]:
-        """When news came into the mirror: of a delivery, when it was first processed; else, when it arrived."""
+        """The sort key of the time at which news came into the mirror: its first processing, or its arrival."""
         at = self.candidates.took_effect.get(version.arrival)
         return at or self.origins[version.arrival].arrived_at, version.arrival
 
 
 def _is_held_as(back: Told, held: Told) -> bool:
-    """Whether the held value is the recomputed one dated back, to its arrival or to an earlier time."""
+    """Whether the stored value is the recomputed one, dated back to its arrival or to an earlier time."""
     is_same = back.version[1:] == held.version[1:] and back.value == held.value
     return is_same and held.version.time <= back.version.time
 

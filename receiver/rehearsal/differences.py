@@ -1,4 +1,4 @@
-"""Differences between two sides of a rehearsal. Pure."""
+"""Differences between the two sides of a rehearsal, computed without I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from receiver.rehearsal.outcomes import NOT_REACHED, THIN, RehearsedDelivery, RehearsedRow, RehearsedSide
 
-#: Stands for a row that a side does not have.
+#: The text in place of a row that a side does not have.
 ABSENT: dict[str, Any] = {}
 
 
@@ -36,7 +36,7 @@ class EndDifference(NamedTuple):
 
 
 class Took(NamedTuple):
-    """How long the handlers of one side took, in milliseconds."""
+    """The durations of one side's handlers, in milliseconds."""
 
     handlers: int
     total: float

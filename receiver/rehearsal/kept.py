@@ -54,7 +54,7 @@ def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]
 
 
 def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict[int, bytes]) -> None:
-    """Insert these as due deliveries, in the order of arrival."""
+    """Insert these rows as due deliveries, in the order of arrival."""
     insert_mappings(connection, DELIVERIES, [_pending(row) for row in rows])
     insert_mappings(
         connection,

@@ -1,4 +1,4 @@
-"""Results of one side of a rehearsal: how each delivery ended, and the rows that it made."""
+"""Results of one side of a rehearsal: the end of each delivery, and the rows of the scratch mirror."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-#: Ends of a delivery besides the states of the inbox: its attempt failed and would be retried; its event is thin and
-#: was not fetched; a bound was reached before its turn.
+#: Ends of a delivery in addition to the states of the inbox: its attempt failed and would be retried; its event is thin
+#: and was not fetched; a bound was reached before its turn.
 STILL_FAILING, THIN, NOT_REACHED = "failing", "thin", "not reached"
 
 
@@ -42,7 +42,7 @@ class RehearsedSide(Struct):
     name: str
     deliveries: Sequence[RehearsedDelivery] = ()
     rows: Sequence[RehearsedRow] = ()
-    #: Why the side cannot be run; None if it was.
+    #: The reason for which the side cannot be run; None if it was run.
     refused: str | None = None
 
 
@@ -60,5 +60,5 @@ class Job(Struct):
     seconds: float
     #: Seconds that the code may take for one delivery without a sign of life.
     hang_seconds: float
-    #: How often the process of this side has crashed.
+    #: The number of crashes of this side's process so far.
     restarts: int = 0

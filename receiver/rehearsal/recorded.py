@@ -96,7 +96,7 @@ def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterat
 
 def _contradict(old: Told | None, new: Told | None, ran: Collection[int]) -> bool:
     if old is not None and new is not None and old.version[1:] == new.version[1:]:
-        # The time alone may differ if a reconcile dated news from the future back.
+        # Only the time may differ, if a reconcile dated news from the future back.
         return bool(old.value != new.value)
     if new is not None and (old is None or old.version < new.version):
         return True
@@ -124,7 +124,7 @@ def _held(connection: Connection, table: type[MirrorRow] | None, source: str, ex
 
 
 def _changed_by(connection: Connection, ids: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Read which rows these deliveries changed."""
+    """Yield the table and the id of each row that these deliveries changed."""
     for start in range(0, len(ids), CHANGES_AT_ONCE):
         found = connection.execute(_CHANGED, {"ids": ids[start : start + CHANGES_AT_ONCE]})
         yield from ((row.table, row.external_id) for row in found)

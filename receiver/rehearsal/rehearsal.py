@@ -1,4 +1,4 @@
-"""Rehearses code over kept deliveries: copies them, runs each side in a process of its own, compares.
+"""Rehearses code over kept deliveries: copies them, runs each side in a separate process, and compares the results.
 
 The real database is only read, and by this process alone.
 """
@@ -26,7 +26,7 @@ from receiver.rehearsal.scratch import JOB, RESULT, SCRATCH
 #: The most deliveries of a rehearsal, and the time limit of one side in seconds.
 MOST_REHEARSED, MOST_SIDE_SECONDS = 100_000, 600.0
 
-#: Seconds for a side to write its result after its time limit, and how often a crashed side is restarted.
+#: Seconds for a side to write its result after its time limit, and the most restarts of a crashed side.
 SIDE_GRACE, MOST_RESTARTS = 60.0, 6
 
 #: Seconds that the code may take for one delivery without a sign of life.
@@ -88,7 +88,7 @@ def _run_side(folder: Path, job: Job) -> RehearsedSide:
 
 def _run_process(folder: Path, job: Job) -> str:
     """Run the process of a side, and return its last output."""
-    # Not from the working directory, where any file might shadow a module.
+    # Started in another folder, because a file in the working directory might shadow a module.
     command = [sys.executable, "-P", "-m", "receiver.rehearsal.scratch", str(folder)]
     with (folder / "said").open("w+b") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603 (our own module)

@@ -1,7 +1,7 @@
-"""Runs one side of a rehearsal in a process of its own: a real worker over a temporary SQLite file.
+"""Runs one side of a rehearsal in a separate process: a real worker over a temporary SQLite file.
 
-In a process of its own, because the present and the new code may declare the same tables, and so that new code that
-hangs or crashes harms nothing else. The process opens only the files in its folder.
+The process is separate because the present and the new code may declare the same tables, and because new code may hang
+or crash. It opens only the files in its folder.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Rehearsing:
         account = settings.sources[job.source]
         self._has_api = account.api_url is not None
         asked = account if job.hydrate else account.model_copy(update={"api_url": None})
-        # Nothing is verified here, so credentials for another verifier do no harm.
+        # A rehearsal verifies nothing, so credentials for another verifier do no harm.
         self._source = Source(job.source, dialect, account.credentials(), asked, settings.max_body_bytes)
         self._retries = RetrySchedule(attempts=settings.max_attempts)
         self._thin: list[RehearsedDelivery] = []
@@ -107,7 +107,7 @@ class _Rehearsing:
             )
 
     def _fill(self, database: Database) -> None:
-        """Make every delivery pending, and record which one crashed an earlier process."""
+        """Make every delivery pending, and mark the delivery that crashed an earlier process."""
         if self._job.restarts:
             _pick_up(database, alone=self._job.restarts > 1)
         for rows, bodies in read_kept(Path(self._job.kept)):

@@ -1,1 +1,1 @@
-"""Runs, which people plan, start and watch, and actions, the record of who did what."""
+"""Runs, which people plan, start and watch; and actions, the record of what people did."""

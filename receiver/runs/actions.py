@@ -1,4 +1,4 @@
-"""Actions: who did what, why, and with what result, recorded in the transaction of the effect.
+"""Actions: records a person's deed, its reason and its result in the transaction of the effect.
 
 Both commit or neither does, even if a process dies. A request that carries an idempotency key takes effect once; a
 repetition gets the first result.
@@ -31,10 +31,10 @@ SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
 #: The longest idempotency key, in characters.
 LONGEST_KEY = 200
 
-#: What actions count, if they do not say otherwise.
+#: The noun that actions count by default.
 COUNTED_DELIVERY = "delivery"
 
-#: The member of a kept result that names what was counted.
+#: The member of a stored result that names the counted noun.
 THING = "counts"
 
 
@@ -49,7 +49,7 @@ class Via(StrEnum):
 
 
 class By(NamedTuple):
-    """Who requests an action, and through which interface."""
+    """The author of an action, and the interface of the request."""
 
     who: str
     via: Via
@@ -79,7 +79,7 @@ class Action(SQLModel, table=True):
     arguments: Any = Field(sa_type=Document)
     #: The run that the action began or changed.
     run: int | None = Field(default=None, sa_type=BigInteger)
-    #: How many deliveries it concerned, or what else `result` says is counted.
+    #: The number of deliveries that it concerned, or of the noun that `result` names.
     count: int = Field(sa_type=BigInteger)
     reason: str | None = None
     #: The answer to the request.
@@ -105,7 +105,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The result of an action: how many deliveries it concerned, and the answer."""
+    """The result of an action: the number of deliveries that it concerned, and the answer."""
 
     count: int
     result: Mapping[str, Any]
@@ -119,7 +119,7 @@ class Effect:
 
 
 class Done(NamedTuple):
-    """The answer to a request; `again` is true if an earlier identical request was carried out."""
+    """The answer to a request. `again` says that an identical request was carried out before."""
 
     result: Mapping[str, Any]
     again: bool = False
@@ -167,7 +167,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
     reason = checked_reason(asked.reason)
     if effect.wants_reason and effect.count > 1 and reason is None:
         raise ReasonWanted(
-            f"This concerns {counted(effect.count, effect.thing)}: say why, in {SHORTEST_ACTION_REASON} to "
+            f"This concerns {counted(effect.count, effect.thing)}: give a reason of {SHORTEST_ACTION_REASON} to "
             f"{LONGEST_ACTION_REASON} characters."
         )
     row = {
@@ -186,7 +186,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
 
 
 def earlier(connection: Connection, asked: Asked) -> Done | None:
-    """The answer that an identical earlier request got; None for the first request.
+    """The answer to an identical earlier request; None without one.
 
     Raises `KeyUsed` if the key is that of another request.
     """
@@ -252,7 +252,7 @@ def note_count(connection: Connection, run: int, count: int, thing: str) -> None
 
 
 def _thing(row: RowMapping) -> str:
-    """The noun of what an action counts. Those that were recorded before it was noted counted deliveries."""
+    """The noun that an action counts. Actions that were recorded without a noun counted deliveries."""
     return str(row["result"].get(THING, COUNTED_DELIVERY))
 
 

@@ -21,12 +21,12 @@ from receiver.runs.tables import RUNS, RunState
 
 ASK, REPAIR = "ask", "repair"
 
-#: Characters of a value, written as JSON, that are kept with an action, and columns that are.
+#: The most characters of a value as JSON, and the most columns, that are kept with an action.
 LONGEST_ANSWERED_VALUE, MOST_ANSWERED_COLUMNS = 300, 30
 
 
 def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By) -> SourceAnswer:
-    """Ask the source for one row, and record who asked and the answer. Raises as `ask_source` does."""
+    """Ask the source for one row, and record the question and its answer. Raises the same errors as `ask_source`."""
     answer = ask_source(verbs.database, source, table, external_id)
     asked = _asked(ASK, source, table, external_id, by=by)
 
@@ -39,7 +39,7 @@ def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, 
 def repair(
     verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str
 ) -> SourceAnswer:
-    """Ask the source for one row, apply the answer, and record who requested it. Raises as `repair_row` does."""
+    """Ask the source for one row, apply the answer, and record the repair. Raises the same errors as `repair_row`."""
     asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip())
     begun: list[int] = []
 
@@ -59,7 +59,7 @@ def repair(
 
 
 def answered(answer: SourceAnswer) -> dict[str, Any]:
-    """Return what an action keeps of an answer: the columns that differ, with their values as JSON text."""
+    """Shorten an answer for its action: the columns that differ, with their values as JSON text."""
     differing = [each for each in answer.columns if not each.equal]
     return {
         "milliseconds": round(answer.seconds * 1_000),

@@ -1,4 +1,4 @@
-"""The results of each source's latest reconcile, which show whether its webhooks suffice."""
+"""Comparisons: the result of each source's latest reconcile, which shows whether webhooks are missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from receiver.runs.tables import RUNS, RunState
 
-#: The age up to which a reconcile is evidence, and how many runs are examined for it.
+#: The age up to which a reconcile is evidence, and the most runs that are examined.
 TELLING, MOST_RUNS = timedelta(days=7), 1_000
 
 

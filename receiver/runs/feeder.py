@@ -48,7 +48,7 @@ FEEDER_STOP_TIMEOUT = 5.0
 
 
 class Feeder:
-    """Steps runs of the given kinds. `run` blocks, so call it on a thread of its own."""
+    """Steps runs of the given kinds. `run` blocks, so call it on a separate thread."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Feeder:
             try:
                 wait = self.step_all()
             except Exception as error:
-                # If the feeder ended, every run would stand still without a log line.
+                # Every error is caught, because without the feeder all runs would stand still without a log line.
                 log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
                 wait = LONGEST_RETRY_DELAY
             self._turn.wait(wait)
@@ -122,7 +122,7 @@ class Feeder:
         return min((max(self._due[run] - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
 
     def step(self, run: int) -> bool:
-        """Step this run if no other feeder holds it, and return whether work remains. Raises what the step raises."""
+        """Step this run if no other feeder holds it, and return whether work remains. Raises the errors of the step."""
         held = self._take(run)
         if held is None:
             return False
@@ -136,7 +136,7 @@ class Feeder:
         return not progress.is_last
 
     def steps(self, run: int) -> Iterator[int]:
-        """Step this run until no work remains, yielding after each step how many deliveries or rows are done."""
+        """Step this run until no work remains. Yields the number of finished deliveries or rows after each step."""
         while self.step(run):
             yield self._held[run].run.done
             self._turn.wait(max(self._due[run] - monotonic(), 0.0))
@@ -167,7 +167,7 @@ class Feeder:
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
     def _pause(self, run: int, error: Exception) -> float:
-        """Postpone a run after a failure, longer each time, and store why; in the end, pause it for a person."""
+        """Postpone a run after a failure, longer each time, and store the reason; in the end, pause it for a person."""
         trouble = told(error) if isinstance(error, HookmirrorError) else told_with_type(error)
         pause = self._pauses[run] = min(self._pauses.get(run, FIRST_RETRY_DELAY / 2) * 2, LONGEST_RETRY_DELAY)
         since, began_at = self._failing.setdefault(run, (monotonic(), self._clock()))

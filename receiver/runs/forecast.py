@@ -1,7 +1,7 @@
-"""Forecasts: what a replay would do, found by running the handlers against the current rows and writing nothing.
+"""Forecasts: finds the effects of a replay by running the handlers against the current rows, without writing.
 
 Handlers run in the order of ids, as in a worker, and each sees the changes of those before it. All reads come from one
-snapshot of the database; if nothing arrives before the run ends, the run does exactly what the forecast says.
+snapshot of the database. If nothing arrives before the run ends, the run has exactly the forecast effects.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from receiver.worker.trial import Obstacle, Trial, run_trial
 #: Bounds of one forecast: deliveries, writes by handlers, bytes of bodies, and seconds.
 MOST_DELIVERIES, MOST_FORECAST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
 
-#: Deliveries whose bodies one query reads.
+#: The most deliveries whose bodies one query reads.
 WINDOW = 16
 
-#: How many rows and reasons are stored one by one; the totals count all of them.
+#: The most rows and reasons that are stored one by one; the totals count all of them.
 MOST_ROWS, MOST_REASONS = 5_000, 20
 
-#: Forecasts for a delivery besides the outcomes of the mirror.
+#: Forecasts for a delivery in addition to the outcomes of the mirror.
 DEAD, IGNORED, FAILING, UNKNOWN, SKIPPED = "dead", "ignored", "failing", "unknown", "skipped"
 
 
@@ -59,12 +59,12 @@ class Forecast:
     """The forecast for a replay."""
 
     made_at: datetime
-    #: How many deliveries the set has; below, those that were tried.
+    #: The number of deliveries of the set; below, the deliveries that were tried.
     of: int
     deliveries: list[DeliveryForecast] = field(default_factory=list)
     #: By row, its change from its present state to the forecast one.
     rows: dict[tuple[str, str, str], RowChange] = field(default_factory=dict)
-    #: Why some deliveries were not tried; None if all were.
+    #: The reason for which some deliveries were not tried; None if all were.
     partial: str | None = None
 
     @property
@@ -105,7 +105,7 @@ def forecast(
 ) -> Forecast:
     """Forecast a replay of the deliveries with these ascending ids, out of a set of `of`. Writes nothing.
 
-    Stops at the bounds above, and then states in `partial` why.
+    Stops at the bounds above, and then gives the reason in `partial`.
     """
     made = Forecast(clock(), of)
     with database.read() as connection:
@@ -143,7 +143,7 @@ class _Trial:
         #: The writes so far, by source and table, for handlers that read a row.
         self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
         self._writes = self._bytes = 0
-        #: The events behind the first of bodies that could not be read before, as the deliveries that they will be.
+        #: The further events of bundles that are still single deliveries, as the deliveries that they will become.
         self._further: list[Claimed] = []
         self._ids, self._drawn = DeliveryIds(), set[int]()
         #: Guards the connection, because an abandoned handler may still use it.
@@ -178,7 +178,7 @@ class _Trial:
         return None
 
     def _claimed(self, ids: Sequence[int]) -> Iterator[Claimed | DeliveryForecast]:
-        """Each delivery as a worker would claim it, or the reason why it cannot be replayed."""
+        """Yield each delivery as a worker would claim it, or the reason why it cannot be replayed."""
         rows = {row.id: row for row in self._connection.execute(_ROWS, {"ids": list(ids)})}
         bodies = bodies_of(self._connection, [row.body_id for row in rows.values()])
         self._bytes += sum(map(len, bodies.values()))
@@ -202,7 +202,7 @@ class _Trial:
                 self._made.deliveries.append(self._with_others(claimed, trial, result))
 
     def _with_others(self, claimed: Claimed, trial: Trial, result: DeliveryForecast) -> DeliveryForecast:
-        """The result, once the other events of its body wait for their trial."""
+        """Queue the other events of the delivery's bundle for their trial, and return the result of the first."""
         for place in range(1, trial.further + 1):
             drawn = self._ids.draw()
             self._drawn.add(drawn)
@@ -248,7 +248,7 @@ class _Trial:
 #: The forecast for a delivery whose reading or handler raised this.
 _TOLD_BY_CODE = {Obstacle.DEAD: DEAD, Obstacle.IGNORED: IGNORED, Obstacle.FAILED: FAILING}
 
-#: Why a forecast cannot decide about a delivery.
+#: The reasons for which a forecast cannot decide about a delivery.
 _UNKNOWN = {
     Obstacle.NO_SOURCE: "The settings here have no source {source}.",
     Obstacle.THIN: "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it.",
@@ -260,8 +260,8 @@ _UNKNOWN = {
 def _why_skipped(row: Any) -> str:
     """The reason why a delivery, as `_ROWS` selects it, cannot be replayed."""
     if row is None:
-        return "The delivery is not kept any more."
-    return "Its body has expired." if row.has_ended else "It is not done yet."
+        return "The delivery is not kept."
+    return "Its body has expired." if row.has_ended else "It is unfinished."
 
 
 def joined(earlier: RowChange, later: RowChange) -> RowChange:

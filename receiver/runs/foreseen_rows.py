@@ -17,7 +17,7 @@ from receiver.reconcile.report import BRAKE
 from receiver.runs.forecast import MOST_ROWS, joined
 from receiver.runs.tables import RUN_ROWS, RUNS
 
-#: By table and id.
+#: The key of a row: table and external id.
 Keys = dict[tuple[str, str], RowChange]
 
 
@@ -35,7 +35,7 @@ class ForeseenRows:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Foreseen rows by table and operation, those not yet written included."""
+        """Count the foreseen rows by table and operation, including those not yet written."""
         counted = defaultdict(Counter, {table: Counter(numbers) for table, numbers in self._counted.items()})
         for change in self._waiting:
             counted[change.table][change.operation] += 1
@@ -55,7 +55,7 @@ class ForeseenRows:
             self._conclude(connection, mark, now)
 
     def kept(self) -> None:
-        """Forget the collected rows, after the transaction of `keep` has committed."""
+        """Drop the collected rows from memory, after the transaction of `keep` has committed."""
         self._counted = self.counts
         self._waiting.clear()
 

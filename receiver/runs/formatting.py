@@ -27,14 +27,14 @@ def run_as_json(run: RowMapping) -> dict[str, Any]:
 
 
 def whole_run(connection: Connection, run: int, *, rows: int) -> dict[str, Any]:
-    """A run with the first `rows` rows of its forecast, and the runs that it overlaps with. Raises `NotFound`."""
+    """Read a run with the first `rows` rows of its forecast, and the runs that it overlaps. Raises `NotFound`."""
     found = find(connection, run)
     overlaps = [each.as_json() for each in overlapping(connection, found)]
     return run_as_json(found) | {"rows": forecast_rows(connection, run, limit=rows), "overlaps": overlaps}
 
 
 def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
-    """The rows that the run would change, as of its plan, in key order, without the first `after`."""
+    """The rows that the run would change according to its plan, in key order, without the first `after` rows."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
     return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit).offset(after)).mappings()]

@@ -1,4 +1,4 @@
-"""Immediate actions on a few deliveries, which need no run: replay them, or try pending ones now."""
+"""Immediate actions on a few deliveries, without a run: replays them, or makes their next attempts due."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LARGEST_IMMEDIATE_REPLAY = 100
 
 
 def lock_replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Lock those of the deliveries that have ended and have a body, and return their ids, ascending."""
+    """Lock those deliveries that have ended and have a body, and return their ids, ascending."""
     return list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
 
 
 def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
-    """Replay those of the deliveries that have ended and have a body; None if there are no such deliveries.
+    """Replay those deliveries that have ended and have a body; None if there are none.
 
-    Raises what `perform` raises.
+    Raises the errors of `perform`.
     """
 
     def begin(connection: Connection) -> Effect | None:
@@ -41,7 +41,7 @@ def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime)
 def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
     """Make the next attempt of pending deliveries due now; None if no delivery waits for one.
 
-    Raises what `perform` raises.
+    Raises the errors of `perform`.
     """
 
     def hurry(connection: Connection) -> Effect | None:

@@ -18,7 +18,7 @@ from receiver.runs.run_kind import Progress, RunLease
 
 Result = TypeVar("Result")
 
-#: The names in a run's tally of what a walk counts.
+#: The names of a walk's counts in the tally of its run.
 COUNTED = ("repaired", "newer", "left", "misdated")
 
 

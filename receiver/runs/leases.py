@@ -53,7 +53,7 @@ class LeasedRun:
         return progress
 
     def note(self, trouble: str) -> None:
-        """Store on the run why it does not progress. Raises `RunTaken`."""
+        """Store on the run the reason why it does not progress. Raises `RunTaken`."""
         held = self.run
         self.commit(lambda _: Progress(held.mark, trouble=trouble))
 

@@ -1,4 +1,4 @@
-"""Overlap: other replays of the same deliveries, which make a plan's forecast wrong once they are fed."""
+"""Overlap: finds other replays of the same deliveries, which make a plan's forecast wrong once they are fed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from receiver.logs.wording import counted
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUNS, RunState
 
-#: Other runs that are named, and deliveries of one that are counted.
+#: The most other runs that are named, and the most deliveries in common that are counted.
 MOST_OVERLAPPING, MOST_IN_COMMON = 10, 10_000
 
 
 class Overlap(NamedTuple):
-    """A run that is not over, and how many deliveries it has in common with another one."""
+    """An unfinished run, and the number of deliveries that it has in common with another run."""
 
     run: int
     state: RunState
-    #: At most `MOST_IN_COMMON`.
+    #: The number, at most `MOST_IN_COMMON`.
     deliveries: int
 
     def as_json(self) -> dict[str, Any]:
-        """As the API and `--json` show it."""
+        """Format the overlap for the API and `--json`."""
         return {"run": str(self.run), "state": self.state, "deliveries": self.deliveries, "says": self.says()}
 
     def says(self) -> str:
-        """A sentence for people."""
+        """Format the overlap as a sentence."""
         number = "more than " * (self.deliveries == MOST_IN_COMMON) + counted(self.deliveries, "delivery")
         return (
             f"Run {self.run}, which is {self.state}, has {number} of this one, too: once one of the two has replayed "
@@ -40,7 +40,7 @@ class Overlap(NamedTuple):
 
 
 def overlapping(connection: Connection, run: RowMapping) -> list[Overlap]:
-    """The other runs that are not over and have deliveries of this one, the newest first; none for one that is over."""
+    """The other unfinished runs with deliveries of this run, newest first; an empty list for a finished run."""
     if run["state"] in OVER:
         return []
     others = select(RUNS.c.id, RUNS.c.state).where(
@@ -52,17 +52,17 @@ def overlapping(connection: Connection, run: RowMapping) -> list[Overlap]:
 
 
 def refuse_replayed_since(connection: Connection, run: RowMapping) -> None:
-    """Raises `RunConflict` if deliveries of a planned run were replayed since its plan was begun."""
+    """Raise `RunConflict` if deliveries of a planned run were replayed since its plan was begun."""
     parameters = {"run": run["id"], "since": run["planned_at"]}
     if connection.execute(_ANY_REPLAY, parameters).first() is None:
         return
     found = connection.execute(_REPLAYED, parameters).first()
     if found is not None:
-        who = found.who or "somebody" if found.by is None else f"run {found.by}"
+        who = found.who or "a person" if found.by is None else f"run {found.by}"
         were = "was" if found.number == 1 else "were"
         raise RunConflict(
             f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "
-            "forecast does not hold any more: plan again."
+            "forecast no longer applies: plan it again."
         )
 
 
@@ -80,7 +80,7 @@ _SHARED = select(func.count()).select_from(
     .subquery()
 )
 
-#: Whether anybody has replayed anything since, which is quick to say; the whole set is looked at only then.
+#: Whether any delivery was replayed since. The query is quick, and the whole set is examined only if so.
 _ANY_REPLAY = (
     select(RUNS.c.id)
     .where(
@@ -97,7 +97,7 @@ _ANY_REPLAY = (
     .limit(1)
 )
 
-#: The run or the person that has replayed most of the set since.
+#: The run or the person that replayed most of the set since.
 _REPLAYED = (
     select(ROUNDS.c.run.label("by"), ACTIONS.c.who, func.count().label("number"))
     .select_from(RUN_DELIVERIES)

@@ -31,7 +31,7 @@ class Prune(OnDatabase):
         return held.commit(lambda _: Progress(None, sources=[""], is_last=True))
 
     def step(self, held: RunLease) -> Progress:
-        """Drop one batch in a transaction of its own: a kill right after it loses only its part of the count."""
+        """Drop one batch in a separate transaction: a kill right after it loses only that batch's part of the count."""
         dropped = self.retention.prune(self.database, now=self.clock())
         tally = {"pruned": dropped} if dropped else {}
         return held.commit(lambda _: Progress(None, done=dropped, tally=tally, is_last=not dropped))

@@ -1,4 +1,4 @@
-"""Reconcile as a run: a walk through a source's own list, page by page, that gives way to live deliveries.
+"""Reconcile as a run: walks through a source's list, page by page, and gives way to live deliveries.
 
 Each transaction of the walk also stores the mark, from which any process can continue, and the run's progress.
 """
@@ -26,10 +26,10 @@ from receiver.runs.run_kind import Progress, RunLease
 from receiver.runs.runs import has_worker
 from receiver.runs.tables import OVER, RUNS, RunState
 
-#: The lease of a step: a page that asks the source many questions takes long.
+#: The lease of a step, long because one page may need many requests to the source.
 RECONCILE_LEASE = timedelta(minutes=15)
 
-#: Seconds: a page waits while a delivery has been due for the first, for at most the second, polling at the third.
+#: Seconds for which a delivery must have been due to make a page wait, the longest wait, and the time between polls.
 LIVE_WORK_WAITS, LONGEST_WAY, LIVE_WORK_POLL = 1.0, 30.0, 0.2
 
 #: A walk that stood still for longer begins anew, because too much may have changed on earlier pages.
@@ -41,7 +41,7 @@ LEFT_BEHIND = timedelta(days=2)
 #: The kinds of runs that walk through a source's list.
 RECONCILE, DATE_BACK = "reconcile", "date_back"
 
-#: Shown as the reason of a run whose page waits.
+#: The reason that is shown for a run whose page waits.
 WAITS = "It waits for live deliveries."
 
 
@@ -58,12 +58,12 @@ class Reconcile:
         *,
         only_misdated: bool = False,
     ) -> None:
-        """With `only_misdated`, only date back rows with future dates: a kind of its own, which needs no list."""
+        """With `only_misdated`, the kind only dates back rows with future dates, and needs no list."""
         self.name = DATE_BACK if only_misdated else RECONCILE
         self._only_misdated = only_misdated
         self._inbox, self._sources, self._clock = inbox, sources, clock
         self._walks: dict[int, LeasedWalk] = {}
-        #: By run whose page waits for live deliveries, the time at which the wait began.
+        #: By run, the time since which its page waits for live deliveries.
         self._waiting: dict[int, float] = {}
 
     @property
@@ -155,7 +155,7 @@ class Reconcile:
 
 
 def check_reconcilable(source: Source) -> None:
-    """Raises `ConfigurationError` for a source without a list or an API."""
+    """Raise `ConfigurationError` for a source without a list or an API."""
     check_listing(source)
     if source.settings.api_url is None:
         raise ConfigurationError(f"The source {source.name} has no `api_url`: set it, and the keys that its API wants.")

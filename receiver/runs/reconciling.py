@@ -20,10 +20,10 @@ from receiver.runs.runs import Verbs, certain, find
 from receiver.runs.tables import RunState
 from receiver.runs.unplanned_run import UnplannedRun, begin_run
 
-#: Called with the number of rows done so far.
+#: A function that is called with the number of rows finished so far.
 RowsDone = Callable[[int], None]
 
-#: Stored on a run whose command was interrupted.
+#: The reason stored on a run whose command was interrupted.
 COMMAND_INTERRUPTED = "The command that stepped it was interrupted."
 
 
@@ -39,10 +39,11 @@ def reconcile_now(
     progress: RowsDone = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
-    """Begin a reconcile of the source, or resume the one that failed, and step it to its end.
+    """Begin a reconcile of the source, or resume a failed one, and step it to its end.
 
-    `feeder` belongs to this call alone. Raises `RunConflict` while another one is at work, `ConfigurationError` for a
-    source without a list or an API, and `ApiError` if the list cannot be read: then the run is paused, with the reason.
+    `feeder` must belong to this call alone. Raises `RunConflict` while another reconcile is at work, and
+    `ConfigurationError` for a source without a list or an API. If the list cannot be read, pauses the run with the
+    reason, and raises `ApiError`.
     """
     if not only_misdated:
         check_reconcilable(source)
@@ -71,7 +72,7 @@ def report_of(connection: Connection, run: int, *, since: datetime) -> Report:
     """
     row = find(connection, run)
     if row["state"] != RunState.DONE:
-        raise RunTaken(f"Someone else has made run {run} {row['state']}: see `hookmirror runs show {run}`.")
+        raise RunTaken(f"Another person has made run {run} {row['state']}: see `hookmirror runs show {run}`.")
     mark = mark_of(row["mark"])
     report = Report(mark.source, mark.began_at, resumed=mark.began_at if mark.began_at < since else None)
     report.take(mark)

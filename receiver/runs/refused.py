@@ -15,10 +15,10 @@ from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
 from receiver.runs.actions import Asked, By, Effect, Via, checked_reason, perform, record
 
-#: As actions call it.
+#: The verb of the action.
 VERIFY_REFUSED = "verify refused"
 
-#: Who verifies when a secret is added.
+#: The author of the action that follows an added secret.
 BY_SETTINGS = By("settings", Via.SCHEDULE)
 
 
@@ -27,7 +27,7 @@ def verify_refused(
 ) -> Reverified:
     """Accept the kept requests of a source that verify with its present secrets.
 
-    Each transaction records an action of its own, so there is one for each batch. `accepted` is called after each.
+    Each transaction records an action, so there is one for each batch. `accepted` is called after each transaction.
     Raises `ReasonWanted` for a reason that is too short or too long, and SQLAlchemy's error.
     """
     checked_reason(asked.reason)
@@ -36,13 +36,13 @@ def verify_refused(
 
 
 def by_settings(source: str) -> WithinAccept:
-    """Records what is accepted as soon as a secret in force verifies it, without anybody's asking."""
+    """Make the function that records requests which are accepted because a new secret verifies them."""
     arguments = {"source": source}
     return recorded(Asked(by=BY_SETTINGS, what=VERIFY_REFUSED, arguments=arguments, reason="by a secret in force"))
 
 
 def recorded(asked: Asked) -> WithinAccept:
-    """Records an action in each transaction that accepts kept requests."""
+    """Make the function that records an action in each transaction that accepts kept requests."""
 
     def along(connection: Connection, answers: Sequence[Accepted]) -> None:
         new = sum(answer.status == "accepted" for answer in answers)
@@ -57,7 +57,7 @@ def recorded(asked: Asked) -> WithinAccept:
 def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:
     """Drop the kept requests of one source or of all, and return their number.
 
-    Raises what `perform` raises, such as `ReasonWanted` for more than one without a reason.
+    Raises the errors of `perform`, such as `ReasonWanted` for more than one request without a reason.
     """
 
     def drop(connection: Connection) -> Effect | None:

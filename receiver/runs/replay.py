@@ -1,7 +1,7 @@
 """Replay as a run: feeds a frozen set of deliveries in slices, giving way to live deliveries.
 
-At most one batch of it is pending or processing at any time, fed in two halves, so that a worker never waits for the
-next half, and a live delivery waits for one batch at most.
+At most one batch of the set is pending or processing at any time. It is fed in two halves, so that a worker never waits
+for the next half, and a live delivery waits for one batch at most.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from receiver.search.filters import DeliveryFilter
 #: The name of the kind in commands and the API.
 REPLAY = "replay"
 
-#: Deliveries per transaction, when the set is frozen and when ends are noted.
+#: The most deliveries of one transaction that freezes a part of the set, or records ends.
 FREEZE, NOTE = 1_000, 1_000
 
 #: Seconds between polls: while a slice is processed, and while all remaining deliveries wait for later attempts.
@@ -50,7 +50,7 @@ class Replay(OnDatabase):
     retries: RetrySchedule
     batch_size: int
     clock: Callable[[], datetime]
-    #: Returns the sources whose deliveries the worker of this process claims at present.
+    #: A function that returns the sources whose deliveries the worker of this process claims at present.
     claimable: Callable[[], Collection[str]] = field(default=lambda: ())
     #: Whether a plan includes a forecast.
     forecasts: bool = True
@@ -71,7 +71,7 @@ class Replay(OnDatabase):
         return held.commit(lambda connection: self._keep(connection, held.run.id, mark, made))
 
     def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:
-        """The next matching deliveries that can be replayed and arrived before the plan began, and where to go on."""
+        """The next matching deliveries that can be replayed and arrived before the plan began, and the next mark."""
         meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, HAS_BODY)
         with self.database.read() as connection:
             until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
@@ -98,7 +98,7 @@ class Replay(OnDatabase):
         return forecast(self.database, self.sources, ids, of=total, retries=self.retries, clock=self.clock)
 
     def _sample(self, run: int, every: int) -> Iterator[int]:
-        """Every n-th delivery of the set, ascending, n being `every`."""
+        """Every `every`-th delivery of the set, in ascending order."""
         last, seen = 0, 0
         page = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run).limit(FREEZE)
         page = page.where(RUN_DELIVERIES.c.delivery_id > bindparam("last")).order_by(RUN_DELIVERIES.c.delivery_id)
@@ -119,13 +119,13 @@ class Replay(OnDatabase):
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def step(self, held: RunLease) -> Progress:
-        """Record which deliveries have ended, and feed the next slice if there is room and no live delivery is due."""
+        """Record the deliveries that have ended; feed the next slice if there is room and no live delivery is due."""
         if not held.must_show_life and self._is_idle(held):
             return Progress(held.run.mark, wait=LOOK)
         return held.commit(lambda connection: self._step(connection, held))
 
     def _is_idle(self, held: RunLease) -> bool:
-        """Whether a step would change only its own sign of life, read without taking a lock."""
+        """Whether a step would change only the run's sign of life, read without a lock."""
         run, now, mark = held.run, held.now, held.run.mark
         if mark is None:
             return False
@@ -155,7 +155,7 @@ class Replay(OnDatabase):
         return Progress(mark, done=tally.total(), tally=tally, is_last=over, wait=wait, trouble=_trouble(live, mark))
 
     def _room(self, connection: Connection, now: datetime) -> tuple[int, bool]:
-        """How many deliveries may be fed now, and whether a live one is due."""
+        """The number of deliveries that may be fed now, and whether a live delivery is due."""
         parameters = {"sources": sorted(self.claimable() or self.sources), "now": now}
         out = connection.execute(_OUT, parameters).scalar_one()
         live = connection.execute(_LIVE, parameters).first() is not None
@@ -166,7 +166,7 @@ class Replay(OnDatabase):
         return list(connection.execute(_NEXT, {"run": run, "after": after, "limit": limit}).scalars())
 
     def _feed(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> Counter[str]:
-        """Begin a round of each delivery that can be replayed, and record for the others why they cannot."""
+        """Begin a round of each delivery that can be replayed, and record the reason for each of the others."""
         if not ids:
             return Counter()
         can = lock_replayable(connection, ids)
@@ -175,15 +175,15 @@ class Replay(OnDatabase):
         kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": sorted(set(ids) - set(can))})}
         for each in sorted(set(ids) - set(can)):
             why = (
-                "The delivery is not kept any more."
+                "The delivery is not kept."
                 if each not in kept
-                else ("Its body has expired." if kept[each] else "It is not done yet.")
+                else ("Its body has expired." if kept[each] else "It is unfinished.")
             )
             _set_items(connection, run, [each], ItemState.SKIPPED, outcome=SKIPPED, reason=why)
         return Counter({SKIPPED: len(ids) - len(can)} if len(ids) > len(can) else {})
 
     def _note_ended(self, connection: Connection, run: int, now: datetime) -> Counter[str]:
-        """Record how fed deliveries ended, and mark those whose next attempt is due later as retrying."""
+        """Record the ends of fed deliveries, and mark those whose next attempt is due later as retrying."""
         rows = connection.execute(_FED_STANDING, {"run": run, "limit": NOTE, "now": now}).all()
         if not rows:
             rows = connection.execute(_RETRIED, {"run": run, "limit": NOTE}).all()
@@ -191,7 +191,7 @@ class Replay(OnDatabase):
         groups: dict[tuple[str, str | None], list[int]] = {}
         for row in ended:
             outcome = row.outcome or row.state or SKIPPED
-            reason = row.reason if row.state is not None else "The delivery is not kept any more."
+            reason = row.reason if row.state is not None else "The delivery is not kept."
             groups.setdefault((outcome, reason), []).append(row.delivery_id)
         for (outcome, reason), ids in groups.items():
             _set_items(connection, run, ids, ItemState.ENDED, outcome=outcome, reason=reason)
@@ -285,7 +285,7 @@ _NOW = bindparam("now", type_=UtcDateTime())
 
 _IS_DUE = DELIVERIES.c.due_at <= _NOW
 
-#: How many deliveries of runs are pending or processing.
+#: The number of deliveries of runs that are pending or processing.
 _OUT = (
     select(func.count())
     .select_from(RUN_DELIVERIES)
@@ -312,12 +312,12 @@ _ITEM_STANDING = (
 
 _IS_OVER = DELIVERIES.c.state.not_in([State.PENDING.value, State.PROCESSING.value]) | DELIVERIES.c.id.is_(None)
 
-#: Fed deliveries that have ended or wait for a later attempt.
+#: Selects fed deliveries that have ended or wait for a later attempt.
 _FED_STANDING = _ITEM_STANDING.where(
     _FED, _IS_OVER | ((DELIVERIES.c.state == State.PENDING.value) & (DELIVERIES.c.due_at > _NOW))
 )
 
-#: Retried deliveries that have ended.
+#: Selects retried deliveries that have ended.
 _RETRIED = _ITEM_STANDING.where(in_item_state(ItemState.RETRYING), _IS_OVER)
 
 _ANY = {

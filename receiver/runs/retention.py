@@ -12,7 +12,7 @@ from receiver.database.errors import retry_transaction
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS
 
-#: Rows per transaction.
+#: The most rows of one transaction.
 DROP_BATCH = 500
 
 

@@ -24,7 +24,7 @@ class RunView(NamedTuple):
     sources: Sequence[str]
     #: The arguments of the request that planned the run.
     arguments: Mapping[str, Any]
-    #: Where this step continues; None at the first step of the plan and of the run.
+    #: The mark at which this step continues; None at the first step of the plan and of the run.
     mark: Any
     total: int
     done: int
@@ -35,21 +35,21 @@ class RunView(NamedTuple):
 class Progress:
     """The progress that one step made, committed together with its effect."""
 
-    #: Where the next step continues, as a JSON value.
+    #: The mark at which the next step continues, as a JSON value.
     mark: Any
-    #: How many deliveries or rows the step finished.
+    #: The number of deliveries or rows that the step finished.
     done: int = 0
-    #: How they ended, added to the run's tally.
+    #: Their numbers by outcome, which are added to the run's tally.
     tally: Mapping[str, int] = field(default_factory=dict)
     #: The total number of deliveries or rows; None for no change.
     total: int | None = None
     #: The sources that the run concerns; None for no change.
     sources: Sequence[str] | None = None
-    #: Whether this was the last step: of the plan, or of the run.
+    #: Whether this was the last step of the plan or of the run.
     is_last: bool = False
     #: Seconds until the next step has something to do.
     wait: float = 0.0
-    #: Why the run does not progress, as a sentence; None while it does.
+    #: The reason why the run does not progress, as a sentence; None while it does.
     trouble: str | None = None
 
 
@@ -101,7 +101,7 @@ class RunKind(Protocol):
 
     @property
     def lease(self) -> timedelta:
-        """How long one step may take before another process takes the run."""
+        """The longest duration of a step, after which another process may take the run."""
 
     def can_take(self, sources: Sequence[str], /) -> bool:
         """Whether this process can work on a run of these sources."""
@@ -113,4 +113,4 @@ class RunKind(Protocol):
         """Do one step of the plan: freeze a part of the set, or forecast. Changes no delivery and no row."""
 
     def step(self, held: RunLease) -> Progress:
-        """Do one step of the run, giving way to live work. Raises what the source's API or the database raises."""
+        """Do one step of the run, giving way to live work. Raises the errors of the source's API and the database."""

@@ -1,4 +1,4 @@
-"""Runs: the verbs that plan, start, pause, resume and cancel them, each one transaction that records its action."""
+"""Runs: the verbs that plan, start, pause, resume and cancel a run, each in one transaction that records an action."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUNS_LOCK = 0x686F6F6B0006
 COUNT_DELIVERIES = ("replay", "prune")
 
 #: The reason stored on deliveries that were in progress when their run was cancelled.
-LEFT_ALONE = "The run was cancelled while it was under way: it goes on by itself."
+LEFT_ALONE = "The run was cancelled while this delivery was in progress: it continues by itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Verbs:
         return self._change("started", asked, run, begin, now)
 
     def pause(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """Stop feeding until the run is resumed; fed deliveries go on. Raises `RunConflict` unless it is running."""
+        """Stop feeding until the run is resumed; fed deliveries continue. Raises `RunConflict` unless it is running."""
 
         def stop(connection: Connection) -> Effect:
             row = locked(connection, run)
@@ -107,7 +107,7 @@ class Verbs:
         return self._change("resumed", asked, run, go_on, now)
 
     def cancel(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """End a run for good; fed deliveries go on, the others stay. Raises `RunConflict` if it has ended."""
+        """End a run for good; fed deliveries continue, the others stay. Raises `RunConflict` if it has ended."""
 
         def end(connection: Connection) -> Effect:
             row = locked(connection, run)
@@ -169,7 +169,7 @@ def finish(connection: Connection, run: int, state: RunState, *, now: datetime) 
     """End the run, so that its sources may have another one of the same kind."""
     connection.execute(delete(TURNS).where(TURNS.c.run == run))
     for left in (ItemState.FED, ItemState.RETRYING):
-        # Otherwise they would count as deliveries of a run at work for as long as the run is kept.
+        # Otherwise these deliveries would count as deliveries of a run at work for as long as the run is kept.
         going_on = update(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, in_item_state(left))
         connection.execute(going_on.values(state=ItemState.ENDED.value, reason=LEFT_ALONE))
     set_state(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
@@ -182,19 +182,19 @@ def has_worker(database: Database, *, now: datetime) -> bool:
 
 
 def counts(connection: Connection) -> Mapping[str, int]:
-    """The number of runs in each state from which they can still go on."""
+    """The number of unfinished runs by state."""
     found = select(RUNS.c.state, func.count()).where(RUNS.c.state.not_in([str(state) for state in OVER]))
     return {row.state: row[1] for row in connection.execute(found.group_by(RUNS.c.state))}
 
 
 def left(connection: Connection) -> int:
-    """How many deliveries and rows the runs at work have still to process, as far as their totals are known."""
+    """The number of deliveries and rows that the runs at work still have to process, as far as it is known."""
     at_work = RUNS.c.state.in_([RunState.RUNNING.value, RunState.PAUSED.value])
     return int(connection.execute(select(func.sum(RUNS.c.total - RUNS.c.done)).where(at_work)).scalar() or 0)
 
 
 def thing_of(kind: str) -> str:
-    """The noun of what runs of this kind count."""
+    """The noun that runs of this kind count."""
     return COUNTED_DELIVERY if kind in COUNT_DELIVERIES else "row"
 
 

@@ -1,4 +1,4 @@
-"""The schedule: workers reconcile sources at the times that their settings name.
+"""The schedule: begins reconciles of sources at the times in their settings.
 
 A due reconcile begins a run, which any process with a worker steps. Times missed while no worker ran count once.
 """
@@ -45,10 +45,10 @@ class ReconcileStatus:
     #: The latest run.
     run: int | None = None
     began_at: datetime | None = None
-    #: None while the latest run is unfinished.
+    #: The time at which the latest run ended; None while it is unfinished.
     ended_at: datetime | None = None
     under_way: bool = False
-    #: Why the latest run failed or does not progress.
+    #: The reason why the latest run failed or does not progress.
     error: str | None = None
     next_at: datetime | None = None
 
@@ -171,7 +171,7 @@ def _notice(database: Database, names: list[str], now: datetime) -> None:
 
 
 def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
-    """For each source, when its schedule was first noticed, and its latest reconcile."""
+    """For each source, the time at which its schedule was first noticed, and its latest reconcile."""
 
     def read() -> dict[str, tuple[datetime | None, RowMapping | None]]:
         with database.read() as connection:

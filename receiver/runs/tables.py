@@ -1,12 +1,12 @@
-"""The tables of runs: work on many deliveries or rows that is planned, started, fed in slices, and kept.
+"""The tables of runs.
 
     planning ─► planned ─► running ◄─► paused
        │           │          ├──► done     │
        └───────────┴── cancel ┴─► cancelled ┘
 
-`runs` has a row for each; `run_turns` those at work, whose primary key admits one run per kind and source;
-`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change. `schedules` has the
-sources that workers reconcile by a timetable.
+`runs` has a row for each run. `run_turns` has a row for each run at work, and its primary key admits one run per kind
+and source. `run_deliveries` has the frozen set of a replay, and `run_rows` the rows that a run would change.
+`schedules` has the sources that workers reconcile by a timetable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ItemState(StrEnum):
     """The state of a delivery within a run's set."""
 
     WAITING = "waiting"
-    #: Pending or processing, because the run fed it.
+    #: Pending or processing in the round that the run began.
     FED = "fed"
     #: Its attempt failed, and the next one is due later.
     RETRYING = "retrying"
@@ -78,12 +78,12 @@ class Run(SQLModel, table=True):
     #: The arguments of the request.
     arguments: Any = Field(sa_type=Document)
     state: str
-    #: How many deliveries or rows it has to process, as far as known, and how many it has finished.
+    #: The number of deliveries or rows to process, as far as known, and the number of finished ones.
     total: int = Field(sa_type=BigInteger)
     done: int = Field(sa_type=BigInteger)
-    #: How many ended with each outcome.
+    #: The number of deliveries or rows by outcome.
     tally: Any = Field(sa_type=Document)
-    #: Where the next step continues.
+    #: The mark at which the next step continues.
     mark: Any = Field(default=None, sa_type=Document, nullable=True)
     #: The totals of the plan's forecast; see `receiver.runs.forecast`.
     forecast: Any = Field(default=None, sa_type=Document, nullable=True)
@@ -97,7 +97,7 @@ class Run(SQLModel, table=True):
     #: The reason given for its start.
     reason: str | None = None
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why it does not progress at present.
+    #: The reason why it does not progress at present.
     trouble: str | None = None
     #: The feeder that leases the run, and when the lease ends.
     fed_by: str | None = None
@@ -166,7 +166,7 @@ class ScheduledSource(SQLModel, table=True):
     __tablename__ = "schedules"
 
     source: str = Field(primary_key=True)
-    #: When the schedule was first noticed; earlier times count as not missed.
+    #: The time at which the schedule was first noticed. Times before it count as not missed.
     noticed_at: datetime = Field(sa_type=UtcDateTime)
 
 

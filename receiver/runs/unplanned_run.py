@@ -1,4 +1,4 @@
-"""Begins a new unplanned run of one source, or resumes the one that failed, in one transaction."""
+"""Begins a new unplanned run of one source, or resumes a failed one, in one transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UnplannedRun:
 
 
 def begin_run(verbs: Verbs, asked: Asked, wanted: UnplannedRun, *, now: datetime) -> Done | None:
-    """Begin or resume the run; None if it is no longer wanted. The result names the run and whether it was resumed.
+    """Begin or resume the run; None if it is not wanted. The result has the run's number, and whether it was resumed.
 
     Raises `RunConflict` while another run of this kind is at work on the source, or was paused by a person.
     """

@@ -1,1 +1,1 @@
-"""Look-ups of deliveries, rows and changes, and one search over all identifiers. Reads the database; no HTTP."""
+"""Lists of deliveries, rows and changes, and one search over all identifiers. They read the database, without HTTP."""

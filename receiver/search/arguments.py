@@ -1,4 +1,4 @@
-"""Arguments of queries: the text in an address or a command parsed into values, or refused."""
+"""Arguments of queries: parses text of an address or a command into values, or refuses it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.envelope import LONGEST_NAME
 from receiver.errors import BadRequest
 from receiver.moments import in_utc
 
-#: Characters of a kind, a colon and an id.
+#: The most characters of a kind, a colon and an id together.
 LONGEST_ENTITY = 2 * LONGEST_NAME + 1
 
 #: A time of today in UTC: `14:02`, `9:05:30`.
@@ -27,7 +27,7 @@ def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
         raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.", names=(name,))
     if len(text) > longest:
         raise BadRequest(
-            f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.", names=(name,)
+            f"`{name}` takes at most {longest:,} characters, because no stored value has more.", names=(name,)
         )
     return storable(text)
 

@@ -19,7 +19,7 @@ from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, Items, PageBounds, read_found_page
 from receiver.search.windows import Few, Look, Path, SortKey, equals
 
-#: How far `recorded_at` may lie before that of the preceding change, because processes' clocks differ.
+#: The most by which `recorded_at` may lie before that of the preceding change, because the clocks of processes differ.
 CLOCKS_APART = timedelta(minutes=5)
 
 #: The columns that distinguish two changes of the same number in different feeds.
@@ -34,8 +34,8 @@ class Change(Shape, frozen=True):
     source: str
     external_id: str
     operation: Literal["insert", "update", "deactivate", "reactivate"]
-    before: Annotated[dict[str, Any], Meta(description="The columns that changed, as they were; empty for an insert.")]
-    after: Annotated[dict[str, Any], Meta(description="The same columns as they became.")]
+    before: Annotated[dict[str, Any], Meta(description="The old values of changed columns; empty for an insert.")]
+    after: Annotated[dict[str, Any], Meta(description="The new values of these columns.")]
     delivery_id: Annotated[str | None, Meta(description="The delivery that brought the news; null for a reconcile.")]
     changed_at: Annotated[Moment, Meta(description="At the source.")]
     recorded_at: Annotated[Moment, Meta(description="Here.")]
@@ -46,7 +46,7 @@ class FeedPage(NamedTuple):
     """One page of the feed, oldest first."""
 
     listing: FoundPage
-    #: The number after which the next page begins; it covers changes that were examined and did not match, too.
+    #: The number after which the next page begins, which may be that of a change that did not match.
     next: int
     #: The number of the newest change in the feed; 0 in an empty feed.
     end: int
@@ -57,7 +57,7 @@ def follow_changes(
 ) -> FeedPage:
     """List changes in commit order."""
     with database.read() as connection:
-        # Read before the page, so that the page sees every change up to this one.
+        # Read before the page, so that the page includes every change up to this one.
         end = feed_end(connection)
         listing = read_found_page(connection, [_way_to(connection, wanted, descending=False)], _items(show), bounds)
     begin = bounds.behind[0] if bounds.behind else 0
@@ -80,7 +80,7 @@ def mark_of(connection: Connection, seq: int) -> str:
 
 
 def mark(change: RowMapping) -> str:
-    """The mark of a change that was read."""
+    """The mark of this change."""
     named = [change[name] for name in MARKED]
     values = [iso_text(value) if isinstance(value, datetime) else value for value in named]
     return sha256(canonical(values)).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""Cursors: signed texts that say where the next page of a list begins.
+"""Cursors: signed texts with the beginning of the next page of a list.
 
-A cursor names its list, the filters that the list has, and the database. One of the change feed also carries the mark
+A cursor names its list, the list's filters, and the database. A cursor of the change feed also has the mark
 of its last change: after a restore, the feed may have a different change of the same number.
 """
 
@@ -21,7 +21,7 @@ CURSOR_SALT = "hookmirror-cursor"
 #: The longest cursor, in characters; enough for the longest key with every character escaped.
 LONGEST_CURSOR = 16_384
 
-#: What an error about a cursor names.
+#: The parameter that an error about a cursor names.
 NAMES_CURSOR = ("cursor",)
 
 
@@ -41,13 +41,13 @@ class Cursors:
         self._serializer = URLSafeSerializer(keys, salt=CURSOR_SALT)
 
     def write(self, listed: ListedIn, key: SortKey | None, *, mark: str = "") -> str | None:
-        """The cursor of the page that begins after this key; None for no key."""
+        """Make the cursor of the page that begins after this key; None without a key."""
         if key is None:
             return None
         return str(self._serializer.dumps([listed.name, listed.filters, listed.identity, list(key), mark]))
 
     def read(self, listed: ListedIn, cursor: str | None) -> SortKey | None:
-        """The key in a cursor. Raises `BadRequest` for a text that `write` did not return for this list."""
+        """Read the key from a cursor. Raises `BadRequest` for a text that `write` did not return for this list."""
         if cursor is None:
             return None
         name, filters, identity, key, _ = self._content(cursor)
@@ -59,7 +59,7 @@ class Cursors:
         return tuple(key)
 
     def read_feed(self, listed: ListedIn, cursor: str) -> tuple[int, str, bool]:
-        """The change number in a cursor of the feed, the change's mark, and whether the cursor is of this database."""
+        """Read a cursor of the feed: the number and the mark of its change, and whether it is from this database."""
         name, filters, identity, key, mark = self._content(cursor)
         _refuse_other_list(listed, name, filters)
         return key[0], mark, identity == listed.identity

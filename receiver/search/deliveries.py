@@ -32,9 +32,9 @@ LARGEST_ID = 2**63 - 1
 class KeptDelivery(NamedTuple):
     """One delivery with its body, headers and rounds."""
 
-    #: The columns of `deliveries`, and of `bodies`: null where the body has expired.
+    #: The columns of `deliveries`, and those of `bodies`, which are null if the body has expired.
     row: RowMapping
-    #: Oldest first.
+    #: The rounds, oldest first.
     rounds: list[dict[str, Any]]
 
 
@@ -68,7 +68,7 @@ def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: flo
 
 
 def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
-    """Ways that together lead to each of these deliveries exactly once."""
+    """The ways that together lead to each of these deliveries exactly once."""
     if wanted.ids is not None:
         return [_few(wanted)]
     if wanted.state is State.PENDING:
@@ -98,7 +98,7 @@ def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str)
 
 
 def _pending(connection: Connection, wanted: DeliveryFilter) -> Path | Few:
-    """A way to pending deliveries: few are sorted, many are found among all, of which the newest are likely pending."""
+    """A way to pending deliveries: few are sorted; many are found among all, because the newest are likely pending."""
     some = (
         select(literal(1))
         .select_from(DELIVERIES)

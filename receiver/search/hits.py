@@ -75,9 +75,9 @@ class Hits:
 
     text: str
     rows: list[RowHit]
-    #: The newest first, each once.
+    #: The deliveries, newest first and without repetitions.
     deliveries: list[DeliveryHit]
-    #: How many deliveries are about an entity with the sought id.
+    #: The number of deliveries about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
 
@@ -120,7 +120,7 @@ class _Search:
         self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
         self.looked: list[SearchedPlace] = []
-        #: How many deliveries are about the entity.
+        #: The number of deliveries about the entity.
         self.about = Count(0, False, None)
 
     def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:

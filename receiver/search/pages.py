@@ -16,7 +16,7 @@ MOST_COUNTED = 10_000
 
 
 class Horizon(NamedTuple):
-    """How far a search has got: to this key, after examining this number of rows."""
+    """The place that a search has reached: its key, after this number of examined rows."""
 
     key: SortKey
     looked_at: int
@@ -57,7 +57,7 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """How a list's items are selected by their keys, and formatted."""
+    """The query of a list's items by their keys, and their format."""
 
     columns: Sequence[ColumnElement[Any]]
     #: The condition that finds the items with these keys.

@@ -1,4 +1,4 @@
-"""Names of sources with stored deliveries or rows, including sources that are no longer in the settings."""
+"""Names of sources with stored deliveries or rows, including sources that are missing in the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.mirror.rows import mirror_tables, sql_table
 
 
 def is_source(database: Database, name: str) -> bool:
-    """Whether deliveries or rows of this source are stored, whether or not it is still in the settings."""
+    """Whether deliveries or rows of this source are stored, even if it is missing in the settings."""
     tables = [DELIVERIES, *map(sql_table, mirror_tables())]
     with database.read() as connection:
         return any(

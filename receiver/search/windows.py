@@ -105,7 +105,7 @@ class Found(NamedTuple):
     keys: list[SortKey]
     #: The last key examined; None if all rows were examined, or the limit was reached.
     horizon: SortKey | None
-    #: How many rows were examined.
+    #: The number of rows that were examined.
     looked_at: int
 
 

@@ -1,1 +1,1 @@
-"""Processes that serve and work: composition, start, health and end."""
+"""Processes that serve or work: their composition, start, health and end."""

@@ -1,4 +1,4 @@
-"""The API of a process: its resources, made of the parts that the process has."""
+"""The API of a process, made of the parts of the process."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from receiver.worker.processes import Wiring
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedParts:
-    """The parts of a process that stay when settings change."""
+    """The parts of a process that a change of settings does not replace."""
 
-    #: With the connections of the reads.
+    #: Has connections of its own for reads.
     inbox: Inbox
     reads: Reads
     measuring: Reads
     readiness: Readiness
     exposition: Exposition
     questions: SourceQuestions
-    #: Called when there is new work for the worker of this process.
+    #: Wakes the worker of this process when there is new work.
     wake: Callable[[], None] = lambda: None
-    #: What `/readyz` warns of.
+    #: The warnings of `/readyz`.
     warnings: Callable[[], list[str]] = list
 
 
 def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Source]) -> Api:
-    """The API that these settings describe. Raises `ConfigurationError` for settings that it cannot work with."""
+    """Make the API from these settings. Raises `ConfigurationError` for unusable settings."""
     parts = ApiParts(
         inbox=served.inbox,
         sources=sorted(sources),

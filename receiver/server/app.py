@@ -1,4 +1,4 @@
-"""Composition: settings in, one ASGI application out."""
+"""Composition: makes one ASGI application from the settings."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
 
-#: Seconds for the event loop to adopt new settings, between two requests.
+#: Seconds that the event loop may take to adopt new settings between two requests.
 TAKING = 10.0
 
-#: The exit code by which uvicorn and gunicorn know that a further process would not start either.
+#: The exit code that tells uvicorn and gunicorn not to start another process, which would fail, too.
 EXIT_CANNOT_START = 3
 
 
 class Rest(NamedTuple):
-    """What is served beside webhooks."""
+    """The applications beside the endpoint: the API and the console."""
 
     api: Starlette
-    #: None unless it is switched on.
+    #: None if the console is switched off.
     console: Console | None
 
 
@@ -70,7 +70,7 @@ class App:
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
         self._registration = runtime.registration(kind)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
-        # With a connection of its own, so that an ack never waits for another part's statement.
+        # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
@@ -85,7 +85,7 @@ class App:
         )
         self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
-        #: For a server whose protocol is ours; others keep bounds of their own.
+        #: For a server with our protocol. Other servers have bounds of their own.
         self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             runtime.sources,
@@ -107,7 +107,7 @@ class App:
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
     def _new_served(self) -> ServedParts:
-        """What the API and the console ask, over connections of their own."""
+        """Make the parts that the API and the console ask. They have connections of their own."""
         runtime = self._runtime
         at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
         return ServedParts(
@@ -133,7 +133,7 @@ class App:
                 SQLAlchemyError: answer_database_error,
             },
         )
-        # Otherwise a path with an extra slash would be answered with a redirect to a host that the request names.
+        # With `redirect_slashes` a path with an extra slash would be redirected to a host that the request names.
         rest.router.redirect_slashes = False
         if not settings.console:
             return Rest(rest, None)
@@ -203,7 +203,7 @@ class App:
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         if self._rest.console is not None:
-            # Its pages come back, to the console of the new settings.
+            # Open pages reconnect, and reach the console of the new settings.
             self._rest.console.live.end()
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
@@ -217,9 +217,9 @@ class App:
                 feeder.renew()
 
     def end_streams(self) -> None:
-        """End the answers that have no end of their own, because the process stops. To be called in any thread."""
+        """End the streams of the console, because the process stops. Safe to call from any thread."""
         if self._rest.console is not None and self._loop is not None:
-            # A loop that has ended has no streams.
+            # The loop has ended, and its streams with it.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._rest.console.live.end)
 
@@ -235,7 +235,8 @@ def _is_for_hooks(path: str) -> bool:
 def create() -> App:
     """Make the application from the settings, for other servers: `uvicorn --factory receiver.server.app:create`.
 
-    It has no worker, because such a server starts any number of processes. An error is one line, and ends the process.
+    It has no worker, because such a server starts any number of processes. An error is printed as one line, and ends
+    the process.
     """
     try:
         runtime = install()

@@ -1,4 +1,4 @@
-"""The console of a process: made of its settings, its API and its reads."""
+"""The console of a process, made from its settings, its API and its reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from receiver.settings.settings import Settings
 
 
 def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
-    """The console that these settings describe, reading over the connections and in the turns of the API."""
+    """Make the console from these settings. It shares the connections and the turns of the API's reads."""
     keys = settings.secret_keys
     sessions = Sessions(
         served.inbox.database,

@@ -1,6 +1,6 @@
-"""The console as a process of its own: its pages, and whether it is alive and ready, but no endpoint and no API.
+"""The console as a process of its own: it serves pages, health and metrics, but no endpoint and no API.
 
-So however many people look, they take no time from the acks.
+People who browse take no time from the acks of other processes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.runtime import Runtime
 
-#: What is served beside the console.
+#: The other paths that the process serves.
 PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 class ConsoleApp:
-    """The ASGI application of such a process."""
+    """The ASGI application of a console process."""
 
     def __init__(self, runtime: Runtime) -> None:
         settings, sources = runtime.settings, runtime.sources
@@ -43,14 +43,14 @@ class ConsoleApp:
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._served = ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            # Nothing is acked here, so reads cost nothing.
+            # This process acks no webhooks, so reads need no budget.
             reads=Reads(at_once=at_once, seconds=seconds),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds),
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
         )
-        #: For the server's protocol, which bounds what strangers may take.
+        #: For the server's protocol, which bounds the connections of strangers.
         self.connections = Connections(settings, Incoming(settings))
         api = new_api(self._served, settings, sources)
         self._console = new_console(settings, api, self._served)
@@ -70,15 +70,15 @@ class ConsoleApp:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
     def end_streams(self) -> None:
-        """End the answers that have no end of their own, because the process stops. To be called in any thread."""
+        """End the streams of the console, because the process stops. Safe to call from any thread."""
         if self._loop is not None:
-            # A loop that has ended has no streams.
+            # The loop has ended, and its streams with it.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._console.live.end)
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Everything behind the application, from start to stop."""
+        """Run the application's threads from start to stop."""
         self._loop = asyncio.get_running_loop()
         yield
         served = self._served

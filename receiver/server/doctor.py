@@ -1,4 +1,4 @@
-"""`hookmirror doctor`: checks an installation before the first webhook, and reports what to mend.
+"""`hookmirror doctor`: checks an installation before the first webhook, and says for each fault how to mend it.
 
 It changes nothing.
 """
@@ -44,9 +44,9 @@ class Check:
 
     subject: str
     good: bool
-    #: The result of the check; for a fault or a doubt, with what to do.
+    #: The result of the check. For a fault or a doubt it says what to do.
     says: str
-    #: Whether the result is a warning: no fault, but a person should check it.
+    #: Whether the result is a doubt: not a fault, but a person should look at it.
     doubtful: bool = False
 
     @property
@@ -73,7 +73,7 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
 
 
 def examine_running(settings: Settings, sources: Mapping[str, Source], database: Database) -> Iterator[Check]:
-    """Run the checks of a process that works already: they read no settings and import no code.
+    """Run the checks that a running process can make of itself: they read no settings and import no code.
 
     Unlike `examine`, they take no lock of the database. Raises SQLAlchemy's error.
     """
@@ -86,7 +86,7 @@ def examine_running(settings: Settings, sources: Mapping[str, Source], database:
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
-    """Check that others may not read or write files of settings and secrets."""
+    """Check that other users cannot read or write files with settings and secrets."""
     for file in settings.files:
         for exposure in exposures(file):
             yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
@@ -110,7 +110,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
     yield from (Check("wiring", True, doubt, doubtful=True) for doubt in doubts_about(settings.dialects, beside))
     if not settings.sources:
-        yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
+        yield Check("sources", False, "there is no source: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
         if refused and source.dialect not in dialects:
             yield Check(f"source {name}", False, f"speaks `{source.dialect}`, an unknown dialect: mend the wiring")
@@ -136,7 +136,7 @@ def _of_source(source: Source) -> Iterator[Check]:
 
 
 def _trust(source: Source) -> Iterator[Check]:
-    """The header that decides although nobody signed it."""
+    """Report a header that a dialect trusts although no signature covers it."""
     trusted = source.dialect.trusts_header
     if trusted is not None:
         says = (
@@ -248,7 +248,7 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
     """Report pending deliveries of sources that are not in the settings."""
     for source in pending_sources(database):
         if source not in settings.sources:
-            says = "is in no settings, and deliveries of it are pending: add it until they are done"
+            says = "is not in the settings, and deliveries of it are pending: add it until they are done"
             yield Check(f"source {source}", False, says)
 
 
@@ -257,7 +257,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
     if not found:
-        yield Check("processes", True, "none runs on this database yet, neither endpoint nor worker")
+        yield Check("processes", True, "no endpoint and no worker runs on this database yet")
         return
     among = differences(Wiring(tuple(found[0]["wiring"])), found)
     if among:
@@ -307,6 +307,6 @@ def _missing(kinds: set[str]) -> Iterator[Check]:
     """Report a missing endpoint or worker, because either alone does half of the work."""
     if kinds == {Kind.ENDPOINT}:
         mend = "start `hookmirror worker`, or let `serve` run one"
-        yield Check("worker", False, f"none runs, so what is accepted waits: {mend}")
+        yield Check("worker", False, f"no worker runs, so accepted deliveries wait: {mend}")
     if kinds == {Kind.WORKER}:
-        yield Check("endpoint", False, "none runs, so no webhook is received: start `hookmirror serve`")
+        yield Check("endpoint", False, "no endpoint runs, so no webhook is received: start `hookmirror serve`")

@@ -1,7 +1,7 @@
 """The registry of processes. Every process that serves or works has a row in the database and reads the other rows.
 Processes that are wired differently treat the same deliveries differently, so the operator is warned.
 
-No other part depends on it. A process that cannot write its row, or writes it too late, works on.
+No other part depends on the registry. A process that cannot write its row, or writes it late, goes on working.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ NEWER_SCHEMA = (
 class Reading(NamedTuple):
     """The result of a process's last reading of its settings."""
 
-    #: When it began to read them.
+    #: When the process began to read its settings.
     read_at: datetime
-    #: Why it refused them; None if they are in force.
+    #: Why the process refused the settings; None if they are in force.
     refused: str | None
-    #: The names of those that wait for a restart.
+    #: The names of the settings that wait for a restart.
     needs_restart: tuple[str, ...]
-    #: The files that it reads them from; None if it does not say so.
+    #: The files with the settings; None if the process has not recorded them.
     files: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, process: RowMapping) -> Reading | None:
-        """Read it from the row of a process; None for a process that cannot reload."""
+        """The reading that is stored in the row of a process; None for a process that cannot reload."""
         said = process["settings"]
         if said is None:
             return None
@@ -78,7 +78,7 @@ class Reading(NamedTuple):
 
 
 class Registration:
-    """Keeps the row of this process up to date while it runs, and warns about the others."""
+    """Keeps the row of this process up to date while it runs, and warns of differing processes."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Registration:
         files: Callable[[], Sequence[Path]] = lambda: (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`files` are those that the settings in force were read from."""
+        """`files` are the files with the settings in force."""
         self.name = new_name()
         #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
@@ -104,7 +104,7 @@ class Registration:
         self._started_at = clock()
         self._settings: dict[str, Any] | None = None
         self._stopping = threading.Event()
-        #: Set when the row must be written at once.
+        #: Set to have the row written at once.
         self._turn = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
@@ -112,7 +112,7 @@ class Registration:
         self._thread.start()
 
     def stop(self) -> None:
-        """Deregister this process, without a retry: the others notice its end by themselves if the database fails."""
+        """Deregister this process, without a retry: if the database fails, its last heartbeat expires."""
         self._stopping.set()
         self._turn.set()
         self._thread.join(DEREGISTER_TIMEOUT)
@@ -157,7 +157,7 @@ class Registration:
         try:
             do()
         except (SQLAlchemyError, HookmirrorError):
-            # The code that needs the database reports its errors; the heartbeat can wait for the next turn.
+            # Other parts of the process report the database's errors. The heartbeat waits for its next turn.
             log.debug("cannot write the heartbeat or read the other processes", exc_info=True)
 
     def _leave(self) -> None:

@@ -1,7 +1,7 @@
 """`hookmirror reload`: ask the processes of this machine to read their settings again, and wait for the results.
 
-They are found by their registrations. A process gets a signal only if it can reload and is certainly the one that
-registered, because its process id may belong to another process by now.
+The registry names the processes. A process gets a signal only if it can reload and is certainly the process that
+registered, because another process may have got its process id since.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReloadResult:
     """The result of asking one process."""
 
     process: str
-    #: None for a process of another machine or container, which was not asked.
+    #: Whether the process adopted its settings; None for one of another machine or container, which was not asked.
     taken: bool | None
     says: str
 
@@ -46,8 +46,8 @@ def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELO
     if not found:
         which = "No process" if pid is None else f"No process with the id {pid}"
         raise ConfigurationError(
-            f"{which} serves or works on this database: start one, which then reads the settings, or give `reload` the "
-            "settings of those that run."
+            f"{which} serves or works on this database: start one, which then reads the settings, or run `reload` with "
+            "the settings of the running processes."
         )
     unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
     heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
@@ -55,14 +55,14 @@ def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELO
 
 
 def _parent_of(process: RowMapping) -> int | None:
-    """The process that started it, such as the first one of `serve --processes`; None if it is not of this machine."""
+    """The process that started it, such as the first one of `serve --processes`; None if that is on another machine."""
     if not liveness.is_here(process["name"]):
         return None
     try:
         status = Path(f"/proc/{process['pid']}/stat").read_text("utf-8")
     except OSError:
         return None
-    # After the program's name, which is in brackets: the state, and the parent.
+    # The state and the parent follow the program's name, which stands in brackets.
     return int(status.rpartition(")")[2].split()[1])
 
 
@@ -91,7 +91,7 @@ def _ask(process: RowMapping) -> ReloadResult | None:
 
 
 def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
-    """Wait for readings that began after `asked_at`, by name. A process that has ended has none."""
+    """Wait for readings that began after `asked_at`, by the process's name. A process that has ended has no reading."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
     end = time.monotonic() + timeout

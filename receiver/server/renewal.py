@@ -1,6 +1,6 @@
 """Reads new settings while a process runs, and adopts or refuses them as a whole.
 
-Code is not reloaded: the dialects stay those of the start.
+Code is not reloaded: the dialects stay as they were at the start.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ RELOAD_STOP_TIMEOUT = 2.0
 class Renewal:
     """The new settings, and their differences from the old ones."""
 
-    #: The settings to adopt, in which those that need a restart keep their old values.
+    #: The settings to adopt. Settings that need a restart keep their old values in it.
     settings: Settings
     sources: Mapping[str, Source]
-    #: Names of settings, and of sources as `sources.<name>`; a source whose file of secrets changed among them.
+    #: Names of changed settings, and of changed sources as `sources.<name>`, also if only the file of secrets changed.
     changed: tuple[str, ...]
     needs_restart: tuple[str, ...]
 
@@ -79,7 +79,7 @@ def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[st
 def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: list[str]) -> dict[str, Source]:
     if not settings.sources:
         raise ConfigurationError(
-            "The settings have no source any more: add one, because a process without sources does nothing."
+            "The settings have no source left: add one, because a process without sources does nothing."
         )
     try:
         return build_sources(settings, dialects)
@@ -87,7 +87,7 @@ def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: l
         if "dialects" not in needs_restart:
             raise
         raise ConfigurationError(
-            "`dialects` has changed, and new code is loaded at a start only: restart the process. Until then, its old "
+            "`dialects` has changed, and only a start loads new code: restart the process. Until then, its old "
             f"code cannot take the new settings: {error}"
         ) from None
 
@@ -96,7 +96,7 @@ class Requests:
     """The requests to reload that were not served yet: one for each SIGHUP since `listen`."""
 
     def __init__(self) -> None:
-        # The only kind of queue that a signal handler may put to.
+        # A signal handler may put only to this kind of queue.
         self._queue: SimpleQueue[bool] = SimpleQueue()
 
     def listen(self) -> None:
@@ -111,7 +111,7 @@ class Requests:
         self._queue.put(False)
 
     def wait(self) -> bool:
-        """Wait for the next request; several requests meanwhile count as one. False at the end."""
+        """Wait for the next request, and merge requests that came meanwhile into one. False at the end."""
         going_on = self._queue.get()
         while going_on and not self._queue.empty():
             going_on = self._queue.get()
@@ -119,7 +119,7 @@ class Requests:
 
 
 def stop_listening() -> None:
-    """Ignore SIGHUP from now on, which would otherwise kill a process that is ending in order."""
+    """Ignore SIGHUP, which would otherwise kill a process during its orderly end."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -50,7 +50,7 @@ class Runtime:
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
         measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
-        #: The answers to Prometheus, over a connection of their own.
+        #: Answers Prometheus, over a connection of its own.
         self.exposition = Exposition(Inbox(measured), sorted(self.sources))
         self._derive()
 
@@ -71,7 +71,7 @@ class Runtime:
     def prepare(self) -> None:
         """Make the database ready for use. Raises `ConfigurationError` with the reason if it is not usable."""
         try:
-            # A file that has become doubtful since an earlier call must not be written.
+            # The file may have become unusable since an earlier call, and must not be written then.
             if self.database.is_sound:
                 self.schema.prepare()
             self.database.look_after()
@@ -129,7 +129,7 @@ def install(*, quiet: bool = False) -> Runtime:
     """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes.
 
     With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
-    settings ask for `debug`; doubts about sources and their code are left to `doctor` and to what serves.
+    settings ask for `debug`. Doubts about sources and their code are left to `doctor` and to serving processes.
     """
     settings = load()
     logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
@@ -149,7 +149,7 @@ def install(*, quiet: bool = False) -> Runtime:
 
 
 def schema_of_packages() -> Schema:
-    """The schema that the installed packages and the settings' dialects need, without regard to sources and secrets.
+    """The schema that installed packages and the dialects in the settings need. Sources and secrets are not read.
 
     Raises `ConfigurationError` for an unusable URL of the database, or an invalid mirror table.
     """

@@ -1,4 +1,4 @@
-"""`hookmirror send`: one webhook, signed or encrypted as its source does it, for trying things out."""
+"""`hookmirror send`: posts one webhook for a try, signed or encrypted as its source does it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sent:
 
     @property
     def says(self) -> str | None:
-        """What became of it, and where to look further; None where the receiver did not take it."""
+        """A sentence that names the stored delivery and the command that shows it; None if the receiver refused it."""
         try:
             found = codec.decode(self.answer)
         except Unreadable:
@@ -47,7 +47,7 @@ class Sent:
         match found if self.status == 200 else None:
             case {"status": str(status), "delivery": str(delivery)} if delivery.isdigit():
                 stored = "Stored before" if status == "duplicate" else "Stored"
-                return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` tells what becomes of it."
+                return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` shows its state."
         return None
 
 
@@ -74,14 +74,14 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
 
 
 def address(to: str, source: str) -> str:
-    """Where to post: the URL as it is, or without a path the endpoint for the source. Raises `ConfigurationError`."""
+    """The URL to post to: `to`, with the source's path appended if it has none. Raises `ConfigurationError`."""
     try:
         parts = urlsplit(to)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigurationError(
-            f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, and not {to!r}."
+            f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, not {to!r}."
         )
     return to if parts.path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
 
@@ -89,7 +89,7 @@ def address(to: str, source: str) -> str:
 def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str]:
     """The headers to send: those beside a fixture file or those usual for an event type, and those given as NAME:VALUE.
 
-    Raises `ConfigurationError` for one that is not valid as a header.
+    Raises `ConfigurationError` for an invalid header.
     """
     path = Path(what)
     is_file = path.suffix == ".json" or path.exists()
@@ -97,7 +97,7 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
     for each in given:
         name, colon, value = each.partition(":")
         if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
-            raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, and not {each!r}.")
+            raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, not {each!r}.")
         headers = {old: text for old, text in headers.items() if old.lower() != name.strip().lower()}
         headers[name.strip()] = value.strip()
     return headers
@@ -107,7 +107,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
     """Sign or encrypt the body and post it with these headers. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
     anew = headers_made_anew(verifier)
-    # Those of a capture hold the signature and the time of another moment, and marks where secrets were.
+    # The headers of a capture hold an old signature and an old time, and marks in place of secrets.
     sent = {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN_VALUE}
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         request = WebhookRequest(
@@ -127,24 +127,24 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
+            f"No server answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
 
 
 def _on_the_wire(*parts: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers of all parts, each name once: the last part that has it counts."""
+    """The headers of all parts, each name once, with the value from the last part that has it."""
     found = {name.lower(): (name, value) for part in parts for name, value in part.items()}
     return [(name.encode(), value.encode()) for name, value in found.values()]
 
 
 def _target_of(url: str) -> bytes:
-    """Path and query of a URL, as they stand in the request."""
+    """Path and query of a URL, as in the request line."""
     return httpx.URL(url).raw_path
 
 
 def shown(url: str) -> str:
-    """The URL without user and password, which may stand in it for a proxy's sake."""
+    """The URL without user and password, which a proxy may require."""
     head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
     return url.replace(f"{head}{at}", "", 1) if host and at else url
 

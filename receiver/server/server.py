@@ -32,10 +32,10 @@ from receiver.settings.environment import VITALS_VARIABLE
 #: Connections that may wait until a process takes them.
 QUEUED_CONNECTIONS = 2_048
 
-#: Seconds for requests in progress when the server stops.
+#: Seconds that requests in progress may take when the server stops.
 REQUEST_GRACE = 15
 
-#: Seconds after which a process that was asked to end is killed: for requests, the worker's delivery, and some more.
+#: Seconds after which a process that was asked to end is killed: enough for its requests and the worker's delivery.
 STOP_TIMEOUT = 40.0
 
 
@@ -51,7 +51,7 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
         listening.bind((host, port))
     except (OSError, UnicodeError) as error:
         listening.close()
-        reason = error.strerror if isinstance(error, OSError) else "no name of a machine"
+        reason = error.strerror if isinstance(error, OSError) else "not the name of a machine"
         raise ConfigurationError(
             f"Nothing can listen on {host} port {port} ({reason}): {_mend(error, option)}."
         ) from None
@@ -63,12 +63,12 @@ def _mend(error: Exception, option: str) -> str:
     if isinstance(error, PermissionError):
         return f"choose another {option}, from 1024 on, or let systemd open the socket, as docs/deployment.md says"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"stop what does, or choose another {option}"
-    return f"{option.replace('port', 'host')} takes an address of this machine, or 0.0.0.0 for all that it has"
+        return f"stop the program that listens there, or choose another {option}"
+    return f"{option.replace('port', 'host')} takes an address of this machine, or 0.0.0.0 for all its addresses"
 
 
 def inherit(number: int) -> socket.socket:
-    """The socket that this process inherited from its parent. Raises `ConfigurationError` if there is none."""
+    """The socket that this process inherited from its parent. Raises `ConfigurationError` if it is not a socket."""
     try:
         return socket.socket(fileno=number)
     except OSError as error:
@@ -79,7 +79,7 @@ def inherit(number: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of the console with the first signal, so that they hold up no end."""
+    """Ends the streams of the console at the first signal, so that they do not delay the end."""
 
     def __init__(self, config: uvicorn.Config, application: App | ConsoleApp) -> None:
         super().__init__(config)
@@ -91,14 +91,14 @@ class _Server(uvicorn.Server):
 
 
 def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: str = "") -> None:
-    """Serve in this process, until a signal says to end: requests under way are answered first.
+    """Serve in this process until a signal ends it; requests in progress are answered first.
 
-    `root_path` is where a proxy serves this under.
+    `root_path` is the path below which a proxy serves the application.
     """
     config = uvicorn.Config(
         application,
         http=FastPathProtocol if isinstance(application, App) else BoundedProtocol,
-        # No web sockets: a refused request for one could prevent a graceful stop.
+        # Without web sockets: a refused request for one could prevent a graceful stop.
         ws="none",
         log_config=None,
         access_log=False,
@@ -109,7 +109,7 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
         timeout_graceful_shutdown=REQUEST_GRACE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops gracefully, and then raises the signal again: a requested end is not a failure.
+        # uvicorn stops gracefully and then raises the signal again, but a requested end is not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
     _say_where(listening, f"{HOOKS_PATH}<source>" if isinstance(application, App) else f"{CONSOLE_PATH}/")
     try:
@@ -121,14 +121,14 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
 def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
     """Serve in several processes that share the socket, and run a worker in one more, until a signal to end.
 
-    A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
+    A connection waits in the socket's one queue until any process takes it, so the end of a process loses none.
     """
     hookmirror = [sys.executable, "-P", "-m", "receiver"]
     serve = [*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker", "--root-path", root_path]
     commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
-    # From here on, a connection waits for the first ready process instead of being refused.
+    # After this call, a connection waits for the first ready process instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
     _say_where(listening, f"{HOOKS_PATH}<source>")
     with _shared_folder() as shared:
@@ -152,7 +152,7 @@ def _shared_folder() -> Iterator[Path | None]:
                 tempfile.TemporaryDirectory(prefix="hookmirror-metrics-", ignore_cleanup_errors=True)
             )
         except OSError as error:
-            reason = f"nothing can be made for temporary files ({error.strerror})"
+            reason = f"no folder for temporary files can be made ({error.strerror})"
             structlog.get_logger(__name__).warning("processes do not share their metrics", reason=reason)
             yield None
         else:

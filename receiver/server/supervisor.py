@@ -1,4 +1,4 @@
-"""Keeps processes running: replaces a process that ends, and ends all of them together.
+"""Keeps processes running: replaces each process that ends, and ends all of them together.
 
 SIGHUP is passed on to all of them.
 """
@@ -23,10 +23,11 @@ log = structlog.get_logger(__name__)
 #: Seconds between two polls at the processes.
 PROCESS_POLL = 0.1
 
-#: Seconds before a process that ended is replaced: doubled each time, up to the longest, unless it had run for a while.
+#: Seconds before an ended process is replaced: the first pause, which doubles up to the longest; and the running time
+#: after which the pause is the first one again.
 FIRST_RESTART_PAUSE, LONGEST_RESTART_PAUSE, A_WHILE = 0.1, 15.0, 10.0
 
-#: Of Linux: the signal that a process gets when its parent vanishes.
+#: Linux: sets the signal that a process gets when its parent vanishes.
 PR_SET_PDEATHSIG = 1
 
 
@@ -86,7 +87,7 @@ class Supervisor:
 
 
 class _Post:
-    """The place of one process: filled again whenever it is empty."""
+    """The place of one process, which is filled again whenever it is empty."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class _Post:
         self._pause = FIRST_RESTART_PAUSE
 
     def fill(self) -> None:
-        """Start a process here if none runs, after a pause if processes keep ending."""
+        """Start a process here if none is running, after a pause if processes keep ending."""
         if self._process is not None and self._process.poll() is not None:
             self._plan_another(self._process)
             self._ended(self._process.pid)
@@ -159,7 +160,7 @@ class _Post:
 
 
 def _prepared_under(parent: int) -> Callable[[], None]:
-    """Prepares a new process, before its program begins.
+    """Prepare a new process before its program begins.
 
     The system asks it to end when its parent vanishes, so that no process stays behind on the port. SIGHUP does not end
     it before the program handles that signal.

@@ -1,1 +1,1 @@
-"""Who may look at the console: one-time links, sessions, roles."""
+"""Access to the console: one-time links, sessions and roles."""

@@ -18,7 +18,7 @@ class Guest(NamedTuple):
 
     name: str
     role: Role
-    #: What ties the forms of a page to this person.
+    #: The token that forms on this person's pages carry.
     token: str
-    #: The id of the session; None for a person that a trusted proxy vouches for.
+    #: The id of the session; None for a person whom a trusted proxy has signed in.
     session: str | None = None

@@ -25,35 +25,35 @@ COOKIE_BYTES = 32
 
 COOKIE_SALT, FORM_SALT = "hookmirror-console-session", "hookmirror-console-form"
 
-#: How often a session is noted as seen.
+#: The interval at which the use of a session is recorded.
 SEEN_INTERVAL = timedelta(minutes=1)
 
-#: Sessions that are listed.
+#: Most sessions in a list.
 MOST_SESSIONS = 1_000
 
-#: How long a session that has ended is kept, so that its link stays used.
+#: The time for which an ended session is kept, so that its link cannot begin another.
 ENDED_KEPT = timedelta(days=1)
 
 
 class NewSession(NamedTuple):
-    """A session that was just begun."""
+    """A session that has just begun."""
 
     cookie: str
     ends_at: datetime
 
 
 class Sessions:
-    """The sessions of one database. `keys` are oldest first: the last one signs, all of them verify."""
+    """The sessions of one database. `keys` are oldest first: the last one signs, and all of them verify."""
 
     def __init__(self, database: Database, keys: Sequence[str], *, lifetime: timedelta, idle: timedelta) -> None:
-        """`lifetime` ends a session in any case, `idle` one that nobody used for so long."""
+        """A session ends `lifetime` after its beginning, or `idle` after its last use, whichever comes first."""
         self.database = database
         self._lifetime, self._idle = lifetime, idle
         self._cookies = Signer(list(keys), salt=COOKIE_SALT, digest_method=hashlib.sha256)
         self._forms = Signer(list(keys), salt=FORM_SALT, digest_method=hashlib.sha256)
 
     def begin(self, invitation: Invitation, *, now: datetime) -> NewSession:
-        """Begin a session, and record that. Raises `NotAuthorized` for a link that began one before."""
+        """Begin a session, and record the action. Raises `NotAuthorized` for a link that was used before."""
         secret, ends_at = secrets.token_urlsafe(COOKIE_BYTES), now + self._lifetime
         row = {
             "id": _hashed(secret),
@@ -74,13 +74,13 @@ class Sessions:
         try:
             perform(self.database, asked, insert_row, now=now)
         except IntegrityError:
-            raise NotAuthorized(f"This link was used before, and is good once: {ANOTHER_LINK}") from None
+            raise NotAuthorized(f"This link was used before, and works only once: {ANOTHER_LINK}") from None
         return NewSession(self._cookies.sign(secret.encode()).decode(), ends_at)
 
     def recognise(self, cookie: str, *, now: datetime, notes: bool = True) -> Guest | None:
-        """The person whose cookie this is; None if it is forged, or its session has ended.
+        """The person of this cookie; None if the cookie is forged, or its session has ended.
 
-        Unless it `notes` that, the session is used no longer by it.
+        With `notes`, this counts as a use of the session, which delays its end.
         """
         session = self.session_of(cookie)
         if session is None:
@@ -94,7 +94,7 @@ class Sessions:
         return Guest(row["name"], Role(row["role"]), self.form_token(session), session)
 
     def form_token(self, bound_to: str) -> str:
-        """What the forms of this session carry."""
+        """The token that forms of this session carry."""
         return self._forms.get_signature(bound_to.encode()).decode()
 
     def is_form_token(self, token: str, bound_to: str) -> bool:
@@ -102,23 +102,23 @@ class Sessions:
         return self._forms.verify_signature(bound_to.encode(), token.encode("utf-8", "replace"))
 
     def session_of(self, cookie: str) -> str | None:
-        """The id of the session, which may have ended; None for a cookie that is not ours. Asks no database."""
+        """The id of a cookie's session, which may have ended; None for a forged cookie. Does not read the database."""
         content = cookie.encode("utf-8", "replace")
         return _hashed(self._cookies.unsign(content).decode()) if self._cookies.validate(content) else None
 
     def _note_seen(self, session: str, now: datetime) -> None:
-        # A page is not refused because the database is busy; the next one notes it.
+        # A busy database is no reason to refuse a page. The next request records the use.
         with suppress(SQLAlchemyError), self.database.write() as connection:
             connection.execute(update(SESSIONS).where(SESSIONS.c.id == session).values(seen_at=now))
 
 
 def listed(*, now: datetime) -> Select[Any]:
-    """Selects the sessions that have not ended, the newest first."""
+    """Select the sessions that have not ended, newest first."""
     return select(SESSIONS).where(SESSIONS.c.ends_at > now).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
 
 
 def end(database: Database, asked: Asked, session: str, *, now: datetime) -> RowMapping | None:
-    """End a session, and record that. The session as it is then; None if there is none that has not ended."""
+    """End a session, record the action, and return the ended session; None if it is unknown or had ended."""
     ended: list[RowMapping] = []
 
     def end_row(connection: Any) -> Effect | None:

@@ -1,4 +1,4 @@
-"""The table of sessions: who is signed in to the console, and since when."""
+"""The table of sessions, with the person, the role and the times of each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from receiver.database.columns import UtcDateTime
 
 
 class SessionRow(SQLModel, table=True):
-    """One session. What is in the cookie is not kept, only its hash."""
+    """One session. The table keeps a hash of the cookie, not the cookie."""
 
     __tablename__ = "sessions"
     __table_args__ = (Index("ix_sessions_ends_at", "ends_at"),)
 
-    #: The hash of what the cookie holds.
+    #: The hash of the cookie's secret.
     id: str = Field(primary_key=True)
-    #: The hash of the link that began it, which begins no second one.
+    #: The hash of the link that began it. It is unique, so a link begins one session only.
     link: str = Field(unique=True)
     name: str
     role: str

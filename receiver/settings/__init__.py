@@ -1,1 +1,1 @@
-"""What a person may set, read from the environment and a file."""
+"""The settings, read from the environment and a file."""

@@ -1,4 +1,4 @@
-"""One account of one system: the settings of a source, and the secrets that they give or name a file of."""
+"""One account of one system: the settings of a source, and its secrets from the settings or a file."""
 
 from __future__ import annotations
 
@@ -23,40 +23,39 @@ class SourceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    #: The source's name, from the table's heading; it is the last part of the URL that the sender posts to.
+    #: The source's name, from the table's heading. The URL that the sender posts to ends with it.
     name: str = Field(exclude=True)
-    #: How the source speaks; by default the dialect of the source's own name.
+    #: The name of the source's dialect; by default the name of the source.
     dialect: str = ""
-    #: What verifies its bodies, newest first; all are valid at once.
+    #: The secrets that verify its bodies, newest first. All are valid at once.
     secrets: list[SecretStr] = []
-    #: A file with one secret a line, newest first, in addition to `secrets`. Blanks around a line do not count.
+    #: A file with one secret in each line, newest first, in addition to `secrets`. Blanks around a line do not count.
     secrets_file: Path | None = None
-    #: Where each webhook record at the sender has a secret of its own: the secrets by the record's id.
+    #: Secrets by the id of the webhook record at the sender, for senders with a secret for each record.
     webhook_secrets: dict[str, SecretStr] = {}
-    #: Take bodies that carry no signature.
+    #: Accept bodies without a signature.
     allow_unsigned: bool = False
-    #: The application key inside the bodies, where they are encrypted.
+    #: The application key inside encrypted bodies.
     app_key: SecretStr | None = None
-    #: The token that the sender shows when it asks whether the address is ours.
+    #: The token in a sender's challenge.
     challenge_token: SecretStr | None = None
-    #: The origins that may ask for consent to send here, such as "eventgrid.azure.net".
+    #: The origins whose challenges are answered with consent to send here, such as "eventgrid.azure.net".
     allowed_origins: list[str] = []
     #: The layout of encrypted bodies.
     cipher: str = "auto"
-    #: The address of this source as it is registered at its sender, where that is another than `public_url` of the
-    #: installation says.
+    #: The address of this source as registered at its sender, if it is not the address that `public_url` gives.
     registered_url: str | None = None
-    #: What only its dialect knows: the table `[sources.<name>.settings]`, which the dialect's own model checks.
+    #: The dialect's own settings: the table `[sources.<name>.settings]`, which the dialect's model checks.
     settings: dict[str, Any] = Field(default={}, repr=False)
     #: The source's own API, for hydrating and reconciling.
     api_url: str | None = None
     #: The API's key or user name.
     api_key: SecretStr | None = None
-    #: The API's secret or password, where it wants two.
+    #: The API's secret or password, for APIs that need both.
     api_secret: SecretStr | None = None
-    #: Seconds after a webhook's arrival within which the API may not know of its change yet.
+    #: Seconds after a webhook's arrival in which the API may not show its change yet.
     api_lag_seconds: float = Field(default=60.0, ge=0, le=3_600)
-    #: When workers reconcile the source by themselves, in UTC: "daily 02:10" and the like; never, unless set.
+    #: The timetable in UTC by which workers reconcile the source, such as "daily 02:10"; never, unless set.
     reconcile: str | None = None
 
     _own: Any = PrivateAttr(None)
@@ -65,7 +64,7 @@ class SourceSettings(BaseModel):
     @classmethod
     def _ends_in_no_line_end(cls, given: Any) -> Any:
         if any(text.strip("\r\n") != text for _, text in _texts(given)):
-            raise ValueError("begins or ends with a line end, which no sender's secret has: remove it")
+            raise ValueError("begins or ends with a line end, which is never a part of a secret: remove it")
         return given
 
     @field_validator("api_url")
@@ -73,7 +72,7 @@ class SourceSettings(BaseModel):
     def _can_be_called(cls, url: str | None) -> str | None:
         if url and not _is_http_url(url):
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
-        # Empty, as a template leaves it whose variable was not set.
+        # A template leaves it empty if its variable was not set.
         return url or None
 
     @field_validator("registered_url")
@@ -92,7 +91,7 @@ class SourceSettings(BaseModel):
 
     @property
     def own(self) -> Any:
-        """`settings` as the model that the dialect declares; None if it declares none, or nothing was wired yet."""
+        """`settings` as the dialect's model; None if the dialect declares no model, or before the wiring."""
         return self._own
 
     @property
@@ -102,16 +101,16 @@ class SourceSettings(BaseModel):
     @model_validator(mode="after")
     def _default_dialect(self) -> SourceSettings:
         if not SOURCE_NAME.fullmatch(self.name):
-            raise ValueError("a source's name is 1 to 64 of a–z, 0–9, `-` and `_`, because it stands in a URL")
+            raise ValueError("a source's name has 1 to 64 letters a–z, digits, `-` and `_`, because it stands in a URL")
         self.dialect = self.dialect or self.name
         return self
 
     @property
     def doubts(self) -> list[str]:
-        """Warnings, a sentence each: blanks around a secret, which are allowed and hardly ever meant."""
+        """Warnings, a sentence each, about blanks around secrets, which are allowed and hardly ever intended."""
         return [
-            f"{name} of the source {self.name} has blanks around it, which are part of it: remove them, unless the "
-            "sender has them too."
+            f"{name} of the source {self.name} has blanks around it, which count as part of it: remove them, unless "
+            "the sender has them, too."
             for field in ("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
             for name, text in _texts(getattr(self, field), field)
             if text.strip() != text and text.strip()
@@ -139,7 +138,7 @@ class SourceSettings(BaseModel):
 
 
 def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:
-    """Read the secrets in a file, one a line. `named` and `setting` describe the file's origin in messages.
+    """Read the secrets in a file, one in each line. Messages describe the file's origin by `named` and `setting`.
 
     Raises `ConfigurationError` if the file is unreadable or has no secret.
     """
@@ -153,7 +152,7 @@ def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:
         raise ConfigurationError(f"{named}, which is written in UTF-16: save it as UTF-8.")
     stripped = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
     if not any(stripped):
-        raise ConfigurationError(f"{named}, which holds no secret: write one secret a line, or remove `{setting}`.")
+        raise ConfigurationError(f"{named}, which has no secret: write one secret a line, or remove `{setting}`.")
     return [line for line in stripped if line]
 
 
@@ -170,7 +169,7 @@ def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_public_url(url: str) -> None:
-    """Raises `ValueError` for text that is no address which a sender could call, or has a query."""
+    """Raise `ValueError` for a text that is not a URL which a sender could call, or has a query."""
     if not _is_http_url(url) or "?" in url or "#" in url:
         raise ValueError('takes the address that senders call, without a query, such as "https://hooks.shop.example"')
 

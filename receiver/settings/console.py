@@ -1,4 +1,4 @@
-"""Settings of the console: where people reach it, and how they sign in."""
+"""Settings of the console: its addresses, its sessions, and trusted proxies."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 
 class ConsoleSettings(BaseModel):
-    """The settings that the console alone needs."""
+    """The settings that only the console needs."""
 
-    #: Whether `serve` serves the console, too.
+    #: Serve the console with `serve`.
     console: bool = False
-    #: Where browsers find the server: for the links that are printed, and for how cookies are set.
+    #: The URL at which browsers reach the server. Printed links begin with it, and cookies are secure if it has https.
     console_url: str = "http://127.0.0.1:8000"
-    #: Further names by which browsers may ask for it; that of `console_url` and those of this machine always may.
+    #: Further host names by which browsers may ask for the console, besides those of `console_url` and of this machine.
     console_hosts: list[str] = []
-    #: Hours after which a session ends, and minutes without a page after which it does.
+    #: Hours after which a session ends in any case, and minutes without a request after which it ends.
     console_session_hours: float = Field(default=12.0, gt=0, le=720)
     console_idle_minutes: float = Field(default=60.0, gt=0, le=43_200)
-    #: Pages of one process that are told at once what changed; all others ask by themselves now and then.
+    #: Most live pages of one process. Further pages ask every 15 seconds.
     console_streams: int = Field(default=20, ge=0, le=1_000)
-    #: Keep the bodies of webhooks from viewers; operators see them.
+    #: Hide the bodies of webhooks from viewers. Operators see them.
     console_hide_bodies: bool = False
-    #: Addresses and networks of proxies that say who asks; without any, nobody is believed.
+    #: Addresses and networks of proxies that sign people in by headers; without any, such headers are ignored.
     console_trusted_proxies: list[str] = []
-    #: What such a proxy sends as `X-Hookmirror-Proxy-Secret`, so that no other program there can pass for it.
+    #: The secret that a trusted proxy sends as `X-Hookmirror-Proxy-Secret`, so that no other program can pass for it.
     console_proxy_secret: SecretStr | None = None
-    #: The headers in which it names the person and the role (`viewer` or `operator`; a viewer without it).
+    #: The headers in which a trusted proxy names the person and the role: `operator`, or any other text for a viewer.
     console_user_header: str = "X-Forwarded-User"
     console_role_header: str = "X-Forwarded-Role"
 
@@ -54,15 +54,15 @@ class ConsoleSettings(BaseModel):
 
     @property
     def console_host_names(self) -> frozenset[str]:
-        """The names that the header `Host` may have, without their ports."""
+        """The names that the header `Host` may have, without ports."""
         own = urlsplit(self.console_url).hostname or ""
         return frozenset(map(str.lower, [own, *self.console_hosts, "localhost", "127.0.0.1", "[::1]", "::1"]))
 
     @property
     def console_is_secure(self) -> bool:
-        """Whether browsers reach it by https alone."""
+        """Whether browsers reach the console by https."""
         return urlsplit(self.console_url).scheme == "https"
 
 
-#: Characters of the secret that a trusted proxy sends.
+#: Fewest characters of the secret that a trusted proxy sends.
 SHORTEST_PROXY_SECRET = 16

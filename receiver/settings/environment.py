@@ -1,6 +1,6 @@
-"""Environment variables: which of them are settings of ours, and which are ignored.
+"""Environment variables: tells settings from variables that are ignored and from misspelt ones.
 
-An empty variable counts as unset, since Compose and its like pass an unset variable on as an empty one.
+An empty variable counts as unset, because Compose and similar programs pass an unset variable on as an empty one.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable, Mapping
 VARIABLE_PREFIX = "HOOKMIRROR_"
 CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 
-#: Not a setting: clients of the API, the simulator among them, read their token from it.
+#: Not a setting: clients of the API, such as the simulator, read their token from it.
 TOKEN_VARIABLE = VARIABLE_PREFIX + "TOKEN"
 
 #: Not a setting: the default of `hookmirror worker --metrics-port`, which a container image sets.
 VITALS_VARIABLE = VARIABLE_PREFIX + "VITALS"
 
-#: What Kubernetes tells every container about each Service whose name begins with ours.
+#: Variables that Kubernetes sets in every container for each Service whose name begins with ours.
 OF_SERVICES = re.compile(
     rf"{VARIABLE_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 
-#: Kubernetes sets this one too, always to a URL; a number would be somebody's misspelt setting.
+#: Kubernetes sets this variable, too, always to a URL. A number in it is a misspelt setting.
 PORT_OF_SERVICE, URL_OF_SERVICE = re.compile(rf"{VARIABLE_PREFIX}(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://\S+")
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in settings, worded for operators, because pydantic's messages are for programmers."""
+"""Mistakes in settings, worded for operators, because pydantic's messages address programmers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from receiver.likeness import nearest
 from receiver.settings.environment import VARIABLE_PREFIX, value
 
-#: By pydantic's type of error, what the setting takes.
+#: The advice about a setting, by pydantic's type of error.
 TAKES = {
     "bool_parsing": "takes true or false",
     "bool_type": "takes true or false",

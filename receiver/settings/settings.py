@@ -1,6 +1,6 @@
 """Settings: environment variables `HOOKMIRROR_…` over a TOML file named by `HOOKMIRROR_CONFIG`.
 
-Every setting is described in docs/operations.md. Secrets are kept as pydantic's secret types: never printed or logged.
+docs/operations.md describes every setting. Secrets have pydantic's secret types, so they are never printed or logged.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIA
 from receiver.settings.limits import Limits
 from receiver.verify.request import HOOKS_PATH
 
-#: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
+#: Fewest characters of a secret key. A person who guessed a shorter key could forge every token.
 SHORTEST_SECRET_KEY = 16
 
-#: In the environment these are JSON.
+#: Variables whose values are JSON.
 JSON_VARIABLES = tuple(
     VARIABLE_PREFIX + name for name in ("DIALECTS", "SOURCES", "CONSOLE_HOSTS", "CONSOLE_TRUSTED_PROXIES")
 )
@@ -46,15 +46,15 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
 
     #: The database: sqlite:///path or postgresql://…
     database_url: str = "sqlite:///hookmirror.db"
-    #: Signs the API's tokens; several, separated by spaces, newest first, while one is being replaced.
+    #: The key that signs the API's tokens; while it is being replaced, several keys, newest first, separated by spaces.
     secret_key: SecretStr | None = None
-    #: Where senders reach this installation, before /hooks/: some sign the URL that they call.
+    #: The URL of this installation for senders, up to /hooks/. Some senders sign the URL that they call.
     public_url: str | None = None
-    #: Dialects of your own, besides those of installed packages: "module:name".
+    #: Dialects as "module:name", besides those of installed packages.
     dialects: list[str] = []
-    #: Deliveries that one worker claims at once.
+    #: Most deliveries that one worker claims at once.
     batch_size: int = Field(default=200, ge=1, le=1_000)
-    #: Bytes of bodies that one worker claims at once; a larger body is claimed alone.
+    #: Most bytes of bodies that one worker claims at once. A larger body is claimed alone.
     max_batch_bytes: int = Field(default=16_777_216, ge=1)
     #: Seconds after which a claimed delivery may be reclaimed from a worker that gives no sign of life.
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
@@ -66,13 +66,13 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
     dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
     #: The age of the oldest pending delivery, in seconds, up to which /readyz answers `ready`.
     max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
-    #: Requests to the API that are answered at the same time; others wait a short while for their turn.
+    #: Most reads of the API at the same time. Further reads wait a short while for their turn.
     api_reads_at_once: int = Field(default=4, ge=1, le=100)
-    #: Seconds that one statement of such an answer may take.
+    #: Seconds that one statement of a read may take.
     api_read_seconds: float = Field(default=10.0, gt=0, le=600)
-    #: Bytes after which a page of the API ends, although more was asked for.
+    #: Bytes after which a page of the API ends, even if it has fewer items than asked for.
     api_page_bytes: int = Field(default=4_194_304, ge=1_024)
-    #: The least level of log lines.
+    #: The lowest level of log lines.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Lines for people or JSON for machines.
     log_format: Literal["console", "json"] = "console"
@@ -130,24 +130,24 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
 
     @property
     def file(self) -> Path | None:
-        """The file that they were read from; None if they come from the environment alone."""
+        """The file with these settings; None if they come from the environment alone."""
         return self._file
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that they were read from, those with secrets among them."""
+        """The files with these settings, including files of secrets."""
         named = (self._file, *(source.secrets_file for source in self.sources.values()))
         return tuple(dict.fromkeys(file for file in named if file is not None))
 
     def place_of(self, name: str) -> str:
-        """Where the setting is given, for error messages: its variable, or the file."""
+        """The place of a setting, for error messages: its variable, or the file."""
         variable = f"{VARIABLE_PREFIX}{name.upper()}"
         if self._file is None or environment.value(variable) is not None or name not in self.model_fields_set:
             return variable
         return f"`{name}` in {self._file}"
 
     def keeping(self, old: Mapping[str, Any]) -> Settings:
-        """These settings, with some kept as they were."""
+        """These settings, with the old values in `old`."""
         return self.model_copy(update=dict(old))
 
     @property
@@ -173,13 +173,11 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
         if not keys:
-            raise ConfigurationError(
-                f"HOOKMIRROR_SECRET_KEY is not set, and the API's tokens are signed with it. {mend}"
-            )
+            raise ConfigurationError(f"HOOKMIRROR_SECRET_KEY is not set, and it signs the API's tokens. {mend}")
         if min(map(len, keys)) < SHORTEST_SECRET_KEY:
             raise ConfigurationError(
-                f"{self.place_of('secret_key')} holds a key of less than {SHORTEST_SECRET_KEY} characters, which could "
-                f"be guessed, and tokens forged with it. {mend}"
+                f"{self.place_of('secret_key')} has a key of less than {SHORTEST_SECRET_KEY} characters. A person who "
+                f"guessed it could forge tokens. {mend}"
             )
         return keys[::-1]
 
@@ -203,7 +201,8 @@ def settings_folder() -> Path:
 def load(path: Path | None = None) -> Settings:
     """The settings in force: the environment's over the file's.
 
-    `path` defaults to what `HOOKMIRROR_CONFIG` names. Raises `ConfigurationError` naming each setting that is wrong.
+    `path` defaults to the file that `HOOKMIRROR_CONFIG` names. Raises `ConfigurationError`, which names each wrong
+    setting.
     """
     _refuse_unknown_variables()
     named = environment.value(CONFIG_VARIABLE)
@@ -248,7 +247,7 @@ def _refuse_unknown_variables() -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        # Some editors begin a file with a byte order mark, which is not part of the text.
+        # Some editors begin a file with a byte order mark, which is not a part of the text.
         content = tomllib.loads(path.read_text("utf-8-sig"))
     except IsADirectoryError:
         raise ConfigurationError(
@@ -273,6 +272,6 @@ def _read(path: Path) -> dict[str, Any]:
     sources = content.get("sources")
     for name, table in sources.items() if isinstance(sources, dict) else ():
         if isinstance(table, dict) and isinstance(table.get("secrets_file"), str):
-            # Relative to the file that names it, so that it means the same from wherever the program starts.
+            # Relative to the file that names it, so that the program may start in any folder.
             content["sources"][name]["secrets_file"] = str(path.parent / table["secrets_file"])
     return content

@@ -13,7 +13,7 @@ DAYS = ("thursday", "friday", "saturday", "sunday", "monday", "tuesday", "wednes
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = timedelta(minutes=5), timedelta(days=7)
 
-#: Work due at the same time for several sources is spread over a tenth of its interval, but at most over this.
+#: Work that is due at one time for several sources is spread over a tenth of its interval, at most over this time.
 LONGEST_SPREAD = timedelta(minutes=10)
 
 

@@ -1,1 +1,1 @@
-"""Is a webhook authentic? Signatures and encrypted bodies."""
+"""Verifying that a webhook is authentic: signatures, tokens and encrypted bodies."""

@@ -1,6 +1,6 @@
-"""Algorithms of signatures, and how the text of a secret becomes the key of one.
+"""Signature algorithms, and the conversion of a secret's text into a key.
 
-Secrets are few and signatures many, so that keys are made once and remembered.
+Keys are cached, because a source has few secrets and many signatures to check.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ AlgorithmName = Literal[
     "ecdsa_sha256",
 ]
 
-#: How a secret is written: as it is, in hexadecimal digits, in base64, with a prefix before the base64, or as PEM.
+#: The form of a secret: plain text, hexadecimal digits, base64, base64 behind a prefix, or PEM.
 KeyForm = Literal["text", "hex", "base64", "whsec", "whpk", "pem"]
 
-#: By algorithm: the hash, and the bytes of the digest. All of them prove that the sender knows the secret itself.
+#: Algorithms with a shared secret, each with its hash and the bytes of its digest.
 DIGESTS = {
     "hmac_sha256": ("sha256", 32),
     "hmac_sha1": ("sha1", 20),
@@ -46,7 +46,7 @@ DIGESTS = {
     "sha256": ("sha256", 32),
 }
 
-#: With a public key: anybody may know it, and only the sender can sign.
+#: Algorithms with a key pair: the receiver knows the public key, and only the sender can sign.
 PUBLIC = ("ed25519", "rsa_sha256", "rsa_sha1", "rsa_sha512", "ecdsa_sha256")
 
 ALGORITHMS = (*DIGESTS, *PUBLIC)
@@ -58,7 +58,7 @@ _HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "ecdsa_sha256": hashes.SHA256,
 }
 
-#: The class of public key that each algorithm takes, and its name for people.
+#: The class of public key that each algorithm takes, and the name of that kind in messages.
 _KINDS: dict[str, tuple[type[Any], str]] = {
     "ed25519": (ed25519.Ed25519PublicKey, "an Ed25519"),
     "rsa_sha256": (rsa.RSAPublicKey, "an RSA"),
@@ -69,14 +69,14 @@ _KINDS: dict[str, tuple[type[Any], str]] = {
 
 
 class WrongKey(ValueError):
-    """A secret that is no key of the wanted form; the message says what it is not, and never quotes it."""
+    """The secret is not a key of the required form. The message names that form, and never quotes the secret."""
 
 
 # ── from a secret to a key ────────────────────────────────────────────────────────────────────────────────────
 
 
 def key_bytes(secret: bytes, form: KeyForm) -> bytes:
-    """The key that a secret stands for. Raises `WrongKey`."""
+    """Decode a secret of this form into the bytes of the key. Raises `WrongKey`."""
     if form == "text":
         return secret
     if form == "hex":
@@ -91,7 +91,7 @@ def key_bytes(secret: bytes, form: KeyForm) -> bytes:
 
 
 def _from_base64(text: bytes, otherwise: str) -> bytes:
-    """The bytes in base64 whose padding may lack, as libraries take a secret."""
+    """Decode base64 with or without padding, because senders' libraries accept both in a secret."""
     bare = text.strip().rstrip(b"=")
     try:
         content = b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
@@ -104,7 +104,7 @@ def _from_base64(text: bytes, otherwise: str) -> bytes:
 
 @lru_cache(maxsize=4_096)
 def public_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
-    """The public key in a secret: PEM (of the key, or of a certificate), or the raw bytes of an Ed25519 key.
+    """Load the public key from a secret: PEM of a key or of a certificate, or the raw bytes of an Ed25519 key.
 
     Raises `WrongKey`.
     """
@@ -117,7 +117,7 @@ def public_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
 
 
 def _from_pem(text: bytes) -> Any:
-    # In an environment variable or one line of a file, line ends are written `\n`.
+    # An environment variable, or a file with one secret per line, holds line ends as `\n`.
     content = text.replace(b"\\n", b"\n").strip()
     if b"PRIVATE KEY" in content:
         try:
@@ -140,12 +140,12 @@ def _of_kind(key: Any, algorithm: str) -> Any:
 
 
 def identity_of(public: Any) -> bytes:
-    """The same bytes for the same public key, however it was written."""
+    """Encode a public key, so that two texts of one key can be recognised as equal."""
     return bytes(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def private_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
-    """The private key in a secret, for tests and `hookmirror send`. Raises `WrongKey` for a public one."""
+    """Load the private key from a secret, for tests and `hookmirror send`. Raises `WrongKey` for a public key."""
     content = secret.replace(b"\\n", b"\n").strip()
     if form != "pem" or b"PRIVATE KEY" not in content:
         raise WrongKey("is a public key, and only the private one signs: give it, in PEM, to send like the sender")
@@ -156,14 +156,14 @@ def private_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
 # ── computing and comparing ───────────────────────────────────────────────────────────────────────────────────
 
 
-#: The bytes that HMAC mixes into the key, for the inner and for the outer hash.
+#: The padding bytes that HMAC combines with the key, for the inner and for the outer hash.
 _INNER, _OUTER = (bytes(byte ^ mixed for byte in range(256)) for mixed in (0x36, 0x5C))
 
 
 class KeyedHash:
-    """HMAC (RFC 2104) with the key in it: both hashes have read their half of it, and are copied for each text.
+    """HMAC (RFC 2104) prepared for one key: the inner and the outer hash, which are copied for each text.
 
-    Copying an object of `hmac` takes as long as hashing a usual body, these copies a third of that.
+    Copying an `hmac` object takes as long as hashing a usual body; copying these two hashes takes a third of that.
     """
 
     def __init__(self, key: bytes, algorithm: str) -> None:
@@ -174,7 +174,7 @@ class KeyedHash:
         self._outer = hashlib.new(name, block.translate(_OUTER)).copy
 
     def digest(self, text: bytes) -> bytes:
-        """The HMAC of the text."""
+        """Compute the HMAC of the text."""
         inner = self._inner()
         inner.update(text)
         outer = self._outer()
@@ -184,7 +184,7 @@ class KeyedHash:
 
 @lru_cache(maxsize=4_096)
 def keyed(algorithm: str, form: KeyForm, secret: bytes) -> KeyedHash:
-    """The HMAC with a secret in it: setting that up costs more than hashing a usual body. Raises `WrongKey`."""
+    """Prepare the HMAC for a secret; cached, because that costs more than hashing a usual body. Raises `WrongKey`."""
     return KeyedHash(key_bytes(secret, form), algorithm)
 
 
@@ -203,7 +203,7 @@ def is_signed(algorithm: str, key: Any, signature: bytes, text: bytes) -> bool:
 
 
 def signed(algorithm: str, key: Any, text: bytes) -> bytes:
-    """The signature of the text by the private key."""
+    """Sign the text with the private key."""
     made: bytes
     if algorithm == "ed25519":
         made = key.sign(text)

@@ -1,8 +1,8 @@
-"""Bodies that arrive encrypted with AES-256: the layouts in use, their wrappers, and the verifier built on them.
+"""Bodies encrypted with AES-256: their layouts, their wrappers, and the verifier that opens them.
 
-A sender may document the algorithm and the key phrase, and not the mode, the place of the IV or the wrapper; so the
-likely layouts stand here under names, and a source's settings choose one. Decrypting alone does not authenticate (CBC
-and ECB carry no tag), which is why the verifier also wants the application key inside the body.
+A sender may document the algorithm and the key phrase, but not the mode, the place of the IV or the wrapper. So each
+likely layout has a name, and a source's settings choose one. Decrypting alone does not authenticate a body, because
+CBC and ECB carry no tag; the verifier therefore also requires the application key inside the body.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ SALT_MAGIC = b"Salted__"  #: how OpenSSL, and CryptoJS after it, marks a salted 
 #: A key phrase is exactly 32 characters A–Z a–z 0–9, used as the bytes of an AES-256 key.
 KEY_PHRASE = re.compile(rb"[A-Za-z0-9]{32}")
 
-#: Replaces an application key in a stored body.
+#: The text that replaces an application key in a stored body.
 REDACTED = "(not stored)"
 
-#: What `cipher` in a source's settings may be.
+#: The values of `cipher` in a source's settings.
 CIPHERS = ("auto", "aes-256-cbc", "aes-256-ecb", "aes-256-gcm", "openssl-salted", "none")
 
 
-#: Returns this many unguessable bytes, for vectors, nonces and salts. A simulation passes its own generator.
+#: A function that returns unguessable bytes for vectors, nonces and salts. A simulation passes a seeded generator.
 Random = Callable[[int], bytes]
 
 
 class Undecryptable(Exception):
-    """The bytes are not what this layout and key produce."""
+    """The bytes were not encrypted with this layout and key."""
 
 
 class Layout(Protocol):
@@ -58,7 +58,7 @@ class Layout(Protocol):
 
 
 class Cbc:
-    """AES-256-CBC with the initialisation vector in front, PKCS7 padding."""
+    """AES-256-CBC with PKCS7 padding; the initialisation vector precedes the encrypted bytes."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         vector = random(BLOCK)
@@ -81,7 +81,7 @@ class Ecb:
 
 
 class Gcm:
-    """AES-256-GCM: nonce in front, tag behind. The only layout that authenticates by itself."""
+    """AES-256-GCM: nonce, encrypted bytes, tag. Only this layout authenticates a body by itself."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         nonce = random(NONCE)
@@ -97,9 +97,9 @@ class Gcm:
 
 
 class OpensslSalted:
-    """`Salted__`, 8 bytes of salt, AES-256-CBC under a key derived with one round of MD5.
+    """`Salted__`, 8 bytes of salt, then AES-256-CBC with a key derived by one round of MD5.
 
-    As CryptoJS writes it, and `openssl enc -md md5`.
+    CryptoJS and `openssl enc -md md5` write this layout.
     """
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
@@ -114,7 +114,7 @@ class OpensslSalted:
         return _decrypt_blocks(modes.CBC(vector), key, sealed[16:])
 
 
-#: In the order in which `auto` tries them: layouts that can be recognised for certain come first.
+#: The layouts in the order in which `auto` tries them: those that can be recognised with certainty come first.
 LAYOUTS: dict[str, Layout] = {
     "openssl-salted": OpensslSalted(),
     "aes-256-gcm": Gcm(),
@@ -125,10 +125,10 @@ LAYOUTS: dict[str, Layout] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptedBody(Verifier):
-    """A body encrypted with a key phrase, holding the application key in one of its members.
+    """Verifies a body that is encrypted with a key phrase and holds the application key in one of its members.
 
-    The body is base64 text, or a JSON object with one string member that is. `keyless` are the members of a body
-    that may lack the application key, because the sender's test event does. `random` makes what encrypting needs of it.
+    The body is base64 text, or a JSON object whose one string member is base64 text. A body with exactly the members
+    `keyless`, such as the sender's test event, may lack the application key. `random` supplies random bytes to `sign`.
     """
 
     app_key_member: str
@@ -137,14 +137,14 @@ class EncryptedBody(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """Empty, because the whole proof is in the body."""
+        """Empty, because the body holds the whole proof."""
         return ()
 
     def check(self, credentials: Credentials) -> str | None:
         if credentials.cipher not in CIPHERS:
             return f"there is no cipher `{credentials.cipher}`: choose one of {', '.join(CIPHERS)}"
         if not credentials.app_key:
-            return "decrypting does not authenticate: set `app_key` to the application key that stands in its bodies"
+            return "decrypting does not authenticate: set `app_key` to the application key in its bodies"
         if credentials.has_empty_secret:
             return EMPTY_SECRET
         if credentials.has_names:
@@ -166,16 +166,16 @@ class EncryptedBody(Verifier):
         return opened
 
     def redact(self, plain: bytes, credentials: Credentials) -> bytes:
-        """The body with its application key, a secret, replaced; every other byte stays."""
+        """Replace the application key, which is a secret, and keep every other byte of the body."""
         concealed = plain.replace(codec.encode(credentials.app_key), codec.encode(REDACTED))
         document = _document(concealed) or {}
         if document.get(self.app_key_member) != credentials.app_key:
             return concealed
-        # The key is written with escapes: only encoding the whole document again is sure to remove it.
+        # The body spells the key with escapes, so only encoding the whole document again removes it for certain.
         return codec.encode(document | {self.app_key_member: REDACTED})
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
-        """The body with the application key of these credentials in its member, if it has that member."""
+        """Put the application key of these credentials into its member, if the body has that member."""
         document = _document(body)
         if document is None or document.get(self.app_key_member, credentials.app_key) == credentials.app_key:
             return body
@@ -203,21 +203,21 @@ class EncryptedBody(Verifier):
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
-            # Plain text was never encrypted, and may contain an application key.
+            # The body may have arrived as plain text, which may contain an application key.
             final=_is_text(sealed),
         )
 
     def _is_undamaged(self, layout: Layout, plain: bytes) -> bool:
-        """Whether a body that cannot be parsed arrived undamaged, as the sender encrypted it.
+        """Whether a decrypted body that is not valid JSON was encrypted in that form by the sender.
 
-        GCM says so itself. In the other layouts a damaged block becomes random bytes, which are not valid UTF-8.
+        GCM detects damage by itself. In the other layouts a damaged block decrypts to random bytes, not valid UTF-8.
         """
         if self._written_app_key(plain) is None:
             return False
         return isinstance(layout, Gcm) or _is_text(plain)
 
     def _written_app_key(self, plain: bytes) -> str | None:
-        """The application key in a body that cannot be parsed as a whole: such a body is authentic all the same."""
+        """Find the application key in a body that is not valid JSON, because such a body may still be authentic."""
         found = re.search(rb'"%b"\s*:\s*"([^"\\]+)"' % re.escape(self.app_key_member.encode()), plain)
         return found[1].decode("utf-8", "replace") if found is not None else None
 
@@ -261,7 +261,7 @@ def _is_text(plain: bytes) -> bool:
 
 
 def _unwrap(body: bytes) -> bytes:
-    """The encrypted bytes inside base64 text, bare or as the one string member of a JSON object."""
+    """Decode the encrypted bytes from base64 text, which is the body or the one string member of a JSON object."""
     text = body.strip()
     if text[:1] in (b"{", b'"'):
         try:
@@ -299,7 +299,7 @@ def _decrypt_blocks(mode: modes.CBC | modes.ECB, key: bytes, sealed: bytes) -> b
 
 
 def _bytes_to_key(phrase: bytes, salt: bytes) -> tuple[bytes, bytes]:
-    """Key and vector as OpenSSL's EVP_BytesToKey derives them: MD5, one round."""
+    """Derive key and vector like OpenSSL's EVP_BytesToKey with one round of MD5."""
     derived = block = b""
     while len(derived) < 32 + BLOCK:
         block = hashlib.md5(block + phrase + salt, usedforsecurity=False).digest()

@@ -1,4 +1,4 @@
-"""Signatures composed of values: these bytes, by this algorithm and key, proved there, written so, this old at most."""
+"""Composed signatures: signed bytes, algorithm, form of the key, place, encoding, and the oldest age of a request."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from receiver.verify.request import WebhookRequest, wire_text
 from receiver.verify.signature_plan import SignaturePlan, TextOf
 from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
 
-#: Secrets of a source that a request is tried with.
+#: The most secrets of one source, since each request is compared with all of them.
 MOST_SECRETS = 16
 
 
 @dataclass(frozen=True)
 class Signature(Verifier):
-    """A signature as a sender's documentation describes it.
+    """A verifier composed of the values that a sender's documentation gives.
 
-    `signed` is a template, such as `"{webhook-timestamp}.{body}"`, or a function from the request to the signed bytes,
-    which names in `covers` the headers that it uses. Raises `WiringError` for values that do not fit together.
+    `signed` is a template, such as `"{webhook-timestamp}.{body}"`, or a function from the request to the signed bytes.
+    `covers` names the headers that such a function uses. Raises `WiringError` for values that do not fit together.
     """
 
     signed: str | TextOf
-    #: Where the signature stands: its header, or a `Header`, `Headers` or `BodyMember`.
+    #: The place of the signature: the name of a header, or a `Header`, `Headers` or `BodyMember`.
     at: SignaturePlace
     #: The algorithm.
     by: AlgorithmName = "hmac_sha256"
-    #: How the secret becomes the key.
+    #: The form of the secret, which decides how it is decoded into the key.
     key: KeyForm = "text"
-    #: How the signature is written: `hex`, `base64` or `base64url`.
+    #: The encoding of the signature: `hex`, `base64` or `base64url`.
     written: Literal["hex", "base64", "base64url"] = "hex"
-    #: Which signed time is compared with the arrival; None where the sender signs none.
+    #: The signed time that is compared with the arrival; None if the sender signs no time.
     fresh: Fresh | None = None
-    #: The headers that a function as `signed` covers.
+    #: The headers that the function `signed` uses.
     covers: tuple[str, ...] = ()
-    #: The header whose list names those of `covers` that this request's signature really covers.
+    #: The header that lists which headers of `covers` the signature of one request includes.
     listed_in: str = ""
-    #: Whether the function uses the URL that the sender called.
+    #: Whether the function `signed` uses the URL that the sender called.
     needs_url: bool = False
-    #: A regular expression that a secret of this sender matches as it is written; another one is told at start.
+    #: A regular expression for this sender's secrets; a secret that does not match causes a warning at start.
     looks_like: str = ""
-    #: Reads the unverified body and names the secret to try first.
+    #: A function that reads the unverified body and names the secret to try first.
     hint: Callable[[bytes], str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Signature(Verifier):
             raise WiringError(f"Signature knows no encoding {self.written!r}: write one of {', '.join(ENCODINGS)}.")
         if self.by not in DIGESTS and self.key == "text":
             raise WiringError(f'{self.by} takes a public key: say key="pem", or key="whpk" for Ed25519 in base64.')
-        # Worked out now, so that wrong wiring is found here and not at a webhook.
+        # Made now, so that wrong wiring fails at start and not at the first webhook.
         _ = self._plan
 
     @cached_property
@@ -69,7 +69,7 @@ class Signature(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The headers that it reads. They may be kept, because a signature does not reveal the secret."""
+        """The headers that the verifier reads. They may be kept, because a signature does not reveal the secret."""
         return self._plan.names
 
     @property
@@ -98,7 +98,7 @@ class Signature(Verifier):
 
     def _wrong_secret(self, secrets: Sequence[Secret]) -> str | None:
         if len(secrets) > MOST_SECRETS:
-            return f"it has {len(secrets)} secrets, and a request is tried with {MOST_SECRETS}: remove the oldest"
+            return f"it has {len(secrets)} secrets, and at most {MOST_SECRETS} are allowed: remove the oldest"
         known: dict[Any, int] = {}
         for place, secret in enumerate(secrets, start=1):
             try:
@@ -143,7 +143,7 @@ class Signature(Verifier):
         return Verified(body, position, self._covered(headers) if self.listed_in else plan.signed)
 
     def _covered(self, headers: dict[bytes, bytes]) -> frozenset[str]:
-        """The signed headers of a request whose sender says in a header which they are."""
+        """The signed headers of this request, as the sender lists them in a header."""
         listed = headers.get(wire_text(self.listed_in.lower()), b"").decode("latin-1").lower()
         return self._plan.signed.intersection(name.strip() for name in listed.split(","))
 
@@ -154,7 +154,7 @@ class Signature(Verifier):
         return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
 
     def _refusal(self, signatures: list[bytes]) -> NotVerified:
-        """What is wrong with signatures of which none fits."""
+        """Make the refusal of a request none of whose signatures fits."""
         if not any(map(self._plan.is_well_formed, signatures)):
             form = ENCODINGS[self.written].form
             size = self._plan.size
@@ -169,10 +169,10 @@ class Signature(Verifier):
     # ── the sender's side ─────────────────────────────────────────────────────────────────────────────────────
 
     def sign(self, request: WebhookRequest, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
-        """The body, and the headers that the sender would send with it.
+        """Return the body, and the headers that the sender would send with it.
 
-        Headers that the template names and `request` does not have are made up, and the time of a `Fresh` is
-        `request.at`. Raises `ConfigurationError` for a public key, which cannot sign.
+        Headers that the template names and `request` lacks get invented values. The time of a `Fresh` is `request.at`.
+        Raises `ConfigurationError` for a public key, which cannot sign.
         """
         if not credentials.secrets:
             return request.body, {}
@@ -198,7 +198,7 @@ class Signature(Verifier):
         return request.body, {**made, **self.at.write([signature], fields)}
 
     def _made_up(self, request: WebhookRequest) -> tuple[dict[str, str], dict[str, str]]:
-        """The signed headers that the request lacks, and the fields beside the signature."""
+        """Invent the signed headers that the request lacks, and the fields beside the signature."""
         present = {name for name, _ in request.headers}
         made = {name: "example" for name in self._plan.signed if wire_text(name) not in present}
         fields = {each.name: "example" for each in self._plan.placeholders if each.kind == "field"}

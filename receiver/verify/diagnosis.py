@@ -1,4 +1,4 @@
-"""Diagnosis: why a signature may be wrong, found by trying the mistakes that people make. Slow, and for logs only."""
+"""Diagnosis: tries the usual mistakes to explain a wrong signature. It is slow, and its result is for logs only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from receiver.errors import NotVerified
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
-#: Bytes of a body that is encoded again: a larger one would take long.
+#: The largest body, in bytes, that is encoded again: a larger one would take too long.
 LARGEST_REENCODED = 262_144
 
-#: Secrets that are tried in each way.
+#: The most secrets that are tried for each mistake.
 MOST_TRIED = 16
 
 
 def likely_mistake(
     verifier: Verifier, request: WebhookRequest, credentials: Credentials, others: Mapping[str, Credentials]
 ) -> str | None:
-    """The mistake with which the signature would be right, as a sentence; None if none of the known ones is it.
+    """Find the mistake that explains the wrong signature, as a sentence; None if no known mistake does.
 
     `others` are the credentials of other sources, by name.
     """
@@ -45,7 +45,7 @@ def _fits(verifier: Verifier, request: WebhookRequest, credentials: Credentials)
     except NotVerified as refusal:
         return refusal.code == "signature_stale"
     except Exception:
-        # A verifier may expect secrets of another form.
+        # A verifier may raise for a secret of another form than its own.
         return False
     return True
 
@@ -59,15 +59,18 @@ def _with_other_secrets(credentials: Credentials) -> Iterator[tuple[str, tuple[S
         ("It fits with a secret without `v1,` at its beginning: remove that.", _without(b"v1,")),
         ("It fits with a secret without `whsec_` at its beginning, as text: remove that.", _without(b"whsec_")),
         (
-            "It fits with a secret decoded from base64, which this dialect takes as it is written.",
+            "It fits with a secret decoded from base64, while this dialect takes the secret as written.",
             lambda value: b64decode(value.strip().removeprefix(b"whsec_"), validate=True),
         ),
         (
-            "It fits with a secret decoded from hexadecimal digits, which this dialect takes as written.",
+            "It fits with a secret decoded from hexadecimal digits, while this dialect takes the secret as written.",
             unhexlify,
         ),
-        ("It fits with a secret taken as it is written, which this dialect decodes from base64.", b64encode),
-        ("It fits with a secret taken as it is written, which this dialect decodes from hexadecimal digits.", hexlify),
+        ("It fits with a secret taken as written, while this dialect decodes the secret from base64.", b64encode),
+        (
+            "It fits with a secret taken as written, while this dialect decodes the secret from hexadecimal digits.",
+            hexlify,
+        ),
     ]
     for says, way in ways:
         yield says, tuple(_changed(credentials.secrets[:MOST_TRIED], way))
@@ -91,11 +94,11 @@ def _without(beginning: bytes) -> Callable[[bytes], bytes]:
 
 
 def _with_other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
-    line_end = "It fits the body {}: something between the sender and here changed the end of the body."
-    yield line_end.format("without the line end behind it"), body.rstrip(b"\r\n")
-    yield line_end.format("with a line end behind it"), body + b"\n"
+    line_end = "It fits the body {}: a proxy between the sender and this server may have changed the end of the body."
+    yield line_end.format("without its last line end"), body.rstrip(b"\r\n")
+    yield line_end.format("with a further line end"), body + b"\n"
     yield (
-        "It fits the body without the byte order mark before it: the sender must sign what it sends.",
+        "It fits the body without its byte order mark: the sender must sign the exact bytes that it sends.",
         body.removeprefix(b"\xef\xbb\xbf"),
     )
     if len(body) > LARGEST_REENCODED:
@@ -105,8 +108,8 @@ def _with_other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
     except (ValueError, RecursionError):
         return
     says = (
-        "It fits the body decoded and encoded again: a proxy, a framework or the sender itself changes the bytes after "
-        "or before they are signed. What is signed must be what is sent."
+        "It fits the body decoded and encoded again: a proxy, a framework or the sender itself changes the bytes "
+        "before or after signing. The sender must sign the exact bytes that are sent."
     )
     for separators in ((",", ":"), (", ", ": ")):
         for ascii_alone in (False, True):
@@ -115,7 +118,7 @@ def _with_other_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _encoded(document: Any, separators: tuple[str, str], *, ascii_alone: bool, slashes: bool) -> bytes:
-    """JSON as most languages write it; with `slashes`, as PHP does."""
+    """Encode as JSON the way most languages do, or with `slashes` the way PHP does, which escapes slashes."""
     try:
         text = json.dumps(document, separators=separators, ensure_ascii=ascii_alone)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How a signature is written: hexadecimal digits, base64, or base64url; each has one spelling, and no other is read."""
+"""Encodings of a signature: hexadecimal digits, base64, or base64url. Only one spelling of each is accepted."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ _OF_URLS = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 
 
 class Encoding(NamedTuple):
-    """How bytes are written in a header."""
+    """The functions that write and read bytes in a header."""
 
-    #: The name of the form of so many bytes, for messages.
+    #: Returns the name of the form for messages, given the number of bytes.
     form: Callable[[int], str]
     write: Callable[[bytes], str]
     #: Raises `ValueError` for text in another form.
     read: Callable[[bytes], bytes]
-    #: These bytes as a signature has them, and a signature in the same spelling, to be compared in constant time.
+    #: Two functions for a comparison in constant time: `expected` encodes the right bytes, and `spelled` brings the
+    #: signature of a request into the same spelling.
     expected: Callable[[bytes], bytes]
     spelled: Callable[[bytes], bytes]
 
 
 def read_base64(text: bytes) -> bytes:
-    """The bytes in base64 with its padding. Raises `ValueError` for other text.
+    """Decode base64 with its padding. Raises `ValueError` for other text.
 
-    Bits that the last character has too many must be zero: otherwise one signature would have several spellings.
+    The unused bits of the last character must be zero, because otherwise one signature would have several spellings.
     """
     content = b64decode(text, validate=True)
     if b64encode(content) != text:
@@ -37,7 +38,7 @@ def read_base64(text: bytes) -> bytes:
 
 
 def read_base64url(text: bytes) -> bytes:
-    """The bytes in base64url, with its padding or without any. Raises `ValueError` for other text."""
+    """Decode base64url with all of its padding or none. Raises `ValueError` for other text."""
     bare = text.rstrip(b"=")
     padding = b"=" * (-len(bare) % 4)
     if not _OF_URLS.fullmatch(text) or text not in (bare, bare + padding):
@@ -46,7 +47,7 @@ def read_base64url(text: bytes) -> bytes:
 
 
 def write_base64url(content: bytes) -> str:
-    """The bytes in base64url without padding."""
+    """Encode the bytes as base64url without padding."""
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
@@ -59,7 +60,7 @@ def _as_base64url(content: bytes) -> bytes:
 
 
 def _without_padding(text: bytes) -> bytes:
-    """The text without padding that is right; wrong padding stays, and makes it another text."""
+    """Remove correct padding. Wrong padding stays, so that the comparison fails."""
     return text.rstrip(b"=") if len(text) % 4 == 0 else text
 
 

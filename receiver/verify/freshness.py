@@ -1,4 +1,4 @@
-"""Freshness: how old a signed request may be, judged by a time that its sender signed."""
+"""Freshness: the oldest age of a signed request, measured by a time that its sender signed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from receiver.moments import EPOCH, in_utc
 from receiver.verify.request import wire_text
 from receiver.verify.templates import Placeholder, described, placeholder
 
-#: Digits of a time: more are no time of this world, and would cost to read.
+#: The most digits of a time: a longer number is no plausible time, and parsing it would take long.
 LONGEST_TIME = 18
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The time that a sender signs, as one placeholder, and how far it may be from the arrival.
+    """The placeholder of the time that a sender signs, and the largest difference between that time and the arrival.
 
-    `unit` says how it is written: whole `seconds` or `milliseconds` since 1970, or `iso` 8601 with an offset. With
-    `past_only`, a time ahead of ours passes, as some senders' own libraries let it; without `within`, any time does.
-    Raises `WiringError`.
+    `unit` is the form of the time: whole `seconds` or `milliseconds` since 1970, or `iso` 8601 with an offset. With
+    `past_only`, any time in the future is accepted, as in some senders' own libraries. Without `within`, any time is
+    accepted. Raises `WiringError`.
     """
 
     time: str
@@ -41,18 +41,18 @@ class Fresh:
 
     @property
     def stands_in(self) -> Placeholder:
-        """Where the time stands."""
+        """The placeholder of the time."""
         return placeholder(self.time)
 
     def write(self, at: datetime) -> str:
-        """The time as the sender writes it."""
+        """Format the time as the sender writes it."""
         if self.unit == "iso":
             return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return str((at - EPOCH) // timedelta(**{self.unit: 1}))
 
 
 class FreshnessCheck:
-    """The check of one `Fresh`, made once: it runs for each webhook."""
+    """The check of one `Fresh`, prepared once because it runs for each webhook."""
 
     def __init__(self, fresh: Fresh) -> None:
         self._fresh = fresh
@@ -65,10 +65,10 @@ class FreshnessCheck:
         self._most_ahead = inf if fresh.past_only else self._seconds
 
     def check(self, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], at: datetime) -> None:
-        """Raises `NotVerified` for a time that cannot be read, and for one that is too far from `at`."""
+        """Raise `NotVerified` for a time that cannot be read, and for a time too far from `at`."""
         value = headers.get(self._wanted) if self._is_header else fields.get(self._wanted)
         if value is None:
-            raise NotVerified("signature_missing", f"There is no {described(self._place)}, the time that is signed.")
+            raise NotVerified("signature_missing", f"There is no {described(self._place)}, which is the signed time.")
         if self._is_number and value.isdigit() and len(value) <= LONGEST_TIME:
             signed_at = int(value) / self._divisor
         else:
@@ -94,7 +94,7 @@ class FreshnessCheck:
             "signature_stale",
             f"The signature is right, and was made at {_shown(signed_at)}; this arrived at {_shown(at.timestamp())}, "
             f"{_span(abs(ahead))} {'earlier' if ahead > 0 else 'later'}, and {_span(self._seconds)} are allowed. "
-            "Compare the clocks on both sides, and let the sender sign each try anew.",
+            "Compare the clocks on both sides, and let the sender sign each retry anew.",
         )
 
 
@@ -106,5 +106,5 @@ def _shown(seconds: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A number of seconds, short."""
+    """Format a number of seconds briefly."""
     return f"{seconds:.0f} s" if seconds < 1e12 else "many years"

@@ -1,6 +1,6 @@
-"""Key sets (JWKS, RFC 7517): public keys fetched from their owner, on a thread of their own and never for one request.
+"""Key sets (JWKS, RFC 7517): public keys fetched from their owner on a separate thread, so that no request waits.
 
-A request whose key is not there yet is answered with 503, so that its sender comes back and nothing is lost.
+A request whose key has not been fetched yet is answered with 503, so that its sender retries.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from receiver.verify.encodings import read_base64url
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds after which a set is fetched again, after which it no longer counts, and between two tries.
+#: Seconds after which a set is fetched again, seconds after which it expires, and seconds between two tries.
 REFRESHED_AFTER, VALID_FOR, FETCH_PAUSE = 3_600.0, 86_400.0, 30.0
 
-#: Seconds that a fetch may take, bytes and keys that a set may have, and redirects to the same host.
+#: Limits of a fetch: seconds, bytes of the set, keys of the set, and redirects to the same host.
 FETCH_SECONDS, LARGEST_SET, MOST_PUBLIC_KEYS, MOST_REDIRECTS = 10.0, 262_144, 64, 3
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -37,10 +37,12 @@ class KeySet:
     """The public keys at one address. Safe to use from several threads."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = monotonic) -> None:
-        """Raises `WiringError` for an address that is not https, except on this machine."""
+        """Create the set without fetching. Raises `WiringError` for a URL other than https, except on this machine."""
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-            raise WiringError(f"A key set is fetched by https, so that nobody can replace its keys, and not {url!r}.")
+            raise WiringError(
+                f"A key set is fetched by https, so that nobody can replace its keys: write an https URL, not {url!r}."
+            )
         self.url = url
         self._clock = clock
         self._lock = threading.Lock()
@@ -50,7 +52,10 @@ class KeySet:
         self._thread: threading.Thread | None = None
 
     def key(self, name: str) -> Any:
-        """The public key of this name. Raises `Unavailable` while it is not known, `NotVerified` if there is none."""
+        """The public key of this name.
+
+        Raises `Unavailable` until the set has been fetched, and `NotVerified` if the set lacks the key.
+        """
         now = self._clock()
         with self._lock:
             age = None if self._fetched_at is None else now - self._fetched_at
@@ -65,7 +70,7 @@ class KeySet:
         raise Unavailable("The keys of this sender are being fetched. Send it again later.", retry_after=5)
 
     def begin(self) -> None:
-        """Fetch the keys unless they are there, so that the first request need not wait for them. Does not block."""
+        """Begin to fetch missing keys, so that the first request need not wait for them. Does not block."""
         with self._lock:
             if self._fetched_at is None:
                 self._fetch_soon(self._clock())
@@ -89,7 +94,7 @@ class KeySet:
             self._keys, self._fetched_at = keys, self._clock()
 
     def _content(self) -> bytes:
-        """The document. Raises `ValueError` for one that is too large or too slow, or a redirect to another host."""
+        """Download the document. Raises `ValueError` for a document too large or too slow, or a redirect elsewhere."""
         url, until = self.url, monotonic() + FETCH_SECONDS
         with httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client:
             for _ in range(MOST_REDIRECTS + 1):
@@ -99,17 +104,17 @@ class KeySet:
                         return _bounded(answer, until)
                     target = urljoin(url, answer.headers.get("location", ""))
                 if urlsplit(target)[:2] != urlsplit(self.url)[:2]:
-                    raise ValueError("it redirects to another host, which is not followed")
+                    raise ValueError("it redirects to another host, and such redirects are not followed")
                 url = target
         raise ValueError("it redirects too often")
 
 
 def _bounded(answer: httpx.Response, until: float) -> bytes:
-    """The content, if it is there at this moment of the monotonic clock. Raises `ValueError`."""
+    """Read the content until a moment of the monotonic clock. Raises `ValueError` if it is late or too large."""
     content = b""
     for part in answer.iter_bytes():
         content += part
-        # The client's own limit is for each part, so that one byte at a time would never end the fetch.
+        # The client's time limit counts anew for each part, so single bytes could prolong the fetch without end.
         if monotonic() > until:
             raise ValueError(f"it took longer than {FETCH_SECONDS:g} s")
         if len(content) > LARGEST_SET:
@@ -119,15 +124,15 @@ def _bounded(answer: httpx.Response, until: float) -> bytes:
 
 @cache
 def key_set(url: str) -> KeySet:
-    """The key set at this address, one for all sources. Raises `WiringError`.
+    """The key set at this address, shared by all sources. Raises `WiringError`.
 
-    Every one is remembered, since only settings name them: one that was forgotten would have to be fetched anew.
+    The cache is unbounded, because only settings name key sets.
     """
     return KeySet(url)
 
 
 def public_keys(document: bytes) -> dict[str, Any]:
-    """The keys of a set by their names; those of kinds that nothing here verifies with are left out.
+    """The keys of a set by their names, without the kinds that no verifier uses.
 
     Raises `ValueError` for a document that is not a key set.
     """

@@ -1,4 +1,4 @@
-"""Places: where a signature stands in a request: in one header or one of several, or in a member of the body."""
+"""Places of a signature in a request: one header, several headers, or a member of the body."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from receiver.errors import NotVerified, Unreadable, WiringError
 from receiver.verify.request import WebhookRequest, wire_text
 from receiver.verify.templates import REPEATED
 
-#: Signatures in one request: each of them is tried with each secret.
+#: The most signatures in one request, since each is compared with each secret.
 MOST_SIGNATURES = 16
 
 
-#: The signatures as they are written, not decoded yet; and the other fields beside them, such as `t`.
+#: The encoded signatures, and the other fields of their header, such as `t`.
 FoundSignatures = tuple[list[bytes], Mapping[bytes, bytes]]
 
 NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class SignaturePlace(Protocol):
-    """Where a signature stands."""
+    """The place of a signature in a request."""
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """The headers that it may stand in."""
+        """The headers that may hold the signature."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the place in messages."""
 
     @property
     def has_fields(self) -> bool:
-        """Whether other values stand beside the signature, for a template to take."""
+        """Whether the header holds other fields beside the signature, which a template may name."""
 
     def find(self, request: WebhookRequest, headers: Mapping[bytes, bytes]) -> FoundSignatures | None:
-        """The signatures there; None if the request has none. Raises `NotVerified`."""
+        """Find the signatures at this place; None if the request has none. Raises `NotVerified`."""
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
-        """The headers that carry these signatures, the newest first. Raises `WiringError` if no header can."""
+        """Make the headers that carry these signatures, newest first. Raises `WiringError` if it is not a header."""
 
 
 @dataclass(frozen=True)
 class Header(SignaturePlace):
-    """A header: its whole value behind a `prefix`, or one field of several.
+    """A header whose value is the signature behind a `prefix`, or a list of fields.
 
-    `items` is the text between two items of a list, `field` the name of those that are signatures, and `between` stands
-    between a name and its value: `t=…,v1=…` is `items=",", field="v1"`, and `v1,… v1,…` is
-    `items=" ", field="v1", between=","`. Raises `WiringError` for parts that do not fit together.
+    In a list, `items` separates two items, `field` is the name of a signature, and `between` separates a name from its
+    value: `t=…,v1=…` is `items=",", field="v1"`, and `v1,… v1,…` is `items=" ", field="v1", between=","`. Raises
+    `WiringError` for parts that do not fit together.
     """
 
     header: str
@@ -58,14 +58,14 @@ class Header(SignaturePlace):
     items: str = ""
     field: str = ""
     between: str = "="
-    #: Whether the signature may also come without its prefix.
+    #: Whether a signature without the prefix is accepted, too.
     prefix_optional: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.items) != bool(self.field) or not self.between or (self.prefix and self.items):
             raise WiringError(
-                f"The header {self.header} is either a value behind a `prefix`, or a list: then say `items`, what "
-                "stands between two of them, and `field`, the name before a signature."
+                f"The header {self.header} is either a value behind a `prefix`, or a list. For a list, give `items`, "
+                "the text between two items, and `field`, the name before a signature."
             )
 
     @property
@@ -95,7 +95,7 @@ class Header(SignaturePlace):
 
     @cached_property
     def _wire(self) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-        """Its parts as bytes: each webhook is compared with them."""
+        """The parts as bytes, made once because each webhook is compared with them."""
         name, *parts = self.header.lower(), self.prefix, self.items, self.between, self.field
         return name.encode(), *(part.encode() for part in parts)  # type: ignore[return-value]
 
@@ -116,12 +116,12 @@ class Header(SignaturePlace):
             )
         if not signatures:
             raise NotVerified(
-                "signature_malformed", f"{self.header} holds no `{self.field}`, the signature that counts."
+                "signature_malformed", f"{self.header} holds no field `{self.field}`, which is the signature."
             )
         return signatures, fields
 
     def fields(self, request: WebhookRequest) -> Mapping[bytes, bytes]:
-        """The other fields beside the signature, for a function that makes the signed text. Raises `NotVerified`."""
+        """The other fields of the header, for a function that makes the signed text. Raises `NotVerified`."""
         value = request.header(self.header)
         return NO_FIELDS if value is None or not self.field else self._items(value)[1]
 
@@ -133,10 +133,10 @@ class Header(SignaturePlace):
 
 
 class Headers(SignaturePlace):
-    """Several headers, each with a signature of its own: any of them may fit, and not all need be there."""
+    """Several headers, each with one signature. One signature that fits suffices, and headers may be missing."""
 
     def __init__(self, *names: str, prefix: str = "") -> None:
-        """Raises `WiringError` without a name."""
+        """Raises `WiringError` if no header is named."""
         if not names:
             raise WiringError("Headers(…) names no header: write such as Headers('X-Signature-1', 'X-Signature-2').")
         self._names, self._prefix = names, prefix
@@ -201,5 +201,5 @@ class BodyMember(SignaturePlace):
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         raise WiringError(
-            f"This signature stands in {self.name}, and nothing here writes into a body: send a signed fixture file."
+            f"This signature belongs into {self.name}, which Hookmirror cannot write: send a signed fixture file."
         )

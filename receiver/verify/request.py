@@ -1,4 +1,4 @@
-"""The request that a verifier judges: one value, with everything that a signature may cover."""
+"""The request that a verifier checks, with everything that a signature may cover."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from urllib.parse import urlsplit
 from receiver.errors import NotVerified
 from receiver.moments import EPOCH
 
-#: Header names in lower case with their values as sent, one pair per header line: the shape ASGI gives.
+#: One pair per header line, as in ASGI: the name in lower case, and the value as sent.
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
-#: The path of every source's address, before its name.
+#: The path before a source's name in its address.
 HOOKS_PATH = "/hooks/"
 
 
 @dataclass(slots=True)
 class WebhookRequest:
-    """A webhook as it came, not verified yet; or, for `sign`, as it is about to be sent."""
+    """A webhook as received, before verification; for `sign`, a webhook to be sent."""
 
-    #: The exact bytes.
+    #: The exact bytes of the body.
     body: bytes
     #: One pair for each header line: the name in lower case, and the value without blanks around it.
     headers: RawHeaders = ()
     _: KW_ONLY
     method: str = "POST"
-    #: Path and query as they stand in the request, behind a proxy maybe cut by it. A sender signs `url` instead.
+    #: Path and query of the request line, which a proxy may have shortened. A sender signs `url` instead.
     target: bytes = b""
-    #: The address of the source as its sender knows it, without a query; empty if no setting says it.
+    #: The address of the source as its sender knows it, without a query; empty if no setting gives it.
     public_url: str = ""
-    #: When it arrived (for `sign`: when it is sent), in UTC.
+    #: The time of arrival in UTC; for `sign`, the time of sending.
     at: datetime = EPOCH
 
     @property
     def query(self) -> str:
-        """The query as it stands in the request, without its question mark; empty if there is none."""
+        """The query of the request line without its question mark; empty if there is none."""
         return self.target.partition(b"?")[2].decode("latin-1")
 
     @property
     def url(self) -> str:
-        """The complete URL that the sender called: `public_url` of the settings, and the query as it came.
+        """The complete URL that the sender called: `public_url` of the settings with the query of the request.
 
-        Never made of `Host` or `X-Forwarded-…`, which anybody can send. Empty without `public_url`.
+        `Host` and `X-Forwarded-…` are ignored, because anybody can send them. Empty without `public_url`.
         """
         if b"?" not in self.target and not self.target.endswith(b"/"):
             return self.public_url
         path, mark, query = self.target.partition(b"?")
-        # A slash at the end leads to the same source, and the sender signs what it calls.
+        # An address with a slash at its end belongs to the same source, and the sender signs the URL with that slash.
         if not self.public_url:
             return ""
         slash = "/" if path.endswith(b"/") and not self.public_url.endswith("/") else ""
@@ -57,22 +57,22 @@ class WebhookRequest:
 
     @property
     def path(self) -> str:
-        """Path and query as the sender called them: those of `url`, or without `public_url` those that came."""
+        """Path and query that the sender called: those of `url`, or without `public_url` those of the request line."""
         if not self.public_url:
             return self.target.decode("latin-1")
         parts = urlsplit(self.public_url)
         return self.url[len(f"{parts.scheme}://{parts.netloc}") :]
 
     def header(self, name: str) -> bytes | None:
-        """The value of a header that may stand in the request only once, because verification depends on it; or None.
+        """The value of a header that verification depends on; None if the header is missing.
 
-        Raises `NotVerified` if it stands there more often.
+        Raises `NotVerified` if the request repeats the header.
         """
         return only_header(self.headers, name)
 
 
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
-    """The value of a header that may stand there only once. Raises `NotVerified` for a repeated one."""
+    """The value of a header; None if it is missing. Raises `NotVerified` if it is repeated."""
     wanted = wire_name(name)
     found = None
     for key, value in headers:
@@ -84,17 +84,17 @@ def only_header(headers: RawHeaders, name: str) -> bytes | None:
 
 
 def repeated(name: str, times: int) -> NotVerified:
-    """The refusal of a header that stands in the request several times."""
-    return NotVerified("signature_repeated", f"{name} stands in the request {times} times. Send it once.")
+    """Make the refusal of a request that repeats a header."""
+    return NotVerified("signature_repeated", f"The request has {name} {times} times. Send it once.")
 
 
 @lru_cache(maxsize=1_024)
 def wire_text(text: str) -> bytes:
-    """The text of a dialect as bytes, remembered: each webhook compares with the same few."""
+    """Encode a text of a dialect; cached, because each webhook is compared with the same few texts."""
     return text.encode()
 
 
 @lru_cache(maxsize=1_024)
 def wire_name(header: str) -> bytes:
-    """The name of a header as `RawHeaders` has it, remembered as well."""
+    """Encode the name of a header as in `RawHeaders`; cached."""
     return header.lower().encode()

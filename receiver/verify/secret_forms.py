@@ -1,4 +1,4 @@
-"""The form of a secret: what a look at it tells about a mistake before a webhook comes. No message quotes one."""
+"""The form of a secret: finds likely mistakes in the settings before the first webhook. No message quotes a secret."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from receiver.verify.verifiers import Credentials, Verifier
 
-#: Beginnings of keys for APIs, which people paste in place of the secret for signatures.
+#: Beginnings of API keys, which people paste in place of the secret for signatures.
 API_KEYS = (b"sk_", b"pk_", b"rk_", b"shpat_", b"shpca_", b"shppa_", b"xoxb-", b"xoxp-", b"ghp_", b"github_pat_")
 
 _WHOLE_ENTRY = b"v1,whsec_"
 
 
 def doubtful_secrets(source: str, verifier: Verifier, credentials: Credentials) -> Iterator[str]:
-    """A sentence for each secret that is allowed and does not look like its sender's."""
+    """Yield a sentence for each secret that is allowed but does not look like a secret of its sender."""
     for place, secret in enumerate(credentials.secrets, start=1):
         flaw = _flaw(secret.value.strip(), verifier)
         if flaw is not None:
@@ -25,19 +25,19 @@ def doubtful_secrets(source: str, verifier: Verifier, credentials: Credentials) 
 def _flaw(secret: bytes, verifier: Any) -> str | None:
     looks_like, key = getattr(verifier, "looks_like", ""), getattr(verifier, "key", "text")
     if secret.startswith(_WHOLE_ENTRY):
-        return "begins with `v1,`, which is no part of it: remove that"
+        return "begins with `v1,`, which does not belong to the secret: remove it"
     for beginning in API_KEYS:
         if secret.startswith(beginning) and not _matches(looks_like, secret):
             return (
-                f"begins with `{beginning.decode()}`, as keys of an API do: put the secret that the sender shows for "
-                "signatures in its place"
+                f"begins with `{beginning.decode()}` like an API key: replace it by the secret that the sender shows "
+                "for signatures"
             )
     if looks_like and not _matches(looks_like, secret):
-        return "does not look like those of its sender: compare it with the one that the sender shows"
+        return "does not look like a secret of its sender: compare it with the secret that the sender shows"
     if secret.startswith(b"whsec_") and key == "text" and not looks_like:
         return (
-            "begins with `whsec_`, and its dialect takes a secret as it is written: if the sender signs as Standard "
-            'Webhooks do, the dialect must say key="whsec"'
+            "begins with `whsec_`, while its dialect takes the secret as written: if the sender signs by the Standard "
+            'Webhooks specification, write key="whsec" in the dialect'
         )
     return None
 
@@ -47,13 +47,13 @@ def _matches(pattern: str, secret: bytes) -> bool:
 
 
 def shared_secrets(credentials: Mapping[str, Credentials]) -> Iterator[str]:
-    """A sentence for each pair of sources that share a secret: a body for one verifies at the other."""
+    """Yield a sentence for each pair of sources that share a secret, since a body for one verifies at the other."""
     first: dict[bytes, str] = {}
     for source, each in credentials.items():
         for value in dict.fromkeys(secret.value for secret in each.secrets):
             other = first.setdefault(value, source)
             if other != source:
                 yield (
-                    f"The sources {other} and {source} have the same secret, so that a webhook for one verifies at the "
-                    "other: give each its own, unless the sender has one secret for all accounts."
+                    f"The sources {other} and {source} have the same secret, so a webhook for one verifies at the "
+                    "other: give each source a different secret, unless the sender has one secret for all accounts."
                 )

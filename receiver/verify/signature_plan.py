@@ -1,4 +1,4 @@
-"""The plan of a composed signature: what follows from its values, worked out once, and run for each webhook."""
+"""The plan of a composed signature: prepared once from the signature's values, and run for each webhook."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from receiver.verify.places import SignaturePlace
 from receiver.verify.request import RawHeaders, WebhookRequest, repeated, wire_text
 from receiver.verify.templates import Template
 
-#: Makes the signed text where no template can: pure, without I/O or a clock.
+#: A function that makes the signed text where a template cannot. It does no I/O and reads no clock.
 TextOf = Callable[[WebhookRequest], bytes]
 
 
 class SignatureValues(Protocol):
-    """The values that a signature is composed of; `receiver.verify.composed.Signature` has them."""
+    """The values of a composed signature; `receiver.verify.composed.Signature` has them."""
 
     @property
     def signed(self) -> str | TextOf: ...
@@ -42,13 +42,13 @@ class SignatureValues(Protocol):
 
 
 def _covers_time(fresh: Fresh, covers: Sequence[str]) -> bool:
-    """Whether a function covers the signed time. What it does with the signature's own header is its own affair."""
+    """Whether a function covers the signed time. A time in the signature's own header needs no entry in `covers`."""
     place = fresh.stands_in
     return place.kind == "field" or place.name in map(str.lower, covers)
 
 
 class SignaturePlan:
-    """What follows from the values of a signature, worked out once."""
+    """The prepared verification of one composed signature."""
 
     def __init__(self, of: SignatureValues) -> None:
         """Raises `WiringError` for values that do not fit together."""
@@ -56,7 +56,7 @@ class SignaturePlan:
         self._encoding = ENCODINGS[of.written]
         self._expected, self._spelled = self._encoding.expected, self._encoding.spelled
         self._is_digest = of.by in DIGESTS
-        #: Bytes of the signature; 0 if they depend on the key.
+        #: Bytes of the signature; 0 if the size depends on the key.
         self.size = DIGESTS[of.by][1] if self._is_digest else 64 if of.by == "ed25519" else 0
         self._template = Template(of.signed) if isinstance(of.signed, str) else None
         self._function = None if isinstance(of.signed, str) else of.signed
@@ -76,26 +76,30 @@ class SignaturePlan:
         for each in places:
             if each.kind == "field" and not of.at.has_fields:
                 raise WiringError(
-                    f"{{{each.name}}} would be a field of {of.at.name}, which has none: write {{header:{each.name}}} "
-                    "for a header, or say the `items` and the `field` of its Header(…)."
+                    f"{{{each.name}}} names a field of {of.at.name}, which has no fields: write {{header:{each.name}}} "
+                    "for a header, or give the `items` and the `field` of its Header(…)."
                 )
         if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
-            raise WiringError(f"{of.fresh.time} is not in the template, so anybody could set it: remove `fresh`.")
+            raise WiringError(
+                f"{of.fresh.time} is not in the template, so anybody could set it: add it to the template, or remove "
+                "`fresh`."
+            )
         if self._template is None and of.fresh is not None and not _covers_time(of.fresh, of.covers):
             raise WiringError(
                 f"{of.fresh.time} is not in `covers`, so anybody could set it: add it, or remove `fresh`."
             )
         if self._template is not None and not any(each.kind in ("body", "url") for each in self.placeholders):
             raise WiringError(
-                f"The template {self._template.text!r} does not cover the {{body}}, so anybody could write it."
+                f"The template {self._template.text!r} does not cover the body, so anybody could change it: "
+                "add {body}."
             )
         if (of.by == "sha256") != any(
             each.kind == "secret" for each in self.placeholders
         ) and self._template is not None:
-            raise WiringError('{secret} stands in a template with by="sha256", and only there.')
+            raise WiringError('A template needs {secret} with by="sha256", and may not have it otherwise.')
 
     def headers_of(self, headers: RawHeaders) -> dict[bytes, bytes]:
-        """The headers that count. Raises `NotVerified` for one that stands in the request twice."""
+        """Select the headers that the plan uses. Raises `NotVerified` for a repeated header."""
         wanted = self._wanted
         found: dict[bytes, bytes] = {}
         for name, value in headers:
@@ -108,7 +112,7 @@ class SignaturePlan:
     def text_of(
         self, request: WebhookRequest, headers: dict[bytes, bytes], fields: Mapping[bytes, bytes], secret: bytes
     ) -> bytes:
-        """The signed text. Raises `NotVerified`."""
+        """Make the signed text. Raises `NotVerified`."""
         if self._template is not None:
             return self._template.text_of(request, headers, fields, secret)
         assert self._function is not None
@@ -118,10 +122,10 @@ class SignaturePlan:
         return text
 
     def fits(self, secret: bytes, text: bytes, signatures: list[bytes]) -> bool:
-        """Whether one of the signatures is that of the text with this secret."""
+        """Whether one of the signatures fits the text and this secret."""
         if self._is_digest:
             expected, spelled = self._expected(self._digest(secret, text)), self._spelled
-            # `any` with a generator would cost as much as the comparison of the one signature that most requests have.
+            # Most requests have one signature, and `any` with a generator would take as long as its comparison.
             for each in signatures:  # noqa: SIM110
                 if compare_digest(spelled(each), expected):
                     return True
@@ -135,19 +139,19 @@ class SignaturePlan:
         return algorithms.keyed(self._by, self._key, secret).digest(text)
 
     def signature(self, secret: bytes, text: bytes) -> str:
-        """The signature as it is written. Raises `WrongKey`."""
+        """Compute the encoded signature. Raises `WrongKey`."""
         if self._is_digest:
             return self._encoding.write(self._digest(secret, text))
         key = algorithms.private_key(secret, self._by, self._key)
         return self._encoding.write(algorithms.signed(self._by, key, text))
 
     def is_well_formed(self, signature: bytes) -> bool:
-        """Whether this is how a signature is written, whatever it signs."""
+        """Whether the text has the form of a signature."""
         read = self._read(signature)
         return bool(read) and self.size in (0, len(read))
 
     def _read(self, signature: bytes) -> bytes:
-        """The bytes of a signature; none if it is not written as it should be."""
+        """Decode a signature; empty bytes if it is malformed."""
         try:
             return self._encoding.read(signature)
         except ValueError:

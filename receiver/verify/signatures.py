@@ -1,6 +1,6 @@
-"""The usual signature, HMAC-SHA256 of the body, and no signature at all.
+"""The usual signature, HMAC-SHA256 of the body; and the verifier for senders without a signature.
 
-Every comparison is of bytes and in constant time, and every wrong header ends in `NotVerified`.
+Comparisons are made on bytes and in constant time. Every wrong header raises `NotVerified`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ SHA256_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HmacSha256(Verifier):
-    """HMAC-SHA256 of the raw body in a header: as hexadecimal digits, or in `encoding="base64"`.
+    """HMAC-SHA256 of the raw body, in a header: as hexadecimal digits, or with `encoding="base64"` in base64.
 
-    `prefix` stands before them ("sha256=" with most senders); with `prefix_required` off, they are taken without it,
-    too. `hint` may read the still unverified body and name the secret to try first: it decides the order, nothing else.
+    `prefix` is the text before the signature ("sha256=" with most senders). Without `prefix_required`, a signature
+    without the prefix is accepted, too. `hint` reads the unverified body and names the secret to try first; it changes
+    only the order of the secrets.
     """
 
     header: str
@@ -36,7 +37,7 @@ class HmacSha256(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The header that it reads. It may be kept, because a signature does not reveal the secret."""
+        """The header that the verifier reads. It may be kept, because a signature does not reveal the secret."""
         return (self.header,)
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class HmacSha256(Verifier):
         return digest
 
     def _form(self) -> str:
-        """The required form of the header."""
+        """Describe the required form of the header."""
         form = ENCODINGS[self.encoding].form(SHA256_BYTES)
         if not self.prefix:
             return form
@@ -113,14 +114,17 @@ class HmacSha256(Verifier):
 
 @dataclass(frozen=True, slots=True)
 class Unsigned(Verifier):
-    """No proof at all: for a sender that offers none, on a network that only it can reach. Needs `allow_unsigned`."""
+    """Accepts bodies without a proof, for a sender on a network that only it can reach. Needs `allow_unsigned`."""
 
     def check(self, credentials: Credentials) -> str | None:
         if credentials.secrets:
             return "its dialect verifies nothing, so a secret has no effect: remove it"
         if credentials.allow_unsigned:
             return credentials.unused_without_encryption
-        return "its dialect neither signs nor encrypts: set `allow_unsigned = true` if only the sender can reach it"
+        return (
+            "its sender neither signs nor encrypts: set `allow_unsigned = true` if only that sender can reach this "
+            "server"
+        )
 
     def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
         if not credentials.allow_unsigned:

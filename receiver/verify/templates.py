@@ -1,4 +1,4 @@
-"""Templates: which text a signature covers, written as the sender's documentation does: `{webhook-id}.{body}`."""
+"""Templates: the text that a signature covers, in the notation of senders' documentation: `{webhook-id}.{body}`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NamedTuple
 from receiver.errors import NotVerified, WiringError
 from receiver.verify.request import WebhookRequest
 
-#: Names that do not stand for a header or a field.
+#: Reserved names, which do not name a header or a field.
 RESERVED = ("body", "method", "url", "path", "secret")
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
-#: A header's name, with or without the word before it that says so; and a field of the signature's header.
+#: The placeholder of a header, with or without `header:` before its name; and that of a field beside the signature.
 _HEADER = re.compile(r"(?:header:)?([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 _FIELD = re.compile(r"(?:field:)?([A-Za-z0-9_]+)")
 
 
-#: The value of a field that stands in its header more than once.
+#: The value that stands for a repeated field.
 REPEATED = bytes(bytearray(b"(more than once)"))
 
-#: The Python expression of the value that a placeholder of each kind stands for; None if the request has none.
+#: By kind of placeholder, the Python expression of its value; the value is None if the request lacks it.
 _EXPRESSIONS = {
     "body": "request.body",
     "method": "request.method.encode('latin-1')",
@@ -35,15 +35,15 @@ _EXPRESSIONS = {
 
 
 class Placeholder(NamedTuple):
-    """One name between braces. `kind` is a reserved name, `header` or `field`."""
+    """One name in braces. `kind` is a reserved name, `header` or `field`."""
 
     kind: str
-    #: Of a header in lower case; empty for a reserved one.
+    #: The name of the header, in lower case, or of the field; empty for a reserved name.
     name: str = ""
 
     @classmethod
     def of(cls, text: str) -> Placeholder:
-        """Raises `WiringError` for a text that no placeholder has."""
+        """Parse the text between the braces. Raises `WiringError` if it is not a placeholder."""
         if text in RESERVED:
             return cls(text)
         if text.startswith("header:") or ("-" in text and not text.startswith("field:")):
@@ -53,7 +53,7 @@ class Placeholder(NamedTuple):
         elif found := _FIELD.fullmatch(text):
             return cls("field", found[1])
         raise WiringError(
-            f"`{{{text}}}` stands for nothing in a template: write {', '.join(f'{{{name}}}' for name in RESERVED)}, "
+            f"`{{{text}}}` is not a placeholder: write {', '.join(f'{{{name}}}' for name in RESERVED)}, "
             "{Some-Header} or {header:Header} for a header, or {t} for a field of the signature's header."
         )
 
@@ -62,12 +62,12 @@ class Placeholder(NamedTuple):
 
 
 class Template:
-    """A text with placeholders, read once, and filled in for each request."""
+    """A text with placeholders, parsed once and filled in for each request."""
 
     def __init__(self, text: str) -> None:
-        """Raises `WiringError` for braces that are not closed, and for a placeholder that stands for nothing.
+        """Parse the text. Raises `WiringError` for braces that are not closed, and for an unknown placeholder.
 
-        Two braces stand for one.
+        A doubled brace is a literal brace.
         """
         self.text = text
         self.placeholders: list[Placeholder] = []
@@ -80,14 +80,14 @@ class Template:
                 self._literals[-1] += found[0][0]
             elif found[1] is None:
                 raise WiringError(
-                    f"The template {text!r} has a brace without its other half: write it twice, or close it."
+                    f"The template {text!r} has a brace that is not closed: close it, or double it for a literal brace."
                 )
             else:
                 self.placeholders.append(Placeholder.of(found[1]))
                 self._literals.append("")
         self._literals[-1] += text[end:]
         self._format = b"%b".join(literal.replace("%", "%%").encode() for literal in self._literals)
-        #: Texts between two values. A value that held one could be cut at another place than the sender's.
+        #: The separators between two values. A value that contains one would make the signed text ambiguous.
         self.separators = tuple({literal.encode() for literal in self._literals[1:-1] if literal})
         self._is_body_alone = text == "{body}"
         self._fill = self._compiled()
@@ -102,23 +102,23 @@ class Template:
             pair = self.placeholders[place : place + 2]
             if not literal and all(each.kind in ("header", "field") for each in pair):
                 raise WiringError(
-                    f"In the template {self.text!r}, {{{pair[0]}}} and {{{pair[1]}}} touch, so that nobody knows where "
-                    "one ends: write what the sender puts between them."
+                    f"In the template {self.text!r}, {{{pair[0]}}} and {{{pair[1]}}} touch, so the end of the first "
+                    "value is unknown: write the text that the sender puts between them."
                 )
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """The names of the headers that it covers, in lower case."""
+        """The names of the headers that the template covers, in lower case."""
         return tuple(each.name for each in self.placeholders if each.kind == "header")
 
     def names(self, kind: str) -> bool:
-        """Whether it has a placeholder of this kind."""
+        """Whether the template has a placeholder of this kind."""
         return any(each.kind == kind for each in self.placeholders)
 
     def text_of(
         self, request: WebhookRequest, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], secret: bytes
     ) -> bytes:
-        """The text that the sender signed. Raises `NotVerified` for a value that is missing or holds a separator."""
+        """Make the text that the sender signed. Raises `NotVerified` for a value that is missing or has a separator."""
         if self._is_body_alone:
             return request.body
         text: bytes | None = self._fill(request, headers, fields, secret)
@@ -127,16 +127,16 @@ class Template:
         return text
 
     def _compiled(self) -> Callable[..., bytes | None]:
-        """Make the function that fills the template in; it returns None if a value cannot be signed.
+        """Compile the function that fills in the template; it returns None if a value cannot be signed.
 
-        One expression for all values, because a step for each of them took three times as long.
+        It is one expression for all values, because a loop over the values took three times as long.
         """
         values, sound = [], []
         for place, (kind, name) in enumerate(self.placeholders):
             value = _EXPRESSIONS[kind].format(name=name.encode())
             if kind in ("header", "field"):
                 sound += [f"(value{place} := {value}) is not None", f"value{place} is not REPEATED"]
-                # A single byte is searched as a number, because `in` of bytes in bytes takes ten times as long.
+                # A single byte is searched for as a number, because searching bytes in bytes takes ten times as long.
                 searched = [each[0] if len(each) == 1 else each for each in self.separators]
                 sound += [f"{each!r} not in value{place}" for each in searched]
                 value = f"value{place}"
@@ -146,13 +146,13 @@ class Template:
         return eval(code, {"REPEATED": REPEATED})  # type: ignore[no-any-return]  # noqa: S307 (names are quoted)
 
     def _first_flaw(self, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> NotVerified:
-        """The refusal of the first value that cannot be signed."""
+        """Make the refusal of the first value that cannot be signed."""
         for wanted in self.placeholders:
             if wanted.kind in ("header", "field"):
                 value = (headers if wanted.kind == "header" else fields).get(wanted.name.encode())
                 if value is None or value is REPEATED or any(separator in value for separator in self.separators):
                     return self._flaw(wanted, value)
-        raise AssertionError("no value has a flaw")
+        raise AssertionError("every value can be signed")
 
     def _flaw(self, wanted: Placeholder, value: bytes | None) -> NotVerified:
         if value is None:
@@ -166,7 +166,7 @@ class Template:
 
 
 def described(placeholder: Placeholder) -> str:
-    """The value that a placeholder stands for, as messages call it."""
+    """The name of a placeholder's value in messages."""
     return f"header {placeholder.name}" if placeholder.kind == "header" else f"field `{placeholder.name}`"
 
 

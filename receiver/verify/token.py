@@ -1,4 +1,4 @@
-"""Tokens: a secret that the sender shows as it is, in a header, in the query or in the body. Nothing is signed."""
+"""Tokens: a secret that the sender sends itself, in a header, in the query or in the body, without a signature."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from receiver.verify.ciphers import REDACTED
 from receiver.verify.request import WebhookRequest, wire_text
 from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Verified, Verifier
 
-#: Parameters of a query that is read.
+#: The most parameters of a query that is read.
 MOST_PARAMETERS = 100
 
-#: The step of a path that leads to each item of a list.
+#: The step of a path that selects each item of a list.
 EACH_ITEM = "[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token(Verifier):
-    """The secret itself, compared in constant time: in a `header` behind a `prefix`, in the `query` or in the `body`.
+    """Compares the secret itself, in constant time: in a `header` behind a `prefix`, in the `query` or in the `body`.
 
-    `body` is the path of a member, such as `clientState` or `value[].clientState`, where `[]` stands for each item of
-    a list: every one must have the same secret. A token proves who sent a request, and nothing about its content.
+    `body` is the path of a member, such as `clientState` or `value[].clientState`. `[]` means each item of a list, and
+    all items must have the same secret. A token identifies the sender of a request, and does not protect its content.
     Raises `WiringError` unless exactly one place is named.
     """
 
@@ -38,18 +38,18 @@ class Token(Verifier):
     def __post_init__(self) -> None:
         if sum(map(bool, (self.header, self.query, self.body))) != 1 or (self.prefix and not self.header):
             raise WiringError(
-                "A Token stands in one place: write Token(header=…), perhaps with a `prefix`, Token(query=…) or "
+                "A Token needs exactly one place: write Token(header=…), perhaps with a `prefix`, Token(query=…) or "
                 "Token(body=…)."
             )
 
     @property
     def secret_headers(self) -> tuple[str, ...]:
-        """The header that it reads. It holds the secret, so it must not be kept."""
+        """The header that the verifier reads. It holds the secret, so it must not be kept."""
         return (self.header,) if self.header else ()
 
     @property
     def name(self) -> str:
-        """What messages call the place."""
+        """The name of the place in messages."""
         if self.header:
             return f"the header {self.header}"
         return f"`{self.query}` in the query" if self.query else f"`{self.body}` in the body"
@@ -72,7 +72,7 @@ class Token(Verifier):
         if not credentials.secrets:
             return Verified(request.body, None)
         for position, secret in enumerate(credentials.secrets):
-            # A list, so that no time tells which of several tokens is wrong.
+            # A list, so that all tokens are compared and the duration does not reveal which of them is wrong.
             if False not in [compare_digest(secret.value, each) for each in sent]:
                 return Verified(request.body, position)
         raise NotVerified(
@@ -81,15 +81,15 @@ class Token(Verifier):
         )
 
     def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
-        """The body with its tokens, which are secrets, replaced."""
+        """Replace the tokens in the body, which are secrets."""
         document = _document(plain) if self.body else None
         if document is None or not self._found(document):
             return plain
-        # Encoded again as a whole, because the same text may stand elsewhere, and a token may be written with escapes.
+        # Encoded again as a whole, because other members may hold the same text, and a token may contain escapes.
         return codec.encode(_replaced(document, self._steps, REDACTED))
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
-        """The body with the newest secret as its token, where the place for it is there."""
+        """Put the newest secret as token into the body, if the body has the place for it."""
         document = _document(body)
         if not self.body or document is None or not credentials.secrets:
             return body
@@ -103,19 +103,19 @@ class Token(Verifier):
             return request.body, {self.header: self.prefix + credentials.secrets[0].value.decode("utf-8", "replace")}
         if self._sent(request):
             return request.body, {}
-        raise ConfigurationError(f"The token stands in {self.name}: send it to an address that has it.")
+        raise ConfigurationError(f"The token belongs into {self.name}: send to an address that contains it.")
 
     # ── the places ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _sent(self, request: WebhookRequest) -> list[bytes]:
-        """The tokens of a request; none if it has none. Raises `NotVerified`."""
+        """The tokens of a request; an empty list if it has none. Raises `NotVerified`."""
         if self.header:
             return self._in_header(request)
         if self.query:
             return self._in_query(request)
         found = self._found(_document(request.body))
         if not all(isinstance(each, str) for each in found):
-            raise NotVerified("signature_missing", f"There is not everywhere a token in {self.name}.")
+            raise NotVerified("signature_missing", f"A token in {self.name} is missing or not text. Send all of them.")
         return [_bytes(each) for each in found]
 
     def _in_header(self, request: WebhookRequest) -> list[bytes]:
@@ -136,9 +136,7 @@ class Token(Verifier):
             ) from None
         found = [value for name, value in pairs if name == self.query]
         if len(found) > 1:
-            raise NotVerified(
-                "signature_repeated", f"`{self.query}` stands in the query {len(found)} times. Send it once."
-            )
+            raise NotVerified("signature_repeated", f"The query has `{self.query}` {len(found)} times. Send it once.")
         return [_bytes(each) for each in found]
 
     @property
@@ -146,7 +144,7 @@ class Token(Verifier):
         return self.body.replace(EACH_ITEM, f".{EACH_ITEM}").strip(".").split(".")
 
     def _found(self, document: Any) -> list[Any]:
-        """The values at the path; None for each that is not there."""
+        """The values at the path; None for each missing value."""
         found = [document]
         for step in self._steps:
             if step == EACH_ITEM:
@@ -157,7 +155,7 @@ class Token(Verifier):
 
 
 def _replaced(document: Any, steps: Sequence[str], token: str) -> Any:
-    """The document with this token wherever a token stands."""
+    """Copy the document with this token at every place of a token."""
     if not steps:
         return token
     step, rest = steps[0], steps[1:]

@@ -1,4 +1,4 @@
-"""JSON web signatures (RFC 7515, RFC 7797) of the body, and tokens (RFC 7519) with the body's hash in them."""
+"""JSON web signatures of the body (RFC 7515, RFC 7797), and web tokens that contain the body's hash (RFC 7519)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from receiver.verify.key_sets import key_set
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Verified, Verifier
 
-#: The address of a key set, or what makes it of a source's credentials.
+#: The address of a key set, or a function that makes the address from a source's credentials.
 KeySetUrl = str | Callable[[Credentials], str]
 
-#: Bytes of a signature with its head.
+#: The most bytes of a signature with its head.
 LONGEST_WEB_SIGNATURE = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetachedJws(Verifier):
-    """A web signature of the body in a header, `head..signature`, by a key of the sender's key set at `keys`.
+    """Verifies a web signature of the body, `head..signature` in a header, with the sender's key set at `keys`.
 
-    RS256, ES256 and EdDSA. The body counts as it is where the head says `b64: false`, and else in base64url.
+    Accepts RS256, ES256 and EdDSA. The signature covers the raw body if the head has `b64: false`, otherwise the body
+    in base64url.
     """
 
     header: str
@@ -40,7 +41,7 @@ class DetachedJws(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The header that it reads."""
+        """The header that the verifier reads."""
         return (self.header,)
 
     def check(self, credentials: Credentials) -> str | None:
@@ -54,7 +55,7 @@ class DetachedJws(Verifier):
         value = _sent(request, self.header)
         head, middle, signature = _parts(self.header, value)
         if middle:
-            raise _malformed(self.header, "holds a body of its own, and the signature of this request's is wanted")
+            raise _malformed(self.header, "contains a body, where only the signature of the request's body is allowed")
         fields = _fields(self.header, head)
         plain = request.body if fields.get("b64") is False else write_base64url(request.body).encode()
         _check(self.header, fields, head + b"." + plain, signature, _address(self.keys, credentials))
@@ -66,9 +67,10 @@ class DetachedJws(Verifier):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyHashJwt(Verifier):
-    """A token in a header whose `claim` is the SHA-256 of the body in hexadecimal digits, by a key of the set `keys`.
+    """Verifies a web token in a header with the key set at `keys`.
 
-    Its time `iat` may be `within` so much of the arrival.
+    The token's `claim` is the SHA-256 of the body in hexadecimal digits. Its time `iat` may differ from the arrival by
+    `within` at most.
     """
 
     header: str
@@ -78,7 +80,7 @@ class BodyHashJwt(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The header that it reads."""
+        """The header that the verifier reads."""
         return (self.header,)
 
     def check(self, credentials: Credentials) -> str | None:
@@ -92,7 +94,7 @@ class BodyHashJwt(Verifier):
         head, middle, signature = _parts(self.header, _sent(request, self.header))
         fields, claims = _fields(self.header, head), _fields(self.header, middle)
         if fields.get("b64") is False:
-            raise _malformed(self.header, "says b64: false, which no token may")
+            raise _malformed(self.header, "has b64: false, which a token may not have")
         _check(self.header, fields, head + b"." + middle, signature, _address(self.keys, credentials))
         claimed = claims.get(self.claim)
         if not isinstance(claimed, str) or not compare_digest(
@@ -108,7 +110,7 @@ class BodyHashJwt(Verifier):
 
 def _wrong(credentials: Credentials, keys: KeySetUrl) -> str | None:
     if credentials.secrets or credentials.allow_unsigned:
-        return "its sender's public keys are fetched, so a secret or `allow_unsigned` has no effect: remove it"
+        return "its sender's public keys are fetched, so secrets and `allow_unsigned` have no effect: remove them"
     key_set(_address(keys, credentials))
     return credentials.unused_without_encryption
 
@@ -131,10 +133,10 @@ def _malformed(header: str, says: str) -> NotVerified:
 
 
 def _parts(header: str, value: bytes) -> tuple[bytes, bytes, bytes]:
-    """Head and middle as they are written, and the decoded signature. Raises `NotVerified`."""
+    """Split the value into the encoded head, the encoded middle and the decoded signature. Raises `NotVerified`."""
     parts = value.split(b".")
     if len(parts) != 3:
-        raise _malformed(header, "is not three parts with a dot between each two")
+        raise _malformed(header, "does not consist of three parts separated by dots")
     try:
         return parts[0], parts[1], read_base64url(parts[2])
     except ValueError:
@@ -152,18 +154,18 @@ def _fields(header: str, part: bytes) -> dict[str, Any]:
 
 
 def _check(header: str, fields: dict[str, Any], text: bytes, signature: bytes, url: str) -> None:
-    """Raises `NotVerified`, and `Unavailable` while the keys are being fetched."""
+    """Check the signature. Raises `NotVerified`, and `Unavailable` while the keys are being fetched."""
     algorithm, name = fields.get("alg"), fields.get("kid")
     if algorithm not in ("RS256", "ES256", "EdDSA") or not isinstance(name, str):
-        raise _malformed(header, "names no algorithm of RS256, ES256 and EdDSA, or no key")
+        raise _malformed(header, "names no key, or another algorithm than RS256, ES256 and EdDSA")
     if fields.get("crit", ["b64"]) != ["b64"]:
-        raise _malformed(header, "says that something is critical which is not known here")
+        raise _malformed(header, "has a critical extension that Hookmirror does not know")
     if not _is_signed(algorithm, key_set(url).key(name), signature, text):
         raise NotVerified("signature_wrong", f"{header} does not fit this request. Sign the exact bytes that are sent.")
 
 
 def _is_signed(algorithm: str, key: Any, signature: bytes, text: bytes) -> bool:
-    """Whether the owner of the key signed the text. A key of another kind than the algorithm's never did."""
+    """Whether the owner of the key signed the text; False for a key of another kind than the algorithm's."""
     try:
         if algorithm == "RS256" and isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, text, padding.PKCS1v15(), hashes.SHA256())

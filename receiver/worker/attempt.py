@@ -40,7 +40,7 @@ class Attempt:
 
     delivery: Claimed
     envelope: Envelope | None = None
-    #: The body tells of several events, and the delivery has been all of it so far.
+    #: The events of the body, if it is a bundle that is still a single delivery; None otherwise.
     unfolds: Bundle | None = None
     handler: Handler | None = None
     event: Event[object] | None = None
@@ -52,7 +52,7 @@ class Attempt:
     #: Whether its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
-    #: How often its own SQL was interrupted, so that the whole transaction was run again.
+    #: The number of interruptions of its SQL, after each of which the whole transaction was run again.
     interruptions: int = 0
     #: The handler and durations, to be recorded.
     details: AttemptDetails = field(default_factory=AttemptDetails)
@@ -61,7 +61,7 @@ class Attempt:
 
     @property
     def is_ready(self) -> bool:
-        """Whether no data has to be fetched any more."""
+        """Whether all data is there, so that the handler may run."""
         return not self.under_way and (self.hydrated or self.result is not None)
 
     @property

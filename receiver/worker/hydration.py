@@ -47,7 +47,7 @@ MOST_FETCHED = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class Call:
-    """The hydration of one attempt, on a thread of its own. Until it has ended, its attempt is the thread's."""
+    """The hydration of one attempt on a separate thread. Until it ends, only that thread may use the attempt."""
 
     attempt: Attempt
     hydrator: Handler
@@ -132,7 +132,7 @@ class Hydration:
         for attempt in attempts:
             if not attempt.is_ready and not attempt.under_way:
                 waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
-        # The first one waits for its turn, however many others arrive meanwhile.
+        # The oldest attempt keeps its turn, even if many others arrive meanwhile.
         first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
         while True:
             for source, queue in waiting.items():
@@ -164,16 +164,16 @@ class Hydration:
         return [call.attempt for call in self._calls if not call.is_forgotten]
 
     def resting(self) -> set[str]:
-        """The sources nothing should be claimed of: their APIs rest, or hold up calls of earlier passes."""
+        """The sources whose deliveries must not be claimed: their APIs rest, or hold up calls of earlier passes."""
         return self._breaker.resting(now=self._clock()) | {call.source for call in self._calls if call.is_late}
 
     def forget(self) -> None:
-        """Abandon the calls that are under way: their deliveries were given back."""
+        """Abandon the calls in progress, because their deliveries were returned."""
         for call in self._calls:
             call.is_late = call.is_forgotten = True
 
     def linger(self) -> None:
-        """Return when no call is under way any more, which may be never."""
+        """Wait until no call is in progress, perhaps for ever."""
         for call in self._calls:
             if call.thread is not None:
                 call.thread.join()
@@ -188,7 +188,7 @@ class Hydration:
     def _is_thin(self, attempt: Attempt) -> bool:
         name = attempt.delivery.source
         if self._clients.get(name, self) is None:
-            # Known already: its source has no API.
+            # Decided before: the source has no API.
             return False
         with self._guarded(attempt, f"the client of {name}'s API"):
             return self._hydrator(attempt) is not None
@@ -214,7 +214,7 @@ class Hydration:
         call = Call(attempt, hydrator, client)
         attempt.under_way = True
         self._calls.append(call)
-        # The interpreter waits for an executor's threads before it ends, and one that hangs is never done.
+        # Not an executor: the interpreter would wait for its threads at exit, and a hanging thread never ends.
         call.thread = threading.Thread(target=self._make, args=(call,), name="hydrate", daemon=True)
         call.thread.start()
 
@@ -302,7 +302,7 @@ def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
 
 
 def apart(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those that are ready and whose entity has no earlier one among these that is not, in their order."""
+    """The ready attempts whose entity has no earlier attempt among these that is not ready, in order."""
     held_up: set[object] = set()
     found = []
     for attempt in attempts:

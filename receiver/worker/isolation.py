@@ -1,7 +1,7 @@
-"""Isolation: runs a dialect's code over deliveries for a reader, on a thread that the reader can leave behind.
+"""Isolation: runs a dialect's code over deliveries for a read, on a thread that can be abandoned.
 
-Python cannot end a thread. So code that does not return is abandoned and the reader continues without it. With too many
-hanging threads, the process refuses further reads of this kind.
+Python cannot end a thread. So a thread whose code does not return is abandoned, and the read continues without it. With
+too many hanging threads, the process refuses further reads of this kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from receiver.worker.trial import Obstacle, Trial
 #: Seconds for one delivery, after which the code is abandoned.
 HANG_SECONDS = 1.0
 
-#: Seconds between two looks at the thread.
+#: Seconds between two polls of the thread.
 ISOLATED_LOOK_SECONDS = 0.05
 
 #: The most hanging threads of this process, and the most that one read may abandon.
@@ -74,7 +74,7 @@ class _Lap:
     take: TakeOne
     window: Sequence[Claimed]
     until: float
-    #: The delivery at which the thread was left behind.
+    #: The delivery at which the thread was abandoned.
     given_up: Claimed | None = None
     _done: int = 0
     _began: float = field(default_factory=monotonic)
@@ -128,7 +128,7 @@ class _Lap:
 
 
 def is_left_behind() -> bool:
-    """Whether the calling thread was abandoned, so that it may no longer use the reader's connection."""
+    """Whether the calling thread was abandoned, and so may not use the connection of the read."""
     return threading.current_thread() in _hanging
 
 

@@ -26,12 +26,12 @@ POLLS_PER_LEASE = 10
 
 
 class Place(NamedTuple):
-    """Where a worker runs. Two processes that live at once never have the same."""
+    """The machine and process of a worker. Two processes that run at the same time have different places."""
 
     #: A hash of the machine, its start, and the process namespace, within which a `pid` is unique.
     namespace: str
     pid: int
-    #: When the process began, in ticks since the machine started, which differs for a later process with the same id.
+    #: The start of the process, in ticks since the machine's start; it differs for a later process with the same id.
     #: 0 if the system does not provide it.
     began: int
 
@@ -216,7 +216,7 @@ class Watch:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        #: How many polls have found each call unchanged.
+        #: The number of polls that have found each call unchanged.
         self._still: dict[AtHand, int] = {}
 
     def poll(self) -> list[AtHand]:

@@ -20,7 +20,7 @@ from receiver.dialects.sources import Source
 from receiver.worker.liveness import dead
 from receiver.worker.source_texts import source_texts
 
-#: How long after its last heartbeat a process counts as running.
+#: The time after its last heartbeat for which a process counts as running.
 STALE = timedelta(minutes=1)
 
 #: The most differences in one warning; the table `processes` has all.
@@ -50,12 +50,12 @@ class Process(SQLModel, table=True):
     revision: str
     #: A hash of the wiring.
     fingerprint: str
-    #: Its sources, and the handler of each event type, a line each.
+    #: The lines of the wiring: its sources, and the handler of each event type.
     wiring: Any = Field(sa_type=Document)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
-    #: When it last read its settings, why it refused them, and which of them need a restart; None for a process that
-    #: cannot reload.
+    #: The time at which it last read its settings, the reason for which it refused them, and the settings that need a
+    #: restart; None for a process that cannot reload.
     settings: Any = Field(default=None, sa_type=Document, nullable=True)
 
 
@@ -66,8 +66,8 @@ PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
 class Wiring:
     """The wiring of a process: its sources, and the handler of each event type.
 
-    The texts of the modules that the dialects are written in, and of those that these use, belong to it: an edit of a
-    helper changes what a handler does.
+    The source texts of the dialects' modules, and of the modules that these import, belong to it, because an edit of a
+    helper may change the effect of a handler.
     """
 
     lines: tuple[str, ...]

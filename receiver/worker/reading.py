@@ -1,4 +1,4 @@
-"""ReadBody: from the bodies of claimed deliveries to the events that handlers take."""
+"""Reading: parses the bodies of claimed deliveries into the events that handlers take."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from receiver.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
-#: Bytes of bodies in one portion, which has at least one body: parsed data may be a hundred times as large.
+#: The most bytes of bodies in one portion of several, since parsed data may be a hundred times as large.
 PORTION_BYTES = 1024 * 1024
 
 
 def portions(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
     """Divide attempts into portions by the bytes of their bodies, to bound the memory of parsed data.
 
-    A body that several share counts once.
+    A body that several attempts share counts once.
     """
     portion: list[Attempt] = []
     size, before = 0, 0
@@ -85,7 +85,7 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
 
 
 def _envelope(attempt: Attempt, source: Source, plain: bytes) -> Envelope:
-    """What the delivery's body says, or its item of that.
+    """Read the envelope of the delivery: that of the body, or that of the delivery's item in a bundle.
 
     Raises `Unreadable`, and `Discard` for a body without events.
     """
@@ -103,7 +103,7 @@ def _envelope(attempt: Attempt, source: Source, plain: bytes) -> Envelope:
 
 
 class _LastBundle(threading.local):
-    """What was read last on this thread: the items of one body come one behind the other, and it is parsed once."""
+    """A cache of the last parsed body per thread: the items of a bundle follow each other, so it is parsed once."""
 
     plain: bytes | None = None
     source: Source | None = None
@@ -117,7 +117,7 @@ class _LastBundle(threading.local):
         return self.found
 
     def forget(self) -> None:
-        """Let go of what may be a hundred times as large as its body."""
+        """Drop the parsed body, which may be a hundred times as large as its bytes."""
         self.plain = self.source = self.found = None
 
 

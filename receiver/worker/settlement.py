@@ -1,4 +1,4 @@
-"""Settlement: commits what a batch of deliveries did to the mirror, with their states, in one transaction.
+"""Settlement: commits the effects of a batch on the mirror, and the states of its deliveries, in one transaction.
 
 If the database refuses the content of a batch, the deliveries are settled one by one.
 """
@@ -70,7 +70,7 @@ class Settlement:
             attempt.forget()
 
     def settle_together(self, attempts: Sequence[Attempt]) -> None:
-        """Commit the attempts' effects together or not at all. Raises what the database or the bulk write raised."""
+        """Commit the attempts' effects together or not at all. Raises errors of the database and the bulk write."""
         results = retry_transaction(lambda: self._commit(attempts), wait=self._wait, jitter=self._jitter)
         count(attempts, results, now=self._clock())
 

@@ -1,4 +1,4 @@
-"""Source texts: hashes of the modules whose code decides what becomes of a delivery."""
+"""Source texts: hashes of the modules whose code decides the result of a delivery."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_texts(functions: Iterable[Callable[..., Any]]) -> Iterator[str]:
-    """A line for each module behind these functions, in the order of their names."""
+    """Yield a line for each module behind these functions, sorted by name."""
     for module in modules_behind(functions):
         if digest := source_digest(module):
             yield f"module {module} has the source text {digest}"
 
 
 def modules_behind(functions: Iterable[Callable[..., Any]]) -> list[str]:
-    """The modules that these functions are written in and those that they import, one behind the other, sorted.
+    """List the modules of these functions, and the modules that they import directly or indirectly, sorted by name.
 
-    Of what is imported only modules of the same package count, and files that are not installed as a library: Python
-    and libraries are not edited, and hookmirror has its release.
+    Imported modules count only if they belong to the same package, or are not installed as a library: Python and
+    libraries are not edited, and Hookmirror has its release.
     """
     waiting = sorted({inspect.unwrap(function).__module__ for function in functions})
     packages = {_package(module) for module in waiting}
@@ -42,14 +42,14 @@ def modules_behind(functions: Iterable[Callable[..., Any]]) -> list[str]:
 
 @cache
 def source_digest(module: str) -> str:
-    """A hash of a module's source text; empty where there is none, as for compiled code."""
+    """Hash a module's source text; empty if there is none, as for compiled code."""
     text = _text(module)
     return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest() if text else ""
 
 
 @cache
 def _text(module: str) -> str:
-    """A module's source text; read once in a process, since what is edited later does not run in it."""
+    """Read a module's source text, once per process, because later edits do not run in this process."""
     loader = getattr(sys.modules.get(module), "__loader__", None) or getattr(_spec(module), "loader", None)
     try:
         return loader.get_source(module) or "" if loader is not None else ""
@@ -59,14 +59,24 @@ def _text(module: str) -> str:
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
-    """The modules that a module names in its imports, wherever they stand in it."""
+    """The modules that a module imports at any place in its text."""
     try:
         tree = ast.parse(_text(module))
     except (SyntaxError, ValueError, RecursionError):
         return ()
     loaded = sys.modules.get(module)
     package = str(getattr(loaded, "__package__", None) or module.rpartition(".")[0])
-    return tuple(sorted({name for node in ast.walk(tree) for name in _named(node, package)}))
+    return tuple(sorted({name for node in _statements(tree) for name in _named(node, package)}))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the statements of a module at any depth. Expressions, most of the tree, hold none and are skipped."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, field, ())
 
 
 def _named(node: ast.AST, package: str) -> Iterator[str]:
@@ -78,7 +88,7 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
         except ImportError:
             return
         yield base
-        # What is imported of a package may be a module.
+        # A name that is imported from a package may be a module.
         yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
@@ -93,7 +103,7 @@ def _is_own(module: str, packages: Iterable[str]) -> bool:
 
 @cache
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is found; None for a name that is none, or whose package nobody has imported."""
+    """Find a module; None for a name that is not a module, or whose package has not been imported."""
     parent = module.rpartition(".")[0]
     if parent and parent not in sys.modules:
         return None

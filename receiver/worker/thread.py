@@ -1,4 +1,4 @@
-"""Runs a worker on a thread of its own, and watches it: a handler that never returns stops one thread, not the work.
+"""Runs a worker on a separate thread, and watches it: a handler that never returns stops one thread, not the work.
 
 Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, other workers reclaim its
 deliveries, and a new worker starts on another thread. The delivery is a suspect then: it is claimed alone, and is dead
@@ -53,7 +53,7 @@ def end_process() -> None:
 
 
 class WorkerThread:
-    """Keeps one worker running, which is woken by accepts elsewhere."""
+    """Keeps one worker running, and wakes it when another process accepts deliveries."""
 
     def __init__(
         self, new_worker: Callable[[], Worker], database: Database, *, end_process: Callable[[], None] = end_process

@@ -26,7 +26,7 @@ from receiver.worker.reading import parse
 
 
 class Obstacle(StrEnum):
-    """Why a trial has no news."""
+    """The reason why a trial has no news."""
 
     EXPIRED = "expired"
     #: The settings have no such source.
@@ -52,7 +52,7 @@ class Trial(NamedTuple):
     obstacle: Obstacle | None = None
     #: The reason given by the code, if that is the obstacle; for a session, the handler's name.
     reason: str | None = None
-    #: Of a delivery that was kept before its body could be read: how many events stand behind the first.
+    #: The number of events behind the first, if the body is a bundle that is still a single delivery.
     further: int = 0
 
 

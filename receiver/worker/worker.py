@@ -149,7 +149,7 @@ class Worker:
         self._put_back([attempt for attempt in left if not attempt.under_way])
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
-        """Of bodies that were not readable before and tell of several events: make each event a delivery."""
+        """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
         for attempt in attempts:
             if attempt.unfolds is not None:
                 self._inbox.unfold(attempt.delivery, attempt.unfolds)
@@ -207,7 +207,7 @@ class Worker:
             self._hydration.linger()
 
     def wake(self) -> None:
-        """Say that there is work. Safe to call from any thread."""
+        """Make the worker check for deliveries at once. Safe to call from any thread."""
         self._wake.set()
 
     def stop(self) -> None:

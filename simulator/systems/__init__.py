@@ -1,4 +1,4 @@
-"""The four systems, by the name of their dialect."""
+"""The classes of the four systems, by the name of their dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API of each system: its routes, and the words in which it refuses."""
+"""The API of each system: its routes, and its error bodies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simulator.systems.sticky.system import Sticky
 
 
 def routes(system: System) -> list[BaseRoute]:
-    """The system's own API, webhook registration included."""
+    """Return the routes of the system's API, with the routes that register webhooks."""
     match system:
         case Sigma():
             return [*sigma_webhooks.routes(system), *sigma_api.routes(system)]
@@ -36,7 +36,7 @@ def routes(system: System) -> list[BaseRoute]:
 
 
 def refusal(system: System, status: int, message: str) -> Response:
-    """The error body of the system's API for a request that matches no route."""
+    """Answer a request that matches no route with the error body of the system's API."""
     match system:
         case Sigma():
             return sigma_api.failure("NOT_FOUND" if status == 404 else "VALIDATION_ERROR", message, status=status)

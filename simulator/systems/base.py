@@ -1,4 +1,4 @@
-"""The common part of the four systems: an edit changes the catalog, and its events go to the subscriptions."""
+"""What the four systems have in common: an edit changes the catalog, and its events go to the subscriptions."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from simulator.families import Families
 from simulator.oracle import Key, Oracle
 from simulator.rng import Rng
 
-#: How far ahead of the event a stranger dates a forgery, so that a receiver that believes it is spoiled visibly.
+#: A forgery's time is this much later than the event's, so that the mirror of a receiver that accepts it is wrong.
 AHEAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One event, not yet addressed to anyone."""
+    """One event, before it is addressed to a subscription."""
 
-    #: Counts the events of the source from 1.
+    #: The number of the event, which counts the source's events from 1.
     number: int
     event_type: str
     at: datetime
-    #: Events of one family are sent in the order of their times.
+    #: The family of entities that the event is about. Events of one family are sent in the order of their times.
     family: str
-    #: The part of the body that the event type decides, as the system documents it.
+    #: The part of the body that depends on the event type, as the system documents it.
     data: Any
-    #: What else the system's envelope needs, such as a correlation id or a revision.
+    #: Further values for the body, such as a correlation id or a revision.
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class Subscription:
-    """Where a system sends events: Sigma's webhook, Indexed's webhook record, IIMMPACT's and sticky.io's one URL."""
+    """A URL that a system sends events to: a webhook in Sigma, a webhook record in Indexed, the one URL in IIMMPACT
+    and sticky.io."""
 
     id: str
     url: str
     secret: str | None = field(default=None, repr=False)
-    #: None for all events.
+    #: The event types to send; None for all.
     events: tuple[str, ...] | None = None
     active: bool = True
-    #: What people call it, where the system asks for that.
+    #: The name that a person gave it (Sigma).
     name: str = ""
     description: str | None = None
     #: The external id of the app it belongs to (Indexed).
@@ -60,7 +61,7 @@ class Subscription:
 class Message:
     """One event on its way to one subscription, as it goes over the wire."""
 
-    #: The event's; 0 for what announces none: a test event, a forgery.
+    #: The number of the event; 0 for a test event or a forgery.
     number: int
     event_type: str
     at: datetime
@@ -68,11 +69,11 @@ class Message:
     url: str
     headers: Mapping[str, str]
     body: bytes
-    #: The id of the subscription it is for.
+    #: The id of the subscription that the message goes to.
     subscription: str = ""
-    #: Whether a signature or a cipher shows the receiver that a body was changed.
+    #: Whether the receiver can notice a changed body, by a signature or a cipher.
     sealed: bool = True
-    #: A stranger's, who knows no secret: never retried, and a receiver that acks it has believed a lie.
+    #: Whether a stranger without a secret made it. A forgery is never retried, and the receiver must not ack it.
     forged: bool = False
     #: The part of the event that the system's own log records.
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -80,10 +81,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request with its outcome, for a system's own log."""
+    """One request with its answer, for the log of a system."""
 
     message: Message
-    #: None for no answer.
+    #: The status of the answer; None without an answer.
     status: int | None
     answer: bytes
     seconds: float
@@ -91,21 +92,21 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """A system's rules for a delivery that fails."""
+    """A system's rules for retries."""
 
-    #: Seconds to wait after the first failure, the second, and so on; after the last, the event is dropped.
+    #: Seconds to wait after the first failure, the second, and so on. After one more failure the message is given up.
     delays: tuple[float, ...]
-    #: Whether this answer is retried; None stands for no answer at all.
+    #: Whether the system retries after an answer with this status; None stands for no answer.
     retried: Callable[[int | None], bool]
 
     def delay(self, failures: int, status: int | None) -> float | None:
-        """Seconds until the next attempt after this many failures; None after the last attempt."""
+        """Return the seconds until the next attempt, after this many failures; None if there is no next attempt."""
         if failures > len(self.delays) or not self.retried(status):
             return None
         return self.delays[failures - 1]
 
 
-#: An edit of the history. It returns the events it caused, none if it found nothing to edit.
+#: An edit of a history at a time. It returns its events, or an empty list if it found no entity to edit.
 Edit = Callable[[datetime], list[Change]]
 
 
@@ -116,19 +117,20 @@ class System(ABC):
     #: The smallest step of time that the system's events can tell apart.
     resolution: ClassVar[timedelta]
     retries: ClassVar[RetryPolicy]
-    #: Where its API is mounted, after the source's name.
+    #: The path of its API below the source's name.
     api_path: ClassVar[str] = ""
-    #: The mirror's tables of which its API has a list, so that a reconcile can walk them.
+    #: The mirror's tables that its API can list, so that a reconcile can repair them.
     listed: ClassVar[frozenset[str]] = frozenset()
     verifier: Verifier
 
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 60) -> None:
         self.source = source
         self.clock = clock
-        #: The random generators of the history, and of bodies and secrets: two, so that neither disturbs the other.
+        #: Two random generators, `rng` for the history and `wire` for bodies and secrets, so that neither changes the
+        #: values of the other.
         self.rng = Rng(f"{seed} {source}")
         self.wire = Rng(f"{seed} {source} wire")
-        #: About how many families live in the catalog.
+        #: About the number of living families up to which the catalog grows.
         self.size = size
         self.oracle = Oracle()
         self.subscriptions: list[Subscription] = []
@@ -138,7 +140,7 @@ class System(ABC):
         self.outbox: deque[Message] = deque()
         self.events = 0
 
-    # Each system does this in its own way.
+    # The parts that differ between systems.
 
     @property
     @abstractmethod
@@ -147,15 +149,15 @@ class System(ABC):
 
     @abstractmethod
     def subscribe(self, url: str) -> None:
-        """Have all events sent to this URL, with secrets made from the seed."""
+        """Subscribe this URL to all events, with secrets made from the seed."""
 
     @abstractmethod
     def edits(self) -> Mapping[Edit, int]:
-        """The edits of a random history with their weights."""
+        """Return the edits of a random history, with their weights."""
 
     @abstractmethod
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
-        """A new entity; attributes that are not given are invented. Raises ValueError for an unknown attribute."""
+        """Create an entity, with invented values for other attributes. Raises ValueError for an unknown attribute."""
 
     @abstractmethod
     def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
@@ -167,45 +169,45 @@ class System(ABC):
 
     @abstractmethod
     def key(self, family: str) -> Key:
-        """The row of the mirror that a family stands for."""
+        """Return the key of the family's row in the mirror."""
 
     @abstractmethod
     def body(self, change: Change, subscription: Subscription) -> bytes:
-        """The event as this system writes it, before signing or encrypting."""
+        """Write the event's body as this system does, before signing or encryption."""
 
     @abstractmethod
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
-        """A receiver's `[sources.…]` table for this account."""
+        """Return the settings of a receiver's `[sources.…]` table for this account."""
 
     @abstractmethod
     def access(self) -> dict[str, str]:
-        """The credentials for its API: names of headers or members, with their values."""
+        """Return the credentials for the system's API: names of headers or members, with their values."""
 
     def headers(self, change: Change, body: bytes) -> dict[str, str]:  # noqa: ARG002 (only Sigma has any)
-        """Headers in addition to the signature's."""
+        """Return headers in addition to those of the signature."""
         return {}
 
     def logged(self, attempt: Attempt) -> None:  # noqa: B027 (only Indexed keeps a log)
-        """Called with every attempt to deliver a message."""
+        """Record an attempt to deliver a message."""
 
     def is_sealed(self, subscription: Subscription) -> bool:
-        """Whether the receiver can notice that a body was changed."""
+        """Whether the receiver can notice a changed body."""
         return subscription.secret is not None
 
     def renewed(self, subscription: Subscription) -> Subscription:
-        """The subscription with a new secret."""
+        """Return the subscription with a new secret."""
         return replace(subscription, secret=None if subscription.secret is None else self.wire.hexadecimal(40))
 
-    # All systems share this.
+    # The parts that all systems share.
 
     def living(self) -> int:
-        """How many families live in the catalog now."""
+        """Count the families that are not deleted."""
         return sum(member.alive for member in self.families)
 
     def step(self, at: datetime, *, tie: bool = False) -> list[Change]:
-        """One random edit at this moment. An edit that finds no entity free in this tick becomes a new entity.
+        """Make one random edit at this time. If it finds no entity to edit in this tick, create an entity instead.
 
-        With `tie` the edit is of the family edited last, even in the same tick: their times then give no order.
+        With `tie`, edit the family that was edited last, even in the same tick. The two times then give no order.
         """
         tick = floor(at, self.resolution)
         if tie:
@@ -216,7 +218,7 @@ class System(ABC):
         return edit(tick) or self.create(tick)
 
     def messages(self, change: Change) -> list[Message]:
-        """The event for every subscription that wants it."""
+        """Make a message for each subscription that wants the event."""
         return [
             self.message(change, subscription)
             for subscription in self.subscriptions
@@ -230,9 +232,9 @@ class System(ABC):
         )
 
     def forgery(self, change: Change, subscription: Subscription, *, signed: bool, size: int = 0) -> Message:
-        """A stranger's forgery of an event: a delete dated ahead, signed with another secret or not at all.
+        """Forge a message about an event: a delete with a later time, signed with another secret or not signed.
 
-        With a size (bytes), the body is filled up with blanks.
+        With a `size` in bytes, blanks fill up the body to it.
         """
         lie = replace(change, event_type=f"{change.event_type.rpartition('.')[0]}.deleted", at=change.at + AHEAD)
         body = self.body(lie, subscription).ljust(size)
@@ -261,22 +263,22 @@ class System(ABC):
         return Credentials(secrets=secrets)
 
     def secrets(self) -> list[str]:
-        """All secrets that a receiver must know, newest first, those of a prepared rotation included."""
+        """Return all secrets that a receiver must know, newest first, with those of a prepared rotation."""
         known = [each.secret for each in (*self.upcoming, *self.subscriptions) if each.secret is not None]
         return list(dict.fromkeys(known))
 
     def prepare_rotation(self) -> None:
-        """Draw the next secrets, so that a receiver can be told them before they are used."""
+        """Make the next secrets, so that a receiver's settings can have them before they are used."""
         self.upcoming = [self.renewed(subscription) for subscription in self.subscriptions]
 
     def rotate(self) -> None:
-        """Use the next secrets from now on. Messages that are already on their way keep their signatures."""
+        """Replace the secrets by the next ones. Messages that are already on their way keep their signatures."""
         if not self.upcoming:
             self.prepare_rotation()
         self.subscriptions, self.upcoming = self.upcoming, []
 
     def change(self, event_type: str, at: datetime, family: str, data: Any, **extras: Any) -> Change:
-        """The next event of this source."""
+        """Make the next event of this source."""
         self.events += 1
         return Change(number=self.events, event_type=event_type, at=at, family=family, data=data, extras=extras)
 
@@ -288,28 +290,28 @@ class System(ABC):
 
 
 def refused(status: int | None) -> bool:
-    """Any answer but a 2xx, and no answer."""
+    """Whether the receiver did not ack: a status other than 2xx, or no answer."""
     return status is None or not 200 <= status < 300
 
 
 def only(attributes: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Raises ValueError if there are others."""
+    """Raise ValueError if one of the attributes is not allowed."""
     for name in attributes:
         if name not in allowed:
             raise ValueError(f"there is no attribute {name!r}: choose from {', '.join(allowed)}")
 
 
 def floor(moment: datetime, resolution: timedelta) -> datetime:
-    """The moment, cut to whole steps of the resolution (which divides a second, or is one)."""
+    """Cut the time down to whole steps of the resolution, which is a second or divides one."""
     step = resolution // timedelta(microseconds=1)
     return moment.replace(microsecond=moment.microsecond // step * step)
 
 
 def iso_milliseconds(moment: datetime) -> str:
-    """`2026-03-08T10:05:30.000Z`, as Sigma and IIMMPACT write times."""
+    """Write a time as Sigma and IIMMPACT do: `2026-03-08T10:05:30.000Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def iso_seconds(moment: datetime) -> str:
-    """`2026-04-21T12:00:00+00:00`, as Indexed writes times."""
+    """Write a time as Indexed does: `2026-04-21T12:00:00+00:00`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S+00:00")

@@ -1,4 +1,4 @@
-"""Edits that the systems share whose events tell of one entity each."""
+"""Edits for the systems whose events are about one entity each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Member = TypeVar("Member", bound=Mortal)
 
 
 class SingleEntitySystem(System, Generic[Member]):
-    """A system whose events tell of one entity each; a bulk edit is an event for each, at the same moment."""
+    """A system whose events are about one entity each. A bulk edit makes an event for each entity, at the same time."""
 
     def erase(self, family: str, at: datetime) -> list[Change]:
         self._families.edited(family, at=at)
@@ -42,15 +42,15 @@ class SingleEntitySystem(System, Generic[Member]):
     @property
     @abstractmethod
     def _families(self) -> Families[Member]:
-        """All entities, deleted ones included."""
+        """All entities, including deleted ones."""
 
     @abstractmethod
     def _revised(self, member: Member, at: datetime) -> Change:
-        """Change some values of an entity."""
+        """Change some values of an entity, and return the event."""
 
     @abstractmethod
     def _deleted(self, member: Member, at: datetime) -> Change:
-        """Delete an entity."""
+        """Delete an entity, and return the event."""
 
     def _is_removable(self, member: Member) -> bool:
         return member.alive

@@ -80,7 +80,7 @@ def test_rows_are_listed_and_filtered(asking, over):
 @BOTH
 def test_the_tables_are_listed(asking, over):
     assert "products" in asking.ask("rows", over=over).splitlines()
-    assert "name the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
+    assert "give the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
 
 
 @BOTH
@@ -172,12 +172,12 @@ def test_a_limit_that_is_not_valid_is_refused(asking, limit):
 @pytest.mark.parametrize(
     ("to", "given_token", "reason"),
     [
-        ("http://127.0.0.1:9", "secret-token", "Nobody answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:9", "secret-token", "No server answers at http://127.0.0.1:9"),
         ("nowhere", "secret-token", "--to takes a URL"),
         ("http://[", "secret-token", "--to takes a URL"),
         (None, "secret-token", "The token is not valid here"),
         (None, "secret\ntoken", "The token is not valid"),
-        (None, "", "--to wants a token"),
+        (None, "", "--to needs a token"),
     ],
 )
 def test_a_receiver_that_cannot_be_asked_is_reported_in_one_line(asking, to, given_token, reason):

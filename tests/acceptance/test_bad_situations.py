@@ -168,7 +168,7 @@ SITUATIONS: dict[str, Situation] = {
     "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: takes a whole number"),
     "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: must be at least 1"),
     "settings that contradict": (setting("dedup_retention_days = 1"), ("prune",), "must not be shorter than"),
-    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
+    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name has"),
     "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
     "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "HOOKMIRROR_BATCH_SIZE: "),
     "a variable that is not JSON": (
@@ -202,7 +202,7 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "a dialect that fails on import": (module("1 / 0"), ("serve",), "shopping_mall.py, line 1: ZeroDivisionError: div"),
     "a table of a name that is taken": (module(TAKEN_NAME), ("send", "shop", "a.b"), "give it another `__tablename__`"),
-    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in the one that counts"),
+    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in one of them"),
     "a dialect without an envelope": (
         module(TWO_HANDLERS.replace("product.*", "product.a", 1)),
         ("serve",),
@@ -331,7 +331,7 @@ SITUATIONS: dict[str, Situation] = {
     "reconciling with an API that is away": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),
         ("reconcile", "sigma"),
-        "cannot be reached: ConnectError. Tried for a while; run this again later.",
+        "cannot be reached: ConnectError. Repeated attempts failed: run this again later.",
     ),
 }
 

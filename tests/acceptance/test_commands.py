@@ -170,8 +170,8 @@ def test_doctor_and_the_start_report_a_secret_with_blanks_around_it(tmp_path, fo
     done = forks.run(blank, "doctor")
     assert done.returncode == 0, "such a secret is allowed"
     assert next(line for line in lines(done.stdout) if "secrets[1] of the source" in line) == (
-        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which are part of it: remove them, "
-        "unless the sender has them too."
+        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which count as part of it: "
+        "remove them, unless the sender has them, too."
     )
     assert "secrets[1] of the source sigma has blanks around it" in forks.run(blank, "prune").stderr
 
@@ -194,7 +194,7 @@ def test_doctor_reports_that_endpoints_run_without_a_worker(folder, forks, serve
     mend = "start `hookmirror worker`, or let `serve` run one"
     assert (done.returncode, lines(done.stdout)[-1]) == (
         1,
-        f"MEND worker: none runs, so what is accepted waits: {mend}",
+        f"MEND worker: no worker runs, so accepted deliveries wait: {mend}",
     )
 
 
@@ -378,8 +378,8 @@ def test_replay_takes_ids_and_reports_deliveries_that_have_not_ended(folder, for
     ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
     named = (waiting, ignored.json()["delivery"])
     dry, done = forks.run(folder, "replay", *named, "--dry-run"), forks.run(folder, "replay", *named)
-    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given ones {LEFT}"
-    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given ones {LEFT}\n"
+    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given deliveries {LEFT}"
+    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given deliveries {LEFT}\n"
 
 
 def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alone(folder, forks, served):
@@ -462,7 +462,7 @@ def test_a_reconcile_is_planned_row_by_row_and_a_cancelled_one_changes_nothing(f
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
     assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 

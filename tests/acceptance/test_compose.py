@@ -63,9 +63,7 @@ def counted(url: str, sample: str) -> float:
 
 def token(composition: Composition) -> str:
     """Return the token that `docker compose exec endpoint-1 hookmirror token` prints."""
-    command = [composition.command("endpoint-1", "endpoint-1")[0], "token"]
-    environment = composition.environment("endpoint-1")
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    return composition.exec("endpoint-1", "token")
 
 
 # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,10 +139,7 @@ def test_every_address_is_reachable_on_the_private_port(composition: Composition
 
 
 def test_the_console_is_reachable_on_the_private_port_only(composition: Composition, outside: httpx.Client):
-    command = [composition.command("console", "console")[0], "console-link"]
-    environment = composition.environment("console")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    link = done.stdout.strip()
+    link = composition.exec("console", "console-link")
     assert link.startswith("http://127.0.0.1:8081/console/sign-in?link=")
     query = link.partition("/console")[2]
     headers = {"Host": "127.0.0.1:8081"}

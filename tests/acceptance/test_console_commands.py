@@ -75,7 +75,7 @@ def test_processes_that_share_a_socket_all_have_the_console(folder: Folder) -> N
 @pytest.mark.parametrize("name", [" x", "a\nb", "x" * 65])
 def test_a_name_that_the_actions_could_not_show_gets_no_link(folder: Folder, name: str) -> None:
     done = folder.run("console-link", "--name", name)
-    assert (done.returncode, "A name takes 1 to 64 characters" in done.stderr) == (1, True)
+    assert (done.returncode, "A name has 1 to 64 printable characters" in done.stderr) == (1, True)
 
 
 def test_a_session_that_does_not_exist_cannot_be_ended(folder: Folder) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import tempfile
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 
 import pytest
+from commanding import Folder
 from converging import account
 
 from simulator.clock import RunningClock
 from simulator.convergence import compare, read_mirror
 from simulator.demo import api_client, settled
-from simulator.receiver_process import environment_for, free_port, receiving
+from simulator.receiver_process import free_port, receiving
 from simulator.run import couriers, play
 from simulator.scenario import Scenario
 from simulator.server import serving
@@ -68,15 +66,9 @@ async def look(client, system, sending):
 
 
 async def reconcile(folder, source):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "receiver", "reconcile", source, "--force"),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment_for(folder, KEY) | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, (output + errors).decode()
+    installation = Folder(folder, settings="", environment={"HOOKMIRROR_SECRET_KEY": KEY})
+    done = await asyncio.to_thread(installation.run, "reconcile", source, "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("dialect", SYSTEMS)

@@ -186,7 +186,7 @@ def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, fork
     assert finding(done, "schema")[1].startswith("is this release's: receiver 0")
     assert finding(done, "processes") == (
         True,
-        "none runs on this database yet, neither endpoint nor worker",
+        "no endpoint and no worker runs on this database yet",
     )
 
 
@@ -207,7 +207,7 @@ def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(
         wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
         assert finding(forks.run(other, "doctor", "--json"), "endpoint") == (
             False,
-            "none runs, so no webhook is received: start `hookmirror serve`",
+            "no endpoint runs, so no webhook is received: start `hookmirror serve`",
         )
         good, says = processes(other)
         assert good

@@ -123,14 +123,14 @@ WRONG = {
     "no TOML": ("sources = [", "is not TOML"),
     "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
     "a source without a secret": (settings(), "it has no secret"),
-    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is not among the dialects"),
-    "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source any more"),
+    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "has the unknown dialect"),
+    "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source left"),
     "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
     "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
     "a new dialect and a source of it": (
         'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
-        "`dialects` has changed, and new code is loaded at a start only: restart the process.",
+        "`dialects` has changed, and only a start loads new code: restart the process.",
     ),
 }
 

@@ -1,7 +1,8 @@
 """Every scenario, with several seeds, played by the four systems against the real receiver over HTTP.
 
 Each account must converge: the mirror holds what the system announced, nothing that was acked is missing, and nothing
-was applied twice. All accounts play a scenario once, against one receiver; each test examines one account.
+was applied twice. Each scenario is played once, by its own accounts, and all play against one receiver. Each test
+examines one account.
 """
 
 from __future__ import annotations
@@ -34,22 +35,16 @@ ACCOUNTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(request):
     """Return a function that gives a scenario's outcomes by account.
 
-    The scenario is played at the first call, with every seed that the chosen tests need.
+    All scenarios and seeds that the chosen tests need are played beforehand.
     """
     asked = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
     seeds = sorted({params["seed"] for params in asked if "seed" in params} | {SEEDS[0]})
-    played = {}
-
-    def outcomes_of(scenario):
-        if scenario not in played:
-            played[scenario] = asyncio.run(converge(load(scenario), seeds))
-        return played[scenario]
-
-    return outcomes_of
+    scenarios = [load(name) for name in names() if name in {params["scenario"] for params in asked}]
+    return asyncio.run(converge(scenarios, seeds)).__getitem__
 
 
 @pytest.mark.parametrize(("scenario", "seed", "account"), ACCOUNTS)

@@ -19,7 +19,7 @@ ACCOUNTS = [f"{dialect}-{seed}" for dialect in SYSTEMS for seed in SEEDS]
 @pytest.fixture(scope="module")
 def outcomes(databases, tmp_path_factory):
     with databases.lend(tmp_path_factory.mktemp("hostile")) as url:
-        return asyncio.run(converge(load("hostile"), SEEDS, database_url=url))
+        return asyncio.run(converge([load("hostile")], SEEDS, database_url=url))["hostile"]
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)

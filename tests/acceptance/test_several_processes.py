@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -70,13 +71,6 @@ def counted(port: int, sample: str) -> float:
     """Sum a sample of /metrics over its labels."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT, verify=False).text
     return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-
-def test_a_connection_before_the_first_process_is_ready_waits_for_it(tmp_path):
-    port = free_port()
-    with runtime(tmp_path).running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as process:
-        assert "listening" in process.stderr.readline()
-        assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
 
 
 def test_the_one_worker_applies_what_any_process_accepts(served):
@@ -137,7 +131,7 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
         port = client.base_url.port
         senders = [pool.submit(stream, number) for number in range(3)]
         try:
-            for _ in range(3):
+            for _ in range(2):
                 sofar = len(acked)
                 wait_until(lambda sofar=sofar: len(acked) > sofar + 20, "acks")
                 wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
@@ -157,18 +151,44 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
     assert set(states(folder).values()) <= {"pending", "processed"}
 
 
-def test_no_process_stays_on_the_port_when_the_parent_is_killed(tmp_path):
-    with runtime(tmp_path).serving("--processes", "2") as (parent, client):
-        everybody = wait_until(lambda: children(parent.pid, "serve"), "the processes")
+class Life(NamedTuple):
+    """Observations of two endpoint processes without a worker, from their start until their parent was killed."""
+
+    early: httpx.Response
+    workers: set[int]
+    left: list[int]
+    answers: bool
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory) -> Life:
+    folder, port = runtime(tmp_path_factory.mktemp("life")), free_port()
+    with folder.running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as parent:
+        assert "listening" in parent.stderr.readline()
+        early = post_alone(port, product(1, key="early", name="Lamp"))
+        everybody = wait_until(lambda: two(children(parent.pid, "serve")), "both processes")
+        workers = children(parent.pid, "worker")
         parent.kill()
-        wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
-        wait_until(lambda: not is_alive(client), "the end of the answers")
+        with suppress(AssertionError):
+            wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False) as client:
+            return Life(early, workers, [pid for pid in everybody if is_there(pid)], is_alive(client))
 
 
-def test_no_worker_option_starts_no_worker(tmp_path):
-    with runtime(tmp_path).serving("--processes", "2", "--no-worker") as (parent, _):
-        wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
-        assert children(parent.pid, "worker") == set()
+def two(found: set[int]) -> set[int] | None:
+    return found if len(found) == 2 else None
+
+
+def test_a_connection_before_the_first_process_is_ready_waits_for_it(life):
+    assert life.early.status_code == 200
+
+
+def test_no_worker_option_starts_no_worker(life):
+    assert life.workers == set()
+
+
+def test_no_process_stays_on_the_port_when_the_parent_is_killed(life):
+    assert (life.left, life.answers) == ([], False)
 
 
 def test_a_socket_opened_by_the_starter_is_served(tmp_path):

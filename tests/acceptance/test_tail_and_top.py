@@ -177,8 +177,8 @@ def test_runs_are_planned_started_and_shown_through_the_api(served):
         (("tail", "--after", "x"), "copy all of it"),
         (("tail", "--after", "x", "--since", "2h"), "give only one of them"),
         (("tail", "--since", "yesterday"), "takes a time with its offset"),
-        (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
-        (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
+        (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "No server answers"),
+        (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "No server answers"),
     ],
 )
 def test_arguments_that_are_not_valid_are_refused(tmp_path, arguments, says):

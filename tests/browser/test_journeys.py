@@ -76,7 +76,7 @@ def test_a_wrong_value_leads_to_the_delivery_that_brought_it_the_one_that_lost_a
     assert f"…{bad_day.deliveries['newest'][-4:]}" in name.inner_text()
 
     on_call.click("button", "Ask the source")
-    on_call.sees("Brightest lamp", "No delivery says so")
+    on_call.sees("Brightest lamp", "No delivery has the source's values")
     assert on_call.clicks <= MOST_CLICKS
 
 

@@ -102,8 +102,8 @@ def test_a_row_unknown_to_mirror_and_source_is_reported_as_such(served: Served):
         ("products/nobody/e1/ask", 404, "not_found", "There is no source 'nobody' in the settings"),
         ("products/plain/e1/ask", 409, "not_askable", "has no `api_url`: set it"),
         ("records/pim/e1/ask", 409, "not_askable", "has no lookup for rows of records"),
-        ("products/pim/html/ask", 502, "source_away", "something else than JSON: check api_url"),
-        ("variants/pim/v/ask", 502, "source_away", "the mirror knows none of 'v'"),
+        ("products/pim/html/ask", 502, "source_away", "something other than JSON: check api_url"),
+        ("variants/pim/v/ask", 502, "source_away", "the mirror has no record for 'v'"),
     ],
 )
 def test_an_invalid_question_is_refused_with_advice(served: Served, path: str, status: int, code: str, advice: str):

@@ -93,7 +93,7 @@ def test_a_header_that_no_signature_covers_is_not_among_the_signed_ones(kit):
     assert "x-other" in shown["reason"]
 
 
-def test_a_request_with_seventeen_signatures_is_told_how_many_it_may_have(kit):
+def test_a_request_with_seventeen_signatures_is_refused_with_the_number_allowed(kit):
     kit.source("peeking", secrets=["whsec_AAAA"])
     headers = {"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": " ".join(["v1,AAAA"] * 17)}
     answer = kit.post("peeking", b"{}", headers)
@@ -101,7 +101,7 @@ def test_a_request_with_seventeen_signatures_is_told_how_many_it_may_have(kit):
     assert "holds 17 signatures. Send at most 16" in answer.body["message"]
 
 
-def test_keys_that_nobody_can_fetch_cost_each_webhook_a_503_and_the_log_a_line(tmp_path, monkeypatch):
+def test_keys_that_cannot_be_fetched_answer_503_and_log_once(tmp_path, monkeypatch):
     monkeypatch.setattr(key_sets, "FETCH_SECONDS", 2.0)
     keyed = Dialect("keyed", verify=DetachedJws(header="X-Jws", keys="http://127.0.0.1:9/keys"))
     keyed.envelope(lambda body: envelope())

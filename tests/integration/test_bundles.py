@@ -365,7 +365,7 @@ def test_items_that_are_not_a_list_are_reported(shop, kit):
     assert kit.deliveries()[0]["reason"] == "The items are {'id': 'A1'}, and not a list."
 
 
-def test_an_envelope_that_takes_long_is_told(shop, kit, monkeypatch):
+def test_a_slow_envelope_function_is_logged(shop, kit, monkeypatch):
     told = []
     monkeypatch.setattr("receiver.ingest.admission.log.warning", lambda event, **more: told.append((event, more)))
     readable = shop._read

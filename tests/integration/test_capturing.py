@@ -137,7 +137,7 @@ def test_repeated_headers_are_joined_and_our_own_notes_left_out(inbox):
 
 def test_a_capturing_source_is_reported_at_the_start():
     (doubt,) = doubts_about_sources({"kiln": SOURCE})
-    assert "captures what anybody posts to it, unverified" in doubt
+    assert "captures every request without verifying it" in doubt
     assert "hookmirror capture kiln" in doubt
 
 

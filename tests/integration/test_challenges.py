@@ -49,7 +49,7 @@ def test_a_token_in_the_address_is_returned_as_plain_text(shop, kit, method):
         ("nul\0", "printable ASCII"),
     ],
 )
-def test_what_could_do_harm_does_not_come_back(shop, kit, value, told):
+def test_a_harmful_token_is_not_returned(shop, kit, value, told):
     shop.challenge(EchoQuery("validationToken"))
     answer = kit.ask("shop", query={"validationToken": value})
     assert (answer.status, answer.body["error"]) == (403, "challenge_refused")

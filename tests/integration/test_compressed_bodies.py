@@ -90,7 +90,7 @@ def test_the_same_content_compressed_or_not_is_a_duplicate(kit, body):
     ("spoil", "reason"),
     [
         (lambda packed: packed[:-4], "ends in the middle"),
-        (lambda packed: packed + b"{}", "goes on behind its end"),
+        (lambda packed: packed + b"{}", "has bytes after its end"),
         (lambda packed: packed[:10] + b"\xff" * 30, "is damaged"),
         (lambda _: gzip.compress(b" " * 2_000_000), "holds more than 1048576 bytes"),
         (lambda _: gzip.compress(b"") * 1_000, "more than 16 parts"),

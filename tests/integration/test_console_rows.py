@@ -111,12 +111,12 @@ def test_a_search_without_a_result_says_where_it_looked(shop: Shop):
 
 
 def test_the_search_says_what_it_can_find(shop: Shop):
-    assert "letter for letter" in shop.text("/search")
+    assert "Type it exactly." in shop.text("/search")
 
 
 def test_the_page_of_an_unknown_row_offers_to_ask_its_source(shop: Shop):
     page = shop.visitor.page("/mirror/products/iimmpact/nosuch")
-    assert "Never heard of. Ask the source?" in text_of(page)
+    assert "The mirror has never had this row. Ask the source?" in text_of(page)
     assert 'action="/console/mirror/products/iimmpact/nosuch/ask"' in page
 
 

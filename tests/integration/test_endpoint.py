@@ -182,8 +182,8 @@ KEPT: dict[str, tuple[Callable[[str], bytes], str, str]] = {
 }
 READ: dict[str, tuple[Callable[[str], bytes], str, str | None]] = {
     "byte order mark": (lambda s: b"\xef\xbb\xbf" + body(s), "pending", None),
-    "no id": (without_id, "dead", "so nobody knows what changed"),
-    "id null": (lambda s: body(s, id=None), "dead", "so nobody knows what changed"),
+    "no id": (without_id, "dead", "so it does not say what changed"),
+    "id null": (lambda s: body(s, id=None), "dead", "so it does not say what changed"),
     "id true": (lambda s: body(s, id=True), "dead", "is not a valid id"),
     "id empty": (lambda s: body(s, id=""), "dead", "is not a valid id"),
     "id of 600 characters": (lambda s: body(s, id="x" * 600), "dead", "is not a valid id"),
@@ -258,10 +258,10 @@ def id_member(source: str) -> str:
 @pytest.mark.parametrize(
     ("source", "state", "reason"),
     [
-        ("sigma", "dead", "nobody knows what changed"),
-        ("indexed", "dead", "nobody knows what changed"),
+        ("sigma", "dead", "does not say what changed"),
+        ("indexed", "dead", "does not say what changed"),
         ("iimmpact", "pending", None),
-        ("sticky", "dead", "nobody knows what changed"),
+        ("sticky", "dead", "does not say what changed"),
     ],
 )
 def test_data_null_is_read_if_the_id_is_elsewhere_and_dead_if_it_was_inside(

@@ -299,7 +299,7 @@ def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followe
         with following(database, url, ask=lambda *_: ["127.0.0.1"]):
             wait_until(lambda: follower(database)["trouble"], "the trouble to be told")
             assert (
-                "resolves to this machine (127.0.0.1), but before to the public network"
+                "resolves to this machine (127.0.0.1), but earlier to the public network"
                 in (follower(database)["trouble"])
             )
         assert endpoint.ids() == ["A"]
@@ -502,5 +502,5 @@ def test_a_follower_is_forgotten_only_if_no_process_holds_it(database):
     assert follower(database) is None
     with database.read() as connection:
         assert [row.what for row in connection.execute(ACTIONS.select())] == ["forget follower"]
-    with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. There are: none"):
+    with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. The followers are: none"):
         repair.retry_dead(database, NAME, by=BY)

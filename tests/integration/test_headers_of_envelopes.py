@@ -109,7 +109,7 @@ def test_a_trusted_header_neither_dates_nor_names_anything(kit, misuse, says):
     assert (shown["state"], says in shown["reason"]) == ("dead", True), shown["reason"]
 
 
-def test_a_trusted_header_that_stands_there_twice_is_refused(kit):
+def test_a_repeated_trusted_header_is_refused(kit):
     answer = topic(kit, b'{"id": 1}', "products/update", "products/delete")
     assert (answer.status, answer.body["error"]) == (401, "signature_repeated")
 
@@ -124,7 +124,7 @@ def test_the_same_body_under_another_topic_is_a_duplicate(kit):
 
 
 @pytest.mark.parametrize(("parameter", "says"), [("trusted", "trusts no header"), ("signed", "covers no header")])
-def test_an_envelope_that_takes_what_its_dialect_does_not_have_is_refused(parameter, says):
+def test_an_envelope_with_parameters_that_its_dialect_lacks_is_refused(parameter, says):
     dialect = Dialect("plain", verify=senders.GitHub())
     scope: dict[str, Any] = {"Envelope": Envelope}
     exec(f"def read(body: dict, {parameter}): ...", scope)

@@ -107,7 +107,7 @@ def test_a_created_record_is_active_once_the_api_knows_it(shop, copy):
     family = shop.create()
     shop.work()
     assert shop.kit.rows(Product) == []
-    assert "knows no such record yet" in shop.kit.deliveries()[0]["reason"]
+    assert "does not have the record yet" in shop.kit.deliveries()[0]["reason"]
     copy.lags = False
     shop.work(after=6)
     row = shop.kit.row(Product, family)

@@ -71,7 +71,7 @@ def test_the_command_reports_its_guesses_and_what_it_could_not_guess(tmp_path):
     (tmp_path / "captured.headers.json").write_text(json.dumps(headers))
     said = hookmirror(tmp_path, "kiln", "--from", "captured.json")
     assert "event type: `what` (item.updated)" in said
-    assert "Not known from it:" in said
+    assert "The webhook does not show:" in said
     assert "[sources.kiln]" in said
 
 
@@ -111,8 +111,8 @@ def test_without_a_capture_an_invented_webhook_is_the_example():
         ("class", "small letter"),
         ("json", "installed module json"),
         ("httpx", "installed module httpx"),
-        ("handlers", "a meaning of its own"),
-        ("read", "a meaning of its own"),
+        ("handlers", "a special meaning"),
+        ("read", "a special meaning"),
         ("sigma", "installed dialect sigma"),
     ],
 )

@@ -55,7 +55,7 @@ ODD = {
     "/hooks/sigma//": "a slash too many",
     "/hooks/%2e/sigma": "a part of dots",
     "/hooks/sigma/%2e%2e": "a part of dots",
-    "/hooks/sigma/products": "goes on with 'products'",
+    "/hooks/sigma/products": "the address has 'products'",
     "//hooks/sigma": "begins with /hooks/",
     "/Hooks/sigma": "begins with /hooks/",
 }

@@ -307,7 +307,7 @@ def test_a_row_changed_by_hand_differs_from_the_recorded_change(catalog):
         connection.execute(update(sql_table(Product)).values(name="Tent"))
     found = why(catalog.kit)
     assert found.differing == ["name"]
-    assert "which brought it, says something else" in reason(found, "name").because
+    assert "which brought it, has another value" in reason(found, "name").because
 
 
 def test_the_fetched_data_of_a_thin_event_is_not_guessed(kit, shop):

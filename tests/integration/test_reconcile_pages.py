@@ -320,7 +320,7 @@ def test_a_row_that_moved_unnoticed_is_asked_for_before_it_counts_as_missing(kit
     ("answer", "reason"),
     [
         (httpx.Response(302, headers={"location": "http://elsewhere.test/"}), r"answered 302"),
-        (httpx.Response(200, text="<html>signed out</html>"), "something else than JSON: check api_url"),
+        (httpx.Response(200, text="<html>signed out</html>"), "something other than JSON: check api_url"),
         (httpx.Response(200, json={"items": None}), "gives None instead of a ListPage"),
     ],
     ids=["a redirect", "HTML", "another shape"],

@@ -154,7 +154,7 @@ def test_a_replay_of_named_deliveries_takes_exactly_these(served: Served):
         ("ids=1", "There is no delivery 1"),
         (f"ids={','.join(['1'] * 201)}", "at most 200"),
         ("ids=1&source=iimmpact", "leave `source` out"),
-        ("kind=prune&state=dead", "A prune drops what has expired"),
+        ("kind=prune&state=dead", "A prune drops all expired data"),
         ("kind=reconcile&source=iimmpact&ids=1", "leave `ids` out"),
     ],
 )

@@ -119,8 +119,7 @@ class Folder:
 
     def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
         """Start a command with its output in pipes."""
-        # A supervisor must prepare what its processes share before any import, so it needs a fresh interpreter.
-        if not self.fresh and self.before is None and "--processes" not in arguments:
+        if not self.fresh and self.before is None:
             return Forked(arguments, self.path, self.surroundings())
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],

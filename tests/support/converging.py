@@ -1,18 +1,20 @@
-"""Helpers of the acceptance tests: many accounts play a scenario against one receiver, and the outcomes are kept."""
+"""Helpers of the acceptance tests: many accounts play scenarios against one receiver, and the outcomes are kept."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from receiver import codec
-from simulator.clock import RunningClock
+from simulator.clock import Clock, RunningClock
 from simulator.convergence import compare, read_mirror
 from simulator.delivery import Log
 from simulator.demo import api_client, settled
@@ -48,26 +50,73 @@ class Outcome:
         return self.report.log
 
 
-def account(dialect: str, seed: int, clock: RunningClock) -> System:
-    """Make an account named for its system and seed.
+class Turn:
+    """A clock that stands still until its scenario is played."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        self._made = datetime.now(UTC)
+        self._running: RunningClock | None = None
+
+    def begin(self) -> None:
+        self._running = RunningClock(speed=self.speed)
+
+    def now(self) -> datetime:
+        return self._made if self._running is None else self._running.now()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds) / self.speed)
+
+
+class Play:
+    """A scenario with its own accounts, by seed."""
+
+    def __init__(self, scenario: Scenario, seeds: Iterable[int]) -> None:
+        self.scenario = scenario.changed(events=EVENTS, rate=0, speed=SPEED)
+        self.clock = Turn(SPEED)
+        self.systems = {
+            seed: [account(dialect, seed, self.clock, name=f"{scenario.name}-{dialect}-{seed}") for dialect in SYSTEMS]
+            for seed in seeds
+        }
+
+    @property
+    def everybody(self) -> list[System]:
+        return [system for each in self.systems.values() for system in each]
+
+    async def run(self) -> dict[str, Log]:
+        """Play it to its end, and return the logs of its couriers by source."""
+        gate = asyncio.Semaphore(AT_ONCE)
+        self.clock.begin()
+
+        async def play_one(seed: int) -> dict[str, Log]:
+            given = {"scenario": self.scenario, "seed": seed, "clock": self.clock}
+            async with gate, couriers(self.systems[seed], **given) as sending:
+                await play(self.systems[seed], **given, couriers=sending)
+                return {source: courier.log for source, courier in sending.items()}
+
+        played = await asyncio.gather(*(play_one(seed) for seed in self.systems))
+        return {source: log for each in played for source, log in each.items()}
+
+
+def account(dialect: str, seed: int, clock: Clock, *, name: str = "") -> System:
+    """Make an account named for its system and seed, unless it gets another name.
 
     Accounts of sticky.io with different seeds have different ciphers.
     """
     ciphers = ("aes-256-cbc", "aes-256-gcm", "openssl-salted", "aes-256-ecb", "auto")
     options: dict[str, Any] = {"cipher": ciphers[seed % len(ciphers)]} if dialect == "sticky" else {}
-    return SYSTEMS[dialect](f"{dialect}-{seed}", seed=seed, clock=clock, size=12, **options)
+    return SYSTEMS[dialect](name or f"{dialect}-{seed}", seed=seed, clock=clock, size=12, **options)
 
 
 @asynccontextmanager
-async def accounts_and_receiver(scenario: Scenario, seeds, database_url: str | None):
-    """Make the accounts of all seeds, serve their APIs, and run a receiver that has all of them as sources."""
-    clock = RunningClock(speed=scenario.speed)
-    systems = {seed: [account(dialect, seed, clock) for dialect in SYSTEMS] for seed in seeds}
-    everybody = [system for each in systems.values() for system in each]
+async def receiver_for(plays: Sequence[Play], database_url: str | None):
+    """Serve the APIs of all accounts, and run a receiver that has all of them as sources."""
     port = free_port()
-    for system in everybody:
-        system.subscribe(hook_url(f"http://127.0.0.1:{port}/hooks", system.source))
-    prepare(everybody, scenario)
+    for each in plays:
+        for system in each.everybody:
+            system.subscribe(hook_url(f"http://127.0.0.1:{port}/hooks", system.source))
+        prepare(each.everybody, each.scenario)
+    everybody = [system for each in plays for system in each.everybody]
     with tempfile.TemporaryDirectory(prefix="hookmirror-acceptance-") as directory:
         async with serving(everybody) as api:
             settings = settings_text(everybody, api=api)
@@ -75,33 +124,32 @@ async def accounts_and_receiver(scenario: Scenario, seeds, database_url: str | N
             async with receiving(
                 directory=Path(directory), port=port, settings=settings, secret_key=key, database_url=database_url
             ) as receiver:
-                yield systems, receiver, clock
+                yield receiver
 
 
-async def converge(scenario: Scenario, seeds, *, database_url: str | None = None) -> dict[str, Outcome]:
-    """Play the scenario with every seed against one receiver, and return the outcomes by account.
+async def converge(
+    scenarios: Iterable[Scenario], seeds: Iterable[int], *, database_url: str | None = None
+) -> dict[str, dict[str, Outcome]]:
+    """Play the scenarios in turn, with every seed, and return the outcomes by scenario and account.
 
-    The receiver uses a SQLite file of its own, unless `database_url` names another database.
+    One receiver serves all of them, because starting one takes as long as playing a scenario. It uses a SQLite file of
+    its own, unless `database_url` names another database.
     """
-    scenario = scenario.changed(events=EVENTS, rate=0, speed=SPEED)
-    outcomes: dict[str, Outcome] = {}
-    async with accounts_and_receiver(scenario, seeds, database_url) as (systems, receiver, clock):
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def play_one(seed: int) -> dict[str, Log]:
-            async with gate, couriers(systems[seed], scenario=scenario, seed=seed, clock=clock) as sending:
-                await play(systems[seed], scenario=scenario, seed=seed, couriers=sending, clock=clock)
-                return {source: courier.log for source, courier in sending.items()}
-
-        played = await asyncio.gather(*(play_one(seed) for seed in seeds))
+    seeds = list(seeds)
+    plays = [Play(scenario, seeds) for scenario in scenarios]
+    async with receiver_for(plays, database_url) as receiver:
+        logs = {source: log for each in plays for source, log in (await each.run()).items()}
         async with api_client(receiver.url, receiver.token) as client:
             stats = await settled(receiver, client)
             duplicates = await count_duplicates(client)
-            logs = {source: log for each in played for source, log in each.items()}
-            for system in (system for each in systems.values() for system in each):
-                found = await outcome(client, system, logs[system.source], stats, duplicates)
-                outcomes[system.source] = found
-    return outcomes
+            return {
+                each.scenario.name: {
+                    f"{system.dialect}-{seed}": await outcome(client, system, logs[system.source], stats, duplicates)
+                    for seed, systems in each.systems.items()
+                    for system in systems
+                }
+                for each in plays
+            }
 
 
 async def outcome(client: httpx.AsyncClient, system: System, log: Log, stats, duplicates) -> Outcome:

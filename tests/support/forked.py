@@ -1,7 +1,8 @@
 """Commands in processes of their own, without the second that their imports would take.
 
 One interpreter for all tests of a process does the imports. It forks each command, which then runs with its own
-arguments, folder, environment and pipes.
+arguments, folder, environment and pipes. A second interpreter forks `python …`. It imports less, so that a user's
+script runs without the dialects and tables that it does not import itself.
 """
 
 from __future__ import annotations
@@ -17,21 +18,41 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import IO
 
 #: Most bytes of a job.
 LARGEST = 1 << 20
 
-#: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
-#: errors, and one for news: the process id and, at the end, the exit code. A child process waits for each command, so
-#: that the loop never waits.
-FORKING = """
-import ctypes, json, os, signal, socket, sys, traceback
+#: Imports of the interpreter that forks `hookmirror`.
+COMMAND_IMPORTS = """
 import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import receiver.api.routes, receiver.worker.worker, receiver.server.server, receiver.copying.copying
 import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
 import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
+import importlib.metadata, receiver.worker.source_texts
+# What each command finds out about our dialects, and keeps in caches.
+importlib.metadata.entry_points(group="hookmirror.dialects")
+for dialect in (handlers.sigma.sigma, handlers.indexed.indexed, handlers.iimmpact.iimmpact, handlers.sticky.sticky):
+    list(receiver.worker.source_texts.source_texts(dialect.functions))
+"""
+
+#: Imports of the interpreter that forks `python …`. Scripts declare their own dialects and mirror tables.
+PYTHON_IMPORTS = """
+import receiver.cli, receiver.testing, simulator.testing, pytest, _hypothesis_pytestplugin, anyio.pytest_plugin
+import alembic.migration, alembic.operations, alembic.script, sqlalchemy.dialects.sqlite.pysqlite
+"""
+
+#: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
+#: errors, and one for news: the process id and, at the end, the exit code. A child process waits for each command, so
+#: that the loop never waits.
+FORKING = """
+import ctypes, gc, json, os, runpy, signal, socket, sys, traceback
+gc.disable()
+{imports}
+gc.freeze()
+gc.enable()
 
 def end_with_parent():
     if sys.platform == "linux":
@@ -44,8 +65,20 @@ def command(job, output, errors):
     for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), output, errors)):
         os.dup2(fd, number)
     os.closerange(3, max(output, errors) + 8)
-    sys.argv = ["hookmirror", *job["arguments"]]
-    receiver.cli.main()
+    if job["python"]:
+        python(job["arguments"])
+    else:
+        sys.argv = ["hookmirror", *job["arguments"]]
+        receiver.cli.main()
+
+def python(arguments):
+    sys.path[0] = os.getcwd()
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
 
 def run(job, output, errors):
     code = 0
@@ -81,7 +114,15 @@ def keep(job, output, errors, news):
     os.write(news, b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     os._exit(0)
 
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def bury(*_):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+# If it were ignored, the CPU time of commands would not count for the tests.
+signal.signal(signal.SIGCHLD, bury)
 jobs = socket.socket(fileno=3)
 while True:
     job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 3)
@@ -99,14 +140,26 @@ while True:
 class Forked:
     """A running command, with the part of the interface of `subprocess.Popen` that tests use."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        python: bool = False,
+        log: Path | None = None,
+    ) -> None:
+        """Start `hookmirror` with these arguments, or `python`, which takes a script or `-m` and a module.
+
+        With `log`, output and errors are appended to that file instead of being written into pipes.
+        """
         self.args = arguments
         self.returncode: int | None = None
-        self.stdout, output = _pipe()
-        self.stderr, errors = _pipe()
+        self.stdout, output = _pipe() if log is None else _end_of(log)
+        self.stderr, errors = _pipe() if log is None else _end_of(log)
         news, telling = os.pipe()
-        job = {"arguments": arguments, "folder": str(folder), "environment": dict(environment)}
-        _start(job, output, errors, telling)
+        job = {"arguments": arguments, "folder": str(folder), "environment": dict(environment), "python": python}
+        _start(_forking(PYTHON_IMPORTS if python else COMMAND_IMPORTS), job, output, errors, telling)
         self._news = os.fdopen(news)
         self.pid = int(self._news.readline())
         self._ended = threading.Event()
@@ -177,20 +230,25 @@ def _pipe() -> tuple[IO[str], int]:
     return os.fdopen(reading), writing
 
 
+def _end_of(log: Path) -> tuple[IO[str], int]:
+    """Return an empty stream, and a file descriptor that appends to the file."""
+    return StringIO(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
 _one_at_a_time = threading.Lock()
 
 
-def _start(job: Mapping[str, object], *fds: int) -> None:
+def _start(forking: socket.socket, job: Mapping[str, object], *fds: int) -> None:
     content = json.dumps(job).encode()
     assert len(content) < LARGEST
     with _one_at_a_time:
-        socket.send_fds(_forking(), [content], list(fds))
+        socket.send_fds(forking, [content], list(fds))
     for fd in fds:
         os.close(fd)
 
 
 @cache
-def _forking() -> socket.socket:
+def _forking(imports: str) -> socket.socket:
     """Return the socket that takes jobs.
 
     The interpreter ends when the socket is closed, at the latest with this process.
@@ -199,7 +257,7 @@ def _forking() -> socket.socket:
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     with theirs:
         number = theirs.fileno()
-        start = f"import os; os.dup2({number}, 3, inheritable=False)\n{FORKING}"
+        start = f"import os; os.dup2({number}, 3, inheritable=False)\n{FORKING.replace('{imports}', imports)}"
         process = subprocess.Popen([sys.executable, "-c", start], stdin=subprocess.DEVNULL, pass_fds=[number])
 
     def end() -> None:

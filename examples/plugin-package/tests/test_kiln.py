@@ -1,4 +1,4 @@
-"""What webhooks of Kiln leave in the mirror."""
+"""The rows that Kiln's webhooks leave in the mirror."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The pages, a module for each thing that they show; `receiver.console.contents` lists them."""
+"""The pages, one module for each subject. `receiver.console.contents` lists them."""

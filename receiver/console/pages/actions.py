@@ -10,12 +10,12 @@ from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 
-#: Items of a page.
+#: Actions on a page.
 ACTIONS_OF_A_PAGE = "50"
 
 
 class ActionShown(NamedTuple):
-    """An action, and its arguments and its answer as text."""
+    """An action, with its arguments and its result as text."""
 
     action: Action
     arguments: str
@@ -23,7 +23,7 @@ class ActionShown(NamedTuple):
 
 
 class ActionList(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     items: list[ActionShown]
     fields: list[FilterField]
@@ -31,13 +31,13 @@ class ActionList(NamedTuple):
 
 
 class TypedActionList(ActionPage, frozen=True):
-    """A page whose items are values again."""
+    """A page with its items decoded from JSON."""
 
     items: list[Action]
 
 
 def show_actions(visit: Visit) -> ActionList:
-    """The newest."""
+    """The newest actions that match."""
     page = visit.ask_listed(TypedActionList, "list_actions", limit=ACTIONS_OF_A_PAGE)
     items = [ActionShown(each, _told(each.arguments), _told(each.result)) for each in page.items]
     return ActionList(items, filter_fields(visit, (RUN,)), listing(visit, ACTIONS_PAGE, following=page.next))

@@ -11,12 +11,12 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.search.changes import Change
 
-#: Items of a page.
+#: Changes on a page.
 CHANGES_SHOWN = "50"
 
 
 class TypedChangePage(ChangePage, frozen=True):
-    """A page whose items are values again."""
+    """A page with its items decoded from JSON."""
 
     items: list[Change]
 
@@ -31,17 +31,17 @@ class ColumnOfChange(NamedTuple):
 
 
 class ChangeList(NamedTuple):
-    """What the template of the feed shows."""
+    """The values for the template of the feed."""
 
     items: list[Change]
     fields: list[FilterField]
     listing: Listing
-    #: The last change that was looked at, where the search ended before the end of the feed.
+    #: The oldest change that the search reached; None if it reached the end of the feed.
     looked_back_to: int | None
 
 
 class ChangeShown(NamedTuple):
-    """What the template of one change shows."""
+    """The values for the template of one change."""
 
     change: Change
     columns: list[ColumnOfChange]
@@ -79,7 +79,7 @@ CHANGES_PAGE = ConsolePage(
     menu="Changes",
     given=(("newest", "true"),),
     leaves_out=("after", "whole"),
-    # A file of all begins with the oldest.
+    # A download begins with the oldest change, and follows the feed.
     follows_in="after",
     live=("changes",),
 )

@@ -1,4 +1,4 @@
-"""Deliveries: a list, newest first, with filters; and the way from it to a replay of what it shows."""
+"""Deliveries: a filtered list, newest first, and the buttons that plan a replay of it or of marked ones."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.inbox.tables import State
 
-#: The filters that a plan calls otherwise, because there `reason` is why somebody acts.
+#: Filters with another name in a plan, where `reason` is the reason for the action.
 PLANNED_AS = {"reason": "reason_has"}
 
-#: Items of a page.
+#: Deliveries on a page.
 DELIVERIES_SHOWN = "50"
 
 
 class DeliveryList(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     items: list[Delivery]
     fields: list[FilterField]
-    #: What goes on from here, and what lies around.
+    #: The addresses around this page.
     listing: Listing
-    #: How many match, in words.
+    #: The number of matching deliveries, in words.
     matching: str
     states: list[State]
-    #: The fields of a plan to replay all that match; None where nothing is filtered, or none has ended.
+    #: The fields of a plan to replay all that match; None without a filter, and if none has ended.
     replay: dict[str, str] | None
-    #: Whether some on this page can be marked for a replay, or to be tried now.
+    #: Whether some on this page can be marked, to be replayed or tried now.
     may_replay: bool
     may_try: bool
 
 
 def show_deliveries(visit: Visit) -> DeliveryList:
-    """The newest that match, and how many there are of them."""
+    """The newest deliveries that match, and their number."""
     page = visit.ask_listed(TypedDeliveryPage, "list_deliveries", limit=DELIVERIES_SHOWN, count="true")
     horizon = None if not page.horizon else page.horizon.time
     return DeliveryList(
@@ -52,7 +52,7 @@ def show_deliveries(visit: Visit) -> DeliveryList:
 
 
 def _replay_of(visit: Visit) -> dict[str, str] | None:
-    """What plans a replay of all that the filters find, on whatever page."""
+    """The fields of a plan to replay all that the filters find, also on other pages."""
     filters = visit.without()
     if not filters or filters.get("state") in (State.PENDING, State.PROCESSING):
         return None
@@ -60,7 +60,7 @@ def _replay_of(visit: Visit) -> dict[str, str] | None:
 
 
 class TypedDeliveryPage(DeliveryPage, frozen=True):
-    """A page whose items are values again."""
+    """A page with its items decoded from JSON."""
 
     items: list[Delivery]
 
@@ -88,7 +88,7 @@ BUTTONS: tuple[Button, ...] = (
         label="Try the marked ones now",
         operation="try_deliveries",
         command="hookmirror retry",
-        says="Those that waited for their next attempt are tried now.",
+        says="The marked deliveries that waited for their next attempt are tried now.",
         then="/deliveries?state=pending",
         fields=("reason",),
         options=(("ids", ""),),

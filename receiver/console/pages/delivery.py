@@ -1,4 +1,4 @@
-"""A delivery: what it was, what became of it, each attempt, and its body."""
+"""A delivery: its event, its state, its rounds and attempts, and its body."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from receiver.inbox.tables import State
 
 
 class DeliveryShown(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     delivery: WholeDelivery
-    #: None where it has expired, or is not shown to this person.
+    #: None if the body has expired, or this person may not see it.
     body: ShownBody | None
     plain: ShownBody | None
     may_replay: bool
@@ -25,7 +25,7 @@ class DeliveryShown(NamedTuple):
 
 
 def show_one_delivery(visit: Visit) -> DeliveryShown:
-    """All that is kept about it."""
+    """One delivery, with its body if this person may see it."""
     found = visit.ask(WholeDelivery, "show_delivery", id=visit.path["id"])
     visible = visit.sees_bodies
     return DeliveryShown(
@@ -38,12 +38,12 @@ def show_one_delivery(visit: Visit) -> DeliveryShown:
 
 
 def download_body(visit: Visit) -> Attachment:
-    """The bytes that were received. Raises `BodyExpired`, and `Forbidden` where viewers see no bodies."""
+    """The bytes that were received. Raises `BodyExpired`, and `Forbidden` for a viewer who may not see bodies."""
     if not visit.sees_bodies:
-        raise Forbidden("Bodies are not shown to viewers here: ask an operator.")
+        raise Forbidden("Viewers may not see bodies here: ask an operator.")
     found = visit.ask(WholeDelivery, "show_delivery", id=visit.path["id"])
     if found.body is None:
-        raise BodyExpired("Its body has expired: reconcile the source instead.")
+        raise BodyExpired("The body of this delivery has expired: reconcile the source instead.")
     return Attachment(bytes_of(found.body, found.body_encoding), f"delivery-{found.id}.bin")
 
 
@@ -76,7 +76,7 @@ BUTTONS = (
         label="Replay this delivery",
         operation="replay_delivery",
         command="hookmirror replay {id}",
-        says="It is pending again.",
+        says="The delivery is pending again.",
         then="/deliveries/{id}",
         fields=("reason",),
     ),
@@ -86,7 +86,7 @@ BUTTONS = (
         label="Try it now",
         operation="try_delivery",
         command="hookmirror retry {id}",
-        says="It waits no longer for its next attempt.",
+        says="The delivery is tried now.",
         then="/deliveries/{id}",
     ),
 )

@@ -1,4 +1,4 @@
-"""Findings: what needs somebody, since when, what else changed then, and one button; and the faults behind them."""
+"""Findings: what needs a person, since when, what else changed then, and one button; and the faults by cause."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from receiver.console.visit import Visit
 
 
 class ListedFindings(NamedTuple):
-    """What the template of the list shows."""
+    """The values for the template of the list."""
 
     items: list[FindingShown]
-    #: Whether closed ones are listed, too.
+    #: Whether the list includes closed findings.
     is_all: bool
 
 
 class OneFinding(NamedTuple):
-    """What the template of one shows."""
+    """The values for the template of one finding."""
 
     finding: WholeFinding
     remedy: Remedy | None
-    #: Numbers and names; the link is left out.
+    #: Names and values of the evidence, without its link.
     evidence: list[tuple[str, str]]
 
 
 class RemediedFault(NamedTuple):
-    """A fault with its button."""
+    """A fault, and the button that mends it."""
 
     fault: FaultShown
     remedy: Remedy | None
 
 
 def show_findings(visit: Visit) -> ListedFindings:
-    """What is found now, or also what was."""
+    """The open findings, or those of the last year, too."""
     found = visit.ask_listed(FindingList, "list_findings").items
     return ListedFindings(found, visit.query.get("all") == "true")
 
 
 def show_one_finding(visit: Visit) -> OneFinding:
-    """All that is known about one."""
+    """One finding, with its evidence and its button."""
     found = visit.ask(WholeFinding, "show_finding", id=visit.path["id"])
     evidence = [
         (name.replace("_", " "), str(value))

@@ -1,4 +1,4 @@
-"""Followers: how far each one is behind the change feed, and the repair of what its target refused."""
+"""Followers: how far each one is behind the change feed, and the repair of changes that its target refused."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from receiver.api.followers import DeadChangeShown, FollowerList, FollowerShown
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 
-#: Dead changes that a page shows.
+#: Most dead changes that the page shows.
 DEAD_CHANGES_SHOWN = 100
 
 
 class FollowersShown(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     followers: list[FollowerShown]
     dead: list[DeadChangeShown]
-    #: How many dead and waiting changes there are in all.
+    #: Number of all dead and waiting changes.
     number: int
-    #: Followers that hand nothing on at present.
+    #: Names of the followers that cannot hand everything on.
     troubled: list[str]
 
 
@@ -61,7 +61,7 @@ BUTTONS = (
         label="Give this change up",
         operation="drop_dead_change",
         command="hookmirror follow --drop-dead {seq} --name {name}",
-        says="It was given up: those that waited for it are sent.",
+        says="The change was given up: the changes that waited for it are sent.",
         then="/followers",
         fields=("reason",),
         confirms="The target never gets this change. Changes that wait for it are sent.",

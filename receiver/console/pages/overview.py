@@ -1,4 +1,4 @@
-"""Overview: what needs somebody, how the sources stand, and how it went."""
+"""Overview: findings, the state of the sources, and a chart of the deliveries."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from receiver.console.visit import Visit
 
 
 class Overview(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     findings: list[FindingShown]
     sources: list[SourceStatistics]
-    #: The latest arrival of all sources.
+    #: The latest arrival of any source.
     last_delivery_at: datetime | None
     chart: Chart
 
 
 def show_overview(visit: Visit) -> Overview:
-    """Findings first; then the sources, and the chart."""
+    """The open findings, the sources, and the chart."""
     found = visit.ask(FindingList, "list_findings")
     sources = visit.ask(Statistics, "show_stats", brief="true").sources
     return Overview(
         findings=found.items,
         sources=sources,
         last_delivery_at=max((each.last_delivery_at for each in sources if each.last_delivery_at), default=None),
-        # What was refused under no source's name is of the source "".
+        # Requests to unknown sources are counted under the source "".
         chart=charted(visit, ["", *(each.source for each in sources)], title="Deliveries and refused requests"),
     )
 
@@ -57,6 +57,6 @@ BUTTONS = (
         label="I know of it",
         operation="acknowledge_finding",
         command="hookmirror findings --acknowledge {id}",
-        says="Noted: its alarm is silent until it closes.",
+        says="Noted: the alarm of this finding is silent until it closes.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Refused requests: how many by code, those that are kept, and verifying them again."""
+"""Refused requests: their numbers by code, the kept ones, and the button that verifies these again."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from receiver.console.visit import Visit
 from receiver.findings import tallies
 from receiver.inbox.refused import totals
 
-#: Items of a page, and how far back refusals are counted.
+#: Kept requests on a page, and the time over which refusals are counted.
 REFUSED_SHOWN, REFUSED_COUNTED = "50", timedelta(days=1)
 
 
 class TypedRefusedPage(RefusedPage, frozen=True):
-    """A page whose items are values again."""
+    """A page with its items decoded from JSON."""
 
     items: list[RefusedRequest]
 
 
 class RefusedList(NamedTuple):
-    """What the template shows."""
+    """The values for the template of the list."""
 
     items: list[RefusedRequest]
     fields: list[FilterField]
     listing: Listing
-    #: Refused requests of the last day by code, the largest number first.
+    #: Codes with the numbers of refused requests in the last day, largest first.
     codes: list[tuple[str, int]]
-    #: Number of kept requests by source, of those that are listed.
+    #: Sources with the numbers of their kept requests.
     kept: list[tuple[str, int]]
-    #: Those whose settings are there, so that their requests can be verified.
+    #: Sources in the settings, whose requests can be verified.
     known: frozenset[str]
 
 
 class RefusedShown(NamedTuple):
-    """What the template of one shows."""
+    """The values for the template of one request."""
 
     request: RefusedRequest
-    #: The beginning of the body; None where it is not shown to this person.
+    #: The beginning of the body; None if this person may not see it.
     body: ShownBody | None
     is_known: bool
 
 
 def show_refused_list(visit: Visit) -> RefusedList:
-    """What was refused in the last day, and the newest of those that are kept."""
+    """The refused requests of the last day by code, and the newest kept ones."""
     page = visit.ask_listed(TypedRefusedPage, "list_refused", limit=REFUSED_SHOWN)
     only = visit.query.get("source")
     with visit.database.read() as connection:
-        # What was refused under no source's name is of the source "".
+        # Requests to unknown sources are counted under the source "".
         of = [only] if only else ["", *visit.sources]
         counted = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
         kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
@@ -72,7 +72,7 @@ def show_refused_list(visit: Visit) -> RefusedList:
 
 
 def show_one_refused(visit: Visit) -> RefusedShown:
-    """What is kept of one, with the first bytes of its body."""
+    """One kept request, with the beginning of its body."""
     found = visit.ask(RefusedRequest, "show_refused", id=visit.path["id"])
     body = _beginning(found) if visit.sees_bodies else None
     return RefusedShown(found, body, found.source in visit.sources)
@@ -81,7 +81,7 @@ def show_one_refused(visit: Visit) -> RefusedShown:
 def _beginning(request: RefusedRequest) -> ShownBody:
     if request.begins_encoding == "hex":
         return shown_body(b64encode(bytes.fromhex(request.begins)).decode(), "base64")
-    # What a stranger sent is never parsed.
+    # The body may come from a stranger, so it is never parsed.
     return shown_body(request.begins, "utf-8", as_sent=True)
 
 
@@ -120,7 +120,7 @@ BUTTONS = (
         label="Verify again",
         operation="verify_refused",
         command="hookmirror refused {source} --verify",
-        says="They were verified with the present secrets: those that are authentic are deliveries now.",
+        says="The kept requests were verified with the present secrets: the authentic ones are deliveries now.",
         then="/refused?source={source}",
         fields=("reason",),
     ),
@@ -130,9 +130,9 @@ BUTTONS = (
         label="Drop them",
         operation="drop_refused",
         command="hookmirror refused {source} --drop",
-        says="They are dropped.",
+        says="The kept requests are dropped.",
         then="/refused?source={source}",
         fields=("reason",),
-        confirms="Kept requests are dropped for good: nothing can verify them any more.",
+        confirms="Kept requests are dropped for good, and cannot be verified afterwards.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A row: why each of its values is what it is, what its source says now, and what became of it."""
+"""A row: the origin of each value, the answer of its source, and a timeline of its changes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from receiver.mirror.versions import AHEAD
 from receiver.schemas import Moment
 from receiver.search.changes import Change
 
-#: The action that asked the source, whose answer the page shows.
+#: The id of the action that asked the source. The page shows the answer that it recorded.
 ASKED: Parameter[int | None] = Parameter(
     "asked", {"type": "string"}, "The action that asked the source.", number("asked"), None
 )
 
 PATH_OF_A_ROW = "/mirror/{table}/{source}/{external_id:path}"
 
-#: Columns of every row, which the page tells in words.
+#: Columns of every row, which the page shows in its first sentences.
 SHARED = frozenset({"source", "external_id", "active", "changed_at", "deactivated_at", "tie"})
 
 
@@ -52,31 +52,31 @@ class RowWithHistory(msgspec.Struct, frozen=True):
 
 
 class RowShown(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     table: str
     source: str
     external_id: str
-    #: None if nothing has ever been heard of it.
+    #: None if the mirror does not have the row.
     held: HeldRow | None
-    #: The columns of its own, by name.
+    #: The values of the table's other columns, by name.
     values: dict[str, Any]
     why: WhyRow | None
-    #: Why nobody could say why; empty if somebody could.
+    #: Why `why` is missing; empty if it is there.
     why_not: str
-    #: What is said on top, because it matters more than the values.
+    #: Warnings, which stand above the values.
     notes: list[str]
-    #: The run of the reconcile that brought a column, where it is known.
+    #: The run that brought the value of a column, by column, where it is known.
     runs: dict[str, str]
     asked: AnsweredQuestion | None
     timeline: list[TimelineEntry]
 
 
 def show_row(visit: Visit) -> RowShown:
-    """All about one row. Raises `NotFound` for a table that the mirror does not have."""
+    """One row, or the page of a row that the mirror does not have. Raises `NotFound` for an unknown table."""
     table, source, external_id = (visit.path[name] for name in ("table", "source", "external_id"))
     if table not in visit.ask(Tables, "list_tables").tables:
-        raise NotFound(f"The mirror has no table {table[:64]!r}: see the tables of the mirror.")
+        raise NotFound(f"The mirror has no table {table[:64]!r}: choose one on the page Mirror.")
     found = _found(visit)
     why, why_not = _why(visit) if found is not None else (None, "")
     history = found.history if found is not None else []
@@ -110,7 +110,7 @@ def _found(visit: Visit) -> RowWithHistory | None:
 
 
 def _why(visit: Visit) -> tuple[WhyRow | None, str]:
-    """Why it is as it is; or why that cannot be said now, for the values are worth showing anyway."""
+    """The provenance of the row; or None and the reason, so that the page shows the values without it."""
     try:
         return visit.ask(WhyRow, "explain_row", **visit.path), ""
     except Unavailable as error:
@@ -124,13 +124,13 @@ def _own_values(row: msgspec.Raw) -> dict[str, Any]:
 def _notes(why: WhyRow | None) -> Iterator[str]:
     for column in why.columns if why else ():
         if column.tie:
-            yield f"{column.column}: two deliveries of the same moment disagreed; the later arrival won."
+            yield f"{column.column}: two deliveries with the same time of change disagreed; the later arrival won."
         if _is_misdated(column):
             yield f"{column.column}: dated in the future by its source, so no newer news can win; a reconcile mends it."
     if why and why.differing:
         yield f"The kept deliveries, run again, say something else about {', '.join(why.differing)}."
     if why and why.lost_with_parent:
-        yield f"It is not active because {why.lost_with_parent.external_id}, which it belongs to, lost its rows."
+        yield f"This row is not active because {why.lost_with_parent.external_id}, which it belongs to, lost its rows."
 
 
 def _is_misdated(column: WhyColumn) -> bool:
@@ -138,7 +138,7 @@ def _is_misdated(column: WhyColumn) -> bool:
 
 
 def _runs(history: list[Change]) -> dict[str, str]:
-    """The run that last changed each column, for columns that a run changed last."""
+    """The run that changed a column last, by column. Columns that a delivery changed last are left out."""
     newest: dict[str, str | None] = {}
     for change in history:
         for column in change.after:
@@ -147,7 +147,7 @@ def _runs(history: list[Change]) -> dict[str, str]:
 
 
 def _asked_at(_: Visit, answer: AskedRow) -> str:
-    """The row's page with what the source answered."""
+    """The path of the row's page with the answer of the source."""
     return path_of_row(answer.table, answer.source, answer.external_id, asked=answer.action)
 
 

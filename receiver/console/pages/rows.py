@@ -14,12 +14,12 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.schemas import Moment
 
-#: Rows of a page.
+#: Rows on a page.
 ROWS_SHOWN = "50"
 
 
 class ListedRow(msgspec.Struct, frozen=True):
-    """The columns of a row that a list shows; tables have those with a default if they are in their model."""
+    """The columns of a row that a list shows. Columns with a default are missing in some tables."""
 
     source: str
     external_id: str
@@ -41,12 +41,12 @@ class RowPage(msgspec.Struct, frozen=True):
 
 
 class RowList(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     table: str
     tables: list[str]
     items: list[ListedRow]
-    #: The optional columns that the rows have.
+    #: The optional columns that at least one row has.
     columns: list[str]
     fields: list[FilterField]
     listing: Listing
@@ -59,7 +59,7 @@ def show_tables(visit: Visit) -> Tables:
 
 
 def show_rows(visit: Visit) -> RowList:
-    """The first rows that match, and how many there are of them."""
+    """One page of the rows that match, and their number."""
     table = visit.path["table"]
     page = visit.ask_listed(RowPage, "list_rows", limit=ROWS_SHOWN, count="true")
     first = page.items[0] if page.items else None

@@ -1,4 +1,4 @@
-"""A run: what it would do, does or did, row by row, and the buttons that start and end it."""
+"""A run: its forecast row by row, its progress, its actions, and the buttons that start, pause and cancel it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from receiver.console.visit import Visit
 from receiver.runs.tables import RunState
 from receiver.worker.processes import Kind
 
-#: Rows of the forecast on the page of a run, rows of a page of all, and actions.
+#: Rows of the forecast on the page of a run, rows on a page of the whole forecast, and actions of the run.
 FORESEEN_SHOWN, ROWS_OF_A_PAGE, ACTIONS_SHOWN = 30, "100", "20"
 
-#: The filters of a plan by their names in a run's arguments, where these differ.
+#: The parameters of a plan, by their names in a run's arguments, where the two differ.
 FILTER_NAMES = {"begin": "from", "end": "to", "reason": "reason_has"}
 
-#: What a run of each kind does, said of its number.
+#: The phrase before the number of deliveries or rows, by run kind.
 DEEDS = {
     "replay": "replay of",
     "reconcile": "reconcile of",
@@ -32,7 +32,7 @@ DEEDS = {
 
 
 class ForecastColumn(NamedTuple):
-    """A column that a row would have another value in."""
+    """A column of a row that would get another value."""
 
     name: str
     before: Any
@@ -40,41 +40,41 @@ class ForecastColumn(NamedTuple):
 
 
 class ForeseenRow(NamedTuple):
-    """A row of a forecast, and what would change in it."""
+    """A row of a forecast, and the columns that would change."""
 
     row: ForecastRow
     changes: list[ForecastColumn]
 
 
 class RunShown(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     run: WholeRun
     deed: str
-    #: What was asked for: each filter with its value.
+    #: Names and values of the run's filters.
     arguments: list[tuple[str, str]]
     rows: list[ForeseenRow]
-    #: Rows of the forecast that are not on the page.
+    #: Number of rows of the forecast that are not on the page.
     more_rows: int
     forecast_at: datetime | None
-    #: Finished deliveries or rows in a second, and how long the rest takes; None while that is not known.
+    #: Deliveries or rows finished in a second, and seconds until the end; None while they are unknown.
     rate: float | None
     rest: timedelta | None
-    #: Whether it waits for a worker, and none is alive.
+    #: Whether the run waits for a worker while no worker is alive.
     nobody_works: bool
-    #: The fields of a plan of the same; None for a kind that is not planned here.
+    #: The fields of a plan with the same filters; None for a kind that the console does not plan.
     again: dict[str, str] | None
     actions: list[Action]
 
 
 class TypedActionPage(ActionPage, frozen=True):
-    """A page whose items are values again."""
+    """A page of actions, with its items decoded from JSON."""
 
     items: list[Action]
 
 
 def show_one_run(visit: Visit) -> RunShown:
-    """The run as it stands, the first rows of its forecast, and who did what with it."""
+    """The run with its progress, the first rows of its forecast, and its actions."""
     run = visit.ask(WholeRun, "show_run", id=visit.path["id"])
     counted = sum(sum(numbers.values()) for numbers in (run.forecast or {}).get("rows", {}).values())
     rate = _rate(run, visit.now)
@@ -94,7 +94,7 @@ def show_one_run(visit: Visit) -> RunShown:
 
 
 def foreseen(row: ForecastRow) -> ForeseenRow:
-    """A row with the columns that would have another value."""
+    """A row of a forecast with the columns that would change."""
     changes = [
         ForecastColumn(name, row.before.get(name), after)
         for name, after in row.after.items()
@@ -126,12 +126,12 @@ def _word(value: Any) -> str:
 
 
 def _again(run: Run) -> dict[str, str] | None:
-    """What plans the same: with the same filters, or the same deliveries if all of them are recorded."""
+    """The fields of a plan with the same filters, or with the same deliveries if the run recorded all their ids."""
     arguments = run.arguments
     if run.kind == "prune":
         return {"kind": "prune"}
     if run.kind == "reconcile":
-        # Beyond the brake only by a command, where its number is typed.
+        # Only a command plans beyond the brake, because a person must type `--force` there.
         return {"kind": "reconcile", "source": run.sources[0]} if run.sources else None
     if run.kind != "replay":
         return None
@@ -143,7 +143,7 @@ def _again(run: Run) -> dict[str, str] | None:
 
 
 class ForeseenList(NamedTuple):
-    """What the template of all rows shows."""
+    """The values for the template of the whole forecast."""
 
     run: str
     rows: list[ForeseenRow]
@@ -151,13 +151,13 @@ class ForeseenList(NamedTuple):
 
 
 class TypedForecastPage(ForecastPage, frozen=True):
-    """A page whose items are values again."""
+    """A page of a forecast, with its items decoded from JSON."""
 
     items: list[ForecastRow]
 
 
 def show_rows_of_run(visit: Visit) -> ForeseenList:
-    """The forecast of a run, row by row, page by page."""
+    """One page of the forecast of a run."""
     page = visit.ask_listed(TypedForecastPage, "list_run_rows", limit=ROWS_OF_A_PAGE)
     around = listing(visit, ROWS_PAGE, following=page.next)
     return ForeseenList(visit.path["id"], [foreseen(row) for row in page.items], around)
@@ -203,8 +203,8 @@ def _verb(verb: str, label: str, says: str, *, fields: tuple[str, ...] = ()) -> 
 
 
 BUTTONS = (
-    _verb("start", "Start", "It is started, and gives way to live deliveries.", fields=("reason",)),
-    _verb("pause", "Pause", "It is paused: what was fed goes on, and nothing more is fed."),
-    _verb("resume", "Go on", "It goes on."),
-    _verb("cancel", "Cancel", "It is cancelled: what was fed goes on, and the rest stays as it is."),
+    _verb("start", "Start", "The run is started. It gives way to live deliveries.", fields=("reason",)),
+    _verb("pause", "Pause", "The run is paused: deliveries that were fed go on, and no more are fed."),
+    _verb("resume", "Go on", "The run goes on."),
+    _verb("cancel", "Cancel", "The run is cancelled: deliveries that were fed go on, and the rest stay as they are."),
 )

@@ -1,4 +1,4 @@
-"""Runs: the plans and the work on many deliveries, newest first, and the way to a new plan."""
+"""Runs: plans and runs, newest first, and the buttons that make a new plan."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.periods import TypedRunPage
 from receiver.console.visit import Visit
 
-#: Runs of a page.
+#: Runs on a page.
 RUNS_SHOWN = "50"
 
 
 class RunList(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     items: list[Run]
     listing: Listing
-    #: Names of the sources, of which one can be reconciled.
+    #: Names of the sources, of which a form offers one to reconcile.
     sources: list[str]
 
 
@@ -30,7 +30,7 @@ def show_runs(visit: Visit) -> RunList:
 
 
 def after_plan(_: Visit, answer: RunChanged) -> str:
-    """The page of the run that was planned."""
+    """The path of the page of the run that was planned."""
     return f"/runs/{answer.run}"
 
 
@@ -60,7 +60,7 @@ BUTTONS: tuple[Button, ...] = (
         label="Plan it",
         operation="plan_run",
         command="hookmirror runs plan",
-        says="The plan is being made, and nothing is changed before somebody starts it.",
+        says="The plan is being made. Nothing is changed before you start it.",
         then=after_plan,
         fields=_PLANNED_BY,
         options=(("ids", ""), ("from", "since"), ("to", "until")),

@@ -1,4 +1,4 @@
-"""The search: what people have in hand leads to the row or the delivery that it names."""
+"""The search: a text that a person has at hand leads to the rows and deliveries that it names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.console.visit import Visit
 
 
 def show_search(visit: Visit) -> SearchResult | SeeOther | None:
-    """What was found; its only hit itself; None until something is looked for."""
+    """The hits; a redirect if there is one hit only; None without a text to look for."""
     if not visit.query.get("q"):
         return None
     found = visit.ask(SearchResult, "search", q=visit.query["q"])
@@ -19,7 +19,7 @@ def show_search(visit: Visit) -> SearchResult | SeeOther | None:
 
 
 def _only_hit(found: SearchResult) -> str | None:
-    """The path of the one row, or of the one delivery if no row is called so."""
+    """The path of the only row, or of the only delivery if no row was found."""
     if len(found.rows) == 1:
         return _path_of(found.rows[0])
     if not found.rows and len(found.deliveries) == 1:

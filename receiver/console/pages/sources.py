@@ -1,4 +1,4 @@
-"""Sources: how each one stands, one line each; and one source with its chart, secrets, event types and settings."""
+"""Sources: the health of all, a line for each; and one source with its chart, secrets, event types and settings."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from receiver.console.visit import Visit, shaped
 
 
 class SourcesShown(NamedTuple):
-    """What the template of all shows."""
+    """The values for the template of all sources."""
 
     items: list[SourceShown]
     unwell: int
-    #: How they stand, in one sentence.
+    #: Their health, in one sentence.
     says: str
 
 
 class SourcePage(NamedTuple):
-    """What the template of one shows."""
+    """The values for the template of one source."""
 
     source: WholeSource
     chart: Chart
 
 
 def show_sources(visit: Visit) -> SourcesShown:
-    """All sources, those that need somebody first."""
+    """All sources, the unwell ones first."""
     found = visit.ask(AllSources, "list_sources").items
     order = {Health.UNWELL: 0, Health.UNKNOWN: 1, Health.WELL: 2}
     unwell = sum(each.health is Health.UNWELL for each in found)
@@ -38,14 +38,14 @@ def show_sources(visit: Visit) -> SourcesShown:
 
 
 def _says(number: int, unwell: int, unknown: int) -> str:
-    silent = f" Nothing came yet from {unknown}." if unknown else ""
+    silent = f" No webhook has come yet from {unknown}." if unknown else ""
     if unwell:
         return f"{unwell} of {number} {'needs' if unwell == 1 else 'need'} you.{silent}"
     return f"None of {number} needs you.{silent}"
 
 
 def show_one_source(visit: Visit) -> SourcePage:
-    """One source, with how it went."""
+    """One source, with a chart of its deliveries."""
     found = visit.ask(WholeSource, "show_source", source=visit.path["source"])
     return SourcePage(found, charted(visit, [found.source], only=found.source, title=f"Deliveries of {found.source}"))
 
@@ -86,7 +86,7 @@ BUTTONS = (
         label="Plan a reconcile",
         operation="plan_run",
         command="hookmirror runs plan reconcile {source}",
-        says="The plan is being made: nothing is changed before it is started.",
+        says="The plan is being made. Nothing is changed before you start it.",
         then=_planned,
         given=(("kind", "reconcile"),),
         leaves_out=("force",),

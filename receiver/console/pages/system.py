@@ -1,4 +1,4 @@
-"""System: what must be mended in the installation, its processes, its database, and what is kept for how long."""
+"""System: the processes, the checks of the installation, the database, and the periods of retention."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from receiver.console.visit import Visit
 
 
 class SystemPage(NamedTuple):
-    """What the template shows."""
+    """The values for the template."""
 
     system: SystemShown
-    #: How it stands, in one sentence, and whether somebody is needed.
+    #: The state of the installation in words, and whether no person is needed.
     says: str
     is_well: bool
-    #: Whether some process differs from the others, or refused its settings.
+    #: Whether a process differs from the others, refused its settings or needs a restart.
     differs: bool
 
 
 def show_the_system(visit: Visit) -> SystemPage:
-    """The installation, what must be mended first."""
+    """The installation, with a summary of its checks and processes."""
     system = visit.ask(SystemShown, "show_system")
     mend = sum(each.verdict == "MEND" for each in system.checks)
     look = sum(each.verdict == "LOOK" for each in system.checks)
     odd = sum(each.state is not ProcessState.ALIVE for each in system.processes)
     said = [
-        f"{mend} {'check says' if mend == 1 else 'checks say'} what to mend." if mend else "Nothing must be mended."
+        f"{mend} {'check' if mend == 1 else 'checks'} found a fault to mend." if mend else "Nothing must be mended."
     ]
     if look:
         said.append(f"{look} {'is' if look == 1 else 'are'} worth a look.")

@@ -1,8 +1,8 @@
-// What a browser with scripts has beside the pages: times of the reader, keys, and copying. Pages need none of it.
+// Extras of a browser with scripts: the reader's time zone, keys, copying and live pages. All pages work without them.
 (() => {
   "use strict";
 
-  // Times stand in UTC; here they get the reader's zone, and the title keeps UTC.
+  // The server writes times in UTC. This shows them in the reader's zone; the title keeps UTC.
   const local = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
   const putInZone = (root) => {
     for (const time of root.querySelectorAll("time[datetime]:not(.ago):not([data-zone])")) {
@@ -14,7 +14,7 @@
     }
   };
 
-  // Copying works without https, too.
+  // Browsers have the clipboard only over https; the text area works without it.
   const copy = async (text) => {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
     const area = document.createElement("textarea");
@@ -34,7 +34,7 @@
     }
   };
 
-  // Keys: / goes to the search, j and k to the next and last row, Enter opens it.
+  // Keys: / goes to the search, j to the next row, k to the previous one, and Enter opens the row.
   let row = null;
   const step = (by) => {
     const rows = [...document.querySelectorAll("table.keys tbody tr")];
@@ -56,7 +56,7 @@
     else if (event.key === "k") step(-1);
   });
 
-  // Live: the server hints that something changed, and the page is fetched again. Without hints it asks every 15 seconds.
+  // Live: after a hint of a change from the server, the page fetches itself again. Without hints it does so every 15 seconds.
   const live = document.getElementById("live");
   const parts = live?.dataset.live?.split(" ") ?? [];
   let source = null, paused = false, lost = null, due = null, rest = 500;
@@ -72,7 +72,7 @@
     const open = opened();
     const began = performance.now();
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
-    // However much happens, a page that is slow to make is asked for less often.
+    // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
     for (const summary of document.querySelectorAll("#page details > summary"))
       if (open.has(summary.textContent)) summary.parentElement.open = true;
@@ -125,7 +125,7 @@
     setInterval(() => {
       if (!lost || paused || document.hidden) return;
       refreshSoon();
-      // A browser gives up for good where the answer was an error.
+      // A browser does not reconnect by itself after an answer that is an error.
       if (source?.readyState === EventSource.CLOSED) listen();
     }, 15000);
     listen();

@@ -15,7 +15,7 @@ from receiver.moments import clock_time
 #: The least number of webhooks for a misspelt source; fewer may be chance.
 FEW_MISSPELT = 3
 
-#: So many webhooks for a name like no source's, over at least so long, come from a sender and not from a stranger.
+#: Fewest webhooks for a name like no source's, and the least time between first and last, that come from a sender.
 FEW_UNKNOWN, KEEPS_COMING = 10, timedelta(minutes=10)
 
 #: The least number of 503s, and the period within which they count.
@@ -45,9 +45,9 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
 
 
 def unknown_source(situation: Situation) -> Iterator[Finding]:
-    """Webhooks keep coming for one name that is neither a source's nor like one.
+    """Webhooks keep coming for one name that is unlike the name of any source.
 
-    Strangers try many names, each a few times at once: a sender comes back with the same one.
+    Strangers try many names, each a few times at once. A sender comes back with the same name.
     """
     for name in sorted({each.detail for each in situation.tallied("", UNKNOWN_SOURCE)}):
         tallies = situation.tallied("", UNKNOWN_SOURCE, {name})
@@ -59,9 +59,9 @@ def unknown_source(situation: Situation) -> Iterator[Finding]:
             tallies[0].at,
             f"{counted(total(tallies), 'webhook')} came to {HOOKS_PATH}{name} since "
             f"{clock_time(tallies[0].at, situation.now)}, and the settings have no source {name!r}",
-            f"If it is yours, add a table [sources.{name}] to the settings, and run `hookmirror reload`; if it was "
-            "yours, remove the address at the sender. If nobody knows it, a stranger tries and nothing is lost: "
-            "acknowledge this.",
+            f"If the sender is yours, add a table [sources.{name}] to the settings, and run `hookmirror reload`. If it "
+            "was yours, remove the address at the sender. If nobody knows the name, a stranger is trying addresses, "
+            "and nothing is lost: acknowledge this finding.",
             {"refused": total(tallies), "asked_for": name, "link": f"/api/v1/tallies?kind={UNKNOWN_SOURCE}"},
             about=name,
         )
@@ -77,7 +77,7 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
         advised = _power_of_two_from(largest)
         mend = f"Raise `max_body_bytes` to {advised}, and run `hookmirror reload`."
         if largest > LARGEST_ADVISED:
-            mend = "Configure the sender to send less at once: no sensible bound admits so large a body."
+            mend = "Configure the sender to send less at once, because such a body is larger than any sensible limit."
         yield Finding(
             "body_too_large",
             name,

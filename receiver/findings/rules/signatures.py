@@ -59,9 +59,9 @@ def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
             "some_signatures_wrong",
             name,
             wrong[0].at,
-            f"{share:.0%} of what comes for {name} has a wrong signature, {_likely(share)}",
+            f"{share:.0%} of the webhooks for {name} have a wrong signature, {_likely(share)}",
             "Compare the webhooks that the sender has registered for this address: each must use a secret in the "
-            "settings. If all do, a stranger is trying: the line `refused a webhook` in the log names an address.",
+            "settings. If all do, a stranger is trying: the log line `refused a webhook` names the stranger's address.",
             {"refused": total(wrong), "verified": total(good), "link": f"/api/v1/refused?source={name}"},
         )
 

@@ -1,7 +1,7 @@
 """Rules about silence: one sender has stopped, or no webhook reaches us at all.
 
-The usual gap is that of the same hour on earlier days of the same kind: weekdays or weekends. Only minutes count in
-which an endpoint ran: a night without one, or a clock set forward, is not a silence.
+The usual gap is that of the same hour on earlier days of the same kind: weekdays or weekends. Only minutes in which
+an endpoint ran count: a night without one, or a clock set forward, is not a silence.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
             f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
             "no handler takes this event type" + (f": was {each.likely} meant?" if each.likely is not None else ""),
             (f"If {each.likely} was meant, correct the event type at the sender. " if each.likely is not None else "")
-            + "If it is wanted, write a handler, or correct the event type of the one that should take it; afterwards "
-            "the ignored ones are offered for replay. If not, acknowledge this, or register a handler that raises "
+            + "If you want these events, write a handler, or correct the event type of the handler that should take "
+            "them; a finding then offers to replay the ignored ones. If not, acknowledge this, or register a handler "
+            "that raises "
             "Discard.",
             {
                 "ignored": each.number,

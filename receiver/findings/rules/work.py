@@ -1,4 +1,4 @@
-"""Rules about workers: none makes progress, a source's API fails, or many deliveries fail with one cause."""
+"""Rules about workers: no worker makes progress, a source's API fails, or many deliveries fail with one cause."""
 
 from __future__ import annotations
 
@@ -123,11 +123,11 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
 
 
 def _replay(fault: Fault, causes: int) -> str:
-    """The command that sends the deliveries through again, and how many findings it is enough for."""
+    """The command that replays the deliveries, and the number of findings that it mends."""
     if not fault.dead:
         return "then wait for the next attempts."
     command = f"then run `hookmirror replay --source {fault.source} --state dead`"
-    return f"{command}." if causes == 1 else f"{command} once: it is for all {causes} causes of {fault.source}."
+    return f"{command}." if causes == 1 else f"{command} once, for all {causes} causes of {fault.source}."
 
 
 def _came_with(fault: Fault, start: Start) -> bool:

@@ -1,4 +1,4 @@
-"""IIMMPACT's API for reading, behind its request signing (docs/sources.md, section IIMMPACT)."""
+"""IIMMPACT's API for reading, whose requests must be signed (docs/sources.md, section IIMMPACT)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simulator.systems.iimmpact.system import Iimmpact, Resource
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-#: Seconds that a request's timestamp may be off. Not published: an assumption.
+#: Seconds that a request's timestamp may be off. This is an assumption, because the vendor publishes no number.
 TOLERANCE = 300
 
 #: Requests to the catalog in any 60 seconds (docs/sources.md, IIMMPACT, "Limits").
@@ -37,7 +37,7 @@ def routes(api: Api) -> list[BaseRoute]:
 
 
 def signature(secret: str, *, timestamp: str, nonce: str, method: str, query: str, body: bytes) -> str:
-    """`v1=<base64>` over the canonical string, under the base64-decoded secret (docs/sources.md, "API auth")."""
+    """Sign the canonical string with the base64-decoded secret: `v1=<base64>` (docs/sources.md, "API auth")."""
     digest = b64encode(hashlib.sha256(body).digest()).decode()
     canonical = f"v1:{timestamp}:{nonce}:{method}:{query}:{digest}"
     return "v1=" + b64encode(hmac.digest(b64decode(secret), canonical.encode(), "sha256")).decode()
@@ -50,7 +50,7 @@ class Api:
         self._reads: deque[float] = deque()
 
     def signed(self, handler: Handler) -> Handler:
-        """Answers 401 when the request is not signed as documented."""
+        """Wrap a handler: answer 401 if the request is not signed as documented."""
 
         async def guard(request: Request) -> Response:
             problem = await self._problem(request)
@@ -112,17 +112,17 @@ class Api:
             body=await request.body(),
         )
         if not hmac.compare_digest(wanted.encode(), headers.get("x-signature", "").encode()):
-            return "X-Signature does not fit this request."
+            return "X-Signature does not fit this request: sign it as documented."
         self._nonces.append(nonce)
         return None
 
     def _is_recent(self, timestamp: int) -> bool:
-        """By the simulated clock or the real one: with another speed, a caller cannot know the simulated time."""
+        """Whether a timestamp is near the simulated or the real time. A caller cannot know a faster simulated time."""
         moments = (self.system.clock.now(), datetime.now(UTC))
         return any(abs(moment.timestamp() - timestamp) <= TOLERANCE for moment in moments)
 
     def _over_rate(self) -> int:
-        """Seconds to wait before the catalog may be read again; 0 if it may be read now, which then counts."""
+        """Count a read of the catalog, and return 0; or return the seconds to wait if there were too many reads."""
         now = self.system.clock.now().timestamp()
         while self._reads and self._reads[0] <= now - 60:
             self._reads.popleft()
@@ -146,7 +146,7 @@ def named(resource: Resource) -> dict[str, Any]:
 
 
 def listed(product: Resource) -> dict[str, Any]:
-    """A product as the catalog shows it: `code` and `name`, where the events say `product_code` and `display_name`."""
+    """Write a product of the catalog: its `code` and `name` are the events' `product_code` and `display_name`."""
     data = product.data
     return {
         "code": data["product_code"],
@@ -161,5 +161,5 @@ def listed(product: Resource) -> dict[str, Any]:
 
 
 def failure(status: int, code: str, message: str) -> Response:
-    """The error body is not published: `{"error": {"code", "message"}}` is an assumption."""
+    """Answer with the error body `{"error": {"code", "message"}}`, an assumption: the vendor publishes none."""
     return json_answer({"error": {"code": code, "message": message}}, status=status)

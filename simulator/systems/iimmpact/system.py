@@ -1,4 +1,4 @@
-"""IIMMPACT: full resources in signed events, `data: null` on a delete, which means deactivated and may come back."""
+"""IIMMPACT: signed events with full resources. A delete has `data: null`, and the resource may come back later."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, iso_milliseconds, only
 from simulator.systems.edits import SingleEntitySystem
 
-#: The event's prefix and its `resource`, which is also the mirror's table (IIMMPACT events, section "Event Types").
+#: The prefix of the event type, and the `resource` of the event, which is also the name of the mirror's table
+#: (IIMMPACT events, section "Event Types").
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
 
-#: The parent of each resource.
+#: The kind of each kind's parent.
 PARENTS = {"product": "category", "option": "product", "category": "group"}
 
 PROCESSING_TIMES = ("instant", "5 minutes", "1 day")
@@ -29,7 +30,7 @@ FIELD = "denomination"
 
 
 def retried(status: int | None) -> bool:
-    """IIMMPACT guide, section "Retry Policy": 5xx, 408, 429 and connection errors; no other 4xx."""
+    """Whether IIMMPACT retries: after 5xx, 408, 429 and connection errors (IIMMPACT guide, section "Retry Policy")."""
     return status is None or status >= 500 or status in (408, 429)
 
 
@@ -63,10 +64,10 @@ class Iimmpact(SingleEntitySystem[Resource]):
     ) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.resources: Families[Resource] = Families()
-        #: Take `http://` URLs of this machine too; the real system never does.
+        #: Whether to accept `http://` URLs of this machine, which the real system never does.
         self.allow_loopback_http = allow_loopback_http
         self.api_key = self.wire.token(32)
-        #: Base64; the key of the request signature is what it decodes to (docs/sources.md, IIMMPACT, "API auth").
+        #: The base64 of the key that signs requests (docs/sources.md, IIMMPACT, "API auth").
         self.api_secret = b64encode(self.wire.randbytes(32)).decode()
         self.last_updated = clock.now()
 
@@ -75,7 +76,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         return self.resources
 
     def subscribe(self, url: str) -> None:
-        """IIMMPACT guide, section "Event Types": the one webhook receives every event type."""
+        """Register the one webhook, which gets every event type (IIMMPACT guide, section "Event Types")."""
         self.subscriptions = [Subscription(id="webhook", url=url, secret=self.wire.hexadecimal(64))]
 
     def renewed(self, subscription: Subscription) -> Subscription:
@@ -100,7 +101,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         return {self.update: 60, self.switch: 6, self.bulk_update: 4, self.delete: 10, self.come_back: 8}
 
     def body(self, change: Change, subscription: Subscription) -> bytes:  # noqa: ARG002 (there is only one)
-        """IIMMPACT events, section "Payload Format"."""
+        """Write a body (IIMMPACT events, section "Payload Format")."""
         kind, _, name = change.family.partition(":")
         return codec.encode(
             {
@@ -115,9 +116,9 @@ class Iimmpact(SingleEntitySystem[Resource]):
     # Edits of the history.
 
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
-        """A group, a category of a group, a product of a category, or an option of a product.
+        """Create a group, a category of a group, a product of a category, or an option of a product.
 
-        `kind` chooses one of these; its parent is created first if there is none.
+        `kind` chooses one of these. If there is no possible parent, a parent is created first.
         """
         kind = attributes.pop("kind", None)
         if kind is None:
@@ -134,7 +135,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         only(attributes, [*resource.data])
         resource.data |= attributes
         if kind == "product":
-            # Its code is its id.
+            # The code of a product is its id.
             resource.id = resource.data["product_code"]
         self.resources.add(resource.family, resource, at=at)
         return [*before, self._announce(resource, "created", at)]
@@ -147,7 +148,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         return [self._announce(resource, "updated", at)]
 
     def switch(self, at: datetime) -> list[Change]:
-        """A product is put out of service, or back in, by an update."""
+        """Switch a product off or on again, by an update."""
         resource = self._pick(is_product, at)
         if resource is None:
             return []
@@ -161,14 +162,14 @@ class Iimmpact(SingleEntitySystem[Resource]):
         resource.alive = True
         return [self._announce(resource, self.rng.choice(("created", "updated")), at)]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[Resource]:
         return self.resources
 
     def _is_removable(self, resource: Resource) -> bool:
-        """Groups and categories are deleted only when they are empty, so that the catalog stays a tree."""
+        """Whether a history may delete it: groups and categories only when empty, so that the catalog stays a tree."""
         if not resource.alive:
             return False
         if resource.kind == "category":
@@ -178,7 +179,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         return True
 
     def _deleted(self, resource: Resource, at: datetime) -> Change:
-        """IIMMPACT events, section "Delete Events": `data` is null."""
+        """Delete a resource. Its event has null as `data` (IIMMPACT events, section "Delete Events")."""
         resource.alive = False
         self.last_updated = at
         change = self.change(f"{resource.kind}.deleted", at, resource.family, None)
@@ -218,7 +219,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         return Resource(kind=kind, id=code, data=data)
 
     def _option(self, code: str, product: str) -> dict[str, Any]:
-        """The events' option is not published: the item of `GET /v2/options`, with what the request named."""
+        """Invent an option. Events have it as `GET /v2/options` does, with product and field (not published)."""
         return {
             "code": code,
             "label": self.rng.name(),
@@ -247,7 +248,7 @@ def is_product(resource: Resource) -> bool:
 
 
 def columns(resource: Resource) -> dict[str, Any]:
-    """The mirror's columns of a resource. Events carry no price but an option's."""
+    """Return the mirror's columns of a resource. Only options have a price."""
     data = resource.data
     if resource.kind == "product":
         found = {"name": data["display_name"], "sku": data["product_code"], "parent": data["product_category_code"]}

@@ -1,6 +1,6 @@
 """IIMMPACT's one webhook: register, enable, disable, rotate, remove (docs/sources.md, IIMMPACT, "API").
 
-The paths, the body of POST and the HTTPS rule are documented. The other members and the statuses are assumptions.
+The vendor documents the paths, the body of POST and the HTTPS rule. Other members and the statuses are assumptions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Webhook:
         return json_answer(shown(hook)) if hook else nothing()
 
     async def register(self, request: Request) -> Response:
-        """IIMMPACT guide, section "Setup", step 3: the secret is shown this once."""
+        """Register the webhook. Only this answer shows the secret (IIMMPACT guide, section "Setup", step 3)."""
         given = await json_object(request)
         url = (given or {}).get("webhook_url")
         if not isinstance(url, str) or not is_url(url):
@@ -54,7 +54,7 @@ class Webhook:
         return json_answer(told(self.system.subscriptions[0]), status=201)
 
     async def switch(self, request: Request) -> Response:
-        """`{"enabled": …}`. What happens while it is disabled is not queued (section "Events During Downtime")."""
+        """Set `{"enabled": …}`. Events while the webhook is disabled are lost (section "Events During Downtime")."""
         hook = self._registered()
         if hook is None:
             return nothing()
@@ -65,7 +65,7 @@ class Webhook:
         return json_answer(shown(self.system.subscriptions[0]))
 
     async def rotate(self, request: Request) -> Response:  # noqa: ARG002 (it has no body)
-        """The new secret is shown this once, and signs from now on."""
+        """Replace the secret. Only this answer shows the new one, which signs all later events."""
         if self._registered() is None:
             return nothing()
         self.system.rotate()

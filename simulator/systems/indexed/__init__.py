@@ -1,1 +1,1 @@
-"""Indexed PIM: its entities, its administration and its log."""
+"""Indexed PIM: its entities, its webhook screens and its log of deliveries."""

@@ -1,6 +1,6 @@
 """Indexed PIM's webhook screens: records per app, bulk actions, the log (Indexed docs, section "What is included").
 
-The vendor shows these as pages; how they look as JSON, how one logs in and how mistakes are told is an assumption.
+The vendor has pages for people instead. The JSON, the login and the error bodies here are assumptions.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Admin:
         self.system = system
 
     def guarded(self, handler: Handler) -> Handler:
-        """Answers 401 without the admin's token, 404 for an app that is not there."""
+        """Wrap a handler: answer 401 without the admin's token, and 404 for an unknown app."""
         expected = f"Bearer {self.system.admin_token}".encode()
 
         async def guard(request: Request) -> Response:
             if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
-                return failure(401, "Send the admin's token: Authorization: Bearer ….")
+                return failure(401, "The admin's token is missing or wrong: send Authorization: Bearer ….")
             if request.path_params.get("app", next(iter(APPS))) not in APPS:
                 return failure(404, "There is no such app.")
             return await handler(request)
@@ -82,7 +82,7 @@ class Admin:
         return json_answer(shown(record), status=201)
 
     async def replace(self, request: Request) -> Response:
-        """URL, event and active flag; external id and secret stay."""
+        """Replace the URL, the event and the active flag. The external id and the secret stay."""
         record = self._named(request)
         if record is None:
             return failure(404, "There is no such webhook.")
@@ -101,7 +101,7 @@ class Admin:
         return Response(status_code=204)
 
     async def bulk(self, request: Request) -> Response:
-        """`{"action", "external_ids"}` → `{"changed": <how many>}`; ids that are not there are left out."""
+        """Do `{"action", "external_ids"}`, and answer `{"changed": <number of records>}`. Unknown ids are skipped."""
         given = await json_object(request) or {}
         ids, action = given.get("external_ids"), given.get("action")
         if action not in ACTIONS:
@@ -116,7 +116,7 @@ class Admin:
         return json_answer({"changed": len(chosen)})
 
     async def logs(self, request: Request) -> Response:
-        """Newest first: `{"items", "page", "pages", "total"}`."""
+        """Answer `{"items", "page", "pages", "total"}`, with the newest entry first."""
         number = whole_number(request, "page", default=1, least=1)
         limit = whole_number(request, "limit", default=PER_PAGE, least=1, most=100)
         if number is None or limit is None:
@@ -134,7 +134,7 @@ class Admin:
 
 
 def shown(record: Subscription) -> dict[str, Any]:
-    """A record as its page shows it. The page is where the secret comes from, so it is not masked."""
+    """Format a record for an answer. The secret is not masked, because users copy it from this page."""
     return {
         "external_id": record.id,
         "url": record.url,
@@ -145,7 +145,7 @@ def shown(record: Subscription) -> dict[str, Any]:
 
 
 def wrong(given: dict[str, Any] | None) -> dict[str, str]:
-    """The mistakes in a form, by field (Indexed docs, section "Setup flow", step 2)."""
+    """Find the mistakes in a form, by field (Indexed docs, section "Setup flow", step 2)."""
     if given is None:
         return {"body": "A JSON object."}
     errors = {}
@@ -159,5 +159,5 @@ def wrong(given: dict[str, Any] | None) -> dict[str, str]:
 
 
 def failure(status: int, message: str, errors: dict[str, str] | None = None) -> Response:
-    """`{"message", "errors": {field: what is right}}`: an assumption."""
+    """Answer with the error body `{"message", "errors": {field: allowed value}}`, which is an assumption."""
     return json_answer({"message": message, "errors": errors or {}}, status=status)

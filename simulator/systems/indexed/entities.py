@@ -11,14 +11,14 @@ from simulator.oracle import Key
 from simulator.rng import Rng
 from simulator.systems.base import iso_seconds
 
-#: Where the mirror keeps a kind that is not one of its catalog tables: in records, the kind before the id.
+#: The mirror's table for each kind. Any other kind is in the table records, with the kind in front of the id.
 TABLES = {"product": "products", "category": "categories", "product_group": "groups"}
 
 VERBS = ("created", "updated", "deleted")
 
-#: The kinds of a history with their weights (Indexed docs, section "Available event families"). The documents name
-#: an `app` family too: its entity would stand under the same key as the app of the envelope, so no history uses it.
-#: How two-word names are spelled is not published; snake case is a guess.
+#: The kinds of a history with their weights (Indexed docs, section "Available event families"). The docs also name an
+#: `app` family, but its entity would have the same key in the body as the app that sends the webhook, so histories do
+#: not use it. The spelling of two-word names is not published; snake case is a guess.
 KINDS = {
     "product": 50,
     "category": 8,
@@ -39,13 +39,13 @@ KINDS = {
     "language": 1,
 }
 
-#: The fixed list from which a webhook record takes one (Indexed docs, section "Available event families").
+#: The events from which a webhook record takes one (Indexed docs, section "Available event families").
 EVENTS = tuple(f"{kind}.{verb}" for kind in (*KINDS, "app") for verb in VERBS)
 
 #: The app modules that have webhooks of their own, by external id (Indexed docs, section "Setup flow", step 1).
 APPS = {"app_products": "Products", "app_orders": "Orders", "app_inventory": "Inventory", "app_pricing": "Pricing"}
 
-#: What a kind has besides a name and its times. Where a name is not usual, the kind has a title or a number.
+#: The properties of a kind, without its times. A kind that is missing here has a name and a description.
 PROPERTIES: dict[str, tuple[str, ...]] = {
     "product": ("name", "sku", "description", "price", "currency", "status", "stock", "taxable"),
     "category": ("name", "description", "position"),
@@ -76,7 +76,7 @@ INVENTIONS: dict[str, Callable[[Rng], Any]] = {
     "code": lambda rng: rng.hexadecimal(4).upper(),
 }
 
-#: Properties that stay as they were created.
+#: Properties that an edit never changes.
 FIXED = frozenset({"sku", "code", "number", "createdAt", "updatedAt"})
 
 
@@ -84,7 +84,7 @@ FIXED = frozenset({"sku", "code", "number", "createdAt", "updatedAt"})
 class IndexedEntity:
     kind: str
     external_id: str
-    #: The database id, a new one when the entity is created again.
+    #: The database id. An entity that is created again gets a new one.
     id: int
     scalars: dict[str, Any]
     #: The external id of the category it belongs to, or of its parent category.
@@ -102,14 +102,14 @@ class IndexedEntity:
 
 
 def scalars(rng: Rng, kind: str, at: datetime) -> dict[str, Any]:
-    """The properties of a new entity."""
+    """Invent the properties of a new entity."""
     names = PROPERTIES.get(kind, ("name", "description"))
     invented = {name: INVENTIONS[name](rng) for name in names}
     return {**invented, "createdAt": iso_seconds(at), "updatedAt": iso_seconds(at)}
 
 
 def reinvented(rng: Rng, old: dict[str, Any], at: datetime) -> dict[str, Any]:
-    """New values for some of the properties."""
+    """Invent new values for some of the properties."""
     names = rng.some([name for name in old if name not in FIXED])
     return {**{name: INVENTIONS[name](rng) for name in names}, "updatedAt": iso_seconds(at)}
 

@@ -16,9 +16,9 @@ class Entry:
     created_at: datetime
     event: str
     webhook: str
-    #: 0 when there was no answer (Indexed docs, section "Operational limitation to know").
+    #: The status of the answer; 0 without an answer (Indexed docs, section "Operational limitation to know").
     status: int
-    #: Milliseconds.
+    #: Milliseconds from the request to the answer.
     response_time: int
     request_payload: str
     response_payload: str

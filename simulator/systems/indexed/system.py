@@ -1,4 +1,4 @@
-"""Indexed PIM: one webhook record and secret for each event name, bodies made of the entity's scalars, no retry."""
+"""Indexed PIM: a webhook record with a secret for each event name, bodies with the entity's scalars, no retries."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from simulator.systems.edits import SingleEntitySystem
 from simulator.systems.indexed.entities import APPS, KINDS, VERBS, IndexedEntity, reflect, reinvented, scalars
 from simulator.systems.indexed.log import Entry, entry
 
-#: Entries of the log that are kept.
+#: The number of log entries that are kept.
 KEPT = 10_000
 
-#: Seconds at most that a product's event waits in the queue before its body is written.
+#: The most seconds that a product's event waits in the queue before its body is written.
 QUEUED = 3
 
 
@@ -30,7 +30,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
     dialect: ClassVar[str] = "indexed"
     #: Times are written in whole seconds (Indexed docs, section "Example shape").
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
-    #: Indexed docs, section "Operational limitation to know": one chance.
+    #: Each message is sent once (Indexed docs, section "Operational limitation to know").
     retries: ClassVar[RetryPolicy] = RetryPolicy((), lambda status: False)  # noqa: ARG005 (nothing is retried)
     verifier: Verifier = HmacSha256(header="X-Webhook-Signature")
 
@@ -38,11 +38,11 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.entities: Families[IndexedEntity] = Families()
         self.account = {"external_id": f"acc_{self.wire.hexadecimal(8)}", "name": "Example Company"}
-        #: Opens the admin screens. How a user logs in to them is not published.
+        #: The token for the webhook screens. The vendor does not publish how users log in there.
         self.admin_token = self.wire.token(24)
         self.log: deque[Entry] = deque(maxlen=KEPT)
         self._logged = 0
-        #: The app of every record there ever was.
+        #: The app of each record, by the record's id, including deleted records.
         self._apps: dict[str, str] = {}
         self._next_id = 40
 
@@ -51,19 +51,19 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         return self.entities
 
     def subscribe(self, url: str) -> None:
-        """A record for each event, and a second one for product.updated: the same change then arrives twice."""
+        """Make a record for each event, and a second one for product.updated, whose changes then arrive twice."""
         names = [f"{kind}.{verb}" for kind in KINDS for verb in VERBS]
         self.subscriptions += [self.record(name, url, app="app_products") for name in [*names, "product.updated"]]
 
     def record(self, event_type: str, url: str, *, app: str, active: bool = True) -> Subscription:
-        """Indexed docs, section "Setup flow", step 2: external id and secret are generated."""
+        """Make a record. External id and secret are generated (Indexed docs, section "Setup flow", step 2)."""
         name = f"web_{self.wire.hexadecimal(12)}"
         self._apps[name] = app
         secret = self.wire.hexadecimal(40)
         return Subscription(id=name, url=url, secret=secret, events=(event_type,), active=active, app=app)
 
     def renewed(self, subscription: Subscription) -> Subscription:
-        """A record keeps its secret for life: another secret is another record."""
+        """Return another record for the same event and URL, because a record's secret never changes."""
         event_type = (subscription.events or ("",))[0]
         return self.record(event_type, subscription.url, app=subscription.app, active=subscription.active)
 
@@ -78,7 +78,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         return self.entities[family].key
 
     def logged(self, attempt: Attempt) -> None:
-        """Indexed docs, section "Detailed logs"."""
+        """Record an attempt, except for forgeries, in the log (Indexed docs, section "Detailed logs")."""
         if not attempt.message.forged:
             self._logged += 1
             app = self._apps[attempt.message.subscription]
@@ -88,9 +88,9 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         return {self.update: 70, self.bulk_update: 4, self.delete: 8, self.come_back: 8}
 
     def body(self, change: Change, subscription: Subscription) -> bytes:
-        """Indexed docs, section "Example shape": the entity's key is the part of the event name before the dot.
+        """Write a body. The entity's key is the part of the event name before the dot (Indexed docs, "Example shape").
 
-        Where a revision tells the time of the change, `timestamp` is the later one of the dispatch (docs/sources.md).
+        If a revision has the time of the change, `timestamp` is the later time of dispatch (docs/sources.md).
         """
         queued = timedelta(seconds=self.wire.randrange(QUEUED + 1) if change.extras else 0)
         return codec.encode(
@@ -108,7 +108,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
     # Edits of the history.
 
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
-        """`kind` chooses the kind of entity, the other attributes are its properties."""
+        """Create an entity of this `kind`. The other attributes are its properties."""
         kind = attributes.pop("kind", None) or self.rng.weighted(KINDS)
         invented = scalars(self.rng, kind, at)
         only(attributes, [*invented])
@@ -139,21 +139,21 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         entity.scalars |= scalars(self.rng, entity.kind, at)
         return [self._announce(entity, "created", at)]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[IndexedEntity]:
         return self.entities
 
     def _relation(self, kind: str) -> str | None:
-        """A category for most products, a parent for some categories; without one the key is missing in the body."""
+        """Choose the category of a product or the parent of a category. With None, the body does not have the key."""
         if kind not in ("product", "category") or self.rng.happens(0.2):
             return None
         categories = [entity.external_id for entity in self.entities if entity.kind == "category"]
         return self.rng.choice(categories) if categories else None
 
     def _deleted(self, entity: IndexedEntity, at: datetime) -> Change:
-        """By the time the event is written, the entity has lost its numeric id (docs/sources.md, Indexed PIM)."""
+        """Delete an entity. Its event has null as the numeric id (docs/sources.md, Indexed PIM)."""
         entity.alive = False
         change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
         self.remove(entity.key, change)
@@ -186,7 +186,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         return self.change(f"{entity.kind}.{verb}", at, entity.family, data, **extras)
 
     def reflection(self, entity: IndexedEntity) -> dict[str, Any]:
-        """The entity's scalars, and its relation as ids (Indexed docs, section "Entity section")."""
+        """Return the entity's scalars, and its relation as ids (Indexed docs, section "Entity section")."""
         related = self.entities.get(f"category:{entity.relation}") if entity.relation else None
         name = "category" if entity.kind == "product" else "parent"
         relation = {name: {"id": related.id, "externalId": related.external_id}} if related else {}
@@ -198,12 +198,12 @@ def is_gone(entity: IndexedEntity) -> bool:
 
 
 def revision(verb: str, at: datetime, changes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The latest product revision. `changes` in a shape of our own: the documents show only an empty list."""
+    """Return a product's latest revision. The members of `changes` are ours, since the docs show only an empty list."""
     return {"action": verb, "user_name": "Import", "timestamp": iso_seconds(at), "changes": changes}
 
 
 def columns(entity: IndexedEntity, data: dict[str, Any]) -> dict[str, Any]:
-    """The mirror's columns that the body names; a missing key leaves its column as it is."""
+    """Return the mirror's columns that the body names. A column whose key is missing keeps its value."""
     found: dict[str, Any] = {"data": data}
     names = {"sku": "sku", "name": "name" if "name" in data else "title", "lifecycle_state": "status"}
     found |= {column: data[name] for column, name in names.items() if name in data}

@@ -15,10 +15,10 @@ from simulator.systems.sigma.system import Sigma
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-#: Sigma docs, section "Endpoints": the samples carry a JWT, of which the simulator checks only the look.
+#: Sigma docs, section "Endpoints": the samples carry a JWT. The simulator checks only its first characters.
 JWT_START = "eyJ"
 
-#: docs/sources.md, Sigma PIM, "Errors"; no statuses are published for NOT_FOUND and CONFLICT.
+#: The status of each error code (docs/sources.md, Sigma PIM, "Errors"). The vendor publishes none for the last two.
 STATUS = {"VALIDATION_ERROR": 400, "UNAUTHORIZED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "CONFLICT": 409}
 
 READING = ("GET", "HEAD")
@@ -37,7 +37,7 @@ def routes(system: Sigma) -> list[BaseRoute]:
 
 
 def guarded(system: Sigma, handler: Handler) -> Handler:
-    """Answers 401 without `Authorization: Bearer <JWT>` or the account's `X-Sigma-ApiKey`."""
+    """Wrap a handler: answer 401 without `Authorization: Bearer <JWT>` or a `X-Sigma-ApiKey` of the account."""
 
     async def guard(request: Request) -> Response:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -119,7 +119,7 @@ class Api:
 
 
 def page(request: Request, items: Sequence[Any]) -> Response:
-    """`{"items", "total", "offset", "limit"}`; 50 items unless the request says otherwise."""
+    """Answer with a page, `{"items", "total", "offset", "limit"}`, of 50 items unless the request says otherwise."""
     offset = whole_number(request, "offset", default=0, most=10**9)
     limit = whole_number(request, "limit", default=50, least=1, most=500)
     if offset is None or limit is None:
@@ -129,7 +129,7 @@ def page(request: Request, items: Sequence[Any]) -> Response:
 
 
 def failure(code: str, message: str, *, status: int | None = None) -> Response:
-    """`{"error": "CODE", "message": …}`, the error body of every endpoint."""
+    """Answer with the error body of every endpoint, `{"error": "CODE", "message": …}`."""
     return json_answer({"error": code, "message": message}, status=status or STATUS[code])
 
 

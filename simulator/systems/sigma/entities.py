@@ -10,7 +10,7 @@ from typing import Any
 from simulator.rng import COLORS, SIZES, Rng
 from simulator.systems.base import iso_milliseconds
 
-#: Sigma docs, section "Available Events".
+#: The event types (Sigma docs, section "Available Events").
 EVENTS = (
     "entity.created",
     "entity.updated",
@@ -48,7 +48,7 @@ class SigmaEntity:
     retired: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """RECORD, as `GET /records` shows it. Its lifecycleStateId is another id space than the webhook's state."""
+        """Write a RECORD of `GET /records`. It has the id of the lifecycle state; webhooks have the state's name."""
         return {
             "id": self.id,
             "schemaId": self.schema,
@@ -102,7 +102,7 @@ def invent_variant_values(rng: Rng) -> Values:
 
 
 def invent_price(rng: Rng, currency: str) -> Decimal | str | dict[str, str]:
-    """A number, a text, or an amount with its currency: the forms a price attribute takes."""
+    """Invent a price in one of the three forms of the attribute: a number, a text, or an amount with its currency."""
     price = rng.price()
     return rng.choice((price, str(price), {"amount": str(price), "currency": currency}))
 
@@ -120,12 +120,12 @@ def reinvent(rng: Rng, alias: str, old: list[dict[str, Any]]) -> list[dict[str, 
 
 
 def everywhere(value: Any) -> list[dict[str, Any]]:
-    """An attribute with one value, in the global scope."""
+    """Write an attribute with one value, in the global scope."""
     return [{"scope": {}, "value": value}]
 
 
 def row_columns(values: Values, record: dict[str, Any]) -> dict[str, Any]:
-    """The mirror's columns of a record: the values of the global scope, and the whole record as `data`."""
+    """Return the mirror's columns of a record: the values in the global scope, and the whole record as `data`."""
     price = values["price"][0]["value"]
     return {
         "sku": values["sku"][0]["value"],

@@ -1,4 +1,4 @@
-"""Sigma PIM: thin events that name an entity and its changed attributes; the values stand in its API."""
+"""Sigma PIM: thin events that name an entity and its changed attributes, and an API that has the values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEMAS = ("schema-apparel", "schema-home", "schema-outdoor")
 USERS = ("user-admin", "user-editor", "user-import")
 EDITABLE = ["name", "price", "description", "color"]
 
-#: What `create` and `alter` take; a state is changed by a transition.
+#: The attributes that `create` and `alter` accept. `alter` changes a state by a transition.
 ATTRIBUTES = ("sku", "name", "price", "currency", "description", "color", "state")
 
 
@@ -53,10 +53,10 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.entities: Families[SigmaEntity] = Families()
         self.api_key = f"sigma_sk_live_{self.wire.token(24)}"
-        #: May read, and is refused with PERMISSION_DENIED where it would write.
+        #: An API key that may only read. The API refuses to write with it: PERMISSION_DENIED.
         self.reading_key = f"sigma_sk_live_{self.wire.token(24)}"
         self._secret = f"whsec_{self.wire.token(20)}" if signed else None
-        #: The receiver reads the API: then the values it finds there count as announced.
+        #: Whether the receiver reads the API, so that the values in the API count as announced.
         self.hydrated = hydrated
 
     @property
@@ -71,7 +71,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         table: dict[str, Any] = {"dialect": self.dialect}
         table |= {"secrets": self.secrets()} if self.secrets() else {"allow_unsigned": True}
         if api_url and self.hydrated:
-            # Its API answers from the catalog itself, and is never behind an event.
+            # The simulated API is never behind an event.
             table |= {"api_url": api_url, "api_key": self.api_key, "api_lag_seconds": 0}
         return table
 
@@ -101,7 +101,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         }
 
     def headers(self, change: Change, body: bytes) -> dict[str, str]:
-        """Sigma docs, section "Webhook Payload Shape". Only the body is signed."""
+        """Return the event's headers, which are not signed (Sigma docs, section "Webhook Payload Shape")."""
         return {"X-Sigma-Event": change.event_type, "X-Sigma-Delivery": codec.decode(body)["deliveryId"]}
 
     def body(self, change: Change, subscription: Subscription) -> bytes:  # noqa: ARG002 (one body for every hook)
@@ -151,7 +151,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return [self._moved(entity, self.rng.choice([state for state in STATES if state != entity.state]), at)]
 
     def come_back(self, at: datetime) -> list[Change]:
-        """A deleted entity is created again under its old id, for example by the next import."""
+        """Create a deleted entity again under its old id, as an import may do."""
         entity = self._pick(is_gone, at)
         if entity is None:
             return []
@@ -191,7 +191,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         self._retire(entity, variant, change)
         return [change]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[SigmaEntity]:
@@ -202,7 +202,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         entity.updated_by = self.rng.choice(USERS)
 
     def _revalue(self, values: Values, aliases: list[str]) -> list[str]:
-        """New values for these attributes, in the form they had; returns their names."""
+        """Give these attributes new values in their old form, and return the attributes' names."""
         for alias in aliases:
             values[alias] = reinvent(self.rng, alias, values[alias])
         return aliases
@@ -243,7 +243,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return self._put_entity(entity, self.change("entity.transition", at, entity.id, data))
 
     def _deleted(self, entity: SigmaEntity, at: datetime) -> Change:
-        """Deletes the entity and with it its variants, which get no events of their own."""
+        """Delete the entity and its variants. The variants get no events of their own."""
         entity.alive = False
         data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.rng.choice(USERS)}
         change = self.change("entity.deleted", at, entity.id, data)
@@ -274,5 +274,5 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
 
 
 def scoped(attributes: Mapping[str, Any]) -> Values:
-    """The attributes as values of the global scope."""
+    """Write the attributes as values in the global scope."""
     return {alias: everywhere(value) for alias, value in attributes.items()}

@@ -14,7 +14,7 @@ from simulator.systems.sigma.api import failure, guarded, not_found
 from simulator.systems.sigma.entities import EVENTS
 from simulator.systems.sigma.system import Sigma
 
-#: Shown in every answer instead of a secret (Sigma docs, section "List all webhooks").
+#: The text that answers show instead of a secret (Sigma docs, section "List all webhooks").
 MASK = "••••••••"
 
 #: Sigma docs, section "Create webhook", table "Request body": the members with their types.
@@ -46,7 +46,7 @@ class Webhooks:
         return json_answer(shown(hook)) if hook else not_found("webhook")
 
     async def create(self, request: Request) -> Response:
-        """201; the status is not published."""
+        """Create a webhook, and answer 201. The vendor does not publish the status."""
         given = await json_object(request)
         problem = wrong(given)
         if given is None or problem:
@@ -58,7 +58,7 @@ class Webhooks:
         return json_answer(shown(hook), status=201)
 
     async def replace(self, request: Request) -> Response:
-        """Sigma docs, section "Update webhook": the whole object is sent, so a missing member is removed."""
+        """Replace a webhook. A member that the body leaves out is removed (Sigma docs, section "Update webhook")."""
         old = self._named(request)
         if old is None:
             return not_found("webhook")
@@ -85,7 +85,7 @@ class Webhooks:
 
 
 def shown(hook: Subscription) -> dict[str, Any]:
-    """Format a webhook for the API's answer, without a description or secret if it has none."""
+    """Format a webhook for an answer. A description or secret that it does not have is left out."""
     return {
         "id": hook.id,
         "name": hook.name,
@@ -98,7 +98,7 @@ def shown(hook: Subscription) -> dict[str, Any]:
 
 
 def built(given: dict[str, Any], *, kept: str | None) -> Subscription:
-    """The webhook of a valid body. If the body has the mask instead of a secret, the secret stays (an assumption)."""
+    """Make the webhook of a valid body. If the body has the mask as its secret, the old one stays (an assumption)."""
     secret = given.get("secret") or None
     return Subscription(
         id=given["id"],
@@ -112,7 +112,7 @@ def built(given: dict[str, Any], *, kept: str | None) -> Subscription:
 
 
 def wrong(given: dict[str, Any] | None) -> str:
-    """The mistakes in a body; empty if there are none. An optional member may be null."""
+    """Describe the first mistake in a body; empty if it is valid. An optional member may be null."""
     if given is None:
         return "The body must be a JSON object."
     for name, kind in REQUIRED.items():

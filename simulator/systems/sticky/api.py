@@ -1,7 +1,7 @@
 """sticky.io's REST v2 for products, behind HTTP Basic (docs/sources.md, section sticky.io, "REST v2").
 
-Its product differs from the webhook's object: times are `{date, timezone_type, timezone}`, a bundle is `is_bundle` and
-`bundle_children`.
+A product of the API differs from the webhook's object: its times are `{date, timezone_type, timezone}`, and a bundle
+has `is_bundle` and `bundle_children`.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ def detailed(product: Product) -> dict[str, Any]:
 
 
 def time(moment: datetime) -> dict[str, Any]:
-    """A time as PHP writes its objects; type 3 is a named zone."""
+    """Write a time as PHP writes time objects. Type 3 is a named zone."""
     text = eastern(moment).strftime("%Y-%m-%d %H:%M:%S.%f")
     return {"date": text, "timezone_type": 3, "timezone": "America/New_York"}
 
 
 def failure(status: int, message: str) -> Response:
-    """The error body is not published: `{"status": "FAILURE", "message"}` is an assumption."""
+    """Answer with the error body `{"status": "FAILURE", "message"}`, an assumption: the vendor publishes none."""
     return json_answer({"status": "FAILURE", "message": message}, status=status)

@@ -35,7 +35,7 @@ class Variant:
     updated_at: datetime
 
     def listed(self) -> dict[str, Any]:
-        """A variant inside of a product's snapshot."""
+        """Write the variant as a part of its product's snapshot."""
         return {
             "id": self.id,
             "price": str(self.price),
@@ -50,7 +50,7 @@ class Variant:
         }
 
     def event_object(self, product: int) -> dict[str, Any]:
-        """A variant as an event of its own. Not published: the listed shape with the product's id and its times."""
+        """Write the variant for its own events. Their shape is not published: `listed` with product id and times."""
         times = {
             "created_at": eastern(self.created_at).isoformat(timespec="seconds"),
             "updated_at": eastern(self.updated_at).isoformat(timespec="seconds"),
@@ -61,7 +61,7 @@ class Variant:
 @dataclass(slots=True, kw_only=True)
 class Product:
     id: int
-    #: "product", "Pre-built" or "Custom Built".
+    #: The kind: "product", "Pre-built" or "Custom Built".
     kind: str
     name: str
     sku: str
@@ -73,13 +73,13 @@ class Product:
     updated_at: datetime
     alive: bool = True
     variants: dict[int, Variant] = field(default_factory=dict)
-    #: Variants that were deleted: a later snapshot says again that they are gone.
+    #: Deleted variants. Each later snapshot of the product says again that they are gone.
     retired: list[Variant] = field(default_factory=list)
-    #: The items of a bundle: `{id, name}`, with a quantity if it is pre-built.
+    #: The items of a bundle: `{id, name}`, and `quantity` in a pre-built bundle.
     children: list[dict[str, Any]] = field(default_factory=list)
 
     def event_object(self) -> dict[str, Any]:
-        """`data.object` of product.created and product.updated, by the three samples of the guide."""
+        """Write `data.object` of product.created and product.updated, like the three samples of the guide."""
         regular = self.kind == "product"
         return {
             "id": self.id,
@@ -131,7 +131,7 @@ def attribute(number: int, kind: int, name: str, option: int, value: str) -> dic
 
 
 def variant_name(variant: Variant) -> str:
-    """The options of its attributes in their order, which is all the name a variant has."""
+    """Return the name of a variant: the options of its attributes, in their order."""
     return f"{variant.color} / {variant.size}"
 
 

@@ -1,4 +1,4 @@
-"""sticky.io: full snapshots in encrypted bodies, times in US Eastern without an offset, ids never used again."""
+"""sticky.io: full snapshots in encrypted bodies, times in US Eastern without an offset, and no id used twice."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, only, refused
 from simulator.systems.sticky.products import Product, Variant, eastern, invent_product, invent_variant, variant_name
 
-#: docs/sources.md, sticky.io: the members of the test event, which has no type and no application key.
+#: The members of the test event, which has no type and no application key (docs/sources.md, sticky.io).
 TEST_EVENT = frozenset({"message", "reference", "URL"})
 
-#: What `create` and `alter` take.
+#: The attributes that `create` and `alter` accept; `alter` does not accept `kind`.
 ATTRIBUTES = ("kind", "name", "sku", "price", "description")
 
 
@@ -28,7 +28,7 @@ class Sticky(System):
     dialect: ClassVar[str] = "sticky"
     #: `time` has whole seconds (product webhook guide, every sample).
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
-    #: Not published: an assumption, so that a failed delivery is not lost at once.
+    #: The vendor publishes no retries. These are an assumption, so that a failed delivery is not lost at once.
     retries: ClassVar[RetryPolicy] = RetryPolicy((60, 300, 900), refused)
     listed: ClassVar[frozenset[str]] = frozenset({"products", "variants"})
 
@@ -94,7 +94,7 @@ class Sticky(System):
         }
 
     def body(self, change: Change, subscription: Subscription) -> bytes:  # noqa: ARG002 (there is only one)
-        """Product webhook guide, "Decrypted JSON Encoded Payload"."""
+        """Write a body (product webhook guide, "Decrypted JSON Encoded Payload")."""
         time = eastern(change.at).strftime("%Y-%m-%d %H:%M:%S")
         return codec.encode(
             {
@@ -114,7 +114,7 @@ class Sticky(System):
     # Edits of the history.
 
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
-        """A regular product, a pre-built bundle or a custom-built one, unless `kind` chooses."""
+        """Create a product of a random kind (regular, pre-built bundle, custom-built bundle), or of this `kind`."""
         only(attributes, ATTRIBUTES)
         kind = attributes.pop("kind", None)
         product = invent_product(self.rng, self._new_id(), at, others=[*self.alive()], kind=kind)
@@ -142,7 +142,7 @@ class Sticky(System):
         return [self._updated(product, at, self.rng.uuid())] if product else []
 
     def update_several(self, at: datetime) -> list[Change]:
-        """One bulk action on several products, whose events share a correlation id (docs/sources.md: inferred)."""
+        """Change several products in one bulk action. Its events share a correlation id (docs/sources.md: inferred)."""
         taken = [self._pick(is_alive, at) for _ in range(self.rng.randint(2, 5))]
         correlation = self.rng.uuid()
         return [self._updated(product, at, correlation) for product in taken if product]
@@ -169,7 +169,7 @@ class Sticky(System):
     def delete_variants(self, at: datetime) -> list[Change]:
         return self._delete_variants(at, 2)
 
-    # All edits share this.
+    # Parts of several edits.
 
     def _pick(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
         return self.products.pick(self.rng, wanted, at=at)
@@ -184,7 +184,7 @@ class Sticky(System):
         return variant
 
     def _deleted(self, product: Product, at: datetime) -> Change:
-        """For good, with its variants (product webhook guide, `product.deleted`)."""
+        """Delete a product for ever, with its variants (product webhook guide, `product.deleted`)."""
         product.alive = False
         data = {"id": product.id}
         change = self.change("product.deleted", at, str(product.id), data, correlation=self.rng.uuid())
@@ -229,7 +229,7 @@ class Sticky(System):
         return change
 
     def _variant_event(self, product: Product, objects: list[dict[str, Any]], verb: str, at: datetime) -> Change:
-        """One variant alone is a `variant.*` event, two or more a `bulk.variant.*` with an array (docs/sources.md)."""
+        """Make a `variant.*` event of one variant, or a `bulk.variant.*` event of several (docs/sources.md)."""
         bulk = len(objects) > 1
         name = f"bulk.variant.{verb}" if bulk else f"variant.{verb}"
         data = objects if bulk else objects[0]
@@ -245,7 +245,7 @@ class Sticky(System):
         return self._snapshot(product, "updated", at, correlation)
 
     def _snapshot(self, product: Product, verb: str, at: datetime, correlation: str) -> Change:
-        """The whole product. Its variants are news too: those it lists, and those it no longer lists."""
+        """Make an event with the whole product. It is also news about the variants: the listed ones and the deleted."""
         data = product.event_object()
         change = self.change(f"product.{verb}", at, str(product.id), data, correlation=correlation)
         self.put(

@@ -1,7 +1,7 @@
 """sticky.io's webhook: one registration with a KeyPhrase, and a test event (docs/sources.md, section sticky.io).
 
-That bodies are encrypted under a phrase of 32 letters and digits, and what the test event holds, is documented. The
-paths, members and statuses are assumptions: the vendor shows a form.
+The vendor documents the encryption under a phrase of 32 letters and digits, and the members of the test event. The
+paths, members and statuses here are assumptions, because the vendor has a web form instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Webhook:
         return told(hook, self.system) if hook else nothing()
 
     async def register(self, request: Request) -> Response:
-        """`{"url", "key_phrase"}`; a second registration takes the place of the first."""
+        """Register the webhook `{"url", "key_phrase"}`. A second registration replaces the first."""
         given = await json_object(request) or {}
         url, phrase = given.get("url"), given.get("key_phrase")
         if not is_url(url):
@@ -74,7 +74,7 @@ class Webhook:
 
 
 def test_message(system: Sticky, hook: Subscription) -> Message:
-    """The test event as it goes over the wire."""
+    """Make the message of the test event."""
     reference = system.wire.uuid()
     body = codec.encode({"message": "This is a test.", "reference": reference, "URL": hook.url})
     change = Change(number=0, event_type="test", at=system.clock.now(), family="test", data=None)
@@ -82,7 +82,7 @@ def test_message(system: Sticky, hook: Subscription) -> Message:
 
 
 def told(hook: Subscription, system: Sticky, *, status: int = 200) -> Response:
-    """The key phrase is not shown, because the account that registered has it."""
+    """Format the registration for an answer. The key phrase is left out: the account that registered it has it."""
     data: dict[str, Any] = {"url": hook.url, "clientAppKey": system.app_key, "cipher": system.cipher}
     return json_answer({"status": "SUCCESS", "data": data}, status=status)
 

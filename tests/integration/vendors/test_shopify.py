@@ -311,7 +311,9 @@ def test_an_answer_that_is_not_a_page_ends_the_walk(answer, says):
         shopify_api.products(client, None)
 
 
-@pytest.mark.parametrize(("found", "says"), [({"found": PRODUCT}, "another id"), ({}, "without what was asked for")])
+@pytest.mark.parametrize(
+    ("found", "says"), [({"found": PRODUCT}, "another id"), ({}, "without the object of the query")]
+)
 def test_an_answer_about_another_entity_never_confirms_a_delete(found, says):
     client = api(shopify, lambda _: data(**found), api_url="http://api.test/v1")
     with pytest.raises(ApiError, match=says):

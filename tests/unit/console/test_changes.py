@@ -105,7 +105,7 @@ def test_a_retry_for_an_unknown_follower_is_refused_with_what_exists(tmp_path: P
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         followed.add(served.beside)
         unknown = visitor.press("/followers/nobody/retry")
-        assert (unknown.status_code, "There are: erp" in text_of(unknown.text)) == (404, True)
+        assert (unknown.status_code, "The followers are: erp" in text_of(unknown.text)) == (404, True)
         gone = visitor.press("/followers/erp/dead/7/drop")
         assert (gone.status_code, "has no dead change 7" in text_of(gone.text)) == (404, True)
 

@@ -120,7 +120,7 @@ def test_a_form_cannot_plan_a_reconcile_beyond_the_brake(shown: Served, operator
         operator.post(path, **hidden_fields(operator.page(path)), source="sigma", force="true"),
     ):
         assert answer.status_code == 400
-        assert "The console takes no force : use hookmirror runs plan" in text_of(answer.text)
+        assert "The console does not take force : give it to hookmirror runs plan" in text_of(answer.text)
     assert shown.count("runs", "kind = 'reconcile'") == 0
 
 

@@ -84,7 +84,7 @@ def test_a_finding_shows_its_beginning_the_changes_at_that_time_and_its_remedy(d
     assert "A process started with release 0.3.0" in words
     assert "release 0.2.9" not in words
     assert "did “replay” by command" in words
-    assert 'href="/console/faults?source=iimmpact">See what it is about' in page
+    assert 'href="/console/faults?source=iimmpact">See the details' in page
     answer = post_form(operator, page, "Plan a replay of the dead ones")
     run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
     wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == "planned", "the plan")
@@ -218,7 +218,7 @@ def test_one_press_makes_deliveries_of_requests_that_verify_with_a_new_secret(tm
         _sign_again(served)
         answer = post_form(operator, operator.page("/refused"), "Verify again")
         assert answer.headers["location"] == "/console/refused?source=iimmpact&done=verify_refused"
-        assert "those that are authentic are deliveries now" in text_of(
+        assert "the authentic ones are deliveries now" in text_of(
             operator.page("/refused", source="iimmpact", done="verify_refused")
         )
         assert served.count("deliveries") == 1

@@ -62,7 +62,7 @@ def test_all_matching_deliveries_are_planned_started_and_replayed(desk) -> None:
     listed = "/deliveries?source=iimmpact"
     run = planned(served, operator, press(operator, listed, "Plan a replay of all 3 that match"))
     page = text_of(operator.page(f"/runs/{run}", done="plan_run"))
-    assert "The plan is being made, and nothing is changed before somebody starts it." in page
+    assert "The plan is being made. Nothing is changed before you start it." in page
     assert f"Run {run}: replay of 3 deliveries of iimmpact" in page
     assert "2 unchanged , 1 dead" in page
     started = press(operator, f"/runs/{run}", "Start it", reason="the parser was mended")
@@ -111,7 +111,7 @@ def test_a_run_ended_by_another_operator_is_answered_with_a_page_that_links_to_i
     answer = operator.post(address, **fields, reason="the disk is full")
     assert answer.status_code == 409
     assert f"Run {run} is cancelled, so it cannot be started." in text_of(answer.text)
-    assert f'href="/console/runs/{run}">See how it stands now' in answer.text
+    assert f'href="/console/runs/{run}">See the present state' in answer.text
 
 
 def test_a_plan_started_by_two_operators_starts_once_and_the_second_learns_by_whom(desk) -> None:

@@ -46,12 +46,12 @@ def test_a_link_s_page_sends_no_referrer_to_others_and_the_origin_to_us(
     ("link", "why"),
     [
         ("", "not signed in"),
-        ("x", "not one of this server"),
-        (new_link()[:-3], "not one of this server"),
-        (Links(["another key of 16"]).issue("eve", Role.OPERATOR, now=datetime.now(UTC)), "not one of this server"),
+        ("x", "not made by this server"),
+        (new_link()[:-3], "not made by this server"),
+        (Links(["another key of 16"]).issue("eve", Role.OPERATOR, now=datetime.now(UTC)), "not made by this server"),
         (new_link(now=datetime.now(UTC) - LINK_LIFETIME), "has expired"),
-        ("\udcff\x00é" * 10, "not one of this server"),
-        ("x" * 5_000, "not one of this server"),
+        ("\udcff\x00é" * 10, "not made by this server"),
+        ("x" * 5_000, "not made by this server"),
     ],
 )
 def test_a_forged_cut_or_expired_link_is_refused_with_the_way_to_a_new_one(
@@ -181,7 +181,7 @@ def test_a_form_without_the_token_of_its_session_does_nothing(shown: Served, ope
     delivery = shown.send("sigma", key="token")
     shown.ended(delivery)
     answer = operator.post(f"/deliveries/{delivery}/replay", form_token=token)
-    assert (answer.status_code, "not of your session" in answer.text) == (403, True)
+    assert (answer.status_code, "not from your session" in answer.text) == (403, True)
 
 
 def test_the_token_of_another_session_does_nothing(shown: Served, operator: Visitor, stranger: Visitor) -> None:

@@ -41,7 +41,7 @@ def test_a_source_that_never_sent_shows_the_address_for_its_sender(tmp_path: Pat
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor):
         page = text_of(visitor.page("/sources/sigma"))
         assert "unknown Nothing came yet. Address to give to the sender: /hooks/sigma" in page
-        assert "Nothing came yet from 4." in text_of(visitor.page("/sources"))
+        assert "No webhook has come yet from 4." in text_of(visitor.page("/sources"))
 
 
 def test_webhooks_are_counted_by_the_position_of_the_secret_that_verified_them(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def form_token(page: str) -> str:
 def test_a_source_without_a_list_has_no_button_and_the_page_says_why(operator: Visitor) -> None:
     page = operator.page("/sources/sigma")
     assert "/sources/sigma/reconcile" not in page
-    assert "It cannot be reconciled" in page
+    assert "This source cannot be reconciled" in page
 
 
 def test_a_viewer_sees_no_button_and_cannot_plan(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_endless_empty_parts_are_refused_early():
     [
         (lambda packed: packed[:-1], "ends in the middle"),
         (lambda packed: packed[:15], "ends in the middle"),
-        (lambda packed: packed + b"{}", "goes on behind its end"),
+        (lambda packed: packed + b"{}", "has bytes after its end"),
         (lambda packed: packed[:-2] + bytes([packed[-2] ^ 1]) + packed[-1:], "damaged"),
         (lambda packed: packed[:2] + b"\xff" * 20, "damaged"),
     ],

@@ -122,7 +122,7 @@ def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
     async def wait(event, mirror):
         pass
 
-    with pytest.raises(WiringError, match=r"wait is async, and a handler is a plain `def`: move .*@shop\.hydrate"):
+    with pytest.raises(WiringError, match=r"wait is async, and a handler must be a plain `def`: move .*@shop\.hydrate"):
         shop.on("product.updated")(wait)
 
 
@@ -152,7 +152,7 @@ def test_a_function_with_other_parameters_is_refused_with_those_it_takes(shop, r
     def wrong(one, two, three):
         pass
 
-    with pytest.raises(WiringError, match=rf"wrong is an? .*so it takes \({parameters}\)"):
+    with pytest.raises(WiringError, match=rf"wrong is an? .*give it the parameters \({parameters}\)"):
         register(shop)(wrong)
 
 
@@ -160,7 +160,7 @@ def test_a_handler_with_swapped_parameters_is_refused(shop):
     def swapped(mirror: Mirror, event: Event[Any]) -> None:
         pass
 
-    with pytest.raises(WiringError, match=r"so it takes \(event: Event, mirror: Mirror\), in this order"):
+    with pytest.raises(WiringError, match=r"write its parameters in the order \(event: Event, mirror: Mirror\)"):
         shop.on("product.updated")(swapped)
 
 
@@ -168,7 +168,7 @@ def test_a_hydrate_function_with_swapped_parameters_is_refused(shop):
     def swapped(api: httpx.Client, event: Event) -> None:
         pass
 
-    with pytest.raises(WiringError, match=r"so it takes \(event: Event, api: Client\), in this order"):
+    with pytest.raises(WiringError, match=r"write its parameters in the order \(event: Event, api: Client\)"):
         shop.hydrate("product.updated")(swapped)
 
 
@@ -293,7 +293,7 @@ def test_a_dialect_without_envelope_is_refused():
 
 
 def test_a_second_envelope_is_refused(shop):
-    with pytest.raises(WiringError, match="The dialect shop has an envelope already: read"):
+    with pytest.raises(WiringError, match="The dialect shop has an envelope, read"):
         shop.envelope(lambda body: None)
 
 
@@ -325,7 +325,7 @@ def test_a_body_is_composed_by_convention(shop):
 
 def test_a_composed_body_that_the_envelope_cannot_read_is_refused_with_advice(shop):
     shop.compose(lambda event_type, entity_id, at, data: {"kind": event_type})
-    with pytest.raises(ConfigurationError, match=r"not what its envelope reads .*type: Field required.*@shop\.compose"):
+    with pytest.raises(ConfigurationError, match=r"does not read a body .*type: Field required.*@shop\.compose"):
         shop.write("product.updated", "A1", at=NOON, data=None)
 
 

@@ -58,7 +58,7 @@ def test_a_form_is_not_json_for_a_dialect_without_forms():
         (b"&".join([b"a=1"] * (MOST_FORM_FIELDS + 1)), "more than 1000 fields"),
     ],
 )
-def test_what_is_wrong_with_a_form_is_told(body, told):
+def test_the_mistake_in_a_form_is_named(body, told):
     with pytest.raises(Unreadable, match=told):
         dialect("payload").read(body)
 

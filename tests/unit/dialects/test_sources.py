@@ -88,7 +88,7 @@ def test_a_reference_without_a_dialect_is_refused_with_advice(beside, reference,
         ("def shop():\n    return 1 / 0\n\nshop()", 2, "ZeroDivisionError: division by zero."),
         ("import sys\nsys.exit(3)", 2, "SystemExit: 3."),
         ("raise ValueError('one\\ntwo')", 1, "ValueError: one."),
-        ("from handlers.sigma import sigma\nsigma.on()(len)", 2, "len is a handler, so it takes (event, mirror)."),
+        ("from handlers.sigma import sigma\nsigma.on()(len)", 2, "len is a handler: give it the parameters (event,"),
         (
             "from receiver import MirrorRow\nclass Item(MirrorRow, table=True):\n    __tablename__ = 'products'",
             2,
@@ -151,9 +151,7 @@ def test_a_source_has_its_dialect_and_its_credentials():
 
 
 def test_an_unknown_dialect_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ConfigurationError, match="The source shop speaks `shop`, which is not among the dialects: choose"
-    ):
+    with pytest.raises(ConfigurationError, match="The source shop has the unknown dialect `shop`: choose"):
         build_source(SourceSettings(name="shop", secrets=["one"]), {"sigma": shop(), "indexed": shop()})
 
 

@@ -348,7 +348,7 @@ def test_an_answer_of_another_form_changes_nothing(content):
 
 
 def test_an_answer_that_is_not_json_changes_nothing():
-    with pytest.raises(ApiError, match="something else than JSON"):
+    with pytest.raises(ApiError, match="something other than JSON"):
         hydrate(UPDATED, lambda request: httpx.Response(200, text="<html>"))
 
 
@@ -429,7 +429,7 @@ def test_a_variant_is_looked_up_by_its_record():
 
     (row,) = ask(answer, Wanted(Variant, "v", parent="e1"))
     assert (asked, row.columns["parent"]) == (["/records/e1/variants/v"], "e1")
-    with pytest.raises(ApiError, match="by its record, and the mirror knows none"):
+    with pytest.raises(ApiError, match="by its record, and the mirror has no record"):
         ask(answer, Wanted(Variant, "v"))
 
 

@@ -477,7 +477,7 @@ def test_a_variant_is_looked_up_by_its_product():
     answer = shop({1: listed(1, variants=[{"id": 10}, {"id": 11}])})
     assert [row.external_id for row in ask(answer, Wanted(Variant, "11", parent="1"))] == ["11"]
     assert ask(answer, Wanted(Variant, "12", parent="1")) == []
-    with pytest.raises(ApiError, match="by its product, and the mirror knows none"):
+    with pytest.raises(ApiError, match="by its product, and the mirror has no product"):
         ask(answer, Wanted(Variant, "11"))
 
 

@@ -26,7 +26,7 @@ FLAWS = {
     "/hooks/shop//": "a slash too many",
     "/hooks/./shop": "a part of dots",
     "/hooks/shop/..": "a part of dots",
-    "/hooks/shop/orders": "goes on with 'orders'",
+    "/hooks/shop/orders": "the address has 'orders'",
     "//hooks/shop": "begins with /hooks/, letter for letter",
     "/HOOKS/shop": "begins with /hooks/, letter for letter",
     "/./hooks/shop": "begins with /hooks/, letter for letter",

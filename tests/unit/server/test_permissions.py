@@ -32,23 +32,23 @@ def test_a_file_for_the_user_and_the_group_is_safe(file, mode):
 def test_a_file_that_another_group_may_write_is_reported(file):
     file.chmod(0o660)
     os.chown(file, -1, 12_345)
-    assert told(file) == [(True, f"the group 12345 may write {file}, and so decide what verifies")]
+    assert told(file) == [(True, f"the group 12345 may write {file}, and so decide which webhooks verify")]
 
 
 def test_a_file_that_everybody_may_read_is_reported(file):
     file.chmod(0o644)
-    assert told(file) == [(False, f"everybody on this machine may read {file}")]
+    assert told(file) == [(False, f"every user of this machine may read {file}")]
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o602])
 def test_a_file_that_everybody_may_write_is_reported_as_such(file, mode):
     file.chmod(mode)
-    assert told(file) == [(True, f"everybody may write {file}, and so decide what verifies")]
+    assert told(file) == [(True, f"every user may write {file}, and so decide which webhooks verify")]
 
 
 def test_a_folder_that_everybody_may_write_is_reported_unless_it_is_sticky(file):
     file.parent.chmod(0o777)
-    assert told(file) == [(True, f"everybody may put another file in the place of {file}")]
+    assert told(file) == [(True, f"every user may replace {file} with another file")]
     file.parent.chmod(0o1777)
     assert told(file) == []
 
@@ -60,8 +60,8 @@ def test_for_a_link_its_target_and_both_folders_count(file, tmp_path):
     file.chmod(0o644)
     (tmp_path / "open").chmod(0o777)
     assert told(link) == [
-        (True, f"everybody may put another file in the place of {link}"),
-        (False, f"everybody on this machine may read {file}"),
+        (True, f"every user may replace {link} with another file"),
+        (False, f"every user of this machine may read {file}"),
     ]
 
 

@@ -394,7 +394,7 @@ def test_a_secrets_file_in_utf_16_is_refused_with_advice(read, tmp_path, encodin
 def test_a_secrets_file_without_a_secret_is_refused(read, tmp_path, content):
     (tmp_path / "secrets").write_bytes(content)
     source = read("[sources.sigma]", "allow_unsigned = true", 'secrets_file = "secrets"').sources["sigma"]
-    with pytest.raises(ConfigurationError, match="holds no secret: write one secret a line, or remove `secrets_file`"):
+    with pytest.raises(ConfigurationError, match="has no secret: write one secret a line, or remove `secrets_file`"):
         source.credentials()
 
 
@@ -413,7 +413,8 @@ def test_a_secrets_file_without_a_secret_is_refused(read, tmp_path, content):
 def test_a_secret_with_a_line_end_around_it_is_refused_and_not_shown(read, line):
     message = refusal(read, "[sources.sigma]", line)
     name = line.partition(" ")[0]
-    assert f"sources.sigma.{name}: begins or ends with a line end, which no sender's secret has: remove it" in message
+    says = "begins or ends with a line end, which is never a part of a secret: remove it"
+    assert f"sources.sigma.{name}: {says}" in message
     assert "-value" not in message
 
 

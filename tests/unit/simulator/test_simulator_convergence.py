@@ -70,7 +70,9 @@ def test_a_deactivated_row_must_not_be_active():
 
 
 def test_an_active_row_that_was_never_announced_is_a_difference():
-    assert differences(Oracle(), {KEY: row()}) == ["products A1: row is 'an active row that never was', must be None"]
+    assert differences(Oracle(), {KEY: row()}) == [
+        "products A1: row is 'an active row that the source never had', must be None"
+    ]
 
 
 def test_a_row_whose_last_event_was_lost_can_only_be_repaired_by_a_reconcile():

@@ -70,13 +70,15 @@ def test_differences_are_listed_up_to_a_number_and_the_rest_is_counted():
 
 def test_rows_that_only_a_reconcile_repairs_are_named():
     comparison = Comparison(rows=1, only_reconcile=[difference()], listed=frozenset({"products"}))
-    assert "lost for good, only a reconcile can heal: products A1" in printed(report(comparison=comparison))
+    assert "lost for good; only a reconcile can repair these rows: products A1" in printed(
+        report(comparison=comparison)
+    )
 
 
 def test_rows_without_a_list_wait_for_their_next_event():
     comparison = Comparison(rows=1, only_reconcile=[difference(table="options")], listed=frozenset({"products"}))
     text = printed(report(comparison=comparison))
-    assert "no list to reconcile with, so that only the next event can heal: options A1" in text
+    assert "the source has no list, so only the next event can repair these rows: options A1" in text
 
 
 def test_forgeries_are_reported_with_their_answers():
@@ -98,9 +100,9 @@ def test_outcomes_states_and_losses_are_reported():
         (report(comparison=Comparison(rows=7)), "Right: the mirror equals the senders' own catalogs, row by row."),
         (
             report(comparison=Comparison(only_reconcile=[difference()])),
-            "Right: the mirror equals the senders' own catalogs, row by row, aside from what was lost for good.",
+            "Right: the mirror equals the senders' own catalogs, row by row, except rows with lost events.",
         ),
-        (report(comparison=Comparison(), believed=1), "Not right: sigma. What is wrong stands above."),
+        (report(comparison=Comparison(), believed=1), "Not right: sigma. The lines above say what is wrong."),
     ],
 )
 def test_the_last_line_beside_a_mirror_is_the_verdict(found, says: str):

@@ -18,12 +18,12 @@ def doubts(verifier, secret: bytes) -> str:
     ("verifier", "secret", "says"),
     [
         (senders.StandardWebhooks(), b"v1,whsec_MfKQ9r8GKYqr", "begins with `v1,`"),
-        (senders.Stripe(), b"sk_live_abcdef", "begins with `sk_`, as keys of an API do"),
-        (senders.Stripe(), b"something else", "does not look like those of its sender"),
+        (senders.Stripe(), b"sk_live_abcdef", "begins with `sk_` like an API key"),
+        (senders.Stripe(), b"something else", "does not look like a secret of its sender"),
         (senders.Shopify(), b"shpat_abcdef", "begins with `shpat_`"),
-        (senders.GitHub(), b"whsec_abcdef", "takes a secret as it is written"),
-        (HmacSha256(header="X-Signature"), b"whsec_abcdef", "takes a secret as it is written"),
-        (senders.Contentful(), b"short", "does not look like those of its sender"),
+        (senders.GitHub(), b"whsec_abcdef", "takes the secret as written"),
+        (HmacSha256(header="X-Signature"), b"whsec_abcdef", "takes the secret as written"),
+        (senders.Contentful(), b"short", "does not look like a secret of its sender"),
     ],
 )
 def test_a_secret_of_a_wrong_form_is_reported_and_not_quoted(verifier, secret, says):
@@ -52,7 +52,7 @@ def test_a_secret_in_its_sender_s_form_is_not_reported(verifier, secret):
         (senders.StandardWebhooks(), [b"whsec_AAAA", b"whsec_!"], "secret 2 of 2 is not base64 behind `whsec_`"),
         (senders.StandardWebhooks(), [b"whsec_AAAA", b"AAAA"], "secrets 1 and 2 are the same key"),
         (senders.Pimcore(), [b"-----BEGIN PUBLIC KEY-----"], "is not a public key in PEM"),
-        (senders.GitHub(), [b"%d" % number for number in range(17)], "17 secrets, and a request is tried with 16"),
+        (senders.GitHub(), [b"%d" % number for number in range(17)], "17 secrets, and at most 16 are allowed"),
         (senders.GitHub(), [b" "], "is empty"),
     ],
 )

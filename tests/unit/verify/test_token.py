@@ -84,7 +84,7 @@ def test_any_other_request_is_refused_and_no_message_quotes_a_token(verifier, re
 
 def test_a_token_without_a_place_or_with_two_is_refused():
     for places in ({}, {"header": "A", "query": "b"}, {"query": "b", "prefix": "Bearer "}):
-        with pytest.raises(WiringError, match="A Token stands in one place"):
+        with pytest.raises(WiringError, match="A Token needs exactly one place"):
             Token(**places)
 
 
@@ -93,7 +93,7 @@ def test_a_token_without_a_place_or_with_two_is_refused():
     [
         (Credentials(), "it has no secret to compare the header X-Gitlab-Token with: set `secrets"),
         (Credentials(secrets=(Secret(b" "),)), "is empty"),
-        (Credentials(secrets=(Secret(b"a", "web_1"),)), "does not tell webhook records apart"),
+        (Credentials(secrets=(Secret(b"a", "web_1"),)), "knows no webhook records"),
         (Credentials(secrets=(Secret(b"a"),), app_key="k"), "`app_key` is for encrypted bodies"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_sent_request_carries_the_newest_secret():
     assert HEADER.sign(WebhookRequest(b"{}"), BOTH) == (b"{}", {"X-Gitlab-Token": "the-new-one"})
     prepared = BODY.prepare(notified("x", "y").body, BOTH)
     assert BODY.verify(WebhookRequest(prepared), BOTH).secret == 0
-    with pytest.raises(ConfigurationError, match="send it to an address that has it"):
+    with pytest.raises(ConfigurationError, match="send to an address that contains it"):
         QUERY.sign(asked(b""), BOTH)
 
 

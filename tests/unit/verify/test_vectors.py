@@ -152,7 +152,7 @@ def test_a_vector_with_one_more_byte_in_its_body_is_refused(name):
 
 
 @pytest.mark.parametrize("name", [name for name in VECTORS if VECTORS[name]["headers"]])
-def test_a_header_of_a_vector_that_stands_there_twice_is_refused(name):
+def test_a_repeated_header_of_a_vector_is_refused(name):
     found = case(name)
     header = found.verifier.at.headers[0].lower().encode()
     twice = [*found.request.headers, *(pair for pair in found.request.headers if pair[0] == header)]

@@ -232,7 +232,7 @@ def test_an_answer_that_is_not_a_key_set_is_refused(document):
 
 def test_a_secret_beside_a_key_set_is_refused_at_start():
     jws = DetachedJws(header="X-Jws", keys="https://shop.example/keys")
-    assert "has no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
+    assert "have no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
     assert jws.check(Credentials()) is None
 
 
