@@ -238,7 +238,7 @@ class HeadTooLarge(Refused):
 
 
 class NotAskable(Refused):
-    """The source has no API, or its dialect cannot ask for this row."""
+    """The source has no API or address, or its dialect cannot ask for this row or write this event."""
 
     status = 409
     code = "not_askable"

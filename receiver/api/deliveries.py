@@ -13,7 +13,7 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, show_count
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
@@ -49,6 +49,9 @@ class DeliveryPage(Shape, frozen=True):
     next: Annotated[str | None, Meta(description=NEXT)]
     horizon: Annotated[DeliveryHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
     matching: Annotated[Matching | UnsetType, Meta(description=MATCHING)] = UNSET
+    states: Annotated[
+        dict[State, Matching] | UnsetType, Meta(description="Only with `states`: the same for each state.")
+    ] = UNSET
 
 
 class Replayed(Shape, frozen=True):
@@ -100,10 +103,20 @@ REASON = plain_text("reason", "Text that the reason contains, case-sensitively."
 CONFLICT: Parameter[bool | None] = Parameter(
     "conflict", {"type": "boolean"}, "Whether its dedup key was used for another body before.", flag("conflict"), None
 )
+DEDUP_KEY = plain_text(
+    "dedup_key", "The sender's own id for the change, or the key made without one.", longest=LONGEST_ENTITY
+)
 FROM = moment("from", "Arrived at this time or later.")
 TO = moment("to", "Arrived before this time.")
+STATES: Parameter[bool | None] = Parameter(
+    "states",
+    {"type": "boolean"},
+    "Also count the deliveries of each state that match the other filters.",
+    flag("states"),
+    None,
+)
 
-DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
+DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT, DEDUP_KEY)
 
 
 def parse_ids(text: str) -> tuple[int, ...]:
@@ -134,6 +147,7 @@ def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) ->
         end=asked[TO],
         reason=asked[reason],
         conflict=asked[CONFLICT],
+        dedup_key=asked[DEDUP_KEY],
     )
 
 
@@ -155,7 +169,7 @@ class Deliveries:
                 answer=self.list_deliveries,
                 answers={200: DeliveryPage},
                 scope=Scope.READ,
-                parameters=(*DELIVERY_FILTERS, CURSOR, LIMIT, COUNT),
+                parameters=(*DELIVERY_FILTERS, CURSOR, LIMIT, COUNT, STATES),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -223,7 +237,12 @@ class Deliveries:
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
+            self._by_state(wanted) if asked[STATES] else UNSET,
         )
+
+    def _by_state(self, wanted: DeliveryFilter) -> dict[State, Matching]:
+        counts = deliveries.count_by_state(self._lookup.database, wanted)
+        return {state: show_count(each) for state, each in counts.items()}
 
     def show(self, asked: Question) -> WholeDelivery:
         return show_whole_delivery(self._found(asked[ID]))

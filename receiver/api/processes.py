@@ -43,7 +43,7 @@ class Processes:
             Operation(
                 name="list_processes",
                 path="/api/v1/processes",
-                summary="The processes that serve or work, the longest running first",
+                summary="The processes that serve, work, or show the console, the longest running first",
                 answer=self.list_processes,
                 answers={200: ProcessList},
                 scope=Scope.READ,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from receiver.api.actions import Actions
@@ -12,6 +12,7 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
+from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
 from receiver.api.findings import Findings
 from receiver.api.followers import Followers
@@ -69,8 +70,12 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
+    #: What reaches out of the process.
+    errands: Errands | None = None
     #: The facts that the process knows about the installation.
     installation: InstallationFacts = field(default_factory=InstallationFacts)
+    #: How long a session of the console may go unused.
+    session_idle: timedelta = timedelta(hours=1)
     #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))
 
@@ -96,9 +101,10 @@ class ApiParts:
             Actions(lookup),
             Stats(counts),
             Sources(lookup, self.facts, counts),
+            self.errands or Errands(database, dict),
             Processes(lookup),
             System(lookup, self.installation),
             Findings(lookup, self.facts),
-            ConsoleSessions(lookup),
+            ConsoleSessions(lookup, idle=self.session_idle),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),
         )

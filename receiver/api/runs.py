@@ -15,12 +15,12 @@ from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import LIMIT, number
 from receiver.api.tokens import Scope
 from receiver.database.pages import LARGEST_PAGE
-from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Refused, RunConflict, Unavailable
 from receiver.runs import formatting
 from receiver.runs.actions import Done
 from receiver.runs.overlap import MOST_IN_COMMON
 from receiver.runs.runs import Verbs, find, recent
-from receiver.runs.tables import RunState
+from receiver.runs.tables import ItemState, RunState
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import is_id
 
@@ -87,6 +87,22 @@ class ForecastPage(Shape, frozen=True):
     next: Annotated[str | None, Meta(description="The value for the next `after`; null at the end.")]
 
 
+class DeliveryInRun(Shape, frozen=True):
+    """A delivery of a run's set, by its forecast and by what became of it."""
+
+    delivery: str
+    state: Annotated[ItemState, Meta(description="How far the run is with it.")]
+    forecast: Annotated[str | None, Meta(description="The outcome in the forecast; null if it was not tried.")]
+    forecast_reason: str | None
+    outcome: Annotated[str | None, Meta(description="The outcome; null before its end.")]
+    reason: str | None
+
+
+class DeliveryInRunPage(Shape, frozen=True):
+    items: list[DeliveryInRun]
+    next: Annotated[str | None, Meta(description="The value for the next `after`; null at the end.")]
+
+
 class RunPage(Shape, frozen=True):
     items: list[Run]
     next: Annotated[str | None, Meta(description="The value for the next `before`; null at the end.")]
@@ -113,6 +129,11 @@ RUN_ROWS_AFTER: Parameter[int] = Parameter(
     "The value of `next` in the page before.",
     number("after"),
     0,
+)
+
+
+RUN_DELIVERIES_AFTER: Parameter[int | None] = Parameter(
+    "after", {"type": "string"}, "The value of `next` in the page before.", number("after"), None
 )
 
 
@@ -145,6 +166,13 @@ class Runs:
                 parameters=(RUN_ID,),
                 refusals=refusals,
             ),
+            *self._parts(refusals),
+            *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
+        ]
+
+    def _parts(self, refusals: tuple[type[Refused], ...]) -> list[Operation]:
+        """What is listed page by page of one run."""
+        return [
             Operation(
                 name="list_run_rows",
                 path="/api/v1/runs/{id}/rows",
@@ -155,7 +183,16 @@ class Runs:
                 parameters=(RUN_ID, RUN_ROWS_AFTER, LIMIT),
                 refusals=refusals,
             ),
-            *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
+            Operation(
+                name="list_run_deliveries",
+                path="/api/v1/runs/{id}/deliveries",
+                summary="The deliveries of a replay's set, in the order of arrival",
+                answer=self.list_deliveries,
+                answers={200: DeliveryInRunPage},
+                scope=Scope.READ,
+                parameters=(RUN_ID, RUN_DELIVERIES_AFTER, LIMIT),
+                refusals=refusals,
+            ),
         ]
 
     def _changes(self) -> tuple[tuple[str, Callable[[Question], RunChanged], Scope], ...]:
@@ -206,6 +243,15 @@ class Runs:
             rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=limit + 1, after=after)
         following = str(after + limit) if len(rows) > limit else None
         return ForecastPage([ForecastRow(**row) for row in rows[:limit]], following)
+
+    def list_deliveries(self, asked: Question) -> DeliveryInRunPage:
+        limit = asked[LIMIT]
+        with self._lookup.database.read() as connection:
+            find(connection, asked[RUN_ID])
+            after = asked[RUN_DELIVERIES_AFTER]
+            rows = formatting.deliveries_of_run(connection, asked[RUN_ID], limit=limit + 1, after=after)
+        items = [DeliveryInRun(**{name: row[name] for name in DeliveryInRun.__struct_fields__}) for row in rows[:limit]]
+        return DeliveryInRunPage(items, items[-1].delivery if len(rows) > limit else None)
 
 
 def _show(row: RowMapping) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from msgspec import Meta
@@ -39,8 +39,10 @@ SESSION_ID = Parameter("id", {"type": "string"}, "The id of a session.", str, ""
 class ConsoleSessions:
     """Lists and ends sessions of the console."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, *, idle: timedelta) -> None:
+        """`idle` is how long a session may go unused."""
         self._lookup = lookup
+        self._idle = idle
 
     def operations(self) -> list[Operation]:
         return [
@@ -67,7 +69,8 @@ class ConsoleSessions:
         ]
 
     def list_sessions(self, _: Question) -> SessionList:
-        found = self._lookup.page(sessions.listed(now=datetime.now(UTC)), show_session, sessions.MOST_SESSIONS)
+        listed = sessions.listed(now=datetime.now(UTC), idle=self._idle)
+        found = self._lookup.page(listed, show_session, sessions.MOST_SESSIONS)
         return SessionList(found.items)
 
     def end(self, asked: Question) -> SessionShown:

@@ -9,7 +9,7 @@ import typer
 from receiver.ingest.connections import allow_open_files
 from receiver.server import server
 from receiver.server.console_app import ConsoleApp
-from receiver.server.renewal import stop_listening
+from receiver.server.renewal import Requests
 from receiver.server.runtime import install
 
 
@@ -19,10 +19,11 @@ def console(
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Serve the console in a separate process, so that reading pages takes no time from the acks."""
-    # Settings are read once here: a signal to reload them must not end the process.
-    stop_listening()
+    requests = Requests()
+    # Before the settings are read, so that a signal about a later change of them is not lost.
+    requests.listen()
     runtime = install()
     listening = server.listen(host, port)
     runtime.open()
     allow_open_files(runtime.settings.max_connections)
-    server.run(ConsoleApp(runtime), listening, root_path=root_path.rstrip("/"))
+    server.run(ConsoleApp(runtime, requests=requests), listening, root_path=root_path.rstrip("/"))

@@ -81,7 +81,7 @@ def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
 def has_worker(client: Client) -> bool:
     """Whether a process with a worker is alive, which plans and feeds runs."""
     processes = client.ask("/api/v1/processes", {}, {})["items"]
-    return any(process["kind"] != Kind.ENDPOINT for process in processes)
+    return any(Kind(process["kind"]).works for process in processes)
 
 
 def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> None:
@@ -111,6 +111,7 @@ def _plan_there(client: Client, wish: Wish) -> int:
         "to": None if wanted.end is None else wanted.end.isoformat(),
         "reason_has": wanted.reason,
         "conflict": wanted.conflict,
+        "dedup_key": wanted.dedup_key,
         "force": True if wish.force else None,
     }
     run = int(client.do(RUNS_PATH, {}, query)["run"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -33,8 +33,9 @@ def sessions(
             raise ConfigurationError(
                 f"There is no session {end[:64]!r}, or it has ended: `hookmirror sessions` lists the open ones."
             )
+    listed = kept.listed(now=datetime.now(UTC), idle=timedelta(minutes=runtime.settings.console_idle_minutes))
     with database.read() as connection:
-        found = [show_session(row) for row in connection.execute(kept.listed(now=datetime.now(UTC))).mappings()]
+        found = [show_session(row) for row in connection.execute(listed).mappings()]
     if as_json:
         typer.echo(encode(SessionList(found)))
     else:

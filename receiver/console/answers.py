@@ -22,6 +22,9 @@ NONCE_BYTES = 16
 #: The query parameter with the name of the pressed button, in the address of the page after it.
 DONE = "done"
 
+#: Those of what the button said, where that depends on its answer, and of the seal that proves that it did.
+SAID, SEAL = "said", "seal"
+
 HTML = "text/html; charset=utf-8"
 
 #: Characters that stay as they are in an address. A header carries only ASCII, so all others are percent-encoded.
@@ -64,11 +67,11 @@ def page_answer(
     return Response(content, status, strict_headers(nonce) | dict(headers or {}), HTML)
 
 
-def redirect(request: Request, path: str, *, cookie: str = "", done: str = "") -> Response:
-    """A redirect (303) to another page. `done` names the button whose message that page shows."""
+def redirect(request: Request, path: str, *, cookie: str = "", done: Mapping[str, str] | None = None) -> Response:
+    """A redirect (303) to another page. `done` are the parameters by which that page says what was done."""
     address = Addresses(request).to(path)
     if done:
-        address += ("&" if "?" in address else "?") + urlencode({DONE: done})
+        address += ("&" if "?" in address else "?") + urlencode(done)
     headers = BARE_HEADERS | {"Location": quote(address, safe=ADDRESS_CHARACTERS)}
     return Response(b"", 303, headers | ({"Set-Cookie": cookie} if cookie else {}))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
+from receiver.console.forms import MARKS
 from receiver.console.page import Button, ConsolePage, filled
 from receiver.console.visit import Visit
 
@@ -26,20 +27,57 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
     query = {name: text for name, text in visit.query.items() if name in known}
     asked = dict(page.given) | query
     api = filled(operation.path, _quoted(visit.path)) + (f"?{urlencode(asked)}" if asked else "")
-    words = [filled(page.command, {name: shell_word(text) for name, text in visit.path.items()})]
+    return Footer(f"{operation.method.upper()} {api}", command_of(page, visit.path, query))
+
+
+def command_of(page: ConsolePage | Button, path: Mapping[str, str], query: Mapping[str, str]) -> str:
+    """The command with the parts of the address as its arguments, and the query as its options.
+
+    Before an argument that begins with a hyphen, `--` says that no options follow; these then come first.
+    """
+    words = page.command.split()
+    first = next((place for place, word in enumerate(words) if _is_argument(words, place)), len(words))
+    behind = [place for place in range(first, len(words)) if not _is_option(words, place)]
+    arguments = [filled(words[place], dict(path)) for place in behind]
+    options = [_filled_for_shell(words[place], path) for place in range(first, len(words)) if place not in behind]
     for name, text in query.items():
-        words.append(option(page, name, text))
-    return Footer(f"{operation.method.upper()} {api}", " ".join(words))
+        if dict(page.options).get(name, name):
+            options.append(option(page, name, text))
+        else:
+            arguments += words_of_argument(name, text)
+    begun = [_filled_for_shell(word, path) for word in words[:first]]
+    said = [shell_word(text) for text in arguments]
+    if any(text.startswith("-") for text in arguments):
+        return " ".join([*begun, *options, "--", *said])
+    return " ".join([*begun, *said, *options])
+
+
+def _is_option(words: list[str], place: int) -> bool:
+    """Whether the word is an option, or the value of the one before it."""
+    return words[place].startswith("--") or (place > 0 and words[place - 1].startswith("--"))
+
+
+def _is_argument(words: list[str], place: int) -> bool:
+    return words[place].startswith("{") and not _is_option(words, place)
+
+
+def _filled_for_shell(word: str, path: Mapping[str, str]) -> str:
+    return filled(word, {name: shell_word(text) for name, text in path.items()})
+
+
+def words_of_argument(name: str, text: str) -> list[str]:
+    """The words of an argument: marks have commas between them."""
+    return text.split(",") if name in MARKS else [text]
 
 
 def option(page: ConsolePage | Button, name: str, text: str) -> str:
     """The command's option for a parameter: `--name text`, or the flag itself for true and false.
 
-    Where the command takes an argument instead of an option, its words. Commas separate several.
+    Where the command takes an argument instead of an option, its words.
     """
     named = dict(page.options).get(name, name).replace("_", "-")
     if not named:
-        return " ".join(shell_word(word) for word in text.split(","))
+        return " ".join(shell_word(word) for word in words_of_argument(name, text))
     if text in ("true", "false"):
         return f"--{named}" if text == "true" else f"--no-{named}"
     return f"--{named} {shell_word(text)}"
@@ -51,9 +89,8 @@ def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> F
     known = {parameter.name for parameter in operation.query} - {"idempotency_key"}
     query = {name: text for name, text in {**visit.query, **given}.items() if name in known}
     api = filled(operation.path, _quoted(path)) + (f"?{urlencode(query)}" if query else "")
-    words = [filled(button.command, {name: shell_word(text) for name, text in path.items()})]
-    words += [option(button, name, text) for name, text in query.items() if name not in given]
-    return Footer(f"{operation.method.upper()} {api}", " ".join(words))
+    said = {name: text for name, text in query.items() if name not in given}
+    return Footer(f"{operation.method.upper()} {api}", command_of(button, path, said))
 
 
 def shell_word(text: str) -> str:

@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from receiver.errors import Forbidden
 from receiver.sessions.links import LONGEST_GUEST_NAME
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
@@ -60,6 +61,19 @@ class Guests:
     def bound_to(self, guest: Guest) -> str:
         """The id that a person's forms and streams belong to: of the session, or of the name that a proxy gave."""
         return guest.session or _by_word(guest.name)
+
+    def refuse_foreign_form(self, guest: Guest, token: str) -> None:
+        """Raises `Forbidden` unless the form with this token was made for this person."""
+        if not self._sessions.is_form_token(token, self.bound_to(guest)):
+            raise Forbidden("This form is not from your session, so nothing was done: load the page, and press again.")
+
+    def seal(self, guest: Guest, said: str) -> str:
+        """What proves to this person alone that the console said so."""
+        # No form is bound to anything with a line break in it.
+        return self._sessions.form_token(f"{self.bound_to(guest)}\n{said}")
+
+    def is_sealed(self, guest: Guest, said: str, seal: str) -> bool:
+        return self._sessions.is_form_token(seal, f"{self.bound_to(guest)}\n{said}")
 
     def cookie(self, content: str, *, ends: timedelta) -> str:
         """The header `Set-Cookie` that keeps a session in the browser. Empty content ends the session there."""

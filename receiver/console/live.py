@@ -24,6 +24,7 @@ from receiver.database.database import Database
 from receiver.errors import Refused, Unavailable
 from receiver.findings import record
 from receiver.inbox.tables import DELIVERIES
+from receiver.ingest.closing import ENDLESS
 from receiver.mirror.changes import CHANGES
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import RUNS, RunState
@@ -58,6 +59,7 @@ class LiveStream(StreamingResponse):
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ENDLESS] = True
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -63,8 +63,8 @@ class Button:
     operation: str
     #: The command that does the same, with `{names}` of parts of the path.
     command: str
-    #: The message on the page that follows.
-    says: str
+    #: The message on the page that follows, or a function that makes it of the answer.
+    says: str | Callable[[Any], str]
     #: The page that follows: an address below `/console` with `{names}` of the path, or made of the answer.
     then: str | Callable[[Visit, Any], str] = "/"
     #: The form's further fields, by the name of the operation's parameter.

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from receiver.api.tokens import Scope
 from receiver.console import forms
-from receiver.console.answers import Addresses, page_answer, redirect
+from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, redirect
 from receiver.console.contents import MENU
 from receiver.console.footers import footer_of_button
 from receiver.console.guests import Guests
@@ -59,7 +59,14 @@ class Pressing:
         except Refused as refusal:
             return self._form(button, request, visit, refusal=refusal)
         then = filled(button.then, _quoted(visit.path)) if isinstance(button.then, str) else button.then(visit, answer)
-        return redirect(request, then, done=button.name)
+        return redirect(request, then, done=self._said(button, visit, answer))
+
+    def _said(self, button: Button, visit: Visit, answer: Any) -> dict[str, str]:
+        """What the next page needs to know, so that it says what was done, and nothing that a link says."""
+        if isinstance(button.says, str):
+            return {DONE: button.name}
+        said = button.says(answer)
+        return {DONE: button.name, SAID: said, SEAL: self._guests.seal(visit.guest, said)}
 
     async def _done(self, button: Button, request: Request, visit: Visit) -> Any:
         operation = self._operations[button.operation]
@@ -85,8 +92,8 @@ class Pressing:
         for name in button.leaves_out:
             if fields.get(name, "").strip():
                 raise BadRequest(f"The console does not take `{name}`: give it to `{button.command.split(' {')[0]}`.")
-        if token is not None and not self._sessions.is_form_token(token, self._guests.bound_to(guest)):
-            raise Forbidden("This form is not from your session, so nothing was done: load the page, and press again.")
+        if token is not None:
+            self._guests.refuse_foreign_form(guest, token)
         return Visit(
             self._parts,
             guest,

@@ -63,12 +63,15 @@ class SignIn:
         return redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
 
     async def end(self, request: Request) -> Response:
-        """End the session. It is not an error if it has ended already."""
+        """End the session. It is not an error if it has ended already. Raises `Forbidden` for another's form."""
         forms.refuse_other_sites(request.headers)
+        fields = await forms.read_form(request)
         now = datetime.now(UTC)
 
         def end_session() -> None:
             guest = self._guests.guest(request, now=now)
+            if guest is not None:
+                self._guests.refuse_foreign_form(guest, fields.get(forms.TOKEN_FIELD, ""))
             if guest is not None and guest.session is not None:
                 asked = Asked(by=By(guest.name, Via.CONSOLE), what="sign out")
                 sessions.end(self._sessions.database, asked, guest.session, now=now)

@@ -24,6 +24,8 @@ from receiver.api.routes import Address
 from receiver.console import downloads
 from receiver.console.answers import (
     DONE,
+    SAID,
+    SEAL,
     Addresses,
     Attachment,
     SeeOther,
@@ -162,7 +164,6 @@ class Console:
         return await self._reads.run(request, page.name, answer)
 
     def _shown(self, page: ConsolePage, visit: Visit, content: Any) -> dict[str, Any]:
-        done = BUTTON_BY_NAME.get(visit.query.get(DONE, ""))
         return {
             "page": page,
             "visit": visit,
@@ -171,9 +172,16 @@ class Console:
             "lead": lead,
             "buttons": BUTTON_BY_NAME,
             "footer": footer_of(page, visit),
-            "notice": done.says if done is not None else None,
+            "notice": self._notice(visit),
             "now": visit.now,
         }
+
+    def _notice(self, visit: Visit) -> str | None:
+        """What was done by a button before this page."""
+        done, said = BUTTON_BY_NAME.get(visit.query.get(DONE, "")), visit.query.get(SAID, "")
+        if done is None or isinstance(done.says, str):
+            return None if done is None else str(done.says)
+        return said if self._guests.is_sealed(visit.guest, said, visit.query.get(SEAL, "")) else None
 
     def _visit(self, page: ConsolePage, request: Request) -> Visit:
         """Raises `NotAuthorized` for a stranger, and `BadRequest` for a filter that the page does not have."""
@@ -190,7 +198,7 @@ class Console:
             now=now,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
-        visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))
+        visit.refuse_unknown(frozenset((own | {DONE, SAID, SEAL}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
     def _is_there(self, request: Request) -> bool:

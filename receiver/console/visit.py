@@ -24,8 +24,8 @@ from receiver.sessions.roles import Guest, Role
 
 Answered = TypeVar("Answered")
 
-#: Parameters that are not filters: where in a list a page begins, and which button was pressed before.
-PLACES = ("cursor", "before", "after", "limit", "count", "done")
+#: Parameters that are not filters: where in a list a page begins, and what was done before.
+PLACES = ("cursor", "before", "after", "limit", "count", "done", "said", "seal")
 
 
 class MakeAddress(Protocol):

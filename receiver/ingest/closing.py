@@ -19,6 +19,9 @@ from receiver.ingest.replies import HeaderPair, Reply, framed
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 33_554_432
 
+#: Stands in the scope of a request whose answer has no end of its own: it ends with the reader's side.
+ENDLESS = "hookmirror.endless"
+
 
 class ClosingProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a different way of closing connections."""
@@ -63,6 +66,10 @@ class ClosingProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Handle the end of the sender's side; return whether an answer is still to be sent."""
         self._sender_is_done = True
+        if ENDLESS in getattr(self._answering, "scope", ()):
+            # Who closes a page ends no side alone, and the next write that would tell so may be far off.
+            self.cut()
+            return False
         return not self._is_deaf and self._read_no_more(None)
 
     def shutdown(self) -> None:

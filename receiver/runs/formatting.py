@@ -12,7 +12,7 @@ from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.runs.overlap import overlapping
 from receiver.runs.runs import find, thing_of
-from receiver.runs.tables import RUN_ROWS, RunState
+from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RunState
 
 #: The most rows of a forecast that are printed as text.
 MOST_FORECAST_LINES = 20
@@ -38,6 +38,17 @@ def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
     return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit).offset(after)).mappings()]
+
+
+def deliveries_of_run(
+    connection: Connection, run: int, *, limit: int, after: int | None = None
+) -> list[dict[str, Any]]:
+    """The deliveries of the run's set, in the order of arrival, behind the one with the id `after`."""
+    found = select(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run)
+    if after is not None:
+        found = found.where(RUN_DELIVERIES.c.delivery_id > after)
+    rows = connection.execute(found.order_by(RUN_DELIVERIES.c.delivery_id).limit(limit)).mappings()
+    return [{**row, "delivery": str(row["delivery_id"])} for row in rows]
 
 
 def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class Verbs:
                 "process has now, so its forecast no longer applies: plan it again."
             )
         for process in running(connection, now):
-            if process["kind"] != Kind.ENDPOINT and (process["release"], process["fingerprint"]) != (
+            if Kind(process["kind"]).works and (process["release"], process["fingerprint"]) != (
                 row["release"],
                 row["wiring"],
             ):
@@ -178,7 +178,7 @@ def finish(connection: Connection, run: int, state: RunState, *, now: datetime) 
 def has_worker(database: Database, *, now: datetime) -> bool:
     """Whether a process with a worker, which feeds runs, is alive."""
     with database.read() as connection:
-        return any(process["kind"] != Kind.ENDPOINT for process in running(connection, now))
+        return any(Kind(process["kind"]).works for process in running(connection, now))
 
 
 def counts(connection: Connection) -> Mapping[str, int]:

@@ -7,8 +7,10 @@ A filter that has an index becomes a way through the inbox; the other filters ar
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, func, literal, select, text
@@ -24,6 +26,12 @@ from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 
 #: The most pending deliveries that are sorted; if there are more, the list examines all deliveries instead.
 MOST_SORTED_PENDING = 10_000
+
+#: Seconds for counting the deliveries of all states.
+BY_STATE = SECONDS / 2
+
+#: The states in the order in which they are counted.
+COUNTED_STATES = (State.PENDING, State.PROCESSING, State.DEAD, State.PROCESSED, State.IGNORED)
 
 #: The largest number that an integer column holds.
 LARGEST_ID = 2**63 - 1
@@ -65,6 +73,18 @@ def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: flo
     """Count the deliveries, within `seconds` and up to `MOST_COUNTED`."""
     with database.read() as connection:
         return count(connection, ways_to(connection, wanted), seconds=seconds)
+
+
+def count_by_state(database: Database, wanted: DeliveryFilter, *, seconds: float = BY_STATE) -> dict[State, Count]:
+    """Count the deliveries of each state that match the other filters: each up to `MOST_COUNTED`, within `seconds`."""
+    end = monotonic() + seconds
+    counts = {}
+    with database.read() as connection:
+        # Those that an index has come first, and leave the time to the others.
+        for place, state in enumerate(COUNTED_STATES):
+            share = max(end - monotonic(), 0) / (len(COUNTED_STATES) - place)
+            counts[state] = count(connection, ways_to(connection, replace(wanted, state=state)), seconds=share)
+    return counts
 
 
 def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
@@ -146,7 +166,9 @@ def _id_at(moment: datetime) -> int:
 
 def _looks(wanted: DeliveryFilter, *, but: Collection[str] = ()) -> tuple[Look, ...]:
     """The checks of each delivery, without the filters in `but`, which the way has applied already."""
-    named = {name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict")}
+    named = {
+        name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict", "dedup_key")
+    }
     looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None and name not in but]
     if wanted.entity is not None and "entity" not in but:
         looks.append(Look(("entity_kind", "entity_id"), partial(_is_entity, wanted.entity)))

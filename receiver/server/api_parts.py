@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from receiver.api.ask import SourceQuestions
+from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
@@ -38,6 +39,7 @@ class ServedParts:
     readiness: Readiness
     exposition: Exposition
     questions: SourceQuestions
+    errands: Errands
     #: Wakes the worker of this process when there is new work.
     wake: Callable[[], None] = lambda: None
     #: The warnings of `/readyz`.
@@ -59,7 +61,9 @@ def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Sourc
         wiring=Wiring.of(sources),
         warnings=served.warnings,
         questions=served.questions,
+        errands=served.errands,
         installation=_installation(served, settings, sources),
+        session_idle=timedelta(minutes=settings.console_idle_minutes),
         explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
         reconciles=lambda now: statuses(served.inbox.database, sources, now=now),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from receiver.api.reads import Reads
 from receiver.api.routes import answer_database_error, answer_refused, http_errors
 from receiver.console.site import Console
 from receiver.dialects.sources import Source, begin_fetching
-from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.errors import HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
@@ -35,8 +34,9 @@ from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
+from receiver.server.errands import new_errands
 from receiver.server.interpreter import tune_interpreter
-from receiver.server.renewal import Reloader, Renewal, Requests
+from receiver.server.renewal import Reloader, Renewal, Requests, adopt_in
 from receiver.server.runtime import Runtime, install
 from receiver.server.upkeep import bounds_of, watch
 from receiver.settings.settings import Settings
@@ -44,9 +44,6 @@ from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
-
-#: Seconds that the event loop may take to adopt new settings between two requests.
-TAKING = 10.0
 
 #: The exit code that tells uvicorn and gunicorn not to start another process, which would fail, too.
 EXIT_CANNOT_START = 3
@@ -117,6 +114,7 @@ class App:
             readiness=self._readiness,
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+            errands=new_errands(runtime),
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
         )
@@ -162,7 +160,8 @@ class App:
         yield
         for part in reversed(started):
             part.stop()
-        for each in (self._served.reads, self._served.measuring, self._served.questions, self._readiness):
+        served = self._served
+        for each in (served.reads, served.measuring, served.questions, served.errands, self._readiness):
             each.close()
         self._runtime.database.close()
 
@@ -177,25 +176,7 @@ class App:
     def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
         assert self._loop is not None
-        done: Future[None] = Future()
-
-        def adopt() -> None:
-            if not done.set_running_or_notify_cancel():
-                # The reload was reported as refused already, so these settings must not come into force later.
-                return
-            try:
-                self._renew(renewal)
-                done.set_result(None)
-            except Exception as error:
-                done.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(adopt)
-            done.result(TAKING)
-        except (RuntimeError, TimeoutError):
-            if done.cancel():
-                raise ConfigurationError("This process is ending, or too busy to adopt new settings.") from None
-            done.result()
+        adopt_in(self._loop, lambda: self._renew(renewal))
 
     def _renew(self, renewal: Renewal) -> None:
         # The steps that may raise come first, so that settings come into force as a whole or not at all.

@@ -26,7 +26,10 @@ from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
+from receiver.server.errands import new_errands
+from receiver.server.renewal import Reloader, Renewal, Requests, adopt_in
 from receiver.server.runtime import Runtime
+from receiver.worker.processes import Kind
 
 #: The other paths that the process serves.
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -35,20 +38,27 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 class ConsoleApp:
     """The ASGI application of a console process."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, requests: Requests) -> None:
+        """`requests` delivers requests to reload."""
         settings, sources = runtime.settings, runtime.sources
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._registration = runtime.registration(Kind.CONSOLE)
+        note = self._registration.note_settings
+        self._reloader = Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note)
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
+        self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._served = ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
             # This process acks no webhooks, so reads need no budget.
             reads=Reads(at_once=at_once, seconds=seconds),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
-            readiness=Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds),
+            readiness=self._readiness,
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+            errands=new_errands(runtime),
+            warnings=lambda: self._registration.warnings,
         )
         #: For the server's protocol, which bounds the connections of strangers.
         self.connections = Connections(settings, Incoming(settings))
@@ -76,12 +86,32 @@ class ConsoleApp:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._console.live.end)
 
+    def _adopt(self, renewal: Renewal) -> None:
+        """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
+        assert self._loop is not None
+        adopt_in(self._loop, lambda: self._renew(renewal))
+
+    def _renew(self, renewal: Renewal) -> None:
+        settings, sources = renewal.settings, renewal.sources
+        # What may raise comes first, so that settings come into force as a whole or not at all.
+        console = new_console(settings, new_api(self._served, settings, sources), self._served)
+        self._runtime.adopt(renewal)
+        self._readiness.renew(sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
+        # Its pages come back, to the console of the new settings.
+        self._console.live.end()
+        self._console = console
+        self._registration.renew(sources)
+
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Run the application's threads from start to stop."""
         self._loop = asyncio.get_running_loop()
+        self._registration.start()
+        self._reloader.start()
         yield
+        self._reloader.stop()
+        self._registration.stop()
         served = self._served
-        for each in (served.reads, served.measuring, served.questions, served.readiness):
+        for each in (served.reads, served.measuring, served.questions, served.errands, served.readiness):
             each.close()
         self._runtime.database.close()

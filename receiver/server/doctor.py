@@ -268,7 +268,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
         yield Check("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
     yield from _refusals(found)
     yield from _unread(found)
-    yield from _missing({process["kind"] for process in found})
+    yield from _missing({Kind(process["kind"]) for process in found})
 
 
 def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
@@ -303,10 +303,10 @@ def _has_changed(file: Path, *, since: datetime) -> bool:
         return False
 
 
-def _missing(kinds: set[str]) -> Iterator[Check]:
+def _missing(kinds: set[Kind]) -> Iterator[Check]:
     """Report a missing endpoint or worker, because either alone does half of the work."""
-    if kinds == {Kind.ENDPOINT}:
+    if not any(kind.works for kind in kinds):
         mend = "start `hookmirror worker`, or let `serve` run one"
         yield Check("worker", False, f"no worker runs, so accepted deliveries wait: {mend}")
-    if kinds == {Kind.WORKER}:
+    if not any(kind.serves for kind in kinds):
         yield Check("endpoint", False, "no endpoint runs, so no webhook is received: start `hookmirror serve`")

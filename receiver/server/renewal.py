@@ -5,9 +5,11 @@ Code is not reloaded: the dialects stay as they were at the start.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -41,6 +43,9 @@ TAKEN = (
     "log_format",
     "sources",
 )
+
+#: Seconds for the event loop to adopt new settings, between two requests.
+TAKING = 10.0
 
 #: Seconds that a reload may hold up the end of its process.
 RELOAD_STOP_TIMEOUT = 2.0
@@ -121,6 +126,32 @@ class Requests:
 def stop_listening() -> None:
     """Ignore SIGHUP, which would otherwise kill a process during its orderly end."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def adopt_in(loop: asyncio.AbstractEventLoop, renew: Callable[[], None]) -> None:
+    """Call `renew` in the event loop, between two requests, and wait for it. To be called in another thread.
+
+    Raises `ConfigurationError` if the process is ending, and what `renew` raises.
+    """
+    done: Future[None] = Future()
+
+    def adopt() -> None:
+        if not done.set_running_or_notify_cancel():
+            # The reload was reported as refused already, so these settings must not come into force later.
+            return
+        try:
+            renew()
+            done.set_result(None)
+        except Exception as error:
+            done.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(adopt)
+        done.result(TAKING)
+    except (RuntimeError, TimeoutError):
+        if done.cancel():
+            raise ConfigurationError("This process is ending, or too busy to adopt new settings.") from None
+        done.result()
 
 
 class Reloader:

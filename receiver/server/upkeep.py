@@ -58,9 +58,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
 def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]:
     """The registered processes, in the form that the rules need."""
     return [
-        RunningProcess(
-            shown(row), works=row["kind"] in (Kind.WORKER, Kind.BOTH), serves=row["kind"] in (Kind.ENDPOINT, Kind.BOTH)
-        )
+        RunningProcess(shown(row), works=Kind(row["kind"]).works, serves=Kind(row["kind"]).serves)
         for row in running(connection, now)
     ]
 
@@ -77,4 +75,4 @@ def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Fact
     def what_runs() -> str:
         return f"{release()} {Wiring.of(facts().sources).fingerprint}"
 
-    return FindingsWatch(own, process, facts, release=what_runs, serves=kind is not Kind.WORKER)
+    return FindingsWatch(own, process, facts, release=what_runs, serves=kind.serves)

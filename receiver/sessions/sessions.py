@@ -112,9 +112,10 @@ class Sessions:
             connection.execute(update(SESSIONS).where(SESSIONS.c.id == session).values(seen_at=now))
 
 
-def listed(*, now: datetime) -> Select[Any]:
-    """Select the sessions that have not ended, newest first."""
-    return select(SESSIONS).where(SESSIONS.c.ends_at > now).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
+def listed(*, now: datetime, idle: timedelta) -> Select[Any]:
+    """Select the sessions that have neither ended nor been `idle` for so long, newest first."""
+    there = (SESSIONS.c.ends_at > now) & (SESSIONS.c.seen_at > now - idle)
+    return select(SESSIONS).where(there).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
 
 
 def end(database: Database, asked: Asked, session: str, *, now: datetime) -> RowMapping | None:

@@ -31,10 +31,21 @@ class Kind(StrEnum):
     ENDPOINT = "endpoint"
     WORKER = "worker"
     BOTH = "endpoint and worker"
+    CONSOLE = "console"
+
+    @property
+    def works(self) -> bool:
+        """Whether it drains the inbox, and makes and feeds runs."""
+        return self in (Kind.WORKER, Kind.BOTH)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it receives webhooks."""
+        return self in (Kind.ENDPOINT, Kind.BOTH)
 
 
 class Process(SQLModel, table=True):
-    """One process that serves or works."""
+    """One process that serves, works, or shows the console."""
 
     __tablename__ = "processes"
 
@@ -42,7 +53,7 @@ class Process(SQLModel, table=True):
     name: str = Field(primary_key=True)
     host: str
     pid: int
-    #: `endpoint`, `worker`, or `endpoint and worker`.
+    #: `endpoint`, `worker`, `endpoint and worker`, or `console`.
     kind: str
     #: The release of hookmirror.
     release: str

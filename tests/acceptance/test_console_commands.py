@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,32 +27,68 @@ def link_of(folder: Folder, *options: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_separate_console_serves_pages_probes_and_metrics_only(folder: Folder) -> None:
+@contextmanager
+def console_of(folder: Folder) -> Iterator[tuple[Any, httpx.Client]]:
+    """A console in a process of its own, and a client of it."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
     with (
         folder.running("console", "--port", str(port)) as process,
-        httpx.Client(base_url=url, timeout=TIMEOUT) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
     ):
         wait_until(lambda: process.poll() is not None or is_alive(client), "the console")
+        yield process, client
+
+
+def sign_in(folder: Folder, client: httpx.Client) -> None:
+    url = str(client.base_url)
+    link = link_of(folder, "--role", "operator", "--name", "mia", "--url", url)
+    assert link.startswith(f"{url}/console/sign-in?link=")
+    assert "Sign in as mia" in text_of(client.get(link).text)
+    form = {"link": link.partition("link=")[2]}
+    assert client.post("/console/sign-in", data=form, headers=SAME_ORIGIN).status_code == 303
+
+
+def test_a_console_of_its_own_shows_pages_and_probes_and_nothing_else(folder: Folder) -> None:
+    with console_of(folder) as (process, client):
         assert client.get("/readyz").json()["status"] == "ready"
         assert client.get("/metrics").status_code == 200
         assert client.get("/api/v1/stats").status_code == 404
         assert client.post("/hooks/iimmpact", content=b"{}").status_code == 404
-        link = link_of(folder, "--role", "operator", "--name", "mia", "--url", url)
-        assert link.startswith(f"{url}/console/sign-in?link=")
-        assert "Sign in as mia" in text_of(client.get(link).text)
-        form = {"link": link.partition("link=")[2]}
-        assert client.post("/console/sign-in", data=form, headers=SAME_ORIGIN).status_code == 303
+        sign_in(folder, client)
         assert "Nothing needs you." in text_of(client.get("/console/").text)
-        # It reads its settings once. A signal to reload them must not end it.
-        process.send_signal(signal.SIGHUP)
         (session,) = folder.ask("sessions")["items"]
         assert (session["name"], session["role"]) == ("mia", "operator")
         assert folder.run("sessions", "--end", session["id"]).returncode == 0
         assert client.get("/console/").status_code == 401
         process.terminate()
         assert process.wait(TIMEOUT) == 0
+
+
+def test_a_console_of_its_own_is_among_the_processes_until_it_ends(folder: Folder) -> None:
+    with console_of(folder) as (process, client):
+        sign_in(folder, client)
+        wait_until(lambda: folder.count(table="processes") == 1, "the registration")
+        here = f"console {socket.gethostname()}:{process.pid} "
+        assert here in folder.run("doctor").stdout
+        page = text_of(client.get("/console/system").text)
+        assert f":{process.pid} console alive" in page
+        # It neither receives nor works: both are still missing.
+        assert "worker MEND" in page
+        assert "endpoint MEND" in page
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+        assert folder.count(table="processes") == 0
+
+
+def test_a_console_of_its_own_takes_new_settings_when_it_is_told_to(folder: Folder) -> None:
+    with console_of(folder) as (_, client):
+        sign_in(folder, client)
+        wait_until(lambda: folder.count("settings IS NOT NULL", table="processes") == 1, "the registration")
+        folder.settings += '\n[sources.second]\ndialect = "sigma"\nsecrets = ["another secret of these tests"]\n'
+        assert "second" not in text_of(client.get("/console/sources").text)
+        done = folder.run("reload")
+        assert (done.returncode, "has the present settings" in done.stdout) == (0, True), done.stderr
+        assert "second" in text_of(client.get("/console/sources").text)
 
 
 def test_the_console_reports_a_missing_database(tmp_path: Path) -> None:

@@ -1,13 +1,23 @@
-"""The journeys of the person on call, in the browser: the cause is at most three clicks away."""
+"""The journeys of the person on call, in the browser, to their end: the cause is at most three clicks away."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import pytest
 from browsing import Browsing, Page, path_of, sign_in
-from console_stock import SKU, ConsoleStock, console_stock
+from console_stock import SKU, SOURCE, ConsoleStock, console_stock, event_about
+from playwright.sync_api import Locator
+from pydantic import SecretStr
+from senders import sent
+from waiting import wait_until
 
+from handlers.iimmpact import iimmpact, upsert_product
+from receiver.dialects.sources import build_sources
 from receiver.sessions.roles import Role
 
 #: Most clicks to the cause, and to its repair if there is one.
@@ -23,17 +33,36 @@ class OnCall:
         self.page = page
         self.clicks = 0
 
-    def click(self, role: str, name: str) -> None:
+    def click(self, role: str, name: str, *, within: Locator | None = None) -> None:
         """Click the element with this name, and wait for the next page."""
         self.clicks += 1
         with self.page.expect_navigation():
-            self.page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+            (within or self.page).get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
 
     def look_for(self, text: str) -> None:
         """Type into the search box, and press Enter."""
         self.page.get_by_role("searchbox").fill(text)
         with self.page.expect_navigation():
             self.page.keyboard.press("Enter")
+
+    @property
+    def run(self) -> str:
+        """The run whose page is open."""
+        found = re.search(r"/runs/(\d+)", urlsplit(self.page.url).path)
+        assert found is not None, self.page.url
+        return found[1]
+
+    def waits_for(self, state: str, stock: ConsoleStock, *, scripts: bool) -> None:
+        """Stay on the page of a run until it says so: with scripts it does by itself."""
+        stock.wait_for(self.run, state)
+        if not scripts:
+            self.page.reload()
+        self.page.locator(".fate .state", has_text=re.compile(f"^{state}$")).wait_for()
+
+    def starts(self, reason: str) -> None:
+        """Say why, and press the button."""
+        self.page.get_by_role("textbox", name="Why is it started?").fill(reason)
+        self.click("button", "Start it")
 
     def sees(self, *texts: str) -> None:
         said = self.page.locator("main").inner_text()
@@ -116,8 +145,7 @@ def test_deliveries_without_a_handler_are_one_click_away_from_the_overview(at_wo
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
     on_call.sees("1 delivery product.painted of iimmpact was ignored")
     finding = on_call.page.get_by_role("listitem").filter(has_text="product.painted")
-    with on_call.page.expect_navigation():
-        finding.get_by_role("link", name="See").click()
+    on_call.click("link", "See", within=finding)
     on_call.sees("No handler takes product.painted.")
 
 
@@ -140,3 +168,127 @@ def test_the_overview_shows_a_storm_by_the_pending_deliveries(at_work):
     on_call = OnCall(at_work.open("/console/"))
     (headings,) = [each.all_inner_texts() for each in [on_call.page.locator("thead").first.get_by_role("columnheader")]]
     assert {"Last delivery", "Pending", "Dead"} <= set(headings)
+
+
+# ── 2: nothing came for a while ──────────────────────────────────────────────────────────────────────────────────
+
+
+@BOTH
+def test_a_test_event_proves_within_two_clicks_that_what_is_sent_arrives(at_work, bad_day, scripts):
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    on_call.click("link", "sigma")
+    on_call.click("button", "Send a test event")
+    on_call.sees(f"A test event came through {bad_day.site}/hooks/sigma", "hookmirror.test", "ignored")
+    assert on_call.clicks <= MOST_CLICKS
+    bad_day.examine()
+    assert "hookmirror.test" not in str(bad_day.ask("/api/v1/findings")), "nobody is asked to write a handler for it"
+    did = bad_day.ask("/api/v1/actions")["items"][0]
+    assert (did["what"], did["via"], did["result"]["status"]) == ("send test event", "console", 200)
+
+
+@BOTH
+def test_a_source_is_reconciled_within_three_clicks_and_its_rows_are_right(at_work, bad_day, scripts):
+    system = bad_day.systems[SOURCE]
+    code, name = f"R{scripts}", f"Lamp as its source has it, {scripts}"
+    lamp = system.create(kind="product", product_code=code, display_name="Lamp")
+    system.wait()
+    bad_day.settle()
+    system.system.alter(lamp.family, datetime.now(UTC), display_name=name)
+
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    on_call.click("link", SOURCE)
+    on_call.click("button", "Plan a reconcile")
+    on_call.waits_for("planned", bad_day, scripts=scripts)
+    on_call.sees(code, f"name Lamp → {name}")
+    on_call.starts("nothing came since this morning")
+    assert on_call.clicks == MOST_CLICKS
+    on_call.waits_for("done", bad_day, scripts=scripts)
+    on_call.sees("Why: nothing came since this morning")
+    on_call.look_for(code)
+    on_call.sees(name)
+
+
+# ── 3: a new handler takes what was ignored ──────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def handled(event_type: str) -> Iterator[None]:
+    """A handler for one more event type, as after its release."""
+    before = list(iimmpact.handlers)
+    iimmpact.on(event_type)(upsert_product)
+    try:
+        yield
+    finally:
+        iimmpact._handlers[:] = before
+        iimmpact._found.clear()
+
+
+@BOTH
+def test_what_was_ignored_is_replayed_within_two_clicks_once_a_handler_takes_it(at_work, bad_day, scripts):
+    event_type, name = f"product.lacquered{scripts}", f"Lacquered lamp, {scripts}"
+    verb = event_type.partition(".")[2]
+    ignored = bad_day.tell(event_about(SKU, {"display_name": name}, datetime.now(UTC), verb=verb))
+    assert bad_day.served.delivery(ignored)["state"] == "ignored"
+    with handled(event_type):
+        bad_day.examine()
+        on_call = OnCall(at_work.open("/console/", scripts=scripts))
+        finding = on_call.page.get_by_role("listitem").filter(has_text=event_type)
+        on_call.click("button", "Plan a replay of the ignored ones", within=finding)
+        on_call.waits_for("planned", bad_day, scripts=scripts)
+        on_call.sees("replay of 1 delivery", "1 applied", SKU, f"→ {name}")
+        on_call.starts("a handler takes them now")
+        assert on_call.clicks == 2
+        on_call.waits_for("done", bad_day, scripts=scripts)
+        on_call.sees("Became: 1 applied.")
+        on_call.click("link", "Its deliveries")
+        on_call.sees(ignored, "applied")
+        on_call.look_for(SKU)
+        on_call.sees(name)
+        bad_day.examine()
+        assert at_work.open("/console/").get_by_role("listitem").filter(has_text=event_type).count() == 0
+
+
+# ── 4: the secret was rotated ────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def settings_with(stock: ConsoleStock, source: str, secret: str) -> Iterator[None]:
+    """The console has read one secret more, and no endpoint has yet."""
+    app = stock.served.app
+    runtime, rest = app._runtime, app._rest
+    old = runtime.settings.sources[source]
+    new = old.model_copy(update={"secrets": [SecretStr(secret), *old.secrets]})
+    settings = runtime.settings.model_copy(update={"sources": {**runtime.settings.sources, source: new}})
+    app._rest = app._api(settings, build_sources(settings, runtime.dialects))
+    try:
+        yield
+    finally:
+        app._rest = rest
+
+
+@BOTH
+def test_verifying_again_with_the_old_secret_says_that_everything_stays_kept(at_work, bad_day, scripts):
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    on_call.click("button", "Verify the kept requests again")
+    on_call.sees("No request verifies with the present secrets: 12 requests stay kept.")
+    assert on_call.clicks == 1
+
+
+@BOTH
+def test_refused_requests_are_deliveries_two_clicks_after_the_secret_was_added(at_work, bad_day, scripts):
+    secret = f"the new secret at the sender, {scripts}"
+    kept = len(bad_day.ask("/api/v1/refused?source=indexed")["items"])
+    for number in range(3):
+        content = b'{"event": "product.updated", "number": "%s %d"}' % (str(scripts).encode(), number)
+        content, headers = sent("indexed", content, secret)
+        assert bad_day.served.post("indexed", content, headers).status_code == 401
+    wait_until(lambda: len(bad_day.ask("/api/v1/refused?source=indexed")["items"]) == kept + 3, "the keeper")
+    with settings_with(bad_day, "indexed", secret):
+        on_call = OnCall(at_work.open("/console/", scripts=scripts))
+        on_call.click("link", "Refused")
+        on_call.sees(f"indexed: {kept + 3} kept")
+        on_call.click("button", "Verify again")
+        on_call.sees(f"3 requests verified: 3 new; {kept} requests stay kept.")
+        assert on_call.clicks == 2
+    did = bad_day.ask("/api/v1/actions")["items"][0]
+    assert (did["what"], did["via"], did["result"]["accepted"]) == ("verify refused", "console", 3)

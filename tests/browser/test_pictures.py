@@ -19,13 +19,22 @@ FOLDER = ROOT / "docs" / "pictures"
 LARGEST = 150_000
 
 #: The pages with a picture, each with the name of what it shows; empty for a page that shows no single thing.
-PICTURES = {"overview": "", "deliveries": "", "delivery": "dead", "row": "contradicted"}
+PICTURES = {
+    "overview": "",
+    "deliveries": "",
+    "delivery": "dead",
+    "row": "contradicted",
+    "source": "indexed",
+    "run": "differing",
+}
 
 
 def parts_of(stock: ConsoleStock, name: str, thing: str) -> dict[str, str]:
     if name == "row":
         return dict(zip(("table", "source", "external_id"), stock.rows[thing], strict=True))
-    return {"id": stock.deliveries[thing]} if thing else {}
+    if name == "source":
+        return {"source": thing}
+    return {"id": (stock.runs if name == "run" else stock.deliveries)[thing]} if thing else {}
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -39,6 +39,7 @@ UNREACHABLE = {
     "secrets": [SECRETS["sigma"]],
     "api_url": "http://127.0.0.1:9/api/v1",
     "api_key": "sk-of-these-tests",
+    "registered_url": "http://127.0.0.1:9/hooks/unreachable",
 }
 
 #: A row with a value in every column that all tables have.
@@ -138,6 +139,20 @@ ASKED = [
     Asked(400, "/api/v1/runs/{paused_run}/rows?after=x"),
     Asked(401, "/api/v1/runs/{paused_run}/rows", scope=None),
     Asked(404, "/api/v1/runs/999/rows"),
+    Asked(200, "/api/v1/runs/{paused_run}/deliveries?limit=1"),
+    Asked(400, "/api/v1/runs/{paused_run}/deliveries?after=x"),
+    Asked(401, "/api/v1/runs/{paused_run}/deliveries", scope=None),
+    Asked(404, "/api/v1/runs/999/deliveries"),
+    Asked(200, "/api/v1/sources/unreachable/test", "POST"),
+    Asked(400, "/api/v1/sources/unreachable/test?colour=red", "POST"),
+    Asked(401, "/api/v1/sources/unreachable/test", "POST", scope=None),
+    Asked(403, "/api/v1/sources/unreachable/test", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/sources/nosuch/test", "POST"),
+    Asked(409, "/api/v1/sources/sigma/test", "POST"),
+    Asked(200, "/api/v1/reload", "POST"),
+    Asked(400, "/api/v1/reload?colour=red", "POST"),
+    Asked(401, "/api/v1/reload", "POST", scope=None),
+    Asked(403, "/api/v1/reload", "POST", scope=Scope.READ),
     Asked(200, "/api/v1/runs/{planned_run}/start?reason=because", "POST"),
     Asked(200, "/api/v1/runs/{paused_run}/resume", "POST"),
     Asked(200, "/api/v1/runs/{running_run}/pause", "POST"),
@@ -287,6 +302,9 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/runs?state=dead", "POST"),
     Asked(503, "/api/v1/runs/1"),
     Asked(503, "/api/v1/runs/1/rows"),
+    Asked(503, "/api/v1/runs/1/deliveries"),
+    Asked(503, "/api/v1/sources/unreachable/test", "POST"),
+    Asked(503, "/api/v1/reload", "POST"),
     *(Asked(503, f"/api/v1/runs/1/{verb}?reason=because", "POST") for verb in ("start", "pause", "resume", "cancel")),
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
@@ -401,7 +419,8 @@ def _runs(served: Served) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """Serve a receiver whose tables are gone."""
-    with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
+    sources = SOURCES | {"unreachable": UNREACHABLE}
+    with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url, sources=sources) as running:
         with running.beside.write() as beside:
             nouns = (
                 "deliveries",

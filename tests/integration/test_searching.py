@@ -124,7 +124,8 @@ def test_a_filter_of_ten_kilobytes_is_refused_with_the_reason(served, name):
 
 
 def test_matches_are_counted_on_request(served):
-    page = fine(served.get("/api/v1/deliveries?limit=1&count=true"))
+    page = fine(served.get("/api/v1/deliveries?limit=1&count=true&states=true"))
+    assert sum(each["number"] for each in page["states"].values()) == page["matching"]["number"]
     assert page["matching"] == {"number": 5, "more": False, "says": "5"}
     assert fine(served.get("/api/v1/catalog/products?count=true&active=true"))["matching"]["more"] is False
 

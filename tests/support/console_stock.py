@@ -48,7 +48,7 @@ class ConsoleStock:
     systems: dict[str, SimulatedSystem]
     #: Deliveries by role: `first`, `newest`, `late`, `dead`, `ignored`, `unreadable`.
     deliveries: dict[str, str] = field(default_factory=dict)
-    #: Runs by state: `planned`, `reconciled`.
+    #: Runs by state: `planned`, `reconciled`; and `differing`, a plan that would change rows.
     runs: dict[str, str] = field(default_factory=dict)
     #: Table, source and external id of rows; `contradicted` differs from its source.
     rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)
@@ -179,7 +179,8 @@ def console_stock(database_url: str, *, seed: int = 1) -> Iterator[ConsoleStock]
             name: simulated.start(name, to=f"http://127.0.0.1:{port}/hooks/{name}", seed=seed) for name in SYSTEMS
         }
         sources = {name: system.settings for name, system in systems.items()}
-        with serving(database_url, with_worker=True, port=port, sources=sources, console=True) as served:
+        more = {"console": True, "public_url": f"http://127.0.0.1:{port}"}
+        with serving(database_url, with_worker=True, port=port, sources=sources, **more) as served:
             stock = ConsoleStock(served, systems)
             _tell(stock)
             yield stock
@@ -195,6 +196,7 @@ def _tell(stock: ConsoleStock) -> None:
     stock.runs["reconciled"] = stock.plan(kind="reconcile", source="sigma")
     stock.start(stock.runs["reconciled"], "the first look at the catalog")
     stock.runs["planned"] = stock.plan(state="dead", source=SOURCE)
+    stock.runs["differing"] = stock.plan(kind="reconcile", source=SOURCE)
     followed.add(stock.served.beside)
     stock.examine()
 
@@ -233,23 +235,24 @@ def _contradict(stock: ConsoleStock) -> None:
     stock.deliveries |= {"first": first["id"], "newest": newest["id"]}
     data = shop.system.resources[lamp.family].data
     now = datetime.now(UTC)
-    stock.deliveries["late"] = stock.tell(_body(SKU, data | {"display_name": "Old lamp"}, now - 15 * MINUTE))
+    stock.deliveries["late"] = stock.tell(event_about(SKU, data | {"display_name": "Old lamp"}, now - 15 * MINUTE))
     shop.system.alter(lamp.family, now, display_name="Brightest lamp")
 
 
 def _break(stock: ConsoleStock) -> None:
     """Make what goes wrong on a bad day: ignored, dead and unreadable deliveries, and refused requests."""
     now = datetime.now(UTC)
-    stock.deliveries["ignored"] = stock.tell(_body("P1", {"color": "red"}, now, verb="painted"))
+    stock.deliveries["ignored"] = stock.tell(event_about("P1", {"color": "red"}, now, verb="painted"))
     for number in range(3):
         told = {"display_name": "Lamp", "is_active": "perhaps"}
-        stock.deliveries["dead"] = stock.tell(_body(f"P{number}", told, now))
+        stock.deliveries["dead"] = stock.tell(event_about(f"P{number}", told, now))
     stock.deliveries["unreadable"] = stock.tell(b'{"type": "product.updated", \xff\x00')
     for number in range(12):
         content, headers = sent("indexed", b'{"number": %d}' % number, "a secret that was changed there")
         assert stock.served.post("indexed", content, headers).status_code == 401
 
 
-def _body(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:
+def event_about(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:
+    """What iimmpact posts about a product."""
     told = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"type": f"product.{verb}", "resource": "products", "id": identifier, "timestamp": told, "data": data}

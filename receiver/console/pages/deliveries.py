@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from receiver.api.deliveries import DELIVERY_FILTERS, DeliveryPage
+from receiver.api.deliveries import DELIVERY_FILTERS, DeliveryPage, Tried
 from receiver.api.delivery_shapes import Delivery
+from receiver.api.pages import Matching
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.inbox.tables import State
+from receiver.logs.wording import counted
 
 #: Filters with another name in a plan, where `reason` is the reason for the action.
 PLANNED_AS = {"reason": "reason_has"}
@@ -27,7 +29,8 @@ class DeliveryList(NamedTuple):
     listing: Listing
     #: The number of matching deliveries, in words.
     matching: str
-    states: list[State]
+    #: Each state, and the number of deliveries in it that match the other filters.
+    states: list[tuple[State, Matching]]
     #: The fields of a plan to replay all that match; None without a filter, and if none has ended.
     replay: dict[str, str] | None
     #: Whether some on this page can be marked, to be replayed or tried now.
@@ -37,14 +40,14 @@ class DeliveryList(NamedTuple):
 
 def show_deliveries(visit: Visit) -> DeliveryList:
     """The newest deliveries that match, and their number."""
-    page = visit.ask_listed(TypedDeliveryPage, "list_deliveries", limit=DELIVERIES_SHOWN, count="true")
+    page = visit.ask_listed(TypedDeliveryPage, "list_deliveries", limit=DELIVERIES_SHOWN, count="true", states="true")
     horizon = None if not page.horizon else page.horizon.time
     return DeliveryList(
         items=page.items,
         fields=filter_fields(visit, DELIVERY_FILTERS),
         listing=listing(visit, DELIVERIES_PAGE, following=page.next, horizon=horizon),
         matching=page.matching.says if page.matching else "",
-        states=[*State],
+        states=[(state, page.states[state]) for state in State if page.states],
         replay=_replay_of(visit) if page.items else None,
         may_replay=any(each.ended_at is not None for each in page.items),
         may_try=any(each.state is State.PENDING and each.attempts_made > 0 for each in page.items),
@@ -75,9 +78,15 @@ DELIVERIES_PAGE = ConsolePage(
     show=show_deliveries,
     menu="Deliveries",
     options=(("from", "since"), ("to", "until")),
+    leaves_out=("states",),
     follows_in="cursor",
     live=("deliveries",),
 )
+
+
+def _tried(answer: Tried) -> str:
+    return f"{counted(answer.deliveries, 'delivery')} that waited for the next attempt: tried now."
+
 
 PAGES = (DELIVERIES_PAGE,)
 
@@ -88,7 +97,7 @@ BUTTONS: tuple[Button, ...] = (
         label="Try the marked ones now",
         operation="try_deliveries",
         command="hookmirror retry",
-        says="The marked deliveries that waited for their next attempt are tried now.",
+        says=_tried,
         then="/deliveries?state=pending",
         fields=("reason",),
         options=(("ids", ""),),

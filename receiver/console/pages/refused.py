@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from receiver.api.parameters import SOURCE
-from receiver.api.refused import RefusedPage, RefusedRequest
+from receiver.api.refused import Dropped, RefusedPage, RefusedRequest, VerifiedAgain
 from receiver.console.bodies import ShownBody, shown_body
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.findings import tallies
 from receiver.inbox.refused import totals
+from receiver.logs.wording import counted
 
 #: Kept requests on a page, and the time over which refusals are counted.
 REFUSED_SHOWN, REFUSED_COUNTED = "50", timedelta(days=1)
@@ -85,6 +86,19 @@ def _beginning(request: RefusedRequest) -> ShownBody:
     return shown_body(request.begins, "utf-8", as_sent=True)
 
 
+def _verified(answer: VerifiedAgain) -> str:
+    """What became of those that were kept."""
+    stay = f"{counted(answer.left, 'request stays', 'requests stay')} kept" if answer.left else "none is left"
+    if not answer.verified:
+        return f"No request verifies with the present secrets: {stay}."
+    before = f", {answer.duplicates:,} came before" if answer.duplicates else ""
+    return f"{counted(answer.verified, 'request')} verified: {answer.accepted:,} new{before}; {stay}."
+
+
+def _dropped(answer: Dropped) -> str:
+    return f"{counted(answer.dropped, 'request is', 'requests are')} dropped."
+
+
 REFUSED_PAGE = ConsolePage(
     name="refused",
     path="/refused",
@@ -120,7 +134,7 @@ BUTTONS = (
         label="Verify again",
         operation="verify_refused",
         command="hookmirror refused {source} --verify",
-        says="The kept requests were verified with the present secrets: the authentic ones are deliveries now.",
+        says=_verified,
         then="/refused?source={source}",
         fields=("reason",),
     ),
@@ -130,7 +144,7 @@ BUTTONS = (
         label="Drop them",
         operation="drop_refused",
         command="hookmirror refused {source} --drop",
-        says="The kept requests are dropped.",
+        says=_dropped,
         then="/refused?source={source}",
         fields=("reason",),
         confirms="Kept requests are dropped for good, and cannot be verified afterwards.",

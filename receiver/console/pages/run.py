@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 from receiver.api.actions import Action, ActionPage
 from receiver.api.processes import ProcessList
-from receiver.api.runs import ForecastPage, ForecastRow, Run, WholeRun
+from receiver.api.runs import DeliveryInRun, DeliveryInRunPage, ForecastPage, ForecastRow, Run, WholeRun
 from receiver.codec import encode
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.runs.tables import RunState
-from receiver.worker.processes import Kind
 
 #: Rows of the forecast on the page of a run, rows on a page of the whole forecast, and actions of the run.
 FORESEEN_SHOWN, ROWS_OF_A_PAGE, ACTIONS_SHOWN = 30, "100", "20"
@@ -111,7 +110,7 @@ def _rate(run: Run, now: datetime) -> float | None:
 
 def _works(visit: Visit) -> bool:
     processes = visit.ask(ProcessList, "list_processes").items
-    return any(process.kind is not Kind.ENDPOINT for process in processes)
+    return any(process.kind.works for process in processes)
 
 
 def _arguments(run: Run) -> list[tuple[str, str]]:
@@ -163,6 +162,38 @@ def show_rows_of_run(visit: Visit) -> ForeseenList:
     return ForeseenList(visit.path["id"], [foreseen(row) for row in page.items], around)
 
 
+class DeliveriesOfRun(NamedTuple):
+    """What the template of its deliveries shows."""
+
+    run: str
+    items: list[DeliveryInRun]
+    listing: Listing
+
+
+class TypedDeliveryInRunPage(DeliveryInRunPage, frozen=True):
+    """A page whose items are values again."""
+
+    items: list[DeliveryInRun]
+
+
+def show_deliveries_of_run(visit: Visit) -> DeliveriesOfRun:
+    """The frozen set of a replay, page by page."""
+    page = visit.ask_listed(TypedDeliveryInRunPage, "list_run_deliveries", limit=ROWS_OF_A_PAGE)
+    return DeliveriesOfRun(visit.path["id"], page.items, listing(visit, RUN_DELIVERIES_PAGE, following=page.next))
+
+
+RUN_DELIVERIES_PAGE = ConsolePage(
+    name="run_deliveries",
+    path="/runs/{id}/deliveries",
+    title="The deliveries of a run",
+    template="run_deliveries.html",
+    operation="list_run_deliveries",
+    command="hookmirror runs show {id}",
+    show=show_deliveries_of_run,
+    follows_in="after",
+    live=("runs",),
+)
+
 ROWS_PAGE = ConsolePage(
     name="run_rows",
     path="/runs/{id}/rows",
@@ -186,6 +217,7 @@ PAGES = (
         live=("runs", "deliveries"),
     ),
     ROWS_PAGE,
+    RUN_DELIVERIES_PAGE,
 )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from receiver.api.errands import SentTestEvent
 from receiver.api.runs import RunChanged
 from receiver.api.sources import AllSources, Health, SourceShown, WholeSource
 from receiver.console.page import Button, ConsolePage
 from receiver.console.periods import PERIOD, Chart, charted
 from receiver.console.visit import Visit, shaped
+from receiver.metrics.few_names import TEST_EVENT_TYPE
 
 
 class SourcesShown(NamedTuple):
@@ -54,6 +56,15 @@ def _planned(_: Visit, answer: Any) -> str:
     return f"/runs/{quote(shaped(answer, RunChanged).run, safe='')}"
 
 
+def _answered(answer: SentTestEvent) -> str:
+    return answer.says
+
+
+def _tested(visit: Visit, answer: SentTestEvent) -> str:
+    """The page of what became of it, or that of the source."""
+    return f"/deliveries/{answer.delivery}" if answer.delivery else f"/sources/{quote(visit.path['source'], safe='')}"
+
+
 PAGES = (
     ConsolePage(
         name="sources",
@@ -90,5 +101,14 @@ BUTTONS = (
         then=_planned,
         given=(("kind", "reconcile"),),
         leaves_out=("force",),
+    ),
+    Button(
+        name="send_test_event",
+        path="/sources/{source}/test",
+        label="Send a test event",
+        operation="send_test_event",
+        command=f"hookmirror send {{source}} {TEST_EVENT_TYPE}",
+        says=_answered,
+        then=_tested,
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from receiver.api.errands import Reloaded
 from receiver.api.system import ProcessState, SystemShown
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
@@ -52,4 +53,19 @@ PAGES = (
     ),
 )
 
-BUTTONS: tuple[Button, ...] = ()
+
+def _reloaded(answer: Reloaded) -> str:
+    return answer.says
+
+
+BUTTONS = (
+    Button(
+        name="reload_settings",
+        path="/system/reload",
+        label="Read the settings again",
+        operation="reload_settings",
+        command="hookmirror reload",
+        says=_reloaded,
+        then="/system",
+    ),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from receiver import cli
 from receiver.api.operations import Operation
 from receiver.api.tokens import Scope
 from receiver.console.contents import BUTTONS, MENU, PAGES, lead
-from receiver.console.footers import option
+from receiver.console.footers import command_of, option
 from receiver.console.page import Button, ConsolePage
 from receiver.database.database import Database
 
@@ -95,7 +96,38 @@ def test_a_button_does_what_an_existing_operation_and_command_do(
     assert operation.parts_of_path <= set(re.findall(r"{(\w+)", button.path))
     assert set(button.fields) <= parameters
     assert set(re.findall(r"--[a-z-]+", button.command)) <= options(button.command)
-    assert button.says.endswith((".", "?"))
+    assert callable(button.says) or button.says.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("text", ["-x", "--help", "-", "--"])
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("row", {}),
+        ("ask_source", {}),
+        ("repair_row", {}),
+        ("source", {}),
+        ("verify_refused", {"reason": "-y"}),
+        ("search", {"q": "-y"}),
+        ("refused", {"source": "--json"}),
+    ],
+)
+def test_what_begins_with_a_hyphen_is_an_argument_of_the_copied_command(
+    name: str, query: dict[str, str], text: str
+) -> None:
+    each = next(each for each in (*PAGES, *BUTTONS) if each.name == name)
+    path = dict.fromkeys(re.findall(r"{(\w+)", each.path), text)
+    line = command_of(each, path, query)
+    words = shlex.split(line)[2:]
+    with command(line.split()[1]).make_context(name, [*words]) as context:
+        taken = [value for value in context.params.values() if value is not None]
+    assert all(given in taken for given in [*path.values(), *query.values()])
+
+
+def test_a_copied_command_has_its_options_last_where_nothing_begins_with_a_hyphen() -> None:
+    each = next(each for each in BUTTONS if each.name == "verify_refused")
+    line = command_of(each, {"source": "shop"}, {"reason": "a new secret"})
+    assert line == "hookmirror refused shop --verify --reason 'a new secret'"
 
 
 def test_the_navigation_begins_with_the_overview() -> None:

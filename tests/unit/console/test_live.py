@@ -14,7 +14,7 @@ import httpx
 from serving import Served, serving, wait_until
 from visiting import Visitor, visiting
 
-from receiver.console.live import MOST_OF_ONE
+from receiver.console.live import MOST_OF_ONE, SIGN_OF_LIFE
 
 
 @contextmanager
@@ -55,6 +55,20 @@ def test_one_person_has_a_bounded_number_of_streams(shown: Served, leaving: Visi
             answer, lines = open_streams.enter_context(listening(leaving))
             assert (answer.status_code, next(lines)) == (200, "retry: 5000")
         assert leaving.get("/live").status_code == 204
+
+
+def test_a_stream_ends_at_once_when_its_page_is_left(shown: Served, leaving: Visitor) -> None:
+    """And not with the next sign of life: the pages that follow would have no stream until then."""
+    live = shown.app._rest.console.live  # type: ignore[union-attr]
+    before = len(live._streams)
+    for _ in range(MOST_OF_ONE + 1):
+        with closing(shown.connect()) as connection:
+            cookies = "; ".join(f"{name}={value}" for name, value in leaving.client.cookies.items())
+            connection.sendall(f"GET /console/live HTTP/1.1\r\nHost: localhost\r\nCookie: {cookies}\r\n\r\n".encode())
+            assert status_of(connection) == b"200"
+        began = time.monotonic()
+        wait_until(lambda: len(live._streams) == before, "the stream to end with its connection")
+        assert time.monotonic() - began < SIGN_OF_LIFE / 2
 
 
 def test_all_streams_end_when_the_process_stops(tmp_path: Path) -> None:

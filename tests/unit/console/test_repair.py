@@ -217,12 +217,23 @@ def test_one_press_makes_deliveries_of_requests_that_verify_with_a_new_secret(tm
         served.app._keeper.flush()
         _sign_again(served)
         answer = post_form(operator, operator.page("/refused"), "Verify again")
-        assert answer.headers["location"] == "/console/refused?source=iimmpact&done=verify_refused"
-        assert "the authentic ones are deliveries now" in text_of(
-            operator.page("/refused", source="iimmpact", done="verify_refused")
-        )
+        assert answer.headers["location"].startswith("/console/refused?source=iimmpact&done=verify_refused&said=")
+        said = text_of(operator.page(answer.headers["location"].removeprefix("/console")))
+        assert "1 request verified: 1 new; none is left." in said
         assert served.count("deliveries") == 1
         assert served.count("refused") == 0
+
+
+def test_a_link_cannot_make_a_page_say_that_something_was_done(
+    shown: Served, operator: Visitor, viewer: Visitor
+) -> None:
+    query = {"done": "verify_refused", "said": "Everything is well.", "seal": "x"}
+    assert "Everything is well." not in operator.page("/refused", **query)
+    answer = post_form(operator, operator.page("/system"), "Read the settings again")
+    address = answer.headers["location"].removeprefix("/console")
+    assert "1 process did not take them" in text_of(operator.page(address))
+    # It was said to the operator, and to nobody else.
+    assert "did not take them" not in text_of(viewer.page(address))
 
 
 def _sign_again(served: Served) -> None:

@@ -74,6 +74,49 @@ def test_all_matching_deliveries_are_planned_started_and_replayed(desk) -> None:
     assert "ops-1 by console start run the parser was mended" in page
 
 
+def test_the_deliveries_of_a_run_are_listed_page_by_page_with_forecast_and_outcome(desk) -> None:
+    served, operator, viewer = desk
+    run = planned(served, operator, press(operator, "/deliveries?source=iimmpact", "Plan a replay of all 3 that match"))
+    listed = served.get(f"/api/v1/runs/{run}/deliveries?limit=2").json()
+    rest = served.get(f"/api/v1/runs/{run}/deliveries?limit=2&after={listed['next']}").json()
+    kept = sorted(each["id"] for each in served.get("/api/v1/deliveries?source=iimmpact").json()["items"])
+    assert [each["delivery"] for each in (*listed["items"], *rest["items"])] == kept
+    assert rest["next"] is None
+    assert [each["forecast"] for each in (*listed["items"], *rest["items"])] == ["unchanged", "unchanged", "dead"]
+    assert "Its deliveries" in operator.page(f"/runs/{run}")
+    assert all(each in viewer.page(f"/runs/{run}/deliveries") for each in kept)
+    press(operator, f"/runs/{run}", "Start it", reason="to see what becomes of each")
+    in_state(served, run, "done")
+    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/deliveries.csv"))))
+    assert [(row["state"], row["outcome"]) for row in rows] == [
+        ("ended", "unchanged"),
+        ("ended", "unchanged"),
+        ("ended", "dead"),
+    ]
+
+
+def test_a_run_without_deliveries_says_so(desk) -> None:
+    served, operator, _ = desk
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    assert "It has none" in text_of(operator.page(f"/runs/{run}/deliveries"))
+    press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_a_prune_is_planned_on_the_page_that_says_what_is_kept(desk) -> None:
+    served, operator, _ = desk
+    run = planned(served, operator, press(operator, "/system", "Plan a prune"))
+    assert served.get(f"/api/v1/runs/{run}").json()["kind"] == "prune"
+    press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_each_state_has_its_number_under_the_other_filters(desk) -> None:
+    _, operator, _ = desk
+    tabs = text_of(operator.page("/deliveries").partition('<p class="tabs">')[2].partition("</p>")[0])
+    assert tabs == "all pending 0 processing 0 processed 2 ignored 0 dead 1"
+    tabs = operator.page("/deliveries", entity="product:A1", state="dead").partition('<p class="tabs">')[2]
+    assert "processed 1 ignored 0 dead 0" in text_of(tabs.partition("</p>")[0])
+
+
 def test_only_the_marked_deliveries_are_planned(desk) -> None:
     served, operator, _ = desk
     ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
@@ -193,7 +236,7 @@ def test_an_impossible_plan_is_answered_with_a_page_that_says_what_to_do(desk) -
     form_of_plan = operator.page("/runs/plan", kind="reconcile", source="indexed")
     answer = operator.post("/runs/plan", **hidden_fields(form_of_plan), kind="reconcile", source="indexed")
     assert (answer.status_code, "has no list of its source" in text_of(answer.text)) == (400, True)
-    for path in ("/runs/999", "/runs/x", "/runs/999/rows"):
+    for path in ("/runs/999", "/runs/x", "/runs/999/rows", "/runs/999/deliveries"):
         answer = operator.get(path)
         assert (answer.status_code, "There is no run" in text_of(answer.text)) == (404, True)
 

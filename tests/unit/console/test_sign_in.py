@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from serving import Served, serving
+from sqlalchemy import update
 from visiting import SAME_ORIGIN, Visitor, hidden_fields, new_link, text_of, visiting
 
 from receiver.api.tokens import Scope
 from receiver.sessions.links import LINK_LIFETIME, Links
 from receiver.sessions.roles import Role
+from receiver.sessions.tables import SESSIONS
 
 PAGES = ("/", "/deliveries", "/deliveries.csv", "/deliveries/1", "/deliveries/1/body", "/deliveries/1/replay")
+
+
+def form_token(visitor: Visitor) -> str:
+    """What the form at the top of each page carries."""
+    return hidden_fields(visitor.page("/search").partition("<main")[0])["form_token"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -112,8 +119,29 @@ def test_with_https_the_cookie_is_sent_over_https_only(tmp_path: Path) -> None:
 def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(leaving: Visitor, stranger: Visitor) -> None:
     stranger.client.cookies.update(leaving.client.cookies)
     assert stranger.get("/").status_code == 200
-    assert leaving.post("/sign-out").headers["location"] == "/console/sign-in"
+    assert leaving.post("/sign-out", form_token=form_token(leaving)).headers["location"] == "/console/sign-in"
     assert stranger.get("/").status_code == 401
+
+
+@pytest.mark.parametrize("whose", ["", "forged", "another's"])
+def test_a_form_that_is_not_of_the_session_signs_nobody_out(operator: Visitor, leaving: Visitor, whose: str) -> None:
+    answer = leaving.post("/sign-out", form_token=form_token(operator) if whose == "another's" else whose)
+    assert (answer.status_code, "This form is not from your session" in answer.text) == (403, True)
+    assert leaving.get("/").status_code == 200
+
+
+def test_who_is_signed_out_already_is_led_to_the_sign_in_by_any_form(stranger: Visitor) -> None:
+    assert stranger.post("/sign-out", form_token="kept for long").headers["location"] == "/console/sign-in"
+
+
+def test_a_session_that_nobody_used_for_too_long_is_listed_no_more(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", console_idle_minutes=30) as (served, visitor):
+        assert [each["name"] for each in served.get("/api/v1/sessions").json()["items"]] == ["ops-1"]
+        with served.beside.write() as connection:
+            idle = datetime.now(UTC) - timedelta(minutes=31)
+            connection.execute(update(SESSIONS).values(seen_at=idle))
+        assert served.get("/api/v1/sessions").json()["items"] == []
+        assert visitor.get("/").status_code == 401
 
 
 @pytest.mark.parametrize(

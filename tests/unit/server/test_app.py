@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from receiver.errors import ConfigurationError
-from receiver.server import app
+from receiver.server import app, renewal
 
 
 def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
-    monkeypatch.setattr(app, "TAKING", 0.05)
+    monkeypatch.setattr(renewal, "TAKING", 0.05)
     taken: list[str] = []
     told: list[BaseException] = []
 

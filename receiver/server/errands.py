@@ -1,0 +1,70 @@
+"""The errands of a process: it asks others to read their settings again, and sends a test event to its own address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from receiver import codec
+from receiver.api.errands import Errands, ReloadedProcess, SentTestEvent
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.server import reloading, sending
+from receiver.server.runtime import Runtime
+
+
+def new_errands(runtime: Runtime) -> Errands:
+    """The errands of a process with these settings."""
+    database = runtime.database
+    return Errands(database, lambda: runtime.sources, reload=lambda: reload_all(database), send=send_test_event)
+
+
+def reload_all(database: Database) -> Sequence[ReloadedProcess]:
+    """Ask every process of this machine. Raises `ConfigurationError` if none runs."""
+    return [ReloadedProcess(**asdict(each)) for each in reloading.ask_all(database)]
+
+
+def send_test_event(source: Source) -> SentTestEvent:
+    """Send a test event to where the source's sender sends, and nowhere else.
+
+    Raises `ConfigurationError` if the settings do not say where that is, or the dialect cannot write the event.
+    """
+    address = source.settings.registered_url
+    if address is None:
+        raise ConfigurationError(
+            f"The settings do not say under which address senders reach this installation: set `public_url`, or run "
+            f"`hookmirror send {source.name} {TEST_EVENT_TYPE} --to URL`."
+        )
+    body = source.dialect.write(TEST_EVENT_TYPE, sending.USUAL_ID, at=datetime.now(UTC), data=None)
+    shown = sending.shown(address)
+    try:
+        sent = sending.send(source, body, address, source.dialect.usual_headers(TEST_EVENT_TYPE))
+    except ConfigurationError:
+        raise
+    except HookmirrorError:
+        says = f"Nobody answers at {shown}, where senders send: check the DNS name, the proxy, and the server."
+        return SentTestEvent(shown, TEST_EVENT_TYPE, None, None, says)
+    delivery, code = _read(sent.answer)
+    if sent.status == 200:
+        says = f"A test event came through {shown}: address, signature and storage are well."
+    else:
+        delivery = None
+        says = f"{shown} answered a test event with {sent.status}{f', {code}' if code else ''}: senders get the same."
+    return SentTestEvent(shown, TEST_EVENT_TYPE, sent.status, delivery, says)
+
+
+def _read(answer: str) -> tuple[str | None, str]:
+    """The delivery that an answer names, and the code of an error."""
+    try:
+        found = codec.decode(answer)
+    except Unreadable:
+        return None, ""
+    match found:
+        case {"delivery": str(delivery)} if delivery.isdigit():
+            return delivery, ""
+        case {"error": str(code)} if code.isidentifier():
+            return None, code
+    return None, ""

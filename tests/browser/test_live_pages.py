@@ -1,0 +1,129 @@
+"""Live pages, in the browser: they show what changes, and say whether they do; what has no scripts stays as it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from browsing import Browsing, Page, Scheme, sign_in
+from serving import Served, serving
+from visiting import new_link
+from waiting import wait_until
+
+#: What a page asks by itself after, without a stream.
+ASKS_EVERY_MS = 15_000
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[Served]:
+    """A console of each test's own, since it changes, or ends its streams."""
+    with serving(f"sqlite:///{tmp_path}/live.db", with_worker=True, console=True) as running:
+        yield running
+
+
+@pytest.fixture
+def looking(chromium, served) -> Iterator[Browsing]:
+    site = str(served.client.base_url).rstrip("/")
+    opened = Browsing(chromium, site, sign_in(chromium, site, f"{site}/console/sign-in?link={quote(new_link())}"))
+    yield opened
+    opened.close()
+    opened.watch.check()
+
+
+def status(page: Page) -> str:
+    """What the line at the top says, without its time."""
+    return str(page.locator("#live span").inner_text()).strip(" ·")
+
+
+def arrives(page: Page, delivery: str) -> None:
+    """Wait until the page shows this delivery."""
+    page.locator(f"a[href$='/deliveries/{delivery}']").wait_for()
+
+
+def test_a_live_page_says_so_and_shows_what_arrives(served, looking):
+    page = looking.open("/console/deliveries")
+    page.locator("#live.on").wait_for()
+    assert status(page) == "live"
+    assert "No delivery matches" in page.locator("main").inner_text()
+    arrives(page, served.send("sigma", key="first"))
+    arrives(page, served.send("sigma", key="second"))
+
+
+def test_every_page_of_somebody_who_goes_from_one_to_the_next_is_live(served, looking):
+    page = looking.open("/console/")
+    for path in ("deliveries", "runs", "findings", "changes"):
+        page.locator("#live.on").wait_for()
+        page.goto(f"{looking.site}/console/{path}")
+    page.locator("#live.on").wait_for()
+    assert {each.status for each in looking.watch.responses} == {200}
+
+
+def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
+    paused, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
+    other.locator("#live.on").wait_for()
+    paused.get_by_role("button", name="pause").click()
+    assert status(paused) == "paused"
+    delivery = served.send("sigma", key="meanwhile")
+    arrives(other, delivery)
+    assert "No delivery matches" in paused.locator("main").inner_text()
+    paused.get_by_role("button", name="go on").click()
+    arrives(paused, delivery)
+    assert status(paused) == "live"
+
+
+def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, looking):
+    context = looking.context()
+    context.clock.install()
+    page = context.new_page()
+    page.goto(f"{looking.site}/console/deliveries")
+    page.locator("#live.on").wait_for()
+    live = served.app._rest.console.live
+    # The browser comes back for another stream, and gets none.
+    live.end()
+    page.locator("#live.lost").wait_for()
+    assert re.fullmatch(r"not live since \d\d:\d\d:\d\d", status(page))
+    delivery = served.send("sigma", key="unheard")
+    page.clock.fast_forward(ASKS_EVERY_MS)
+    page.clock.run_for(1_000)
+    arrives(page, delivery)
+    assert "lost" in page.locator("#live").get_attribute("class")
+    live._ending = False
+    page.clock.fast_forward(ASKS_EVERY_MS)
+    page.locator("#live.on").wait_for()
+
+
+def test_without_scripts_a_page_says_as_of_when_it_is_and_offers_no_pause(served, looking):
+    page = looking.open("/console/deliveries", scripts=False)
+    assert page.locator("#live").inner_text().startswith("As of ")
+    assert status(page) == ""
+    assert page.locator("button", has_text="pause").is_hidden()
+    assert [each for each in page.locator("button.copy").all() if each.is_visible()] == []
+    delivery = served.send("sigma", key="later")
+    wait_until(lambda: served.delivery(delivery)["ended_at"], "its end")
+    page.reload()
+    arrives(page, delivery)
+
+
+@pytest.mark.parametrize(("still", "seconds"), [(False, "0.15s"), (True, "0s")])
+def test_nothing_moves_for_a_person_who_wants_no_motion(looking, still, seconds):
+    page = looking.open("/console/", still=still)
+    durations = page.evaluate(
+        """() => [...document.querySelectorAll('*')].map(each => getComputedStyle(each))
+            .flatMap(style => [style.transitionDuration, style.animationDuration])"""
+    )
+    assert set(durations) == {"0s", seconds}
+
+
+def test_paper_gets_what_a_page_says_and_nothing_to_press(served, looking):
+    served.ended(served.send("sigma", key="printed"))
+    page = looking.open("/console/deliveries", scheme=Scheme.DARK)
+    page.emulate_media(media="print")
+    assert page.get_by_role("heading", name="Deliveries").is_visible()
+    assert page.locator("main table tbody tr").first.is_visible()
+    assert page.locator("footer").is_visible()
+    for what in ("button", "input", "select", "nav", "#live"):
+        assert [each for each in page.locator(what).all() if each.is_visible()] == [], what
+    # Ink is dark and paper is light, whatever the screen was.
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
