@@ -6,6 +6,7 @@ test gets a database of its own there.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from hypothesis import settings
 from memory import claim_folder, remove_abandoned
 from postgresql_databases import Databases
 from postgresql_server import PostgresServer
+from sharing_work import share_work
 from sqlalchemy import make_url
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
@@ -59,6 +61,7 @@ def pytest_configure() -> None:
     survives as much as one on a disk. Tests about disks (tests/plug) examine the system calls, which are the same.
     `TMPDIR` stays as it is if it is set.
     """
+    share_work()
     # A server that several tests share must not log into the captured output of a command.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
     # A shell starts background commands with SIGINT ignored, and processes started by tests inherit that.
@@ -76,6 +79,12 @@ def pytest_configure() -> None:
         _claimed.append(claim_folder(MEMORY))
         os.environ["TMPDIR"] = str(_claimed[0])
         tempfile.tempdir = None
+
+
+def pytest_collection_finish() -> None:
+    """Exempt everything imported so far from garbage collections, which would examine it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
