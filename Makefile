@@ -61,6 +61,7 @@ format: $(VENV)/installed-dev
 
 plug: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/plug -m "long or not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/plug -m long
 	$(BIN)/python tests/plug
 
 bench: $(VENV)/installed-dev

@@ -14,6 +14,9 @@ from benchmarks.servers import running
 OTHERS = ("bare", "deferred", "orm", "orm_in_threads")
 OURS = (ON_SQLITE, ON_POSTGRESQL) = ("hookmirror on SQLite", "hookmirror on PostgreSQL")
 
+#: The same for webhooks with random ids.
+WITH_RANDOM_IDS = {f"{name}, random ids": name for name in OURS}
+
 ROUNDS = 3
 SECONDS = 4
 
@@ -23,13 +26,15 @@ POOL = 120_000
 
 def measure() -> dict[str, float]:
     """Return requests per second by server: the median of the rounds, in each of which the servers take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in (*OTHERS, *OURS)}
+    rates: dict[str, list[float]] = {name: [] for name in (*OTHERS, *OURS, *WITH_RANDOM_IDS)}
     with tempfile.TemporaryDirectory() as folder:
-        pool = Path(folder) / "pool.txt"
+        pools = {sender: Path(folder) / f"{sender.source}.txt" for sender in (load.IIMMPACT, load.SIGMA)}
         for number in range(ROUNDS):
-            load.write_pool(pool, number * POOL, POOL)
+            for sender, pool in pools.items():
+                load.write_pool(pool, number * POOL, POOL, sender=sender)
             for name, each in rates.items():
-                seen = _load(name, pool)
+                sender = load.SIGMA if name in WITH_RANDOM_IDS else load.IIMMPACT
+                seen = _load(WITH_RANDOM_IDS.get(name, name), pools[sender], sender)
                 assert seen.failed == 0, f"{name} refused {seen.failed} requests"
                 each.append(seen.requests_per_second)
     return {name: median(each) for name, each in rates.items()}
@@ -37,17 +42,17 @@ def measure() -> dict[str, float]:
 
 def report() -> list[str]:
     rates = measure()
-    lines = [f"{name:<26}{rate:>9.0f} requests/s" for name, rate in rates.items()]
-    for ours in OURS:
-        lines += [f"{ours:<24} / {other:<15}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
+    lines = [f"{name:<38}{rate:>9.0f} requests/s" for name, rate in rates.items()]
+    for ours in (*OURS, *WITH_RANDOM_IDS):
+        lines += [f"{ours:<36} / {other:<15}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
     return lines
 
 
-def _load(name: str, pool: Path) -> load.Load:
+def _load(name: str, pool: Path, sender: load.Sender) -> load.Load:
     """Load one server that starts with an empty database, and return what wrk measured."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database_url = stack.enter_context(postgresql.fresh_database()) if name == ON_POSTGRESQL else None
         server, arguments = (name, ()) if name in OTHERS else ("hookmirror", ("--no-worker",))
         url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
-        return load.send(url, pool, seconds=SECONDS)
+        return load.send(url, pool, seconds=SECONDS, sender=sender)

@@ -1,14 +1,17 @@
-"""Sends distinct, signed bodies of about 1 kB with wrk over 64 connections."""
+"""Sends distinct, signed bodies of about 1 kB with wrk, over 64 connections unless told otherwise."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.servers import SECRET
 
@@ -21,7 +24,9 @@ SCRIPT = """
 local bodies, signatures, place = {}, {}, 0
 local threads = 0
 function setup(thread) thread:set("number", threads); threads = threads + 1 end
+local header, path
 function init(args)
+  header, path = args[2], args[3]
   for line in io.lines(args[1]) do
     local signature, body = line:match("^(%S+) (.*)$")
     signatures[#signatures + 1] = signature
@@ -31,8 +36,8 @@ function init(args)
 end
 function request()
   place = place % #bodies + 1
-  local headers = {["X-Webhook-Signature"] = signatures[place], ["Content-Type"] = "application/json"}
-  return wrk.format("POST", "/hooks/iimmpact", headers, bodies[place])
+  local headers = {[header] = signatures[place], ["Content-Type"] = "application/json"}
+  return wrk.format("POST", path, headers, bodies[place])
 end
 """
 
@@ -51,8 +56,6 @@ class Load:
 
 def body(number: int) -> bytes:
     """Make the `number`th body: a full product of IIMMPACT, about 1 kB. Its time grows with the number."""
-    moment = f"2026-01-{1 + number // 36_000_000:02d}T{number // 1_500_000 % 24:02d}:"
-    moment += f"{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z"
     code = f"P{number % PRODUCTS:05d}"
     data = {
         "product_code": code,
@@ -64,21 +67,52 @@ def body(number: int) -> bytes:
         "is_active": True,
     }
     return json.dumps(
-        {"type": "product.updated", "resource": "products", "id": code, "timestamp": moment, "data": data},
+        {"type": "product.updated", "resource": "products", "id": code, "timestamp": _moment(number), "data": data},
         separators=(",", ":"),
     ).encode()
 
 
-def write_pool(path: Path, first: int, count: int) -> None:
+def body_with_random_id(number: int) -> bytes:
+    """Make the `number`th body of Sigma, about 1 kB, whose id looks random."""
+    entity = f"ent-{number % PRODUCTS:05d}"
+    data = {"entityId": entity, "schemaId": "schema-1", "lifecycleState": "published", "updatedBy": "x" * 700}
+    told = {
+        "event": "entity.updated",
+        "deliveryId": f"del-{hashlib.sha256(b'%d' % number).hexdigest()[:32]}",
+        "timestamp": _moment(number),
+        "data": data,
+    }
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _moment(number: int) -> str:
+    """A millisecond later for each body."""
+    moment = f"2026-01-{1 + number // 36_000_000:02d}T{number // 1_500_000 % 24:02d}:"
+    return moment + f"{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z"
+
+
+class Sender(NamedTuple):
+    """How one kind of system sends: the header of its signature, and its bodies."""
+
+    source: str
+    header: str
+    body: Callable[[int], bytes]
+
+
+IIMMPACT = Sender("iimmpact", "X-Webhook-Signature", body)
+SIGMA = Sender("sigma", "X-Sigma-Signature", body_with_random_id)
+
+
+def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT) -> None:
     """Write a file of `count` signed bodies, beginning with the `first`th, one on each line."""
     with path.open("wb") as pool:
         for number in range(first, first + count):
-            content = body(number)
+            content = sender.body(number)
             pool.write(b"sha256=" + hmac.digest(SECRET, content, "sha256").hex().encode() + b" " + content + b"\n")
 
 
-def send(url: str, pool: Path, *, seconds: int) -> Load:
-    """Keep 64 connections busy for this many seconds. Bodies repeat only after the whole pool was sent."""
+def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, connections: int = CONNECTIONS) -> Load:
+    """Keep the connections busy for this many seconds. Bodies repeat only after the whole pool was sent."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit(
@@ -89,7 +123,7 @@ def send(url: str, pool: Path, *, seconds: int) -> Load:
     command = [
         wrk,
         "-t1",
-        f"-c{CONNECTIONS}",
+        f"-c{connections}",
         f"-d{seconds}s",
         "--latency",
         "--timeout",
@@ -99,6 +133,8 @@ def send(url: str, pool: Path, *, seconds: int) -> Load:
         url,
         "--",
         str(pool),
+        sender.header,
+        f"/hooks/{sender.source}",
     ]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return Load(

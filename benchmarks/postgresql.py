@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
 
 import psycopg
 
@@ -28,14 +32,18 @@ def described() -> str:
 
 
 @contextmanager
-def fresh_database() -> Iterator[str]:
-    """Make a database with this release's tables, give its URL, and drop it at the end of the block."""
+def fresh_database(*, tree: Path | None = None) -> Iterator[str]:
+    """Make a database with the tables of this release or of the code in `tree`, give its URL, and drop it later."""
     name = f"benchmark_{secrets.token_hex(4)}"
     _run(f"CREATE DATABASE {name}")
     url = _server().url(name)
     try:
-        with closing(Database(url)) as database:
-            Schema(database).upgrade()
+        if tree is not None:
+            environment = os.environ | {"HOOKMIRROR_DATABASE_URL": url}
+            subprocess.run([sys.executable, "-m", "receiver", "migrate"], env=environment, cwd=tree, check=True)
+        else:
+            with closing(Database(url)) as database:
+                Schema(database).upgrade()
         yield url
     finally:
         _run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -166,12 +166,12 @@ def running(
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
-    """Return the environment of a Hookmirror with one source of IIMMPACT, which keeps its files in `folder`.
+    """Return the environment of a Hookmirror with sources of IIMMPACT and Sigma, which keeps its files in `folder`.
 
     With `database_url`, the database is there instead.
     """
     path = folder / "hookmirror.toml"
-    path.write_text(f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n')
+    path.write_text("".join(f'[sources.{name}]\nsecrets = ["{SECRET.decode()}"]\n' for name in ("iimmpact", "sigma")))
     return {
         "HOOKMIRROR_CONFIG": str(path),
         "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",

@@ -85,7 +85,7 @@ def canonical(value: Any) -> bytes:
 
 
 def shortened(value: Any, longest: int = 80) -> str:
-    """Compact JSON for people, cut with `…` where it is longer than so many characters."""
+    """Compact JSON for people, cut with `…` after the given number of characters."""
     text = encode(value).decode()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 

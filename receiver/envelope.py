@@ -90,6 +90,15 @@ class Envelope:
         # With an empty key, all deliveries would count as duplicates of one.
         return (_key(self.dedup_key) if self.dedup_key else self._derived_key(fingerprint.hex())), fingerprint
 
+    def lead(self) -> str:
+        """What the dedup key begins with in `dedup_keys`: the time of the change, as a derived key does; often nothing.
+
+        Only where the whole body is the fingerprint: then every repetition has the same time (docs/decisions/0042).
+        """
+        if not self.dedup_key or self.fingerprint is not None or self.occurred_at is ARRIVAL:
+            return ""
+        return lead_of(self.occurred_at)
+
     def identity_of_item(self, body: bytes, place: int) -> tuple[str, bytes]:
         """As `identity`, for one item of a bundle: `body` is the SHA-256 of the whole, `place` counts from 0.
 
@@ -109,7 +118,7 @@ class Envelope:
     def _derived_key(self, content: str) -> str:
         if self.occurred_at is ARRIVAL:
             return content
-        return f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}-{content}"
+        return lead_of(self.occurred_at) + content
 
     def _digest(self, body: bytes, place: int) -> bytes:
         """A hash of what the item says."""
@@ -142,6 +151,11 @@ class Bundle(NamedTuple):
 
 #: What a body is read as.
 ReadBody = Envelope | Bundle
+
+
+def lead_of(moment: datetime) -> str:
+    """A time in microseconds since 1970, as dedup keys begin with it."""
+    return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 
 def _key(key: str) -> str:

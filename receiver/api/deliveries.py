@@ -103,6 +103,9 @@ REASON = plain_text("reason", "Text that the reason contains, case-sensitively."
 CONFLICT: Parameter[bool | None] = Parameter(
     "conflict", {"type": "boolean"}, "Whether its dedup key was used for another body before.", flag("conflict"), None
 )
+DEDUP_KEY = plain_text(
+    "dedup_key", "The sender's own id for the change, or the key made without one.", longest=LONGEST_ENTITY
+)
 FROM = moment("from", "Arrived at this time or later.")
 TO = moment("to", "Arrived before this time.")
 STATES: Parameter[bool | None] = Parameter(
@@ -113,7 +116,7 @@ STATES: Parameter[bool | None] = Parameter(
     None,
 )
 
-DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
+DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT, DEDUP_KEY)
 
 
 def parse_ids(text: str) -> tuple[int, ...]:
@@ -144,6 +147,7 @@ def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) ->
         end=asked[TO],
         reason=asked[reason],
         conflict=asked[CONFLICT],
+        dedup_key=asked[DEDUP_KEY],
     )
 
 

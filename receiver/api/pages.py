@@ -35,9 +35,9 @@ class Matching(Shape, frozen=True):
 
 
 def count_beside(shown: int, count: Callable[[float], Count], *, began: float) -> Matching:
-    """Count the matches of a list that was begun then, by the monotonic clock, and shows so many.
+    """Count the matches of a list with `shown` items, which was begun at `began` by the monotonic clock.
 
-    `count` takes the seconds that the list has left: both together take a tenth of a second.
+    `count` takes the seconds that remain: the list and its count together take a tenth of a second.
     """
     counted = count(max(SECONDS - (time.monotonic() - began), 0.0))
     return show_count(counted._replace(number=max(counted.number, shown)))

@@ -8,7 +8,18 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.api.actions import IDEMPOTENCY_KEY
-from receiver.api.deliveries import CONFLICT, DELIVERY_IDS, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO, wanted_of
+from receiver.api.deliveries import (
+    CONFLICT,
+    DEDUP_KEY,
+    DELIVERY_IDS,
+    ENTITY,
+    EVENT_TYPE,
+    FROM,
+    OUTCOME,
+    STATE,
+    TO,
+    wanted_of,
+)
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import SOURCE, flag, one_of, plain_text
@@ -37,7 +48,7 @@ class PlannedKind(StrEnum):
 REASON_HAS = plain_text("reason_has", "Text that the delivery's reason contains.", longest=LONGEST_REASON)
 
 #: The filters of a planned replay.
-PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON_HAS, CONFLICT)
+PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON_HAS, CONFLICT, DEDUP_KEY)
 
 PLANNED_KIND: Parameter[PlannedKind] = Parameter(
     "kind",

@@ -38,6 +38,7 @@ def deliveries(
     until: Annotated[str | None, time_option("Arrived before.")] = None,
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
+    dedup_key: Annotated[str | None, typer.Option(help="With this dedup key.")] = None,
     sku: Annotated[str | None, typer.Option(hidden=True)] = None,
     count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
@@ -62,6 +63,7 @@ def deliveries(
         "to": until,
         "reason": reason,
         "conflict": conflict,
+        "dedup_key": dedup_key,
         "count": True if count else None,
         "cursor": cursor,
     }

@@ -111,6 +111,7 @@ def _plan_there(client: Client, wish: Wish) -> int:
         "to": None if wanted.end is None else wanted.end.isoformat(),
         "reason_has": wanted.reason,
         "conflict": wanted.conflict,
+        "dedup_key": wanted.dedup_key,
         "force": True if wish.force else None,
     }
     run = int(client.do(RUNS_PATH, {}, query)["run"])

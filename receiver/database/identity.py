@@ -5,8 +5,12 @@ Cursors and keys contain it, so that another database does not accept them as it
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Column, Connection, Integer, Table, select
 from sqlmodel import Field, SQLModel
+
+from receiver.database.columns import UtcDateTime
 
 
 class Identity(SQLModel, table=True):
@@ -18,6 +22,8 @@ class Identity(SQLModel, table=True):
     id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     #: 32 hexadecimal digits.
     name: str
+    #: Changes that occurred until then may be known by an older key (`receiver.inbox.older_keys`); None if none is.
+    older_keys_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 IDENTITY: Table = Identity.__table__  # type: ignore[attr-defined]
@@ -26,3 +32,8 @@ IDENTITY: Table = Identity.__table__  # type: ignore[attr-defined]
 def identity_of(connection: Connection) -> str:
     """Read the identity; empty for tables that no migration made."""
     return connection.execute(select(IDENTITY.c.name)).scalar() or ""
+
+
+def older_keys_until(connection: Connection) -> datetime | None:
+    """Until which time of change dedup keys of an earlier release are looked for; None for never."""
+    return connection.execute(select(IDENTITY.c.older_keys_until)).scalar()

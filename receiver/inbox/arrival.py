@@ -27,6 +27,8 @@ class Arrival:
     id: int = 0
     dedup_key: str = ""
     fingerprint: bytes = b""
+    #: What its dedup key begins with in `dedup_keys`, and nowhere else.
+    lead: str = ""
     #: Whether its dedup key was used for another body.
     conflict: bool = False
     #: pending, ignored (no handler takes its event type) or dead (it cannot be read).
@@ -42,10 +44,14 @@ class Arrival:
     #: For the first item of a bundle, the arrivals of the other items in order; otherwise empty.
     others: Sequence[Arrival] = ()
 
-    def know(self, envelope: Envelope) -> None:
-        """Set event type, dedup key, entity and time from the envelope."""
+    def know(self, envelope: Envelope, *, from_headers: bool = False) -> None:
+        """Set event type, dedup key, entity and time from the envelope.
+
+        If the envelope was read `from_headers`, too, its time may be that of the attempt, and does not lead the key.
+        """
         self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity(self.body if self.plain is None else self.plain)
+        self.lead = "" if from_headers else envelope.lead()
 
     def know_item(self, envelope: Envelope, body: bytes) -> None:
         """Set the same values from the envelope of an item; `body` is the SHA-256 of the whole body."""
@@ -62,6 +68,7 @@ class Arrival:
         """Mark the arrival dead, because its body cannot be read. It is stored, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
+        self.lead = ""
 
     def give_up_item(self, reason: str, body: bytes) -> None:
         """Mark this item dead, because it cannot be read; `body` is the SHA-256 of the whole body."""
@@ -83,6 +90,11 @@ class Arrival:
     def ignore(self, reason: str) -> None:
         """Mark it ignored."""
         self.state, self.reason = State.IGNORED, reason
+
+    @property
+    def unique_key(self) -> tuple[str, str]:
+        """Its row in `dedup_keys`: the source, and the dedup key with its lead."""
+        return self.source, self.lead + self.dedup_key
 
     @property
     def verified(self) -> bytes:

@@ -54,7 +54,7 @@ class _Match:
 
     @property
     def key(self) -> tuple[str, str]:
-        return self.arrival.source, self.arrival.dedup_key
+        return self.arrival.unique_key
 
     @property
     def delivery_id(self) -> int:

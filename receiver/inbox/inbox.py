@@ -21,6 +21,7 @@ from receiver.inbox.duplicates import ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
+from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
@@ -34,6 +35,7 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._ids = DeliveryIds()
+        self._older_keys = OlderKeys(database)
         #: The error of the last failed claim.
         self._told = ""
 
@@ -46,6 +48,7 @@ class Inbox:
         suffices. Returns only after the commit. Raises SQLAlchemy's error if it is not certain that all were stored.
         """
         items = draw_ids(arrivals, self._ids)
+        self._older_keys.recognise(items)
         try:
             return self._accept_together(arrivals, items)
         except Exception as error:

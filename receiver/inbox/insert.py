@@ -77,7 +77,7 @@ class _Column(NamedTuple):
         return any(table.c[self.name].nullable for table in _FOLLOWING if self.name in table.c)
 
 
-#: The columns in the order of a row. Each fills the columns with its name in all tables of the inbox.
+#: The columns in the order of a row. Each fills the columns with its name in all tables of the inbox, if there are any.
 _COLUMNS = (
     _Column("id", "bigint", "arrival.id"),
     _Column("source", "text", "arrival.source"),
@@ -89,6 +89,7 @@ _COLUMNS = (
     _Column("state", "text", "arrival.state._value_"),
     _Column("reason", "text", "kept_reason(arrival.reason)"),
     _Column("dedup_key", "text", "arrival.dedup_key"),
+    _Column("lead", "text", "arrival.lead"),
     _Column("fingerprint", "bytea", "arrival.fingerprint"),
     _Column("conflict", "boolean", "arrival.conflict"),
     _Column("secret", "integer", "arrival.secret"),
@@ -111,7 +112,7 @@ _ITEM_COLUMNS = (
 
 #: Further columns of each table, computed from the columns of an arrival, which are in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
-    DEDUP_KEYS: {"delivery_id": "{id}"},
+    DEDUP_KEYS: {"delivery_id": "{id}", "dedup_key": "{lead} || {dedup_key}"},
     DELIVERIES: {
         "due_at": "{received_at}",
         "ended_at": "CASE {state} WHEN 'pending' THEN NULL ELSE {received_at} END",
@@ -203,7 +204,7 @@ WITH arrivals AS (
         {", ".join(f"{each.name} {'text' if each.kind == 'bytea' else each.kind}" for each in columns)}
     )
 ), new AS (
-    {_fill(DEDUP_KEYS, given)} FROM arrivals ORDER BY source, dedup_key, id
+    {_fill(DEDUP_KEYS, given)} FROM arrivals ORDER BY source, lead || dedup_key, id
     ON CONFLICT DO NOTHING
     RETURNING delivery_id
 ), delivered AS (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, li
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.envelope import lead_of
 from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
@@ -92,7 +93,7 @@ class Retention:
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
         expired = (
-            select(DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.dedup_key)
+            select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at"])
             .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), HAS_ENDED)
             .order_by(DELIVERIES.c.id)
             .limit(BATCH)
@@ -140,11 +141,11 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
         connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
 
 
-def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -> None:
-    """Delete deliveries with their bodies and dedup keys. Each row has a delivery's id, source and dedup key."""
+def _delete_deliveries(database: Database, rows: Sequence[Row[Any]]) -> None:
+    """Delete deliveries with their bodies and dedup keys. Each row has the columns that tell the keys."""
     with database.write() as connection:
         ids = _still_ended(connection, [row.id for row in rows])
-        keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
+        keys = (key for row in rows if row.id in ids for key in _possible_keys(row))
         for condition in dedup_keys_in(keys):
             connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
@@ -155,6 +156,13 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
         # A body that other deliveries share is kept for them.
         unused = ~_some_delivery(_OWN) & ~_some_delivery(_SHARED)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(body_ids), unused))
+
+
+def _possible_keys(row: Row[Any]) -> Iterator[tuple[str, str]]:
+    """The keys under which a delivery may stand in `dedup_keys`: its dedup key, with a lead or without."""
+    yield row.source, row.dedup_key
+    if row.occurred_at is not None:
+        yield row.source, lead_of(row.occurred_at) + row.dedup_key
 
 
 def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:

@@ -138,7 +138,7 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
         found = source.read(plain)
         if isinstance(found, Bundle):
             return _bundled(source, arrival, found)
-        arrival.know(found)
+        arrival.know(found, from_headers=source.dialect.reads_headers)
     except Unreadable as error:
         arrival.give_up(told(error))
         _tell_unreadable(arrival)

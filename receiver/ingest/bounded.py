@@ -172,7 +172,7 @@ class BoundedProtocol(ClosingProtocol):
             stopped = self._feed(data)
             if stopped is not None:
                 self._go_on(stopped, data)
-        if self.pipeline and not self._is_deaf:
+        if self.pipeline:
             self._hold_queue()
         if (self._in_head or self._in_body) and not self._is_deaf:
             self._hold(len(data))

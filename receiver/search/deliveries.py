@@ -166,7 +166,9 @@ def _id_at(moment: datetime) -> int:
 
 def _looks(wanted: DeliveryFilter, *, but: Collection[str] = ()) -> tuple[Look, ...]:
     """The checks of each delivery, without the filters in `but`, which the way has applied already."""
-    named = {name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict")}
+    named = {
+        name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict", "dedup_key")
+    }
     looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None and name not in but]
     if wanted.entity is not None and "entity" not in but:
         looks.append(Look(("entity_kind", "entity_id"), partial(_is_entity, wanted.entity)))

@@ -27,6 +27,8 @@ class DeliveryFilter:
     #: Text that the reason contains, case-sensitively.
     reason: str | None = None
     conflict: bool | None = None
+    #: The sender's own id, or the key that was made without one.
+    dedup_key: str | None = None
     ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -30,6 +30,9 @@ from receiver.search.windows import SECONDS, SortKey
 #: The most hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
 
+#: Seconds for which deliveries are examined for a dedup key, and only if the text was found nowhere else.
+KEY_SECONDS = 0.1
+
 #: Characters of the sought text that a sentence quotes.
 QUOTED_CHARACTERS = 64
 
@@ -80,6 +83,8 @@ class Hits:
     #: The number of deliveries about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
+    #: How many of the newest deliveries were examined for the dedup key; None if all, or if an index has the key.
+    examined: int | None = None
 
     @property
     def says(self) -> str:
@@ -95,7 +100,13 @@ class Hits:
             kinds = " and ".join(dict.fromkeys(hit.kind for hit in self.deliveries))
             return f"Not in the mirror, but the {kinds} of {counted(len(self.deliveries), 'delivery')}."
         quoted = visible(self.text[:QUOTED_CHARACTERS])
-        return f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}."
+        missing = f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}"
+        if self.examined is None:
+            return f"{missing}."
+        return (
+            f"{missing}. For a dedup key, only the newest {self.examined:,} deliveries were examined: "
+            "filter the list of deliveries by `dedup_key` to go on."
+        )
 
 
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
@@ -105,8 +116,15 @@ def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: st
         sources = stored_sources(connection)
         one_search = _Search(connection, text, sources)
         rows = one_search.for_rows(tables)
-        deliveries = one_search.for_deliveries()
-    return Hits(text=text, rows=rows, deliveries=deliveries, about=one_search.about, looked=one_search.looked)
+        deliveries = one_search.for_deliveries(elsewhere=bool(rows))
+    return Hits(
+        text=text,
+        rows=rows,
+        deliveries=deliveries,
+        about=one_search.about,
+        looked=one_search.looked,
+        examined=one_search.examined,
+    )
 
 
 class _Search:
@@ -122,6 +140,8 @@ class _Search:
         self.looked: list[SearchedPlace] = []
         #: The number of deliveries about the entity.
         self.about = Count(0, False, None)
+        #: As in `Hits`.
+        self.examined: int | None = None
 
     def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:
         found: dict[tuple[str, HitKind], list[SortKey]] = defaultdict(list)
@@ -154,7 +174,8 @@ class _Search:
             for row in self._connection.execute(statement.order_by(table.c.source, table.c.external_id)).mappings():
                 yield RowHit(kind_of[row["source"], row["external_id"]], name, row)
 
-    def for_deliveries(self) -> list[DeliveryHit]:
+    def for_deliveries(self, *, elsewhere: bool) -> list[DeliveryHit]:
+        """Find deliveries; `elsewhere` says that rows were found."""
         kind_of: dict[int, HitKind] = {}
         ways = ways_to(self._connection, DeliveryFilter(entity=self._text))
         about = find_on_all(self._connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=SECONDS)
@@ -167,13 +188,25 @@ class _Search:
         kind_of.update(dict.fromkeys(by_key, HitKind.DEDUP_KEY))
         if is_id(self._text):
             kind_of[int(self._text)] = HitKind.DELIVERY
-        statement = select(DELIVERIES).where(among_ids(list(kind_of))).order_by(DELIVERIES.c.id.desc())
-        rows = self._connection.execute(statement).mappings().all()
-        hits = [DeliveryHit(kind_of[row["id"]], row) for row in rows]
+        hits = self._hits(kind_of)
+        if not hits and not elsewhere:
+            hits = self._hits(dict.fromkeys(self._with_lead(), HitKind.DEDUP_KEY))
         for kind, where in ((HitKind.DELIVERY, DELIVERIES.name), (HitKind.DEDUP_KEY, DEDUP_KEYS.name)):
             self.looked.append(SearchedPlace(kind, (str(where),), sum(hit.kind == kind for hit in hits)))
         self.looked.append(SearchedPlace(HitKind.ENTITY, (str(DELIVERIES.name),), self.about.number))
         return hits
+
+    def _hits(self, kind_of: Mapping[int, HitKind]) -> list[DeliveryHit]:
+        """The deliveries with these ids, newest first."""
+        statement = select(DELIVERIES).where(among_ids(list(kind_of))).order_by(DELIVERIES.c.id.desc())
+        return [DeliveryHit(kind_of[row["id"]], row) for row in self._connection.execute(statement).mappings()]
+
+    def _with_lead(self) -> list[int]:
+        """Ids of deliveries whose dedup key is the text behind a lead, which no index finds; the newest first."""
+        ways = ways_to(self._connection, DeliveryFilter(dedup_key=self._text))
+        found = find_on_all(self._connection, ways, behind=None, limit=MOST_HITS, seconds=KEY_SECONDS)
+        self.examined = None if found.horizon is None else found.looked_at
+        return [key[0] for key in found.keys]
 
 
 def _deliveries(about: Count) -> str:

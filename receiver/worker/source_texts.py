@@ -66,7 +66,17 @@ def _imports(module: str) -> tuple[str, ...]:
         return ()
     loaded = sys.modules.get(module)
     package = str(getattr(loaded, "__package__", None) or module.rpartition(".")[0])
-    return tuple(sorted({name for node in ast.walk(tree) for name in _named(node, package)}))
+    return tuple(sorted({name for node in _statements(tree) for name in _named(node, package)}))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the statements of a module at any depth. Expressions, most of the tree, hold none and are skipped."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, field, ())
 
 
 def _named(node: ast.AST, package: str) -> Iterator[str]:

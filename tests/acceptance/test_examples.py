@@ -12,6 +12,9 @@ from installing import ROOT, wheel_of
 
 EXAMPLES = ROOT / "examples"
 
+#: Plugins that only our own tests need.
+WITHOUT = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+
 
 def run(python, folder, *command, **settings):
     env = settings | {
@@ -24,7 +27,7 @@ def run(python, folder, *command, **settings):
 
 
 def run_tests(python, folder):
-    printed = run(python, folder, "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+    printed = run(python, folder, "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *WITHOUT)
     assert "skipped" not in printed
 
 

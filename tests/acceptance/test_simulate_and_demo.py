@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forked import Forked
 
 from receiver import codec
 from simulator.systems import SYSTEMS
@@ -23,6 +24,8 @@ def environment():
 
 
 def start(*arguments, before=None):
+    if before is None:
+        return Forked(["-m", "simulator", *arguments], ROOT, environment(), python=True)
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "simulator", *arguments],
         cwd=ROOT,

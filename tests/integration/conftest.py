@@ -15,6 +15,7 @@ from receiver import Dialect
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.testing import Webhooks
+from receiver.worker import isolation
 from receiver.worker.worker import Worker
 
 
@@ -34,6 +35,14 @@ def _plain_logs():
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patience_with_handlers():
+    """Give handlers a minute in a forecast: on a busy machine, one that does not hang may take over a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "HANG_SECONDS", TIMEOUT)
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
+from users_pytest import USERS_PYTEST
+from waiting import TIMEOUT
 
 SETTINGS = """
 secret_key = "secret-key-of-these-tests-only"
@@ -29,15 +32,21 @@ def read(body: dict) -> Envelope:
 """
 
 
-def doctor(folder: Path, *dialects: str) -> str:
-    """Return the output of `hookmirror doctor` with these dialects."""
+#: The names of our packages.
+OURS = ("handlers", "receiver", "simulator", "vendors")
+
+
+def environment_for(folder: Path, *dialects: str) -> dict[str, str]:
+    """Write a settings file with these dialects, and return the environment of a command that reads it."""
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(dialects=", ".join(f'"{each}"' for each in dialects)))
-    command = Path(sys.executable).with_name("hookmirror")
-    environment = {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
-    return subprocess.run(
-        [command, "doctor"], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
-    ).stdout
+    return {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
+
+
+def doctor(folder: Path, *dialects: str) -> str:
+    """Return the output of `hookmirror doctor` with these dialects."""
+    with Forked(["doctor"], folder, environment_for(folder, *dialects)) as command:
+        return command.communicate(TIMEOUT)[0]
 
 
 def package(folder: Path, name: str) -> None:
@@ -46,13 +55,27 @@ def package(folder: Path, name: str) -> None:
     (folder / name / "mine.py").write_text(DIALECT)
 
 
-@pytest.mark.parametrize("name", ["handlers", "receiver", "simulator", "vendors"])
-def test_a_folder_with_the_name_of_one_of_our_packages_breaks_nothing_and_is_reported(tmp_path, name):
-    package(tmp_path, name)
-    said = doctor(tmp_path)
-    assert "dialects iimmpact, indexed, sigma, sticky" in said
-    assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in said
-    assert "MEND wiring" not in said
+@pytest.fixture(scope="module")
+def beside_all(tmp_path_factory) -> str:
+    """Run the installed `hookmirror doctor` in a folder with packages of all these names, and return its output.
+
+    It runs in a process of its own, as for a user: the order of its first imports is under test.
+    """
+    folder = tmp_path_factory.mktemp("beside")
+    for name in OURS:
+        package(folder, name)
+    command = [Path(sys.executable).with_name("hookmirror"), "doctor"]
+    environment = environment_for(folder)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+    ).stdout
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_folder_with_the_name_of_one_of_our_packages_breaks_nothing_and_is_reported(beside_all, name):
+    assert "dialects iimmpact, indexed, sigma, sticky" in beside_all
+    assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in beside_all
+    assert "MEND wiring" not in beside_all
 
 
 def test_a_dialect_in_such_a_folder_is_refused_with_the_taken_name(tmp_path):
@@ -97,7 +120,7 @@ def test_a_pytest_run_in_such_a_folder_uses_our_packages(tmp_path):
         "    assert webhooks.source('sigma').dialect.name == 'sigma'\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_ours.py")],
+        [*USERS_PYTEST, str(tmp_path / "test_ours.py")],
         cwd=tmp_path,
         capture_output=True,
         text=True,

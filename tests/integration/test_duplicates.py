@@ -21,6 +21,9 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
+#: Noon in microseconds since 1970.
+LEAD = "1772971200000000-"
+
 #: On SQLite, a larger batch needs several statements.
 ONE_STATEMENT = SIZES[-1]
 
@@ -67,7 +70,8 @@ def kept(database, source):
 def keys(database, source):
     with database.read() as connection:
         rows = connection.execute(select(DEDUP_KEYS).where(DEDUP_KEYS.c.source == source)).all()
-    return {row.dedup_key: row.delivery_id for row in rows}
+    assert all(row.dedup_key.startswith(LEAD) for row in rows)
+    return {row.dedup_key.removeprefix(LEAD): row.delivery_id for row in rows}
 
 
 def test_each_event_is_kept_once_and_every_answer_names_its_delivery_in_any_batches(database):

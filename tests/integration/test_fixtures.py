@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from raw import ping
 from sqlalchemy import text
+from users_pytest import USERS_PYTEST
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
@@ -179,7 +179,7 @@ def run(tmp_path_factory, database_system, request):
     for name, content in files.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(content)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [*USERS_PYTEST]
     if database_system == "postgresql":
         command += ["-o", f"hookmirror_database_url={request.getfixturevalue('postgresql')}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

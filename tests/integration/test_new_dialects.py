@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from captured import CAPTURED
+from forked import Forked
+from users_pytest import USERS_PYTEST
+from waiting import TIMEOUT
 
 from receiver.commands.new_dialect import example_of, refuse_name, write_files
 from receiver.drafting.captures import capture_of
@@ -21,8 +24,10 @@ from receiver.errors import ConfigurationError
 
 def hookmirror(folder, *arguments):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOOKMIRROR_", "COV_"))}
-    command = [sys.executable, "-m", "receiver", "new-dialect", *arguments]
-    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=60, check=False)
+    with Forked(["new-dialect", *arguments], folder, kept) as command:
+        said, errors = command.communicate(TIMEOUT)
+    assert command.returncode == 0, errors
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def folder(tmp_path_factory):
 
 def test_drafted_tests_pass_at_once(folder):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        [*USERS_PYTEST, "-W", "error"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -64,11 +69,10 @@ def test_the_command_reports_its_guesses_and_what_it_could_not_guess(tmp_path):
     body, headers = CAPTURED["kiln"]
     (tmp_path / "captured.json").write_text(body)
     (tmp_path / "captured.headers.json").write_text(json.dumps(headers))
-    done = hookmirror(tmp_path, "kiln", "--from", "captured.json")
-    assert done.returncode == 0, done.stderr
-    assert "event type: `what` (item.updated)" in done.stdout
-    assert "The webhook does not show:" in done.stdout
-    assert "[sources.kiln]" in done.stdout
+    said = hookmirror(tmp_path, "kiln", "--from", "captured.json")
+    assert "event type: `what` (item.updated)" in said
+    assert "The webhook does not show:" in said
+    assert "[sources.kiln]" in said
 
 
 def test_the_command_of_the_guide_works_as_written(tmp_path):
@@ -77,8 +81,7 @@ def test_the_command_of_the_guide_works_as_written(tmp_path):
     (body,) = re.findall(r"<!-- file: (fixtures/depot/item.updated.json) -->\n```json\n(.*?)```", guide, re.S)
     (tmp_path / body[0]).parent.mkdir(parents=True)
     (tmp_path / body[0]).write_text(body[1])
-    done = hookmirror(tmp_path, *shlex.split(line))
-    assert "HmacSha256" in done.stdout, done.stderr
+    assert "HmacSha256" in hookmirror(tmp_path, *shlex.split(line))
     assert (tmp_path / "drafted" / "test_depot.py").exists()
 
 

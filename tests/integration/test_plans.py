@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,6 @@ from sqlalchemy import event, insert, text
 
 from receiver.api.stats import Counts
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.ids import first_id_at
@@ -42,13 +42,11 @@ FINGERPRINT = b"f" * 32
 
 
 @pytest.fixture
-def database(database_url) -> Iterator[Database]:
+def database(mirror_url) -> Iterator[Database]:
     """Make a database with a history and statistics."""
-    opened = Database(strict(database_url))
-    Schema(opened).upgrade()
-    _fill(opened)
-    yield opened
-    opened.close()
+    with closing(Database(strict(mirror_url))) as opened:
+        _fill(opened)
+        yield opened
 
 
 @pytest.fixture

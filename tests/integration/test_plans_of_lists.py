@@ -42,6 +42,7 @@ DELIVERY_FILTERS = {
     "ix_deliveries_entity": DeliveryFilter(entity="P1"),
     "ix_deliveries_entity and windows": DeliveryFilter(entity="product:P1", outcome=Outcome.STALE, source="shop"),
     " and windows": DeliveryFilter(state=State.IGNORED, conflict=True),
+    " and windows for a key": DeliveryFilter(dedup_key="key-7"),
     " and times": DeliveryFilter(begin=BEGAN + 50 * MINUTE, end=BEGAN + 60 * MINUTE, event_type="moon.eclipsed"),
 }
 

@@ -193,16 +193,17 @@ def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are
         def all_ended() -> bool:
             nonlocal deaths, working
             if working.poll() is not None:
-                assert working.returncode == 66
+                assert working.returncode == 66, working.communicate()
                 deaths += 1
+                working.communicate()
                 working = start_worker(tmp_path, url_of(kit), max_attempts=2)
             return not {"pending", "processing"} & set(states(kit))
 
         wait_until(all_ended, "the end of the poison")
     finally:
         working.terminate()
-        assert working.wait(TIMEOUT) == 0
-    assert deaths == 2
+        working.communicate(TIMEOUT)
+    assert (deaths, working.returncode) == (2, 0)
     assert states(kit) == ["processed"] * 3 + ["dead"] + ["processed"] * 3
     delivery = kit.delivery(poison)
     assert [each["reason"] for each in delivery["attempts"]] == ["The worker stopped or hung during this attempt."] * 2

@@ -291,33 +291,44 @@ def test_an_endless_pipeline_is_answered_in_part_and_closed(served: Served):
     assert b"Too many requests wait on this connection" in answer
 
 
-def queueing(served: Served, content: bytes) -> socket.socket:
-    """Open a connection whose first request waits for its commit, and send others with this body until it is full."""
+def queueing(served: Served, *, behind: int, last: bytes = b"") -> socket.socket:
+    """Open a connection whose first request waits for its commit, and send so many bodies of 1,000 bytes behind it.
+
+    Everything, up to the `last` bytes, is sent in one packet: while a request waits, the server reads no more.
+    """
     connection = served.connect()
-    connection.sendall(whole("sigma", body("sigma", key=f"first of {connection.fileno()}")))
-    connection.setblocking(False)
-    try:
-        for _ in range(40):
-            connection.sendall(request_head("sigma", b"Content-Length: %d" % len(content)) + content)
-    except BlockingIOError:
-        pass
-    connection.settimeout(TIMEOUT)
+    first = whole("sigma", body("sigma", key=f"first of {connection.fileno()}"))
+    following = request_head("sigma", b"Content-Length: 1000") + b" " * 1_000
+    connection.sendall(first + following * behind + last)
     return connection
 
 
 def test_bodies_that_wait_behind_another_request_are_counted_until_their_turn(served: Served, gate):
     incoming = served.app.connections.incoming
-    with queueing(served, b" " * 30_000):
-        wait_until(lambda: incoming.bytes > 30_000, "bodies that wait")
+    wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
+    with queueing(served, behind=12):
+        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
         assert all(each.flow.read_paused for each in others(served))
         gate.set()
         wait_until(lambda: not incoming.bytes, "their turn")
 
 
+def test_bodies_that_wait_before_nonsense_are_counted_too(served: Served, gate):
+    incoming = served.app.connections.incoming
+    wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
+    with queueing(served, behind=12, last=b"no HTTP\r\n\r\n") as connection:
+        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
+        gate.set()
+        answers = read_all(connection)
+    assert answers.count(b"HTTP/1.1 401 ") == 12
+    assert answers.count(b"HTTP/1.1 400 ") == 1
+    wait_until(lambda: not incoming.bytes, "their turn")
+
+
 def test_bodies_that_wait_behind_others_stay_within_the_bound_for_incomplete_bodies(tmp_path, gate):
     with strict(tmp_path, max_incomplete_bytes=KIB * KIB, max_body_bytes=KIB * KIB) as served, ExitStack() as stack:
-        for _ in range(16):
-            stack.enter_context(queueing(served, b" " * 60_000))
+        for _ in range(90):
+            stack.enter_context(queueing(served, behind=14))
         wait_until(lambda: limited(served, "max_incomplete_bytes"), "the limit")
         assert served.app.connections.incoming.bytes <= KIB * KIB
         gate.set()

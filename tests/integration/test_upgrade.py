@@ -143,6 +143,30 @@ def test_a_webhook_from_before_the_upgrade_is_a_duplicate_after_it(kit):
     assert kit.delivery(answer)["duplicates"] == 2
 
 
+def test_retries_of_a_sender_with_ids_of_its_own_are_duplicates_after_the_upgrade(kit):
+    with kit.database.read() as connection:
+        found = "SELECT id, body FROM deliveries JOIN bodies ON delivery_id = id WHERE source = 'sigma'"
+        kept = connection.execute(text(found)).all()
+    assert len(kept) == 5, "one of them a conflict"
+    answers = [kit.send_body("sigma", bytes(body)).body for _, body in kept]
+    assert answers == [{"status": "duplicate", "delivery": str(number)} for number, _ in kept]
+
+
+def test_an_id_from_before_the_upgrade_with_another_body_is_a_conflict_after_it(kit):
+    told = b'"event":"entity.updated","deliveryId":"del-0000000000c1","timestamp":"2026-03-08T09:00:00.125Z"'
+    answer = kit.send_body("sigma", b'{%b,"data":{"entityId":"other","schemaId":"s"}}' % told)
+    assert (answer.body["status"], kit.delivery(answer)["conflict"]) == ("accepted", True)
+
+
+def test_new_webhooks_get_keys_with_a_lead_after_the_upgrade(kit):
+    kit.send("sigma", "entity.updated", id="E1", at=NOON, data={"schemaId": "s"})
+    with kit.database.read() as connection:
+        newest = connection.execute(
+            text("SELECT dedup_key FROM dedup_keys ORDER BY delivery_id DESC LIMIT 1")
+        ).scalar_one()
+    assert newest.startswith("1780315200000000-del-")
+
+
 def test_pending_deliveries_and_those_of_a_dead_worker_are_processed(kit):
     kit.worker._reclaim_what_others_left()
     kit.drain()

@@ -216,12 +216,20 @@ def shorten(page: Page) -> None:
     )
 
 
+#: Runs the rules of these ranks alone, since the findings of other rules would be left out below.
+AXE_RUN = """ranks => {
+    const others = axe._audit.rules.filter(rule => rule.impact && !ranks.includes(rule.impact))
+    const rules = Object.fromEntries(others.map(rule => [rule.id, {enabled: false}]))
+    return axe.run(document, {rules, resultTypes: ['violations'], elementRef: false})
+}"""
+
+
 def barriers(page: Page) -> list[str]:
     """List axe's serious and critical findings: the rule, its advice, and the first elements."""
     # Run axe through the debugging protocol, which a content security policy does not block.
     if not page.evaluate("() => Boolean(window.axe)"):
         page.evaluate(axe_source())
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations'], elementRef: false})")
+    found = page.evaluate(AXE_RUN, [*SERIOUS])
     return [
         f"{each['id']} ({each['impact']}): {each['help']}: "
         + "; ".join(f"{node['html'][:160]} {_colors(node)}" for node in each["nodes"][:3])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from forked import Forked
 
 #: A dialect whose handler ends the whole process for one entity, like an extension module that crashes.
 DIALECT = """
@@ -45,14 +45,9 @@ secrets = ["TestSecretOf32CharactersForTests"]
 """
 
 
-def start_worker(folder: Path, database_url: str, *, max_attempts: int) -> subprocess.Popen[bytes]:
+def start_worker(folder: Path, database_url: str, *, max_attempts: int) -> Forked:
     """Start `hookmirror worker` on the database, set up in the folder. It ends at POISON, or when it is terminated."""
     (folder / "poisonous.py").write_text(DIALECT)
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(database_url=database_url, max_attempts=max_attempts))
-    return subprocess.Popen(
-        [sys.executable, "-m", "receiver", "worker"],
-        env={**os.environ, "HOOKMIRROR_CONFIG": str(settings)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return Forked(["worker"], folder, {**os.environ, "HOOKMIRROR_CONFIG": str(settings)})

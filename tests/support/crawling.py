@@ -43,15 +43,24 @@ class SeenPages:
 
 
 def crawl(browsing: Browsing, page: ConsolePage, stock: ConsoleStock) -> SeenPages:
-    """Open each address: the first at both widths and in both schemes, the others at phone width in the dark scheme."""
+    """Open each address, and let axe examine the page at both widths in both schemes, in turn over its addresses."""
     opened = browsing.context().new_page()
-    first, *others = addresses(page, stock)
+    found = list(addresses(page, stock))
     assets: dict[str, int] = {}
-    seen = [_look(opened, browsing, first, [*product(Scheme, (DESKTOP, PHONE))], assets)]
-    seen += [_look(opened, browsing, each, [(Scheme.DARK, PHONE)], assets) for each in others]
+    seen = [_look(opened, browsing, each, combinations_at(turn, len(found)), assets) for turn, each in enumerate(found)]
     faults, browsing.watch.faults = browsing.watch.faults, []
     browsing.close()
     return SeenPages(seen, faults)
+
+
+def combinations_at(turn: int, addresses: int) -> list[tuple[Scheme, int]]:
+    """Return the schemes and widths in which axe looks at the address with this number, counted from 0.
+
+    Each address gets one at least, and all addresses of a page together get all.
+    """
+    combinations = list(product(Scheme, (DESKTOP, PHONE)))
+    turns = range(turn, max(addresses, len(combinations)), addresses)
+    return [combinations[each % len(combinations)] for each in turns]
 
 
 def _look(

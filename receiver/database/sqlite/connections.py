@@ -208,9 +208,9 @@ def is_io_error(error: BaseException | None) -> bool:
 
 
 def give_back(driver: sqlite3.Connection, pages: int) -> int:
-    """Give so many free pages back to the disk, if much of the file is free. Returns how many it gave.
+    """Give at most `pages` free pages back to the disk, if much of the file is free, and return their number.
 
-    A part stays, for what comes next. A file that was made without `auto_vacuum` keeps all.
+    Some free pages stay for the next rows. A file that was made without `auto_vacuum` keeps all its pages.
     """
     free, all_pages = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
     given = min(pages, free - int(all_pages * FREE))

@@ -50,6 +50,31 @@ def test_a_helper_imported_when_a_handler_runs_counts(write: Callable[..., Any])
     assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "try:\n    {}\nexcept ValueError:\n    pass",
+        "try:\n    pass\nexcept ValueError:\n    {}",
+        "try:\n    pass\nexcept ValueError:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "try:\n    pass\nexcept* ValueError:\n    {}",
+        "if handle:\n    pass\nelif handle:\n    {}",
+        "for each in ():\n    {}",
+        "for each in ():\n    pass\nelse:\n    {}",
+        "while False:\n    {}",
+        "with open(__file__):\n    {}",
+        "match handle:\n    case 1:\n        {}",
+        "class Shop:\n    {}",
+        "async def later():\n    {}",
+    ],
+)
+def test_an_import_counts_in_every_kind_of_statement(write: Callable[..., Any], place: str):
+    shop = write(
+        acme_shop="def handle(event, mirror): pass\n" + place.format("import acme_prices"), acme_prices="FACTOR = 2\n"
+    )
+    assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
+
+
 def test_modules_that_import_each_other_do_not_loop(write: Callable[..., Any]):
     shop = write(
         acme_shop="import acme_prices\ndef handle(event, mirror): pass\n", acme_prices="import acme_shop\nFACTOR = 2\n"

@@ -1,0 +1,26 @@
+"""Dedup keys may begin with the time of the change: until when older ones are looked for, which stay as they are."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+
+MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
+
+#: An hour is left for clocks that are ahead, and for processes of the release before.
+IN_AN_HOUR = {
+    "sqlite": "strftime('%Y-%m-%dT%H:%M:%f', 'now', '+1 hour') || '000Z'",
+    "postgresql": "now() + interval '1 hour'",
+}
+
+
+def upgrade() -> None:
+    # A database whose tables were made as they are declared has it already.
+    if "older_keys_until" not in {column["name"] for column in sa.inspect(op.get_bind()).get_columns("identity")}:
+        op.add_column("identity", sa.Column("older_keys_until", MOMENT))
+    moment = IN_AN_HOUR[op.get_bind().dialect.name]
+    any_key = "EXISTS (SELECT 1 FROM dedup_keys)"
+    op.execute(f"UPDATE identity SET older_keys_until = {moment} WHERE {any_key}")  # noqa: S608 (both are ours)

@@ -1,0 +1,196 @@
+"""Leads of dedup keys: the sender's own id, behind the time of change in the table of keys, and shown without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+from sqlalchemy import select, text
+
+from receiver.database.database import Database
+from receiver.dialects.sources import find_dialects
+from receiver.envelope import Envelope
+from receiver.inbox.arrival import Arrival
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retention import Retention
+from receiver.inbox.tables import DEDUP_KEYS
+from receiver.search.deliveries import list_deliveries
+from receiver.search.filters import DeliveryFilter
+from receiver.search.hits import HitKind, search
+from receiver.search.pages import PageBounds
+from receiver.testing import Webhooks
+from vendors.standard import standard
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+#: Noon in microseconds since 1970.
+LEAD = "1780315200000000-"
+
+
+@pytest.fixture
+def kit(database_url, tmp_path):
+    webhooks = Webhooks(tmp_path, {**find_dialects(), "standard": standard}, database_url=database_url)
+    yield webhooks
+    webhooks.close()
+
+
+def body(key, *, at=NOON, name="Lamp"):
+    data = {"entityId": "E1", "schemaId": "s", "name": name}
+    told = {"event": "entity.updated", "deliveryId": key, "timestamp": at.isoformat(), "data": data}
+    return json.dumps(told).encode()
+
+
+def send(kit, key, **what):
+    return kit.send_body("sigma", body(key, **what))
+
+
+def keys(kit):
+    with kit.database.read() as connection:
+        return set(connection.execute(select(DEDUP_KEYS.c.dedup_key)).scalars())
+
+
+def upgraded_at(kit, moment):
+    """As if the database had been upgraded then, with keys of the release before in it."""
+    with kit.database.write() as connection:
+        connection.execute(text("DELETE FROM identity"))
+        table = "INSERT INTO identity (id, name, older_keys_until) VALUES (1, 'x', :until)"
+        until = moment if kit.database.is_postgresql else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        connection.execute(text(table), {"until": until})
+
+
+def as_before(kit, *answers):
+    """Store the keys of these as the release before did."""
+    with kit.database.write() as connection:
+        for answer in answers:
+            key = kit.delivery(answer)["dedup_key"]
+            statement = text("UPDATE dedup_keys SET dedup_key = :key WHERE delivery_id = :id")
+            connection.execute(statement, {"key": key, "id": int(answer.delivery)})
+
+
+def test_the_time_leads_the_senders_id_in_the_table_of_keys_alone(kit):
+    answer = send(kit, "del-1")
+    assert (kit.delivery(answer)["dedup_key"], keys(kit)) == ("del-1", {f"{LEAD}del-1"})
+
+
+def test_a_retry_is_a_duplicate(kit):
+    first, again = send(kit, "del-1"), send(kit, "del-1")
+    assert again.body == {"status": "duplicate", "delivery": first.delivery}
+    assert kit.delivery(first)["duplicates"] == 1
+
+
+def test_one_id_with_another_body_and_the_same_time_is_a_conflict_that_comes_again_as_a_duplicate(kit):
+    send(kit, "del-1")
+    other, again = send(kit, "del-1", name="Bulb"), send(kit, "del-1", name="Bulb")
+    assert (other.body["status"], kit.delivery(other)["conflict"]) == ("accepted", True)
+    assert again.body == {"status": "duplicate", "delivery": other.delivery}
+
+
+def test_one_id_with_another_time_is_new_kept_and_not_flagged(kit):
+    send(kit, "del-1")
+    later = send(kit, "del-1", at=NOON + timedelta(seconds=1), name="Bulb")
+    assert (later.body["status"], kit.delivery(later)["conflict"]) == ("accepted", False)
+    assert {each["dedup_key"] for each in kit.deliveries()} == {"del-1"}
+
+
+def test_a_dialect_with_fingerprints_of_its_own_has_no_lead(kit):
+    answer = kit.send("sticky", "product.updated", id="7", at=NOON, data={"name": "Lamp"})
+    assert keys(kit) == {kit.delivery(answer)["dedup_key"]}
+
+
+def test_an_envelope_that_is_read_from_headers_has_no_lead_since_they_may_tell_the_time_of_the_attempt(kit):
+    kit.source("standard")
+    told = b'{"type": "product.updated", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": 1}}'
+    kit.send_body("standard", told, headers={"webhook-id": "m1"})
+    assert keys(kit) == {"m1"}
+
+
+def test_a_retry_across_the_upgrade_is_a_duplicate_and_another_body_a_conflict(kit):
+    upgraded_at(kit, NOON + timedelta(minutes=1))
+    first = send(kit, "del-1")
+    as_before(kit, first)
+    again, other = send(kit, "del-1"), send(kit, "del-1", name="Bulb")
+    assert again.body == {"status": "duplicate", "delivery": first.delivery}
+    assert (other.body["status"], kit.delivery(other)["conflict"]) == ("accepted", True)
+    assert send(kit, "del-1", name="Bulb").body == {"status": "duplicate", "delivery": other.delivery}
+
+
+def test_news_from_before_the_upgrade_gets_a_lead_and_is_known_by_it(kit):
+    upgraded_at(kit, NOON + timedelta(minutes=1))
+    first, again = send(kit, "del-1"), send(kit, "del-1")
+    assert (again.body["status"], keys(kit)) == ("duplicate", {f"{LEAD}del-1"})
+    assert again.delivery == first.delivery
+
+
+def test_changes_after_the_upgrade_are_not_looked_for_by_older_keys(kit):
+    upgraded_at(kit, NOON - timedelta(minutes=1))
+    as_before(kit, send(kit, "del-1"))
+    assert send(kit, "del-1").body["status"] == "accepted"
+
+
+def test_a_dedup_key_goes_with_its_delivery_whether_it_has_a_lead_or_not(kit):
+    first, _ = send(kit, "del-1"), send(kit, "del-2")
+    as_before(kit, first)
+    kit.drain()
+    kept = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    kit.advance(days=401)
+    while kept.prune(kit.database, now=kit.now()):
+        pass
+    assert (kit.deliveries(), keys(kit)) == ([], set())
+
+
+def test_search_takes_the_senders_own_id(kit):
+    answers = [send(kit, "del-1"), send(kit, "del-1", at=NOON + timedelta(days=1)), send(kit, "del-2")]
+    found = search(kit.database, {}, "del-1")
+    assert [str(hit.row["id"]) for hit in found.deliveries] == [answers[1].delivery, answers[0].delivery]
+    assert {hit.kind for hit in found.deliveries} == {HitKind.DEDUP_KEY}
+    assert found.says == "Not in the mirror, but the dedup key of 2 deliveries."
+
+
+def test_a_search_that_ends_in_time_says_how_many_deliveries_it_examined_and_how_to_go_on(kit, monkeypatch):
+    for number in range(3):
+        send(kit, f"del-{number}")
+    monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 2)
+    monkeypatch.setattr("receiver.search.hits.KEY_SECONDS", 0.0)
+    found = search(kit.database, {}, "del-0")
+    assert (found.deliveries, found.examined) == ([], 2)
+    assert "only the newest 2 deliveries were examined: filter the list of deliveries by `dedup_key`" in found.says
+
+
+def test_the_list_of_deliveries_is_filtered_by_the_senders_own_id(kit):
+    answer, _ = send(kit, "del-1"), send(kit, "del-2")
+    page = list_deliveries(kit.database, DeliveryFilter(dedup_key="del-1"), lambda row: {"id": row["id"]}, PageBounds())
+    assert [json.loads(bytes(each))["id"] for each in page.items] == [int(answer.delivery)]
+
+
+def test_a_batch_of_random_ids_writes_hardly_more_pages_than_one_of_derived_keys(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        database.create_tables()
+        inbox, numbers = Inbox(database), count()
+        for _ in range(60):
+            inbox.accept([numbered(next(numbers), random_id=True) for _ in range(64)])
+        random = pages_of_batch(inbox, [numbered(next(numbers), random_id=True) for _ in range(64)])
+        derived = pages_of_batch(inbox, [numbered(next(numbers), random_id=False) for _ in range(64)])
+    assert random <= derived + 8, "without a lead, it is a page for each key"
+
+
+def numbered(number, *, random_id):
+    """The arrival of a change of its own millisecond."""
+    arrival = Arrival(source="shop", body=b"x" * 100, plain=None, headers={}, received_at=NOON, secret=0)
+    key = hashlib.sha256(b"%d" % number).hexdigest() if random_id else None
+    at = NOON + timedelta(milliseconds=number)
+    arrival.know(Envelope(event_type="a", entity=None, occurred_at=at, data=None, dedup_key=key))
+    arrival.fingerprint = hashlib.sha256(b"%d" % number).digest()
+    return arrival
+
+
+def pages_of_batch(inbox, batch):
+    """How many pages the log grows by when the batch is accepted."""
+    with closing(sqlite3.connect(inbox.database.engine.url.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    inbox.accept(batch)
+    return inbox.database.log_bytes // 4096

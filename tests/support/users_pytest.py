@@ -1,0 +1,13 @@
+"""Runs pytest as a user does, without the plugins that only our own tests need."""
+
+from __future__ import annotations
+
+import sys
+
+#: Plugins that pytest would find in our environment; importing them takes a second.
+OURS_ALONE = ("schemathesis", "xdist", "xdist.looponfail")
+
+USERS_PYTEST = [
+    *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+    *(option for name in OURS_ALONE for option in ("-p", f"no:{name}")),
+]
