@@ -49,10 +49,13 @@ def test_the_stream_is_refused_without_a_session(stranger: Visitor) -> None:
 
 
 def test_one_person_has_a_bounded_number_of_streams(shown: Served, leaving: Visitor) -> None:
+    # Lines that nobody holds end their stream.
+    held = []
     with ExitStack() as open_streams:
         for _ in range(MOST_OF_ONE):
             answer, lines = open_streams.enter_context(listening(leaving))
             assert (answer.status_code, next(lines)) == (200, "retry: 5000")
+            held.append(lines)
         assert leaving.get("/live").status_code == 204
 
 
