@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -111,7 +112,7 @@ def status_of(connection: socket.socket) -> bytes:
 
 
 def test_two_hundred_streams_share_one_look_for_changes_and_one_more_is_refused(tmp_path: Path, monkeypatch) -> None:
-    """Counted and not timed: what the streams cost the acks beside them is a look in each second, however many there are."""
+    """Count the cost that the acks beside them pay: a look each second, whatever the number of streams."""
     looks: list[float] = []
     look = Live._read
 
@@ -136,7 +137,7 @@ def test_two_hundred_streams_share_one_look_for_changes_and_one_more_is_refused(
                 assert status_of(one_more) == b"204"
             looks.clear()
             wait_until(lambda: served.send("sigma", key=f"beside-{len(looks)}") and len(looks) > LOOKS, "further looks")
-            pauses = [after - before for before, after in zip(looks, looks[1:], strict=False)]
+            pauses = [after - before for before, after in pairwise(looks)]
             assert min(pauses) >= LOOK_INTERVAL * 0.9
         wait_until(lambda: not live._streams, "the streams to end with their connections")
         with closing(open_stream(served, 0)) as again:
