@@ -85,7 +85,7 @@ def test_an_action_without_effect_is_not_recorded(database):
 
 @pytest.mark.parametrize("reason", [None, "", "  ", "so", "x" * (LONGEST_ACTION_REASON + 1)])
 def test_an_action_on_many_deliveries_needs_a_meaningful_reason(database, reason):
-    with pytest.raises(ReasonWanted, match=r"in 3 to 200 characters|write 3 to 200"):
+    with pytest.raises(ReasonWanted, match=r"of 3 to 200 characters|write 3 to 200"):
         perform(database, asked(reason=reason), switch_on(1, 2), now=NOON)
     assert (lit(database), recorded(database)) == ([], [])
 

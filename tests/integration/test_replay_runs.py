@@ -249,7 +249,7 @@ def test_a_plan_is_outdated_once_another_run_has_replayed_deliveries_of_it(kit, 
     runs.start(first)
     runs.finish(first)
     with pytest.raises(
-        RunConflict, match=f"1 delivery of run {second} was replayed by run {first} since this plan.*plan again"
+        RunConflict, match=f"1 delivery of run {second} was replayed by run {first} since this plan.*plan it again"
     ):
         runs.start(second)
     assert runs.run(second)["state"] == "planned"
