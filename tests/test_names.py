@@ -236,6 +236,7 @@ PLAIN = {
         "safe_text",
         "sniffing",
         "codec",
+        "decoders",
     ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [

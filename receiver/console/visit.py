@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Protocol, TypeVar
-
-import msgspec
 
 from receiver.api import parameters
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.codec import encode, storable
+from receiver.console.decoders import decoder_of
 from receiver.database.database import Database
 from receiver.errors import BadRequest
 from receiver.findings.past_hours import PastHours
@@ -128,4 +126,4 @@ class Visit:
 
 def shaped(answer: Any, shape: type[Answered]) -> Answered:
     """An answer of the API as a value of `shape`, with fractions as `Decimal`. Lists answer with items in JSON."""
-    return msgspec.json.Decoder(shape, float_hook=Decimal).decode(encode(answer))
+    return decoder_of(shape).decode(encode(answer))

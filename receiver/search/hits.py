@@ -5,6 +5,7 @@ Matches are exact and found by indexes alone. An empty answer names the places t
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ from receiver.search.windows import SECONDS, SortKey
 #: The most hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
 
-#: Seconds for which deliveries are examined for a dedup key, and only if the text was found nowhere else.
-KEY_SECONDS = 0.1
+#: Seconds since the beginning of a search until which deliveries are examined for a dedup key, and only if the text was
+#: found nowhere else.
+KEY_SECONDS = SECONDS
 
 #: Characters of the sought text that a sentence quotes.
 QUOTED_CHARACTERS = 64
@@ -131,6 +133,7 @@ class _Search:
     """One search, inside a transaction."""
 
     def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
+        self._began = time.monotonic()
         self._connection = connection
         self._text = text
         #: The text as sought, and its id alone if it has the form `kind:id`.
@@ -204,7 +207,13 @@ class _Search:
     def _with_lead(self) -> list[int]:
         """Ids of deliveries whose dedup key is the text behind a lead, which no index finds; the newest first."""
         ways = ways_to(self._connection, DeliveryFilter(dedup_key=self._text))
-        found = find_on_all(self._connection, ways, behind=None, limit=MOST_HITS, seconds=KEY_SECONDS)
+        found = find_on_all(
+            self._connection,
+            ways,
+            behind=None,
+            limit=MOST_HITS,
+            seconds=max(self._began + KEY_SECONDS - time.monotonic(), 0.0),
+        )
         self.examined = None if found.horizon is None else found.looked_at
         return [key[0] for key in found.keys]
 

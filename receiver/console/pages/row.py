@@ -14,6 +14,7 @@ from receiver.api.operations import Parameter
 from receiver.api.parameters import number
 from receiver.api.provenance import WhyColumn, WhyRow
 from receiver.console.asked_source import AnsweredQuestion, answered_question
+from receiver.console.decoders import decoder_of
 from receiver.console.page import Button, ConsolePage
 from receiver.console.timeline import TimelineEntry, timeline
 from receiver.console.visit import Visit
@@ -80,7 +81,7 @@ def show_row(visit: Visit) -> RowShown:
     found = _found(visit)
     why, why_not = _why(visit) if found is not None else (None, "")
     history = found.history if found is not None else []
-    held = None if found is None else msgspec.json.decode(found.row, type=HeldRow)
+    held = None if found is None else decoder_of(HeldRow).decode(found.row)
     return RowShown(
         table=table,
         source=source,
