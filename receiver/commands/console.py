@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -12,6 +13,9 @@ from receiver.server.console_app import ConsoleApp
 from receiver.server.renewal import Requests
 from receiver.server.runtime import install
 
+#: How far the process steps back when others on the machine want the processor: the endpoint and the worker come first.
+NICENESS = 10
+
 
 def console(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -19,6 +23,7 @@ def console(
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Serve the console in a separate process, so that reading pages takes no time from the acks."""
+    os.nice(NICENESS)
     requests = Requests()
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()

@@ -28,7 +28,7 @@ from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 MOST_SORTED_PENDING = 10_000
 
 #: Seconds for counting the deliveries of all states.
-BY_STATE = SECONDS / 2
+BY_STATE = 0.03
 
 #: The states in the order in which they are counted.
 COUNTED_STATES = (State.PENDING, State.PROCESSING, State.DEAD, State.PROCESSED, State.IGNORED)

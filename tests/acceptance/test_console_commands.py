@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import httpx
 import pytest
 from commanding import SECRET_KEY, TIMEOUT, Folder, free_port, is_alive, wait_until
 from visiting import SAME_ORIGIN, text_of
+
+from receiver.commands.console import NICENESS
 
 
 @pytest.fixture
@@ -52,6 +55,7 @@ def test_a_console_of_its_own_shows_pages_and_probes_and_nothing_else(folder: Fo
     with console_of(folder) as (process, client):
         assert client.get("/readyz").json()["status"] == "ready"
         assert client.get("/metrics").status_code == 200
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
         assert client.get("/api/v1/stats").status_code == 404
         assert client.post("/hooks/iimmpact", content=b"{}").status_code == 404
         sign_in(folder, client)
