@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
-from itertools import cycle
 from pathlib import Path
 from statistics import median
 
 import httpx
 
 from benchmarks import ended, load
+from benchmarks.askers import asking
 from benchmarks.inboxes import SOURCE
 from benchmarks.long_history import MIDDLE, filled
 from benchmarks.servers import SECRET_KEY, running
@@ -147,28 +146,7 @@ def _acks(url: str) -> Iterator[str]:
             yield f"  other answers: {others}"
 
 
-@contextmanager
-def _browsing(console: str | None) -> Iterator[Counter[int]]:
+def _browsing(console: str | None) -> AbstractContextManager[Counter[int]]:
     """Run people who open one page after the other; no people for None. They count their answers by status."""
-    stopping = threading.Event()
-    answered: Counter[int] = Counter()
-
-    def browse(person: httpx.Client, first: int) -> None:
-        paths = list(PAGES.values())
-        for path in cycle(paths[first:] + paths[:first]):
-            answered[person.get(path, follow_redirects=True).status_code] += 1
-            if stopping.wait(PAUSE):
-                return
-
     people = [] if console is None else [_signed_in(console) for _ in range(PEOPLE)]
-    threads = [threading.Thread(target=browse, args=(person, 3 * n)) for n, person in enumerate(people)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answered
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-        for person in people:
-            person.close()
+    return asking(people, list(PAGES.values()), pause=PAUSE, apart=3)

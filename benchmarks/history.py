@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from benchmarks import ended, inboxes, postgresql
+from benchmarks import ended, inboxes, postgresql, sqlite
 from benchmarks.inboxes import SOURCE
 from receiver.api.delivery_shapes import show_delivery
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.inbox import Inbox
@@ -69,7 +66,10 @@ Result = TypeVar("Result")
 
 def measure() -> dict[str, dict[int, dict[str, float]]]:
     """Return milliseconds by database, size and verb: the medians of all batches."""
-    return {name: _measure(lend) for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database))}
+    return {
+        name: _measure(lend)
+        for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database))
+    }
 
 
 def report() -> list[str]:
@@ -98,16 +98,6 @@ def _measure(lend: Lend) -> dict[int, dict[str, float]]:
                 for _ in range(BATCHES):
                     place.pass_a_batch()
         return {size: {verb: median(place.costs[verb]) for verb in VERBS} for size, place in places.items()}
-
-
-@contextmanager
-def _file() -> Iterator[str]:
-    """Make a new SQLite file with this release's tables, and give its URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'hookmirror.db'}"
-        with closing(Database(url)) as database:
-            Schema(database).upgrade()
-        yield url
 
 
 @contextmanager

@@ -6,20 +6,17 @@ It is written directly into the tables.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from benchmarks import ended, load, postgresql
+from benchmarks import ended, load, postgresql, sqlite
 from benchmarks.inboxes import SOURCE
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.findings import tallies
 from receiver.findings.counting import RUNNING, WATCHED
 from receiver.findings.tables import TALLIES
@@ -64,15 +61,6 @@ FINAL = (
     "UPDATE deliveries SET source = 'rare' WHERE id <= :rare",
     "UPDATE dedup_keys SET source = 'rare' WHERE delivery_id <= :rare",
 )
-
-
-@contextmanager
-def _file() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'hookmirror.db'}"
-        with closing(Database(url)) as database:
-            Schema(database).upgrade()
-        yield url
 
 
 def fill(url: str) -> None:
@@ -142,7 +130,7 @@ def _tally(connection: Connection) -> None:
 
 def filled() -> Iterator[tuple[str, str, float]]:
     """Fill a database of either kind; give its name, its URL, and the seconds that filling took."""
-    for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database)):
+    for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database)):
         with lend() as url:
             began = time.perf_counter()
             fill(url)

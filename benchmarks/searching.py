@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import httpx
 
 from benchmarks import ended, load
+from benchmarks.askers import asking
 from benchmarks.inboxes import SOURCE
 from benchmarks.long_history import MIDDLE, filled
 from benchmarks.servers import SECRET_KEY, running
@@ -152,30 +151,16 @@ def _acks(url: str) -> Iterator[str]:
         yield f"  beside {READERS} readers, pausing {pause:g} s / alone{median(ratios):>8.2f} ({spread}; {reads})"
 
 
-@contextmanager
-def _reading(server: str, pause: float | None) -> Iterator[Counter[int]]:
+def _reading(server: str, pause: float | None) -> AbstractContextManager[Counter[int]]:
     """Run readers that ask for one list after the other, with a pause in seconds; no readers for None.
 
     The readers count their answers by status.
     """
     token = Tokens([SECRET_KEY]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))
     paths = ("deliveries", "deliveries?state=ignored", "catalog/products", "changes?newest=true", "search?q=SKU-4711")
-    stopping = threading.Event()
-    answered: Counter[int] = Counter()
-
-    def read() -> None:
-        with httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
-            for path in cycle(paths):
-                answered[client.get(f"/api/v1/{path}").status_code] += 1
-                if stopping.wait(pause):
-                    return
-
-    threads = [threading.Thread(target=read) for _ in range(0 if pause is None else READERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answered
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
+    headers = {"Authorization": f"Bearer {token}"}
+    readers = [
+        httpx.Client(base_url=f"{server}/api/v1", headers=headers, timeout=30)
+        for _ in range(0 if pause is None else READERS)
+    ]
+    return asking(readers, paths, pause=pause or 0.0)
