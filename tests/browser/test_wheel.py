@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from browsing import Browsing, sign_in
+from installing import ROOT, install_wheel, wheel_of
 from waiting import wait_until
-from wheels import build_wheel, install_wheel
 
 from simulator.receiver_process import free_port
 
@@ -28,7 +28,7 @@ secrets = ["secret-of-these-tests-only"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return wheel_of(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An environment with our wheel installed, like a user's. The wheel is built once in a run."""
+"""Wheels, and environments in which they are installed as a user installs them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ def wheel_of(project: Path, folder: Path) -> Path:
     return wheel
 
 
-def installed_python(folder: Path) -> Path:
-    """Make an environment in this folder with our wheel and all other installed packages; return its Python."""
-    wheel = wheel_of(ROOT, folder / "dist")
-    venv.create(folder / "environment", with_pip=False)
-    (packages,) = (folder / "environment").glob("lib/python*/site-packages")
+def install_wheel(wheel: Path, folder: Path) -> Path:
+    """Make an environment in this folder with the wheel and all other installed packages; return its Python."""
+    venv.create(folder, with_pip=False)
+    (packages,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
-    return folder / "environment" / "bin" / "python"
+    return folder / "bin" / "python"
+
+
+def installed_python(folder: Path) -> Path:
+    """Make an environment in this folder with our wheel and all other installed packages; return its Python."""
+    return install_wheel(wheel_of(ROOT, folder / "dist"), folder / "environment")
