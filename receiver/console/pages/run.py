@@ -163,7 +163,7 @@ def show_rows_of_run(visit: Visit) -> ForeseenList:
 
 
 class DeliveriesOfRun(NamedTuple):
-    """What the template of its deliveries shows."""
+    """The values for the template of the deliveries of a run."""
 
     run: str
     items: list[DeliveryInRun]
@@ -171,7 +171,7 @@ class DeliveriesOfRun(NamedTuple):
 
 
 class TypedDeliveryInRunPage(DeliveryInRunPage, frozen=True):
-    """A page whose items are values again."""
+    """A page of the deliveries of a run, with its items decoded from JSON."""
 
     items: list[DeliveryInRun]
 
