@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from commanding import Folder
 from converging import account
+from waiting import wait_until
 
 from simulator.clock import RunningClock
 from simulator.convergence import compare, read_mirror
@@ -49,12 +53,19 @@ async def lose_and_heal():
             ):
                 await play(systems, scenario=LOSSES, seed=1, couriers=sending, clock=clock)
                 await settled(receiver, client)
+                await asyncio.to_thread(wait_for_a_later_date, api)
                 found = {system.dialect: [await look(client, system, sending)] for system in systems}
                 for system in systems:
                     if system.listed:
                         await reconcile(folder, system.source)
                         found[system.dialect].append(await look(client, system, sending))
                 return found
+
+
+def wait_for_a_later_date(api):
+    """Wait until the API's Date header is later than now, since a reconcile leaves rows with later news as they are."""
+    now = datetime.now(UTC)
+    wait_until(lambda: parsedate_to_datetime(httpx.get(api).headers["date"]) > now, "a later Date header")
 
 
 async def look(client, system, sending):
