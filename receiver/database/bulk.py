@@ -2,14 +2,15 @@
 
 Its text does not depend on the number of rows, so that each table has a few prepared statements at most: preparing one
 costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document.
+Statements can be made ready before the transaction in which they run, because that takes longer than running them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, Connection, Dialect, LargeBinary, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -20,6 +21,18 @@ from receiver import codec
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
+class Statement(NamedTuple):
+    """A statement in the driver's syntax, ready to run."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+def execute_all(connection: Connection, statements: Iterable[Statement]) -> int:
+    """Run the statements. Returns how many rows were touched."""
+    return sum(connection.exec_driver_sql(*statement).rowcount for statement in statements)
+
+
 def insert_rows(
     connection: Connection, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, conflict: str = ""
 ) -> int:
@@ -27,32 +40,42 @@ def insert_rows(
 
     `conflict` is an ON CONFLICT clause.
     """
-    if not rows:
-        return 0
-    # Column by column, because most columns need no processing.
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    for position, process in _processors(table, names, connection.dialect):
-        columns[position] = list(map(process, columns[position]))
-    processed = list(zip(*columns, strict=True))
-    if connection.dialect.name == "postgresql":
-        document = codec.encode([dict(zip(names, row, strict=True)) for row in processed]).decode()
-        return connection.exec_driver_sql(
-            _json_statement(table, names, conflict, connection.dialect), (document,)
-        ).rowcount
-    touched = 0
-    for some, size in portions(processed):
-        sql = _values_statement(table, names, size, conflict)
-        touched += connection.exec_driver_sql(sql, padded(some, size, len(names))).rowcount
-    return touched
+    return execute_all(connection, insertions(connection.dialect, table, names, rows, conflict=conflict))
 
 
 def insert_mappings(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, conflict: str = ""
 ) -> int:
     """Insert rows as `insert_rows` does, given as mappings that all have the same columns in the same order."""
+    return execute_all(connection, insertions_of(connection.dialect, table, rows, conflict=conflict))
+
+
+def insertions_of(
+    dialect: Dialect, table: Table, rows: Sequence[Mapping[str, Any]], *, conflict: str = ""
+) -> list[Statement]:
+    """Make the statements of `insert_mappings`."""
+    names = tuple(rows[0]) if rows else ()
+    return insertions(dialect, table, names, [tuple(row.values()) for row in rows], conflict=conflict)
+
+
+def insertions(
+    dialect: Dialect, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, conflict: str = ""
+) -> list[Statement]:
+    """Make the statements of `insert_rows`."""
     if not rows:
-        return 0
-    return insert_rows(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows], conflict=conflict)
+        return []
+    # Column by column, because most columns need no processing.
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for position, process in _processors(table, names, dialect):
+        columns[position] = list(map(process, columns[position]))
+    processed = list(zip(*columns, strict=True))
+    if dialect.name == "postgresql":
+        document = codec.encode([dict(zip(names, row, strict=True)) for row in processed]).decode()
+        return [Statement(_json_statement(table, names, conflict, dialect), (document,))]
+    return [
+        Statement(_values_statement(table, names, size, conflict), padded(some, size, len(names)))
+        for some, size in portions(processed)
+    ]
 
 
 def portions(

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, Select, Table, select, text
+from sqlalchemy import BigInteger, Column, Connection, Dialect, Index, Integer, Select, Table, select, text
 from sqlmodel import Field, SQLModel
 
 from receiver import codec
-from receiver.database.bulk import insert_rows
+from receiver.database.bulk import Statement, execute_all, insertions
 from receiver.database.columns import Document, UtcDateTime, raw_columns
 from receiver.database.database import Database
 from receiver.database.pages import read_within
@@ -93,12 +93,23 @@ class RowChange(NamedTuple):
 
 def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime, run: int | None = None) -> None:
     """Append the changes in this order, in the caller's transaction. `run` is the run that made the changes."""
-    if not changes:
-        return
-    _wait_for_turn(connection)
+    append(connection, recordings(connection.dialect, changes, now=now, run=run))
+
+
+def recordings(
+    dialect: Dialect, changes: Sequence[RowChange], *, now: datetime, run: int | None = None
+) -> list[Statement]:
+    """Make the statements that append the changes in this order. `run` is the run that made the changes."""
     besides: dict[str, Any] = {"recorded_at": now} if run is None else {"recorded_at": now, "run": run}
     names = (*RowChange._fields, *besides)
-    insert_rows(connection, CHANGES, names, [(*change, *besides.values()) for change in changes])
+    return insertions(dialect, CHANGES, names, [(*change, *besides.values()) for change in changes])
+
+
+def append(connection: Connection, recorded: Sequence[Statement]) -> None:
+    """Run the statements of `recordings` in the caller's transaction, when it is its turn."""
+    if recorded:
+        _wait_for_turn(connection)
+        execute_all(connection, recorded)
 
 
 def of_run(connection: Connection, run: int, *, limit: int) -> list[RowChange]:

@@ -11,11 +11,11 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, bindparam, select, text
+from sqlalchemy import Connection, Select, select, text
 
-from receiver.database.bulk import insert_mappings, replace_clause
-from receiver.database.columns import Many, among
+from receiver.database.bulk import Statement, execute_all, insertions_of, replace_clause
 from receiver.inbox.ids import arrived
+from receiver.mirror.basis import RowsFound, rows_among
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
@@ -44,6 +44,8 @@ class UnitOfWork:
     """The rows of a batch by key, loaded and saved within the caller's transaction."""
 
     connection: Connection
+    #: Everything that was read, by which another transaction can tell whether it is still the same.
+    basis: list[RowsFound] = field(default_factory=list)
     _entries: dict[Key, _Entry] = field(default_factory=dict)
     #: The keys that were fetched, including those without a row.
     _sought: set[Key] = field(default_factory=set)
@@ -128,14 +130,21 @@ class UnitOfWork:
         return self.row(key)
 
     def save(self) -> None:
-        """Write every row that changed, in key order, one statement per table."""
+        """Write every row that changed."""
+        execute_all(self.connection, self.saves())
+
+    def saves(self) -> list[Statement]:
+        """Make the statements that write every changed row, in key order, table by table."""
         by_table: dict[type[MirrorRow], list[dict[str, Any]]] = defaultdict(list)
         for key, entry in sorted(self._entries.items(), key=lambda item: (item[0].source, item[0].external_id)):
             if entry.dirty:
                 by_table[key.table].append(self._columns(key, entry))
                 entry.dirty = False
+        statements = []
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
-            insert_mappings(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
+            sql = sql_table(table)
+            statements += insertions_of(self.connection.dialect, sql, rows, conflict=replace_clause(sql))
+        return statements
 
     def _merge(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
@@ -265,6 +274,7 @@ class UnitOfWork:
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
         names = tuple(own_columns(table))
         found = self.connection.execute(_rows(table, column, lock), {"source": source, "values": values}).all()
+        self.basis.append(RowsFound(table, source, column, values, [tuple(row[:3]) for row in found]))
         for external_id, active, versions, *own in found:
             key = Key(table, source, external_id)
             if key not in self._entries:
@@ -278,11 +288,9 @@ class UnitOfWork:
 
 @cache
 def _rows(table: type[MirrorRow], column: str, lock: bool) -> Select[Any]:
-    """Select the rows of one source whose `column` is among some values, in key order."""
+    """Select what `rows_among` selects, and the rows' own columns."""
     sql = sql_table(table)
-    wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in own_columns(table)))
-    known = among(sql.c[column], bindparam("values", type_=Many(Text)))
-    found = wanted.where(sql.c.source == bindparam("source"), known).order_by(sql.c.external_id)
+    found = rows_among(table, column).add_columns(*(sql.c[name] for name in own_columns(table)))
     return found.with_for_update() if lock else found
 
 

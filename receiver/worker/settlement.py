@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter_ns
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
 
+from receiver.database.bulk import Statement, execute_all
 from receiver.database.errors import is_infrastructure_error, retry_transaction
 from receiver.inbox.attempts import AttemptResult, microseconds_since
 from receiver.inbox.inbox import Inbox
 from receiver.logs.safe_text import told
 from receiver.mirror import changes
+from receiver.mirror.basis import RowsFound, still_holds
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Write
 from receiver.mirror.unit_of_work import UnitOfWork
@@ -24,6 +27,17 @@ from receiver.worker.attempt import Attempt, AttemptResults, count
 from receiver.worker.handling import Handling
 
 log = structlog.get_logger(__name__)
+
+
+class MirrorEffect(NamedTuple):
+    """The effect of some attempts on the mirror, ready to be written."""
+
+    results: Sequence[AttemptResult]
+    #: The statements that write the rows, and those that append to the change feed.
+    rows: Sequence[Statement]
+    feed: Sequence[Statement]
+    #: The rows that were read for it.
+    basis: Sequence[RowsFound]
 
 
 class Settlement:
@@ -88,27 +102,46 @@ class Settlement:
     def _commit(self, attempts: Sequence[Attempt]) -> list[AttemptResult]:
         """Write rows, change feed and delivery states in ONE transaction, for deliveries still held by the worker."""
         now, began = self._clock(), perf_counter_ns()
+        prepared = self._prepare(attempts, now)
         with self._inbox.database.write() as connection:
             held = self._inbox.held(connection, self._worker, [attempt.delivery.id for attempt in attempts])
             ours = [attempt for attempt in attempts if attempt.delivery.id in held]
-            self._run_with_sessions(ours, connection)
-            unit_of_work = UnitOfWork(connection)
-            unit_of_work.load(
-                [write for attempt in ours if attempt.result is None for write in attempt.writes], lock=True
-            )
-            results, feed = self._apply(ours, unit_of_work)
-            unit_of_work.save()
-            self._inbox.settle(connection, self._worker, results, now=now, settle_us=microseconds_since(began))
-            changes.record(connection, feed, now=now)
-        return results
+            if prepared is not None and len(ours) == len(attempts) and still_holds(connection, prepared.basis):
+                effect = prepared
+            else:
+                self._run_with_sessions(ours, connection)
+                effect = self._effect(ours, connection, now, lock=True)
+            execute_all(connection, effect.rows)
+            self._inbox.settle(connection, self._worker, effect.results, now=now, settle_us=microseconds_since(began))
+            changes.append(connection, effect.feed)
+        return list(effect.results)
+
+    def _prepare(self, attempts: Sequence[Attempt], now: datetime) -> MirrorEffect | None:
+        """Compute the effect on a reader's snapshot, because acks wait while SQLite's one writer computes.
+
+        None if handlers need the settling transaction, and on PostgreSQL, whose writers work side by side.
+        """
+        if self._inbox.database.is_postgresql or any(_runs_inside(attempt) for attempt in attempts):
+            return None
+        with self._inbox.database.read() as connection:
+            return self._effect(attempts, connection, now)
 
     def _run_with_sessions(self, attempts: Sequence[Attempt], connection: Connection) -> None:
         """Run the handlers that asked for a session; each sees the news of those before it."""
         earlier: list[Write] = []
         for attempt in attempts:
-            if attempt.result is None and attempt.wants_session:
+            if _runs_inside(attempt):
                 self._handling.run_in_savepoint(attempt, earlier, connection)
             earlier.extend(attempt.writes if attempt.result is None else [])
+
+    def _effect(
+        self, attempts: Sequence[Attempt], connection: Connection, now: datetime, *, lock: bool = False
+    ) -> MirrorEffect:
+        """Compute the effect of these attempts on the rows, which the transaction reads and may lock."""
+        rows = UnitOfWork(connection)
+        rows.load([write for attempt in attempts if attempt.result is None for write in attempt.writes], lock=lock)
+        results, feed = self._apply(attempts, rows)
+        return MirrorEffect(results, rows.saves(), changes.recordings(connection.dialect, feed, now=now), rows.basis)
 
     def _apply(
         self, attempts: Sequence[Attempt], unit_of_work: UnitOfWork
@@ -124,3 +157,8 @@ class Settlement:
                 result = self._results.success(attempt, outcome)
             results.append(result)
         return results, feed
+
+
+def _runs_inside(attempt: Attempt) -> bool:
+    """Whether the attempt's handler runs inside the settling transaction."""
+    return attempt.result is None and attempt.wants_session

@@ -90,14 +90,14 @@ def test_a_walk_asked_to_wait_for_a_day_ends_at_once():
 
 
 def test_a_value_that_the_driver_refuses_fails_only_its_own_delivery(shop, kit, worker, monkeypatch):
-    insert = bulk.insert_rows
+    insert = bulk.insertions
 
-    def picky(connection, table, names, rows, **options):
+    def picky(dialect, table, names, rows, **options):
         if table.name == "products" and any("refused" in row for row in rows):
             raise TypeError("this driver takes no such value")
-        return insert(connection, table, names, rows, **options)
+        return insert(dialect, table, names, rows, **options)
 
-    monkeypatch.setattr(bulk, "insert_rows", picky)
+    monkeypatch.setattr(bulk, "insertions", picky)
     bad = kit.send("shop", "product.updated", id="B1", at=NOON, data=named("refused"))
     good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     drain(worker)

@@ -123,17 +123,17 @@ def _short_pauses(monkeypatch):
 @pytest.fixture
 def _picky(monkeypatch):
     """Make a driver that refuses some values, and reports an infrastructure error for others."""
-    insert = bulk.insert_rows
+    insert = bulk.insertions
 
-    def insert_or_refuse(connection, table, names, rows, **options):
+    def insert_or_refuse(dialect, table, names, rows, **options):
         if table.name == "products":
             if any("refused" in row for row in rows):
                 raise TextRaises
             if any("trouble" in row for row in rows):
                 raise InvalidRequestError("as if the database were away")
-        return insert(connection, table, names, rows, **options)
+        return insert(dialect, table, names, rows, **options)
 
-    monkeypatch.setattr(bulk, "insert_rows", insert_or_refuse)
+    monkeypatch.setattr(bulk, "insertions", insert_or_refuse)
 
 
 def send_all(kit, chance: random.Random) -> dict[str, list[str]]:

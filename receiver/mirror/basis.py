@@ -1,0 +1,52 @@
+"""The basis of an effect on the mirror: the rows that were read for it, and whether they are still the same.
+
+What is computed from rows without a lock may be written only if a later transaction, which locks out all other writers,
+finds the same: no row has other news, none is new, and none is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, Text, bindparam, select
+
+from receiver.database.columns import Many, among
+from receiver.mirror.rows import MirrorRow, sql_table
+
+
+class RowsFound(NamedTuple):
+    """One query for rows of a source, and what it found."""
+
+    table: type[MirrorRow]
+    source: str
+    #: `external_id`, or `parent` for the children of rows.
+    column: str
+    #: The values of that column.
+    values: list[str]
+    #: The external id, `active` and versions of each row, in the order of ids. Versions change with every news, range
+    #: tombstones included, and determine the row's own values.
+    found: list[tuple[Any, ...]]
+
+
+def still_holds(connection: Connection, basis: Iterable[RowsFound]) -> bool:
+    """Whether every query finds the same rows with the same versions, and no other."""
+    return all(_finds(connection, each) == each.found for each in basis)
+
+
+def _finds(connection: Connection, read: RowsFound) -> list[tuple[Any, ...]]:
+    parameters = {"source": read.source, "values": read.values}
+    return [tuple(row) for row in connection.execute(rows_among(read.table, read.column), parameters)]
+
+
+@cache
+def rows_among(table: type[MirrorRow], column: str) -> Select[Any]:
+    """Select external id, `active` and versions of the rows of one source whose `column` is among some values.
+
+    In the order of ids. The parameters are `source` and `values`.
+    """
+    sql = sql_table(table)
+    known = among(sql.c[column], bindparam("values", type_=Many(Text)))
+    wanted = select(sql.c.external_id, sql.c.active, sql.c.versions)
+    return wanted.where(sql.c.source == bindparam("source"), known).order_by(sql.c.external_id)
