@@ -36,7 +36,7 @@ class Version(NamedTuple):
 
     @property
     def moment(self) -> datetime:
-        return _EPOCH + timedelta(microseconds=self.time)
+        return _EPOCH + self.time * _MICROSECOND
 
     def ties_with(self, other: Version) -> bool:
         """Whether only the order of arrival decides between the two versions."""
@@ -96,8 +96,9 @@ class Registers:
         if self.ties or (floor is not None and floor.time == version.time):
             self._settle_tie(column, differs, version, floor)
         if isinstance(old, dict):
-            value = self._keep_newer_members(column, value, version)
-            differs = value != old
+            kept = self._keep_newer_members(column, value, version)
+            if kept is not value:
+                value, differs = kept, kept != old
         self.values[column] = value
         self.versions[column] = version
         if not differs and floor is not None:
@@ -196,7 +197,8 @@ def row_status(row: Registers, gone: Version | None) -> RowStatus:
 
 def strongest(outcomes: Any) -> Outcome:
     """The outcome of a delivery with several effects; `unchanged` if there are none."""
-    found = set(outcomes)
+    # A list, because Python computes the hash of an enum's member slowly.
+    found = list(outcomes)
     return next((outcome for outcome in STRONGEST_FIRST if outcome in found), Outcome.UNCHANGED)
 
 
@@ -224,9 +226,12 @@ def dump(row: Registers) -> str:
 def load(values: dict[str, Any], versions: str) -> Registers:
     """The registers of a stored row: the inverse of `dump`. `values` are the row's own columns."""
     document = codec.decode(versions)
+    known: dict[str, Version] = {}
+    for time, rank, arrival, *registers in document["at"]:
+        known |= dict.fromkeys(registers, Version(time, rank, arrival))
     return Registers(
         values={**values, "active": document["own"]},
-        versions={name: Version(*entry[:3]) for entry in document["at"] for name in entry[3:]},
+        versions=known,
         ties=set(document.get("ties", ())),
         children_gone={table: Version(*version) for table, version in document.get("gone", {}).items()},
     )
