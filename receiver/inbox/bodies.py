@@ -19,8 +19,7 @@ def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
     """Read the verified bodies that are kept under these ids, which `BODY_ID` gives; expired bodies are left out."""
     found = connection.execute(_PLAIN, {"ids": sorted(set(ids))})
     return {
-        row.delivery_id: row.plain if row.headers is None else KeptBody.of(row.plain, decode(row.headers))
-        for row in found
+        body_id: plain if headers is None else KeptBody.of(plain, decode(headers)) for body_id, plain, headers in found
     }
 
 
