@@ -44,7 +44,10 @@ _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "t
 _IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
 
 #: Names of members whose object is the changed object, the likeliest first.
-_DATA = ("data", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details", "model")
+_DATA = (
+    *("data", "payload", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details"),
+    "model",
+)
 
 #: Verbs of event types, with any ending.
 VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)

@@ -96,7 +96,11 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
         verifier = name_of(request.source.dialect.verifier)
         about = {"source": request.source.name, "verifier": verifier}
-        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
+        log.exception(
+            "cannot verify a webhook, because the verifier raised another error than NotVerified; its sender is asked "
+            "to retry: correct the verifier, and let it raise NotVerified for a wrong request",
+            about=about,
+        )
         return Unavailable("This cannot be verified now, because of an error of this server. Send it again later.")
 
 

@@ -30,6 +30,11 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"meta": {"type": "item_changed", "ts": "2026-06-01 12:00:00"}, "thing": {"sku": "A", "unitPrice": "12.50"}}',
         {"x-pump-token": "(hidden)"},
     ),
+    "pier": (
+        '{"event": "ship.updated", "event_ts": 1700000000123, "payload": {"account_id": "A", "object": {"id": "9", '
+        '"name": "Ada"}}}',
+        {"x-pier-signature": f"v0={HEX}", "x-pier-timestamp": "1700000000"},
+    ),
     "quay": ('{"action": "updated", "model": "berth", "entry": {"id": 3, "length": 12}}', {}),
     "raft": ('{"type": "raft.removed", "timestamp": "2026-06-01T12:00:00Z", "raftId": 9}', {"x-sig": BASE64}),
     "silo": (

@@ -39,6 +39,10 @@ def test_the_id_of_the_entity_is_not_taken_for_the_dedup_key():
     assert (found["entity"], found["dedup_key"]) == ('("product", body.data["object"]["id"])', "body.id")
 
 
+def test_an_object_inside_an_object_beside_an_account_is_the_entity():
+    assert envelope("pier")["entity"] == '("ship", body.payload["object"]["id"])'
+
+
 def test_an_object_named_in_the_event_type_is_the_entity():
     found = envelope("vats")
     assert (found["entity"], found["dedup_key"]) == (
