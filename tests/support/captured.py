@@ -46,5 +46,10 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '"article": {"articleNumber": "4711", "description": {"de": "Stuhl"}, "netWeight": 3.75, "blocked": false}}',
         {"x-vats-signature": "QUFB" * 21 + "QQ==", "x-vats-timestamp": "1777716672"},
     ),
+    "stove": (
+        '{"message": "m-7", "what": "stove.updated", "stove": "S1", "when": "2026-06-01T12:00:00+02:00", '
+        '"content": {"name": "Ida"}}',
+        {"x-stove-signature": f"sha256={HEX}"},
+    ),
     "tarn": ('{"a": 1}', {}),
 }
