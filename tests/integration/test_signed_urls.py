@@ -74,9 +74,10 @@ def test_the_url_is_the_registered_one_with_the_query_and_the_slash_of_the_reque
     assert (request.url, request.path) == (url, url.removeprefix("https://a.example"))
 
 
-@pytest.fixture(
-    scope="module", params=["", "/", "/pim", "/pim/"], ids="at the top,below /,below /pim,below /pim/".split(",")
-)
+ROOTS = {"at the top": "", "below /": "/", "below /pim": "/pim", "below /pim/": "/pim/"}
+
+
+@pytest.fixture(scope="module", params=ROOTS.values(), ids=ROOTS)
 def root_path(request):
     return request.param
 
