@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.temporary import database_of_its_own
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.dialects.purity import HOW_TO_BE_PURE, impurity
 from receiver.dialects.replies import SenderReply
 from receiver.dialects.sources import Source, build_source, find_dialects
@@ -51,7 +52,7 @@ from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.request import WebhookRequest
-from receiver.verify.verifiers import Credentials, Verifier
+from receiver.verify.verifiers import Credentials
 from receiver.worker.worker import Worker
 
 __all__ = [
@@ -139,7 +140,7 @@ class Webhooks:
         """
         if name not in self._sources or settings:
             dialect = self._dialects.get(settings.get("dialect") or name)
-            usual = _usual_settings(dialect.verifier) if dialect is not None else {}
+            usual = {} if dialect is None else _usual_settings(name, dialect, settings)
             self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
             self._endpoint.renew(self._sources, self._limits)
         return self._sources[name]
@@ -295,13 +296,14 @@ def _object(content: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _usual_settings(verifier: Verifier) -> dict[str, Any]:
-    """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
+def _usual_settings(name: str, dialect: Dialect, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a source that a test did not give: all the secrets that its verifier accepts."""
+    own = adopt_own_settings(source_settings(name, {"settings": given.get("settings") or {}}), dialect.settings_model)
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
     urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
     signed = [{"secrets": [text]} | url for text in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in urls]
     for usual in (everything, *signed, {"allow_unsigned": True}, {}):
-        if verifier.check(source_settings("test", usual).credentials()) is None:
+        if dialect.verifier.check(replace(source_settings(name, usual).credentials(), own=own)) is None:
             return usual
     return everything
 

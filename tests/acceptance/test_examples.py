@@ -37,6 +37,13 @@ def test_the_shop_project_passes_its_tests_and_its_settings_start(python, tmp_pa
     assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
 
 
+def test_the_project_with_certificates_by_url_passes_its_tests_and_its_settings_start(python, tmp_path):
+    folder = shutil.copytree(EXAMPLES / "sns", tmp_path / "sns")
+    run_tests(python, folder)
+    settings = {"HOOKMIRROR_CONFIG": "hookmirror.toml", "HOOKMIRROR_SECRET_KEY": "k" * 32}
+    assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
+
+
 def test_the_package_is_installed_by_pip_and_its_dialect_is_found_by_the_entry_point(python, tmp_path):
     folder = shutil.copytree(EXAMPLES / "plugin-package", tmp_path / "plugin")
     (folder / "hookmirror.toml").write_text('[sources.kiln]\nsecrets = ["the secret of kiln"]\n')
