@@ -155,7 +155,12 @@ def test_a_question_without_an_answer_is_refused_in_one_line_that_says_why(askin
 
 @BOTH
 @pytest.mark.parametrize(
-    "arguments", [["search"], *(["deliveries", f"--{name}"] for name in ("event-type", "entity", "reason", "source"))]
+    "arguments",
+    [
+        ["search"],
+        *(["deliveries", f"--{name}"] for name in ("event-type", "entity", "reason", "source", "dedup-key")),
+        *(["runs", "plan", f"--{name}"] for name in ("entity", "reason-has", "dedup-key")),
+    ],
 )
 def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, arguments):
     said = asking.ask(*arguments, "%" * 10_000, over=over, code=1)
