@@ -208,6 +208,7 @@ PLAIN = {
             "following",
             "lag",
             "addresses",
+            "http_urls",
             "provenance",
         ),
     ],
