@@ -12,7 +12,7 @@ STILL_FAILING = "failing"
 
 #: The ends of deliveries that were not run: the event is thin and was not fetched; the handler takes `mirror.session`;
 #: a bound was reached before its turn.
-NOT_RUN = THIN, SESSION, NOT_REACHED = "thin", "session", "not reached"
+NOT_REHEARSED = THIN, WITH_SESSION, NOT_REACHED = "thin", "session", "not reached"
 
 
 class RehearsedDelivery(Struct):

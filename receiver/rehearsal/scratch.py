@@ -32,9 +32,9 @@ from receiver.mirror.unit_of_work import plain
 from receiver.rehearsal.kept import add_pending, read_kept
 from receiver.rehearsal.outcomes import (
     NOT_REACHED,
-    SESSION,
     STILL_FAILING,
     THIN,
+    WITH_SESSION,
     Job,
     RehearsedDelivery,
     RehearsedRow,
@@ -227,7 +227,7 @@ def _handler_times(connection: Connection) -> dict[int, int]:
 def _ended(row: Any, handle_us: int | None) -> RehearsedDelivery:
     state = row["state"]
     if row["reason"] == _SESSION_REASON:
-        return _rehearsed(row, SESSION, _SESSION_REASON)
+        return _rehearsed(row, WITH_SESSION, _SESSION_REASON)
     if state in (State.PENDING, State.PROCESSING):
         state = STILL_FAILING if row["reason"] else NOT_REACHED
     return _rehearsed(row, state, row["reason"], handle_us)

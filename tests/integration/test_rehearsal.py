@@ -22,7 +22,7 @@ from receiver.inbox.tables import BODIES
 from receiver.mirror.rows import sql_table
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
-from receiver.rehearsal.outcomes import NOT_RUN, RehearsedDelivery, RehearsedRow
+from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.testing import TEST_SECRET, Webhooks
@@ -219,7 +219,7 @@ def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
 
 
 def test_each_reason_for_which_a_delivery_was_not_run_has_words():
-    assert set(WHY_NOT_RUN) == set(NOT_RUN)
+    assert set(WHY_NOT_RUN) == set(NOT_REHEARSED)
 
 
 def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
