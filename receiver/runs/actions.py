@@ -264,6 +264,13 @@ def note_count(connection: Connection, run: int, count: int, thing: str) -> None
         connection.execute(update(ACTIONS).where(ACTIONS.c.id == row["id"]).values(count=count, result=result))
 
 
+def note_result(connection: Connection, action: int, result: Mapping[str, Any]) -> None:
+    """Complete an action that was recorded before its effect, which is outside of the database."""
+    thing = connection.execute(select(ACTIONS.c.result).where(ACTIONS.c.id == action)).scalar_one().get(THING)
+    values = {**result, THING: thing or COUNTED_DELIVERY}
+    connection.execute(update(ACTIONS).where(ACTIONS.c.id == action).values(result=values))
+
+
 def _thing(row: RowMapping) -> str:
     """The noun that an action counts. Actions that were recorded without a noun counted deliveries."""
     return str(row["result"].get(THING, COUNTED_DELIVERY))
