@@ -41,12 +41,15 @@ def _finds(connection: Connection, read: RowsFound) -> list[tuple[Any, ...]]:
 
 
 @cache
-def rows_among(table: type[MirrorRow], column: str) -> Select[Any]:
-    """Select external id, `active` and versions of the rows of one source whose `column` is among some values.
+def rows_among(
+    table: type[MirrorRow], column: str, *, own_columns: tuple[str, ...] = (), lock: bool = False
+) -> Select[Any]:
+    """Select external id, `active`, versions and `own_columns` of the rows whose `column` is among some values.
 
     In the order of ids. The parameters are `source` and `values`.
     """
     sql = sql_table(table)
     known = among(sql.c[column], bindparam("values", type_=Many(Text)))
-    wanted = select(sql.c.external_id, sql.c.active, sql.c.versions)
-    return wanted.where(sql.c.source == bindparam("source"), known).order_by(sql.c.external_id)
+    wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in own_columns))
+    found = wanted.where(sql.c.source == bindparam("source"), known).order_by(sql.c.external_id)
+    return found.with_for_update() if lock else found

@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, text
+from sqlalchemy import Connection, select, text
 
 from receiver.database.bulk import Statement, execute_all, insertions_of, replace_clause
+from receiver.errors import DamagedRow
 from receiver.inbox.ids import arrived
 from receiver.mirror.basis import RowsFound, rows_among
-from receiver.mirror.changes import RowChange
+from receiver.mirror.changes import RowChange, operation_between
+from receiver.mirror.damaged_rows import mended_by, sound_registers
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
-from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
+from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
 #: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
 #: lock table of fixed size for all connections, about 6,400 locks by default, and refuses locks once it is full.
@@ -44,6 +45,10 @@ class UnitOfWork:
     """The rows of a batch by key, loaded and saved within the caller's transaction."""
 
     connection: Connection
+    #: Before this time, damaged rows count as changed, and are read as they are shown; None refuses them.
+    mends_before: datetime | None = None
+    #: The keys of damaged rows that were read. `save` writes them anew if there is news of them.
+    damaged: set[Key] = field(default_factory=set)
     #: Everything that was read, by which another transaction can tell whether it is still the same.
     basis: list[RowsFound] = field(default_factory=list)
     _entries: dict[Key, _Entry] = field(default_factory=dict)
@@ -52,7 +57,10 @@ class UnitOfWork:
     _children: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
     def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
-        """Fetch every row that the writes concern: their own, their parents', and the children of lost parents."""
+        """Fetch every row that the writes concern: their own, their parents', and the children of lost parents.
+
+        Raises `DamagedRow` for a row that somebody edited by hand, unless `mends_before` is given.
+        """
         writes = list(writes)
         if lock and self.connection.dialect.name == "postgresql":
             self._lock([*(write.key for write in writes), *self._parents(writes)])
@@ -103,6 +111,14 @@ class UnitOfWork:
         for key in touched:
             self._entries[key].dirty = True
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
+
+    def contradicts(self, write: Write) -> bool:
+        """Whether a column of the row holds another value than the write, from news that is not older.
+
+        To be asked after the write was applied. The status of a parent does not count.
+        """
+        values = self._entries[write.key].registers.values
+        return any(values.get(name) != value for name, value in write.columns.items())
 
     def children(self, key: Key) -> set[Key]:
         """The loaded children of this row."""
@@ -186,7 +202,7 @@ class UnitOfWork:
             str(sql_table(key.table).name),
             key.source,
             key.external_id,
-            _operation(before["active"], status.active),
+            operation_between(before["active"], status.active),
             {name: before.get(name) for name in differing},
             {name: shown[name] for name in differing},
             delivery_id,
@@ -257,12 +273,13 @@ class UnitOfWork:
 
     def _fetch(self, keys: set[Key], lock: bool) -> None:
         missing = keys - self._sought
-        self._sought |= missing
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for key in missing:
             groups[key.table, key.source].append(key.external_id)
         for (table, source), ids in sorted(groups.items(), key=_lock_order):
             self._select(table, source, "external_id", sorted(ids), lock)
+        # Afterwards, because a row that was refused must not count as a row that is not there.
+        self._sought |= missing
 
     def _fetch_children(self, lost: set[tuple[Key, type[MirrorRow]]], lock: bool) -> None:
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
@@ -273,7 +290,8 @@ class UnitOfWork:
 
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
         names = tuple(own_columns(table))
-        found = self.connection.execute(_rows(table, column, lock), {"source": source, "values": values}).all()
+        wanted = rows_among(table, column, own_columns=names, lock=lock)
+        found = self.connection.execute(wanted, {"source": source, "values": values}).all()
         self.basis.append(RowsFound(table, source, column, values, [tuple(row[:3]) for row in found]))
         for external_id, active, versions, *own in found:
             key = Key(table, source, external_id)
@@ -281,17 +299,16 @@ class UnitOfWork:
                 self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
     def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
+        try:
+            registers = sound_registers(key, values, versions)
+        except DamagedRow:
+            if self.mends_before is None:
+                raise
+            registers = mended_by(self.connection, key, values, active, before=self.mends_before)
+            self.damaged.add(key)
         self._sought.add(key)
-        entry = self._entries[key] = _Entry(load(values, versions), _shown(key.table, values, active))
+        entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active))
         self._adopt(key, entry.registers)
-
-
-@cache
-def _rows(table: type[MirrorRow], column: str, lock: bool) -> Select[Any]:
-    """Select what `rows_among` selects, and the rows' own columns."""
-    sql = sql_table(table)
-    found = rows_among(table, column).add_columns(*(sql.c[name] for name in own_columns(table)))
-    return found.with_for_update() if lock else found
 
 
 _LOCK_ALL = text("SELECT pg_advisory_xact_lock(:all)")
@@ -312,12 +329,6 @@ def _lock_number(key: Key) -> int:
 
 def _by_table_and_id(key: Key) -> tuple[str, str]:
     return sql_table(key.table).name, key.external_id
-
-
-def _operation(was_active: bool, is_active: bool) -> str:
-    if was_active == is_active:
-        return "update"
-    return "reactivate" if is_active else "deactivate"
 
 
 def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> dict[str, Any]:
