@@ -17,6 +17,7 @@ from receiver.verify.freshness import Fresh
 from receiver.verify.places import Header
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.token import EACH_ITEM, Token
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
 #: Words in the names of headers with a signature.
@@ -30,6 +31,9 @@ _HEX: Mapping[int, str] = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512
 
 #: The algorithm of a base64 digest, by the number of its characters.
 _BASE64 = {44: "hmac_sha256", 43: "hmac_sha256", 28: "hmac_sha1", 88: "hmac_sha512"}
+
+#: The levels of a body that are searched for a secret.
+DEEPEST_TOKEN = 4
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]+", re.I)
 
@@ -99,6 +103,24 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
 def secret_header(headers: Mapping[str, str]) -> str | None:
     """Find a header that seems to hold the secret itself; None without one."""
     return next(filter(names_secret, headers), None)
+
+
+def token_in(document: Any, body: bytes, secrets: Sequence[bytes]) -> str | None:
+    """Find the member that holds one of the secrets itself, as a path for `Token`; None without one."""
+    texts = {secret.decode("utf-8", "replace") for secret in secrets}
+    found = [path for path, value in _members(document, "", DEEPEST_TOKEN) if value in texts]
+    return next((path for path in found if _verifies(Token(body=path), {}, body, secrets)), None)
+
+
+def _members(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the path and the value of each text in a document; of a list, those of its first item."""
+    if isinstance(value, str):
+        yield path, value
+    elif depth and isinstance(value, list):
+        yield from _members(next(iter(value), None), path + EACH_ITEM, depth - 1)
+    elif depth and isinstance(value, dict):
+        for name, each in value.items():
+            yield from _members(each, f"{path}.{name}" if path else name, depth - 1)
 
 
 def unsigned() -> CodeCall:
