@@ -59,5 +59,9 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '"resource": "beds/1", "changeType": "updated", "lastModifiedDateTime": "2026-10-26T07:55:20Z"}]}',
         {},
     ),
+    "weir": (
+        '{"operation": "publish", "data": {"__typename": "Gate", "id": "g1", "updatedAt": "2026-06-01T12:00:00Z"}}',
+        {"gcms-signature": f"sign={BASE64}, env=master, t=1700000000123"},
+    ),
     "tarn": ('{"a": 1}', {}),
 }
