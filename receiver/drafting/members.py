@@ -47,7 +47,12 @@ _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "t
 _LATER = frozenset({"expiration", "expires", "expiry", "expire", "until", "due"})
 
 #: Words in the names of ids that are not those of the changed entity, but of the account or the webhook.
-_ACCOUNTS = frozenset({"account", "tenant", "subscription", "webhook", "app", "client", "organization", "company"})
+_ACCOUNTS = frozenset(
+    {
+        *("account", "tenant", "subscription", "webhook", "app", "client", "organization", "company", "team", "realm"),
+        *("portal", "merchant"),
+    }
+)
 
 _IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
 

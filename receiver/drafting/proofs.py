@@ -179,10 +179,7 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     because = f"by the form of {shown}"
     fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
     if "t" in fields and len(fields) > 1:
-        version = next(each for each in fields if each != "t")
-        place = CodeCall("Header", (shown,), {"items": ",", "field": version})
-        call = CodeCall("Signature", ("{t}.{body}",), {"at": place, "fresh": CodeCall("Fresh", ("{t}",))})
-        yield Proof(call, (name,), because)
+        yield Proof(_beside_its_time(shown, fields), (name,), because)
         return
     prefixed = _PREFIXED.fullmatch(value)
     prefix, (written, by) = "", _digest_in(value)
@@ -195,6 +192,18 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     # A sender that sends a time beside its signature nearly always signs it.
     yield from (Proof(call, (name, time), because) for call, time in timed)
     yield Proof(plain, (name,), because)
+
+
+def _beside_its_time(name: str, fields: Mapping[str, str]) -> CodeCall:
+    """The signature of the body and of the time `t` in the same header, which has these fields."""
+    version = next(each for each in fields if each != "t")
+    parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"items": ",", "field": version})}
+    written, _ = _digest_in(fields[version])
+    if written not in (None, "hex"):
+        parts["written"] = written
+    unit = _unit_of(fields["t"]) or "seconds"
+    fresh = CodeCall("Fresh", ("{t}",), {} if unit == "seconds" else {"unit": unit})
+    return CodeCall("Signature", ("{t}.{body}",), parts | {"fresh": fresh})
 
 
 def _over_body(name: str, prefix: str, written: str, by: str) -> CodeCall:
@@ -245,7 +254,9 @@ def _digest_in(text: str) -> tuple[str, str] | tuple[None, None] | tuple[str, No
     if _HEX_DIGITS.fullmatch(text) and len(text) in _HEX:
         return "hex", _HEX[len(text)]
     if _BASE64_SIGNS.fullmatch(text) and len(text) > 20:
-        written = "base64url" if "-" in text or "_" in text else "base64"
+        # Base64 of the usual digests has padding, which senders of base64url leave out.
+        is_for_urls = "-" in text or "_" in text or len(text) == 43
+        written = "base64url" if is_for_urls else "base64"
         return (written, _BASE64[len(text)]) if len(text) in _BASE64 else (written, None)
     return None, None
 
