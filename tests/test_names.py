@@ -209,6 +209,7 @@ PLAIN = {
             "following",
             "lag",
             "addresses",
+            "http_urls",
             "provenance",
         ),
     ],

@@ -106,7 +106,7 @@ class Reference:
         hidden = shadowed(self.module, beside)
         if hidden is not None:
             raise self._refusal(hidden)
-        wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
+        wrong = f"its `{self.name}` is not a Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
         there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
         if there:
             raise self._refusal(f"{wrong}. Name the object made by Dialect(…): {' or '.join(there)}")

@@ -109,3 +109,8 @@ _short.maxstring = _short.maxother = LONGEST_QUOTE
 def sentence(text: str) -> str:
     """The text with a full stop, unless it ends with a sign of its own."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def whole_sentence(text: str) -> str:
+    """The text as a sentence of its own: with a capital at its beginning, too."""
+    return sentence(f"{text[:1].upper()}{text[1:]}")
