@@ -238,9 +238,7 @@ def hygraph_text(request: WebhookRequest) -> bytes:
     return json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-Hygraph: Sender = partial(
-    _in_base64, hygraph_text, at=_HYGRAPH, fresh=None, examples={"env": "master", "t": "1780308000000"}
-)
+Hygraph: Sender = partial(_in_base64, hygraph_text, at=_HYGRAPH, examples={"env": "master", "t": "1780308000000"})
 
 _CONTENTFUL_NAMES = "X-Contentful-Signed-Headers"
 
