@@ -93,7 +93,7 @@ def _moment(text: str | None) -> datetime | None:
 def _repair(result: dict[str, Any]) -> str:
     left, rows = result.get("left"), result.get("rows", 0)
     if left == "newer":
-        return "Not repaired: the mirror has newer news than this answer."
+        return "Not repaired: the mirror has news as new as this answer, or newer. Ask again."
     if left == "delivery":
         return "Not repaired: a delivery about this row arrived while the source was asked. Ask again."
     if result.get("mended"):

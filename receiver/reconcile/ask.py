@@ -119,7 +119,7 @@ class SourceAnswer:
 
     def _result(self) -> list[str]:
         if self.left == "newer":
-            return ["Not repaired: the mirror has newer news than this answer."]
+            return ["Not repaired: the mirror has news as new as this answer, or newer. Ask again."]
         if self.left == "delivery":
             return ["Not repaired: a delivery about it arrived before the source answered. Ask again."]
         if self.repaired is None:
@@ -228,7 +228,7 @@ class _Question:
         self.asked.mended = self._key in done.mended
         if done.moved:
             self.asked.left = "delivery"
-        elif done.newer and not self.asked.equal:
+        elif (done.newer or done.tied) and not self.asked.equal:
             self.asked.left = "newer"
 
     def _row(self) -> MirrorRow | None:

@@ -39,6 +39,8 @@ class RepairedRows(NamedTuple):
     newer: int = 0
     #: Rows not written because a delivery about them arrived meanwhile.
     moved: Sequence[Key] = ()
+    #: How many rows hold other news of the same time as the answer, which therefore did not win.
+    tied: int = 0
     #: Damaged rows that were written anew, whose values may be the same as before.
     mended: Collection[Key] = ()
 
@@ -119,10 +121,11 @@ class Repair:
         keys = dict.fromkeys(write.key for write in writes)
         told = told_since(connection, self._source, window, keys, _entities(rows, writes))
         moved = [key for key in keys if not told.isdisjoint(_names(rows.row(key), key))]
-        repaired = [
-            change for write in writes if write.key not in moved for change in rows.apply([write], delivery_id=None)[1]
-        ]
-        return RepairedRows(repaired, moved=moved, mended=rows.damaged & (keys.keys() - set(moved)))
+        there = [write for write in writes if write.key not in moved]
+        repaired = [change for write in there for change in rows.apply([write], delivery_id=None)[1]]
+        tied = {write.key for write in there if rows.contradicts(write)}
+        mended = rows.damaged & (keys.keys() - set(moved))
+        return RepairedRows(repaired, moved=moved, tied=len(tied), mended=mended)
 
 
 def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime) -> None:

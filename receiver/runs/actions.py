@@ -224,8 +224,8 @@ def checked_reason(reason: str | None) -> str | None:
     kept = storable(reason).strip()
     if not SHORTEST_ACTION_REASON <= len(kept) <= LONGEST_ACTION_REASON:
         raise ReasonWanted(
-            f"The reason has {len(kept)} characters: write {SHORTEST_ACTION_REASON} to {LONGEST_ACTION_REASON}, so "
-            "that it can be understood in a year."
+            f"The reason has {counted(len(kept), 'character')}: write {SHORTEST_ACTION_REASON} to "
+            f"{LONGEST_ACTION_REASON}, so that it can be understood in a year."
         )
     return kept
 

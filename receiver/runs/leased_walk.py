@@ -20,7 +20,7 @@ from receiver.runs.run_kind import Progress, RunLease
 Result = TypeVar("Result")
 
 #: The names of a walk's counts in the tally of its run.
-COUNTED = ("repaired", "newer", "left", "misdated")
+COUNTED = ("repaired", "newer", "tied", "left", "misdated")
 
 
 class LeasedWalk:

@@ -49,7 +49,7 @@ def send_test_event(source: Source) -> SentTestEvent:
         says = f"Nobody answers at {shown}, where senders send: check the DNS name, the proxy, and the server."
         return SentTestEvent(shown, TEST_EVENT_TYPE, None, None, says)
     delivery, code = _read(sent.answer)
-    if sent.status == 200:
+    if sent.is_acked:
         says = f"A test event came through {shown}: address, signature and storage are well."
     else:
         delivery = None

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from receiver.api.actions import Action, ActionPage
+from receiver.api.plans import PLAN_FILTERS
 from receiver.api.processes import ProcessList
 from receiver.api.runs import DeliveryInRun, DeliveryInRunPage, ForecastPage, ForecastRow, Run, WholeRun
 from receiver.codec import encode
@@ -18,8 +19,8 @@ from receiver.runs.tables import RunState
 #: Rows of the forecast on the page of a run, rows on a page of the whole forecast, and actions of the run.
 FORESEEN_SHOWN, ROWS_OF_A_PAGE, ACTIONS_SHOWN = 30, "100", "20"
 
-#: The parameters of a plan, by their names in a run's arguments, where the two differ.
-FILTER_NAMES = {"begin": "from", "end": "to", "reason": "reason_has"}
+#: The parameters of a plan, by their names in a run's arguments.
+FILTER_NAMES = {name: parameter.name for name, parameter in PLAN_FILTERS.items()}
 
 #: The phrase before the number of deliveries or rows, by run kind.
 DEEDS = {
