@@ -15,9 +15,10 @@ import psycopg
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from benchmarks import load, postgresql
+from benchmarks import postgresql
 from benchmarks.draining import drain
 from benchmarks.inboxes import SOURCE
+from benchmarks.senders import IIMMPACT
 from handlers.catalog import Product
 from handlers.iimmpact import iimmpact
 from receiver.database.database import Database
@@ -60,7 +61,7 @@ def report() -> list[str]:
 
 def row(number: int) -> dict[str, Any]:
     """Return the row that the `number`th event leaves in the mirror, as a driver binds it."""
-    envelope = iimmpact.read(load.body(number))
+    envelope = iimmpact.read(IIMMPACT.body(number))
     moment = envelope.occurred_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     registers = ["active", "sku", "name", "parent", "data"]
     return {

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 
-from benchmarks import load
-from benchmarks.servers import SECRET
+from benchmarks.senders import IIMMPACT
 from handlers.iimmpact import iimmpact
 from receiver.database.database import Database
-from receiver.dialects.sources import Source, build_source
+from receiver.dialects.sources import Source
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.settings.settings import SourceSettings
 
-SOURCE = "iimmpact"
+SOURCE = IIMMPACT.name
 
 #: Events in one accept.
 BATCH = 200
 
 
 def sources() -> Mapping[str, Source]:
-    return {SOURCE: build_source(SourceSettings(name=SOURCE, secrets=[SECRET.decode()]), {SOURCE: iimmpact})}
+    return {SOURCE: IIMMPACT.source}
 
 
 def fill(url: str, first: int, count: int) -> None:
@@ -35,7 +33,7 @@ def fill(url: str, first: int, count: int) -> None:
 
 def arrival(number: int) -> Arrival:
     """Make the arrival of the `number`th event, as the endpoint passes it to the inbox."""
-    body = load.body(number)
+    body = IIMMPACT.body(number)
     arriving = Arrival(
         source=SOURCE,
         body=body,

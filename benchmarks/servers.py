@@ -7,7 +7,9 @@ orm       Starlette: verifies, with one SQLModel session and one commit per requ
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
 import os
 import subprocess
 import sys
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 
+from benchmarks.senders import KEY_PHRASE, SECRET, SENDERS, STICKY, Sender, settings_text
 from simulator.receiver_process import free_port
 
 #: The key that signs the readers' tokens.
 SECRET_KEY = "benchmark-secret-key"
-
-SECRET = b"benchmark-secret"
 
 #: Seconds for a server to start.
 START = 20
@@ -59,11 +62,11 @@ def deferred() -> Any:
 
     async def endpoint(request: Request) -> JSONResponse:
         body = await request.body()
-        if not _signed(body, request.headers):
+        if not _is_authentic(SENDERS[request.path_params["source"]], body, request.headers):
             return JSONResponse({"error": "signature_wrong"}, 401)
         return JSONResponse({"status": "accepted"}, background=BackgroundTask(keep, body))
 
-    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+    return Starlette(routes=[Route("/hooks/{source}", endpoint, methods=["POST"])])
 
 
 def orm() -> Any:
@@ -104,7 +107,7 @@ def _orm(*, in_threads: bool) -> Any:
 
     async def endpoint(request: Request) -> JSONResponse:
         body = await request.body()
-        if not _signed(body, request.headers):
+        if not _is_authentic(SENDERS[request.path_params["source"]], body, request.headers):
             return JSONResponse({"error": "signature_wrong"}, 401)
         key = hmac.digest(b"", body, "sha256").hex()
         if in_threads:
@@ -113,7 +116,7 @@ def _orm(*, in_threads: bool) -> Any:
             store(key, body)
         return JSONResponse({"status": "accepted"})
 
-    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+    return Starlette(routes=[Route("/hooks/{source}", endpoint, methods=["POST"])])
 
 
 @contextmanager
@@ -166,12 +169,12 @@ def running(
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
-    """Return the environment of a Hookmirror with sources of IIMMPACT and Sigma, which keeps its files in `folder`.
+    """Return the environment of a Hookmirror with a source of each sender, which keeps its files in `folder`.
 
     With `database_url`, the database is there instead.
     """
     path = folder / "hookmirror.toml"
-    path.write_text("".join(f'[sources.{name}]\nsecrets = ["{SECRET.decode()}"]\n' for name in ("iimmpact", "sigma")))
+    path.write_text(settings_text())
     return {
         "HOOKMIRROR_CONFIG": str(path),
         "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",
@@ -180,9 +183,19 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
     }
 
 
-def _signed(body: bytes, headers: Any) -> bool:
-    expected = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
-    return hmac.compare_digest(expected, headers.get("x-webhook-signature", ""))
+def _is_authentic(sender: Sender, body: bytes, headers: Any) -> bool:
+    """Whether the signature is right, or the body can be decrypted: what a short program would check."""
+    if sender is STICKY:
+        return _decrypted(body).get("clientAppKey") == sender.settings["app_key"]
+    expected = "sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex()
+    return hmac.compare_digest(expected, headers.get(sender.header, ""))
+
+
+def _decrypted(body: bytes) -> Any:
+    sealed = base64.b64decode(body)
+    decryptor = Cipher(algorithms.AES256(KEY_PHRASE.encode()), modes.CBC(sealed[:16])).decryptor()
+    unpadder = PKCS7(128).unpadder()
+    return json.loads(unpadder.update(decryptor.update(sealed[16:]) + decryptor.finalize()) + unpadder.finalize())
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
