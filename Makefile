@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test neighbours browser pictures explore check format plug bench clean
+.PHONY: help demo test neighbours browser pictures explore check format plug bench bench-quick clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -14,7 +14,8 @@ help:
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (a quarter of an hour)"
-	@echo "make bench   measure, on both databases (a quarter of an hour; needs wrk)"
+	@echo "make bench   measure, on both databases (twenty minutes; needs wrk)"
+	@echo "make bench-quick measure the most important figures (three minutes; needs wrk)"
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/installed
@@ -66,6 +67,9 @@ plug: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/installed-dev
+	BENCHMARK_QUICK=1 $(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) .coverage .coverage.* .venv-dbos .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

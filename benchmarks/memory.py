@@ -1,7 +1,8 @@
-"""The server's memory while 100,000 events pass through endpoint, inbox, worker and mirror."""
+"""The memory of the server's processes while 100,000 events pass through endpoint, inbox, worker and mirror."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks import load
+from benchmarks import load, processor
 from benchmarks.servers import running, settings
 from receiver.api.tokens import Scope, Tokens
 
-EVENTS = 100_000
+EVENTS = int(os.environ.get("BENCHMARK_EVENTS", "100000"))
 
 #: Events after which the server is warm: its caches are full and its allocator has reserved its arenas.
 WARM = 20_000
@@ -32,9 +33,9 @@ def measure() -> list[tuple[int, float]]:
         while sent < EVENTS:
             load.write_pool(pool, sent, 30_000)
             sent += int(load.send(url, pool, seconds=SECONDS).requests_per_second * SECONDS)
-            readings.append((sent, _resident(process)))
+            readings.append((sent, processor.memory(process)))
         _wait_until_drained(url, Path(folder))
-        readings.append((sent, _resident(process)))
+        readings.append((sent, processor.memory(process)))
     return readings
 
 
@@ -45,13 +46,6 @@ def report() -> list[str]:
         f"{EVENTS} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
         f"least / most when warm    {min(warm) / max(warm):.2f}",
     ]
-
-
-def _resident(process: int) -> float:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1_024
-    raise RuntimeError("the server has ended")
 
 
 def _wait_until_drained(url: str, folder: Path) -> None:

@@ -82,7 +82,7 @@ def _iimmpact(number: int, size: int) -> Any:
         "processing_time": "instant",
         "is_active": True,
     }
-    return {"type": "product.updated", "resource": "products", "id": code, "timestamp": _time(number), "data": data}
+    return {"type": "product.updated", "resource": "products", "id": code, "timestamp": time_of(number), "data": data}
 
 
 def _sigma(number: int, size: int) -> Any:
@@ -90,7 +90,7 @@ def _sigma(number: int, size: int) -> Any:
     entity = f"ent-{number % PRODUCTS:05d}"
     data = {"entityId": entity, "schemaId": "schema-1", "lifecycleState": "published", "updatedBy": "x" * (size - 300)}
     delivery = f"del-{hashlib.sha256(b'%d' % number).hexdigest()[:32]}"
-    return {"event": "entity.updated", "deliveryId": delivery, "timestamp": _time(number), "data": data}
+    return {"event": "entity.updated", "deliveryId": delivery, "timestamp": time_of(number), "data": data}
 
 
 def _sticky(number: int, size: int) -> Any:
@@ -101,7 +101,7 @@ def _sticky(number: int, size: int) -> Any:
     return sticky.write("product.updated", str(1 + number % PRODUCTS), at, data)
 
 
-def _time(number: int) -> str:
+def time_of(number: int) -> str:
     """A millisecond later for each body."""
     moment = BEGINNING + timedelta(milliseconds=number)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

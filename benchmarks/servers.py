@@ -128,12 +128,13 @@ def running(
     tree: Path | None = None,
     config: Path | None = None,
     command: str = "serve",
+    stop: str | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Run one of the servers in a process of its own on an empty database; give its base URL and its process id.
 
     The database is a SQLite file in `folder`. Hookmirror uses the database at `database_url` instead, if given, which
     must have its tables. `tree` names another state of the code to run, `config` a settings file, and `command` the
-    command of Hookmirror.
+    command of Hookmirror. With `stop` it is the server of `benchmarks.steps` that stops there.
     """
     port = free_port()
     environment = dict(os.environ)
@@ -143,6 +144,8 @@ def running(
             # The settings file may name dialects of the benchmarks, so Python must find them.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
         program = ["-m", "receiver", command, "--port", str(port), *arguments]
+        if stop is not None:
+            program = ["-m", "benchmarks.steps", stop, str(port)]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
         factory = [] if name == "bare" else ["--factory"]
@@ -186,7 +189,7 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
 def _is_authentic(sender: Sender, body: bytes, headers: Any) -> bool:
     """Whether the signature is right, or the body can be decrypted: what a short program would check."""
     if sender is STICKY:
-        return _decrypted(body).get("clientAppKey") == sender.settings["app_key"]
+        return bool(_decrypted(body).get("clientAppKey") == sender.settings["app_key"])
     expected = "sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex()
     return hmac.compare_digest(expected, headers.get(sender.header, ""))
 
