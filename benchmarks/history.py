@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql, sqlite
 from benchmarks.inboxes import SOURCE
+from benchmarks.senders import IIMMPACT, SIGMA, Sender
 from receiver.api.delivery_shapes import show_delivery
 from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
@@ -29,7 +30,7 @@ from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import PageBounds
 
 #: Deliveries of the largest inbox; the others have a tenth, a hundredth … of it.
-LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))
+LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "1000000"))
 SMALLEST = 10_000
 
 ROUNDS = 10
@@ -48,8 +49,9 @@ PAGE = 50
 
 LEASE = timedelta(minutes=1)
 
-FRESH, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
+FRESH, RANDOM, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
     f"accept {ACCEPTED}",
+    f"accept {ACCEPTED} with random ids",
     f"accept {ACCEPTED}, {REPEATED} of them again",
     f"claim {CLAIMED}",
     f"settle {CLAIMED}",
@@ -123,6 +125,7 @@ class _Place:
         repeated = [ended.again(number) for number in random.sample(range(self._size - RECENT, self._size), REPEATED)]
         for _ in range(CLAIMED // ACCEPTED):
             self._timed(FRESH, partial(self._inbox.accept, self._fresh(ACCEPTED)))
+        self._timed(RANDOM, partial(self._inbox.accept, self._fresh(ACCEPTED, SIGMA)))
         self._timed(REPEATS, partial(self._inbox.accept, repeated + self._fresh(ACCEPTED - REPEATED)))
         claimed = self._timed(CLAIM, self._claim)
         assert len(claimed) == CLAIMED, f"{len(claimed)} deliveries were claimed"
@@ -135,9 +138,9 @@ class _Place:
         self.costs[verb].append((time.perf_counter() - began) * 1_000)
         return result
 
-    def _fresh(self, count: int) -> list[Arrival]:
+    def _fresh(self, count: int, sender: Sender = IIMMPACT) -> list[Arrival]:
         first, self._next = self._next, self._next + count
-        return [inboxes.arrival(number) for number in range(first, first + count)]
+        return [inboxes.arrival(number, sender) for number in range(first, first + count)]
 
     def _claim(self) -> list[Claimed]:
         now = datetime.now(UTC)

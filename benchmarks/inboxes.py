@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 
-from benchmarks.senders import IIMMPACT
-from handlers.iimmpact import iimmpact
+from benchmarks.senders import IIMMPACT, Sender
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.inbox.arrival import Arrival
@@ -31,16 +30,16 @@ def fill(url: str, first: int, count: int) -> None:
             inbox.accept([arrival(number) for number in range(start, min(start + BATCH, first + count))])
 
 
-def arrival(number: int) -> Arrival:
+def arrival(number: int, sender: Sender = IIMMPACT) -> Arrival:
     """Make the arrival of the `number`th event, as the endpoint passes it to the inbox."""
-    body = IIMMPACT.body(number)
+    body = sender.body(number)
     arriving = Arrival(
-        source=SOURCE,
+        source=sender.name,
         body=body,
         plain=None,
         headers={"content-type": "application/json"},
         received_at=datetime.now(UTC),
         secret=0,
     )
-    arriving.know(iimmpact.read(body))
+    arriving.know(sender.source.read(body))
     return arriving

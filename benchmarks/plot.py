@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from benchmarks.cores import ENOUGH
 from benchmarks.rounds import Figure, Report
 
 #: Sizes in pixels: of the text beside the bars, the longest bar, and one row.
 LABELS, LONGEST, ROW = 520, 420, 20
 WIDTH = LABELS + LONGEST + 180
 
-STYLE = "text{font:13px sans-serif;fill:#222}.title{font-weight:bold}.bar{fill:#7aa6c2}.line{stroke:#222;fill:none}"
+STYLE = (
+    "text{font:13px sans-serif;fill:#222}.title{font-weight:bold}.paper{fill:#fff}"
+    ".bar{fill:#7aa6c2}.doubtful{fill:#ddd}.line{stroke:#222;fill:none}"
+)
 
 
 def drawn(reports: Mapping[str, Report]) -> str:
@@ -27,7 +31,9 @@ def drawn(reports: Mapping[str, Report]) -> str:
                 height += ROW
             height += ROW
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" role="img">'
-    return "\n".join([head, f"<style>{STYLE}</style>", *rows, "</svg>", ""])
+    return "\n".join(
+        [head, f"<style>{STYLE}</style>", '<rect class="paper" width="100%" height="100%"/>', *rows, "</svg>", ""]
+    )
 
 
 def _panels(report: Report) -> Iterator[Sequence[Figure]]:
@@ -39,10 +45,12 @@ def _panels(report: Report) -> Iterator[Sequence[Figure]]:
 
 def _row(figure: Figure, y: int, scale: float) -> list[str]:
     spread = figure.spread
+    # Pale, if not all cores were there.
+    kind = "bar" if min(figure.cores, default=ENOUGH) >= ENOUGH else "doubtful"
     left, right = (LABELS + value * scale for value in (spread.least, spread.most))
     return [
         _text(10, y, figure.name),
-        f'<rect class="bar" x="{LABELS}" y="{y - 12}" width="{spread.median * scale:.1f}" height="14"/>',
+        f'<rect class="{kind}" x="{LABELS}" y="{y - 12}" width="{spread.median * scale:.1f}" height="14"/>',
         f'<path class="line" d="M{left:.1f} {y - 9}v8M{left:.1f} {y - 5}H{right:.1f}M{right:.1f} {y - 9}v8"/>',
         _text(LABELS + LONGEST + 10, y, f"{spread.median:,.2f}" if spread.median < 100 else f"{spread.median:,.0f}"),
     ]

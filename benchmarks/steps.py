@@ -26,11 +26,11 @@ from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
 
 #: The stops in the order of an ack.
-STOPS = (PARSE, VERIFY, ENVELOPE, CROWD, UNSYNCED, STORE) = (
+STOPS = (PARSE, VERIFY, ENVELOPE, BATCH, UNSYNCED, STORE) = (
     "parse",
     "verify",
     "envelope",
-    "crowd",
+    "batch",
     "store without syncs",
     "store",
 )
@@ -72,8 +72,8 @@ class Application:
         self.connections = Connections(limits, incoming)
         kind = {PARSE: _Parsing, VERIFY: _Verifying}.get(stop, Endpoint)
         accept = _answer_all
-        if stop in (CROWD, UNSYNCED, STORE):
-            store = _Forgetting() if stop == CROWD else Inbox(_opened(runtime, synced=stop == STORE))
+        if stop in (BATCH, UNSYNCED, STORE):
+            store = _Forgetting() if stop == BATCH else Inbox(_opened(runtime, synced=stop == STORE))
             commit = GroupCommit(store)
             commit.start()
             accept = commit.accept

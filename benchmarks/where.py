@@ -1,7 +1,6 @@
-"""Where the time of an ack and of an applied event goes, by step, for each kind of system and each database.
+"""Where the time of an ack goes, by step, for each kind of system and each database.
 
-An ack: servers that stop after one step take turns, and the difference between two is what a step costs. An event: the
-parts of the worker are timed inside the process.
+Servers that answer after one of the steps take turns. The difference between two of them is what a step costs.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import acks, cores, load, postgresql, processor, scale, steps, timing
+from benchmarks import acks, cores, load, postgresql, processor, scale, steps
 from benchmarks.rounds import Figure, Report, Spread
 from benchmarks.senders import SENDERS, SIZE, Sender
 from benchmarks.servers import running
@@ -74,8 +73,7 @@ def report() -> Report:
         for name, costs in seen.items()
         for place, what in enumerate(("elapsed", "server", "database"))
     ]
-    events = list(_events())
-    return Report([*_table(stops, seen), *_marks(there), "", *timing.table(events)], [*figures, *events])
+    return Report([*_table(stops, seen), *_marks(there)], figures)
 
 
 def _stops() -> Iterator[Stop]:
@@ -101,12 +99,3 @@ def _marks(there: dict[str, list[float]]) -> Iterator[str]:
     fewer = [each for found in there.values() for each in found if each < cores.ENOUGH]
     if fewer:
         yield f"NOT ALL CORES WERE THERE in {len(fewer)} cells, {min(fewer):.2f} in the worst"
-
-
-def _events() -> Iterator[Figure]:
-    """Microseconds of an applied event by part of the worker."""
-    for database in acks.OURS:
-        for sender in SENDERS.values():
-            rounds = [timing.apply(database, sender) for _ in range(ROUNDS)]
-            for part in rounds[0]:
-                yield Figure(f"{sender.name} on {database}: {part}", "µs", [each[part] for each in rounds])

@@ -1,4 +1,4 @@
-"""Times the parts of a worker inside the process, each without the parts within it."""
+"""Where the time of an applied event goes: the parts of a worker, each timed without the parts inside it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from functools import wraps
 from typing import Any
 
 from benchmarks import postgresql, scale, sqlite
-from benchmarks.rounds import Figure
-from benchmarks.senders import Sender
+from benchmarks.acks import OURS, POSTGRESQL
+from benchmarks.rounds import Figure, Report
+from benchmarks.senders import SENDERS, Sender
 from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
@@ -26,6 +27,8 @@ from receiver.worker.worker import Worker
 
 #: Events of one run, of which the first are not counted.
 EVENTS, WARM, ACCEPTED = scale.either(10_000, 4_000), 1_000, 200
+
+ROUNDS = scale.rounds(usual=3, quick=1)
 
 #: The parts in the order of a batch: where the function is, its name, and what it does.
 PARTS: Sequence[tuple[Any, str, str]] = (
@@ -83,7 +86,7 @@ def _parts_timed() -> Iterator[dict[str, float]]:
 def apply(database: str, sender: Sender) -> dict[str, float]:
     """Drain an inbox of this sender's events, and return microseconds for each by part."""
     with (
-        postgresql.fresh_database() if database == "PostgreSQL" else sqlite.fresh_file() as url,
+        postgresql.fresh_database() if database == POSTGRESQL else sqlite.fresh_file() as url,
         closing(Database(url)) as opened,
     ):
         opened.look_after()
@@ -111,7 +114,17 @@ def _request(sender: Sender, number: int) -> Request:
     return Request(sender.source, [(sender.header.lower().encode(), sent.signature.encode())], sent.body)
 
 
-def table(figures: Sequence[Figure]) -> Iterator[str]:
+def report() -> Report:
+    figures = [figure for database in OURS for sender in SENDERS.values() for figure in _figures(database, sender)]
+    return Report(list(_table(figures)), figures)
+
+
+def _figures(database: str, sender: Sender) -> list[Figure]:
+    seen = [apply(database, sender) for _ in range(ROUNDS)]
+    return [Figure(f"{sender.name} on {database}: {part}", "µs", [each[part] for each in seen]) for part in seen[0]]
+
+
+def _table(figures: Sequence[Figure]) -> Iterator[str]:
     """A row for each part, and a column for each kind of system and database."""
     columns = list(dict.fromkeys(figure.name.partition(": ")[0] for figure in figures))
     by_name = {figure.name: figure.spread.median for figure in figures}
