@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, delete, false, inspect, table, text
+from sqlalchemy.orm import Mapper
 from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
 
@@ -225,10 +226,19 @@ class Schema:
 
     def _tables_without_migrations(self) -> Iterable[Table]:
         owners = {branch.owner for branch in self.branches}
-        modules = {mapper.local_table: mapper.class_.__module__ for mapper in SQLModel._sa_registry.mappers}
+        modules = {mapper.local_table: mapper.class_.__module__ for mapper in _mappers(SQLModel)}
         for each in SQLModel.metadata.sorted_tables:
             if not any(f"{modules.get(each, '')}.".startswith(f"{owner}.") for owner in owners):
                 yield each
+
+
+def _mappers(base: type[SQLModel]) -> Iterator[Mapper[Any]]:
+    """The mappers of all classes below this one, except for classes that exist although their mapping failed."""
+    for kind in base.__subclasses__():
+        mapper = inspect(kind, raiseerr=False)
+        if mapper is not None:
+            yield mapper
+        yield from _mappers(kind)
 
 
 def _take_turns(connection: Connection) -> None:

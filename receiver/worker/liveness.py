@@ -159,7 +159,8 @@ class AtHand(NamedTuple):
 
     delivery: int
     code: str
-    thread: int
+    #: The thread itself, because the number of an ended thread is given to a later one.
+    thread: threading.Thread
     #: Whether it runs inside the settling transaction, and so holds locks while it hangs.
     in_transaction: bool = False
     #: Grows with each sign of life, and distinguishes this call from earlier ones.
@@ -168,8 +169,8 @@ class AtHand(NamedTuple):
     @property
     def stack(self) -> str:
         """The current stack of its thread; empty if the thread has ended."""
-        frame = sys._current_frames().get(self.thread)
-        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+        frame = sys._current_frames().get(self.thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None and self.thread.is_alive() else ""
 
 
 class Pulse:
@@ -185,21 +186,21 @@ class Pulse:
 
     def beat(self) -> None:
         """Give a sign of life for the call on this thread; on an unknown thread, for all calls."""
-        here = threading.get_ident()
+        here = threading.current_thread()
         known = list(self._running.items())
-        for delivery, each in [item for item in known if item[1].thread == here] or known:
+        for delivery, each in [item for item in known if item[1].thread is here] or known:
             if self._running.get(delivery) is each:
                 self._running[delivery] = each._replace(beats=next(self._beats))
 
     def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> None:
         """Note that a dialect's code begins for this delivery on this thread."""
-        self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
+        self._running[delivery] = AtHand(delivery, code, threading.current_thread(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
         """Note that the call has ended, with or without an error."""
         running = self._running.get(delivery)
         # If this thread was given up, another thread may be processing the same delivery.
-        if running is not None and running.thread == threading.get_ident():
+        if running is not None and running.thread is threading.current_thread():
             self._running.pop(delivery, None)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import sqlite3
 import sys
 import threading
@@ -354,6 +355,16 @@ def test_tables_of_a_package_without_migrations_are_made_as_declared(database):
         ):
             Schema(database).check()
     assert Schema(database).upgrade().created == ["shelves_of_these_tests"]
+
+
+def test_a_class_whose_table_was_refused_does_not_hinder_a_migration(database):
+    name = f"Again{secrets.token_hex(4)}"
+    with pytest.raises(WiringError) as refused:
+        type(name, (MirrorRow,), {"__tablename__": "products", "__module__": __name__}, table=True)
+    # The exception keeps the class alive.
+    assert name in [kind.__name__ for kind in MirrorRow.__subclasses__()]
+    assert [step.branch for step in Schema(database).upgrade().steps] == [branch.name for branch in BRANCHES]
+    assert "products" in str(refused.value)
 
 
 def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):

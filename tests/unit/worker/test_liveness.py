@@ -128,6 +128,24 @@ def test_a_handler_without_a_sign_of_life_for_the_lease_is_reported_with_its_lin
     assert at_hand.stack == ""
 
 
+def test_a_call_on_an_ended_thread_has_no_stack_although_a_later_thread_got_its_number():
+    pulse, gate = Pulse(), threading.Event()
+    ended = threading.Thread(target=pulse.begin, args=(7, "shop.upsert"))
+    ended.start()
+    ended.join()
+    later = [threading.Thread(target=gate.wait) for _ in range(50)]
+    try:
+        for thread in later:
+            thread.start()
+        if ended.ident not in [thread.ident for thread in later]:
+            pytest.skip("this system gave the number to no later thread")
+        assert [each.stack for each in pulse.at_hand] == [""]
+    finally:
+        gate.set()
+        for thread in later:
+            thread.join()
+
+
 def test_a_handler_that_moves_between_two_polls_does_not_hang():
     pulse = Pulse()
     pulse.begin(7, "shop.fetch")
