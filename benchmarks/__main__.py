@@ -45,12 +45,12 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str] | Report]]] = {
     "apply": ("Events applied by one worker", apply.report),
     "latency": ("Ack latency beside a worker", latency.report),
     "overload": ("Acks of one server process when half as much again arrives as it can take", overload.report),
-    "where": ("Where the time of an ack goes", where.report),
-    "parts": ("Where the time of an applied event goes", parts.report),
-    "growth": ("How the cost of an ack grows, and what a model predicts", growth.report),
     "memory": ("Memory", memory.report),
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "history": ("Cost of a batch with a growing number of ended deliveries", history.report),
+    "where": ("Where the time of an ack goes", where.report),
+    "parts": ("Where the time of an applied event goes", parts.report),
+    "growth": ("How the cost of an ack grows, and what a model predicts", growth.report),
     "bundles": ("Events in a body of a hundred, compared with events in bodies of their own", bundles.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "strangers": ("Durable acks beside strangers that hold connections", strangers.report),
@@ -103,4 +103,5 @@ def _setup() -> dict[str, str]:
     }
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -125,7 +125,11 @@ class _Place:
         repeated = [ended.again(number) for number in random.sample(range(self._size - RECENT, self._size), REPEATED)]
         for _ in range(CLAIMED // ACCEPTED):
             self._timed(FRESH, partial(self._inbox.accept, self._fresh(ACCEPTED)))
-        self._timed(RANDOM, partial(self._inbox.accept, self._fresh(ACCEPTED, SIGMA)))
+        random_ids = self._fresh(ACCEPTED, SIGMA)
+        for arrival in random_ids:
+            # So that none is in the way of the claim.
+            arrival.ignore("Only its accept is measured.")
+        self._timed(RANDOM, partial(self._inbox.accept, random_ids))
         self._timed(REPEATS, partial(self._inbox.accept, repeated + self._fresh(ACCEPTED - REPEATED)))
         claimed = self._timed(CLAIM, self._claim)
         assert len(claimed) == CLAIMED, f"{len(claimed)} deliveries were claimed"
