@@ -21,6 +21,7 @@ from benchmarks import (
     bundles,
     copying,
     cores,
+    following,
     growth,
     history,
     latency,
@@ -56,6 +57,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str] | Report]]] = {
     "strangers": ("Durable acks beside strangers that hold connections", strangers.report),
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("A database copied into another, and compared", copying.report),
+    "following": ("The change feed posted to a target by a follower", following.report),
     "searching": ("Lists and searches over a million deliveries and 200,000 rows", searching.report),
     "browsing": ("Pages of the console over a million deliveries and 200,000 rows", browsing.report),
     "another": (

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from earlier rows.
 LAYERS = (
-    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
+    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures", "http_urls"),
     ("logs", "metrics"),
     ("header_values",),
     ("envelope", "loading", "shadowing"),
@@ -67,6 +67,7 @@ PURE = (
         "verify.secret_forms",
         "verify.diagnosis",
         "header_values",
+        "http_urls",
         "dialects.taking_headers",
         "senders",
     ),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -13,7 +13,7 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, show_count
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, seconds_left, show_count
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
@@ -116,7 +116,19 @@ STATES: Parameter[bool | None] = Parameter(
     None,
 )
 
-DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT, DEDUP_KEY)
+#: The parameter of each field of a `DeliveryFilter`. The plans, the console and the commands take the same ones.
+DELIVERY_FILTERS: dict[str, Parameter[Any]] = {
+    "source": SOURCE,
+    "state": STATE,
+    "outcome": OUTCOME,
+    "event_type": EVENT_TYPE,
+    "entity": ENTITY,
+    "begin": FROM,
+    "end": TO,
+    "reason": REASON,
+    "conflict": CONFLICT,
+    "dedup_key": DEDUP_KEY,
+}
 
 
 def parse_ids(text: str) -> tuple[int, ...]:
@@ -135,20 +147,10 @@ DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
 )
 
 
-def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) -> DeliveryFilter:
-    """Make the filter from these parameters. `reason` is the parameter with a part of the reason."""
-    return DeliveryFilter(
-        source=lookup.source(asked[SOURCE]),
-        state=asked[STATE],
-        outcome=asked[OUTCOME],
-        event_type=asked[EVENT_TYPE],
-        entity=asked[ENTITY],
-        begin=asked[FROM],
-        end=asked[TO],
-        reason=asked[reason],
-        conflict=asked[CONFLICT],
-        dedup_key=asked[DEDUP_KEY],
-    )
+def wanted_of(asked: Question, lookup: Lookup, filters: Mapping[str, Parameter[Any]]) -> DeliveryFilter:
+    """Make the filter from the values of these parameters."""
+    lookup.source(asked[SOURCE])
+    return DeliveryFilter(**{name: asked[parameter] for name, parameter in filters.items()})
 
 
 class Deliveries:
@@ -169,7 +171,7 @@ class Deliveries:
                 answer=self.list_deliveries,
                 answers={200: DeliveryPage},
                 scope=Scope.READ,
-                parameters=(*DELIVERY_FILTERS, CURSOR, LIMIT, COUNT, STATES),
+                parameters=(*DELIVERY_FILTERS.values(), CURSOR, LIMIT, COUNT, STATES),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -223,7 +225,7 @@ class Deliveries:
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
-        wanted = wanted_of(asked, self._lookup, REASON)
+        wanted = wanted_of(asked, self._lookup, DELIVERY_FILTERS)
         listed = self._lookup.listed_in("deliveries", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
         database, began = self._lookup.database, time.monotonic()
@@ -232,16 +234,19 @@ class Deliveries:
         def count(seconds: float) -> Count:
             return deliveries.count_deliveries(database, wanted, seconds=seconds)
 
+        # Before the count, because the states share a small part of the time that is left.
+        states = self._by_state(wanted, began) if asked[STATES] else UNSET
         return DeliveryPage(
             page.items,
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
-            self._by_state(wanted) if asked[STATES] else UNSET,
+            states,
         )
 
-    def _by_state(self, wanted: DeliveryFilter) -> dict[State, Matching]:
-        counts = deliveries.count_by_state(self._lookup.database, wanted)
+    def _by_state(self, wanted: DeliveryFilter, began: float) -> dict[State, Matching]:
+        seconds = min(deliveries.BY_STATE, seconds_left(began))
+        counts = deliveries.count_by_state(self._lookup.database, wanted, seconds=seconds)
         return {state: show_count(each) for state, each in counts.items()}
 
     def show(self, asked: Question) -> WholeDelivery:

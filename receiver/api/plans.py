@@ -8,18 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.api.actions import IDEMPOTENCY_KEY
-from receiver.api.deliveries import (
-    CONFLICT,
-    DEDUP_KEY,
-    DELIVERY_IDS,
-    ENTITY,
-    EVENT_TYPE,
-    FROM,
-    OUTCOME,
-    STATE,
-    TO,
-    wanted_of,
-)
+from receiver.api.deliveries import DELIVERY_FILTERS, DELIVERY_IDS, wanted_of
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import SOURCE, flag, one_of, plain_text
@@ -47,8 +36,8 @@ class PlannedKind(StrEnum):
 
 REASON_HAS = plain_text("reason_has", "Text that the delivery's reason contains.", longest=LONGEST_REASON)
 
-#: The filters of a planned replay.
-PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON_HAS, CONFLICT, DEDUP_KEY)
+#: The filters of a planned replay, where `reason` is the reason for the action.
+PLAN_FILTERS = DELIVERY_FILTERS | {"reason": REASON_HAS}
 
 PLANNED_KIND: Parameter[PlannedKind] = Parameter(
     "kind",
@@ -80,7 +69,7 @@ class Plans:
                 answer=self.plan,
                 answers={202: RunChanged},
                 scope=Scope.OPERATE,
-                parameters=(PLANNED_KIND, DELIVERY_IDS, *PLAN_FILTERS, FORCE, IDEMPOTENCY_KEY),
+                parameters=(PLANNED_KIND, DELIVERY_IDS, *PLAN_FILTERS.values(), FORCE, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, KeyUsed, Unavailable),
             )
         ]
@@ -114,7 +103,7 @@ class Plans:
         ids = asked[DELIVERY_IDS] or ()
         if ids:
             return self._plan_named(asked, ids)
-        wanted = wanted_of(asked, self._lookup, REASON_HAS)
+        wanted = wanted_of(asked, self._lookup, PLAN_FILTERS)
         if wanted == DeliveryFilter():
             raise BadRequest(
                 "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
@@ -153,7 +142,7 @@ class Plans:
 
 def _refuse_filters(asked: Question, why: str, *, but: tuple[Parameter[Any], ...] = ()) -> None:
     """Raise `BadRequest` for a filter that this kind of run does not take."""
-    filters: tuple[Parameter[Any], ...] = (DELIVERY_IDS, *PLAN_FILTERS)
+    filters: tuple[Parameter[Any], ...] = (DELIVERY_IDS, *PLAN_FILTERS.values())
     given = [each.name for each in filters if each not in but and asked[each] is not None]
     if given:
         raise BadRequest(f"{why}: leave `{given[0]}` out, or plan a replay with it alone.", names=(given[0],))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,9 @@ from receiver.commands.options import JsonFlag
 from receiver.logs.escapes import visible
 from receiver.logs.wording import counted
 from receiver.moments import time_text
+
+#: Arguments that the line shows as the run, and the longest of the others, in characters.
+SHOWN_BESIDE, LONGEST_ARGUMENT = frozenset({"run"}), 60
 
 
 def actions(
@@ -28,10 +32,18 @@ def actions(
 
 
 def _line(action: dict[str, Any]) -> str:
-    number = counted(action["count"], action["counts"]) if action["count"] else None
-    of_run = f"run {action['run']}" if action["run"] else None
-    concerned = ", ".join(filter(None, (number, of_run)))
+    number = [counted(action["count"], action["counts"])] if action["count"] else []
+    of_run = [f"run {action['run']}"] if action["run"] else []
+    concerned = ", ".join((*_arguments(action["arguments"]), *number, *of_run))
     beside = f" ({concerned})" if concerned else ""
     reason = f": {action['reason']}" if action["reason"] else ""
     when = time_text(action["at"])
     return visible(f"{when}  {action['who']} ({action['via']})  {action['what']}{beside}{reason}")
+
+
+def _arguments(arguments: dict[str, Any]) -> Iterator[str]:
+    """The arguments that are one word, without those that the rest of the line shows."""
+    for name, value in arguments.items():
+        if isinstance(value, str) and name not in SHOWN_BESIDE:
+            cut = value if len(value) <= LONGEST_ARGUMENT else f"{value[:LONGEST_ARGUMENT]}…"
+            yield f"{name.replace('_', ' ')} {cut}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -30,6 +30,7 @@ from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
 from receiver.commands.wording import command_words, words_of
 from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, NotFound, Refused, Unreadable
+from receiver.http_urls import url_flaw
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
@@ -133,14 +134,9 @@ class RemoteClient:
 
     def __init__(self, to: str, token: str) -> None:
         """Raise `ConfigurationError` for an invalid address or token."""
-        try:
-            address = urlsplit(to)
-        except ValueError:
-            address = urlsplit("")
-        if address.scheme not in ("http", "https") or not address.netloc:
-            raise ConfigurationError(
-                "--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000."
-            )
+        flaw = url_flaw(to)
+        if flaw is not None:
+            raise ConfigurationError(f"--to {flaw}: it takes the URL of a receiver, such as http://127.0.0.1:8000.")
         if not (token.isascii() and token.isprintable()):
             raise ConfigurationError("The token is not valid: give exactly the line that `hookmirror token` printed.")
         self._to = to.rstrip("/")

@@ -7,11 +7,20 @@ from typing import Annotated
 import typer
 
 from receiver.commands.client import TokenOption, ToOption, client_of
-from receiver.commands.options import time_option
+from receiver.commands.filters import (
+    ConflictFilter,
+    DedupKeyFilter,
+    EntityFilter,
+    EventTypeFilter,
+    OutcomeFilter,
+    ReasonFilter,
+    SinceFilter,
+    SourceFilter,
+    StateFilter,
+    UntilFilter,
+)
 from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 from receiver.errors import ConfigurationError
-from receiver.inbox.tables import State
-from receiver.mirror.versions import Outcome
 
 DELIVERIES_PATH = "/api/v1/deliveries"
 
@@ -29,16 +38,16 @@ DELIVERY_COLUMNS = (
 
 
 def deliveries(
-    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
-    state: Annotated[State | None, typer.Option(help="In this state.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="With this outcome.")] = None,
-    event_type: Annotated[str | None, typer.Option(help="Of this event type.")] = None,
-    entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
-    since: Annotated[str | None, time_option("Arrived then or later.")] = None,
-    until: Annotated[str | None, time_option("Arrived before.")] = None,
-    reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
-    conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
-    dedup_key: Annotated[str | None, typer.Option(help="With this dedup key.")] = None,
+    source: SourceFilter = None,
+    state: StateFilter = None,
+    outcome: OutcomeFilter = None,
+    event_type: EventTypeFilter = None,
+    entity: EntityFilter = None,
+    since: SinceFilter = None,
+    until: UntilFilter = None,
+    reason: ReasonFilter = None,
+    conflict: ConflictFilter = None,
+    dedup_key: DedupKeyFilter = None,
     sku: Annotated[str | None, typer.Option(hidden=True)] = None,
     count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,

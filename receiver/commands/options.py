@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +13,6 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED
 from receiver.likeness import choice_of
 from receiver.release import release
-from receiver.search.arguments import parse_moment
 from receiver.search.filters import DeliveryFilter, as_text
 from receiver.search.replayable import unknown_ids
 from receiver.search.sources import is_source
@@ -54,14 +52,6 @@ def time_option(what: str, *, metavar: str = "TIME") -> Any:
 def no_reason(command: str) -> str:
     """The reason that is recorded if the user gives none."""
     return f"by hookmirror {command}, without a reason"
-
-
-def deliveries_filter(*, since: str | None, until: str | None, **named: Any) -> DeliveryFilter:
-    """Make the filter from the options of a command. Raises `BadRequest` for an invalid time."""
-    now = datetime.now(UTC)
-    begin = None if since is None else parse_moment("--since", since, now=now)
-    end = None if until is None else parse_moment("--until", until, now=now)
-    return DeliveryFilter(**named, begin=begin, end=end)
 
 
 def source_named(sources: Mapping[str, Source], name: str) -> Source:

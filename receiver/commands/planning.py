@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.commands.client import Client, LocalClient
+from receiver.commands.filters import plan_query
 from receiver.commands.options import meant_deliveries, source_named
 from receiver.commands.progress import progress
 from receiver.errors import ConfigurationError
@@ -98,20 +99,10 @@ def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> No
 
 
 def _plan_there(client: Client, wish: Wish) -> int:
-    wanted = wish.wanted
     query = {
         "kind": wish.kind.value,
         "ids": ",".join(map(str, wish.ids)) or None,
-        "source": wanted.source,
-        "state": wanted.state,
-        "outcome": wanted.outcome,
-        "event_type": wanted.event_type,
-        "entity": wanted.entity,
-        "from": None if wanted.begin is None else wanted.begin.isoformat(),
-        "to": None if wanted.end is None else wanted.end.isoformat(),
-        "reason_has": wanted.reason,
-        "conflict": wanted.conflict,
-        "dedup_key": wanted.dedup_key,
+        **plan_query(wish.wanted),
         "force": True if wish.force else None,
     }
     run = int(client.do(RUNS_PATH, {}, query)["run"])

@@ -14,7 +14,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
 from receiver.rehearsal.differences import Differences, Took
-from receiver.rehearsal.outcomes import NOT_REACHED, THIN
+from receiver.rehearsal.outcomes import NOT_REACHED, THIN, WITH_SESSION
 from receiver.rehearsal.rehearsal import MOST_REHEARSED
 from receiver.rehearsal.rehearsal import rehearse as compare
 from receiver.server.runtime import install
@@ -28,6 +28,8 @@ SHOWN_VALUE = 200
 #: The reasons for which deliveries were not run.
 WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
+    WITH_SESSION: "whose handlers take mirror.session: the scratch mirror has no tables of yours, so test them with "
+    "the pytest fixture (docs/testing.md)",
     NOT_REACHED: "not reached before the time limit, or because the source's API failed",
 }
 

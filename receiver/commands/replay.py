@@ -12,15 +12,26 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, deliveries_filter, meant_deliveries, no_reason, time_option
+from receiver.commands.filters import (
+    ConflictFilter,
+    DedupKeyFilter,
+    EntityFilter,
+    EventTypeFilter,
+    OutcomeFilter,
+    ReasonHasFilter,
+    SinceFilter,
+    SourceFilter,
+    StateFilter,
+    UntilFilter,
+    parse_filter,
+)
+from receiver.commands.options import JsonFlag, meant_deliveries, no_reason
 from receiver.commands.planning import Wish, plan_here
 from receiver.commands.runs import NO_WORKER
 from receiver.errors import RunTaken
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
 from receiver.logs.wording import counted
-from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, by_command
 from receiver.runs.forecast import Forecast, forecast
@@ -33,22 +44,25 @@ from receiver.server.runtime import Runtime, install
 
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Delivery ids; without ids, the options select.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only of this source.")] = None,
-    state: Annotated[State | None, typer.Option(help="Only in this state: processed, ignored, dead.")] = None,
-    event_type: Annotated[str | None, typer.Option(help="Only of this event type.")] = None,
-    entity: Annotated[str | None, typer.Option(help="Only about this entity, as kind:id or id.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="Only with this outcome.")] = None,
-    since: Annotated[str | None, time_option("Only arrived then or later.")] = None,
-    until: Annotated[str | None, time_option("Only arrived before.")] = None,
+    source: SourceFilter = None,
+    state: StateFilter = None,
+    outcome: OutcomeFilter = None,
+    event_type: EventTypeFilter = None,
+    entity: EntityFilter = None,
+    since: SinceFilter = None,
+    until: UntilFilter = None,
+    reason_has: ReasonHasFilter = None,
+    conflict: ConflictFilter = None,
+    dedup_key: DedupKeyFilter = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print a forecast, and record nothing.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only plan it: `hookmirror runs start` starts it.")] = False,
     reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("replay"),
     as_json: JsonFlag = False,
 ) -> None:
     """Replay deliveries, as after a fix. Older news never overwrites newer, replayed or not."""
-    wanted = deliveries_filter(
-        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, since=since, until=until
-    )
+    what = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
+    how = {"begin": since, "end": until, "reason": reason_has, "conflict": conflict, "dedup_key": dedup_key}
+    wanted = parse_filter(**what, **how)
     runtime = install(quiet=True)
     runtime.open()
     arguments = meant_deliveries(runtime.database, runtime.sources, ids or [], wanted)

@@ -9,12 +9,23 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.client import Client, TokenOption, ToOption, client_of
-from receiver.commands.options import JsonFlag, deliveries_filter, time_option
+from receiver.commands.filters import (
+    ConflictFilter,
+    DedupKeyFilter,
+    EntityFilter,
+    EventTypeFilter,
+    OutcomeFilter,
+    ReasonHasFilter,
+    SinceFilter,
+    SourceFilter,
+    StateFilter,
+    UntilFilter,
+    parse_filter,
+)
+from receiver.commands.options import JsonFlag
 from receiver.commands.planning import RUN_PATH, RUNS_PATH, KindOfRun, Wish, has_worker, plan_with
 from receiver.errors import ConfigurationError
-from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
-from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
 from receiver.runs.tables import RunState
 from receiver.search.arguments import is_id
@@ -45,16 +56,17 @@ def runs(
         typer.Argument(metavar="[ID]...", help="The run; with plan, deliveries, or `reconcile SOURCE`, or `prune`."),
     ] = None,
     kind: Annotated[KindOfRun, typer.Option(help="With plan: the kind of run.")] = KindOfRun.REPLAY,
-    source: Annotated[str | None, typer.Option(help="With plan: deliveries of this source.")] = None,
-    state: Annotated[State | None, typer.Option(help="With plan: deliveries in this final state.")] = None,
-    event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
-    entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
+    source: SourceFilter = None,
+    state: StateFilter = None,
+    outcome: OutcomeFilter = None,
+    event_type: EventTypeFilter = None,
+    entity: EntityFilter = None,
+    since: SinceFilter = None,
+    until: UntilFilter = None,
+    reason_has: ReasonHasFilter = None,
+    conflict: ConflictFilter = None,
+    dedup_key: DedupKeyFilter = None,
     force: Annotated[bool, typer.Option("--force", help="With a reconcile: deactivate beyond the brake.")] = False,
-    outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
-    since: Annotated[str | None, time_option("With plan: arrived then or later.")] = None,
-    until: Annotated[str | None, time_option("With plan: arrived before.")] = None,
-    reason_has: Annotated[str | None, typer.Option(help="With plan: with this text in their reason.")] = None,
-    conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With plan: a used key.")] = None,
     reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
     before: Annotated[int | None, typer.Option(help="With list: runs older than this one.")] = None,
     after: Annotated[int, typer.Option(min=0, help="With show: the number of forecast rows to skip.")] = 0,
@@ -66,8 +78,9 @@ def runs(
     """Plan, forecast, start and watch work on many deliveries."""
     kind, source, named = _kind_and_source(verb, words or [], kind, source)
     ids = [_number(word) for word in named]
-    of = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
-    wanted = deliveries_filter(since=since, until=until, reason=reason_has, conflict=conflict, **of)
+    what = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
+    how = {"begin": since, "end": until, "reason": reason_has, "conflict": conflict, "dedup_key": dedup_key}
+    wanted = parse_filter(**what, **how)
     wish = Wish(kind=kind, ids=tuple(ids), wanted=wanted, force=force, reason=reason)
     run = None if verb is Verb.PLAN else _only(ids, verb, wish)
     client = client_of(to, token)

@@ -81,10 +81,7 @@ def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
                     if stopping.is_set():
                         return
                 lost.found()
-                if following.left:
-                    says = f"{following.left} unfinished deliveries are no longer watched: too many are open."
-                    lines.tell("left", says, deliveries=following.left)
-                    following.left = 0
+                _tell_gaps(following, lines)
                 # With more open deliveries than one poll covers, the next poll follows at once.
                 stopping.wait(0.05 if following.is_behind else TAIL_POLL)
             except (NoAnswer, Unavailable, SQLAlchemyError) as error:
@@ -94,6 +91,22 @@ def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         lines.end(following.place.text())
+
+
+def _tell_gaps(following: Tail, lines: _Lines) -> None:
+    """Report what the tail does not show."""
+    if following.left:
+        says = f"{following.left} unfinished deliveries are no longer watched: too many are open."
+        lines.tell("left", says, deliveries=following.left)
+        following.left = 0
+    if following.future is not None and not lines.told_future:
+        says = (
+            f"The newest delivery is dated {time_text(following.future)}, which is in the future: this clock is "
+            "behind, or the receiver's was set back. Until then, later arrivals may not be shown: "
+            "`hookmirror deliveries --since 10m` lists them."
+        )
+        lines.tell("future", says, newest=following.future)
+    lines.told_future = following.future is not None
 
 
 def _show(event: TailEvent, following: Tail, lines: _Lines) -> None:
@@ -109,6 +122,8 @@ class _Lines:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        #: Whether the last message about a delivery from the future still holds.
+        self.told_future = False
 
     def show(self, event: TailEvent) -> None:
         typer.echo(encode(event._asdict()) if self._as_json else visible(_line(event)))

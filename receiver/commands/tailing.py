@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from receiver.codec import decode, encode
 from receiver.commands.client import Client
 from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import ConfigurationError, HookmirrorError, NotFound
-from receiver.inbox.ids import MOST_PROCESSES, arrived
+from receiver.inbox.ids import MOST_PROCESSES, arrived, first_id_at
 from receiver.moments import EPOCH
 
 LIST, ONE = "/api/v1/deliveries", "/api/v1/deliveries/{id}"
@@ -86,14 +86,24 @@ class TailPlace:
 class Tail:
     """Polls for deliveries that have arrived or ended."""
 
-    def __init__(self, asked: Client, filters: Mapping[str, Any], state: str | None, place: TailPlace) -> None:
+    def __init__(
+        self,
+        asked: Client,
+        filters: Mapping[str, Any],
+        state: str | None,
+        place: TailPlace,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """`filters` are those of the list; with `state`, only events of deliveries in this state are returned."""
-        self._asked, self._filters, self._state = asked, filters, state
+        self._asked, self._filters, self._state, self._clock = asked, filters, state, clock
         self.place = place
         #: Whether more deliveries are open than one poll asks about.
         self.is_behind = False
         #: The number of open deliveries that were dropped as too many.
         self.left = 0
+        #: The time of the newest delivery, if it lies so far in the future that arrivals before it would be missed.
+        self.future: datetime | None = None
         self._asked_last = 0
 
     @staticmethod
@@ -106,6 +116,8 @@ class Tail:
         """Yield new events; the place moves past each event as it is yielded."""
         still_open = sorted(self.place.open)
         newest = self.newest(self._asked)
+        is_ahead = newest - OVERLAP > first_id_at(self._clock())
+        self.future = EPOCH + timedelta(microseconds=arrived(newest)) if is_ahead else None
         if newest > self.place.floor:
             for until, page in self._slices(self.place.floor, newest):
                 for delivery in page:

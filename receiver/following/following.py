@@ -242,7 +242,8 @@ class Following:
         says = answer.says
         if self._dead_in_a_row >= MOST_DEAD_IN_A_ROW:
             says = (
-                f"It refused {self._dead_in_a_row} changes in a row, so the next one is retried until accepted. {says}"
+                f"It refused {self._dead_in_a_row} changes in a row, so the next one is retried until accepted: "
+                f"correct --to, or mend the target. {says}"
             )
         if not self._trouble:
             self._lease.save(trouble=says, trouble_since=datetime.now(UTC))

@@ -24,6 +24,7 @@ from receiver.codec import storable
 from receiver.errors import ConfigurationError
 from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, resolve, resolve_beside
 from receiver.following.feed import FeedItem
+from receiver.http_urls import url_flaw
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
 from receiver.verify.request import WebhookRequest
@@ -154,11 +155,14 @@ class Target:
             async with asyncio.timeout(self._timeout):
                 return await self._ask_each_address(item)
         except TimeoutError:
-            says = f"There was no answer within {self._timeout:g} s."
+            says = (
+                f"There was no answer within {self._timeout:g} s: let the target answer before it does the work, or "
+                "raise --timeout."
+            )
         except OSError as error:
-            says = f"The host {self._host} cannot be resolved ({told(error)})."
+            says = f"The host {self._host} cannot be resolved ({told(error)}): correct --to, or mend its DNS."
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            says = f"There was no answer ({told_with_type(error)})."
+            says = f"There was no answer ({told_with_type(error)}): start the target, or correct --to."
         except Misled as error:
             says = str(error)
         self._addresses = []
@@ -222,17 +226,16 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
 
 
 def target_url(url: str) -> httpx.URL:
-    """Parse the target's URL. Raises `ConfigurationError` unless it is an http or https URL."""
+    """Parse the target's URL. Raises `ConfigurationError`, which says what is wrong with it."""
+    flaw = url_flaw(url)
     try:
-        parsed = httpx.URL(url)
-        is_right = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port != 0
-    except (httpx.InvalidURL, ValueError, UnicodeError):
-        is_right = False
-    if not is_right:
-        raise ConfigurationError(
-            "--to takes the URL that changes are posted to, such as https://erp.example/catalog-changes."
-        )
-    return parsed.copy_with(fragment=None)
+        if flaw is None:
+            return httpx.URL(url).copy_with(fragment=None)
+    except httpx.InvalidURL:
+        flaw = "is not a valid URL"
+    raise ConfigurationError(
+        f"--to {flaw}: it takes the URL that changes are posted to, such as https://erp.example/catalog-changes."
+    )
 
 
 def shown_target(url: httpx.URL) -> str:

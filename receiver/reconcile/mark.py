@@ -75,6 +75,8 @@ class Mark:
     repaired: int = 0
     #: Rows left alone because the mirror has newer news.
     newer: int = 0
+    #: Rows left alone because the mirror has other news of the same time.
+    tied: int = 0
     #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
     #: Rows whose news from the future was dated back.

@@ -35,6 +35,8 @@ class Report:
     repairs: int = 0
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0
+    #: Rows left alone because the mirror has other news of the same time, such as from a reconcile a moment before.
+    tied: int = 0
     #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
     #: Rows that were dated more than a day after the walk began, and were dated back.
@@ -52,7 +54,7 @@ class Report:
         """Take over the counts of this mark."""
         self.as_of = mark.as_of or mark.began_at
         self.listed, self.repairs, self.misdated = mark.listed, mark.repaired, mark.misdated
-        self.newer, self.left, self.braked = mark.newer, mark.left, mark.braked
+        self.newer, self.tied, self.left, self.braked = mark.newer, mark.tied, mark.left, mark.braked
 
     def lines(self) -> list[str]:
         """Format the report as text: a line for each differing row, then totals, with invisible characters escaped."""
@@ -72,6 +74,11 @@ class Report:
             lines.append(f"Resumed the walk that began at {time_text(self.resumed)}.")
         if self.listed is not None:
             lines.append(f"{self.source}: {self.listed} rows listed, {self.repairs} {did}, {self.newer} changed since.")
+        if self.tied:
+            lines.append(
+                f"Rows left alone because the mirror has other news of the same time: {self.tied}. Run this again: the "
+                "list will be newer."
+            )
         if self.left:
             lines.append(f"Rows left alone because a delivery about them arrived meanwhile: {self.left}.")
         if self.misdated or self.listed is None:

@@ -341,7 +341,7 @@ def _dated_back(mark: Mark, done: DatedBack) -> Mark:
 def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
     """The mark after these repairs. Rows that moved are looked up again, if their source can be asked."""
     following = mark.behind(done.changes)
-    following.newer += done.newer
+    following.newer, following.tied = following.newer + done.newer, following.tied + done.tied
     for key in done.moved:
         if key.table in can_ask:
             following.again.append([seen.name_of(key.table), key.external_id])

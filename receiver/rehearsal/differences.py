@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from receiver.rehearsal.outcomes import NOT_REACHED, THIN, RehearsedDelivery, RehearsedRow, RehearsedSide
+from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow, RehearsedSide
 
 #: The text in place of a row that a side does not have.
 ABSENT: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Differences:
 
 def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide) -> Differences:
     """Compare the results of the two sides over the same deliveries."""
-    skipped = Counter(each.state for each in new.deliveries if each.state in (THIN, NOT_REACHED))
+    skipped = Counter(each.state for each in new.deliveries if each.state in NOT_REHEARSED)
     return Differences(
         source=source,
         old=old.name,

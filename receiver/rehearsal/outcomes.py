@@ -7,9 +7,12 @@ from typing import Any
 
 from msgspec import Struct
 
-#: Ends of a delivery in addition to the states of the inbox: its attempt failed and would be retried; its event is thin
-#: and was not fetched; a bound was reached before its turn.
-STILL_FAILING, THIN, NOT_REACHED = "failing", "thin", "not reached"
+#: The end of a delivery whose attempt failed and would be retried, in addition to the states of the inbox.
+STILL_FAILING = "failing"
+
+#: The ends of deliveries that were not run: the event is thin and was not fetched; the handler takes `mirror.session`;
+#: a bound was reached before its turn.
+NOT_REHEARSED = THIN, WITH_SESSION, NOT_REACHED = "thin", "session", "not reached"
 
 
 class RehearsedDelivery(Struct):

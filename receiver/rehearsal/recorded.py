@@ -20,7 +20,7 @@ from receiver.mirror.versions import Registers, Version, load
 from receiver.provenance.stored import stored_row
 from receiver.provenance.traces import NO_VALUE, Told, told_of
 from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
-from receiver.rehearsal.outcomes import NOT_REACHED, STILL_FAILING, THIN, RehearsedRow, RehearsedSide
+from receiver.rehearsal.outcomes import NOT_REHEARSED, STILL_FAILING, RehearsedRow, RehearsedSide
 
 #: Deliveries per query for their changes.
 CHANGES_AT_ONCE = 500
@@ -32,7 +32,7 @@ def compare_with_record(
     database: Database, source: str, deliveries: Sequence[RowMapping], new: RehearsedSide
 ) -> Differences:
     """Compare a side's results with the records of these deliveries."""
-    skipped = [each for each in new.deliveries if each.state in (THIN, NOT_REACHED)]
+    skipped = [each for each in new.deliveries if each.state in NOT_REHEARSED]
     ran = {each.id for each in new.deliveries} - {each.id for each in skipped}
     with database.read() as connection:
         rows = list(_differing_rows(connection, source, ran, new.rows))

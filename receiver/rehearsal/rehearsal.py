@@ -59,7 +59,8 @@ def rehearse(
         deliveries = copy_kept(database, source, last, kept)
         if not deliveries:
             raise NothingKept(
-                f"No delivery of {source} that has ended still has its body, so there is nothing to rehearse with."
+                f"No delivery of {source} that has ended still has its body, so there is nothing to rehearse with: "
+                f"`hookmirror send {source} EVENT_TYPE` sends one, and a worker ends it."
             )
         job = Job(source, str(kept), reference, hydrate, seconds, REHEARSAL_HANG_SECONDS)
         new = _run_side(Path(folder) / "new", job)

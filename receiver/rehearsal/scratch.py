@@ -22,18 +22,19 @@ from receiver import codec
 from receiver.database.database import Database
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Reference, Source, find_dialects
-from receiver.errors import HookmirrorError
+from receiver.errors import Discard, HookmirrorError
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, SETTLEMENTS, State
 from receiver.logs import logs
-from receiver.mirror.rows import mirror_tables, own_columns, sql_table
+from receiver.mirror.rows import Write, mirror_tables, own_columns, sql_table
 from receiver.mirror.unit_of_work import plain
 from receiver.rehearsal.kept import add_pending, read_kept
 from receiver.rehearsal.outcomes import (
     NOT_REACHED,
     STILL_FAILING,
     THIN,
+    WITH_SESSION,
     Job,
     RehearsedDelivery,
     RehearsedRow,
@@ -41,6 +42,8 @@ from receiver.rehearsal.outcomes import (
 )
 from receiver.settings.settings import Settings, load, settings_folder
 from receiver.shadowing import add_folder
+from receiver.worker.attempt import Attempt
+from receiver.worker.handling import Handling
 from receiver.worker.worker import Worker
 
 #: Names of files in the folder of a side.
@@ -124,7 +127,7 @@ class _Rehearsing:
 
     def _drain(self, database: Database, batch_size: int) -> bool:
         """Work until no delivery is due or the time ends; False if a handler hung and another worker must continue."""
-        worker = Worker(
+        worker = _ScratchWorker(
             Inbox(database), {self._source.name: self._source}, batch_size=batch_size, retries=self._retries
         )
 
@@ -164,6 +167,21 @@ class _Rehearsing:
                     columns = {name: plain(row[name]) for name in names}
                     found.append(RehearsedRow(str(sql.name), row["external_id"], columns, row["versions"]))
         return found
+
+
+class _WithoutSessions(Handling):
+    """Handling that ends deliveries whose handler asks for a session, because its SQL is about the real database."""
+
+    def run_in_savepoint(self, attempt: Attempt, earlier: list[Write], connection: Connection) -> None:  # noqa: ARG002
+        with self._guard(attempt, "", in_transaction=True):
+            raise Discard(_SESSION_REASON)
+
+
+class _ScratchWorker(Worker):
+    """A worker that runs no SQL of handlers."""
+
+    def _new_handling(self) -> Handling:
+        return _WithoutSessions(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
 
 
 def _dialect(settings: Settings, job: Job) -> Dialect:
@@ -208,6 +226,8 @@ def _handler_times(connection: Connection) -> dict[int, int]:
 
 def _ended(row: Any, handle_us: int | None) -> RehearsedDelivery:
     state = row["state"]
+    if row["reason"] == _SESSION_REASON:
+        return _rehearsed(row, WITH_SESSION, _SESSION_REASON)
     if state in (State.PENDING, State.PROCESSING):
         state = STILL_FAILING if row["reason"] else NOT_REACHED
     return _rehearsed(row, state, row["reason"], handle_us)
@@ -219,6 +239,8 @@ def _rehearsed(row: Any, state: str, reason: str | None, handle_us: int | None =
 
 
 _THIN_REASON = "its event is thin: the source's answer is not kept, and its API was not asked again"
+
+_SESSION_REASON = "its handler takes mirror.session, whose SQL only a worker may run"
 
 
 if __name__ == "__main__":

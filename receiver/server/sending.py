@@ -17,6 +17,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
 from receiver.header_values import NO_HEADERS
+from receiver.http_urls import url_flaw
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
@@ -38,13 +39,18 @@ class Sent:
     answer: str
 
     @property
+    def is_acked(self) -> bool:
+        """Whether the receiver took the webhook, with any 2xx, because a dialect may choose its own."""
+        return 200 <= self.status < 300
+
+    @property
     def says(self) -> str | None:
         """A sentence that names the stored delivery and the command that shows it; None if the receiver refused it."""
         try:
             found = codec.decode(self.answer)
         except Unreadable:
             return None
-        match found if self.status == 200 else None:
+        match found if self.is_acked else None:
             case {"status": str(status), "delivery": str(delivery)} if delivery.isdigit():
                 stored = "Stored before" if status == "duplicate" else "Stored"
                 return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` shows its state."
@@ -75,15 +81,10 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
 
 def address(to: str, source: str) -> str:
     """The URL to post to: `to`, with the source's path appended if it has none. Raises `ConfigurationError`."""
-    try:
-        parts = urlsplit(to)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigurationError(
-            f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, not {to!r}."
-        )
-    return to if parts.path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
+    flaw = url_flaw(to)
+    if flaw is not None:
+        raise ConfigurationError(f"--to {flaw}: it takes the URL of a receiver, such as http://127.0.0.1:8000.")
+    return to if urlsplit(to).path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
 
 
 def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str]:

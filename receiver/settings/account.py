@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from receiver.errors import ConfigurationError
+from receiver.http_urls import url_flaw
 from receiver.settings.timetable import Timetable, read_timetable
 from receiver.verify.verifiers import Credentials, Secret
 
@@ -70,7 +70,7 @@ class SourceSettings(BaseModel):
     @field_validator("api_url")
     @classmethod
     def _can_be_called(cls, url: str | None) -> str | None:
-        if url and not _is_http_url(url):
+        if url and url_flaw(url) is not None:
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
         # A template leaves it empty if its variable was not set.
         return url or None
@@ -170,13 +170,5 @@ def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def check_public_url(url: str) -> None:
     """Raise `ValueError` for a text that is not a URL which a sender could call, or has a query."""
-    if not _is_http_url(url) or "?" in url or "#" in url:
+    if url_flaw(url) is not None or "?" in url or "#" in url:
         raise ValueError('takes the address that senders call, without a query, such as "https://hooks.shop.example"')
-
-
-def _is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

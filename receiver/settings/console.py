@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
+from receiver.http_urls import url_flaw
+
 
 class ConsoleSettings(BaseModel):
     """The settings that only the console needs."""
@@ -35,8 +37,7 @@ class ConsoleSettings(BaseModel):
 
     @model_validator(mode="after")
     def _console_fits_together(self) -> Self:
-        parts = urlsplit(self.console_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if url_flaw(self.console_url) is not None:
             raise ValueError("console_url takes an address such as https://hooks.example.com")
         for network in self.console_trusted_proxies:
             try:

@@ -85,7 +85,7 @@ class Worker:
         #: Set initially, so that a worker that replaces a hung one begins with ordinary deliveries, not with suspects.
         self._suspects_turn = True
         self._hydration = self._new_hydration()
-        self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
+        self._handling = self._new_handling()
         self._settlement = self._new_settlement()
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
@@ -101,6 +101,9 @@ class Worker:
             clock=self._clock,
             wake=self.wake,
         )
+
+    def _new_handling(self) -> Handling:
+        return Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
 
     def _new_settlement(self) -> Settlement:
         return Settlement(

@@ -155,7 +155,12 @@ def test_a_question_without_an_answer_is_refused_in_one_line_that_says_why(askin
 
 @BOTH
 @pytest.mark.parametrize(
-    "arguments", [["search"], *(["deliveries", f"--{name}"] for name in ("event-type", "entity", "reason", "source"))]
+    "arguments",
+    [
+        ["search"],
+        *(["deliveries", f"--{name}"] for name in ("event-type", "entity", "reason", "source", "dedup-key")),
+        *(["runs", "plan", f"--{name}"] for name in ("entity", "reason-has", "dedup-key")),
+    ],
 )
 def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, arguments):
     said = asking.ask(*arguments, "%" * 10_000, over=over, code=1)
@@ -173,8 +178,10 @@ def test_a_limit_that_is_not_valid_is_refused(asking, limit):
     ("to", "given_token", "reason"),
     [
         ("http://127.0.0.1:9", "secret-token", "No server answers at http://127.0.0.1:9"),
-        ("nowhere", "secret-token", "--to takes a URL"),
-        ("http://[", "secret-token", "--to takes a URL"),
+        ("nowhere", "secret-token", "--to does not begin with http:// or https://: it takes the URL of a receiver"),
+        ("http://[", "secret-token", "--to names a host that cannot exist"),
+        ("http://a..b", "secret-token", "--to names a host that cannot exist"),
+        ("http://127.0.0.1:99999", "secret-token", "--to has a port that is not a number from 1 to 65535"),
         (None, "secret-token", "The token is not valid here"),
         (None, "secret\ntoken", "The token is not valid"),
         (None, "", "--to needs a token"),

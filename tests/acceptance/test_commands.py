@@ -391,6 +391,16 @@ def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alon
     assert folder.count(f"id = {dead} AND state = 'dead'") == 1
 
 
+def test_replay_and_a_plan_take_a_dedup_key_and_part_of_the_reason(folder, ask, served):
+    named, other = (post(served, b"not JSON " + tail).json()["delivery"] for tail in (b"one", b"two"))
+    ((key,),) = folder.query(f"SELECT dedup_key FROM deliveries WHERE id = {named}")
+    assert ask("runs", "plan", "--dedup-key", key, "--reason-has", "JSON")["total"] == 1
+    assert ask("replay", "--dedup-key", key, "--reason-has", "no such reason")["replayed"] == 0
+    assert ask("replay", "--dedup-key", key, "--no-conflict", "--reason-has", "JSON")["replayed"] == 1
+    states = dict(folder.query(f"SELECT id, state FROM deliveries WHERE id IN ({named}, {other})"))
+    assert (states[int(named)], states[int(other)]) == ("pending", "dead")
+
+
 def test_replay_takes_a_source_that_has_left_the_settings(folder, ask, served):
     folder.query("UPDATE deliveries SET source = 'former' WHERE state = 'dead'")
     assert ask("replay", "--source", "former")["replayed"] >= 1

@@ -15,7 +15,8 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from commanding import Folder, Forks, post, product, wait_until
+from commanding import Folder, Forks, is_alive, post, product, wait_until
+from cutting import cutting
 
 from receiver.commands.pace import Pace
 
@@ -93,6 +94,37 @@ def test_a_tail_reports_a_lost_connection_with_its_time_and_misses_nothing(tmp_p
                 wait_until(lambda: len(events) == 6 or process.poll() is not None, "the second")
                 end(process)
     assert [event["event"] for event in events] == ["arrived", "ended", "lost", "back", "arrived", "ended"]
+
+
+def test_a_tail_whose_answers_are_cut_and_whose_server_is_killed_shows_each_event_once(tmp_path):
+    folder, numbers = Folder(tmp_path), iter(range(1_000))
+
+    def send(client, count):
+        return [
+            post(client, product(number, key=str(number), name="Lamp")).json()["delivery"]
+            for number, _ in zip(numbers, range(count), strict=False)
+        ]
+
+    with folder.serving() as (serving, client), cutting(client.base_url.port) as proxy:
+        folder.environment["HOOKMIRROR_TOKEN"] = folder.run("token", "--scope", "read").stdout.strip()
+        sent = send(client, 20)
+        with tailing(folder, "--since", sent[0], "--to", proxy.url) as (process, events):
+            wait_until(lambda: events or process.poll() is not None, "the first")
+            proxy.to_cut = 2
+            sent += send(client, 20)
+            wait_until(lambda: proxy.was_cut == 2 or process.poll() is not None, "the cuts")
+            sent += send(client, 20)
+            serving.kill()
+            serving.wait()
+            with folder.running("serve", "--port", str(client.base_url.port)):
+                wait_until(lambda: is_alive(client), "the second server")
+                sent += send(client, 20)
+                shown = lambda: [event for event in events if event["event"] in ("arrived", "ended")]  # noqa: E731
+                wait_until(lambda: len(shown()) >= 2 * len(sent) or process.poll() is not None, "all events")
+                end(process)
+    assert [event["delivery"]["id"] for event in events if event["event"] == "arrived"] == sent
+    assert sorted(event["delivery"]["id"] for event in events if event["event"] == "ended") == sent
+    assert "lost" in [event["event"] for event in events]
 
 
 def test_top_shows_sources_processes_and_the_time(served):

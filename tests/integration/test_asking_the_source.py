@@ -109,7 +109,7 @@ def test_a_repair_does_not_overrule_newer_news(kit, source):
     kit.drain()
     asked = repair(kit)
     assert (asked.left, mirrored(kit)) == ("newer", {"A1": "newer"})
-    assert asked.lines()[-1] == "Not repaired: the mirror has newer news than this answer."
+    assert asked.lines()[-1] == "Not repaired: the mirror has news as new as this answer, or newer. Ask again."
 
 
 def test_a_repair_leaves_the_row_to_a_delivery_that_arrives_meanwhile(kit, source):

@@ -214,7 +214,7 @@ def test_from_moves_an_existing_follower_only_on_request(database):
             Reply(302, (("Location", "http://127.0.0.1:9/x"),)),
             "a redirect to http://127.0.0.1:9/x, which is not followed",
         ),
-        (Reply(hangs=True), "no answer within 0.3 s"),
+        (Reply(hangs=True), "no answer within 0.3 s: let the target answer before it does the work"),
         (Reply(drips=True), "no answer within 0.3 s"),
         (Reply(cuts=True), "RemoteProtocolError"),
     ],
@@ -255,6 +255,7 @@ def test_an_unreachable_target_gets_everything_when_it_is_back(database):
     with following(database, f"http://127.0.0.1:{port}/changes"):
         wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
         assert "ConnectError" in follower(database)["trouble"]
+        assert "start the target, or correct --to" in follower(database)["trouble"]
         with receiving(port=port) as endpoint:
             expect(endpoint, "A", "B")
 
@@ -316,6 +317,7 @@ def test_a_name_without_an_address_is_retried(database):
         wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
         assert not run.is_over
         assert "host erp.example cannot be resolved" in follower(database)["trouble"]
+        assert "correct --to, or mend its DNS" in follower(database)["trouble"]
 
 
 # ── refused changes ───────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -227,6 +228,29 @@ def test_rows_that_changed_since_the_walk_began_are_not_changed(kit, listed, run
     assert (operations(report), report.newer) == ([], 3)
     assert kit.row(Product, "A0").name == kit.row(Product, "FRESH").name == "as announced"
     assert not kit.row(Product, "A1").active
+
+
+def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit, listed, run):
+    dated = [datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)]
+    answer = lambda _: httpx.Response(200, headers={"Date": format_datetime(dated[0], usegmt=True)})  # noqa: E731
+    dialect = kit.source("shop").dialect
+    dialect.connect(lambda source: httpx.Client(base_url=source.api_url, transport=httpx.MockTransport(answer)))
+    dialect.listing(Product)(lambda api: (api.get("/"), listed(api))[1])
+    listed.rows[0] = Listed(Product, "A0", {"name": "Lantern"})
+    assert (operations(run()), kit.row(Product, "A0").name) == ([("update", "A0")], "Lantern")
+
+    listed.rows = [Listed(Product, "A0", {"name": "Torch"}), *listed.rows[1:]]
+    foreseen, second = run(dry_run=True), run()
+    assert (foreseen.tied, second.tied, second.repairs, second.newer) == (1, 1, 0, 0)
+    assert "other news of the same time: 1. Run this again" in "\n".join(second.lines())
+    assert kit.row(Product, "A0").name == "Lantern"
+
+    listed.rows = listed.rows[1:]
+    assert (run().tied, kit.row(Product, "A0").active) == (1, True), "absent now, and present a moment ago"
+
+    dated[0] += timedelta(seconds=1)
+    third = run()
+    assert (third.tied, operations(third)) == (0, [("deactivate", "A0")])
 
 
 def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worker, run):

@@ -15,13 +15,14 @@ from sqlalchemy import delete, update
 from telling import NOON
 
 from handlers.catalog import Product
+from receiver.commands.rehearse import WHY_NOT_RUN
 from receiver.dialects.sources import find_dialects
 from receiver.errors import WiringError
 from receiver.inbox.tables import BODIES
 from receiver.mirror.rows import sql_table
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
-from receiver.rehearsal.outcomes import RehearsedDelivery, RehearsedRow
+from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.testing import TEST_SECRET, Webhooks
@@ -182,7 +183,7 @@ def test_code_that_cannot_be_loaded_is_refused_with_advice(told, reference, says
 def test_without_a_body_there_is_nothing_to_rehearse(told):
     with told.database.write() as connection:
         connection.execute(delete(BODIES))
-    with pytest.raises(NothingKept, match="still has its body"):
+    with pytest.raises(NothingKept, match=r"still has its body.*`hookmirror send rehearsed EVENT_TYPE` sends one"):
         run(told)
 
 
@@ -205,6 +206,20 @@ def test_thin_events_are_fetched_on_request(told, tmp_path, write):
     new = write("rehearsed_fetching", "mirror.upsert(Product, event.entity_id, **event.hydrated)" + thin)
     found = run(told, new, hydrate=True)
     assert (found.skipped, {row.columns["name"][1] for row in found.rows}) == ({}, {"as the API has it"})
+
+
+def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
+    taking = 'mirror.session.execute(text("SELECT * FROM a_table_of_the_user")); ' + NOW
+    found = run(told, write("rehearsed_session", f"from sqlalchemy import text; {taking}"))
+    assert (found.skipped, found.deliveries) == ({"session": 3}, 0)
+    assert {each.new for each in found.ends} == {f"session: {scratch._SESSION_REASON}"}
+    write("rehearsed_now", f"from sqlalchemy import text; {taking}")
+    recorded = run(told)
+    assert (recorded.skipped, recorded.found) == ({"session": 3}, False)
+
+
+def test_each_reason_for_which_a_delivery_was_not_run_has_words():
+    assert set(WHY_NOT_RUN) == set(NOT_REHEARSED)
 
 
 def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):

@@ -7,14 +7,15 @@ from typing import NamedTuple
 from receiver.api.deliveries import DELIVERY_FILTERS, DeliveryPage, Tried
 from receiver.api.delivery_shapes import Delivery
 from receiver.api.pages import Matching
+from receiver.api.plans import PLAN_FILTERS
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.inbox.tables import State
 from receiver.logs.wording import counted
 
-#: Filters with another name in a plan, where `reason` is the reason for the action.
-PLANNED_AS = {"reason": "reason_has"}
+#: The name of each filter in a plan.
+PLANNED_AS = {parameter.name: PLAN_FILTERS[name].name for name, parameter in DELIVERY_FILTERS.items()}
 
 #: Deliveries on a page.
 DELIVERIES_SHOWN = "50"
@@ -44,7 +45,7 @@ def show_deliveries(visit: Visit) -> DeliveryList:
     horizon = None if not page.horizon else page.horizon.time
     return DeliveryList(
         items=page.items,
-        fields=filter_fields(visit, DELIVERY_FILTERS),
+        fields=filter_fields(visit, [*DELIVERY_FILTERS.values()]),
         listing=listing(visit, DELIVERIES_PAGE, following=page.next, horizon=horizon),
         matching=page.matching.says if page.matching else "",
         states=[(state, page.states[state]) for state in State if page.states],
@@ -59,7 +60,7 @@ def _replay_of(visit: Visit) -> dict[str, str] | None:
     filters = visit.without()
     if not filters or filters.get("state") in (State.PENDING, State.PROCESSING):
         return None
-    return {"kind": "replay"} | {PLANNED_AS.get(name, name): text for name, text in filters.items()}
+    return {"kind": "replay"} | {PLANNED_AS[name]: text for name, text in filters.items()}
 
 
 class TypedDeliveryPage(DeliveryPage, frozen=True):

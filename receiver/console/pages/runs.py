@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from receiver.api.plans import PLAN_FILTERS
 from receiver.api.runs import Run, RunChanged
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
@@ -49,10 +50,7 @@ RUNS_PAGE = ConsolePage(
 
 PAGES = (RUNS_PAGE,)
 
-_PLANNED_BY: tuple[str, ...] = (
-    *("kind", "source", "state", "outcome", "event_type", "entity", "from", "to", "reason_has", "conflict"),
-    "dedup_key",
-)
+_PLANNED_BY = ("kind", *(parameter.name for parameter in PLAN_FILTERS.values()))
 
 BUTTONS: tuple[Button, ...] = (
     Button(

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.commands.tail import _Lines, _tell_gaps
 from receiver.commands.tailing import LIST, OVERLAP, Tail, TailPlace
 from receiver.errors import ConfigurationError
 from receiver.inbox.ids import MOST_PROCESSES, arrived
-from receiver.moments import EPOCH
+from receiver.moments import EPOCH, time_text
 
 SECOND = 1_000_000 * MOST_PROCESSES
 BEGIN = 1_000_000 * SECOND
@@ -28,7 +29,7 @@ class Receiver:
         self.deliveries = {}
 
     def accept(self, number):
-        moment = (EPOCH + timedelta(microseconds=arrived(number))).isoformat()
+        moment = at(number).isoformat()
         shown = {"id": str(number), "received_at": moment, "source": "shop", "event_type": "x", "entity": "product:1"}
         self.deliveries[number] = {**shown, "state": "pending", "outcome": None, "reason": None, "ended_at": None}
 
@@ -51,6 +52,10 @@ class Receiver:
             "items": [dict(each) for each in found[skip : skip + self.PAGE]],
             "next": str(skip + self.PAGE) if more else None,
         }
+
+
+def at(number):
+    return EPOCH + timedelta(microseconds=arrived(number))
 
 
 def new_tail(receiver, place=None, **filters):
@@ -124,6 +129,21 @@ def test_shown_deliveries_are_forgotten_once_no_older_one_can_come():
     shown(tail)
     assert tail.place.shown == {BEGIN + 2 * OVERLAP}
     assert len(tail.place.text()) < 100
+
+
+def test_a_newest_delivery_from_the_future_is_reported_once_until_the_clock_has_passed_it(capfd):
+    receiver, now = Receiver(), [at(BEGIN)]
+    receiver.accept(BEGIN + 3_600 * SECOND)
+    tail, lines = Tail(receiver, {}, None, TailPlace(BEGIN), clock=lambda: now[0]), _Lines(as_json=False)
+    for seconds in (0, 1, 3_591, 3_592):
+        now[0] = at(BEGIN + seconds * SECOND)
+        list(tail.poll())
+        _tell_gaps(tail, lines)
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert f"The newest delivery is dated {time_text(at(BEGIN + 3_600 * SECOND))}, which is in the future" in told[0]
+    assert "`hookmirror deliveries --since 10m` lists them" in told[0]
+    assert tail.future is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "eJyLBgABFgEH", "é", "A" * 200_000, "eJyrVjJUslIyUqoFAA4BAoQ"])

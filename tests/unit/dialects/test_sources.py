@@ -69,7 +69,10 @@ def test_naming_an_installed_dialect_again_has_no_effect():
             "module_of_ownshop:absent",
             "it has no `absent`. Name the object made by Dialect(…): module_of_ownshop:dialect",
         ),
-        ("module_of_ownshop:nothing", "its `nothing` is no Dialect. Name the object made by Dialect(…): module_of_own"),
+        (
+            "module_of_ownshop:nothing",
+            "its `nothing` is not a Dialect. Name the object made by Dialect(…): module_of_own",
+        ),
         ("handlers:shop", 'it has no `shop`, nor any other. Make one there: shop = Dialect("shop", verify=…)'),
     ],
 )
