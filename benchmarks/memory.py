@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from benchmarks import load, processor
+from benchmarks.rounds import Figure, Report
 from benchmarks.servers import running, settings
 from receiver.api.tokens import Scope, Tokens
 
@@ -39,13 +40,14 @@ def measure() -> list[tuple[int, float]]:
     return readings
 
 
-def report() -> list[str]:
+def report() -> Report:
     readings = measure()
     warm = [megabytes for events, megabytes in readings if events >= WARM]
-    return [
-        f"{EVENTS} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
+    lines = [
+        f"{readings[-1][0]:,} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
         f"least / most when warm    {min(warm) / max(warm):.2f}",
     ]
+    return Report(lines, [Figure("memory of all processes of the server, from warm to the end", "MB", warm)])
 
 
 def _wait_until_drained(url: str, folder: Path) -> None:

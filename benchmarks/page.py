@@ -42,7 +42,8 @@ def _shown(measurement: Mapping[str, Any]) -> Iterator[str]:
     """The measurement's own tables if it has any; otherwise its ratios and figures, or its lines as they are."""
     lines = measurement["lines"]
     if any(line.startswith("|") for line in lines):
-        yield from (line for line in lines if line.startswith("|"))
+        # Blank lines stay between two tables.
+        yield from (line for line in lines if line.startswith("|") or not line)
     elif measurement["figures"]:
         yield "| | median | least to most |"
         yield "|---|---|---|"
