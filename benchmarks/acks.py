@@ -21,7 +21,7 @@ ROUNDS, SECONDS = scale.rounds(), scale.seconds()
 
 def pool_of(size: int) -> int:
     """The number of bodies for a cell, more than Hookmirror takes in its time. Each cell has a new database."""
-    return (32_000 if size < 5 * SIZE else 14_000) * SECONDS
+    return (45_000 if size < 5 * SIZE else 18_000) * SECONDS
 
 
 class Cell(NamedTuple):
@@ -48,6 +48,9 @@ class Cell(NamedTuple):
             url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
             seen = load.send(url, pool, seconds=SECONDS, sender=self.sender, connections=self.connections)
         assert seen.failed == 0, f"{self} refused {seen.failed} requests"
+        if self.server in OURS:
+            sent = seen.requests_per_second * SECONDS
+            assert sent < pool_of(self.size), f"{self} took all bodies, and then duplicates: make the pool larger"
         return seen.requests_per_second
 
 

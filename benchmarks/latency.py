@@ -11,7 +11,7 @@ from benchmarks.rounds import Report
 from benchmarks.servers import running
 
 ROUNDS, SECONDS = scale.rounds(), scale.seconds(usual=4)
-POOL = 32_000 * SECONDS
+POOL = 45_000 * SECONDS
 
 ALONE, DRAINING = "p99 of acks without a worker", "p99 of acks beside a worker"
 

@@ -16,7 +16,7 @@ from benchmarks.servers import running
 from receiver.database.database import Database
 
 ROUNDS, SECONDS = scale.rounds(), scale.seconds(usual=3)
-POOL = 32_000 * SECONDS
+POOL = 45_000 * SECONDS
 
 #: Seconds for the worker to drain.
 TIMEOUT = 120
