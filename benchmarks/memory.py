@@ -19,7 +19,7 @@ from receiver.api.tokens import Scope, Tokens
 EVENTS = int(os.environ.get("BENCHMARK_EVENTS", "100000"))
 
 #: Events after which the server is warm: its caches are full and its allocator has reserved its arenas.
-WARM = 20_000
+WARM = min(20_000, EVENTS // 5)
 
 #: Seconds of load between two readings, and most seconds for the worker's remaining work at the end.
 SECONDS, TIMEOUT = 2, 600
