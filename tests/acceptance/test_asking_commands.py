@@ -169,6 +169,31 @@ def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, ar
     assert len(said) < 300
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show"],
+        ["runs", "show"],
+        ["row", "products", "iimmpact"],
+        ["rows"],
+        ["ask", "iimmpact", "--entity"],
+        ["reconcile", "iimmpact", "--entity"],
+        ["rehearse", "--source", "iimmpact"],
+        ["follow", "--to", "http://erp.example/", "--from"],
+        ["follow", "--to", "http://erp.example/", "--table"],
+        ["follow", "--forget", "--name"],
+        ["deliveries", "--state"],
+        ["send", "iimmpact", "product.updated", "--header"],
+    ],
+    ids=" ".join,
+)
+def test_an_argument_of_ten_kilobytes_is_not_repeated_in_the_message(asking, arguments):
+    done = asking.run(*arguments, "/" * 10_000)
+    assert done.returncode != 0
+    assert len(done.stderr) < 600
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "99999999999999999999"])
 def test_a_limit_that_is_not_valid_is_refused(asking, limit):
     assert "limit" in asking.ask("deliveries", "--limit", limit, code=2)
