@@ -34,9 +34,11 @@ test: check neighbours browser
 	$(BIN)/python -m pytest $(FILES_AT_ONCE) tests --ignore tests/unit --ignore tests/plug
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/plug
 
-# Real programs to test beside, from Debian's packages where root runs this; without them their tests are skipped.
+# Real programs to test beside, from Debian's packages where root runs this, and the vendors' libraries for Node.js where npm
+# is; without them their tests are skipped.
 neighbours:
 	@sh tests/neighbours/fetch.sh .neighbours
+	@sh tests/neighbours/fetch_signers.sh .neighbours/signers
 
 # Chromium for the tests in a browser, from Debian's packages where root runs this; without it their tests are skipped.
 browser:

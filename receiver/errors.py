@@ -32,6 +32,7 @@ HookmirrorError
 │       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
+├── DamagedRow                   a stored row that somebody edited by hand; the message says what repairs it
 ├── ApiError                     a source's own API did not answer as it should
 │   └── UnsteadyListError        its list changed each time while it was read
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
@@ -280,6 +281,10 @@ class Unreadable(HookmirrorError):
 
 class HandlerError(HookmirrorError):
     """A handler asked the mirror for something it cannot do; the message names the column or the value."""
+
+
+class DamagedRow(HookmirrorError):
+    """A row of the mirror whose stored text is not what was written; the message names it and what repairs it."""
 
 
 class ApiError(HookmirrorError):

@@ -41,13 +41,14 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
     """Around code that others wrote: raises `WiringError` with one line for an error in it; `what` is its subject.
 
     Errors of ours and of the database say themselves what they are, and pass. Of code that holds secrets the error's
-    own words are left out, since they may quote one.
+    own words are left out, since they may quote one. `SystemExit` is an error, too: it would end the program without a
+    word.
     """
     try:
         yield
     except (HookmirrorError, SQLAlchemyError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = f"{place_of(error)}{safe_text.name_of(error)}" if holds_secrets else told_with_place(error)
         raise WiringError(f"{what} failed: {said}.") from error
 
@@ -59,7 +60,7 @@ def told_with_place(error: BaseException) -> str:
 
 def place_of(error: BaseException) -> str:
     """File and line in the code that others wrote, as the beginning of a message; empty if it was all ours."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(safe_text.traceback_of(error))
     theirs = next((each.filename for each in frames if not each.filename.startswith((OURS, CARRIER))), None)
     lines = [each.lineno for each in frames if each.filename == theirs]
     return f"{theirs}, line {lines[-1]}: " if lines else ""
@@ -75,7 +76,7 @@ def _told(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """The line of the innermost module being imported, which is more often at fault than the code that it called."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(safe_text.traceback_of(error))
     module = next((frame.filename for frame in reversed(frames) if frame.name == TOP_LEVEL), None)
     lines = [frame.lineno for frame in frames if frame.filename == module]
     return f"{module}, line {lines[-1]}: " if lines else ""

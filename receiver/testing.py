@@ -13,10 +13,8 @@ out, and time can be moved.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,32 +24,35 @@ import httpx
 import pytest
 from msgspec import to_builtins
 from msgspec.structs import asdict
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from receiver import codec
 from receiver.api.catalog import shapes_of
 from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
-from receiver.database.errors import explain
+from receiver.database.temporary import database_of_its_own
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.dialects.purity import HOW_TO_BE_PURE, impurity
+from receiver.dialects.replies import SenderReply
 from receiver.dialects.sources import Source, build_source, find_dialects
-from receiver.errors import ConfigurationError, Unreadable
+from receiver.errors import Unreadable
 from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown
 from receiver.header_values import NO_HEADERS
+from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import HOOKS_PATH
+from receiver.ingest.replies import Reply
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.request import WebhookRequest
-from receiver.verify.verifiers import Credentials, Verifier
+from receiver.verify.verifiers import Credentials
 from receiver.worker.worker import Worker
 
 __all__ = [
@@ -84,11 +85,26 @@ class Answer:
     headers: Mapping[str, str]
     #: The whole of it as text.
     text: str = ""
+    #: The ids of the stored deliveries, one for each event of the body; empty if the webhook was refused.
+    stored: tuple[str, ...] = ()
 
     @property
     def delivery(self) -> str:
-        """The id under which the webhook is kept. Raises `KeyError` if it was refused."""
-        return str(self.body["delivery"])
+        """The id of the stored delivery, the first one of several events. Raises `KeyError` if it was refused."""
+        if not self.stored:
+            raise KeyError("delivery")
+        return self.stored[0]
+
+
+class _Endpoint(Endpoint):
+    """An endpoint that remembers what it stored, because a dialect's own reply does not name the delivery."""
+
+    stored: tuple[str, ...] = ()
+
+    def ack(self, name: str, outcome: Accepted | SenderReply) -> Reply:
+        if isinstance(outcome, Accepted):
+            self.stored = tuple(str(each.delivery_id) for each in outcome.items or (outcome,))
+        return super().ack(name, outcome)
 
 
 class Webhooks:
@@ -105,7 +121,7 @@ class Webhooks:
         self._group_commit = GroupCommit(self.inbox)
         self._group_commit.start()
         self._limits = limits = Limits()
-        self._endpoint = Endpoint(self._sources, self._group_commit.accept, limits=limits, incoming=Incoming(limits))
+        self._endpoint = _Endpoint(self._sources, self._group_commit.accept, limits=limits, incoming=Incoming(limits))
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
@@ -124,7 +140,7 @@ class Webhooks:
         """
         if name not in self._sources or settings:
             dialect = self._dialects.get(settings.get("dialect") or name)
-            usual = _usual_settings(dialect.verifier) if dialect is not None else {}
+            usual = {} if dialect is None else _usual_settings(name, dialect, settings)
             self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
             self._endpoint.renew(self._sources, self._limits)
         return self._sources[name]
@@ -153,7 +169,7 @@ class Webhooks:
         dialect = self.source(source).dialect
         body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
         answer = self.send_body(source, body, headers=usual | dict(headers))
-        assert answer.status == 200, f"{event_type} was refused: {answer.body}"
+        assert answer.stored, f"{event_type} was refused: {answer.status} {answer.text}"
         return answer
 
     def send_body(
@@ -246,7 +262,7 @@ class Webhooks:
         expected = expected_of(fixture)
         source = fixture.parent.name
         answer = self.send_body(source, fixture.read_bytes(), headers=headers_beside(fixture))
-        assert answer.status == 200, f"{fixture.name} was refused: {answer.body}"
+        assert answer.stored, f"{fixture.name} was refused: {answer.status} {answer.text}"
         self.drain()
         delivery = self.delivery(answer)
         assert delivery["state"] == expected.get("state", State.PROCESSED), delivery["reason"]
@@ -264,10 +280,12 @@ class Webhooks:
         return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
     async def _request(self, method: str, path: str, body: bytes, headers: Any) -> Answer:
+        self._endpoint.stored = ()
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
             response = await client.request(method, path, content=body, headers=headers)
-        return Answer(response.status_code, _object(response.content), response.headers, response.text)
+        content = _object(response.content)
+        return Answer(response.status_code, content, response.headers, response.text, self._endpoint.stored)
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -278,39 +296,16 @@ def _object(content: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _usual_settings(verifier: Verifier) -> dict[str, Any]:
-    """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
+def _usual_settings(name: str, dialect: Dialect, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a source that a test did not give: all the secrets that its verifier accepts."""
+    own = adopt_own_settings(source_settings(name, {"settings": given.get("settings") or {}}), dialect.settings_model)
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
     urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
     signed = [{"secrets": [text]} | url for text in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in urls]
     for usual in (everything, *signed, {"allow_unsigned": True}, {}):
-        if verifier.check(source_settings("test", usual).credentials()) is None:
+        if dialect.verifier.check(replace(source_settings(name, usual).credentials(), own=own)) is None:
             return usual
     return everything
-
-
-@contextmanager
-def database_of_its_own(server: str) -> Iterator[str]:
-    """The URL of a new, empty database on a PostgreSQL server, dropped at the end of the block.
-
-    `server` is the URL of any database there, which is left as it is; its role needs the right to create databases.
-    Raises `ConfigurationError` if the server cannot be used.
-    """
-    with closing(Database(server, setting="`hookmirror_database_url`")) as database:
-        if not database.is_postgresql:
-            raise ConfigurationError("`hookmirror_database_url` names no PostgreSQL server: leave it out for SQLite.")
-        name = f"hookmirror_test_{secrets.token_hex(6)}"
-        outside = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            with outside.connect() as connection:
-                connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-        except SQLAlchemyError as error:
-            raise ConfigurationError(explain(error, server, setting=database.setting)) from error
-        try:
-            yield database.engine.url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            with outside.connect() as connection:
-                connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -178,6 +178,7 @@ PLAIN = {
             "record",
             "keeping",
             "identity",
+            "temporary",
         ),
         *("statement_timeouts", "row_shapes", "delivery_shapes", "leases", "formatting"),
     ],

@@ -61,6 +61,8 @@ class AskedRow(Shape, frozen=True):
     ]
     equal: bool
     columns: list[AskedColumn]
+    damaged: Annotated[bool, Meta(description="Whether the mirror's row was edited by hand, and takes no news.")]
+    mended: Annotated[bool, Meta(description="Whether the repair wrote the damaged row anew.")]
     repaired: Annotated[int | None, Meta(description="The number of rows that the repair changed; null without one.")]
     left: Annotated[
         Literal["newer", "delivery"] | None,
@@ -82,6 +84,8 @@ def show_asked(asked: SourceAnswer) -> AskedRow:
         changed_there=asked.changed_there,
         equal=asked.equal,
         columns=[AskedColumn(each.name, each.here, each.there, each.equal) for each in asked.columns],
+        damaged=asked.damaged,
+        mended=asked.mended,
         repaired=None if asked.repaired is None else len(asked.repaired),
         left=asked.left,
         action=str(asked.action),

@@ -13,7 +13,7 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, show_count
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, seconds_left, show_count
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
@@ -234,16 +234,19 @@ class Deliveries:
         def count(seconds: float) -> Count:
             return deliveries.count_deliveries(database, wanted, seconds=seconds)
 
+        # Before the count, because the states share a small part of the time that is left.
+        states = self._by_state(wanted, began) if asked[STATES] else UNSET
         return DeliveryPage(
             page.items,
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
-            self._by_state(wanted) if asked[STATES] else UNSET,
+            states,
         )
 
-    def _by_state(self, wanted: DeliveryFilter) -> dict[State, Matching]:
-        counts = deliveries.count_by_state(self._lookup.database, wanted)
+    def _by_state(self, wanted: DeliveryFilter, began: float) -> dict[State, Matching]:
+        seconds = min(deliveries.BY_STATE, seconds_left(began))
+        counts = deliveries.count_by_state(self._lookup.database, wanted, seconds=seconds)
         return {state: show_count(each) for state, each in counts.items()}
 
     def show(self, asked: Question) -> WholeDelivery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,8 +14,7 @@ from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, ConfigurationError, NotAskable, NotFound, Unavailable
-from receiver.logs.wording import counted
-from receiver.runs.actions import Asked, Effect, record
+from receiver.runs.actions import Asked, By, Effect, record
 from receiver.schemas import Shape
 
 #: The most errands at once, and the timeout of one in seconds.
@@ -58,10 +57,13 @@ class Errands:
         database: Database,
         sources: Callable[[], Mapping[str, Source]],
         *,
-        reload: Callable[[], Sequence[ReloadedProcess]] = lambda: (),
+        reload: Callable[[By], Reloaded] | None = None,
         send: Callable[[Source], SentTestEvent] | None = None,
     ) -> None:
-        """`sources` returns the sources of the settings in force; `reload` and `send` do what their names say."""
+        """`sources` returns the sources of the settings in force.
+
+        `reload` asks the processes for a person, and records the action; `send` sends a test event to its source.
+        """
         self._database, self._sources = database, sources
         self._reload_all, self._send = reload, send
         self._turns = Reads(at_once=ERRANDS_AT_ONCE, seconds=LONGEST_ERRAND_SECONDS)
@@ -104,14 +106,11 @@ class Errands:
 
     def _reload(self, asked: Question) -> Reloaded:
         try:
-            items = list(self._reload_all())
+            if self._reload_all is None:
+                raise Unavailable("This process asks no others to read their settings: run `hookmirror reload`.")
+            return self._reload_all(asked.by)
         except ConfigurationError as error:
             raise Unavailable(str(error)) from None
-        says = _told(items)
-        # No delivery is changed, so no reason is required.
-        effect = Effect(len(items), {"says": says}, thing="process", wants_reason=False)
-        self._record(asked, "reload settings", {}, effect)
-        return Reloaded(items, says)
 
     def _test(self, asked: Question) -> SentTestEvent:
         source = self._sources().get(asked[TESTED_SOURCE])
@@ -130,13 +129,3 @@ class Errands:
         """Record what was done already."""
         with self._database.write() as connection:
             record(connection, Asked(by=asked.by, what=what, arguments=arguments), effect, now=datetime.now(UTC))
-
-
-def _told(items: Sequence[ReloadedProcess]) -> str:
-    taken, refused, elsewhere = (sum(each.taken is wanted for each in items) for wanted in (True, False, None))
-    said = [f"{counted(taken, 'process has', 'processes have')} the present settings." if taken else ""]
-    if refused:
-        said.append(f"{counted(refused, 'process', 'processes')} did not take them: the list of processes says why.")
-    if elsewhere:
-        said.append(f"{counted(elsewhere, 'process', 'processes')} of other machines must be asked there.")
-    return " ".join(filter(None, said)) or "No process was asked."

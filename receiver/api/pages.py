@@ -39,8 +39,13 @@ def count_beside(shown: int, count: Callable[[float], Count], *, began: float) -
 
     `count` takes the seconds that remain: the list and its count together take a tenth of a second.
     """
-    counted = count(max(SECONDS - (time.monotonic() - began), 0.0))
+    counted = count(seconds_left(began))
     return show_count(counted._replace(number=max(counted.number, shown)))
+
+
+def seconds_left(began: float) -> float:
+    """The seconds that are left for counts beside a list that was begun at `began` by the monotonic clock."""
+    return max(SECONDS - (time.monotonic() - began), 0.0)
 
 
 def show_count(counted: Count) -> Matching:

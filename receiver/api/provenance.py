@@ -129,6 +129,7 @@ class WhyRow(Shape, frozen=True):
     active: bool
     changed_at: Moment
     deactivated_at: Moment | None
+    damage: Annotated[str | None, Meta(description="What is damaged in the row, and what repairs it.")]
     check: Annotated[Checked, Meta(description="Whether the row equals the result of its kept deliveries.")]
     says: Annotated[list[str], Meta(description="The explanation in sentences.")]
     columns: list[WhyColumn]
@@ -158,6 +159,7 @@ def show_why(why: Why) -> WhyRow:
         active=row.active,
         changed_at=row.changed_at,
         deactivated_at=row.deactivated_at,
+        damage=row.damage,
         check=telling.overall(why),
         says=telling.sentences(why),
         columns=[_show_reason(each) for each in why.reasons],

@@ -64,7 +64,7 @@ def show_refused(row: RowMapping) -> RefusedRequest:
         code=row["code"],
         received_at=row["received_at"],
         size=row["size"],
-        headers=row["headers"],
+        headers=[list(each) for each in refused.shown_headers(row)],
         begins=begins,
         begins_encoding=encoding,
     )

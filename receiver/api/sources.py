@@ -26,6 +26,7 @@ from receiver.findings.standing import standing
 from receiver.findings.tallies import SourceTotal
 from receiver.inbox.tables import State
 from receiver.ingest.paths import HOOKS_PATH
+from receiver.logs.safe_text import whole_sentence
 from receiver.schemas import Moment, Shape
 
 LISTED_AT = "/api/v1/sources"
@@ -215,8 +216,7 @@ class Sources:
 def _health(each: SourceStatistics, findings: Sequence[FindingShown], *, is_known: bool) -> tuple[Health, str]:
     if findings:
         more = f" And {len(findings) - 1} more." if len(findings) > 1 else ""
-        says = findings[0].says
-        return Health.UNWELL, f"{says[:1].upper()}{says[1:]}{'' if says.endswith(('.', '?', '!')) else '.'}{more}"
+        return Health.UNWELL, f"{whole_sentence(findings[0].says)}{more}"
     if not is_known:
         return Health.UNWELL, "It is not in the settings, and has unfinished deliveries."
     if each.last_delivery_at is None:

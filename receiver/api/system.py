@@ -21,7 +21,7 @@ from receiver.inbox.ids import arrived
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.schemas import Moment, Shape
 from receiver.worker.liveness import dead
-from receiver.worker.processes import PROCESSES, STALE, Kind, Wiring
+from receiver.worker.processes import PROCESSES, STALE, Kind, Wiring, settings_read
 
 #: The time after its last tally after which a process counts as hung; it writes one every minute.
 HUNG_FOR = timedelta(minutes=3)
@@ -177,7 +177,7 @@ def _state(row: RowMapping, ended: set[str], hung: set[str], now: datetime) -> P
 
 
 def _standing(row: RowMapping, state: ProcessState, first: RowMapping | None) -> ProcessStanding:
-    said = row["settings"]
+    said = settings_read(row)
     differs = None
     if first is not None and first["fingerprint"] != row["fingerprint"]:
         differs = Wiring(tuple(first["wiring"])).difference(row["wiring"])

@@ -57,7 +57,7 @@ def show_one(change: dict[str, Any], *, as_json: bool) -> None:
     row = f"{change['table']}/{change['source']}/{change['external_id']}"
     cause = f"delivery {change['delivery_id']}" if change["delivery_id"] else f"run {change['run'] or 'unknown'}"
     lines = [f"{change['seq']} {change['recorded_at']} {change['operation']} {row} by {cause}"]
-    for name, text in change["after"].items():
-        before = encode(change["before"].get(name)).decode()
-        lines.append(f"{name}: {before} → {encode(text).decode()}")
+    for name in dict.fromkeys((*change["after"], *change["before"])):
+        before, after = (encode(change[side].get(name)).decode() for side in ("before", "after"))
+        lines.append(f"{name}: {before} → {after}")
     typer.echo("\n".join(map(visible, lines)))

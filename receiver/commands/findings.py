@@ -15,7 +15,7 @@ from receiver.errors import ConfigurationError, NotFound
 from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
-from receiver.logs.safe_text import sentence
+from receiver.logs.safe_text import sentence, whole_sentence
 from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
 from receiver.server.runtime import Runtime, install
@@ -65,7 +65,7 @@ def _show_one(runtime: Runtime, finding_id: str, *, as_json: bool) -> None:
 
 
 def _details(found: WholeFinding) -> Iterator[str]:
-    yield f"{found.rule} ({found.id}): {sentence(found.says)}"
+    yield f"{found.rule} ({found.id}): {whole_sentence(found.says)}"
     yield f"    Since {found.since:%Y-%m-%d %H:%M UTC}. {found.mend}"
     for each in found.circumstances:
         yield f"    {each.at:%Y-%m-%d %H:%M UTC}  {sentence(each.says)}"
@@ -89,7 +89,7 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
     if not found:
         yield "Nothing needs you."
     for each in found:
-        yield visible(f"{each.rule} ({each.id}): {sentence(each.says)}")
+        yield visible(f"{each.rule} ({each.id}): {whole_sentence(each.says)}")
         if each.closed_at is not None:
             yield f"    Closed at {time_text(each.closed_at)}."
             continue

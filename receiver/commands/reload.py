@@ -9,6 +9,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
+from receiver.runs.actions import by_command
 from receiver.server import reloading
 from receiver.server.runtime import install
 
@@ -20,7 +21,7 @@ def reload(
     """Make the processes of this machine read their settings again; they keep the old ones if the new are invalid."""
     # Invalid settings are reported here, before any process refuses them.
     runtime = install(quiet=True)
-    answers = reloading.ask_all(runtime.database, pid=pid)
+    answers, _ = reloading.reload_settings(runtime.database, by_command(), pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):
         raise typer.Exit(1)

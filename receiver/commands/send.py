@@ -40,5 +40,5 @@ def send(
     typer.echo(
         encode(asdict(sent)) if as_json else "\n".join(filter(None, [f"{sent.status} {sent.answer}", sent.says]))
     )
-    if sent.status != 200:
+    if not sent.is_acked:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import structlog
 import typer
 
 from receiver.runs.feeder import FeederThread
-from receiver.server import server
+from receiver.server import reloading, server
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
@@ -49,7 +49,8 @@ def worker(
         for each in (running, feeding, reconciling):
             each.renew()
 
-    reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
+    record = reloading.recorder(runtime.database)
+    reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings, record=record)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
     for part in (running, feeding, reconciling, registration, reloader):

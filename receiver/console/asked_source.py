@@ -11,6 +11,7 @@ import msgspec
 from receiver.api.actions import Action, ActionPage
 from receiver.api.provenance import WhyRow
 from receiver.console.visit import Visit
+from receiver.reconcile.ask import MENDED
 from receiver.runs.asking import ASK, REPAIR
 from receiver.search.changes import Change
 
@@ -46,10 +47,12 @@ class AnsweredQuestion(NamedTuple):
     causes: list[Explanation]
     #: What a repair did; None if nothing was repaired.
     repair: str | None
+    #: Whether the mirror's row is damaged, so that a repair is wanted even where the values are equal.
+    is_damaged: bool
 
     @property
     def may_repair(self) -> bool:
-        return bool(self.differing) and self.repair is None
+        return (bool(self.differing) or self.is_damaged) and self.repair is None
 
 
 def answered_question(
@@ -73,6 +76,7 @@ def answered_question(
         differing=differing,
         causes=_causes(result, differing, why, history),
         repair=_repair(result) if action.what == REPAIR else None,
+        is_damaged=why is not None and why.damage is not None,
     )
 
 
@@ -92,6 +96,8 @@ def _repair(result: dict[str, Any]) -> str:
         return "Not repaired: the mirror has news as new as this answer, or newer. Ask again."
     if left == "delivery":
         return "Not repaired: a delivery about this row arrived while the source was asked. Ask again."
+    if result.get("mended"):
+        return MENDED
     if not rows:
         return "There was nothing to repair."
     return f"Repaired: {rows} {'row' if rows == 1 else 'rows'} changed."

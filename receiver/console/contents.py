@@ -43,10 +43,12 @@ API_PATH = "/api/v1"
 MENU = tuple(page for page in PAGES if page.menu)
 
 
-def lead(link: str | None) -> str | None:
+def lead(link: object) -> str | None:
     """The console's path for an address of the API: that of the page which shows the same; None if no page does."""
-    below, _, query = (link or "").removeprefix(API_PATH).partition("?")
-    if not (link or "").startswith(API_PATH) or not any(_is_address_of(page, below) for page in PAGES):
+    # Stored evidence that somebody edited by hand may hold anything.
+    address = link if isinstance(link, str) else ""
+    below, _, query = address.removeprefix(API_PATH).partition("?")
+    if not address.startswith(API_PATH) or not any(_is_address_of(page, below) for page in PAGES):
         return None
     return f"{below}?{query}" if query else below
 

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from receiver.codec import encode
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import whole_sentence
 
 #: Units of time: their seconds, their names, and the numbers from which the next unit is used.
 _UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
@@ -99,4 +100,5 @@ FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number,
     "visible": visible,
     "exact": exact,
     "told": told,
+    "sentence": whole_sentence,
 }

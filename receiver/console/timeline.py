@@ -53,8 +53,8 @@ def _of_change(change: Change) -> TimelineEntry:
 
 def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
     """Columns, and members of documents, whose values changed."""
-    for name, after in change.after.items():
-        before = change.before.get(name)
+    for name in dict.fromkeys((*change.after, *change.before)):
+        before, after = change.before.get(name), change.after.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             for member in {**before, **after}:
                 if before.get(member) != after.get(member):

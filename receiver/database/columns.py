@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from msgspec import Raw
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    Column,
     ColumnElement,
     DateTime,
     Dialect,
@@ -31,6 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from receiver import codec
+from receiver.database.damage import DamagedList, DamagedObject, checked_json, damage_of, damaged, read_document
 from receiver.errors import HandlerError, Unreadable
 from receiver.logs.safe_text import name_of, quoted, told
 from receiver.moments import in_utc
@@ -51,8 +53,22 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         return value if value is None or dialect.name == "postgresql" else format(value, "f")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 (signature is SQLAlchemy's)
-        return None if value is None else Decimal(value)
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
+        """The number; for damaged text, the value that stands for it."""
+        try:
+            return None if value is None else Decimal(value)
+        except InvalidOperation:
+            return damaged(str(value), "is not a number", mend=Document.mend)
+
+
+class ShownDecimal(ExactDecimal):
+    """An `ExactDecimal` that is read to be shown: damaged text is a sentence."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        number = super().process_result_value(value, dialect)
+        return damage_of(number) or number
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -72,16 +88,27 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Document(TypeDecorator[Any]):
-    """A JSON value as text, its fractions exact."""
+    """A JSON value as text, its fractions exact. Damaged text is read as a value that says so."""
 
     impl = Text
     cache_ok = True
 
+    #: The Python type of every value of the column, and the sentence that says what repairs a damaged one.
+    shape: ClassVar[Any] = Any
+    mend: ClassVar[str] = "A reconcile of its source brings the value again."
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let statements with columns of this class be cached; SQLAlchemy wants each class to say so."""
+        super().__init_subclass__(**options)
+        cls.cache_ok = True
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        if isinstance(value, (DamagedObject, DamagedList)):
+            return value.text
         return None if value is None else codec.encode(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
-        return None if value is None else codec.decode(value)
+        return None if value is None else read_document(value, self.shape, self.mend)
 
 
 class RawDocument(TypeDecorator[Any]):
@@ -90,17 +117,24 @@ class RawDocument(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
+    def __init__(self, document: type[Document]) -> None:
+        super().__init__()
+        #: The type of the column.
+        self.document = document
+
     def process_result_value(self, value: str | None, dialect: Dialect) -> Raw | None:  # noqa: ARG002 (signature is SQLAlchemy's)
-        return None if value is None else Raw(value.encode())
+        return None if value is None else checked_json(value, self.document.shape, self.document.mend)
 
 
 def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
-    """The table's columns except `but`, with documents as JSON text."""
-    return [
-        type_coerce(column, RawDocument()).label(column.name) if isinstance(column.type, Document) else column
-        for column in table.columns
-        if column.name not in but
-    ]
+    """The table's columns except `but`, to be shown: documents as JSON text, damaged values as sentences."""
+    return [_shown(column) for column in table.columns if column.name not in but]
+
+
+def _shown(column: Column[Any]) -> ColumnElement[Any]:
+    if isinstance(column.type, Document):
+        return type_coerce(column, RawDocument(type(column.type))).label(column.name)
+    return type_coerce(column, ShownDecimal()).label(column.name) if isinstance(column.type, ExactDecimal) else column
 
 
 class Many(TypeDecorator[Sequence[Any]]):

@@ -265,7 +265,7 @@ class Dialect:
         try:
             document = self._compose(event_type, entity_id, at, data)
             body = write_form(document, self.form) if self.form else codec.encode(document)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._refuse_composed(told_with_place(error))
         try:
             signed = dict.fromkeys(getattr(self.verifier, "signed_headers", ()), "example")

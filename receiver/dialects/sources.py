@@ -192,7 +192,9 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
     for challenge in dialect.challenges:
         check = getattr(challenge.function, "check", None)
-        missing = None if check is None else check(settings)
+        asked = f"A challenge of {dialect.name}, asked about the source {settings.name},"
+        with foreign_code(asked, holds_secrets=True):
+            missing = None if check is None else check(settings)
         if missing is not None:
             raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)

@@ -21,7 +21,7 @@ _TOPICS = frozenset({"topic", "event", "action"})
 _NO_KIND = frozenset(
     {
         *("id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug"),
-        *("data", "object", "content", "entity", "entry", "body", "attributes", "details"),
+        *("data", "payload", "object", "content", "entity", "entry", "body", "attributes", "details"),
     }
 )
 

@@ -44,7 +44,10 @@ _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "t
 _IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
 
 #: Names of members whose object is the changed object, the likeliest first.
-_DATA = ("data", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details", "model")
+_DATA = (
+    *("data", "payload", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details"),
+    "model",
+)
 
 #: Verbs of event types, with any ending.
 VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)
@@ -106,7 +109,7 @@ def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
     time, form = _time(about) or (_time(data.value) if data.path else None) or (None, "aware")
     if time is not None and data.path and time.path[:1] not in {(name,) for name in about}:
         time = Member((*data.path, *time.path), time.value)
-    entity_id = _entity_id(about, data)
+    entity_id = _entity_id(about, data, event_type)
     resource = None
     if event_type is not None and VERB.fullmatch(event_type.value):
         others = {name: value for name, value in about.items() if (name,) != event_type.path}
@@ -158,13 +161,18 @@ def _data_of(document: Mapping[str, Any]) -> Member:
     return Member((), document)
 
 
-def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
+def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None) -> Member | None:
     """Find the id of the entity, in the changed object or beside it."""
+    kinds = ["item", "product", "entity", "object", "resource"]
+    if event_type is not None:
+        # In `{"event": "stove.updated", "stove": "S1"}`, the id has the name of the kind.
+        kinds += [word for word in words_in(event_type.value) if not VERB.fullmatch(word)]
+        about = {name: value for name, value in about.items() if (name,) != event_type.path}
     inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _named_after(data) or _ending_in_id(data.value)
     if inside is not None:
         return Member((*data.path, *inside.path), inside.value)
     beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
-    beside = beside or _first(about, ("item", "product", "entity", "object", "resource"), depth=1, fits=_is_id)
+    beside = beside or _first(about, kinds, depth=1, fits=_is_id)
     return (
         beside
         or _first(about, _IDS, depth=DEEPEST_MEMBER, fits=_is_id)

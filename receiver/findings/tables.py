@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, Table, text
 from sqlmodel import Field, SQLModel
@@ -34,6 +34,13 @@ class Tally(SQLModel, table=True):
     amount: float = Field(sa_type=Float)
 
 
+class Evidence(Document):
+    """The evidence of a finding."""
+
+    shape: ClassVar[Any] = dict[str, Any]
+    mend = "While the finding is open, it is written anew within a minute."
+
+
 class FindingRow(SQLModel, table=True):
     """One finding, from its opening to its closing."""
 
@@ -60,7 +67,7 @@ class FindingRow(SQLModel, table=True):
     says: str
     #: What to do.
     mend: str
-    evidence: Any = Field(sa_type=Document)
+    evidence: Any = Field(sa_type=Evidence)
     #: When the rule last found it.
     seen_at: datetime = Field(sa_type=UtcDateTime)
     closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

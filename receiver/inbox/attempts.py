@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from time import perf_counter_ns
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from receiver.codec import storable
 from receiver.database.bulk import insert_mappings
+from receiver.database.damage import damage_of
+from receiver.inbox.documents import AttemptGroup
 from receiver.inbox.tables import ATTEMPTS, SETTLEMENTS, State, kept_reason
 from receiver.release import release
 
@@ -66,20 +68,6 @@ class AttemptResult(NamedTuple):
     details: AttemptDetails | None = None
 
 
-class AttemptGroup(TypedDict):
-    """Successful attempts of one settlement with the same handler, round and number."""
-
-    #: The handler as `module.function`; None if none was reached.
-    handler: str | None
-    round: int
-    number: int
-    #: The ids of their deliveries; the lists of microseconds have the same order.
-    deliveries: Sequence[int]
-    #: Microseconds; 0 for a step that did not run.
-    hydrate_us: Sequence[int]
-    handle_us: Sequence[int]
-
-
 def keep(
     connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int
 ) -> None:
@@ -99,10 +87,13 @@ def keep(
     insert_mappings(connection, ATTEMPTS, failed)
 
 
-def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], *, most: int) -> list[dict[str, Any]]:
+def history(
+    connection: Connection, delivery_id: int, ends: Mapping[datetime, int], *, most: int
+) -> list[dict[str, Any]]:
     """Read the newest attempts of a delivery, at most `most`, and return them oldest first.
 
-    `ends` are the ends of its rounds, by which the settlements with its successful attempts are found.
+    `ends` are the ends of its rounds, each with the round's number, by which the settlements with its successful
+    attempts are found.
     """
     failed = connection.execute(_FAILED, {"id": delivery_id, "most": most}).mappings()
     found = [{**row, "failed": True} for row in failed]
@@ -125,13 +116,13 @@ def shortened(traceback: str) -> str:
 def _group(
     handler: str | None, round_number: int, number: int, members: Sequence[tuple[int, int, int]]
 ) -> AttemptGroup:
-    deliveries, hydrate_us, handle_us = zip(*members, strict=True)
+    deliveries, hydrate_us, handle_us = (list(column) for column in zip(*members, strict=True))
     return AttemptGroup(
         handler=handler,
         round=round_number,
         number=number,
         deliveries=deliveries,
-        hydrate_us=hydrate_us if any(hydrate_us) else (),
+        hydrate_us=hydrate_us if any(hydrate_us) else [],
         handle_us=handle_us,
     )
 
@@ -174,26 +165,40 @@ def _bounded(microseconds: int) -> int:
     return min(microseconds, MOST_MICROSECONDS)
 
 
-def _good(connection: Connection, delivery_id: int, ends: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _good(connection: Connection, delivery_id: int, ends: Mapping[datetime, int]) -> Iterator[dict[str, Any]]:
     """The successful attempts of a delivery."""
     # A few per query, because each settlement holds the attempts of a whole batch.
-    settlements = connection.execute(_SETTLED, {"ends": ends}, execution_options={"yield_per": SETTLEMENTS_AT_ONCE})
+    settlements = connection.execute(
+        _SETTLED, {"ends": list(ends)}, execution_options={"yield_per": SETTLEMENTS_AT_ONCE}
+    )
     for settlement in settlements.mappings():
+        damage = damage_of(settlement["attempts"])
+        if damage is not None:
+            yield _lost_attempt(settlement, damage, ends[settlement["ended_at"]])
+            continue
         for group in settlement["attempts"]:
             if delivery_id in group["deliveries"]:
                 yield _good_attempt(settlement, group, group["deliveries"].index(delivery_id))
 
 
 def _good_attempt(settlement: RowMapping, group: AttemptGroup, place: int) -> dict[str, Any]:
-    return {
-        **{name: settlement[name] for name in ("ended_at", "worker", "release", "settle_us")},
+    return _succeeded(settlement) | {
         **{name: group[name] for name in ("handler", "round", "number")},
-        "hydrate_us": (group["hydrate_us"][place] if group["hydrate_us"] else 0) or None,
-        "handle_us": group["handle_us"][place] or None,
-        "failed": False,
-        "reason": None,
-        "traceback": None,
+        # A slice, because a list that somebody edited by hand may be shorter.
+        "hydrate_us": sum(group["hydrate_us"][place : place + 1]) or None,
+        "handle_us": sum(group["handle_us"][place : place + 1]) or None,
     }
+
+
+def _lost_attempt(settlement: RowMapping, damage: str, round_number: int) -> dict[str, Any]:
+    """The attempt that a damaged settlement must have held, since a round ended with it."""
+    lost = {"handler": None, "round": round_number, "number": 1, "hydrate_us": None, "handle_us": None}
+    return _succeeded(settlement) | lost | {"reason": f"Its record is damaged. {damage}"}
+
+
+def _succeeded(settlement: RowMapping) -> dict[str, Any]:
+    known = {name: settlement[name] for name in ("ended_at", "worker", "release", "settle_us")}
+    return known | {"failed": False, "reason": None, "traceback": None}
 
 
 _FAILED = (

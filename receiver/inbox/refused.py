@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -26,6 +26,7 @@ from sqlmodel import Field, SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.columns import Document, UtcDateTime
+from receiver.database.damage import DAMAGED, damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
@@ -36,6 +37,13 @@ SHOWN_BYTES = 2_048
 
 #: The most requests that one transaction drops.
 DROPPED_REQUESTS_BATCH = 500
+
+
+class SentHeaders(Document):
+    """The headers of a refused request."""
+
+    shape: ClassVar[Any] = list[tuple[str, str]]
+    mend = "Without its headers the request cannot be verified again: ask the sender to send it again."
 
 
 class KeptRequest(SQLModel, table=True):
@@ -53,7 +61,7 @@ class KeptRequest(SQLModel, table=True):
     #: Bytes of the body and the headers.
     size: int
     #: The headers that verifying needs and those that a delivery would keep, each a name and a value.
-    headers: Any = Field(sa_type=Document)
+    headers: Any = Field(sa_type=SentHeaders)
     body: bytes = Field(sa_type=LargeBinary)
 
 
@@ -99,8 +107,17 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of(cls, row: RowMapping) -> Refusal:
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in row["headers"]]
+        headers = [
+            (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+            for name, value in shown_headers(row)
+        ]
         return cls(row["id"], row["source"], row["code"], row["received_at"], headers, bytes(row["body"]))
+
+
+def shown_headers(row: RowMapping) -> list[tuple[str, str]]:
+    """The headers of a kept request, each a name and a value; damaged ones are a header that says so."""
+    damage = damage_of(row["headers"])
+    return row["headers"] if damage is None else [(DAMAGED, damage)]
 
 
 class Total(NamedTuple):

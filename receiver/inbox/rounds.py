@@ -87,7 +87,7 @@ def history(connection: Connection, delivery: RowMapping) -> list[dict[str, Any]
     kept = connection.execute(_ROUNDS, {"id": delivery["id"]}).mappings().all()[::-1]
     rounds = [dict(each) for each in kept] or [_only_round(delivery)]
     rounds[-1] |= _end(delivery)
-    ends = [each["ended_at"] for each in rounds if each["ended_at"] is not None]
+    ends = {each["ended_at"]: each["number"] for each in rounds if each["ended_at"] is not None}
     made = attempts.history(connection, delivery["id"], ends, most=MOST_READ)
     for each in rounds:
         each["attempts"] = [_shown(attempt) for attempt in made if attempt["round"] == each["number"]]

@@ -37,7 +37,8 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
-from receiver.database.columns import Document, Many, UtcDateTime, among
+from receiver.database.columns import Many, UtcDateTime, among
+from receiver.inbox.documents import KeptAttempts, KeptHeaders
 
 #: The longest stored reason, in characters.
 LONGEST_REASON = 2_000
@@ -173,7 +174,7 @@ class Body(SQLModel, table=True):
     #: The content of an encrypted or compressed body; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
     #: The kept headers: see `receiver.dialects.headers`.
-    headers: dict[str, str] = Field(sa_type=Document)
+    headers: dict[str, str] = Field(sa_type=KeptHeaders)
 
 
 class DedupKey(SQLModel, table=True):
@@ -273,8 +274,8 @@ class KeptSettlement(SQLModel, table=True):
     release: str
     #: Microseconds that the transaction took until the attempts were recorded.
     settle_us: int
-    #: Groups of attempts with the same handler, round and number: see `receiver.inbox.attempts.AttemptGroup`.
-    attempts: list[Any] = Field(sa_type=Document)
+    #: Groups of attempts with the same handler, round and number.
+    attempts: list[Any] = Field(sa_type=KeptAttempts)
 
 
 DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]

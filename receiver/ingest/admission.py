@@ -28,6 +28,7 @@ from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import name_of, quoted, told
+from receiver.schemas import NOT_VERIFIED
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.verifiers import Verified
 
@@ -90,14 +91,37 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
     try:
         reply = _unverified_reply(request) if request.source.dialect.challenges else None
         return reply or _admitted(request, now)
+    except NotVerified as refusal:
+        return _in_our_words(refusal, request.source)
     except Refused as refusal:
         return refusal
     except BaseException:
         # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
         verifier = name_of(request.source.dialect.verifier)
         about = {"source": request.source.name, "verifier": verifier}
-        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
+        log.exception(
+            "cannot verify a webhook, because the verifier raised another error than NotVerified; its sender is asked "
+            "to retry: correct the verifier, and let it raise NotVerified for a wrong request",
+            about=about,
+        )
         return Unavailable("This cannot be verified now, because of an error of this server. Send it again later.")
+
+
+def _in_our_words(refusal: NotVerified, source: VerifiableSource) -> NotVerified:
+    """Correct a refusal of a dialect's own verifier that has a code which the API lacks, or no text as its message.
+
+    Metrics and alarms count by the code, so that it may not be a text of the sender's.
+    """
+    if type(refusal.code) is str and refusal.code in NOT_VERIFIED and type(refusal.message) is str:
+        return refusal
+    log.warning(
+        "a verifier raised NotVerified with an unknown code, or without a text: use one of the codes of docs/api.md",
+        about={"source": source.name, "verifier": name_of(source.dialect.verifier)},
+        code=quoted(refusal.code),
+    )
+    code = refusal.code if type(refusal.code) is str and refusal.code in NOT_VERIFIED else "signature_wrong"
+    message = refusal.message if type(refusal.message) is str else "This request is not verified."
+    return NotVerified(code, message, final=bool(refusal.final))
 
 
 def _unverified_reply(request: Request) -> SenderReply | None:

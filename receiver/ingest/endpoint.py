@@ -232,17 +232,22 @@ class Endpoint:
 def inner_path(scope: Mapping[str, Any]) -> str:
     """The path below the mount point that the server or an outer application gives to this application."""
     path: str = scope["path"]
-    outer: str = scope.get("root_path", "").rstrip("/")
-    if not outer or not path.startswith(f"{outer}/"):
+    root: str = scope.get("root_path", "")
+    outer = root.rstrip("/")
+    if not root or not path.startswith(f"{outer}/"):
         return path
     inner = path[len(outer) :]
     # A mount point that is written as "/pim/" precedes a path that begins with another slash.
-    return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
+    return inner[1:] if root.endswith("/") and inner.startswith("//") else inner
 
 
 def _target(scope: Mapping[str, Any]) -> bytes:
-    """Path and query of the request line."""
+    """Path and query that the sender called, with the root path, since a sender may sign them."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
+    root: bytes = scope.get("root_path", "").encode()
+    if root.endswith(b"/") and path.startswith(root + b"/"):
+        # A server puts a root path that is written as "/pim/" before a path that begins with another slash.
+        path = root + path[len(root) + 1 :]
     query: bytes = scope.get("query_string", b"")
     return b"%b?%b" % (path, query) if query else path
 

@@ -217,7 +217,8 @@ class Keeper:
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _with_target(_chosen(source, waiting.request.headers, needed), waiting.request.target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
-        except Exception as error:
+        except BaseException as error:
+            # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
             self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))
         metrics.REFUSED_LOST.labels(name, "secret").inc()
         return None

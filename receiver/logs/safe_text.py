@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from reprlib import Repr
+from types import TracebackType
 from typing import Any
 
 from receiver.codec import storable
@@ -64,11 +65,17 @@ def traced(error: BaseException) -> str:
     """The traceback of the error; without texts of exceptions if these cannot be made."""
     whole = _safely(lambda: "".join(traceback.format_exception(error)), "")
     if not whole:
-        places = _safely(lambda: "".join(traceback.format_tb(_TRACEBACK(error))), "")
+        places = _safely(lambda: "".join(traceback.format_tb(traceback_of(error))), "")
         whole = f"{places}{name_of(error)}"
     if len(whole) > 2 * LONGEST_TRACE:
         whole = f"{whole[:LONGEST_TRACE]}\n[…]\n{whole[-LONGEST_TRACE:]}"
     return storable(whole)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """The traceback object of an error whose own attributes may raise."""
+    found: TracebackType | None = _TRACEBACK(error)
+    return found
 
 
 def _safely(say: Callable[[], str], otherwise: str) -> str:
@@ -102,3 +109,8 @@ _short.maxstring = _short.maxother = LONGEST_QUOTE
 def sentence(text: str) -> str:
     """The text with a full stop, unless it ends with a sign of its own."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def whole_sentence(text: str) -> str:
+    """The text as a sentence of its own: with a capital at its beginning, too."""
+    return sentence(f"{text[:1].upper()}{text[1:]}")

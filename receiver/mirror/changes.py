@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, Select, Table, select, text
 from sqlmodel import Field, SQLModel
@@ -27,6 +27,13 @@ FEED_LOCK = 0x686F6F6B0001
 
 #: The most changes that `follow` reads at once, and the most bytes of their JSON: parsed, it takes many times as much.
 PAGE, PAGE_BYTES = 500, 1 << 20
+
+
+class ChangedValues(Document):
+    """The values of the columns that changed, by name."""
+
+    shape: ClassVar[Any] = dict[str, Any]
+    mend = "The row itself shows its present values."
 
 
 class Change(SQLModel, table=True):
@@ -62,9 +69,9 @@ class Change(SQLModel, table=True):
     #: `insert`, `update`, `deactivate` or `reactivate`.
     operation: str
     #: The old values of the visible columns that changed; empty for an insert.
-    before: Any = Field(sa_type=Document)
+    before: Any = Field(sa_type=ChangedValues)
     #: The new values of these columns.
-    after: Any = Field(sa_type=Document)
+    after: Any = Field(sa_type=ChangedValues)
     #: The delivery that brought the news; None for a reconcile.
     delivery_id: int | None = Field(default=None, sa_type=BigInteger)
     #: The time of the change at the source.

@@ -15,10 +15,12 @@ from sqlalchemy import Connection, Select, Text, bindparam, select, text
 
 from receiver.database.bulk import insert_mappings, replace_clause
 from receiver.database.columns import Many, among
+from receiver.errors import DamagedRow
 from receiver.inbox.ids import arrived
 from receiver.mirror.changes import RowChange
+from receiver.mirror.damaged_rows import mended_by, sound_registers
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
-from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
+from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
 #: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
 #: lock table of fixed size for all connections, about 6,400 locks by default, and refuses locks once it is full.
@@ -44,13 +46,20 @@ class UnitOfWork:
     """The rows of a batch by key, loaded and saved within the caller's transaction."""
 
     connection: Connection
+    #: Before this time, damaged rows count as changed, and are read as they are shown; None refuses them.
+    mends_before: datetime | None = None
+    #: The keys of damaged rows that were read. `save` writes them anew if there is news of them.
+    damaged: set[Key] = field(default_factory=set)
     _entries: dict[Key, _Entry] = field(default_factory=dict)
     #: The keys that were fetched, including those without a row.
     _sought: set[Key] = field(default_factory=set)
     _children: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
     def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
-        """Fetch every row that the writes concern: their own, their parents', and the children of lost parents."""
+        """Fetch every row that the writes concern: their own, their parents', and the children of lost parents.
+
+        Raises `DamagedRow` for a row that somebody edited by hand, unless `mends_before` is given.
+        """
         writes = list(writes)
         if lock and self.connection.dialect.name == "postgresql":
             self._lock([*(write.key for write in writes), *self._parents(writes)])
@@ -256,12 +265,13 @@ class UnitOfWork:
 
     def _fetch(self, keys: set[Key], lock: bool) -> None:
         missing = keys - self._sought
-        self._sought |= missing
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for key in missing:
             groups[key.table, key.source].append(key.external_id)
         for (table, source), ids in sorted(groups.items(), key=_lock_order):
             self._select(table, source, "external_id", sorted(ids), lock)
+        # Afterwards, because a row that was refused must not count as a row that is not there.
+        self._sought |= missing
 
     def _fetch_children(self, lost: set[tuple[Key, type[MirrorRow]]], lock: bool) -> None:
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
@@ -279,8 +289,15 @@ class UnitOfWork:
                 self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
     def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
+        try:
+            registers = sound_registers(key, values, versions)
+        except DamagedRow:
+            if self.mends_before is None:
+                raise
+            registers = mended_by(self.connection, key, values, active, before=self.mends_before)
+            self.damaged.add(key)
         self._sought.add(key)
-        entry = self._entries[key] = _Entry(load(values, versions), _shown(key.table, values, active))
+        entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active))
         self._adopt(key, entry.registers)
 
 

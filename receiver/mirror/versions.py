@@ -7,13 +7,14 @@ its parent's), never from the order in which they were filled. This module does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
 from receiver import codec
+from receiver.errors import Unreadable
 
 
 class Rank(IntEnum):
@@ -141,11 +142,12 @@ class Registers:
     def _keep_newer_members(self, column: str, value: Any, version: Version) -> Any:
         """The value with the members that newer patches brought; a value other than an object becomes one."""
         prefix = column + "."
-        newer = {}
+        newer, held = {}, self.values[column]
         for register in [name for name in self.versions if name.startswith(prefix)]:
-            if self.versions[register] > version:
-                member = register.removeprefix(prefix)
-                newer[member] = self.values[column][member]
+            member = register.removeprefix(prefix)
+            # A member may be missing where somebody edited the object by hand.
+            if self.versions[register] > version and member in held:
+                newer[member] = held[member]
             else:
                 del self.versions[register]
                 self.ties.discard(register)
@@ -222,15 +224,40 @@ def dump(row: Registers) -> str:
 
 
 def load(values: dict[str, Any], versions: str) -> Registers:
-    """The registers of a stored row: the inverse of `dump`. `values` are the row's own columns."""
-    document = codec.decode(versions)
-    return Registers(
-        values={**values, "active": document["own"]},
-        versions={name: Version(*entry[:3]) for entry in document["at"] for name in entry[3:]},
-        ties=set(document.get("ties", ())),
-        children_gone={table: Version(*version) for table, version in document.get("gone", {}).items()},
-    )
+    """The registers of a stored row: the inverse of `dump`. `values` are the row's own columns.
+
+    Raises `ValueError`, whose message says what is wrong, for text that `dump` has not written.
+    """
+    try:
+        document = codec.decode(versions)
+    except Unreadable:
+        raise ValueError("they are not JSON" if versions else "they are empty") from None
+    try:
+        found = Registers(
+            values={**values, "active": document["own"]},
+            versions={name: version for entry in document["at"] for version in [_version(entry)] for name in entry[3:]},
+            ties=set(document.get("ties", ())),
+            children_gone={table: _version(version) for table, version in document.get("gone", {}).items()},
+        )
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise ValueError("they are JSON of another shape") from None
+    if type(document["own"]) is not bool or "active" not in found.versions or set(map(type, found.versions)) != {str}:
+        raise ValueError("they are JSON of another shape")
+    return found
+
+
+def _version(entry: Sequence[Any]) -> Version:
+    """The version at the beginning of an entry. Raises `ValueError` for numbers that no version has."""
+    time, rank, arrival = entry[:3]
+    if not type(time) is type(rank) is type(arrival) is int:
+        raise ValueError("not a number")
+    if not (_FIRST <= time <= _LAST and Rank.ABSENT <= rank <= Rank.DELETE and 0 <= arrival < 2**63):
+        raise ValueError("out of range")
+    return Version(time, rank, arrival)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+#: The times that a version may have, in microseconds since 1970.
+_FIRST, _LAST = (microseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))

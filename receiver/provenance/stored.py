@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from receiver.mirror.damaged_rows import damage_in, damage_told, mended_registers
 from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table
-from receiver.mirror.versions import Registers, Version, dump, load, row_status
+from receiver.mirror.versions import Registers, Version, dump, row_status
 
 
 class StoredRow(NamedTuple):
@@ -23,6 +24,8 @@ class StoredRow(NamedTuple):
     parent: Key | None
     #: The version at which the parent lost its children; None if it did not.
     children_gone: Version | None
+    #: The sentence about a damaged row, whose registers are made from its visible columns; None for a sound row.
+    damage: str | None = None
 
 
 def stored_row(connection: Connection, key: Key) -> StoredRow | None:
@@ -30,11 +33,11 @@ def stored_row(connection: Connection, key: Key) -> StoredRow | None:
     found = _registers(connection, key)
     if found is None:
         return None
-    registers, active, changed_at, deactivated_at = found
+    registers, active, changed_at, deactivated_at, damage = found
     parent = parent_of(key, registers)
     above = _registers(connection, parent) if parent is not None else None
     gone = above[0].children_gone.get(str(sql_table(key.table).name)) if above is not None else None
-    return StoredRow(key, registers, active, changed_at, deactivated_at, parent, gone)
+    return StoredRow(key, registers, active, changed_at, deactivated_at, parent, gone, damage)
 
 
 def parent_of(key: Key, registers: Registers) -> Key | None:
@@ -57,7 +60,9 @@ def row_of(key: Key, registers: Registers, children_gone: Version | None) -> Mir
     return key.table(**columns)
 
 
-def _registers(connection: Connection, key: Key) -> tuple[Registers, bool, datetime, datetime | None] | None:
+def _registers(
+    connection: Connection, key: Key
+) -> tuple[Registers, bool, datetime, datetime | None, str | None] | None:
     sql, names = sql_table(key.table), tuple(own_columns(key.table))
     columns = (sql.c.versions, sql.c.active, sql.c.changed_at, sql.c.deactivated_at, *(sql.c[name] for name in names))
     wanted = select(*columns).where(sql.c.source == key.source, sql.c.external_id == key.external_id)
@@ -65,4 +70,9 @@ def _registers(connection: Connection, key: Key) -> tuple[Registers, bool, datet
     if row is None:
         return None
     versions, active, changed_at, deactivated_at, *own = row
-    return load(dict(zip(names, own, strict=True)), versions), active, changed_at, deactivated_at
+    values = dict(zip(names, own, strict=True))
+    held = damage_in(values, versions)
+    if isinstance(held, Registers):
+        return held, active, changed_at, deactivated_at, None
+    registers = mended_registers(key, values, active, changed_at, deactivated_at)
+    return registers, active, changed_at, deactivated_at, damage_told(key, held)

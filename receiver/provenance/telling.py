@@ -49,6 +49,8 @@ def overall(why: Why) -> Checked:
 
 
 def _sentences(why: Why) -> Iterator[str]:
+    if why.row.damage is not None:
+        yield why.row.damage
     ran = len(why.recomputation.ran)
     number = "1 kept delivery was" if ran == 1 else f"{ran} kept deliveries were"
     told = f"{number} run again, in {why.recomputation.seconds * 1_000:.0f} ms"
@@ -60,7 +62,7 @@ def _sentences(why: Why) -> Iterator[str]:
         yield f"{told}: with the recorded changes of the others, their result equals the row."
     elif any(each.check is Checked.AGREES for each in why.reasons):
         yield f"{told}: their result agrees with the row, to which others contributed, too."
-    else:
+    elif why.row.damage is None:
         yield f"{told}: they brought none of the row's present values."
     if counted := obstacles(why):
         parts = "; ".join(NOT_RUN[kind].format(number) for kind, number in counted.most_common())

@@ -164,10 +164,14 @@ class _Judge:
 
     def missing(self) -> list[str]:
         """The columns for which the deliveries have news and the row has none."""
+        if self.row.damage is not None:
+            return []
         held, recomputed = self.row.registers.versions, self.recomputation.trace.registers.versions
         return sorted(path for path in recomputed if path not in held and path.partition(".")[0] not in held)
 
     def _check(self, column: str, path: str, held: Told, recomputed: Told | None) -> tuple[Checked, str | None]:
+        if self.row.damage is not None:
+            return Checked.UNKNOWN, "the row is damaged, so nothing says when this value came"
         if recomputed is not None and self._is_same(column, path, held, recomputed):
             return Checked.AGREES, None
         arrival = held.version.arrival

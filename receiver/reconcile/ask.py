@@ -36,6 +36,10 @@ from receiver.reconcile.window import Window, open_window
 SHORTEST_REPAIR_REASON, LONGEST_REPAIR_REASON = 3, 200
 
 
+DAMAGED_HERE = "The mirror's row is damaged, and takes no news until it is repaired: repair it by this answer."
+MENDED = "Repaired: the damaged row was written anew."
+
+
 class ReasonError(ConfigurationError):
     """The reason of a repair is too short or too long."""
 
@@ -78,6 +82,10 @@ class SourceAnswer:
     repaired: list[RowChange] | None = None
     #: Why the row was not repaired although it differs: `newer` or `delivery`; None otherwise.
     left: Literal["newer", "delivery"] | None = None
+    #: Whether somebody edited the mirror's row by hand, so that it takes no news until it is repaired.
+    damaged: bool = False
+    #: Whether the repair wrote the damaged row anew.
+    mended: bool = False
     #: The reason given for the repair.
     reason: str | None = None
     #: The action that records the question, or the repair; None where nobody is named who asks.
@@ -115,7 +123,9 @@ class SourceAnswer:
         if self.left == "delivery":
             return ["Not repaired: a delivery about it arrived before the source answered. Ask again."]
         if self.repaired is None:
-            return []
+            return [DAMAGED_HERE] if self.damaged else []
+        if self.mended:
+            return [MENDED]
         return [f"Repaired: {len(self.repaired)} rows changed." if self.repaired else "There was nothing to repair."]
 
 
@@ -169,6 +179,7 @@ class _Question:
         check_lookup(source, key.table)
         self._database, self._key, self._clock = database, key, clock
         self._window: Window = open_window(database, source.name)
+        self._is_damaged = False
         asked_at = clock()
         with closing(Asking(source, clock)) as asking:
             question = wanted(database, key)
@@ -194,6 +205,7 @@ class _Question:
             changed_here=None if row is None else row.changed_at,
             changed_there=found[0].changed_at if found else None,
             columns=_compared(row, self._writes),
+            damaged=self._is_damaged,
         )
 
     def repair(self, run: RunOf, record: Record) -> None:
@@ -213,6 +225,7 @@ class _Question:
         self._note_left(done)
 
     def _note_left(self, done: RepairedRows) -> None:
+        self.asked.mended = self._key in done.mended
         if done.moved:
             self.asked.left = "delivery"
         elif (done.newer or done.tied) and not self.asked.equal:
@@ -220,8 +233,9 @@ class _Question:
 
     def _row(self) -> MirrorRow | None:
         with self._database.read() as connection:
-            rows = UnitOfWork(connection)
+            rows = UnitOfWork(connection, mends_before=self._as_of)
             rows.load([Write(self._key, self._window.version(Rank.ABSENT, self._as_of), {})])
+            self._is_damaged = self._key in rows.damaged
             return rows.row(self._key)
 
 

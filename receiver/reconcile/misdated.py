@@ -62,10 +62,10 @@ def date_back(
 
     def forecast() -> DatedBack:
         with database.read() as connection:
-            return _date_back(UnitOfWork(connection), keys, as_of, lock=False)
+            return _date_back(UnitOfWork(connection, mends_before=as_of), keys, as_of, lock=False)
 
     def write(connection: Connection) -> DatedBack:
-        rows = UnitOfWork(connection)
+        rows = UnitOfWork(connection, mends_before=as_of)
         done = _date_back(rows, keys, as_of, lock=True)
         rows.save()
         changes.record(connection, done.changes, now=clock(), run=run)

@@ -6,7 +6,7 @@ before the source answered. A forecast writes nothing, and returns the changes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -41,6 +41,8 @@ class RepairedRows(NamedTuple):
     moved: Sequence[Key] = ()
     #: How many rows hold other news of the same time as the answer, which therefore did not win.
     tied: int = 0
+    #: Damaged rows that were written anew, whose values may be the same as before.
+    mended: Collection[Key] = ()
 
 
 class Repair:
@@ -77,14 +79,11 @@ class Repair:
     def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[RepairedRows, list[Write]]:
         """Find the rows to be written, without a lock; in a forecast, the foreseen changes."""
         with self._database.read() as connection:
-            rows = UnitOfWork(connection)
+            rows = UnitOfWork(connection, mends_before=as_of)
             rows.load(writes)
             if self._plan:
                 _date_back(rows, [write.key for write in writes], as_of)
-            pending = pending_among(connection, self._source, _entities(rows, writes))
-            fresh = [write for write in writes if not _is_newer(rows.row(write.key), as_of)]
-            needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
-            newer = len({write.key for write in writes} - {write.key for write in fresh})
+            needed, newer = self._needed(rows, connection, writes, as_of)
             if self._plan:
                 return self._take(rows, connection, needed, window)._replace(newer=newer), []
             return RepairedRows(newer=newer), needed
@@ -98,18 +97,25 @@ class Repair:
         found: RepairedRows,
         along: Along | None,
     ) -> RepairedRows:
-        rows = UnitOfWork(connection)
+        rows = UnitOfWork(connection, mends_before=as_of)
         rows.load(candidates, lock=True)
-        pending = pending_among(connection, self._source, _entities(rows, candidates))
-        fresh = [write for write in candidates if not _is_newer(rows.row(write.key), as_of)]
-        needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
-        newer = len({write.key for write in candidates} - {write.key for write in fresh})
+        needed, newer = self._needed(rows, connection, candidates, as_of)
         done = self._take(rows, connection, needed, window)._replace(newer=newer)
         rows.save()
         changes.record(connection, done.changes, now=self._clock(), run=self._run(connection))
         if along is not None:
             along(connection, done._replace(newer=newer + found.newer))
         return done
+
+    def _needed(
+        self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], as_of: datetime
+    ) -> tuple[list[Write], int]:
+        """The news that must be written, and the number of rows that the mirror has newer news of."""
+        pending = pending_among(connection, self._source, _entities(rows, writes))
+        fresh = [write for write in writes if not _is_newer(rows.row(write.key), as_of)]
+        # A damaged row is written anew even where its values are right.
+        needed = [each for each in fresh if each.key in rows.damaged or _is_needed(rows.row(each.key), each, pending)]
+        return needed, len({write.key for write in writes} - {write.key for write in fresh})
 
     def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> RepairedRows:
         keys = dict.fromkeys(write.key for write in writes)
@@ -118,7 +124,8 @@ class Repair:
         there = [write for write in writes if write.key not in moved]
         repaired = [change for write in there for change in rows.apply([write], delivery_id=None)[1]]
         tied = {write.key for write in there if rows.contradicts(write)}
-        return RepairedRows(repaired, moved=moved, tied=len(tied))
+        mended = rows.damaged & (keys.keys() - set(moved))
+        return RepairedRows(repaired, moved=moved, tied=len(tied), mended=mended)
 
 
 def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Select, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +20,7 @@ from sqlmodel import Field, SQLModel
 
 from receiver.codec import canonical, storable
 from receiver.database.columns import Document, UtcDateTime
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import KeyUsed, ReasonWanted
@@ -55,6 +56,13 @@ class By(NamedTuple):
     via: Via
 
 
+class Recorded(Document):
+    """The arguments or the result of an action."""
+
+    shape: ClassVar[Any] = dict[str, Any]
+    mend = "Only this record is lost, and not what the action did."
+
+
 class Action(SQLModel, table=True):
     """One thing that a person did, a program with a person's token, or a schedule."""
 
@@ -76,14 +84,14 @@ class Action(SQLModel, table=True):
     #: The verb, such as `replay` or `start run`.
     what: str
     #: The arguments of the request.
-    arguments: Any = Field(sa_type=Document)
+    arguments: Any = Field(sa_type=Recorded)
     #: The run that the action began or changed.
     run: int | None = Field(default=None, sa_type=BigInteger)
     #: The number of deliveries that it concerned, or of the noun that `result` names.
     count: int = Field(sa_type=BigInteger)
     reason: str | None = None
     #: The answer to the request.
-    result: Any = Field(sa_type=Document)
+    result: Any = Field(sa_type=Recorded)
     #: The idempotency key of the request, by which a repetition is recognised.
     key: str | None = None
 
@@ -201,6 +209,11 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
             f"The idempotency key {asked.key[:64]!r} was used for another request, {row['what']!r} of {row['who']}: "
             "draw a new key for each request."
         )
+    if damage_of(row["result"]) is not None:
+        raise KeyUsed(
+            f"A request with the idempotency key {asked.key[:64]!r} was carried out as action {row['id']}, and the "
+            "record of its answer is damaged: look at what it did before you ask again with a new key."
+        )
     return Done(_answered(row["result"]), again=True)
 
 
@@ -249,6 +262,13 @@ def note_count(connection: Connection, run: int, count: int, thing: str) -> None
     if row is not None:
         result = {**row["result"], THING: thing}
         connection.execute(update(ACTIONS).where(ACTIONS.c.id == row["id"]).values(count=count, result=result))
+
+
+def note_result(connection: Connection, action: int, result: Mapping[str, Any]) -> None:
+    """Complete an action that was recorded before its effect, which is outside of the database."""
+    thing = connection.execute(select(ACTIONS.c.result).where(ACTIONS.c.id == action)).scalar_one().get(THING)
+    values = {**result, THING: thing or COUNTED_DELIVERY}
+    connection.execute(update(ACTIONS).where(ACTIONS.c.id == action).values(result=values))
 
 
 def _thing(row: RowMapping) -> str:

@@ -49,9 +49,9 @@ def repair(
 
     def note(connection: Connection, answer: SourceAnswer) -> None:
         changed = len(answer.repaired or ())
-        tally = {answer.left or "repaired": 1} if changed or answer.left else {}
+        tally = {answer.left or "repaired": 1} if changed or answer.left or answer.mended else {}
         connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
-        result = answered(answer) | {"rows": changed, "left": answer.left}
+        result = answered(answer) | {"rows": changed, "left": answer.left, "mended": answer.mended}
         effect = Effect(changed, result, run=begun[0], thing="row", wants_reason=False)
         answer.action = record(connection, asked, effect, now=datetime.now(UTC))
 

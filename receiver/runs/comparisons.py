@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
+from receiver.database.damage import damage_of
 from receiver.runs.tables import RUNS, RunState
 
 #: The age up to which a reconcile is evidence, and the most runs that are examined.
@@ -37,6 +38,8 @@ def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Compar
     latest: dict[str, Comparison] = {}
     told: set[str] = set()
     for row in connection.execute(found):
+        if damage_of(row.sources) is not None:
+            continue
         (source,) = row.sources
         if source not in latest:
             wrong = row.tally.get("repaired", 0) + row.tally.get("braked", 0)

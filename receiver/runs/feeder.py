@@ -22,7 +22,7 @@ from receiver.moments import time_text
 from receiver.runs import runs
 from receiver.runs.leases import LeasedRun, lease_run, open_runs
 from receiver.runs.retention import drop_old
-from receiver.runs.run_kind import RunKind
+from receiver.runs.run_kind import RunKind, refuse_damaged
 from receiver.runs.tables import OVER, RunState
 from receiver.worker.liveness import deregister, new_name
 
@@ -126,6 +126,7 @@ class Feeder:
         held = self._take(run)
         if held is None:
             return False
+        refuse_damaged(held.run)
         stage = held.run.state
         kind = self._kinds[held.kind]
         progress = kind.plan(held) if stage is RunState.PLANNING else kind.step(held)

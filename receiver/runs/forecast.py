@@ -20,6 +20,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.errors import DamagedRow
 from receiver.inbox.bodies import bodies_of
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.leases import Claimed
@@ -220,7 +221,10 @@ class _Trial:
         return DeliveryForecast(claimed.id, UNKNOWN, reason)
 
     def _apply(self, delivery_id: int, writes: Sequence[Write]) -> DeliveryForecast:
-        self._overlay.load(writes)
+        try:
+            self._overlay.load(writes)
+        except DamagedRow as error:
+            return DeliveryForecast(delivery_id, FAILING, str(error))
         outcome, changed = self._overlay.apply(writes, delivery_id=delivery_id)
         for write in writes:
             self._said[write.key.source, write.key.table].append(write)

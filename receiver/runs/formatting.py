@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from receiver import codec
+from receiver.database.damage import damage_of
 from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.runs.overlap import overlapping
@@ -20,10 +21,19 @@ MOST_FORECAST_LINES = 20
 #: Internal columns of feeders, not shown.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
+#: The columns with JSON, and what is shown in place of damaged ones that are shown.
+_DOCUMENTS = ("sources", "arguments", "tally", "mark", "forecast")
+_WITHOUT: Mapping[str, Any] = {"sources": [], "tally": {}, "forecast": None}
+
 
 def run_as_json(run: RowMapping) -> dict[str, Any]:
     """Format a run for the API and `--json`."""
-    return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
+    shown = {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
+    damages = {name: damage for name in _DOCUMENTS if (damage := damage_of(run[name])) is not None}
+    if damages:
+        told = " ".join(f"Its {name} cannot be read. {damage}" for name, damage in damages.items())
+        shown["trouble"] = " ".join(filter(None, (run["trouble"], told)))
+    return shown | {name: _WITHOUT[name] for name in damages if name in _WITHOUT}
 
 
 def whole_run(connection: Connection, run: int, *, rows: int) -> dict[str, Any]:
@@ -109,9 +119,9 @@ def _how_far(run: Mapping[str, Any]) -> str:
 
 def _difference(row: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {_as_json(row['before'].get(name))} -> {_as_json(after)}"
-        for name, after in row["after"].items()
-        if row["before"].get(name) != after
+        f"{name} {_as_json(row['before'].get(name))} -> {_as_json(row['after'].get(name))}"
+        for name in dict.fromkeys((*row["after"], *row["before"]))
+        if row["before"].get(name) != row["after"].get(name)
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.errors import ConfigurationError
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.walk import Walk
@@ -97,8 +98,13 @@ class LeasedWalk:
 
 
 def mark_of(document: Mapping[str, Any]) -> Mark:
-    """The walk's mark, read from the mark of its run."""
-    return Mark.from_json(document["walk"])
+    """The walk's mark, read from the mark of its run. Raises `ConfigurationError` for one that was edited by hand."""
+    try:
+        return Mark.from_json(document["walk"])
+    except (LookupError, TypeError, ValueError):
+        raise ConfigurationError(
+            "The place that the reconcile has reached was edited by hand: cancel the run, and begin another."
+        ) from None
 
 
 def kept_at(document: Mapping[str, Any]) -> datetime:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, RowMapping, select, text, update
 
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import RunTaken
@@ -152,7 +153,7 @@ def _may_take(row: RowMapping, name: str, lease: timedelta, now: datetime) -> bo
 
 
 def _values(row: RowMapping, progress: Progress) -> dict[str, Any]:
-    tally = dict(row["tally"])
+    tally: dict[str, int] = {} if damage_of(row["tally"]) else dict(row["tally"])
     for outcome, number in progress.tally.items():
         tally[outcome] = tally.get(outcome, 0) + number
     values: dict[str, Any] = {
@@ -170,4 +171,6 @@ def _values(row: RowMapping, progress: Progress) -> dict[str, Any]:
 
 def _view(row: RowMapping) -> RunView:
     named = {name: row[name] for name in RunView._fields}
+    if damage_of(row["tally"]):
+        named["tally"] = {}
     return RunView(**named | {"state": RunState(row["state"])})

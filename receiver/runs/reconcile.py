@@ -11,6 +11,7 @@ from time import monotonic
 
 from sqlalchemy import select
 
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
@@ -149,7 +150,8 @@ class Reconcile:
 
         def read() -> set[str]:
             with self._database.read() as connection:
-                return {mark_of(mark).run for mark in connection.execute(open_walks).scalars() if mark is not None}
+                marks = [mark for mark in connection.execute(open_walks).scalars() if damage_of(mark) is None]
+                return {mark_of(mark).run for mark in marks if mark is not None}
 
         return retry_transaction(read)
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
+from receiver.database.damage import damage_of
+from receiver.errors import ConfigurationError
 from receiver.runs.tables import RunState
 
 
@@ -29,6 +31,13 @@ class RunView(NamedTuple):
     total: int
     done: int
     tally: Mapping[str, int]
+
+
+def refuse_damaged(run: RunView) -> None:
+    """Raise `ConfigurationError` if the work of the run is not known, because somebody edited its row by hand."""
+    for name, value in (("sources", run.sources), ("arguments", run.arguments), ("mark", run.mark)):
+        if (damage := damage_of(value)) is not None:
+            raise ConfigurationError(f"The {name} of run {run.id} cannot be read. {damage}")
 
 
 @dataclass(frozen=True, slots=True)

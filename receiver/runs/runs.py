@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, text, update
 
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.errors import NotFound, ReasonWanted, RunConflict
 from receiver.moments import time_text
@@ -125,6 +126,8 @@ class Verbs:
 
     def _refuse_start(self, connection: Connection, row: RowMapping, now: datetime) -> None:
         _demand(row, "started", RunState.PLANNED)
+        if any(damage_of(row[name]) is not None for name in ("sources", "arguments", "mark")):
+            raise RunConflict(f"Somebody edited run {row['id']} in the database by hand: cancel it, and plan again.")
         refuse_replayed_since(connection, row)
         if row["release"] != release() or row["wiring"] != self.wiring.fingerprint:
             raise RunConflict(

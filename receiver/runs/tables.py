@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, TypedDict
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
+from receiver.mirror.changes import ChangedValues
 
 
 class RunState(StrEnum):
@@ -56,6 +57,41 @@ _OPEN = text("state IN ('planning', 'running')")
 STARTED_RECONCILES = text("kind = 'reconcile' AND started_at IS NOT NULL")
 
 
+class ForecastTotals(TypedDict):
+    """The members of every forecast."""
+
+    made_at: datetime
+    partial: str | None
+    outcomes: dict[str, int]
+    reasons: list[dict[str, Any]]
+    rows: dict[str, dict[str, int]]
+
+
+class OfRun(Document):
+    """A JSON object of a run: its arguments, or its mark."""
+
+    shape: ClassVar[Any] = dict[str, Any]
+    mend = "Cancel the run unless it has ended, and begin another."
+
+
+class SourcesOfRun(OfRun):
+    """The sources that a run concerns."""
+
+    shape: ClassVar[Any] = list[str]
+
+
+class TallyOfRun(OfRun):
+    """The tally of a run."""
+
+    shape: ClassVar[Any] = dict[str, int]
+
+
+class ForecastOfRun(OfRun):
+    """The totals of a run's forecast."""
+
+    shape: ClassVar[Any] = ForecastTotals
+
+
 class Run(SQLModel, table=True):
     """One replay, reconcile, repair or prune, from its plan to its end."""
 
@@ -74,19 +110,19 @@ class Run(SQLModel, table=True):
     #: `replay`, `reconcile`, `date_back`, `repair` or `prune`.
     kind: str
     #: The sources that the run concerns.
-    sources: Any = Field(sa_type=Document)
+    sources: Any = Field(sa_type=SourcesOfRun)
     #: The arguments of the request.
-    arguments: Any = Field(sa_type=Document)
+    arguments: Any = Field(sa_type=OfRun)
     state: str
     #: The number of deliveries or rows to process, as far as known, and the number of finished ones.
     total: int = Field(sa_type=BigInteger)
     done: int = Field(sa_type=BigInteger)
     #: The number of deliveries or rows by outcome.
-    tally: Any = Field(sa_type=Document)
+    tally: Any = Field(sa_type=TallyOfRun)
     #: The mark at which the next step continues.
-    mark: Any = Field(default=None, sa_type=Document, nullable=True)
+    mark: Any = Field(default=None, sa_type=OfRun, nullable=True)
     #: The totals of the plan's forecast; see `receiver.runs.forecast`.
-    forecast: Any = Field(default=None, sa_type=Document, nullable=True)
+    forecast: Any = Field(default=None, sa_type=ForecastOfRun, nullable=True)
     #: The release of hookmirror, and the fingerprint of the wiring, with which the run was planned.
     release: str
     wiring: str
@@ -155,9 +191,9 @@ class RunRow(SQLModel, table=True):
     #: `insert`, `update`, `deactivate` or `reactivate`.
     operation: str
     #: The present values of the columns that would change; empty for an insert.
-    before: Any = Field(sa_type=Document)
+    before: Any = Field(sa_type=ChangedValues)
     #: The values of these columns after the run.
-    after: Any = Field(sa_type=Document)
+    after: Any = Field(sa_type=ChangedValues)
 
 
 class ScheduledSource(SQLModel, table=True):

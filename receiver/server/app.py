@@ -32,6 +32,7 @@ from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
+from receiver.server import reloading
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
@@ -171,7 +172,8 @@ class App:
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         runtime, note = self._runtime, self._registration.note_settings
-        return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note)
+        record = reloading.recorder(runtime.database)
+        return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
 
     def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""

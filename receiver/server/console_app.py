@@ -24,6 +24,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
+from receiver.server import reloading
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
@@ -45,7 +46,8 @@ class ConsoleApp:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registration = runtime.registration(Kind.CONSOLE)
         note = self._registration.note_settings
-        self._reloader = Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note)
+        record = reloading.recorder(runtime.database)
+        self._reloader = Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds

@@ -25,7 +25,7 @@ from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
-from receiver.logs.safe_text import sentence
+from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.moments import time_text
 from receiver.runs.schedule import statuses
@@ -241,7 +241,7 @@ def _findings(database: Database, settings: Settings, sources: Mapping[str, Sour
     """Report the open findings, worded as in API, log and command."""
     for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
         known = f" Acknowledged by {each.acknowledged_by}." if each.acknowledged_by is not None else ""
-        yield Check(f"finding {each.rule}", True, f"{sentence(each.says)} {each.mend}{known}", doubtful=True)
+        yield Check(f"finding {each.rule}", True, f"{whole_sentence(each.says)} {each.mend}{known}", doubtful=True)
 
 
 def _strangers(database: Database, settings: Settings) -> Iterator[Check]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from receiver import codec
-from receiver.api.errands import Errands, ReloadedProcess, SentTestEvent
+from receiver.api.errands import Errands, Reloaded, ReloadedProcess, SentTestEvent
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.runs.actions import By
 from receiver.server import reloading, sending
 from receiver.server.runtime import Runtime
 
@@ -19,12 +19,13 @@ from receiver.server.runtime import Runtime
 def new_errands(runtime: Runtime) -> Errands:
     """The errands of a process with these settings."""
     database = runtime.database
-    return Errands(database, lambda: runtime.sources, reload=lambda: reload_all(database), send=send_test_event)
+    return Errands(database, lambda: runtime.sources, reload=lambda by: reload_all(database, by), send=send_test_event)
 
 
-def reload_all(database: Database) -> Sequence[ReloadedProcess]:
+def reload_all(database: Database, by: By) -> Reloaded:
     """Ask every process of this machine. Raises `ConfigurationError` if none runs."""
-    return [ReloadedProcess(**asdict(each)) for each in reloading.ask_all(database)]
+    answers, says = reloading.reload_settings(database, by)
+    return Reloaded([ReloadedProcess(**asdict(each)) for each in answers], says)
 
 
 def send_test_event(source: Source) -> SentTestEvent:
@@ -48,7 +49,7 @@ def send_test_event(source: Source) -> SentTestEvent:
         says = f"Nobody answers at {shown}, where senders send: check the DNS name, the proxy, and the server."
         return SentTestEvent(shown, TEST_EVENT_TYPE, None, None, says)
     delivery, code = _read(sent.answer)
-    if sent.status == 200:
+    if sent.is_acked:
         says = f"A test event came through {shown}: address, signature and storage are well."
     else:
         delivery = None

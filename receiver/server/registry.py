@@ -26,7 +26,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import HookmirrorError
 from receiver.release import release
 from receiver.worker.liveness import deregister, new_name
-from receiver.worker.processes import PROCESSES, Kind, Wiring, differences, drop_stale, running
+from receiver.worker.processes import PROCESSES, Kind, Wiring, differences, drop_stale, running, settings_read
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Reading(NamedTuple):
     @classmethod
     def of(cls, process: RowMapping) -> Reading | None:
         """The reading that is stored in the row of a process; None for a process that cannot reload."""
-        said = process["settings"]
+        said = settings_read(process)
         if said is None:
             return None
         files = said.get("files")

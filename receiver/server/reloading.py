@@ -1,4 +1,4 @@
-"""`hookmirror reload`: ask the processes of this machine to read their settings again, and wait for the results.
+"""Reloads: ask the processes of this machine to read their settings again, wait for the results, and record the action.
 
 The registry names the processes. A process gets a signal only if it can reload and is certainly the process that
 registered, because another process may have got its process id since.
@@ -7,23 +7,33 @@ registered, because another process may have got its process id since.
 from __future__ import annotations
 
 import signal
+import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, select
 
 from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
 from receiver.errors import ConfigurationError
 from receiver.logs.safe_text import sentence
+from receiver.logs.wording import counted
+from receiver.runs.actions import ACTIONS, Asked, By, Effect, Via, note_result, perform, record
 from receiver.server.registry import Reading
 from receiver.worker import liveness
 from receiver.worker.processes import running, shown
 
 #: Seconds that a process may take to report its result, and seconds between two polls.
 RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
+
+#: The action, and the author of one that a signal alone began.
+RELOAD, SIGNAL = "reload settings", "signal"
+
+#: A reload that a process begins so soon after a recorded one belongs to that one.
+SAME_RELOAD = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,75 @@ class ReloadResult:
     says: str
 
 
-def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
-    """Ask every process, or the one with this process id, and wait for their results.
+def reload_settings(
+    database: Database, by: By, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT
+) -> tuple[list[ReloadResult], str]:
+    """Ask every process, or the one with this process id, and wait. Returns their results, and all of them in words.
 
-    Raises `ConfigurationError` if no such process runs.
+    The action is recorded before the first process is asked, and completed with the results. Raises
+    `ConfigurationError` if no such process runs.
     """
     asked_at = datetime.now(UTC)
+    found = _wanted(database, pid)
+    action = _record(database, Asked(by=by, what=RELOAD), len(found), now=asked_at)
+    unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
+    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
+    answers = [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
+    says = summary(answers)
+
+    def complete() -> None:
+        with database.write() as connection:
+            note_result(connection, action, {"says": says})
+
+    retry_transaction(complete)
+    return answers, says
+
+
+def note_signal(database: Database, says: str, *, now: datetime) -> None:
+    """Record that a signal, and no command and no page, made this process read its settings again.
+
+    The processes of one server get the signal together, and it is one action.
+    """
+    with database.read() as connection:
+        same = (ACTIONS.c.what == RELOAD, ACTIONS.c.at > now - SAME_RELOAD)
+        if connection.execute(select(ACTIONS.c.id).where(*same).limit(1)).first() is not None:
+            return
+    # Two processes may get here at the same time.
+    key = f"{SIGNAL} {socket.gethostname()} {now.timestamp() // SAME_RELOAD.total_seconds():.0f}"
+    asked = Asked(by=By(SIGNAL, Via.COMMAND), what=RELOAD, key=key)
+    perform(database, asked, lambda _: _effect(1, says), now=now)
+
+
+def recorder(database: Database) -> Callable[[str], None]:
+    """Make the function by which a process records that a signal made it read its settings again."""
+    return lambda says: note_signal(database, says, now=datetime.now(UTC))
+
+
+def summary(answers: Sequence[ReloadResult]) -> str:
+    """All results in words."""
+    taken, refused, elsewhere = (sum(each.taken is wanted for each in answers) for wanted in (True, False, None))
+    said = [f"{counted(taken, 'process has', 'processes have')} the present settings." if taken else ""]
+    if refused:
+        said.append(f"{counted(refused, 'process', 'processes')} did not take them: the list of processes says why.")
+    if elsewhere:
+        said.append(f"{counted(elsewhere, 'process', 'processes')} of other machines must be asked there.")
+    return " ".join(filter(None, said)) or "No process was asked."
+
+
+def _record(database: Database, asked: Asked, number: int, *, now: datetime) -> int:
+    def insert() -> int:
+        with database.write() as connection:
+            return record(connection, asked, _effect(number, "They were asked."), now=now)
+
+    return retry_transaction(insert)
+
+
+def _effect(number: int, says: str) -> Effect:
+    # No delivery is changed, so no reason is required.
+    return Effect(number, {"says": says}, thing="process", wants_reason=False)
+
+
+def _wanted(database: Database, pid: int | None) -> list[RowMapping]:
     found = [row for row in _registered(database) if pid is None or pid in (row["pid"], _parent_of(row))]
     if not found:
         which = "No process" if pid is None else f"No process with the id {pid}"
@@ -49,9 +122,7 @@ def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELO
             f"{which} serves or works on this database: start one, which then reads the settings, or run `reload` with "
             "the settings of the running processes."
         )
-    unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
-    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
-    return [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
+    return found
 
 
 def _parent_of(process: RowMapping) -> int | None:

@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from queue import SimpleQueue
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.logs.safe_text import told
 from receiver.settings.settings import Settings, load
 
 log = structlog.get_logger(__name__)
@@ -164,12 +166,15 @@ class Reloader:
         read: Callable[[], Renewal],
         adopt: Callable[[Renewal], None],
         note: Callable[[datetime, str | None, tuple[str, ...]], None],
+        record: Callable[[str], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`adopt` puts a renewal in force.
 
         `note` gets the time of the reading, the reason if the settings were refused, and those that need a restart.
+        `record` gets the result in words, for the record of actions.
         """
+        self._record = record
         self._requests = requests
         self._read = read
         self._adopt = adopt
@@ -198,9 +203,18 @@ class Reloader:
             if not isinstance(error, HookmirrorError):
                 log.exception("cannot read the new settings")
             self._note(began, said, ())
+            self._try_to_record(f"It refused them, and keeps the old ones: {said}")
         else:
             _tell(renewal)
             self._note(began, None, renewal.needs_restart)
+            waits = ", ".join(renewal.needs_restart)
+            self._try_to_record(f"In force, except {waits}, which wait for a restart." if waits else "In force.")
+
+    def _try_to_record(self, says: str) -> None:
+        try:
+            self._record(says)
+        except (SQLAlchemyError, HookmirrorError) as error:
+            log.warning("cannot record the reload as an action", error=told(error))
 
     def _run(self) -> None:
         while self._requests.wait():

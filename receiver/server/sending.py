@@ -39,13 +39,18 @@ class Sent:
     answer: str
 
     @property
+    def is_acked(self) -> bool:
+        """Whether the receiver took the webhook, with any 2xx, because a dialect may choose its own."""
+        return 200 <= self.status < 300
+
+    @property
     def says(self) -> str | None:
         """A sentence that names the stored delivery and the command that shows it; None if the receiver refused it."""
         try:
             found = codec.decode(self.answer)
         except Unreadable:
             return None
-        match found if self.status == 200 else None:
+        match found if self.is_acked else None:
             case {"status": str(status), "delivery": str(delivery)} if delivery.isdigit():
                 stored = "Stored before" if status == "duplicate" else "Stored"
                 return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` shows its state."

@@ -195,7 +195,8 @@ class Signature(Verifier):
             raise ConfigurationError(f"This cannot be signed: the secret {wrong}.") from None
         except NotVerified as missing:
             raise ConfigurationError(f"This cannot be signed: {missing.message}") from None
-        return request.body, {**made, **self.at.write([signature], fields)}
+        body, headers = self.at.write(request.body, [signature], fields)
+        return body, {**made, **headers}
 
     def _made_up(self, request: WebhookRequest) -> tuple[dict[str, str], dict[str, str]]:
         """Invent the signed headers that the request lacks, and the fields beside the signature."""

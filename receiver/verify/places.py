@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from receiver import codec
-from receiver.errors import NotVerified, Unreadable, WiringError
+from receiver.errors import ConfigurationError, NotVerified, Unreadable, WiringError
 from receiver.verify.request import WebhookRequest, wire_text
 from receiver.verify.templates import REPEATED
 
@@ -40,8 +40,11 @@ class SignaturePlace(Protocol):
     def find(self, request: WebhookRequest, headers: Mapping[bytes, bytes]) -> FoundSignatures | None:
         """Find the signatures at this place; None if the request has none. Raises `NotVerified`."""
 
-    def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
-        """Make the headers that carry these signatures, newest first. Raises `WiringError` if it is not a header."""
+    def write(self, body: bytes, signatures: list[str], fields: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
+        """Put these signatures, newest first, in their place: returns the body and the headers to send.
+
+        Raises `ConfigurationError` if the body has no such place.
+        """
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,11 @@ class Header(SignaturePlace):
         value = request.header(self.header)
         return NO_FIELDS if value is None or not self.field else self._items(value)[1]
 
-    def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
+    def write(self, body: bytes, signatures: list[str], fields: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
         if not self.field:
-            return {self.header: f"{self.prefix}{signatures[0]}"}
+            return body, {self.header: f"{self.prefix}{signatures[0]}"}
         pairs = [*fields.items(), *((self.field, signature) for signature in signatures)]
-        return {self.header: self.items.join(f"{name}{self.between}{value}" for name, value in pairs)}
+        return body, {self.header: self.items.join(f"{name}{self.between}{value}" for name, value in pairs)}
 
 
 class Headers(SignaturePlace):
@@ -164,8 +167,9 @@ class Headers(SignaturePlace):
             raise NotVerified("signature_malformed", f"{self.name} does not begin with `{self._prefix}`.")
         return (found, NO_FIELDS) if found else None
 
-    def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
-        return {name: f"{self._prefix}{signature}" for name, signature in zip(self.headers, signatures, strict=False)}
+    def write(self, body: bytes, signatures: list[str], fields: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:  # noqa: ARG002 (protocol)
+        pairs = zip(self.headers, signatures, strict=False)
+        return body, {name: f"{self._prefix}{signature}" for name, signature in pairs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,16 @@ class BodyMember(SignaturePlace):
             raise NotVerified("signature_malformed", f"{self.name} is not text.")
         return [value.encode("utf-8", "replace")], NO_FIELDS
 
-    def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
-        raise WiringError(
-            f"This signature belongs into {self.name}, which Hookmirror cannot write: send a signed fixture file."
-        )
+    def write(self, body: bytes, signatures: list[str], fields: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:  # noqa: ARG002 (protocol)
+        *owners, last = self.path.split(".")
+        try:
+            whole = owner = codec.decode(body)
+            for part in owners:
+                owner = owner.setdefault(part, {})
+            owner[last] = signatures[0]
+        except (Unreadable, AttributeError, TypeError):
+            raise ConfigurationError(
+                f"This cannot be signed: the signature is {self.name}, and the body has no object for it. "
+                "Send a JSON object."
+            ) from None
+        return codec.encode(whole), {}

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
+from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
 from receiver.worker.liveness import dead
 from receiver.worker.source_texts import source_texts
@@ -44,6 +45,29 @@ class Kind(StrEnum):
         return self in (Kind.ENDPOINT, Kind.BOTH)
 
 
+class WrittenByProcess(Document):
+    """The lines of the wiring of a process."""
+
+    shape: ClassVar[Any] = list[str]
+    mend = "While the process runs, it writes them anew within ten seconds."
+
+
+class SettingsRead(TypedDict):
+    """What a process says about the last reading of its settings."""
+
+    read_at: datetime
+    refused: str | None
+    needs_restart: list[str]
+    #: The files with the settings; None if the process has not recorded them.
+    files: NotRequired[list[str] | None]
+
+
+class ReadSettings(WrittenByProcess):
+    """The last reading of a process's settings."""
+
+    shape: ClassVar[Any] = SettingsRead
+
+
 class Process(SQLModel, table=True):
     """One process that serves, works, or shows the console."""
 
@@ -62,12 +86,12 @@ class Process(SQLModel, table=True):
     #: A hash of the wiring.
     fingerprint: str
     #: The lines of the wiring: its sources, and the handler of each event type.
-    wiring: Any = Field(sa_type=Document)
+    wiring: Any = Field(sa_type=WrittenByProcess)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
     #: The time at which it last read its settings, the reason for which it refused them, and the settings that need a
     #: restart; None for a process that cannot reload.
-    settings: Any = Field(default=None, sa_type=Document, nullable=True)
+    settings: Any = Field(default=None, sa_type=ReadSettings, nullable=True)
 
 
 PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
@@ -106,6 +130,15 @@ class Wiring:
         has = [line for line in other if line not in ours]
         parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
         return "; ".join(parts)
+
+
+def settings_read(process: RowMapping) -> Mapping[str, Any] | None:
+    """What the process says about the last reading of its settings; None for a process that cannot reload."""
+    said: Mapping[str, Any] | None = process["settings"]
+    damage = damage_of(said)
+    if damage is None:
+        return said
+    return {"read_at": process["seen_at"].isoformat(), "refused": damage, "needs_restart": [], "files": None}
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:

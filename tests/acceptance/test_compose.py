@@ -148,6 +148,18 @@ def test_the_console_is_reachable_on_the_private_port_only(composition: Composit
     assert outside.get(f"/console{query}").status_code == 404
 
 
+def test_a_person_signs_in_behind_the_proxy_and_is_told_at_once_that_pages_change(composition: Composition):
+    link = composition.exec("console", "console-link").rpartition("=")[2]
+    browser = {"Host": "127.0.0.1:8081", "Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(base_url=composition.url("proxy", 8081), headers=browser, timeout=TIMEOUT) as person:
+        assert person.post("/console/sign-in", data={"link": link}).status_code == 303
+        page = person.get("/console/sources")
+        assert (page.status_code, "iimmpact" in page.text) == (200, True)
+        with person.stream("GET", "/console/live") as hints:
+            assert hints.headers["content-type"].startswith("text/event-stream")
+            assert next(hints.iter_bytes()), "the proxy does not hold the stream back"
+
+
 def test_the_proxy_passes_a_body_of_the_endpoint_s_limit_and_refuses_a_larger_one(outside: httpx.Client):
     largest = Settings.model_fields["max_body_bytes"].default
     content = b" " * largest
@@ -184,6 +196,18 @@ def test_the_other_worker_finishes_what_a_killed_worker_held(composition: Compos
     wait_until(lambda: open_deliveries() == 0, "the other worker")
     composition.start("worker", "worker-1")
     composition.wait_until_healthy("worker")
+
+
+def test_while_the_console_is_away_webhooks_and_the_api_are_answered(composition: Composition, outside: httpx.Client):
+    composition.processes["console"].kill()
+    composition.processes["console"].wait()
+    assert not composition.is_healthy("console")
+    assert send(outside, 1, key="without a console").status_code == 200
+    url, headers = composition.url("proxy", 8081), {"Authorization": f"Bearer {token(composition)}"}
+    assert httpx.get(f"{url}/api/v1/stats", headers=headers).status_code == 200
+    assert httpx.get(f"{url}/console/", timeout=TIMEOUT).status_code == 502
+    composition.start("console", "console")
+    composition.wait_until_healthy("console")
 
 
 def test_all_processes_end_with_0_within_their_grace_period(composition: Composition):

@@ -55,7 +55,9 @@ def test_a_console_of_its_own_shows_pages_and_probes_and_nothing_else(folder: Fo
     with console_of(folder) as (process, client):
         assert client.get("/readyz").json()["status"] == "ready"
         assert client.get("/metrics").status_code == 200
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        lowest = 19
+        expected = min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, lowest)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == expected
         assert client.get("/api/v1/stats").status_code == 404
         assert client.post("/hooks/iimmpact", content=b"{}").status_code == 404
         sign_in(folder, client)

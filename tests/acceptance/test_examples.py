@@ -6,9 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 
-from installing import ROOT, wheel_of
+from installing import ROOT, installed_by_pip
 from users_pytest import USERS_PYTEST
 
 EXAMPLES = ROOT / "examples"
@@ -38,13 +37,22 @@ def test_the_shop_project_passes_its_tests_and_its_settings_start(python, tmp_pa
     assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
 
 
-def test_the_package_is_found_by_its_entry_point(python, tmp_path):
-    folder = shutil.copytree(EXAMPLES / "plugin-package", tmp_path / "plugin")
-    (packages,) = python.parents[1].glob("lib/python*/site-packages")
-    with zipfile.ZipFile(wheel_of(folder, tmp_path / "dist")) as archive:
-        archive.extractall(packages)
-    (folder / "kiln.py").unlink()
+def test_the_project_with_certificates_by_url_passes_its_tests_and_its_settings_start(python, tmp_path):
+    folder = shutil.copytree(EXAMPLES / "sns", tmp_path / "sns")
     run_tests(python, folder)
+    settings = {"HOOKMIRROR_CONFIG": "hookmirror.toml", "HOOKMIRROR_SECRET_KEY": "k" * 32}
+    assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
+
+
+def test_the_package_is_installed_by_pip_and_its_dialect_is_found_by_the_entry_point(python, tmp_path):
+    folder = shutil.copytree(EXAMPLES / "plugin-package", tmp_path / "plugin")
+    (folder / "hookmirror.toml").write_text('[sources.kiln]\nsecrets = ["the secret of kiln"]\n')
+    settings = {"HOOKMIRROR_CONFIG": "hookmirror.toml", "HOOKMIRROR_SECRET_KEY": "k" * 32}
+    with installed_by_pip(python, folder):
+        # Otherwise the tests would find the module beside them.
+        (folder / "kiln.py").unlink()
+        run_tests(python, folder)
+        assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
 
 
 def test_the_examples_pass_the_format_and_lint_checks():

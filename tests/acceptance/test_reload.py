@@ -18,6 +18,7 @@ import httpx
 import pytest
 from commanding import SECRET_KEY, TIMEOUT, Folder, is_alive, lines, product, wait_until
 
+from receiver.runs.actions import by_command
 from simulator.receiver_process import free_port
 
 OLD, NEW = "the-old-secret-of-the-source", "the-new-secret-of-the-source"
@@ -289,6 +290,14 @@ def asked(folder: Folder, *options: str) -> tuple[int, list[dict]]:
     return done.returncode, json.loads(done.stdout) if done.stdout else []
 
 
+def reloads(folder: Folder) -> list[dict]:
+    """Return the recorded reloads, once there is one."""
+    wait_until(lambda: folder.count("what = 'reload settings'", "actions") > 0, "the action")
+    columns = ("who", "via", "count", "result")
+    rows = folder.query(f"SELECT {', '.join(columns)} FROM actions WHERE what = 'reload settings'")
+    return [dict(zip(columns, row, strict=True)) | {"says": json.loads(row[-1])["says"]} for row in rows]
+
+
 def registered(folder: Folder, count: int) -> None:
     wait_until(lambda: folder.count("settings IS NOT NULL", "processes") == count, f"{count} registrations")
 
@@ -302,6 +311,18 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
         assert (code, [answer["taken"] for answer in answers]) == (0, [True, True])
         assert {answer["says"] for answer in answers} == {"has the present settings of its environment and its file"}
         assert {answer["process"].split()[0] for answer in answers} == {"endpoint", "worker"}
+        (action,) = reloads(folder)
+        assert (action["who"], action["via"], action["count"]) == (by_command().who, "command", 2)
+        assert action["says"] == "2 processes have the present settings."
+
+
+def test_a_signal_alone_is_one_action_of_all_processes_of_a_server(folder):
+    with folder.serving("--processes", "2") as (process, _):
+        registered(folder, 2)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: folder.log.count("read the settings again") == 2, "both processes")
+        (action,) = reloads(folder)
+        assert (action["who"], action["via"], action["says"]) == ("signal", "command", "In force.")
 
 
 def test_reload_reports_bad_settings_before_it_signals_a_process(folder):

@@ -117,6 +117,15 @@ def test_a_key_of_another_request_is_refused(database, other):
     assert lit(database) == [1]
 
 
+def test_a_repeated_request_whose_first_answer_is_damaged_says_so_and_has_no_effect(database):
+    perform(database, asked(key="a1"), switch_on(1), now=NOON)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE actions SET result = '{edited'")
+    with pytest.raises(KeyUsed, match="the record of its answer is damaged"):
+        perform(database, asked(key="a1"), switch_on(2), now=NOON)
+    assert lit(database) == [1]
+
+
 def test_two_simultaneous_requests_with_one_key_are_one_action(database):
     both = threading.Barrier(2)
     answers = []

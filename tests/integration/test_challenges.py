@@ -266,6 +266,28 @@ def test_a_dialect_may_choose_its_own_2xx(tmp_path, mirror_url):
     kit.close()
 
 
+@pytest.mark.parametrize("reply", [SenderReply(200, "[accepted]"), SenderReply(202), SenderReply(204)])
+def test_the_test_kit_finds_the_delivery_behind_a_reply_that_does_not_name_it(tmp_path, reply):
+    kit = Webhooks(tmp_path, {"shop": replying(on_accept=reply)})
+    first = kit.send("shop", "a", id="1", at=NOON)
+    again = kit.send("shop", "a", id="1", at=NOON)
+    refused = kit.post("shop", b"{}")
+    kit.drain()
+    assert (again.delivery, refused.stored) == (first.delivery, ())
+    assert kit.delivery(first)["state"] == "ignored"
+    kit.close()
+
+
+def test_a_fixture_is_checked_behind_a_reply_that_does_not_name_the_delivery(tmp_path):
+    kit = Webhooks(tmp_path, {"shop": replying(on_accept=SenderReply(200, "[accepted]"))})
+    fixture = tmp_path / "shop" / "a.json"
+    fixture.parent.mkdir()
+    fixture.write_text(json.dumps({"type": "a", "id": "1", "timestamp": NOON.isoformat()}))
+    fixture.with_name("a.expected.json").write_text('{"state": "ignored", "rows": []}')
+    kit.check_fixture(fixture)
+    kit.close()
+
+
 @pytest.mark.parametrize(
     ("wanted", "status", "text"),
     [(503, 503, "signature_missing"), (SenderReply(401), 401, ""), (SenderReply(503, "wait"), 503, "wait")],

@@ -42,11 +42,12 @@ secrets = ["whsec_AAAA"]
 
 class Recording(BaseHTTPRequestHandler):
     seen: ClassVar[list[tuple[dict[str, str], bytes]]] = []
+    answers: ClassVar[int] = 200
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(200)
+        self.send_response(self.answers)
         self.end_headers()
         self.wfile.write(b"{}")
 
@@ -88,6 +89,12 @@ def test_a_given_header_is_sent_and_signed(send):
     request = WebhookRequest(body, [(name.encode(), value.encode()) for name, value in headers.items()])
     signed = senders.StandardWebhooks(fresh=None).verify(request, Credentials(secrets=(Secret(b"whsec_AAAA"),)))
     assert "webhook-id" in signed.signed
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(202, 0), (204, 0), (302, 1), (401, 1)])
+def test_any_2xx_is_an_ack(send, monkeypatch, status, exit_code):
+    monkeypatch.setattr(Recording, "answers", status)
+    assert send("acked", "a.b", form="GitHub()").exit_code == exit_code
 
 
 def test_the_trusted_header_is_the_event_type_by_default(send):

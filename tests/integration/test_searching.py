@@ -13,6 +13,7 @@ from serving import Served, error, serving, token, wait_until
 from sqlalchemy import text
 
 from receiver.api.tokens import Scope
+from receiver.search.deliveries import BY_STATE
 from receiver.search.pages import Count, Horizon
 from receiver.search.windows import SECONDS
 
@@ -128,6 +129,20 @@ def test_matches_are_counted_on_request(served):
     assert sum(each["number"] for each in page["states"].values()) == page["matching"]["number"]
     assert page["matching"] == {"number": 5, "more": False, "says": "5"}
     assert fine(served.get("/api/v1/catalog/products?count=true&active=true"))["matching"]["more"] is False
+
+
+@pytest.mark.parametrize(("left", "taken"), [(SECONDS, BY_STATE), (0.001, 0.001), (0.0, 0.0)])
+def test_the_numbers_of_the_states_get_a_part_of_the_list_s_remaining_time(served, monkeypatch, left, taken):
+    given: list[float] = []
+
+    def count(*_, seconds: float) -> dict:
+        given.append(seconds)
+        return {}
+
+    monkeypatch.setattr("receiver.search.deliveries.count_by_state", count)
+    monkeypatch.setattr("receiver.api.deliveries.seconds_left", lambda _: left)
+    fine(served.get("/api/v1/deliveries?states=true"))
+    assert given == [taken]
 
 
 @pytest.mark.parametrize("path", ["deliveries", "catalog/products"])

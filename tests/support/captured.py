@@ -30,6 +30,11 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"meta": {"type": "item_changed", "ts": "2026-06-01 12:00:00"}, "thing": {"sku": "A", "unitPrice": "12.50"}}',
         {"x-pump-token": "(hidden)"},
     ),
+    "pier": (
+        '{"event": "ship.updated", "event_ts": 1700000000123, "payload": {"account_id": "A", "object": {"id": "9", '
+        '"name": "Ada"}}}',
+        {"x-pier-signature": f"v0={HEX}", "x-pier-timestamp": "1700000000"},
+    ),
     "quay": ('{"action": "updated", "model": "berth", "entry": {"id": 3, "length": 12}}', {}),
     "raft": ('{"type": "raft.removed", "timestamp": "2026-06-01T12:00:00Z", "raftId": 9}', {"x-sig": BASE64}),
     "silo": (
@@ -40,6 +45,11 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"notificationId": "5b", "eventTime": "2026-05-02T10:11:12.123456Z", "eventName": "ARTICLE_CHANGED", '
         '"article": {"articleNumber": "4711", "description": {"de": "Stuhl"}, "netWeight": 3.75, "blocked": false}}',
         {"x-vats-signature": "QUFB" * 21 + "QQ==", "x-vats-timestamp": "1777716672"},
+    ),
+    "stove": (
+        '{"message": "m-7", "what": "stove.updated", "stove": "S1", "when": "2026-06-01T12:00:00+02:00", '
+        '"content": {"name": "Ida"}}',
+        {"x-stove-signature": f"sha256={HEX}"},
     ),
     "tarn": ('{"a": 1}', {}),
 }

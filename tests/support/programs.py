@@ -13,6 +13,9 @@ import pytest
 #: The folder in which `make neighbours` unpacks Debian packages, without installing them.
 UNPACKED = Path(__file__).parents[2] / ".neighbours"
 
+#: The script that asks the vendors' libraries for Node.js, which `make neighbours` installs into a folder.
+SIGNERS = Path(__file__).parents[1] / "neighbours" / "signers.mjs"
+
 #: Debian packages of the programs that `make test` fetches by itself if it can.
 FETCHED = {"nginx": "nginx-light", "pgbouncer": "pgbouncer"}
 
@@ -41,16 +44,35 @@ def find(name: str) -> Program:
     return Program(path, {**os.environ, "LD_LIBRARY_PATH": _libraries()})
 
 
+def find_signers() -> Path:
+    """Find the folder of the vendors' libraries for Node.js. Without it, skip, or fail with CI=true if npm is there."""
+    folder = UNPACKED / "signers"
+    if not (folder / "fetched").exists():
+        missing = "the vendors' libraries for Node.js are not installed: run `make neighbours` where npm can fetch them"
+        if os.environ.get("CI") == "true" and shutil.which("npm"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder / "node_modules"
+
+
 def _libraries() -> str:
-    folders = {str(found.parent) for found in UNPACKED.glob("**/*.so*")}
+    found = [each for top in ("usr", "lib") for each in UNPACKED.glob(f"{top}/**/*.so*")]
+    folders = {str(each.parent) for each in found}
     return os.pathsep.join([*sorted(folders), os.environ.get("LD_LIBRARY_PATH", "")]).strip(os.pathsep)
 
 
-def run(name: str, *arguments: str | Path, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; it must exit with 0."""
+def run(
+    name: str, *arguments: str | Path, given: str | None = None, seconds: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with `given` as its input; it must exit with 0."""
     program = find(name)
     done = subprocess.run(
-        [program.path, *arguments], env=program.environment, capture_output=True, text=True, timeout=seconds
+        [program.path, *arguments],
+        input=given,
+        env=program.environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done

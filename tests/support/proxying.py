@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,12 +145,33 @@ class _Request(BaseHTTPRequestHandler):
                 connection.request(self.command, self.path, body, dict(self.headers))
                 self.pass_on(connection.getresponse())
             return
+        if "@away" not in self.server.site.locations:
+            # As nginx answers if no server of the upstream is there.
+            self.answer(502, b"Bad Gateway", {"Content-Type": "text/plain"})
+            return
         status, message = self.server.site.place("@away")
         self.answer(status, message.encode(), {"Content-Type": "application/json", "Retry-After": "5"})
 
     def pass_on(self, answer: HTTPResponse) -> None:
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in ("connection", "date")}
-        self.answer(answer.status, answer.read(), kept)
+        if kept.get("content-type", kept.get("Content-Type", "")).startswith("text/event-stream"):
+            self.stream(answer, kept)
+        else:
+            self.answer(answer.status, answer.read(), kept)
+
+    def stream(self, answer: HTTPResponse, headers: dict[str, str]) -> None:
+        """Pass on what comes at once, as nginx does without buffering. The end of the connection ends the stream."""
+        self.close_connection = True
+        self.send_response(answer.status)
+        for name, value in headers.items():
+            if name.lower() != "transfer-encoding":
+                self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):
+            while content := answer.read1():
+                self.wfile.write(content)
+                self.wfile.flush()
 
     def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

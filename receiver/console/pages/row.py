@@ -123,6 +123,9 @@ def _own_values(row: msgspec.Raw) -> dict[str, Any]:
 
 
 def _notes(why: WhyRow | None) -> Iterator[str]:
+    if why and why.damage:
+        yield why.damage
+        return
     for column in why.columns if why else ():
         if column.tie:
             yield f"{column.column}: two deliveries with the same time of change disagreed; the later arrival won."

@@ -13,6 +13,7 @@ from receiver.codec import encode
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
+from receiver.database.damage import DAMAGED
 from receiver.runs.tables import RunState
 
 #: Rows of the forecast on the page of a run, rows on a page of the whole forecast, and actions of the run.
@@ -96,9 +97,9 @@ def show_one_run(visit: Visit) -> RunShown:
 def foreseen(row: ForecastRow) -> ForeseenRow:
     """A row of a forecast with the columns that would change."""
     changes = [
-        ForecastColumn(name, row.before.get(name), after)
-        for name, after in row.after.items()
-        if row.before.get(name) != after
+        ForecastColumn(name, row.before.get(name), row.after.get(name))
+        for name in dict.fromkeys((*row.after, *row.before))
+        if row.before.get(name) != row.after.get(name)
     ]
     return ForeseenRow(row, changes)
 
@@ -128,6 +129,8 @@ def _word(value: Any) -> str:
 def _again(run: Run) -> dict[str, str] | None:
     """The fields of a plan with the same filters, or with the same deliveries if the run recorded all their ids."""
     arguments = run.arguments
+    if DAMAGED in arguments:
+        return None
     if run.kind == "prune":
         return {"kind": "prune"}
     if run.kind == "reconcile":
@@ -135,9 +138,9 @@ def _again(run: Run) -> dict[str, str] | None:
         return {"kind": "reconcile", "source": run.sources[0]} if run.sources else None
     if run.kind != "replay":
         return None
-    if "ids" in arguments:
+    if isinstance(arguments.get("ids"), list):
         whole = len(arguments["ids"]) == arguments.get("deliveries")
-        return {"kind": "replay", "ids": ",".join(arguments["ids"])} if whole else None
+        return {"kind": "replay", "ids": ",".join(map(str, arguments["ids"]))} if whole else None
     words = {FILTER_NAMES.get(name, name): _word(value) for name, value in arguments.items() if value is not None}
     return {"kind": "replay"} | words
 

@@ -7,11 +7,14 @@ from urllib.parse import quote
 
 from receiver.api.errands import SentTestEvent
 from receiver.api.runs import RunChanged
-from receiver.api.sources import AllSources, Health, SourceShown, WholeSource
+from receiver.api.sources import AllSources, Health, SecretUse, SourceShown, WholeSource
 from receiver.console.page import Button, ConsolePage
 from receiver.console.periods import PERIOD, Chart, charted
 from receiver.console.visit import Visit, shaped
 from receiver.metrics.few_names import TEST_EVENT_TYPE
+
+#: The most secrets without use that are shown one by one. A sender with many addresses may have hundreds.
+MOST_IDLE_SECRETS = 5
 
 
 class SourcesShown(NamedTuple):
@@ -28,6 +31,9 @@ class SourcePage(NamedTuple):
 
     source: WholeSource
     chart: Chart
+    #: The secrets that are shown one by one, and the number of the others, which verified nothing.
+    secrets: list[SecretUse]
+    unused: int
 
 
 def show_sources(visit: Visit) -> SourcesShown:
@@ -49,7 +55,9 @@ def _says(number: int, unwell: int, unknown: int) -> str:
 def show_one_source(visit: Visit) -> SourcePage:
     """One source, with a chart of its deliveries."""
     found = visit.ask(WholeSource, "show_source", source=visit.path["source"])
-    return SourcePage(found, charted(visit, [found.source], only=found.source, title=f"Deliveries of {found.source}"))
+    chart = charted(visit, [found.source], only=found.source, title=f"Deliveries of {found.source}")
+    idle = [each for each in found.secrets if each.last_at is None and each.position != "0"][MOST_IDLE_SECRETS:]
+    return SourcePage(found, chart, [each for each in found.secrets if each not in idle], len(idle))
 
 
 def _planned(_: Visit, answer: Any) -> str:

@@ -79,7 +79,7 @@ def sender_not_switched(situation: Situation) -> Iterator[Finding]:
             "sender_not_switched",
             name,
             by_older[0].at,
-            f"{name} still signs with an older secret, and never with the newest",
+            f"the sender of {name} still signs with an older secret, and never with the newest",
             "Change the secret at the sender, and keep the older one in the settings until it has done so.",
             {"verified_by_older": total(by_older), "link": f"/api/v1/tallies?source={name}&kind=verified"},
         )

@@ -37,6 +37,12 @@ def test_a_delivery_is_listed_and_shown_with_its_outcome(shown: Served, operator
     assert f"hookmirror show {delivery}" in page
 
 
+def test_conflicts_are_one_link_away_in_the_list_of_deliveries_and_a_second_one_leads_back(operator: Visitor) -> None:
+    assert 'href="/console/deliveries?state=dead&amp;conflict=true"' in operator.page("/deliveries", state="dead")
+    page = operator.page("/deliveries", state="dead", conflict="true")
+    assert re.search(r'href="/console/deliveries\?state=dead" aria-current="true"[^>]*>conflict<', page)
+
+
 def test_the_filters_of_a_list_are_in_the_footer_as_request_and_command(operator: Visitor) -> None:
     page = text_of(operator.page("/deliveries", source="sigma", event_type="it's", **{"from": "2h"}))
     assert "GET /api/v1/deliveries?source=sigma&event_type=it%27s&from=2h" in page

@@ -37,6 +37,8 @@ FOUND = Finding(
     {"dead": 3, "delivery": HOSTILE, "release": HOSTILE, "link": "/api/v1/faults?source=iimmpact"},
 )
 
+SILENT = Finding("silence", "sigma", NOW - timedelta(minutes=10), "nothing came from sigma", "Look there.", {})
+
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Visitor, Visitor]]:
@@ -62,7 +64,7 @@ def _find(served: Served) -> None:
         for release, minutes in (("0.2.9 a", 600), ("0.3.0 b", 2)):
             at = FOUND.since - timedelta(minutes=minutes)
             connection.execute(insert(TALLIES).values(**tally, detail=release, at=at.replace(second=0, microsecond=0)))
-    update_record(served.beside, [FOUND], now=NOW)
+    update_record(served.beside, [FOUND, SILENT], now=NOW)
 
 
 def newest_refused(served: Served, place: int) -> str:
@@ -100,6 +102,12 @@ def test_a_finding_is_acknowledged_and_keeps_the_note(desk) -> None:
     assert "I know of it" not in words
     assert "acknowledge finding" in text_of(operator.page("/actions"))
     assert "the sender mends it" in text_of(operator.page("/actions"))
+
+
+def test_the_sentence_of_a_finding_begins_with_a_capital_wherever_it_stands_alone(desk) -> None:
+    _, operator, _ = desk
+    assert "<h1><bdi hx-ignore>Nothing came from sigma.</bdi></h1>" in operator.page(f"/findings/{SILENT.id}")
+    assert "<strong><bdi hx-ignore>Nothing came from sigma.</bdi></strong>" in operator.page("/findings", all="true")
 
 
 def test_an_unknown_finding_is_answered_with_a_page_that_says_so(desk) -> None:

@@ -112,7 +112,7 @@ def test_a_prune_is_planned_on_the_page_that_says_what_is_kept(desk) -> None:
 def test_each_state_has_its_number_under_the_other_filters(desk) -> None:
     _, operator, _ = desk
     tabs = text_of(operator.page("/deliveries").partition('<p class="tabs">')[2].partition("</p>")[0])
-    assert tabs == "all pending 0 processing 0 processed 2 ignored 0 dead 1"
+    assert tabs == "all pending 0 processing 0 processed 2 ignored 0 dead 1 conflict"
     tabs = operator.page("/deliveries", entity="product:A1", state="dead").partition('<p class="tabs">')[2]
     assert "processed 1 ignored 0 dead 0" in text_of(tabs.partition("</p>")[0])
 

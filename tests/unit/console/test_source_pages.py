@@ -57,6 +57,18 @@ def test_webhooks_are_counted_by_the_position_of_the_secret_that_verified_them(t
         assert "0, the newest 1" in text_of(visitor.page("/sources/shop"))
 
 
+def test_of_many_secrets_without_use_only_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    secrets = [f"secret-number-{number}" for number in range(20)]
+    with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP | {"secrets": secrets}}) as (served, visitor):
+        content, headers = sent_by(secrets[15], 1)
+        assert served.post("shop", content, headers).status_code == 200
+        served.app._watch.tally()
+        words = text_of(visitor.page("/sources/shop"))
+        assert "5 0 not within the last two weeks 15 1 " in words
+        assert "13 more verified nothing within the last two weeks." in words
+        assert "0: 0, 15: 1" in text_of(visitor.page("/sources"))
+
+
 def sent_by(secret: str, number: int) -> tuple[bytes, dict[str, str]]:
     return sent("sigma", body("sigma", key=f"by {number}"), secret)
 

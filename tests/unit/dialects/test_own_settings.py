@@ -9,7 +9,9 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import build_source
 from receiver.errors import ConfigurationError
 from receiver.settings.settings import source_settings
+from receiver.testing import Webhooks
 from receiver.verify.signatures import HmacSha256
+from receiver.verify.web_signatures import DetachedJws
 
 
 class Region(BaseModel):
@@ -41,6 +43,16 @@ def test_settings_that_the_model_refuses_are_reported_without_their_values(own, 
         build(own)
     assert says in str(refused.value)
     assert "hidden" not in str(refused.value)
+
+
+def test_the_test_kit_gives_the_settings_to_a_verifier_that_reads_them(tmp_path):
+    verifier = DetachedJws(header="X-Signature", keys=lambda credentials: f"https://{credentials.own.region}.example")
+    kit = Webhooks(tmp_path, {"shop": Dialect("shop", verify=verifier, settings=Region)})
+    kit._dialects["shop"].envelope(lambda body: None)
+    assert kit.source("shop", settings={"region": "eu"}).credentials.own.region == "eu"
+    with pytest.raises(ConfigurationError, match="region: is missing"):
+        kit.source("other", dialect="shop")
+    kit.close()
 
 
 def test_a_table_that_the_dialect_does_not_declare_is_refused():

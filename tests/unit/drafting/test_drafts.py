@@ -39,6 +39,19 @@ def test_the_id_of_the_entity_is_not_taken_for_the_dedup_key():
     assert (found["entity"], found["dedup_key"]) == ('("product", body.data["object"]["id"])', "body.id")
 
 
+def test_an_id_with_the_name_of_the_kind_is_that_of_the_entity():
+    assert envelope("stove")["entity"] == '("stove", body.stove)'
+
+
+def test_the_event_type_is_not_taken_for_the_id_of_an_entity():
+    capture = capture_of(b'{"event": "event.updated", "on": "2026-06-01T12:00:00Z"}', {}, name="dais")
+    assert b"entity=None" in draft("dais", capture, origin="a test").files["dais.py"]
+
+
+def test_an_object_inside_an_object_beside_an_account_is_the_entity():
+    assert envelope("pier")["entity"] == '("ship", body.payload["object"]["id"])'
+
+
 def test_an_object_named_in_the_event_type_is_the_entity():
     found = envelope("vats")
     assert (found["entity"], found["dedup_key"]) == (

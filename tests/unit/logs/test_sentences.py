@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.logs.safe_text import sentence
+from receiver.logs.safe_text import sentence, whole_sentence
 
 
 @pytest.mark.parametrize("text", ["It is so.", "Is it so?", "Mend it!", "cut…"])
@@ -14,3 +14,9 @@ def test_a_text_that_ends_with_a_mark_gets_no_other(text):
 
 def test_a_text_without_a_mark_gets_a_full_stop():
     assert sentence("it has ended") == "it has ended."
+
+
+def test_a_sentence_of_its_own_begins_with_a_capital():
+    assert whole_sentence("every signature fails") == "Every signature fails."
+    assert whole_sentence("3 deliveries are dead.") == "3 deliveries are dead."
+    assert whole_sentence("") == "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -322,3 +323,44 @@ def test_storing_a_row_between_two_pieces_of_news_changes_nothing(history, posit
     whole = taken(news)
     assert stored.versions == whole.versions
     assert {name: stored.values[name] for name in whole.values} == whole.values
+
+
+#: JSON that resembles stored versions.
+RESEMBLING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("active"),
+    lambda inside: (
+        st.lists(inside, max_size=4)
+        | st.dictionaries(st.sampled_from(["own", "at", "ties", "gone", "x"]), inside, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=20) | RESEMBLING.map(json.dumps))
+def test_any_text_is_either_versions_with_a_status_or_refused_with_what_is_wrong(text):
+    try:
+        found = load({"name": "Lamp"}, text)
+    except ValueError as error:
+        assert str(error) in ("they are empty", "they are not JSON", "they are JSON of another shape")  # noqa: PT017
+    else:
+        assert row_status(found, None).active is found.values["active"]
+        assert load({"name": "Lamp"}, dump(found)) == found
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories())
+def test_what_was_written_is_read_again(history):
+    registers = taken(history[0])
+    if "active" in registers.versions:
+        held = {name: value for name, value in registers.values.items() if name != "active"}
+        assert load(held, dump(registers)) == registers
+
+
+def test_a_member_that_somebody_took_out_of_a_document_by_hand_stops_no_news():
+    registers = Registers(
+        {"data": {"size": 1}, "active": True},
+        {"active": version(1), "data": version(1), "data.colour": version(9)},
+    )
+    assert registers.merge("data", {"size": 2}, version(5)) is Outcome.APPLIED
+    assert registers.values["data"] == {"size": 2}

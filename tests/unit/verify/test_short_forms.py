@@ -52,6 +52,30 @@ def test_a_source_sets_up_each_key_only_once(name, monkeypatch):
     assert verifier.verify(request, credentials).secret == 0
 
 
+# ── a signature in the body ───────────────────────────────────────────────────────────────────────────────────────
+
+
+ADYEN = Credentials(secrets=(Secret(b"44782DEF547AAA06"),))
+
+
+@pytest.mark.parametrize("more", [b"", b', "additionalData": {"a": 1.50, "hmacSignature": "old"}'])
+def test_a_signature_is_written_into_the_body_that_it_signs(more):
+    body = b'{"pspReference": "7", "amount": {"value": 1.10, "currency": "EUR"}%b}' % more
+    signed, headers = senders.AdyenItem().sign(WebhookRequest(body), ADYEN)
+    assert headers == {}
+    assert senders.AdyenItem().verify(WebhookRequest(signed), ADYEN).plain == signed
+    assert b'"value":1.10' in signed
+    with pytest.raises(NotVerified, match="does not fit"):
+        senders.AdyenItem().verify(WebhookRequest(signed.replace(b"1.10", b"1.11")), ADYEN)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"7", b'{"a": {"b": 7}}', b'{"a": []}'])
+def test_a_body_without_an_object_for_the_signature_cannot_be_signed(body):
+    signature = Signature(lambda _: b"", at=BodyMember("a.b.c"))
+    with pytest.raises(ConfigurationError, match=r"the signature is `a\.b\.c` in the body.*Send a JSON object"):
+        signature.sign(WebhookRequest(body), ADYEN)
+
+
 # ── bad input to the functions that make signed texts ─────────────────────────────────────────────────────────────
 
 
