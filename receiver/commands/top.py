@@ -177,7 +177,9 @@ def _processes(frame: Frame, now: datetime) -> Table | Text:
 def _findings(frame: Frame) -> list[Text]:
     if not frame.findings:
         return [Text("Nothing needs you.")]
-    lines = [Text(f"{cell(each['says'])}. {cell(each['mend'])}") for each in frame.findings[:MOST_SHOWN_FINDINGS]]
+    lines = [
+        Text(f"{cell(each['says'].rstrip('.'))}. {cell(each['mend'])}") for each in frame.findings[:MOST_SHOWN_FINDINGS]
+    ]
     more = len(frame.findings) - len(lines)
     return [*lines, *([Text(f"And {more} more: `hookmirror findings`.")] if more else [])]
 

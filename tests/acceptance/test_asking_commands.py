@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -117,6 +118,12 @@ def test_a_body_that_is_not_text_is_shown_in_hexadecimal_digits(asking, over):
 def test_a_body_is_written_byte_for_byte(asking):
     (found,) = json.loads(asking.ask("search", "product:P1", "--json"))["deliveries"]
     assert asking.ask("show", found["delivery"]["id"], "--body").encode() == product(1, key="SKU-1", name=HOSTILE)
+
+
+@BOTH
+def test_a_row_with_one_delivery_is_explained_in_the_singular(asking, over):
+    said = asking.ask("row", "products", "iimmpact", "P1", over=over)
+    assert re.search(r"^1 kept delivery was run again, in \d+ ms: its result equals the row\.$", said, re.MULTILINE)
 
 
 @BOTH
