@@ -87,7 +87,10 @@ def runtime(tmp_path, pair: Pair) -> Iterator[tuple[Switch, Posted, Folder]]:
     """Run an endpoint and a worker in two processes that know one address, with some acked deliveries."""
     pair.wait_until_followed()
     with switched(pair.primary.port) as switch:
-        folder = Folder(tmp_path, database_url=f"postgresql://postgres@127.0.0.1:{switch.port}/hookmirror")
+        # Deliveries of a claim whose commit the primary did not confirm wait for the end of their lease.
+        environment = {"HOOKMIRROR_LEASE_SECONDS": "10"}
+        url = f"postgresql://postgres@127.0.0.1:{switch.port}/hookmirror"
+        folder = Folder(tmp_path, database_url=url, environment=environment)
         assert folder.run("migrate").returncode == 0
         with folder.running("worker"), folder.serving("--no-worker") as (_, client):
             posted = Posted(client)
