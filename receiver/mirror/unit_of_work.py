@@ -112,12 +112,8 @@ class UnitOfWork:
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def contradicts(self, write: Write) -> bool:
-        """Whether a column of the row holds another value than the write, from news that is not older.
-
-        To be asked after the write was applied. The status of a parent does not count.
-        """
-        values = self._entries[write.key].registers.values
-        return any(values.get(name) != value for name, value in write.columns.items())
+        """Whether this write, which was applied, has lost a column to other news that is not older."""
+        return self._entries[write.key].registers.differ_from(write.columns)
 
     def children(self, key: Key) -> set[Key]:
         """The loaded children of this row."""
