@@ -95,8 +95,7 @@ class UnitOfWork:
         """Date news about these rows and their children that is later than `after` back to its arrival.
 
         News whose arrival is later than `latest` is dated back to `latest`, because this server's clock was ahead, too.
-        Both times are microseconds since 1970. Rows and children must be loaded. Returns the number of rows with such
-        news, and the changes.
+        Both times are microseconds since 1970. Rows and children must be loaded. Returns how many, and the changes.
         """
 
         def heard(version: Version) -> int:
