@@ -238,7 +238,7 @@ def hygraph_text(request: WebhookRequest) -> bytes:
     return json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-Hygraph: Sender = partial(_in_base64, hygraph_text, at=_HYGRAPH, fresh=None)
+Hygraph: Sender = partial(_in_base64, hygraph_text, at=_HYGRAPH, examples={"env": "master", "t": "1780308000000"})
 
 _CONTENTFUL_NAMES = "X-Contentful-Signed-Headers"
 
@@ -285,6 +285,7 @@ Contentful: Sender = partial(
     at=Header("X-Contentful-Signature"),
     covers=("X-Contentful-Topic", _CONTENTFUL_NAMES, "X-Contentful-Timestamp"),
     listed_in=_CONTENTFUL_NAMES,
+    examples={_CONTENTFUL_NAMES: "x-contentful-signed-headers,x-contentful-timestamp,x-contentful-topic"},
     looks_like=".{64}",
     fresh=Fresh("{X-Contentful-Timestamp}", unit="milliseconds", within=timedelta(seconds=30), past_only=True),
 )

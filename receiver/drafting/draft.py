@@ -131,7 +131,8 @@ class _Module:
             if guess.resource is not None:
                 both = f"{{{model.text(guess.resource)}}}.{{{event_type}}}"
                 # Python 3.11 allows no double quotes inside an f-string in double quotes.
-                event_type = f'f"{both}"' if '"' not in both else f"f'{both}'"
+                single = both if {"'", "\\"}.intersection(both) else both.replace('"', "'")
+                event_type = f'f"{single}"' if '"' not in single else f"f'{single}'"
         data = model.object(guess.data)
         entity = "None"
         if guess.entity_id is not None:
@@ -189,6 +190,9 @@ def _expected(found: Guess) -> bytes:
         "external_id": str(guess.entity_id.value),
         "active": not types.is_delete,
     }
+    if not found.is_only_news:
+        # A later event of the body decides, which the fixture of one event does not foresee.
+        return _json({"state": "processed", "rows": [{name: row[name] for name in ("table", "external_id")}]})
     if guess.time is not None and guess.time_form == "aware":
         moment = moment_in(guess.time.value)
         row["changed_at"] = None if moment is None else moment.isoformat().replace("+00:00", "Z")

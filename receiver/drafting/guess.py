@@ -11,7 +11,7 @@ from receiver.drafting.columns import columns_of
 from receiver.drafting.event_types import EventTypes, guess_event_types, singular
 from receiver.drafting.members import GuessedEnvelope, Member, guess_envelope, items_in
 from receiver.drafting.naming import words_in
-from receiver.drafting.proofs import proof_of
+from receiver.drafting.proofs import proof_of, token_in
 from receiver.errors import ConfigurationError
 
 #: Words in the names of headers that hold the event type.
@@ -42,12 +42,21 @@ class Guess:
             raise ConfigurationError("The capture is a list without objects: capture a webhook with an event.")
         self.event = event
         self.proof = proof_of(capture.headers, capture.body, secrets)
+        #: The member that holds the secret itself, if no header has a proof.
+        self.token = token_in(capture.document, capture.body, secrets) if self.proof is None else None
         self.envelope = _usable(guess_envelope(event))
+        self._others = [] if found is None else list(found[1])[1:]
         self.topic = self._topic()
         self.types = self._event_types()
         used = {each.path for each in _members(self.envelope)}
         inside = {path[-1] for path in used if path[:-1] == self.envelope.data.path}
         self.columns, self.left_out = columns_of(self.envelope.data.value, but=inside, kind=self.types.kind)
+
+    @property
+    def is_only_news(self) -> bool:
+        """Whether no later event of the body is about the same entity."""
+        entity_id = self.envelope.entity_id
+        return entity_id is None or all(entity_id.of(other) != entity_id.value for other in self._others)
 
     def _topic(self) -> str | None:
         """The header with the event type, if the body does not name it; None if no header does."""

@@ -23,7 +23,8 @@ TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
 #: Names of the members that hold an event type, the likeliest first; likewise for the other parts below.
 _EVENT_TYPES = (
     *("event_type", "event_name", "type", "event", "topic", "trigger", "action", "what", "event_kind", "operation"),
-    *("message_type", "notification_type", "webhook_type", "hook", "verb", "subject", "kind", "name"),
+    *("message_type", "notification_type", "webhook_type", "change_type", "trigger_type", "hook", "verb", "subject"),
+    *("kind", "name"),
 )
 
 _KINDS = ("resource_type", "entity_type", "object_type", "model", "resource", "entity", "object", "kind", "subject")
@@ -36,10 +37,22 @@ _KEYS = (
 _TIMES = (
     *("occurred_at", "changed_at", "event_time", "event_timestamp", "timestamp", "event_date", "occurred", "when"),
     *("updated_at", "modified_at", "updated", "modified", "date_modified", "last_modified", "time", "at", "date", "ts"),
+    *("last_modified_date_time", "modified_date_time", "changed_date_time"),
     *("sent_at", "created_at", "created", "date_created"),
 )
 
 _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "ts"})
+
+#: Words in the names of times that are not those of a change.
+_LATER = frozenset({"expiration", "expires", "expiry", "expire", "until", "due"})
+
+#: Words in the names of ids that are not those of the changed entity, but of the account or the webhook.
+_ACCOUNTS = frozenset(
+    {
+        *("account", "tenant", "subscription", "webhook", "app", "client", "organization", "company", "team", "realm"),
+        *("portal", "merchant"),
+    }
+)
 
 _IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
 
@@ -68,6 +81,12 @@ class Member:
     def shown(self) -> str:
         """The path as messages show it."""
         return ".".join(self.path)
+
+    def of(self, document: Any) -> Any:
+        """The value at this path of another body; None if that body has none."""
+        for name in self.path:
+            document = document.get(name) if isinstance(document, dict) else None
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +131,8 @@ def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
     entity_id = _entity_id(about, data, event_type)
     resource = None
     if event_type is not None and VERB.fullmatch(event_type.value):
-        others = {name: value for name, value in about.items() if (name,) != event_type.path}
+        known = [each.path for each in (event_type, entity_id) if each is not None]
+        others = {name: value for name, value in about.items() if (name,) not in known}
         resource = _first(others, _KINDS, depth=1, fits=_is_name)
     used = {each.path for each in (event_type, resource, entity_id, time) if each is not None}
     return GuessedEnvelope(event_type, resource, _key(about, used, entity_id), entity_id, time, data, form)
@@ -193,7 +213,8 @@ def _named_after(data: Member) -> Member | None:
 def _ending_in_id(document: Mapping[str, Any]) -> Member | None:
     for name, value in document.items():
         words = words_in(name)
-        if words[-1:] == ["id"] and len(words) > 1 and snake_case(name) not in _KEYS and _is_id(value):
+        is_id = words[-1:] == ["id"] and len(words) > 1 and _ACCOUNTS.isdisjoint(words)
+        if is_id and snake_case(name) not in _KEYS and _is_id(value):
             return Member((name,), value)
     return None
 
@@ -211,6 +232,8 @@ def _time(document: Mapping[str, Any]) -> tuple[Member, TimeForm] | None:
             if form is not None:
                 return member, form
     for name, value in document.items():
+        if not _LATER.isdisjoint(words_in(name)):
+            continue
         form = _time_form(value) if _TIME_WORDS.intersection(words_in(name)) or isinstance(value, str) else None
         if form is not None:
             return Member((name,), value), form

@@ -17,6 +17,7 @@ from receiver.verify.freshness import Fresh
 from receiver.verify.places import Header
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.token import EACH_ITEM, Token
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
 #: Words in the names of headers with a signature.
@@ -30,6 +31,9 @@ _HEX: Mapping[int, str] = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512
 
 #: The algorithm of a base64 digest, by the number of its characters.
 _BASE64 = {44: "hmac_sha256", 43: "hmac_sha256", 28: "hmac_sha1", 88: "hmac_sha512"}
+
+#: The levels of a body that are searched for a secret.
+DEEPEST_TOKEN = 4
 
 _HEX_DIGITS = re.compile(r"[0-9a-f]+", re.I)
 
@@ -101,6 +105,24 @@ def secret_header(headers: Mapping[str, str]) -> str | None:
     return next(filter(names_secret, headers), None)
 
 
+def token_in(document: Any, body: bytes, secrets: Sequence[bytes]) -> str | None:
+    """Find the member that holds one of the secrets itself, as a path for `Token`; None without one."""
+    texts = {secret.decode("utf-8", "replace") for secret in secrets}
+    found = [path for path, value in _members(document, "", DEEPEST_TOKEN) if value in texts]
+    return next((path for path in found if _verifies(Token(body=path), {}, body, secrets)), None)
+
+
+def _members(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the path and the value of each text in a document; of a list, those of its first item."""
+    if isinstance(value, str):
+        yield path, value
+    elif depth and isinstance(value, list):
+        yield from _members(next(iter(value), None), path + EACH_ITEM, depth - 1)
+    elif depth and isinstance(value, dict):
+        for name, each in value.items():
+            yield from _members(each, f"{path}.{name}" if path else name, depth - 1)
+
+
 def unsigned() -> CodeCall:
     """The call that makes the verifier of a sender without a proof."""
     return CodeCall(Unsigned.__name__)
@@ -157,10 +179,7 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     because = f"by the form of {shown}"
     fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
     if "t" in fields and len(fields) > 1:
-        version = next(each for each in fields if each != "t")
-        place = CodeCall("Header", (shown,), {"items": ",", "field": version})
-        call = CodeCall("Signature", ("{t}.{body}",), {"at": place, "fresh": CodeCall("Fresh", ("{t}",))})
-        yield Proof(call, (name,), because)
+        yield Proof(_beside_its_time(shown, fields), (name,), because)
         return
     prefixed = _PREFIXED.fullmatch(value)
     prefix, (written, by) = "", _digest_in(value)
@@ -173,6 +192,18 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     # A sender that sends a time beside its signature nearly always signs it.
     yield from (Proof(call, (name, time), because) for call, time in timed)
     yield Proof(plain, (name,), because)
+
+
+def _beside_its_time(name: str, fields: Mapping[str, str]) -> CodeCall:
+    """The signature of the body and of the time `t` in the same header, which has these fields."""
+    version = next(each for each in fields if each != "t")
+    parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"items": ",", "field": version})}
+    written, _ = _digest_in(fields[version])
+    if written not in (None, "hex"):
+        parts["written"] = written
+    unit = _unit_of(fields["t"]) or "seconds"
+    fresh = CodeCall("Fresh", ("{t}",), {} if unit == "seconds" else {"unit": unit})
+    return CodeCall("Signature", ("{t}.{body}",), parts | {"fresh": fresh})
 
 
 def _over_body(name: str, prefix: str, written: str, by: str) -> CodeCall:
@@ -223,7 +254,9 @@ def _digest_in(text: str) -> tuple[str, str] | tuple[None, None] | tuple[str, No
     if _HEX_DIGITS.fullmatch(text) and len(text) in _HEX:
         return "hex", _HEX[len(text)]
     if _BASE64_SIGNS.fullmatch(text) and len(text) > 20:
-        written = "base64url" if "-" in text or "_" in text else "base64"
+        # Base64 of the usual digests has padding, which senders of base64url leave out.
+        is_for_urls = "-" in text or "_" in text or len(text) == 43
+        written = "base64url" if is_for_urls else "base64"
         return (written, _BASE64[len(text)]) if len(text) in _BASE64 else (written, None)
     return None, None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from receiver.drafting.guess import Guess
+from receiver.drafting.naming import literal
 from receiver.drafting.proofs import secret_header
 
 
@@ -71,8 +72,13 @@ def _unknown_proof(found: Guess) -> Iterator[str]:
     carrier = secret_header(found.capture.headers)
     if carrier is not None:
         yield (
-            f"proof: {carrier.title()} seems to carry the secret itself. Unsigned() accepts every body: write a "
-            "verifier that compares it (docs/writing-a-dialect.md, A proof of another kind)"
+            f"proof: {carrier.title()} seems to carry the secret itself. Unsigned() accepts every body: write "
+            f"Token(header={literal(carrier.title())}), perhaps with a `prefix`, in its place"
+        )
+    elif found.token is not None:
+        yield (
+            f"proof: `{found.token}` in the body is the secret itself. Unsigned() accepts every body: write "
+            f"Token(body={literal(found.token)}) in its place, and remove the secret from the fixture and the table"
         )
     else:
         yield (

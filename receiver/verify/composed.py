@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -50,6 +50,8 @@ class Signature(Verifier):
     looks_like: str = ""
     #: A function that reads the unverified body and names the secret to try first.
     hint: Callable[[bytes], str | None] | None = None
+    #: Values that `sign` sends in headers of `covers`, or in other fields of the signature's header.
+    examples: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.by not in ALGORITHMS:
@@ -177,7 +179,11 @@ class Signature(Verifier):
         if not credentials.secrets:
             return request.body, {}
         made, fields = self._made_up(request)
-        sent = [*request.headers, *((wire_text(name.lower()), value.encode("latin-1")) for name, value in made.items())]
+        # A function finds the fields in the header of the signature, which has no signature yet.
+        is_read = self.at.has_fields and not isinstance(self.signed, str)
+        unsigned = self.at.write(request.body, [""], fields)[1] if is_read else {}
+        added = (made | unsigned).items()
+        sent = [*request.headers, *((wire_text(name.lower()), value.encode("latin-1")) for name, value in added)]
         whole = WebhookRequest(
             request.body,
             sent,
@@ -201,8 +207,10 @@ class Signature(Verifier):
     def _made_up(self, request: WebhookRequest) -> tuple[dict[str, str], dict[str, str]]:
         """Invent the signed headers that the request lacks, and the fields beside the signature."""
         present = {name for name, _ in request.headers}
-        made = {name: "example" for name in self._plan.signed if wire_text(name) not in present}
+        examples = {name.lower(): value for name, value in self.examples.items()}
+        made = {name: examples.get(name, "example") for name in self._plan.signed if wire_text(name) not in present}
         fields = {each.name: "example" for each in self._plan.placeholders if each.kind == "field"}
+        fields |= {name: value for name, value in self.examples.items() if name.lower() not in self._plan.signed}
         if self.fresh is not None:
             place, time = self.fresh.stands_in, self.fresh.write(request.at)
             if place.kind == "field":

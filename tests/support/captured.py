@@ -35,6 +35,7 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '"name": "Ada"}}}',
         {"x-pier-signature": f"v0={HEX}", "x-pier-timestamp": "1700000000"},
     ),
+    "bark": ('{"action": "updated", "model": "berth", "id": 3, "length": 12}', {}),
     "quay": ('{"action": "updated", "model": "berth", "entry": {"id": 3, "length": 12}}', {}),
     "raft": ('{"type": "raft.removed", "timestamp": "2026-06-01T12:00:00Z", "raftId": 9}', {"x-sig": BASE64}),
     "silo": (
@@ -50,6 +51,17 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"message": "m-7", "what": "stove.updated", "stove": "S1", "when": "2026-06-01T12:00:00+02:00", '
         '"content": {"name": "Ida"}}',
         {"x-stove-signature": f"sha256={HEX}"},
+    ),
+    "silt": (
+        '{"value": [{"subscriptionId": "s", "state": "hush", "expirationDateTime": "2026-10-29T07:52:31Z", '
+        '"resource": "beds/1", "changeType": "updated", "lastModifiedDateTime": "2026-10-26T07:54:20Z"}, '
+        '{"subscriptionId": "s", "state": "hush", "expirationDateTime": "2026-10-29T07:52:31Z", '
+        '"resource": "beds/1", "changeType": "updated", "lastModifiedDateTime": "2026-10-26T07:55:20Z"}]}',
+        {},
+    ),
+    "weir": (
+        '{"operation": "publish", "data": {"__typename": "Gate", "id": "g1", "updatedAt": "2026-06-01T12:00:00Z"}}',
+        {"gcms-signature": f"sign={BASE64}, env=master, t=1700000000123"},
     ),
     "tarn": ('{"a": 1}', {}),
 }

@@ -43,6 +43,37 @@ def test_an_id_with_the_name_of_the_kind_is_that_of_the_entity():
     assert envelope("stove")["entity"] == '("stove", body.stove)'
 
 
+def test_a_time_of_expiry_and_the_id_of_a_subscription_are_not_those_of_the_change():
+    found = envelope("silt")
+    assert found["event_type"] == 'change["changeType"]'
+    assert found["entity"].endswith('change["resource"])')
+    assert 'change["lastModifiedDateTime"]' in found["occurred_at"]
+
+
+def test_the_fixture_of_a_body_with_two_events_about_one_entity_expects_no_values_of_the_first():
+    (name,) = [name for name in drafted("silt").files if name.endswith(".expected.json")]
+    (row,) = json.loads(drafted("silt").files[name])["rows"]
+    assert row.keys() == {"table", "external_id"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        (b"hush", 'Token(body="value[].state")'),
+        (b"s", 'Token(body="value[].subscriptionId")'),
+        (b"x", "--header"),
+    ],
+)
+def test_a_secret_in_the_body_is_found(secret, told):
+    body, headers = CAPTURED["silt"]
+    made = draft("silt", capture_of(body.encode(), headers, name="silt"), origin="a test", secrets=[secret])
+    assert told in made.unknown[0]
+
+
+def test_a_header_that_seems_to_carry_the_secret_is_told_with_its_verifier():
+    assert 'write Token(header="X-Pump-Token")' in drafted("pump").unknown[0]
+
+
 def test_the_event_type_is_not_taken_for_the_id_of_an_entity():
     capture = capture_of(b'{"event": "event.updated", "on": "2026-06-01T12:00:00Z"}', {}, name="dais")
     assert b"entity=None" in draft("dais", capture, origin="a test").files["dais.py"]
@@ -67,6 +98,10 @@ def test_a_body_without_a_time_is_dated_by_its_arrival():
 
 def test_an_event_type_that_is_only_a_verb_is_joined_with_the_kind_beside_it():
     assert envelope("quay")["event_type"] == 'f"{body.model}.{body.action}"'
+
+
+def test_a_verb_and_a_kind_of_a_body_without_a_model_are_joined_as_formatters_write_it():
+    assert envelope("bark")["event_type"] == """f"{body['model']}.{body['action']}\""""
 
 
 def test_an_event_type_in_a_header_is_trusted_and_reported():

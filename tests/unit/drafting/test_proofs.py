@@ -8,6 +8,8 @@ from receiver.drafting.proofs import proof_of, secret_header
 
 DIGEST = hmac.new(b"secret", b"{}", hashlib.sha256)
 HEX, BASE64 = DIGEST.hexdigest(), base64.b64encode(DIGEST.digest()).decode()
+#: The digest that Sanity publishes has none of the signs by which base64 for URLs differs.
+FOR_URLS = "tLa470fx7qkLLEcMOcEUFuBbRSkGujyskxrNXcoh0N0"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,16 @@ HEX, BASE64 = DIGEST.hexdigest(), base64.b64encode(DIGEST.digest()).decode()
             "StandardWebhooks()",
         ),
         ({"webhook-signature": HEX[:40]}, "Storyblok()"),
+        ({"sanity-webhook-signature": f"t=1633519811129,v1={FOR_URLS}"}, "Sanity()"),
+        (
+            {"x-sign": f"t=1633519811129,s={FOR_URLS}"},
+            'Signature("{t}.{body}", at=Header("X-Sign", items=",", field="s"), written="base64url", '
+            'fresh=Fresh("{t}", unit="milliseconds"))',
+        ),
+        (
+            {"x-sign": f"t=1633519811,s={BASE64}"},
+            'Signature("{t}.{body}", at=Header("X-Sign", items=",", field="s"), written="base64", fresh=Fresh("{t}"))',
+        ),
     ],
 )
 def test_the_form_of_a_header_shows_its_kind_of_signature(headers, code):

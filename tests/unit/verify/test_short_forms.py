@@ -42,10 +42,7 @@ def test_a_source_sets_up_each_key_only_once(name, monkeypatch):
         secrets = tuple(Secret(bytes([number]).hex().encode() * 32) for number in (1, 2))
     credentials = Credentials(secrets=secrets, public_url=url)
     request = WebhookRequest(b"a=b", target=b"/hooks/shop", public_url=url, at=datetime(2026, 6, 1, tzinfo=UTC))
-    try:
-        _, headers = verifier.sign(request, credentials)
-    except ConfigurationError:
-        pytest.skip("it signs headers whose values cannot be invented")
+    _, headers = verifier.sign(request, credentials)
     request.headers = raw_headers(headers)
     verifier.verify(request, credentials)
     monkeypatch.setattr(hashlib, "new", lambda *_: pytest.fail("a hash was set up for a known secret"))
