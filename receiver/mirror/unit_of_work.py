@@ -94,8 +94,7 @@ class UnitOfWork:
         """Date news about these rows and their children that is later than `after` back to its arrival.
 
         News whose arrival is later than `latest` is dated back to `latest`, because this server's clock was ahead, too.
-        Both times are microseconds since 1970. Rows and children must be loaded. Returns the number of rows with such
-        news, and the changes.
+        Both times are microseconds since 1970. Rows and children must be loaded. Returns how many, and the changes.
         """
 
         def heard(version: Version) -> int:
@@ -111,12 +110,8 @@ class UnitOfWork:
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def contradicts(self, write: Write) -> bool:
-        """Whether a column of the row holds another value than the write, from news that is not older.
-
-        To be asked after the write was applied. The status of a parent does not count.
-        """
-        values = self._entries[write.key].registers.values
-        return any(values.get(name) != value for name, value in write.columns.items())
+        """Whether this write, which was applied, has lost a column to other news that is not older."""
+        return self._entries[write.key].registers.differ_from(write.columns)
 
     def children(self, key: Key) -> set[Key]:
         """The loaded children of this row."""
