@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test neighbours browser pictures explore check format plug bench clean
+.PHONY: help demo test neighbours browser pictures explore check format plug bench bench-quick speed clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -14,7 +14,9 @@ help:
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (a quarter of an hour)"
-	@echo "make bench   measure, on both databases (a quarter of an hour; needs wrk)"
+	@echo "make bench   measure, on both databases (twenty minutes; needs wrk)"
+	@echo "make bench-quick measure the most important figures (three minutes; needs wrk)"
+	@echo "make speed   measure where the time goes, and rewrite the tables of docs/speed.md (a quarter of an hour)"
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/installed
@@ -68,6 +70,14 @@ plug: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/installed-dev
+	BENCHMARK_QUICK=1 $(BIN)/python -m benchmarks
+
+# Measures again, and rewrites the tables of docs/speed.md.
+speed: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks where parts growth history
+	$(BIN)/python -m benchmarks.page
 
 clean:
 	rm -rf $(VENV) .coverage .coverage.* .venv-dbos .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -4,55 +4,93 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
+from typing import NamedTuple
 
-from benchmarks import load, postgresql
+from benchmarks import load, postgresql, rounds, scale
+from benchmarks.rounds import Figure, Report
+from benchmarks.senders import IIMMPACT, SENDERS, SIZE, Sender
 from benchmarks.servers import running
 
-#: The servers that Hookmirror is compared with on both databases.
-OTHERS = ("bare", "deferred", "orm", "orm_in_threads")
-OURS = (ON_SQLITE, ON_POSTGRESQL) = ("hookmirror on SQLite", "hookmirror on PostgreSQL")
+#: The databases of Hookmirror.
+OURS = (SQLITE, POSTGRESQL) = ("SQLite", "PostgreSQL")
 
-#: The same for webhooks with random ids.
-WITH_RANDOM_IDS = {f"{name}, random ids": name for name in OURS}
-
-ROUNDS = 3
-SECONDS = 4
-
-#: Bodies of one round, more than the fastest server takes.
-POOL = 120_000
+ROUNDS, SECONDS = scale.rounds(), scale.seconds()
 
 
-def measure() -> dict[str, float]:
-    """Return requests per second by server: the median of the rounds, in each of which the servers take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in (*OTHERS, *OURS, *WITH_RANDOM_IDS)}
+def pool_of(size: int) -> int:
+    """The number of bodies for a cell, more than Hookmirror takes in its time. Each cell has a new database."""
+    return (45_000 if size < 5 * SIZE else 18_000) * SECONDS
+
+
+class Cell(NamedTuple):
+    """One server under one load."""
+
+    server: str
+    sender: Sender = IIMMPACT
+    connections: int = load.CONNECTIONS
+    size: int = SIZE
+
+    def __str__(self) -> str:
+        what = self.server if self.server == "bare" else f"{self.server}, {self.sender.name}"
+        return f"{what}, {self.connections} connections, {self.size // 1_000} kB"
+
+    def measure(self, pools: Path) -> float:
+        """Load the server, which starts with an empty database, and return requests per second."""
+        pool = pools / f"{self.sender.name}-{self.size}.txt"
+        if not pool.exists():
+            load.write_pool(pool, 0, pool_of(self.size), sender=self.sender, size=self.size)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            database_url = stack.enter_context(postgresql.fresh_database()) if self.server == POSTGRESQL else None
+            server, arguments = ("hookmirror", ("--no-worker",)) if self.server in OURS else (self.server, ())
+            url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
+            seen = load.send(url, pool, seconds=SECONDS, sender=self.sender, connections=self.connections)
+        assert seen.failed == 0, f"{self} refused {seen.failed} requests"
+        if self.server in OURS:
+            sent = seen.requests_per_second * SECONDS
+            assert sent < pool_of(self.size), f"{self} took all bodies, and then duplicates: make the pool larger"
+        return seen.requests_per_second
+
+
+def _cells() -> list[Cell]:
+    few = [
+        *(Cell("bare"), Cell("deferred")),
+        *(Cell(SQLITE, sender) for sender in SENDERS.values()),
+        Cell(POSTGRESQL),
+        *(Cell("bare", connections=256), Cell(SQLITE, connections=256)),
+    ]
+    further = [
+        *(Cell("deferred", sender) for sender in SENDERS.values()),
+        *(Cell(POSTGRESQL, sender) for sender in SENDERS.values()),
+        *(Cell(server, connections=256) for server in ("deferred", POSTGRESQL)),
+        *(Cell(SQLITE, sender, connections=256) for sender in SENDERS.values()),
+        *(Cell(server, size=10 * SIZE) for server in ("bare", "deferred", POSTGRESQL)),
+        *(Cell(SQLITE, sender, size=10 * SIZE) for sender in SENDERS.values()),
+        *(Cell("orm"), Cell("orm_in_threads")),
+    ]
+    # Each once.
+    return few if scale.QUICK else list(dict.fromkeys([*few, *further]))
+
+
+def report() -> Report:
+    cells = _cells()
     with tempfile.TemporaryDirectory() as folder:
-        pools = {sender: Path(folder) / f"{sender.source}.txt" for sender in (load.IIMMPACT, load.SIGMA)}
-        for number in range(ROUNDS):
-            for sender, pool in pools.items():
-                load.write_pool(pool, number * POOL, POOL, sender=sender)
-            for name, each in rates.items():
-                sender = load.SIGMA if name in WITH_RANDOM_IDS else load.IIMMPACT
-                seen = _load(WITH_RANDOM_IDS.get(name, name), pools[sender], sender)
-                assert seen.failed == 0, f"{name} refused {seen.failed} requests"
-                each.append(seen.requests_per_second)
-    return {name: median(each) for name, each in rates.items()}
+        runs = {str(cell): partial(cell.measure, Path(folder)) for cell in cells}
+        figures = rounds.take_turns(runs, rounds=ROUNDS, unit="requests/s")
+    return rounds.report(list(figures.values()), _ratios(cells, figures))
 
 
-def report() -> list[str]:
-    rates = measure()
-    lines = [f"{name:<38}{rate:>9.0f} requests/s" for name, rate in rates.items()]
-    for ours in (*OURS, *WITH_RANDOM_IDS):
-        lines += [f"{ours:<36} / {other:<15}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
-    return lines
-
-
-def _load(name: str, pool: Path, sender: load.Sender) -> load.Load:
-    """Load one server that starts with an empty database, and return what wrk measured."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        database_url = stack.enter_context(postgresql.fresh_database()) if name == ON_POSTGRESQL else None
-        server, arguments = (name, ()) if name in OTHERS else ("hookmirror", ("--no-worker",))
-        url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
-        return load.send(url, pool, seconds=SECONDS, sender=sender)
+def _ratios(cells: list[Cell], figures: dict[str, Figure]) -> list[Figure]:
+    """Compare each cell of ours with the others' under the same load. The bare server does not look at the body."""
+    ratios = []
+    for cell in cells:
+        if cell.server in OURS:
+            others = [cell._replace(server="bare", sender=IIMMPACT), cell._replace(server="deferred")]
+            others += [cell._replace(server=name) for name in ("orm", "orm_in_threads")]
+            for other in others:
+                if str(other) in figures:
+                    ratio = figures[str(cell)] / figures[str(other)]
+                    ratios.append(ratio._replace(name=f"{cell} / {other.server}"))
+    return ratios

@@ -13,6 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import load, postgresql, processor
+from benchmarks.senders import IIMMPACT, SIGMA
 from benchmarks.servers import running
 from receiver.database.database import Database
 
@@ -27,7 +28,7 @@ CONNECTIONS = [int(each) for each in os.environ.get("BENCHMARK_CONNECTIONS", "64
 ON_POSTGRESQL = os.environ.get("BENCHMARK_DATABASE", "SQLite") == "PostgreSQL"
 POOL = 30_000 * SECONDS
 
-SENDERS = {"iimmpact": load.IIMMPACT, "sigma, random ids": load.SIGMA}
+SENDERS = {"iimmpact": IIMMPACT, "sigma, random ids": SIGMA}
 WORKERS = {"no worker": ("--no-worker",), "worker in the process": ()}
 
 

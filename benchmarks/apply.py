@@ -8,16 +8,17 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psycopg
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from benchmarks import load, postgresql
+from benchmarks import postgresql, rounds, scale
 from benchmarks.draining import drain
 from benchmarks.inboxes import SOURCE
+from benchmarks.rounds import Report
+from benchmarks.senders import IIMMPACT
 from handlers.catalog import Product
 from handlers.iimmpact import iimmpact
 from receiver.database.database import Database
@@ -26,41 +27,31 @@ from receiver.mirror.rows import sql_table
 
 PRODUCTS = sql_table(Product)
 
-EVENTS = 10_000
-ROUNDS = 3
+EVENTS = scale.either(10_000, 5_000)
+ROUNDS = scale.rounds()
 
 #: Rows that the raw programs write in one transaction: the size of the worker's batch.
 BATCH = 200
 
 
-def measure() -> dict[str, float]:
-    """Return events per second: the median of the rounds, in each of which every side has a new database."""
+#: Each worker, and the raw program that it is compared with.
+PAIRS = {"worker on SQLite": "raw sqlite3", "worker on PostgreSQL": "raw psycopg"}
+
+
+def report() -> Report:
     sides = {
         "raw sqlite3": _raw_sqlite,
         "worker on SQLite": _worker_on_sqlite,
         "raw psycopg": _raw_postgresql,
         "worker on PostgreSQL": _worker_on_postgresql,
     }
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            rates[name].append(side())
-    return {name: median(each) for name, each in rates.items()}
-
-
-def report() -> list[str]:
-    rates = measure()
-    return [
-        *(f"{name:<34}{rate:>9.0f} events/s" for name, rate in rates.items()),
-        f"worker on SQLite / raw sqlite3       {rates['worker on SQLite'] / rates['raw sqlite3']:.2f}",
-        f"worker on PostgreSQL / raw psycopg   {rates['worker on PostgreSQL'] / rates['raw psycopg']:.2f}",
-        f"worker on PostgreSQL / on SQLite     {rates['worker on PostgreSQL'] / rates['worker on SQLite']:.2f}",
-    ]
+    figures = rounds.take_turns(sides, rounds=ROUNDS, unit="events/s")
+    return rounds.report(list(figures.values()), [figures[ours] / figures[raw] for ours, raw in PAIRS.items()])
 
 
 def row(number: int) -> dict[str, Any]:
     """Return the row that the `number`th event leaves in the mirror, as a driver binds it."""
-    envelope = iimmpact.read(load.body(number))
+    envelope = iimmpact.read(IIMMPACT.body(number))
     moment = envelope.occurred_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     registers = ["active", "sku", "name", "parent", "data"]
     return {

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel
 
 from benchmarks import postgresql, processor
-from benchmarks.servers import SECRET, running
+from benchmarks.senders import SECRET
+from benchmarks.servers import running
 from handlers.catalog import Product
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, each
 from receiver.database.database import Database
@@ -101,10 +102,10 @@ def _rounds(folder: Path, database_url: str) -> Iterator[dict[str, tuple[float, 
     config = folder / "settings.toml"
     config.write_text(
         'dialects = ["benchmarks.bundles:singles", "benchmarks.bundles:bundles"]\n'
-        + "".join(f'[sources.{name}]\nsecrets = ["{SECRET.decode()}"]\n' for name in NAMES)
+        + "".join(f'[sources.{name}]\nsecrets = ["{SECRET}"]\n' for name in NAMES)
     )
     dialects = {"singles": singles, "bundles": bundles}
-    sources = {name: build_source(SourceSettings(name=name, secrets=[SECRET.decode()]), dialects) for name in dialects}
+    sources = {name: build_source(SourceSettings(name=name, secrets=[SECRET]), dialects) for name in dialects}
     with (
         running("hookmirror", folder, "--no-worker", database_url=database_url, config=config) as (url, process),
         closing(Database(database_url)) as database,

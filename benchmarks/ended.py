@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from benchmarks.inboxes import SOURCE
-from benchmarks.load import PRODUCTS
+from benchmarks.senders import PRODUCTS
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import MOST_PROCESSES
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from statistics import median
 from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql, sqlite
 from benchmarks.inboxes import SOURCE
+from benchmarks.rounds import Figure, Report
+from benchmarks.senders import IIMMPACT, SIGMA, Sender
 from receiver.api.delivery_shapes import show_delivery
 from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
@@ -29,7 +30,7 @@ from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import PageBounds
 
 #: Deliveries of the largest inbox; the others have a tenth, a hundredth … of it.
-LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))
+LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "1000000"))
 SMALLEST = 10_000
 
 ROUNDS = 10
@@ -48,8 +49,9 @@ PAGE = 50
 
 LEASE = timedelta(minutes=1)
 
-FRESH, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
+FRESH, RANDOM, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
     f"accept {ACCEPTED}",
+    f"accept {ACCEPTED} with random ids",
     f"accept {ACCEPTED}, {REPEATED} of them again",
     f"claim {CLAIMED}",
     f"settle {CLAIMED}",
@@ -64,23 +66,20 @@ Lend = Callable[[], AbstractContextManager[str]]
 Result = TypeVar("Result")
 
 
-def measure() -> dict[str, dict[int, dict[str, float]]]:
-    """Return milliseconds by database, size and verb: the medians of all batches."""
-    return {
-        name: _measure(lend)
-        for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database))
-    }
-
-
-def report() -> list[str]:
-    lines = []
-    for name, sizes in measure().items():
-        lines.append(f"{name:<36}" + "".join(f"{size:>12,}" for size in sizes) + "   most / least")
+def report() -> Report:
+    """Report milliseconds by database, verb and size: the medians of all batches."""
+    lines, figures = [], []
+    for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database)):
+        sizes = _measure(lend)
+        lines += ["", f"| {name} | {' | '.join(f'{size:,}' for size in sizes)} | most / least |"]
+        lines.append(f"|---|{'---|' * (len(sizes) + 1)}")
         for verb in VERBS:
-            costs = [costs[verb] for costs in sizes.values()]
-            shown = "".join(f"{cost:>9.2f} ms" for cost in costs)
-            lines.append(f"  {verb:<34}{shown}   {costs[-1] / costs[0]:.2f}")
-    return lines
+            each = [Figure(f"{name}, {verb}, {size:,}", "ms", costs[verb]) for size, costs in sizes.items()]
+            figures += each
+            medians = [figure.spread.median for figure in each]
+            shown = " | ".join(f"{cost:.2f} ms" for cost in medians)
+            lines.append(f"| {verb} | {shown} | {medians[-1] / medians[0]:.2f} |")
+    return Report(lines[1:], figures)
 
 
 def _sizes() -> list[int]:
@@ -90,14 +89,14 @@ def _sizes() -> list[int]:
     return sizes[::-1]
 
 
-def _measure(lend: Lend) -> dict[int, dict[str, float]]:
+def _measure(lend: Lend) -> dict[int, dict[str, list[float]]]:
     with ExitStack() as stack:
         places = {size: stack.enter_context(_place(lend, size)) for size in _sizes()}
         for _ in range(ROUNDS):
             for place in places.values():
                 for _ in range(BATCHES):
                     place.pass_a_batch()
-        return {size: {verb: median(place.costs[verb]) for verb in VERBS} for size, place in places.items()}
+        return {size: place.costs for size, place in places.items()}
 
 
 @contextmanager
@@ -123,6 +122,11 @@ class _Place:
         repeated = [ended.again(number) for number in random.sample(range(self._size - RECENT, self._size), REPEATED)]
         for _ in range(CLAIMED // ACCEPTED):
             self._timed(FRESH, partial(self._inbox.accept, self._fresh(ACCEPTED)))
+        random_ids = self._fresh(ACCEPTED, SIGMA)
+        for arrival in random_ids:
+            # So that none is in the way of the claim.
+            arrival.ignore("Only its accept is measured.")
+        self._timed(RANDOM, partial(self._inbox.accept, random_ids))
         self._timed(REPEATS, partial(self._inbox.accept, repeated + self._fresh(ACCEPTED - REPEATED)))
         claimed = self._timed(CLAIM, self._claim)
         assert len(claimed) == CLAIMED, f"{len(claimed)} deliveries were claimed"
@@ -135,9 +139,9 @@ class _Place:
         self.costs[verb].append((time.perf_counter() - began) * 1_000)
         return result
 
-    def _fresh(self, count: int) -> list[Arrival]:
+    def _fresh(self, count: int, sender: Sender = IIMMPACT) -> list[Arrival]:
         first, self._next = self._next, self._next + count
-        return [inboxes.arrival(number) for number in range(first, first + count)]
+        return [inboxes.arrival(number, sender) for number in range(first, first + count)]
 
     def _claim(self) -> list[Claimed]:
         now = datetime.now(UTC)

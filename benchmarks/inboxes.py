@@ -6,23 +6,20 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 
-from benchmarks import load
-from benchmarks.servers import SECRET
-from handlers.iimmpact import iimmpact
+from benchmarks.senders import IIMMPACT, Sender
 from receiver.database.database import Database
-from receiver.dialects.sources import Source, build_source
+from receiver.dialects.sources import Source
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.settings.settings import SourceSettings
 
-SOURCE = "iimmpact"
+SOURCE = IIMMPACT.name
 
 #: Events in one accept.
 BATCH = 200
 
 
 def sources() -> Mapping[str, Source]:
-    return {SOURCE: build_source(SourceSettings(name=SOURCE, secrets=[SECRET.decode()]), {SOURCE: iimmpact})}
+    return {SOURCE: IIMMPACT.source}
 
 
 def fill(url: str, first: int, count: int) -> None:
@@ -33,16 +30,16 @@ def fill(url: str, first: int, count: int) -> None:
             inbox.accept([arrival(number) for number in range(start, min(start + BATCH, first + count))])
 
 
-def arrival(number: int) -> Arrival:
+def arrival(number: int, sender: Sender = IIMMPACT) -> Arrival:
     """Make the arrival of the `number`th event, as the endpoint passes it to the inbox."""
-    body = load.body(number)
+    body = sender.body(number)
     arriving = Arrival(
-        source=SOURCE,
+        source=sender.name,
         body=body,
         plain=None,
         headers={"content-type": "application/json"},
         received_at=datetime.now(UTC),
         secret=0,
     )
-    arriving.know(iimmpact.read(body))
+    arriving.know(sender.source.read(body))
     return arriving

@@ -1,39 +1,31 @@
-"""The p99 of acks while a worker in the same process drains a backlog, compared with the p99 without a worker."""
+"""The p99 of acks while a worker drains a backlog, compared with the p99 without a worker."""
 
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
-from statistics import median
 
-from benchmarks import load
+from benchmarks import load, rounds, scale
+from benchmarks.rounds import Report
 from benchmarks.servers import running
 
-ROUNDS = 3
-SECONDS = 4
-POOL = 100_000
+ROUNDS, SECONDS = scale.rounds(), scale.seconds(usual=4)
+POOL = 45_000 * SECONDS
+
+ALONE, DRAINING = "p99 of acks without a worker", "p99 of acks beside a worker"
 
 
-def measure() -> dict[str, float]:
-    """Return the p99 in milliseconds by set-up: the median of the rounds.
-
-    The requests themselves make the worker's backlog; at this rate there always is one.
-    """
-    p99: dict[str, list[float]] = {"alone": [], "draining": []}
+def report() -> Report:
+    """The requests themselves make the worker's backlog; at this rate there always is one."""
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.txt"
-        for number in range(ROUNDS):
-            load.write_pool(pool, number * POOL, POOL)
-            for name, arguments in (("alone", ("--no-worker",)), ("draining", ())):
-                with tempfile.TemporaryDirectory() as own, running("hookmirror", Path(own), *arguments) as (url, _):
-                    p99[name].append(load.send(url, pool, seconds=SECONDS).p99)
-    return {name: median(each) for name, each in p99.items()}
+        load.write_pool(pool, 0, POOL)
+        cells = {ALONE: partial(_p99, pool, "--no-worker"), DRAINING: partial(_p99, pool)}
+        figures = rounds.take_turns(cells, rounds=ROUNDS, unit="ms")
+    return rounds.report(list(figures.values()), [figures[DRAINING] / figures[ALONE]])
 
 
-def report() -> list[str]:
-    p99 = measure()
-    return [
-        f"ack p99, no worker        {p99['alone']:>7.1f} ms",
-        f"ack p99, worker draining  {p99['draining']:>7.1f} ms",
-        f"draining / no worker      {p99['draining'] / p99['alone']:.2f}",
-    ]
+def _p99(pool: Path, *arguments: str) -> float:
+    with tempfile.TemporaryDirectory() as own, running("hookmirror", Path(own), *arguments) as (url, _):
+        return load.send(url, pool, seconds=SECONDS).p99

@@ -1,24 +1,16 @@
-"""Sends distinct, signed bodies of about 1 kB with wrk, over 64 connections unless told otherwise."""
+"""Sends distinct, signed bodies with wrk, by default of about 1 kB and over 64 connections."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks.servers import SECRET
+from benchmarks.senders import IIMMPACT, SIZE, Sender
 
 CONNECTIONS = 64
-
-#: Number of products that the events are about.
-PRODUCTS = 2_000
 
 SCRIPT = """
 local bodies, signatures, place = {}, {}, 0
@@ -54,61 +46,12 @@ class Load:
     failed: int
 
 
-def body(number: int) -> bytes:
-    """Make the `number`th body: a full product of IIMMPACT, about 1 kB. Its time grows with the number."""
-    code = f"P{number % PRODUCTS:05d}"
-    data = {
-        "product_code": code,
-        "product_category_code": "MOBILE_PREPAID",
-        "name": f"Product {code}",
-        "display_name": f"Product {code}, edition {number}",
-        "image_url": "https://images.example/" + "x" * 640,
-        "processing_time": "instant",
-        "is_active": True,
-    }
-    return json.dumps(
-        {"type": "product.updated", "resource": "products", "id": code, "timestamp": _moment(number), "data": data},
-        separators=(",", ":"),
-    ).encode()
-
-
-def body_with_random_id(number: int) -> bytes:
-    """Make the `number`th body of Sigma, about 1 kB, whose id looks random."""
-    entity = f"ent-{number % PRODUCTS:05d}"
-    data = {"entityId": entity, "schemaId": "schema-1", "lifecycleState": "published", "updatedBy": "x" * 700}
-    told = {
-        "event": "entity.updated",
-        "deliveryId": f"del-{hashlib.sha256(b'%d' % number).hexdigest()[:32]}",
-        "timestamp": _moment(number),
-        "data": data,
-    }
-    return json.dumps(told, separators=(",", ":")).encode()
-
-
-def _moment(number: int) -> str:
-    """A millisecond later for each body."""
-    moment = f"2026-01-{1 + number // 36_000_000:02d}T{number // 1_500_000 % 24:02d}:"
-    return moment + f"{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z"
-
-
-class Sender(NamedTuple):
-    """How one kind of system sends: the header of its signature, and its bodies."""
-
-    source: str
-    header: str
-    body: Callable[[int], bytes]
-
-
-IIMMPACT = Sender("iimmpact", "X-Webhook-Signature", body)
-SIGMA = Sender("sigma", "X-Sigma-Signature", body_with_random_id)
-
-
-def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT) -> None:
-    """Write a file of `count` signed bodies, beginning with the `first`th, one on each line."""
+def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT, size: int = SIZE) -> None:
+    """Write a file of `count` signed bodies of about `size` bytes, beginning with the `first`th, one on each line."""
     with path.open("wb") as pool:
         for number in range(first, first + count):
-            content = sender.body(number)
-            pool.write(b"sha256=" + hmac.digest(SECRET, content, "sha256").hex().encode() + b" " + content + b"\n")
+            sent = sender.sent(number, size)
+            pool.write(sent.signature.encode() + b" " + sent.body + b"\n")
 
 
 def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, connections: int = CONNECTIONS) -> Load:
@@ -134,7 +77,7 @@ def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, conne
         "--",
         str(pool),
         sender.header,
-        f"/hooks/{sender.source}",
+        f"/hooks/{sender.name}",
     ]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return Load(

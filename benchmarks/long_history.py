@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from benchmarks import ended, load, postgresql, sqlite
+from benchmarks import ended, postgresql, senders, sqlite
 from benchmarks.inboxes import SOURCE
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
@@ -113,9 +113,9 @@ def _forms(database: Database) -> dict[str, object]:
 def _write_bodies(connection: Connection) -> None:
     """Give readable bodies to the deliveries about one product, because its page reads them."""
     change = text("UPDATE bodies SET body = :body WHERE delivery_id = :id")
-    for number in range(SUBJECT, DELIVERIES, load.PRODUCTS):
+    for number in range(SUBJECT, DELIVERIES, senders.PRODUCTS):
         identity = (ended.FIRST + number * ended.BETWEEN) * MOST_PROCESSES
-        connection.execute(change, {"body": load.body(number), "id": identity})
+        connection.execute(change, {"body": senders.IIMMPACT.body(number), "id": identity})
 
 
 def _tally(connection: Connection) -> None:

@@ -1,7 +1,8 @@
-"""The server's memory while 100,000 events pass through endpoint, inbox, worker and mirror."""
+"""The memory of the server's processes while 100,000 events pass through endpoint, inbox, worker and mirror."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,15 @@ from typing import Any
 
 import httpx
 
-from benchmarks import load
+from benchmarks import load, processor
+from benchmarks.rounds import Figure, Report
 from benchmarks.servers import running, settings
 from receiver.api.tokens import Scope, Tokens
 
-EVENTS = 100_000
+EVENTS = int(os.environ.get("BENCHMARK_EVENTS", "100000"))
 
 #: Events after which the server is warm: its caches are full and its allocator has reserved its arenas.
-WARM = 20_000
+WARM = min(20_000, EVENTS // 5)
 
 #: Seconds of load between two readings, and most seconds for the worker's remaining work at the end.
 SECONDS, TIMEOUT = 2, 600
@@ -32,26 +34,20 @@ def measure() -> list[tuple[int, float]]:
         while sent < EVENTS:
             load.write_pool(pool, sent, 30_000)
             sent += int(load.send(url, pool, seconds=SECONDS).requests_per_second * SECONDS)
-            readings.append((sent, _resident(process)))
+            readings.append((sent, processor.memory(process)))
         _wait_until_drained(url, Path(folder))
-        readings.append((sent, _resident(process)))
+        readings.append((sent, processor.memory(process)))
     return readings
 
 
-def report() -> list[str]:
+def report() -> Report:
     readings = measure()
     warm = [megabytes for events, megabytes in readings if events >= WARM]
-    return [
-        f"{EVENTS} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
+    lines = [
+        f"{readings[-1][0]:,} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
         f"least / most when warm    {min(warm) / max(warm):.2f}",
     ]
-
-
-def _resident(process: int) -> float:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1_024
-    raise RuntimeError("the server has ended")
+    return Report(lines, [Figure("memory of all processes of the server, from warm to the end", "MB", warm)])
 
 
 def _wait_until_drained(url: str, folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""Processor time of the benchmark and of every process that it started: servers, workers, databases."""
+"""Processor time and memory of the benchmark and of every process that it started: servers, workers, databases."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -12,21 +13,32 @@ def seconds(of: int | None = None) -> float:
 
     Returns 0 if the system does not tell.
     """
+    # The 12th and 13th fields after the name are the clock ticks in the program and in the system.
+    return sum(int(fields[11]) + int(fields[12]) for fields in _family(of)) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(of: int) -> float:
+    """Return the resident memory of a process and its descendants in MB."""
+    # The 22nd field after the name is the number of pages.
+    return sum(int(fields[21]) for fields in _family(of)) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def _family(of: int | None) -> Iterator[Sequence[str]]:
+    """Yield the status of a process (by default this one) and of its living descendants, in fields after the name."""
     children: dict[int, list[int]] = defaultdict(list)
-    used: dict[int, float] = {}
+    found: dict[int, Sequence[str]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The fields after the name, which may contain anything: state, parent, …; the 12th and 13th are the clock
-            # ticks.
+            # The name may contain anything. After it come the state, the parent, …
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         process = int(path.parent.name)
         children[int(fields[1])].append(process)
-        used[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    total, waiting = 0.0, [of or os.getpid()]
+        found[process] = fields
+    waiting = [of or os.getpid()]
     while waiting:
         process = waiting.pop()
-        total += used.get(process, 0.0)
+        if process in found:
+            yield found[process]
         waiting.extend(children[process])
-    return total

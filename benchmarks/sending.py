@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.load import CONNECTIONS
-from benchmarks.servers import SECRET, running
+from benchmarks.senders import SECRET
+from benchmarks.servers import running
 from simulator.clock import SteppedClock
 from simulator.load import blast, make
 from simulator.run import build
@@ -40,7 +41,7 @@ def report() -> list[str]:
 def _send(url: str) -> float:
     (system,) = build(["iimmpact"], seed=1, clock=SteppedClock(datetime(2026, 1, 1, tzinfo=UTC)))
     system.subscribe(f"{url}/hooks/iimmpact")
-    system.subscriptions[0].secret = SECRET.decode()
+    system.subscriptions[0].secret = SECRET
     sent = asyncio.run(blast(make(system, EVENTS), connections=CONNECTIONS))
     assert set(sent.statuses) == {200}, f"refused: {sent.statuses}"
     return sent.per_second

@@ -7,7 +7,9 @@ orm       Starlette: verifies, with one SQLModel session and one commit per requ
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
 import os
 import subprocess
 import sys
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 
+from benchmarks.senders import KEY_PHRASE, SECRET, SENDERS, STICKY, Sender, settings_text
 from simulator.receiver_process import free_port
 
 #: The key that signs the readers' tokens.
 SECRET_KEY = "benchmark-secret-key"
-
-SECRET = b"benchmark-secret"
 
 #: Seconds for a server to start.
 START = 20
@@ -59,11 +62,11 @@ def deferred() -> Any:
 
     async def endpoint(request: Request) -> JSONResponse:
         body = await request.body()
-        if not _signed(body, request.headers):
+        if not _is_authentic(SENDERS[request.path_params["source"]], body, request.headers):
             return JSONResponse({"error": "signature_wrong"}, 401)
         return JSONResponse({"status": "accepted"}, background=BackgroundTask(keep, body))
 
-    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+    return Starlette(routes=[Route("/hooks/{source}", endpoint, methods=["POST"])])
 
 
 def orm() -> Any:
@@ -104,7 +107,7 @@ def _orm(*, in_threads: bool) -> Any:
 
     async def endpoint(request: Request) -> JSONResponse:
         body = await request.body()
-        if not _signed(body, request.headers):
+        if not _is_authentic(SENDERS[request.path_params["source"]], body, request.headers):
             return JSONResponse({"error": "signature_wrong"}, 401)
         key = hmac.digest(b"", body, "sha256").hex()
         if in_threads:
@@ -113,7 +116,7 @@ def _orm(*, in_threads: bool) -> Any:
             store(key, body)
         return JSONResponse({"status": "accepted"})
 
-    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+    return Starlette(routes=[Route("/hooks/{source}", endpoint, methods=["POST"])])
 
 
 @contextmanager
@@ -125,12 +128,13 @@ def running(
     tree: Path | None = None,
     config: Path | None = None,
     command: str = "serve",
+    stop: str | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Run one of the servers in a process of its own on an empty database; give its base URL and its process id.
 
     The database is a SQLite file in `folder`. Hookmirror uses the database at `database_url` instead, if given, which
     must have its tables. `tree` names another state of the code to run, `config` a settings file, and `command` the
-    command of Hookmirror.
+    command of Hookmirror. With `stop` it is the server of `benchmarks.steps` that stops there.
     """
     port = free_port()
     environment = dict(os.environ)
@@ -140,6 +144,8 @@ def running(
             # The settings file may name dialects of the benchmarks, so Python must find them.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
         program = ["-m", "receiver", command, "--port", str(port), *arguments]
+        if stop is not None:
+            program = ["-m", "benchmarks.steps", stop, str(port)]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
         factory = [] if name == "bare" else ["--factory"]
@@ -166,12 +172,12 @@ def running(
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
-    """Return the environment of a Hookmirror with sources of IIMMPACT and Sigma, which keeps its files in `folder`.
+    """Return the environment of a Hookmirror with a source of each sender, which keeps its files in `folder`.
 
     With `database_url`, the database is there instead.
     """
     path = folder / "hookmirror.toml"
-    path.write_text("".join(f'[sources.{name}]\nsecrets = ["{SECRET.decode()}"]\n' for name in ("iimmpact", "sigma")))
+    path.write_text(settings_text())
     return {
         "HOOKMIRROR_CONFIG": str(path),
         "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",
@@ -180,9 +186,19 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
     }
 
 
-def _signed(body: bytes, headers: Any) -> bool:
-    expected = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
-    return hmac.compare_digest(expected, headers.get("x-webhook-signature", ""))
+def _is_authentic(sender: Sender, body: bytes, headers: Any) -> bool:
+    """Whether the signature is right, or the body can be decrypted: what a short program would check."""
+    if sender is STICKY:
+        return bool(_decrypted(body).get("clientAppKey") == sender.settings["app_key"])
+    expected = "sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex()
+    return hmac.compare_digest(expected, headers.get(sender.header, ""))
+
+
+def _decrypted(body: bytes) -> Any:
+    sealed = base64.b64decode(body)
+    decryptor = Cipher(algorithms.AES256(KEY_PHRASE.encode()), modes.CBC(sealed[:16])).decryptor()
+    unpadder = PKCS7(128).unpadder()
+    return json.loads(unpadder.update(decryptor.update(sealed[16:]) + decryptor.finalize()) + unpadder.finalize())
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

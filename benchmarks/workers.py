@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from os import cpu_count
 from statistics import median
 
-from benchmarks import postgresql
+from benchmarks import postgresql, rounds, scale
 from benchmarks.draining import Drained, drain
+from benchmarks.rounds import Figure, Report
 
 EVENTS = 20_000
-ROUNDS = 3
+ROUNDS = scale.rounds(usual=3)
 
 
-def measure() -> dict[int, Drained]:
-    """Return the medians of the rounds by number of workers; in each round both have a new database."""
+def report() -> Report:
+    """In each round both have a new database."""
     seen: dict[int, list[Drained]] = {1: [], 2: []}
     for _ in range(ROUNDS):
         for workers, each in seen.items():
             with postgresql.fresh_database() as url:
                 each.append(drain(url, events=EVENTS, workers=workers))
-    return {
-        workers: Drained(median(one.events_per_second for one in each), median(one.busy_cores for one in each))
-        for workers, each in seen.items()
-    }
+    one, two = (
+        Figure(name, "events/s", [each.events_per_second for each in seen[workers]])
+        for workers, name in ((1, "one worker"), (2, "two workers"))
+    )
+    found = rounds.report([one, two], [two / one])
+    found.lines.extend(_cores(seen))
+    return found
 
 
-def report() -> list[str]:
-    one, two = measure().values()
-    lines = [
-        f"one worker   {one.events_per_second:>9.0f} events/s, {one.busy_cores:.2f} cores busy",
-        f"two workers  {two.events_per_second:>9.0f} events/s, {two.busy_cores:.2f} cores busy",
-        f"two / one    {two.events_per_second / one.events_per_second:.2f}",
-    ]
-    if one.busy_cores:
+def _cores(seen: Mapping[int, Sequence[Drained]]) -> Iterator[str]:
+    """Say what was busy, if the system tells."""
+    busy = {workers: median(each.busy_cores for each in drained) for workers, drained in seen.items()}
+    if busy[1]:
         cores = cpu_count() or 1
-        lines.append(
-            f"{cores} cores have room for {cores / one.busy_cores:.2f} times what one worker and its database use"
-        )
-    return lines
+        yield f"one worker and its database keep {busy[1]:.2f} cores busy, two {busy[2]:.2f}"
+        yield f"{cores} cores have room for {cores / busy[1]:.2f} times what one worker and its database use"

@@ -5,6 +5,7 @@ The exit code is 1 on an error, 2 on wrong usage.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import entry_points
 from typing import NoReturn
@@ -119,8 +120,12 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
+#: A quoted word of the user that is longer than a message can bear.
+_LONG_QUOTE = re.compile(r"'([^']{64})[^']+'")
+
+
 def _usage(error: typer.TyperException) -> str:
     """What is wrong with a command, without the words of pydantic, which checks the values."""
     said = error.format_message().replace("Value error, ", "").replace("Input should be", "it must be")
-    said = said.partition(", unable to parse")[0]
+    said = _LONG_QUOTE.sub(r"'\1…'", said.partition(", unable to parse")[0])
     return f"{said if said.endswith(('.', '?')) else said + '.'} --help explains."

@@ -13,7 +13,6 @@ from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.errands import Errands
-from receiver.api.exposition import Exposition
 from receiver.api.findings import Findings
 from receiver.api.followers import Followers
 from receiver.api.lookup import Lookup
@@ -22,8 +21,6 @@ from receiver.api.plans import Plans
 from receiver.api.probes import Probes
 from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
-from receiver.api.readiness import Readiness
-from receiver.api.reads import Reads
 from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
@@ -56,16 +53,13 @@ class ApiParts:
     sources: list[str]
     cursors: Cursors
     page_bytes: int
-    readiness: Readiness
-    exposition: Exposition
-    measuring: Reads
     #: Returns the facts for the rules of findings, from the settings in force.
     facts: Facts
     #: Called when there is new work for the worker of this process.
     wake: Callable[[], None]
     wiring: Wiring
-    #: Returns the warnings of `/readyz`.
-    warnings: Callable[[], list[str]] = list
+    #: The probes of a process that serves the API; None in a command, which only reads the database.
+    probes: Probes | None = None
     #: Returns the reconcile status of sources.
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
@@ -87,7 +81,7 @@ class ApiParts:
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
         counts = Counts(database, self.sources, reconciles=self.reconciles)
         return (
-            Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
+            *([self.probes] if self.probes is not None else []),
             Deliveries(lookup, self.inbox, wake=self.wake),
             # Before the rows, whose ids may contain slashes.
             Provenance(lookup, tables, self.explain),

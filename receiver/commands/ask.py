@@ -11,6 +11,7 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag, source_named
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
+from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.runs import asking
 from receiver.runs.actions import by_command
@@ -47,5 +48,5 @@ def ask(
 def table_named(name: str) -> type[MirrorRow]:
     tables = {str(sql_table(table).name): table for table in mirror_tables()}
     if name not in tables:
-        raise ConfigurationError(f"The mirror has no table {name!r}: choose one of {', '.join(sorted(tables))}.")
+        raise ConfigurationError(f"The mirror has no table {quoted(name)}: choose one of {', '.join(sorted(tables))}.")
     return tables[name]

@@ -6,34 +6,23 @@ Both use the same operations, so a command has the same output either way.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
 import httpx
 import typer
 
-from receiver.api.actions import Actions
-from receiver.api.catalog import Catalog
-from receiver.api.changes import ChangeFeed
-from receiver.api.deliveries import Deliveries
-from receiver.api.findings import Findings
-from receiver.api.lookup import Lookup
+from receiver.api.ask import SourceQuestions
 from receiver.api.operations import Method
 from receiver.api.parameters import question
-from receiver.api.plans import Plans
-from receiver.api.processes import Processes
-from receiver.api.provenance import Provenance
-from receiver.api.runs import Runs
-from receiver.api.search import Search
-from receiver.api.sources import Sources
-from receiver.api.stats import Counts, Stats
+from receiver.api.resources import ApiParts
 from receiver.codec import decode, encode, storable
 from receiver.commands.wording import command_words, words_of
 from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, NotFound, Refused, Unreadable
 from receiver.http_urls import url_flaw
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
-from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
 from receiver.runs.actions import by_command
 from receiver.runs.schedule import statuses
@@ -41,6 +30,7 @@ from receiver.search.cursors import Cursors
 from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
 from receiver.settings.environment import TOKEN_VARIABLE
+from receiver.worker.processes import Wiring
 
 #: The timeout of a request in seconds.
 ANSWER_TIMEOUT = 60.0
@@ -90,28 +80,20 @@ class LocalClient:
         runtime.open()
         self.runtime = runtime
         settings = runtime.settings
-        cursors = Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY])
-        names = sorted(runtime.sources)
-        lookup = Lookup(runtime.database, names, page_bytes=settings.api_page_bytes, cursors=cursors)
-        tables = mirror_tables()
-        counts = Counts(
-            runtime.database, names, reconciles=lambda now: statuses(runtime.database, runtime.sources, now=now)
+        parts = ApiParts(
+            inbox=runtime.inbox,
+            sources=sorted(runtime.sources),
+            cursors=Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY]),
+            page_bytes=settings.api_page_bytes,
+            facts=runtime.facts(),
+            wake=lambda: None,
+            wiring=Wiring.of(runtime.sources),
+            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+            explain=explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts)),
+            reconciles=lambda now: statuses(runtime.database, runtime.sources, now=now),
         )
-        resources = (
-            Deliveries(lookup, runtime.inbox, wake=lambda: None),
-            Provenance(lookup, tables, explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts))),
-            Catalog(lookup, tables),
-            ChangeFeed(lookup, tables),
-            Search(lookup, tables),
-            Runs(lookup, runtime.runs),
-            Plans(lookup, runtime.runs, lambda: runtime.sources),
-            Actions(lookup),
-            Stats(counts),
-            Sources(lookup, runtime.facts(), counts),
-            Processes(lookup),
-            Findings(lookup, runtime.facts()),
-        )
-        self._operations = {(each.method, each.path): each for resource in resources for each in resource.operations()}
+        operations = chain.from_iterable(resource.operations() for resource in parts.resources())
+        self._operations = {(each.method, each.path): each for each in operations}
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         return self._answer("get", path, parts, query)

@@ -27,6 +27,7 @@ from receiver.following.lag import lags
 from receiver.following.lease import NOW, START, FollowOptions
 from receiver.following.target import Target, target_url
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.runs.actions import by_command
 from receiver.search.arguments import is_id
@@ -146,7 +147,7 @@ def _begin(begin: str) -> str:
         return begin
     raise ConfigurationError(
         "--from takes `now` (only changes from here on), `start` (all recorded changes), or the number of the change "
-        f"to begin after, not {begin!r}."
+        f"to begin after, not {quoted(begin)}."
     )
 
 
@@ -159,7 +160,7 @@ def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
     """Raise `ConfigurationError` for an unknown table or source."""
     tables = sorted(str(sql_table(each).name) for each in mirror_tables())
     if wanted.table is not None and wanted.table not in tables:
-        raise ConfigurationError(f"There is no table {wanted.table!r}: --table takes one of {', '.join(tables)}.")
+        raise ConfigurationError(f"There is no table {quoted(wanted.table)}: --table takes one of {', '.join(tables)}.")
     once_source(runtime.database, runtime.sources, wanted.source)
 
 

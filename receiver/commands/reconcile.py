@@ -14,6 +14,7 @@ from receiver.commands.progress import progress
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
+from receiver.logs.safe_text import quoted
 from receiver.reconcile import Report, date_back
 from receiver.reconcile import reconcile as compare
 from receiver.runs.actions import by_command
@@ -57,7 +58,7 @@ def reconcile(
 def _one_row(source: str, entity: str, *, dry_run: bool, is_whole: bool, reason: str, as_json: bool) -> None:
     table, colon, external_id = entity.partition(":")
     if not (table and colon and external_id):
-        raise ConfigurationError(f"--entity takes TABLE:ID, such as products:A1, not {entity!r}.")
+        raise ConfigurationError(f"--entity takes TABLE:ID, such as products:A1, not {quoted(entity)}.")
     if is_whole:
         raise ConfigurationError("--entity is about one row, so --force and --misdated have no effect: leave them out.")
     ask(table, source, external_id, repair=not dry_run, reason="" if dry_run else reason, as_json=as_json)

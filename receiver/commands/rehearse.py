@@ -13,6 +13,7 @@ from receiver.commands.options import JsonFlag, source_named
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import quoted
 from receiver.rehearsal.differences import Differences, Took
 from receiver.rehearsal.outcomes import NOT_REACHED, THIN, WITH_SESSION
 from receiver.rehearsal.rehearsal import MOST_REHEARSED
@@ -81,7 +82,7 @@ def _module_and_name(reference: str) -> str:
     module = module.removesuffix(".py")
     if not module or "/" in module:
         raise ConfigurationError(
-            f"{reference!r} names no module: write it as module:name, with the module beside the settings file."
+            f"{quoted(reference)} names no module: write it as module:name, with the module beside the settings file."
         )
     return f"{module}{colon}{name}"
 

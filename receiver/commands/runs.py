@@ -26,6 +26,7 @@ from receiver.commands.options import JsonFlag
 from receiver.commands.planning import RUN_PATH, RUNS_PATH, KindOfRun, Wish, has_worker, plan_with
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import quoted
 from receiver.runs import formatting
 from receiver.runs.tables import RunState
 from receiver.search.arguments import is_id
@@ -126,7 +127,8 @@ def _kind_and_source(
 def _number(word: str) -> int:
     if not is_id(word):
         raise ConfigurationError(
-            f"{word!r} is not the number of a run or delivery: `hookmirror runs` and `hookmirror deliveries` list them."
+            f"{quoted(word)} is not the number of a run or delivery: `hookmirror runs` and `hookmirror deliveries` "
+            "list them."
         )
     return int(word)
 

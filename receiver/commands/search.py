@@ -11,6 +11,7 @@ from receiver.codec import encode
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_table
+from receiver.commands.wording import command_words
 from receiver.logs.escapes import visible
 
 SEARCH_PATH = "/api/v1/search"
@@ -40,7 +41,8 @@ def search(
     if as_json:
         typer.echo(encode(found))
         return
-    typer.echo(visible(found["says"]))
+    # The only parameter of the API that the sentence names.
+    typer.echo(visible(command_words(found["says"], ["dedup_key"])))
     _print("rows", ROW, [{**hit["row"], "found by": hit["kind"], "table": hit["table"]} for hit in found["rows"]])
     _print(
         "deliveries",

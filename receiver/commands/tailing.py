@@ -105,6 +105,7 @@ class Tail:
         #: The time of the newest delivery, if it lies so far in the future that arrivals before it would be missed.
         self.future: datetime | None = None
         self._asked_last = 0
+        self._is_checked = False
 
     @staticmethod
     def newest(asked: Client) -> int:
@@ -113,7 +114,8 @@ class Tail:
         return int(items[0]["id"]) if items else 0
 
     def poll(self) -> Iterator[TailEvent]:
-        """Yield new events; the place moves past each event as it is yielded."""
+        """Yield new events; the place moves past each event as it is yielded. Raises `HookmirrorError` for a filter."""
+        self._check()
         still_open = sorted(self.place.open)
         newest = self.newest(self._asked)
         is_ahead = newest - OVERLAP > first_id_at(self._clock())
@@ -124,6 +126,12 @@ class Tail:
                     yield from self._told(delivery)
                 self._settle(min(until, newest - OVERLAP))
         yield from self._ends([each for each in still_open if each in self.place.open])
+
+    def _check(self) -> None:
+        """Ask for the filtered list once, because polls do not ask for it until something arrives."""
+        if not self._is_checked:
+            self._asked.ask(LIST, {}, {**self._filters, "limit": 1})
+            self._is_checked = True
 
     def take_back(self, event: TailEvent) -> None:
         """Count the last event as not printed, because writing it failed."""

@@ -24,7 +24,7 @@ from receiver.commands.pace import PACE_KINDS, PACE_WINDOW, pace_of
 from receiver.commands.tables import UNFOLDED, cell
 from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import Unavailable
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import told, whole_sentence
 from receiver.moments import time_text
 
 #: Seconds between two frames.
@@ -177,7 +177,8 @@ def _processes(frame: Frame, now: datetime) -> Table | Text:
 def _findings(frame: Frame) -> list[Text]:
     if not frame.findings:
         return [Text("Nothing needs you.")]
-    lines = [Text(f"{cell(each['says'])}. {cell(each['mend'])}") for each in frame.findings[:MOST_SHOWN_FINDINGS]]
+    shown = frame.findings[:MOST_SHOWN_FINDINGS]
+    lines = [Text(f"{cell(whole_sentence(each['says']))} {cell(each['mend'])}") for each in shown]
     more = len(frame.findings) - len(lines)
     return [*lines, *([Text(f"And {more} more: `hookmirror findings`.")] if more else [])]
 

@@ -155,7 +155,9 @@ class FollowerLease:
     def leave(self) -> None:
         """Save the cursor and release the lease. If the database is unreachable, only log the failure."""
         try:
-            self.save(holder=None)
+            # A process that was stopped before it took the lease has no cursor to save.
+            if self._saved_at:
+                self.save(holder=None)
         except (SQLAlchemyError, LeaseLost):
             log.warning("cannot save the cursor at the end", follower=self._options.name, after=self.place.seq)
         deregister(self._holder)

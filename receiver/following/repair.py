@@ -13,6 +13,7 @@ from receiver.errors import ConfigurationError
 from receiver.following import dead_changes, followers
 from receiver.following.dead_changes import DEAD_CHANGES
 from receiver.following.followers import FOLLOWERS
+from receiver.logs.safe_text import quoted
 from receiver.runs.actions import Asked, By, Effect, perform
 from receiver.worker.liveness import dead
 
@@ -71,7 +72,7 @@ def _act(database: Database, name: str, asked: Asked, change: Callable[[Connecti
         row = followers.lock(connection, name)
         if row is None:
             known = ", ".join(each["name"] for each in followers.every(connection)) or "none"
-            raise ConfigurationError(f"There is no follower {name!r}. The followers are: {known}.")
+            raise ConfigurationError(f"There is no follower {quoted(name)}. The followers are: {known}.")
         number = change(connection, row)
         result: dict[str, Any] = {"changes": number}
         return Effect(number, result, thing="dead change", wants_reason=False)

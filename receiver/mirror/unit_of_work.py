@@ -13,11 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from receiver.database.bulk import Statement, execute_all, insertions_of, replace_clause
-from receiver.errors import DamagedRow
 from receiver.inbox.ids import arrived
 from receiver.mirror.basis import RowsFound, rows_among
 from receiver.mirror.changes import RowChange, operation_between
-from receiver.mirror.damaged_rows import mended_by, sound_registers
+from receiver.mirror.damaged_rows import read_registers
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
@@ -96,8 +95,7 @@ class UnitOfWork:
         """Date news about these rows and their children that is later than `after` back to its arrival.
 
         News whose arrival is later than `latest` is dated back to `latest`, because this server's clock was ahead, too.
-        Both times are microseconds since 1970. Rows and children must be loaded. Returns the number of rows with such
-        news, and the changes.
+        Both times are microseconds since 1970. Rows and children must be loaded. Returns how many, and the changes.
         """
 
         def heard(version: Version) -> int:
@@ -113,12 +111,8 @@ class UnitOfWork:
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def contradicts(self, write: Write) -> bool:
-        """Whether a column of the row holds another value than the write, from news that is not older.
-
-        To be asked after the write was applied. The status of a parent does not count.
-        """
-        values = self._entries[write.key].registers.values
-        return any(values.get(name) != value for name, value in write.columns.items())
+        """Whether this write, which was applied, has lost a column to other news that is not older."""
+        return self._entries[write.key].registers.differ_from(write.columns)
 
     def children(self, key: Key) -> set[Key]:
         """The loaded children of this row."""
@@ -299,12 +293,8 @@ class UnitOfWork:
                 self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
     def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
-        try:
-            registers = sound_registers(key, values, versions)
-        except DamagedRow:
-            if self.mends_before is None:
-                raise
-            registers = mended_by(self.connection, key, values, active, before=self.mends_before)
+        registers, is_damaged = read_registers(self.connection, key, values, active, versions, self.mends_before)
+        if is_damaged:
             self.damaged.add(key)
         self._sought.add(key)
         entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active))

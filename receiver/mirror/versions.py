@@ -106,6 +106,10 @@ class Registers:
             return Outcome.UNCHANGED
         return Outcome.TIE if column in self.ties else Outcome.APPLIED
 
+    def differ_from(self, columns: Mapping[str, Any]) -> bool:
+        """Whether the newest news about one of these columns has another value."""
+        return any(self.values.get(name) != value for name, value in columns.items())
+
     def lose_children(self, table: str, version: Version) -> Outcome:
         """Merge the news that all children without newer news are gone."""
         known = self.children_gone.get(table)

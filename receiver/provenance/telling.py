@@ -52,18 +52,18 @@ def _sentences(why: Why) -> Iterator[str]:
     if why.row.damage is not None:
         yield why.row.damage
     ran = len(why.recomputation.ran)
-    number = "1 kept delivery was" if ran == 1 else f"{ran} kept deliveries were"
+    number, result = ("1 kept delivery was", "its") if ran == 1 else (f"{ran} kept deliveries were", "their")
     told = f"{number} run again, in {why.recomputation.seconds * 1_000:.0f} ms"
     if why.differing:
-        yield f"{told}: their result differs from the row in {', '.join(why.differing)}."
+        yield f"{told}: {result} result differs from the row in {', '.join(why.differing)}."
     elif overall(why) is Checked.AGREES:
-        yield f"{told}: their result equals the row."
+        yield f"{told}: {result} result equals the row."
     elif overall(why) is Checked.RECORDED:
-        yield f"{told}: with the recorded changes of the others, their result equals the row."
+        yield f"{told}: with the recorded changes of the others, {result} result equals the row."
     elif any(each.check is Checked.AGREES for each in why.reasons):
-        yield f"{told}: their result agrees with the row, to which others contributed, too."
+        yield f"{told}: {result} result agrees with the row, to which others contributed, too."
     elif why.row.damage is None:
-        yield f"{told}: they brought none of the row's present values."
+        yield f"{told}: that brought none of the row's present values."
     if counted := obstacles(why):
         parts = "; ".join(NOT_RUN[kind].format(number) for kind, number in counted.most_common())
         yield f"Not run: {parts}. News that lost against a value may be among them."

@@ -9,6 +9,7 @@ from datetime import timedelta
 from receiver.api.ask import SourceQuestions
 from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
+from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
@@ -53,13 +54,10 @@ def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Sourc
         sources=sorted(sources),
         cursors=Cursors(settings.secret_keys),
         page_bytes=settings.api_page_bytes,
-        readiness=served.readiness,
-        exposition=served.exposition,
-        measuring=served.measuring,
         facts=facts_of(settings, sources),
         wake=served.wake,
         wiring=Wiring.of(sources),
-        warnings=served.warnings,
+        probes=Probes(served.readiness, served.exposition, measuring=served.measuring, warnings=served.warnings),
         questions=served.questions,
         errands=served.errands,
         installation=_installation(served, settings, sources),

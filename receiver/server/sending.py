@@ -20,7 +20,7 @@ from receiver.header_values import NO_HEADERS
 from receiver.http_urls import url_flaw
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
-from receiver.logs.safe_text import told_with_type
+from receiver.logs.safe_text import quoted, told_with_type
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import headers_made_anew
 
@@ -68,7 +68,7 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
             return path.read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"The file {what!r} cannot be read ({error.strerror}): correct the path."
+                f"The file {quoted(what)} cannot be read ({error.strerror}): correct the path."
             ) from None
     content = _json(data)
     try:
@@ -98,7 +98,7 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
     for each in given:
         name, colon, value = each.partition(":")
         if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
-            raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, not {each!r}.")
+            raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, not {quoted(each)}.")
         headers = {old: text for old, text in headers.items() if old.lower() != name.strip().lower()}
         headers[name.strip()] = value.strip()
     return headers

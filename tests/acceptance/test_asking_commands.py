@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -120,6 +121,12 @@ def test_a_body_is_written_byte_for_byte(asking):
 
 
 @BOTH
+def test_a_row_with_one_delivery_is_explained_in_the_singular(asking, over):
+    said = asking.ask("row", "products", "iimmpact", "P1", over=over)
+    assert re.search(r"^1 kept delivery was run again, in \d+ ms: its result equals the row\.$", said, re.MULTILINE)
+
+
+@BOTH
 def test_changes_are_listed_newest_first_or_after_a_number(asking, over):
     newest = [json.loads(line)["seq"] for line in asking.ask("changes", "--json", over=over).splitlines()]
     assert newest == [3, 2, 1]
@@ -167,6 +174,31 @@ def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, ar
     assert "takes at most" in said or "The URL is longer than 8192 bytes" in said
     assert len(said.splitlines()) == 1
     assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show"],
+        ["runs", "show"],
+        ["row", "products", "iimmpact"],
+        ["rows"],
+        ["ask", "iimmpact", "--entity"],
+        ["reconcile", "iimmpact", "--entity"],
+        ["rehearse", "--source", "iimmpact"],
+        ["follow", "--to", "http://erp.example/", "--from"],
+        ["follow", "--to", "http://erp.example/", "--table"],
+        ["follow", "--forget", "--name"],
+        ["deliveries", "--state"],
+        ["send", "iimmpact", "product.updated", "--header"],
+    ],
+    ids=" ".join,
+)
+def test_an_argument_of_ten_kilobytes_is_not_repeated_in_the_message(asking, arguments):
+    done = asking.run(*arguments, "/" * 10_000)
+    assert done.returncode != 0
+    assert len(done.stderr) < 600
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "99999999999999999999"])

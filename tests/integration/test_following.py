@@ -13,6 +13,7 @@ import pytest
 from serving import TIMEOUT, wait_until
 from shopping import NOON
 from sqlalchemy import delete, update
+from structlog.testing import capture_logs
 from targets import OK, Endpoint, Posted, Reply, receiving
 
 from receiver.api.exposition import Exposition
@@ -429,6 +430,16 @@ def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(datab
             write(database, "C")
             expect(endpoint, "A", "B", "C")
     assert len(endpoint.posts) == 3
+
+
+def test_a_process_that_is_stopped_before_it_took_the_lease_warns_of_nothing(database):
+    stopping = threading.Event()
+    stopping.set()
+    target = Target("http://127.0.0.1:9/changes", follower=NAME)
+    with closing(target), capture_logs() as logged:
+        Following(database, target, FollowOptions(name=NAME), stopping=stopping).run()
+    assert logged == []
+    assert follower(database) is None
 
 
 def test_a_process_of_another_machine_loses_the_lease_by_the_clock_of_the_other(database):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from receiver.api.exposition import Exposition
+from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
@@ -23,9 +24,12 @@ def api_of(database: Database) -> Api:
         sources=[],
         cursors=Cursors(["key"]),
         page_bytes=1,
-        readiness=Readiness(inbox, [], max_backlog_seconds=1),
-        exposition=Exposition(inbox, []),
-        measuring=Reads(at_once=1, seconds=1),
+        probes=Probes(
+            Readiness(inbox, [], max_backlog_seconds=1),
+            Exposition(inbox, []),
+            measuring=Reads(at_once=1, seconds=1),
+            warnings=list,
+        ),
         facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
         wake=lambda: None,
         wiring=Wiring(()),
