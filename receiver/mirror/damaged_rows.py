@@ -19,12 +19,24 @@ from receiver.mirror.rows import ACTIVE, Key, child_tables, sql_table
 from receiver.mirror.versions import Rank, Registers, Version, load, microseconds
 
 
-def sound_registers(key: Key, values: dict[str, Any], versions: str) -> Registers:
-    """The registers of a stored row, as `load` reads them. Raises `DamagedRow`."""
-    wrong = damage_in(values, versions)
-    if isinstance(wrong, Registers):
-        return wrong
-    raise DamagedRow(damage_told(key, wrong))
+def read_registers(
+    connection: Connection,
+    key: Key,
+    values: dict[str, Any],
+    active: bool,
+    versions: str,
+    mends_before: datetime | None,
+) -> tuple[Registers, bool]:
+    """The registers of a stored row, and whether it is damaged.
+
+    A damaged row is read for its repair, every value older than `mends_before`. Raises `DamagedRow` if that is None.
+    """
+    found = damage_in(values, versions)
+    if isinstance(found, Registers):
+        return found, False
+    if mends_before is None:
+        raise DamagedRow(damage_told(key, found))
+    return _mended_by(connection, key, values, active, before=mends_before), True
 
 
 def damage_in(values: dict[str, Any], versions: str) -> Registers | str:
@@ -63,7 +75,7 @@ def mended_registers(
     return Registers({**kept, ACTIVE: active}, dict.fromkeys((*kept, ACTIVE), version), children_gone=gone)
 
 
-def mended_by(
+def _mended_by(
     connection: Connection, key: Key, values: Mapping[str, Any], active: bool, *, before: datetime
 ) -> Registers:
     """The registers of a damaged row that is about to be repaired: every value is older than `before`."""

@@ -15,10 +15,9 @@ from sqlalchemy import Connection, Select, Text, bindparam, select, text
 
 from receiver.database.bulk import insert_mappings, replace_clause
 from receiver.database.columns import Many, among
-from receiver.errors import DamagedRow
 from receiver.inbox.ids import arrived
 from receiver.mirror.changes import RowChange
-from receiver.mirror.damaged_rows import mended_by, sound_registers
+from receiver.mirror.damaged_rows import read_registers
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
@@ -284,12 +283,8 @@ class UnitOfWork:
                 self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
     def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
-        try:
-            registers = sound_registers(key, values, versions)
-        except DamagedRow:
-            if self.mends_before is None:
-                raise
-            registers = mended_by(self.connection, key, values, active, before=self.mends_before)
+        registers, is_damaged = read_registers(self.connection, key, values, active, versions, self.mends_before)
+        if is_damaged:
             self.damaged.add(key)
         self._sought.add(key)
         entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active))

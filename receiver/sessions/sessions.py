@@ -78,7 +78,7 @@ class Sessions:
         return NewSession(self._cookies.sign(secret.encode()).decode(), ends_at)
 
     def recognise(self, cookie: str, *, now: datetime, notes: bool = True) -> Guest | None:
-        """The person of this cookie; None if the cookie is forged, or its session has ended.
+        """The person of this cookie; None if the cookie is forged, or its session has ended or was edited by hand.
 
         With `notes`, this counts as a use of the session, which delays its end.
         """
@@ -88,6 +88,8 @@ class Sessions:
         with self.database.read() as connection:
             row = connection.execute(select(SESSIONS).where(SESSIONS.c.id == session)).mappings().first()
         if row is None or row["ends_at"] <= now or row["seen_at"] + self._idle <= now:
+            return None
+        if row["role"] not in list(Role):
             return None
         if notes and now - row["seen_at"] >= SEEN_INTERVAL:
             self._note_seen(session, now)

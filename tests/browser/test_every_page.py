@@ -21,6 +21,8 @@ LABELS = {button.label for button in BUTTONS}
 #: Patterns of the paths that buttons post to.
 DEEDS = [re.compile(CONSOLE_PATH + re.sub(r"{\w+(:path)?}", "[^/]+", button.path)) for button in BUTTONS]
 
+DATE = re.compile(r"\d{4}-\d{2}-\d{2} ")
+
 EACH = pytest.mark.parametrize("name", PAGES)
 
 See = Callable[[str], SeenPages]
@@ -84,7 +86,8 @@ def test_every_button_of_a_page_is_declared(see: See, name: str):
 def test_a_page_without_scripts_has_the_same_heading(see: See, browsing: Browsing, stock, name: str):
     first = see(name).pages[0]
     heading = browsing.open(first.address, scripts=False).locator("main h1").inner_text()
-    assert heading == first.heading != ""
+    # A time of yesterday has its date, so a finding's heading differs once it is past midnight.
+    assert DATE.sub("", heading) == DATE.sub("", first.heading) != ""
 
 
 @EACH

@@ -136,7 +136,7 @@ def test_a_row_is_repaired_by_the_third_click(at_work, bad_day):
 @BOTH
 def test_the_overview_explains_without_a_click_why_nothing_came_from_a_source(at_work, scripts):
     on_call = OnCall(at_work.open("/console/", scripts=scripts))
-    on_call.sees("every signature of indexed fails", "was the secret changed at the sender?")
+    on_call.sees("Every signature of indexed fails", "was the secret changed at the sender?")
     assert on_call.clicks == 0
 
 

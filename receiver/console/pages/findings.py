@@ -7,6 +7,7 @@ from typing import NamedTuple
 from receiver.api.findings import FaultList, FaultShown, FindingList, FindingShown, WholeFinding
 from receiver.console.page import Button, ConsolePage
 from receiver.console.remedies import Remedy, remedy_of, remedy_of_fault
+from receiver.console.rotation import RotationStep, rotation_steps
 from receiver.console.visit import Visit
 
 
@@ -25,6 +26,8 @@ class OneFinding(NamedTuple):
     remedy: Remedy | None
     #: Names and values of the evidence, without its link.
     evidence: list[tuple[str, str]]
+    #: The steps of a rotation; empty for a finding that no rotation mends.
+    steps: list[RotationStep]
 
 
 class RemediedFault(NamedTuple):
@@ -48,7 +51,7 @@ def show_one_finding(visit: Visit) -> OneFinding:
         for name, value in found.evidence.items()
         if name not in ("link", "command") and value is not None
     ]
-    return OneFinding(found, remedy_of(found), evidence)
+    return OneFinding(found, remedy_of(found), evidence, rotation_steps(visit, found))
 
 
 def show_faults(visit: Visit) -> list[RemediedFault]:

@@ -154,6 +154,15 @@ def test_a_session_expires(tmp_path: Path, settings: dict[str, float]) -> None:
         assert visitor.get("/").status_code == 401
 
 
+def test_a_session_whose_role_somebody_edited_by_hand_must_sign_in_again(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        with served.beside.write() as connection:
+            connection.exec_driver_sql("UPDATE sessions SET role = 'admin'")
+        answer = visitor.get("/deliveries")
+        assert (answer.status_code, "console-link" in answer.text) == (401, True)
+        assert served.get("/api/v1/sessions").json()["items"][0]["role"] == "admin"
+
+
 def test_a_session_is_listed_and_ended_through_the_api_which_records_it(shown: Served, leaving: Visitor) -> None:
     newest = shown.get("/api/v1/sessions").json()["items"][0]
     assert (newest["name"], newest["role"]) == ("ops-1", "operator")

@@ -1,0 +1,76 @@
+"""A rotation of a source's secret as a list of steps, each of which is done or open by what the database says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from receiver.api.findings import FindingShown
+from receiver.api.sources import SecretUse, WholeSource
+from receiver.console.filters import duration
+from receiver.console.visit import Visit
+from receiver.findings import tallies
+from receiver.inbox.refused import totals
+from receiver.logs.wording import counted
+from receiver.worker.processes import running, settings_read
+
+#: The rules whose findings a rotation mends.
+ROTATION_RULES = frozenset({"secret_changed", "sender_not_switched"})
+
+
+class RotationStep(NamedTuple):
+    """One step of a rotation."""
+
+    says: str
+    is_done: bool
+
+
+def rotation_steps(visit: Visit, finding: FindingShown) -> list[RotationStep]:
+    """The steps for the source of this finding since it began; empty for a finding that no rotation mends."""
+    if finding.rule not in ROTATION_RULES or finding.source not in visit.sources:
+        return []
+    with visit.database.read() as connection:
+        steps = [_read(connection, finding.since, visit.now), _verified(connection, finding, visit.now)]
+        steps += _kept(connection, finding)
+    before = [each for each in visit.ask(WholeSource, "show_source", source=finding.source).secrets if _is_second(each)]
+    return [*steps, *(_old(each, visit.now) for each in before)]
+
+
+def _is_second(secret: SecretUse) -> bool:
+    return secret.configured and secret.position == "1"
+
+
+def _read(connection: Connection, since: datetime, now: datetime) -> RotationStep:
+    read = [said["read_at"] for row in running(connection, now) if (said := settings_read(row)) is not None]
+    new = sum(datetime.fromisoformat(each) >= since for each in read)
+    if not read:
+        return RotationStep("No process can read its settings while it runs: restart them with the new secret.", False)
+    has = "has" if len(read) == 1 else "have"
+    says = f"{new} of {counted(len(read), 'process', 'processes')} {has} read the settings since then."
+    return RotationStep(says, new == len(read))
+
+
+def _verified(connection: Connection, finding: FindingShown, now: datetime) -> RotationStep:
+    used = tallies.totals(connection, [finding.source], ("verified",), finding.since, now)
+    number = sum(each.number for each in used if each.detail == "0")
+    told = f"verified {counted(number, 'webhook')}" if number else "verified nothing"
+    return RotationStep(f"The newest secret has {told} since then.", number > 0)
+
+
+def _kept(connection: Connection, finding: FindingShown) -> Iterator[RotationStep]:
+    number = sum(each.number for each in totals(connection) if each.source == finding.source)
+    if finding.rule == "secret_changed" or number:
+        told = f"{counted(number, 'refused request')} {'is' if number == 1 else 'are'} kept, to be verified again."
+        yield RotationStep(told if number else "No refused request is left.", not number)
+
+
+def _old(secret: SecretUse, now: datetime) -> RotationStep:
+    if secret.last_at is None:
+        return RotationStep("The secret before it verified nothing within the last two weeks: remove it.", False)
+    ago = duration(now - secret.last_at)
+    return RotationStep(
+        f"The secret before it verified its last webhook {ago} ago: remove it once it is silent.", False
+    )
