@@ -281,8 +281,19 @@ SITUATIONS: dict[str, Situation] = {
         "start `hookmirror serve`, or correct --to",
     ),
     **{
-        f"sending to {url}, which is no URL": (plain, ("send", "sigma", "a.b", "--to", url), "begins with http://")
-        for url in ("over there", "127.0.0.1:8000", "localhost:8000", "http://", "http://[::1")
+        f"sending to {url}, which is not a URL": (
+            plain,
+            ("send", "sigma", "a.b", "--to", url),
+            f"--to {flaw}: it takes",
+        )
+        for url, flaw in {
+            "over there": "contains a blank or a control character",
+            "127.0.0.1:8000": "does not begin with http:// or https://",
+            "localhost:8000": "does not begin with http:// or https://",
+            "http://": "names no host",
+            "http://[::1": "names a host that cannot exist",
+            "http://a..b": "names a host that cannot exist",
+        }.items()
     },
     "sending without any source": (instead(""), ("send", "sigma", "a.b"), "with a table [sources.sigma]"),
     "sending about an id that nobody chose and no body takes": (
