@@ -13,8 +13,13 @@ from benchmarks.rounds import Figure, Report
 from benchmarks.senders import IIMMPACT, SENDERS, SIZE, Sender
 from benchmarks.servers import running
 
-#: The databases of Hookmirror.
-OURS = (SQLITE, POSTGRESQL) = ("SQLite", "PostgreSQL")
+#: The servers of Hookmirror: by database, without and with an acceptor process.
+OURS = (SQLITE, POSTGRESQL, SQLITE_PROCESS, POSTGRESQL_PROCESS) = (
+    "SQLite",
+    "PostgreSQL",
+    "SQLite and an acceptor process",
+    "PostgreSQL and an acceptor process",
+)
 
 ROUNDS, SECONDS = scale.rounds(), scale.seconds()
 
@@ -43,9 +48,13 @@ class Cell(NamedTuple):
             load.write_pool(pool, 0, pool_of(self.size), sender=self.sender, size=self.size)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            database_url = stack.enter_context(postgresql.fresh_database()) if self.server == POSTGRESQL else None
+            on_postgresql = self.server in (POSTGRESQL, POSTGRESQL_PROCESS)
+            database_url = stack.enter_context(postgresql.fresh_database()) if on_postgresql else None
             server, arguments = ("hookmirror", ("--no-worker",)) if self.server in OURS else (self.server, ())
-            url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
+            acceptor = self.server in (SQLITE_PROCESS, POSTGRESQL_PROCESS)
+            url, _ = stack.enter_context(
+                running(server, folder, *arguments, database_url=database_url, acceptor_process=acceptor)
+            )
             seen = load.send(url, pool, seconds=SECONDS, sender=self.sender, connections=self.connections)
         assert seen.failed == 0, f"{self} refused {seen.failed} requests"
         if self.server in OURS:
@@ -58,16 +67,18 @@ def _cells() -> list[Cell]:
     few = [
         *(Cell("bare"), Cell("deferred")),
         *(Cell(SQLITE, sender) for sender in SENDERS.values()),
-        Cell(POSTGRESQL),
-        *(Cell("bare", connections=256), Cell(SQLITE, connections=256)),
+        *(Cell(server) for server in (POSTGRESQL, SQLITE_PROCESS)),
+        *(Cell("bare", connections=256), Cell(SQLITE, connections=256), Cell(SQLITE_PROCESS, connections=256)),
     ]
     further = [
         *(Cell("deferred", sender) for sender in SENDERS.values()),
-        *(Cell(POSTGRESQL, sender) for sender in SENDERS.values()),
+        *(Cell(server, sender) for server in (POSTGRESQL, SQLITE_PROCESS) for sender in SENDERS.values()),
+        Cell(POSTGRESQL_PROCESS),
         *(Cell(server, connections=256) for server in ("deferred", POSTGRESQL)),
         *(Cell(SQLITE, sender, connections=256) for sender in SENDERS.values()),
         *(Cell(server, size=10 * SIZE) for server in ("bare", "deferred", POSTGRESQL)),
         *(Cell(SQLITE, sender, size=10 * SIZE) for sender in SENDERS.values()),
+        Cell(SQLITE_PROCESS, size=10 * SIZE),
         *(Cell("orm"), Cell("orm_in_threads")),
     ]
     # Each once.

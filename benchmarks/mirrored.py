@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import load, postgresql, rounds, scale
-from benchmarks.acks import Cell
+from benchmarks.acks import POSTGRESQL, SQLITE, SQLITE_PROCESS, Cell
 from benchmarks.rounds import Report
 from benchmarks.senders import IIMMPACT, SENDERS, SIGMA, Sender
 from benchmarks.servers import running
@@ -26,9 +26,9 @@ ALL = "SELECT count(*) FROM deliveries"
 
 
 def report() -> Report:
-    setups = [("SQLite", IIMMPACT), ("SQLite", SIGMA), ("PostgreSQL", IIMMPACT)]
+    setups = [(SQLITE, IIMMPACT), (SQLITE_PROCESS, IIMMPACT), (SQLITE, SIGMA), (POSTGRESQL, IIMMPACT)]
     if scale.QUICK:
-        del setups[1:]
+        del setups[2:]
     names = {f"received and mirrored on {database}, {sender.name}": (database, sender) for database, sender in setups}
     with tempfile.TemporaryDirectory() as folder:
         pools = {sender: Path(folder) / f"{sender.name}.txt" for sender in SENDERS.values()}
@@ -45,8 +45,9 @@ def _measure(database: str, sender: Sender, pool: Path) -> float:
     """Return events per second from the first request until the last of them is mirrored."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        given = stack.enter_context(postgresql.fresh_database()) if database == "PostgreSQL" else None
-        url, _ = stack.enter_context(running("hookmirror", folder, database_url=given))
+        given = stack.enter_context(postgresql.fresh_database()) if database == POSTGRESQL else None
+        server = running("hookmirror", folder, database_url=given, acceptor_process=database == SQLITE_PROCESS)
+        url, _ = stack.enter_context(server)
         beside = stack.enter_context(closing(Database(given or f"sqlite:///{folder / 'hookmirror.db'}")))
         seen = load.send(url, pool, seconds=SECONDS, sender=sender)
         assert seen.failed == 0, f"refused {seen.failed} requests"

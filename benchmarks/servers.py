@@ -129,17 +129,20 @@ def running(
     config: Path | None = None,
     command: str = "serve",
     stop: str | None = None,
+    acceptor_process: bool = False,
 ) -> Iterator[tuple[str, int]]:
     """Run one of the servers in a process of its own on an empty database; give its base URL and its process id.
 
     The database is a SQLite file in `folder`. Hookmirror uses the database at `database_url` instead, if given, which
     must have its tables. `tree` names another state of the code to run, `config` a settings file, and `command` the
-    command of Hookmirror. With `stop` it is the server of `benchmarks.steps` that stops there.
+    command of Hookmirror. With `stop` it is the server of `benchmarks.steps` that stops there, and with
+    `acceptor_process` Hookmirror has one.
     """
     port = free_port()
     environment = dict(os.environ)
     if name == "hookmirror":
         environment |= settings(folder, database_url)
+        environment |= {"HOOKMIRROR_ACCEPTOR_PROCESS": str(acceptor_process).lower()}
         if config is not None:
             # The settings file may name dialects of the benchmarks, so Python must find them.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -16,11 +16,11 @@ from sqlalchemy import event
 from receiver.database.database import Database
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.ingest.admission import Request, admit, judged
+from receiver.ingest.admission import admit, judged
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
-from receiver.ingest.group_commit import GroupCommit, PendingReply
+from receiver.ingest.group_commit import GroupCommit, Submitted
 from receiver.ingest.incoming import Incoming
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
@@ -38,24 +38,6 @@ STOPS = (PARSE, VERIFY, ENVELOPE, BATCH, UNSYNCED, STORE) = (
 ANSWER = Accepted("accepted", 1)
 
 
-class _Parsing(Endpoint):
-    """Answers each request at once."""
-
-    def submit(self, request: Request, answer: PendingReply) -> None:  # noqa: ARG002
-        answer.set_result(ANSWER)
-
-
-class _Verifying(Endpoint):
-    """Verifies each request, and answers."""
-
-    def _admit_and_accept(self) -> None:
-        submitted, self._submitted = self._submitted, []
-        now = datetime.now(UTC)
-        for request, answer in submitted:
-            request.source.dialect.verifier.verify(judged(request, at=now), request.source.credentials)
-            answer.set_result(ANSWER)
-
-
 class _Forgetting:
     """A store that keeps nothing."""
 
@@ -70,22 +52,33 @@ class Application:
         limits = runtime.settings
         incoming = Incoming(limits)
         self.connections = Connections(limits, incoming)
-        kind = {PARSE: _Parsing, VERIFY: _Verifying}.get(stop, Endpoint)
-        accept = _answer_all
-        if stop in (BATCH, UNSYNCED, STORE):
+        take = {PARSE: _answer, VERIFY: _verify, ENVELOPE: _admit}.get(stop)
+        if take is None:
             store = _Forgetting() if stop == BATCH else Inbox(_opened(runtime, synced=stop == STORE))
             commit = GroupCommit(store)
             commit.start()
-            accept = commit.accept
-        self.endpoint = kind(runtime.sources, accept, limits=limits, incoming=incoming, admit=admit)
+            take = commit.take
+        self.endpoint = Endpoint(runtime.sources, take, limits=limits, incoming=incoming)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.endpoint(scope, receive, send)
 
 
-def _answer_all(arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
-    for _, answer in arrivals:
+def _answer(submitted: Sequence[Submitted]) -> None:
+    for _, answer in submitted:
         answer.set_result(ANSWER)
+
+
+def _verify(submitted: Sequence[Submitted]) -> None:
+    now = datetime.now(UTC)
+    for request, _ in submitted:
+        request.source.dialect.verifier.verify(judged(request, at=now), request.source.credentials)
+    _answer(submitted)
+
+
+def _admit(submitted: Sequence[Submitted]) -> None:
+    admit([request for request, _ in submitted])
+    _answer(submitted)
 
 
 def _opened(runtime: Runtime, *, synced: bool) -> Database:

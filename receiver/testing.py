@@ -121,7 +121,7 @@ class Webhooks:
         self._group_commit = GroupCommit(self.inbox)
         self._group_commit.start()
         self._limits = limits = Limits()
-        self._endpoint = _Endpoint(self._sources, self._group_commit.accept, limits=limits, incoming=Incoming(limits))
+        self._endpoint = _Endpoint(self._sources, self._group_commit.take, limits=limits, incoming=Incoming(limits))
         self._runner = asyncio.Runner()
 
     def close(self) -> None:

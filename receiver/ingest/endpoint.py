@@ -22,11 +22,12 @@ from receiver.errors import (
     Unavailable,
     UnknownSource,
 )
-from receiver.inbox.arrival import Accepted, Arrival
-from receiver.ingest.admission import Admitted, Request, admit
+from receiver.inbox.arrival import Accepted
+from receiver.ingest.admission import Request
 from receiver.ingest.backpressure import Backpressure
 from receiver.ingest.challenging import answer_challenge
-from receiver.ingest.group_commit import PendingReply
+from receiver.ingest.gathering import PendingReply
+from receiver.ingest.group_commit import Submitted
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.misspelt import Misspelt
 from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
@@ -47,10 +48,6 @@ log = structlog.get_logger(__name__)
 FINAL = (NotVerified, BodyTooLarge, ChallengeRefused, MethodNotAllowed)
 
 
-def keep_nothing(_request: Request, _refusal: Refused) -> None:
-    """Drop a refused request: the default of an endpoint without a keeper."""
-
-
 class SenderGone(Exception):
     """The sender closed the connection before the body was complete, so there is no request to answer."""
 
@@ -66,26 +63,22 @@ class Endpoint:
     def __init__(
         self,
         sources: Mapping[str, VerifiableSource],
-        accept: Callable[[Sequence[tuple[Arrival, PendingReply]]], None],
+        take: Callable[[Sequence[Submitted]], None],
         *,
         limits: Limits,
         incoming: Incoming,
-        admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
-        keep: Callable[[Request, Refused], None] = keep_nothing,
     ) -> None:
-        """`accept` stores arrivals and then answers them, like `GroupCommit.accept`.
+        """`take` admits and accepts requests and answers them, like `GroupCommit.take`.
 
-        `incoming` holds incomplete bodies. `keep` is called with each complete request that is refused.
+        `incoming` holds incomplete bodies.
         """
-        self._admit = admit
-        self._accept = accept
-        self._keep = keep
+        self._take = take
         self._misspelt = Misspelt()
         self._incoming = incoming
         #: Bounds the bytes of complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
         #: The requests of this turn of the event loop.
-        self._submitted: list[tuple[Request, PendingReply]] = []
+        self._submitted: list[Submitted] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
 
@@ -140,23 +133,12 @@ class Endpoint:
         a row takes half as long as admitting them between other work (docs/decisions/0011).
         """
         if not self._submitted:
-            self._incoming.loop.call_soon(self._admit_and_accept)
+            self._incoming.loop.call_soon(self._hand_in)
         self._submitted.append((request, answer))
 
-    def _admit_and_accept(self) -> None:
+    def _hand_in(self) -> None:
         submitted, self._submitted = self._submitted, []
-        waiting = [(request, answer) for request, answer in submitted if not answer.done()]
-        admitted = self._admit([request for request, _ in waiting])
-        arrivals: list[tuple[Arrival, PendingReply]] = []
-        for (request, answer), result in zip(waiting, admitted, strict=True):
-            if isinstance(result, Refused):
-                self._keep(request, result)
-                answer.set_exception(result)
-            elif isinstance(result, SenderReply):
-                answer.set_result(result)
-            else:
-                arrivals.append((result, answer))
-        self._accept(arrivals)
+        self._take([(request, answer) for request, answer in submitted if not answer.done()])
 
     # ── their parts ───────────────────────────────────────────────────────────────────────────────────────────
 

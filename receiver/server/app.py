@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
 from receiver.server import reloading
+from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
@@ -68,12 +69,6 @@ class App:
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
         self._registration = runtime.registration(kind)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
-        # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
-        self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
-        new_worker = partial(runtime.worker, self._group_commit.is_busy)
-        self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
-        scheduled = partial(runtime.reconciler, with_schedule=True)
-        self._reconciler = FeederThread(scheduled, name="reconciler") if with_worker else None
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)),
             runtime.sources,
@@ -81,22 +76,34 @@ class App:
             accepted=self._wake,
             along=by_settings,
         )
+        self._accepting = self._new_accepting()
+        new_worker = partial(runtime.worker, self._accepting.is_busy)
+        self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        scheduled = partial(runtime.reconciler, with_schedule=True)
+        self._reconciler = FeederThread(scheduled, name="reconciler") if with_worker else None
         self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server with our protocol. Other servers have bounds of their own.
         self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             runtime.sources,
-            self._group_commit.accept,
+            self._accepting.take,
             limits=settings,
             incoming=incoming,
-            keep=self._keeper.offer,
         )
         self._readiness = self._new_readiness()
         self._served = self._new_served()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
+
+    def _new_accepting(self) -> GroupCommit | AcceptorProcess:
+        runtime, keep = self._runtime, self._keeper.offer
+        if runtime.settings.acceptor_process:
+            return AcceptorProcess(runtime.settings, beside=runtime.beside, keep=keep, accepted=self._wake)
+        # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
+        inbox = Inbox(runtime.database.beside(connections=1))
+        return GroupCommit(inbox, accepted=self._wake, keep=keep)
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime
@@ -110,7 +117,7 @@ class App:
         at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
         return ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy)),
+            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._accepting.is_busy)),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
             exposition=runtime.exposition,
@@ -153,7 +160,7 @@ class App:
         self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
         working = (self._worker, self._feeder, self._reconciler)
-        parts = (self._registration, self._watch, *working, self._keeper, self._group_commit, self._reloader)
+        parts = (self._registration, self._watch, *working, self._keeper, self._accepting, self._reloader)
         started = [part for part in parts if part is not None]
         for part in started:
             part.start()
@@ -168,7 +175,7 @@ class App:
 
     def _trouble(self) -> str | None:
         """Why deliveries cannot be stored; a failure counts until a later write succeeds."""
-        return self._group_commit.trouble(since=self._registration.wrote_at)
+        return self._accepting.trouble(since=self._registration.wrote_at)
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         runtime, note = self._runtime, self._registration.note_settings
@@ -178,12 +185,14 @@ class App:
     def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
         assert self._loop is not None
-        adopt_in(self._loop, lambda: self._renew(renewal))
+        ready = self._accepting.prepare(renewal.settings)
+        adopt_in(self._loop, lambda: self._renew(renewal, ready))
 
-    def _renew(self, renewal: Renewal) -> None:
+    def _renew(self, renewal: Renewal, ready: Callable[[], None]) -> None:
         # The steps that may raise come first, so that settings come into force as a whole or not at all.
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
+        ready()
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         if self._rest.console is not None:
             # Open pages reconnect, and reach the console of the new settings.

@@ -43,7 +43,7 @@ class Runtime:
 
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
         """Raise `ConfigurationError` for mistakes in the settings. `beside` is the settings file's folder."""
-        self.settings = settings
+        self.settings, self.beside = settings, beside
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url, setting=settings.place_of("database_url"))

@@ -52,6 +52,8 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
     public_url: str | None = None
     #: Dialects as "module:name", besides those of installed packages.
     dialects: list[str] = []
+    #: Verify, read and store webhooks in a process of its own, so that another core shares the work.
+    acceptor_process: bool = False
     #: Most deliveries that one worker claims at once.
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Most bytes of bodies that one worker claims at once. A larger body is claimed alone.

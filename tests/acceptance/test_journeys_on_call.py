@@ -115,7 +115,7 @@ def test_a_silent_source_is_found_checked_and_reconciled_and_its_finding_closes(
         assert (found["rule"], found["source"]) == ("source_silent", "sigma")
         assert found["evidence"]["usual_minutes"] == 5
         assert "`hookmirror reconcile sigma`" in found["mend"]
-        assert "nothing has come from sigma since" in on_call.run("doctor")
+        assert "Nothing has come from sigma since" in on_call.run("doctor")
         assert on_call.run("send", "sigma", "moon.eclipsed", "--to", str(client.base_url)).startswith("200")
         assert "1 repaired" in on_call.run("reconcile", "sigma")
         assert on_call.folder.count(table="products") == missing + 1

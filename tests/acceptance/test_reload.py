@@ -96,7 +96,15 @@ def stream(url: str, secret: str, senders: int = 3):
             each.result()
 
 
-def test_no_post_of_a_stream_fails_while_a_secret_is_rotated_and_settings_change_repeatedly(folder):
+@pytest.fixture(params=["thread", "process"])
+def any_acceptor(folder, request) -> Running:
+    """An installation that verifies and stores in the event loop and a thread, or in an acceptor process."""
+    folder.environment["HOOKMIRROR_ACCEPTOR_PROCESS"] = str(request.param == "process").lower()
+    return folder
+
+
+def test_no_post_of_a_stream_fails_while_a_secret_is_rotated_and_settings_change_repeatedly(any_acceptor):
+    folder = any_acceptor
     with folder.serving() as (process, client):
         with stream(str(client.base_url), OLD) as answers:
             for number in range(20):
@@ -154,7 +162,8 @@ def test_bad_settings_are_refused_with_the_reason_and_the_old_ones_stay_in_force
     assert "Traceback" not in folder.log
 
 
-def test_a_setting_that_needs_a_restart_is_reported_and_the_others_are_adopted(folder):
+def test_a_setting_that_needs_a_restart_is_reported_and_the_others_are_adopted(any_acceptor):
+    folder = any_acceptor
     folder.environment["HOOKMIRROR_DATABASE_URL"] = None
     folder.settings = f'database_url = "{folder.url}"\n{folder.settings}'
     with folder.serving("--no-worker") as (process, client):
@@ -186,6 +195,49 @@ def test_sources_come_and_go_and_a_token_of_an_old_key_is_valid_as_long_as_the_k
         process.send_signal(signal.SIGHUP)
         folder.logged(IN_FORCE, 2)
         assert (allowed(client), post(client, OLD), post(client, OLD, source="second")) == (401, 404, 200)
+
+
+def test_settings_are_refused_as_a_whole_if_no_acceptor_process_starts_with_them(folder):
+    folder.environment["HOOKMIRROR_ACCEPTOR_PROCESS"] = "true"
+    (folder.path / "lamps.py").write_text(LAMPS)
+    folder.settings = f'dialects = ["lamps:lamps"]\n{settings(OLD)}'
+    with folder.serving("--no-worker") as (process, client):
+        # Only a new process reads the module again.
+        (folder.path / "lamps.py").write_text("1 / 0")
+        folder.write(f'dialects = ["lamps:lamps"]\n{settings(NEW)}')
+        process.send_signal(signal.SIGHUP)
+        folder.logged(REFUSED)
+        assert "The acceptor process ended at its start" in [line for line in lines(folder.log) if REFUSED in line][-1]
+        assert (post(client, OLD), post(client, NEW)) == (200, 401)
+
+
+LAMPS = """
+from receiver import Dialect, HmacSha256
+
+lamps = Dialect("lamps", verify=HmacSha256(header="X-Signature"))
+
+
+@lamps.envelope
+def envelope(body):
+    raise NotImplementedError
+"""
+
+
+def test_the_acceptor_process_ends_with_a_server_that_is_killed(folder):
+    folder.environment["HOOKMIRROR_ACCEPTOR_PROCESS"] = "true"
+    with folder.serving("--no-worker") as (process, client):
+        assert post(client, OLD) == 200
+        (acceptor,) = (Path("/proc") / str(process.pid) / "task" / str(process.pid) / "children").read_text().split()
+        process.kill()
+        process.wait(TIMEOUT)
+        wait_until(lambda: not _runs(int(acceptor)), "the end of the acceptor process")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
 
 
 def test_a_secrets_file_is_read_again_although_the_settings_are_the_same(folder):

@@ -33,7 +33,7 @@ def served(lend_database, tmp_path_factory):
 def impatient(mirror_url, monkeypatch):
     """Serve with short timeouts for bodies and for other writers."""
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 20)
-    monkeypatch.setattr("receiver.ingest.group_commit.COMMIT_TIMEOUT", 1.0)
+    monkeypatch.setattr("receiver.ingest.gathering.COMMIT_TIMEOUT", 1.0)
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
         yield running
 

@@ -28,6 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=100.0, help="events a second, over all systems together")
     parser.add_argument("--pause", type=float, default=USUAL_PAUSE, help="average seconds between two kills")
+    parser.add_argument("--acceptors", action="store_true", help="also kill acceptor processes of the endpoints")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     options = parser.parse_args()
     verdicts = []
@@ -41,6 +42,7 @@ def main() -> int:
                     seed=options.seed,
                     rate=options.rate,
                     pause=options.pause,
+                    acceptors=options.acceptors,
                     progress=lambda done: progress.update(task, completed=done),  # noqa: B023 (used before the next)
                 )
             )

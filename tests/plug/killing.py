@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import statistics
 import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
+from pathlib import Path
 from typing import Any
 
 from databases import PostgresqlServer
@@ -31,7 +35,7 @@ DATABASES = ("sqlite", "postgresql")
 class Kill:
     #: Seconds of Unix time.
     at: float
-    #: The kind of process: endpoint, worker, postmaster, backend.
+    #: The kind of process: endpoint, acceptor (the process that stores for an endpoint), worker, postmaster, backend.
     victim: str
 
 
@@ -113,7 +117,7 @@ class Verdict:
 class Killer:
     """Kills processes at random instants that the seed decides; the deployment starts them again."""
 
-    def __init__(self, scene: Scene, *, seed: int, pause: float) -> None:
+    def __init__(self, scene: Scene, *, seed: int, pause: float, acceptors: bool = False) -> None:
         deployment, database = scene.deployment, scene.database
         self.kills: list[Kill] = []
         self._scene = scene
@@ -123,6 +127,8 @@ class Killer:
             (3, "endpoint", lambda: self._kill_one(deployment.endpoints)),
             (3, "worker", lambda: self._kill_one(deployment.workers)),
         ]
+        if acceptors:
+            victims += [(3, "acceptor", lambda: self._kill_acceptor(deployment.endpoints))]
         if isinstance(database, PostgresqlServer):
             victims += [(1, "postmaster", lambda: self._kill_postmaster(database))]
             victims += [(2, "backend", lambda: database.kill_backend(self._jitter))]
@@ -154,6 +160,15 @@ class Killer:
         self._jitter.choice(alive).kill()
         return True
 
+    def _kill_acceptor(self, posts: Sequence[Post]) -> bool:
+        alive = [post.process.pid for post in posts if post.process is not None and post.alive]
+        acceptors = [acceptor for pid in alive for acceptor in _children(pid)]
+        if not acceptors:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(self._jitter.choice(acceptors), signal.SIGKILL)
+        return True
+
     def _kill_postmaster(self, database: PostgresqlServer) -> bool:
         database.kill_postmaster()
         return True
@@ -168,10 +183,15 @@ async def run(
     pause: float,
     progress: Callable[[int], None] = lambda _: None,
     sabotage: str = "",
+    acceptors: bool = False,
 ) -> Verdict:
-    """Make one run on one database, in a folder and on ports of its own."""
-    async with staged(name, seed=seed, rate=rate, sabotage=sabotage) as scene:
-        killer = Killer(scene, seed=seed, pause=pause)
+    """Make one run on one database, in a folder and on ports of its own.
+
+    With `acceptors`, each endpoint has an acceptor process, which is killed, too.
+    """
+    settings = {"acceptor_process": True} if acceptors else {}
+    async with staged(name, seed=seed, rate=rate, settings=settings, sabotage=sabotage) as scene:
+        killer = Killer(scene, seed=seed, pause=pause, acceptors=acceptors)
         began = time.monotonic()
         async with scene.flowing():
             await killer.run(kills, progress)
@@ -224,6 +244,14 @@ async def judge(scene: Scene, kills: Sequence[Kill], *, seed: int, seconds: floa
         slowest_refusal=max(stream.refusals.get(503, []), default=0.0),
         notes=notes,
     )
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def recoveries(kills: Sequence[Kill], moments: Sequence[float]) -> list[float]:

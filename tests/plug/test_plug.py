@@ -49,6 +49,13 @@ def test_after_kills_at_any_instant_nothing_is_lost_applied_twice_or_stuck_and_t
     assert verdict.good, "\n".join(verdict.lines())
 
 
+def test_after_kills_of_acceptor_processes_nothing_is_lost_either():
+    verdict = asyncio.run(run("sqlite", kills=12, seed=20261128, rate=60, pause=0.4, acceptors=True))
+    assert verdict.kills["acceptor"] > 0
+    assert verdict.acked == verdict.events > 50
+    assert verdict.good, "\n".join(verdict.lines())
+
+
 @pytest.mark.long
 def test_the_counts_show_acks_that_come_before_their_commit():
     verdict = asyncio.run(run("sqlite", kills=8, seed=1, rate=60, pause=0.4, sabotage=ACK_FIRST))

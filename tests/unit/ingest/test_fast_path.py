@@ -26,7 +26,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
-from receiver.ingest.group_commit import PendingReply
+from receiver.ingest.gathering import PendingReply
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -46,24 +46,18 @@ class Application:
         limits = Limits.model_construct(max_body_bytes=LARGEST, max_waiting_bytes=4 * LARGEST)
         self.incoming = Incoming(limits)
         self.connections = Connections(limits, self.incoming)
-        parts: Any = {"limits": limits, "incoming": self.incoming, "admit": self._admit}
         dialect = SimpleNamespace(challenges=(), on_accept=None, on_refusal=None)
         shop: Any = SimpleNamespace(name="shop", dialect=dialect)
-        self.endpoint = Endpoint({"shop": shop}, _accept, **parts)
+        self.endpoint = Endpoint({"shop": shop}, self._take, limits=limits, incoming=self.incoming)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1
         await self.endpoint(scope, receive, send)
 
-    def _admit(self, requests: Sequence[Request]) -> list[Any]:
-        bodies = [request.body for request in requests]
-        self.admitted += bodies
-        return bodies
-
-
-def _accept(arrivals: Sequence[tuple[Any, PendingReply]]) -> None:
-    for body, answer in arrivals:
-        _decide(body, answer)
+    def _take(self, submitted: Sequence[tuple[Request, PendingReply]]) -> None:
+        for request, answer in submitted:
+            self.admitted.append(request.body)
+            _decide(request.body, answer)
 
 
 def _decide(body: bytes, answer: PendingReply) -> None:

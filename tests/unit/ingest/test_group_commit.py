@@ -13,7 +13,7 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
-from receiver.ingest import group_commit as module
+from receiver.ingest import gathering as module
 from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
 
 #: Seconds that nothing takes unless it is broken.
@@ -245,7 +245,7 @@ def test_stopping_accepts_the_arrivals_that_still_wait():
 
 
 def test_stopping_does_not_wait_for_a_commit_that_hangs(monkeypatch):
-    monkeypatch.setattr(module, "COMMIT_STOP_TIMEOUT", 0.1)
+    monkeypatch.setattr("receiver.ingest.group_commit.COMMIT_STOP_TIMEOUT", 0.1)
     inbox = Inbox()
     accepting = GroupCommit(inbox)
 

@@ -1,0 +1,164 @@
+"""Frames: what a serving process and its acceptor process send each other over a socket.
+
+A frame is its length in four bytes, and a value in MessagePack. Frames of answers come in the order of the requests.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Literal
+
+import msgspec
+
+from receiver import errors
+from receiver.dialects.replies import SenderReply
+from receiver.errors import Refused
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.tables import State
+
+_LENGTH = struct.Struct(">I")
+
+
+class SentRequest(msgspec.Struct, array_like=True, frozen=True):
+    """A complete webhook, as `receiver.ingest.admission.Request` without the objects of its source."""
+
+    source: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    target: bytes
+
+
+class SentRequests(msgspec.Struct, array_like=True, frozen=True):
+    """Requests that were handed over together."""
+
+    #: Their time of arrival, in seconds since 1970 in UTC.
+    at: float
+    requests: list[SentRequest]
+
+
+class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """A webhook that is stored, with what the metrics count."""
+
+    is_new: bool
+    delivery_id: int
+    #: The position of the secret that verified it; None for an unsigned one.
+    secret: int | None
+    #: The event type if it is new and no handler takes it; None otherwise.
+    ignored: str | None
+    #: Each event of a bundle.
+    items: tuple[Stored, ...] = ()
+
+    @classmethod
+    def of(cls, arrival: Arrival, answer: Accepted) -> Stored:
+        is_new = answer.status == "accepted"
+        items: tuple[Stored, ...] = ()
+        if answer.items:
+            pairs = zip(arrival.each(), answer.items, strict=True)
+            items = tuple(cls.of(each, item._replace(items=())) for each, item in pairs)
+        ignored = arrival.event_type if is_new and not items and arrival.state is State.IGNORED else None
+        return cls(is_new, answer.delivery_id, arrival.secret, ignored, items)
+
+    @property
+    def status(self) -> Literal["accepted", "duplicate"]:
+        return "accepted" if self.is_new else "duplicate"
+
+    @property
+    def accepted(self) -> Accepted:
+        """The answer to the sender."""
+        return Accepted(self.status, self.delivery_id, [each.accepted for each in self.items])
+
+
+class SentRefusal(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A refusal: the name of its class, its message, and its other values."""
+
+    kind: str
+    message: str
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, refusal: Refused) -> SentRefusal:
+        # A verifier may raise a class of its own, which the other process does not need to know.
+        kind = next(each for each in type(refusal).__mro__ if _KINDS.get(each.__name__) is each)
+        values = {name: value for name, value in vars(refusal).items() if type(value) in (str, int, bool, tuple)}
+        values |= {"status": refusal.status, "code": refusal.code, "message": str(refusal.message)}
+        return cls(kind.__name__, str(refusal.message), values)
+
+    @property
+    def refusal(self) -> Refused:
+        kind = _KINDS[self.kind]
+        made = kind.__new__(kind, self.message)
+        vars(made).update(self.values)
+        return made
+
+
+class SentReply(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """The answer to a challenge."""
+
+    status: int
+    body: str
+    content_type: str
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, reply: SenderReply) -> SentReply:
+        return cls(reply.status, reply.body, reply.content_type, dict(reply.headers))
+
+    @property
+    def reply(self) -> SenderReply:
+        return SenderReply(self.status, self.body, self.content_type, self.headers)  # type: ignore[arg-type]
+
+
+SentAnswer = Stored | SentRefusal | SentReply
+
+
+class SentAnswers(msgspec.Struct, array_like=True, frozen=True):
+    """The answers to the requests of one frame, in their order."""
+
+    answers: list[SentAnswer]
+    #: Whether the database could store none of them.
+    failed: bool = False
+
+
+#: The first frame of the acceptor process: it is ready.
+READY = SentAnswers([])
+
+_KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Refused)}
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(SentRequests)
+_answers = msgspec.msgpack.Decoder(SentAnswers)
+
+
+def framed(value: SentRequests | SentAnswers) -> bytes:
+    """The frame of a value."""
+    content = _encoder.encode(value)
+    return _LENGTH.pack(len(content)) + content
+
+
+def requests_of(content: bytes) -> SentRequests:
+    return _requests.decode(content)
+
+
+def answers_of(content: bytes) -> SentAnswers:
+    return _answers.decode(content)
+
+
+class Unframing:
+    """Cuts the bytes that arrive into the contents of frames."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The contents of the frames that are complete with these bytes."""
+        self._bytes += data
+        contents = []
+        begin = 0
+        while len(self._bytes) >= (body := begin + _LENGTH.size):
+            (size,) = _LENGTH.unpack_from(self._bytes, begin)
+            if len(self._bytes) < body + size:
+                break
+            contents.append(bytes(self._bytes[body : body + size]))
+            begin = body + size
+        del self._bytes[:begin]
+        return contents

@@ -1,0 +1,203 @@
+"""Gathering: what waits in the event loop for a commit, in batches, and the bounds of that wait.
+
+A batch is handed over when the loop is quiet. The next one gathers meanwhile, so batches grow with the load, and an
+idle server answers a single request after a single commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
+from math import inf
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from receiver.errors import Refused, Unavailable
+
+Item = TypeVar("Item")
+
+#: The most seconds for which a batch gathers.
+GATHERING = 0.005
+
+#: Seconds that a request waits for its commit before the 503; senders wait longer than this for an answer.
+COMMIT_TIMEOUT = 10.0
+
+#: Seconds of a running commit after which new requests are refused at once; and the same if the commit before failed.
+STALLED, STALLED_AGAIN = 2.0, 0.25
+
+#: Seconds between two checks for requests that have waited too long.
+TIMEOUT_POLL = 0.5
+
+#: Seconds since the last arrival, and since the last commit, after which the endpoint counts as idle.
+IDLE = 0.1
+
+
+class PendingReply(Protocol):
+    """The pending answer of a request, which becomes an `Accepted` or a `Refused`. A future implements this."""
+
+    def done(self) -> bool:
+        """Whether the answer was given, or the request no longer waits for it."""
+
+    def set_result(self, outcome: Any, /) -> None: ...
+
+    def set_exception(self, error: Refused, /) -> None: ...
+
+
+class Waiting(NamedTuple, Generic[Item]):
+    """A request that waits for its commit, or the arrival that was made of it."""
+
+    item: Item
+    answer: PendingReply
+    #: The monotonic time at which the wait began.
+    since: float
+
+
+class Gathering(Generic[Item]):
+    """The batches of one event loop: the one that gathers, and those handed over, which end in their order."""
+
+    def __init__(
+        self,
+        hand: Callable[[list[Waiting[Item]]], None],
+        *,
+        at_once: int,
+        largest: int,
+        quiet_turns: int = 0,
+        fill: Callable[[Sequence[Waiting[Item]]], int] = len,
+    ) -> None:
+        """`hand` hands a batch over, which `end` must be told of later; `at_once` batches may be handed over.
+
+        A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items. `fill`
+        returns how many of up to `largest` items the next batch takes.
+        """
+        self._hand = hand
+        self._at_once, self._largest, self._quiet_turns, self._fill = at_once, largest, quiet_turns, fill
+        self._gathering: list[Waiting[Item]] = []
+        self._handed: deque[list[Waiting[Item]]] = deque()
+        #: The time since which the oldest handed batch is the one being committed.
+        self._committing_since = 0.0
+        #: The times of the last arrival and of the last commit.
+        self._moved_at = -inf
+        self._last_failed = False
+        #: The time of the last failure to store a batch.
+        self._failed_at = -inf
+        #: While the loop is being watched for quiet: items at the last poll, and polls without a new one.
+        self._watching = False
+        self._seen = self._quiet = 0
+        #: Kept, because getting the running loop costs a system call each time.
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────
+
+    def is_busy(self) -> bool:
+        """Whether requests come in right now, or wait for a commit."""
+        return bool(self._handed) or time.monotonic() - self._moved_at < IDLE
+
+    def trouble(self, *, since: float = -inf) -> str | None:
+        """The reason why no delivery can be stored, or None; failures before `since` are ignored."""
+        if self._is_stalled(time.monotonic()):
+            return "A commit takes too long: the database does not answer."
+        if self._last_failed and self._failed_at > since:
+            return "The last attempt to store deliveries failed."
+        return None
+
+    # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, items: Iterable[tuple[Item, PendingReply]]) -> None:
+        """Let the items wait for a commit, or refuse them with `Unavailable` if commits stall."""
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+            self._end_long_waits()
+        now = self._moved_at = time.monotonic()
+        waiting = [Waiting(item, answer, now) for item, answer in items]
+        if self._is_stalled(now):
+            send_away(waiting, _stalled())
+            return
+        self._gathering += waiting
+        self._watch_for_quiet(self.loop)
+
+    def end(self, *, failed: bool = False) -> list[Waiting[Item]]:
+        """Go on after the end of the oldest batch that was handed over, and return it."""
+        assert self.loop is not None
+        ended = self._handed.popleft()
+        self._last_failed = failed
+        self._moved_at = self._committing_since = time.monotonic()
+        if failed:
+            self._failed_at = self._moved_at
+        self._watch_for_quiet(self.loop)
+        return ended
+
+    def hand_rest(self) -> None:
+        """Hand over all that gathers, without waiting for quiet."""
+        rest, self._gathering = self._gathering, []
+        if rest:
+            self._hand_over(rest)
+
+    def give_up_handed(self, refusal: Unavailable) -> None:
+        """Refuse the requests that were handed over, since nobody tells any more whether they were committed."""
+        while self._handed:
+            send_away(self.end(failed=True), refusal)
+
+    def give_up(self, refusal: Unavailable) -> None:
+        """Refuse everything that waits, since nothing commits it any more."""
+        self.give_up_handed(refusal)
+        gathered, self._gathering = self._gathering, []
+        send_away(gathered, refusal)
+
+    def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._watching and len(self._handed) < self._at_once and self._gathering:
+            self._watching = True
+            self._seen = self._quiet = 0
+            loop.call_soon(self._poll, loop)
+
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Check once a turn whether the batch is complete."""
+        gathered = len(self._gathering)
+        self._quiet = 0 if gathered > self._seen else self._quiet + 1
+        self._seen = gathered
+        complete = self._quiet >= self._quiet_turns or gathered >= self._largest
+        if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
+            loop.call_soon(self._poll, loop)
+            return
+        self._watching = False
+        # Senders that got a 503 meanwhile will send again, so their requests need not be stored now.
+        live = [waiting for waiting in self._gathering if not waiting.answer.done()]
+        taken = self._fill(live[: self._largest])
+        batch, self._gathering = live[:taken], live[taken:]
+        if batch:
+            self._hand_over(batch)
+            self._watch_for_quiet(loop)
+
+    def _hand_over(self, batch: list[Waiting[Item]]) -> None:
+        if not self._handed:
+            self._committing_since = time.monotonic()
+        self._handed.append(batch)
+        self._hand(batch)
+
+    def _is_stalled(self, now: float) -> bool:
+        limit = STALLED_AGAIN if self._last_failed else STALLED
+        return bool(self._handed) and now - self._committing_since > limit
+
+    def _end_long_waits(self) -> None:
+        """Answer 503 to requests that have waited too long; one timer for all, because one each would cost more."""
+        assert self.loop is not None
+        # Rescheduled first, so that an exception below does not end all time limits.
+        self.loop.call_later(TIMEOUT_POLL, self._end_long_waits)
+        now = time.monotonic()
+        if self._is_stalled(now):
+            send_away([*chain.from_iterable(islice(self._handed, 1, None)), *self._gathering], _stalled())
+            self._gathering = []
+        late = [waiting for batch in self._handed for waiting in batch if waiting.since <= now - COMMIT_TIMEOUT]
+        send_away(late, Unavailable("The database takes too long. Send this again later."))
+
+
+def _stalled() -> Unavailable:
+    return Unavailable("The database does not answer. Send this again later.")
+
+
+def send_away(waiting: Sequence[Waiting[Any]], refusal: Unavailable) -> None:
+    """Answer those that still wait with this refusal."""
+    for each in waiting:
+        if not each.answer.done():
+            each.answer.set_exception(refusal)

@@ -1,0 +1,83 @@
+"""The program of the acceptor process: `python -m receiver.server.acceptor DESCRIPTOR`, started by `AcceptorProcess`.
+
+It gets its settings from the process that started it, so that both always have the same ones.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import structlog
+
+from receiver.dialects.sources import begin_fetching, find_dialects
+from receiver.errors import HookmirrorError
+from receiver.inbox.inbox import Inbox
+from receiver.ingest.acceptor import Acceptor
+from receiver.ingest.group_commit import Storing
+from receiver.logs import logs
+from receiver.server.interpreter import tune_interpreter
+from receiver.server.runtime import Runtime
+from receiver.settings.settings import Settings
+
+_LENGTH = struct.Struct(">I")
+
+
+def main() -> None:
+    """Serve the process at the other end of the socket until that closes it."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A signal to the whole group must not end it before the process that it serves, whose requests need answers.
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        runtime = _runtime(channel)
+    except HookmirrorError as error:
+        structlog.get_logger(__name__).error("the acceptor process cannot start", reason=str(error))
+        sys.exit(1)
+    begin_fetching(runtime.sources.values())
+    tune_interpreter()
+    Acceptor(channel, runtime.sources, Storing(Inbox(runtime.database.beside(connections=1)))).serve()
+    runtime.database.close()
+
+
+def _runtime(channel: socket.socket) -> Runtime:
+    """Make the runtime from the settings that arrive. Raises `ConfigurationError`."""
+    dialects, beside = pickle.loads(_received(channel))  # noqa: S301 (from the process that started this one)
+    # The settings of a source may have a class of its dialect's module, which must be found first.
+    find_dialects(dialects, beside=beside)
+    settings: Settings = pickle.loads(_received(channel))  # noqa: S301
+    logs.configure(settings.log_level, settings.log_format)
+    runtime = Runtime(settings, beside=beside)
+    runtime.prepare()
+    return runtime
+
+
+def settings_sent(settings: Settings, beside: Path | None) -> bytes:
+    """What the process needs to know, as `main` reads it."""
+    parts = [pickle.dumps((settings.dialects, beside)), pickle.dumps(settings)]
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def _received(channel: socket.socket) -> bytes:
+    with channel.makefile("rb", buffering=0) as file:
+        (size,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
+        return _exactly(file, size)
+
+
+def _exactly(file: socket.SocketIO, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        part = file.read(size - len(found))
+        if not part:
+            # The process that started this one is gone.
+            sys.exit(0)
+        found += part
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The acceptor process: webhooks are verified and stored in it, and its end loses none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from senders import SOURCES, body, seal, sent
+from serving import Served, serving, wait_until
+
+from receiver.errors import ConfigurationError
+from receiver.server import acceptor, acceptor_process
+from receiver.server.acceptor_process import AcceptorProcess
+from receiver.settings.settings import Settings
+
+
+@contextmanager
+def served_by_a_process(url, **settings) -> Iterator[Served]:
+    with serving(url, acceptor_process=True, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory) -> Iterator[Served]:
+    """Serve for all tests, some of which end the acceptor process."""
+    with lend_database(tmp_path_factory.mktemp("acceptor")) as url, served_by_a_process(url) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def one_is_ready(request):
+    """Wait until the process that an earlier test ended has been replaced."""
+    if "served" in request.fixturenames:
+        running = request.getfixturevalue("served")
+        wait_until(lambda: running.app._accepting._started is not None, "an acceptor process")
+
+
+def pid_of(served: Served) -> int:
+    return int(served.app._accepting._started.process.pid)
+
+
+def test_a_webhook_is_stored_by_the_process_and_its_retry_is_a_duplicate(served: Served):
+    content = body("iimmpact", id="P1", key="k1")
+    answers = [served.post("iimmpact", *sent("iimmpact", content)).json() for _ in range(2)]
+    assert [answer["status"] for answer in answers] == ["accepted", "duplicate"]
+    assert answers[0]["delivery"] == answers[1]["delivery"]
+
+
+def test_the_serving_process_counts_what_the_other_one_stored(served: Served):
+    before = {line: served.metric(line) for line in METRICS}
+    content = body("iimmpact", id="P1", key="counted")
+    for _ in range(2):
+        served.post("iimmpact", *sent("iimmpact", content))
+    served.send("sigma", key="moon", event_type="moon.eclipsed")
+    assert {line: served.metric(line) - before[line] for line in METRICS} == dict.fromkeys(METRICS, 1.0)
+
+
+METRICS = (
+    'hookmirror_deliveries_total{source="iimmpact",status="accepted"}',
+    'hookmirror_deliveries_total{source="iimmpact",status="duplicate"}',
+    'hookmirror_unhandled_total{event_type="moon.eclipsed",source="sigma"}',
+)
+
+
+def test_a_wrong_signature_gets_the_usual_refusal_and_is_kept(served: Served):
+    content, headers = sent("sigma", body("sigma"), "another secret")
+    answer = served.post("sigma", content, headers)
+    assert (answer.status_code, answer.json()["error"]) == (401, "signature_wrong")
+    wait_until(lambda: served.count("refused") > 0, "the kept request")
+
+
+def test_an_encrypted_body_is_read(served: Served):
+    assert served.post("sticky", seal(b'{"clientAppKey": "another"}')).status_code in (200, 401)
+    assert served.post("sticky", b"x").json()["error"] == "not_decryptable"
+
+
+def test_a_body_that_cannot_be_read_is_kept_as_dead(served: Served):
+    delivery = served.send("sigma", b"\xff not JSON")
+    assert served.delivery(delivery)["state"] == "dead"
+
+
+def test_many_webhooks_at_once_are_each_stored_once(served: Served):
+    def send(number: int) -> str:
+        return served.send("iimmpact", id=f"P{number}", key=f"many-{number}")
+
+    before = served.count()
+    with ThreadPoolExecutor(16) as senders:
+        deliveries = list(senders.map(send, range(200)))
+    assert len(set(deliveries)) == served.count() - before == 200
+
+
+def test_large_bodies_at_once_are_each_stored_once(served: Served):
+    def send(number: int) -> str:
+        small = body("iimmpact", id=f"P{number}", key=f"large-{number}")
+        return served.send("iimmpact", small + b" " * 700_000)
+
+    with ThreadPoolExecutor(8) as senders:
+        assert len(set(senders.map(send, range(16)))) == 16
+
+
+def test_after_a_kill_senders_are_asked_to_retry_until_another_process_has_started(served: Served):
+    first = pid_of(served)
+    stored = served.send("iimmpact", id="P1", key="before")
+    os.kill(first, signal.SIGKILL)
+    seen = []
+
+    def is_stored() -> bool:
+        content = body("iimmpact", id="P2", key="after")
+        answer = served.post("iimmpact", *sent("iimmpact", content))
+        seen.append(answer.status_code)
+        return answer.status_code == 200
+
+    wait_until(is_stored, "another process")
+    assert set(seen) <= {200, 503}
+    assert pid_of(served) != first
+    assert served.delivery(stored)["state"] == "pending"
+
+
+def test_no_acked_webhook_is_lost_when_the_process_is_killed_under_load(served: Served):
+    acked: list[str] = []
+    before = served.count()
+
+    def send(number: int) -> None:
+        content = body("iimmpact", id=f"P{number}", key=f"load-{number}")
+
+        def is_acked() -> bool:
+            answer = served.post("iimmpact", *sent("iimmpact", content))
+            assert answer.status_code in (200, 503), answer.text
+            if answer.status_code == 200:
+                acked.append(answer.json()["delivery"])
+            return answer.status_code == 200
+
+        if number in (60, 160):
+            os.kill(pid_of(served), signal.SIGKILL)
+        wait_until(is_acked, f"the ack of {number}")
+
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(send, range(250)))
+    assert len(set(acked)) == served.count() - before == 250
+
+
+def test_while_the_process_hangs_new_webhooks_are_refused_at_once_and_readiness_tells(served: Served, monkeypatch):
+    monkeypatch.setattr("receiver.ingest.gathering.STALLED", 0.2)
+    monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
+    pid = pid_of(served)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as senders:
+            first = senders.submit(served.send, "iimmpact", key="waits")
+            wait_until(lambda: served.get("/readyz").status_code == 503, "readiness")
+            content = body("iimmpact", key="refused")
+            answer = served.post("iimmpact", *sent("iimmpact", content))
+            assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
+            os.kill(pid, signal.SIGCONT)
+            assert first.result(20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: served.get("/readyz").status_code == 200, "readiness")
+
+
+DEADLY = """
+import os
+
+from receiver import Dialect, Envelope, HmacSha256
+
+deadly = Dialect("deadly", verify=HmacSha256(header="X-Signature"))
+
+
+@deadly.envelope
+def envelope(body):
+    if body["id"] == "deadly":
+        os._exit(9)
+    return Envelope(event_type="lamp.changed", dedup_key=body["id"])
+"""
+
+
+def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = {"dialect": "deadly", "secrets": ["the secret of a deadly source"]}
+    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
+    with served_by_a_process(url, dialects=["deadly:deadly"], sources={**SOURCES, "deadly": source}) as served:
+        first = pid_of(served)
+        answer = served.post("deadly", *_signed(b'{"id": "deadly"}'))
+        assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
+        wait_until(lambda: served.app._accepting._started is not None, "another process")
+        assert pid_of(served) != first
+        assert served.post("deadly", *_signed(b'{"id": "harmless"}')).status_code == 200
+
+
+def _signed(content: bytes) -> tuple[bytes, dict[str, str]]:
+    signature = hmac.new(b"the secret of a deadly source", content, hashlib.sha256).hexdigest()
+    return content, {"X-Signature": f"sha256={signature}"}
+
+
+def test_a_process_that_cannot_start_is_an_error_of_the_start(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(acceptor_process.acceptor, "__name__", "receiver.no_such_module")
+
+    async def start() -> None:
+        AcceptorProcess(Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}")).start()
+
+    with pytest.raises(ConfigurationError, match="ended at its start with the code 1: see the log before"):
+        asyncio.run(start())
+    assert "No module named receiver.no_such_module" in capfd.readouterr().err
+
+
+def test_the_process_ends_with_the_server(tmp_path):
+    with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}") as served:
+        process = served.app._accepting._started.process
+    assert process.poll() == 0
+
+
+def test_the_process_ends_when_the_one_that_started_it_is_gone():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-P", "-m", acceptor.__name__, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+    assert process.wait(30) == 0
