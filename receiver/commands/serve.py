@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from receiver.errors import ConfigurationError
 from receiver.ingest.connections import allow_open_files
 from receiver.server import server
 from receiver.server.app import App
@@ -22,12 +23,18 @@ def serve(
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: an inherited listening socket.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
     worker: Annotated[bool, typer.Option(help="Also run one worker; with several processes, in another one.")] = True,
+    worker_process: Annotated[
+        bool, typer.Option("--worker-process", help="Run the worker in a process of its own, beside one endpoint, too.")
+    ] = False,
     console: Annotated[
         bool | None, typer.Option("--console/--no-console", help="Also serve the console; by default, as set.")
     ] = None,
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
+    if worker_process and not worker:
+        raise ConfigurationError("--worker-process asks for a worker, and --no-worker for none: leave one of them out.")
+    in_one_process = processes == 1 and not worker_process
     requests = Requests()
     # Handled before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
@@ -39,8 +46,8 @@ def serve(
     runtime.prepare()
     allow_open_files(runtime.settings.max_connections)
     # Checked even for several processes, because each would otherwise fail at the same mistake again and again.
-    application = App(runtime, with_worker=worker and processes == 1, requests=requests)
-    if processes == 1:
+    application = App(runtime, with_worker=worker and in_one_process, requests=requests)
+    if in_one_process:
         tune_interpreter()
         server.run(application, listening, root_path=root_path.rstrip("/"))
     else:

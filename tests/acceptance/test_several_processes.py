@@ -82,6 +82,24 @@ def test_the_one_worker_applies_what_any_process_accepts(served):
     wait_until(lambda: {states(folder)[each] for each in acked} == {"processed"}, "the worker")
 
 
+def test_one_endpoint_and_a_worker_in_a_process_of_its_own_are_started_and_end_together(tmp_path):
+    folder = runtime(tmp_path)
+    with folder.serving("--worker-process") as (process, client):
+        (endpoint,) = wait_until(lambda: children(process.pid, "serve"), "the endpoint")
+        (worker,) = wait_until(lambda: children(process.pid, "worker"), "the worker")
+        delivery = post(client, product(1, key="apart", name="Lamp")).json()["delivery"]
+        wait_until(lambda: states(folder)[delivery] == "processed", "the worker")
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+    assert not is_there(endpoint)
+    assert not is_there(worker)
+
+
+def test_a_worker_process_without_a_worker_is_refused(tmp_path):
+    done = runtime(tmp_path).run("serve", "--worker-process", "--no-worker")
+    assert (done.returncode, "leave one of them out" in done.stderr) == (1, True)
+
+
 def test_the_metrics_of_any_process_are_those_of_all(served):
     _, _, port = served
     before = counted(port, "hookmirror_deliveries_total")

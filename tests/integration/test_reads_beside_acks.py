@@ -189,8 +189,8 @@ def test_a_server_on_a_file_that_another_program_locks_is_not_ready(served):
 
 
 def test_after_a_failure_to_store_the_server_is_not_ready_until_a_write_succeeds(served, monkeypatch):
-    group_commit = served.app._group_commit
-    group_commit._last_failed, group_commit._failed_at = True, time.monotonic()
+    gathering = served.app._accepting._gathering
+    gathering._last_failed, gathering._failed_at = True, time.monotonic()
     answer = checked(served)
     assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last attempt to store deliverie")
     served.app._registration.heartbeat()

@@ -15,15 +15,18 @@ from receiver.server import app, renewal
 
 def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
     monkeypatch.setattr(renewal, "TAKING", 0.05)
-    taken: list[str] = []
+    taken: list[Any] = []
     told: list[BaseException] = []
 
     async def serve() -> None:
-        process: Any = SimpleNamespace(_loop=asyncio.get_running_loop(), _renew=taken.append)
+        accepting = SimpleNamespace(prepare=lambda _: lambda: None)
+        process: Any = SimpleNamespace(_loop=asyncio.get_running_loop(), _accepting=accepting)
+        process._renew = lambda renewal, _ready: taken.append(renewal)
+        new = SimpleNamespace(settings=None)
 
         def take() -> None:
             with pytest.raises(ConfigurationError, match="too busy") as refused:
-                app.App._adopt(process, "new")
+                app.App._adopt(process, new)
             told.append(refused.value)
 
         thread = threading.Thread(target=take)
