@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import load, postgresql, rounds, scale
 from benchmarks.acks import POSTGRESQL, SQLITE, SQLITE_PROCESS, Cell
@@ -25,28 +26,48 @@ WAITING = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'processin
 ALL = "SELECT count(*) FROM deliveries"
 
 
+class Setup(NamedTuple):
+    """A server with its worker."""
+
+    database: str
+    sender: Sender
+    #: Further options of `hookmirror serve`.
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"received and mirrored on {self.database}, {' '.join((self.sender.name, *self.options))}"
+
+
+#: With the worker in a process of its own.
+APART = ("--worker-process",)
+
+
 def report() -> Report:
-    setups = [(SQLITE, IIMMPACT), (SQLITE_PROCESS, IIMMPACT), (SQLITE, SIGMA), (POSTGRESQL, IIMMPACT)]
+    setups = [
+        *(Setup(SQLITE, IIMMPACT), Setup(SQLITE, IIMMPACT, APART), Setup(SQLITE_PROCESS, IIMMPACT, APART)),
+        *(Setup(SQLITE, SIGMA, APART), Setup(POSTGRESQL, IIMMPACT), Setup(POSTGRESQL, IIMMPACT, APART)),
+    ]
     if scale.QUICK:
         del setups[2:]
-    names = {f"received and mirrored on {database}, {sender.name}": (database, sender) for database, sender in setups}
     with tempfile.TemporaryDirectory() as folder:
         pools = {sender: Path(folder) / f"{sender.name}.txt" for sender in SENDERS.values()}
-        for _, sender in setups:
+        for sender in {setup.sender for setup in setups}:
             load.write_pool(pools[sender], 0, POOL, sender=sender)
         bare = Cell("bare")
         cells = {str(bare): partial(bare.measure, Path(folder))}
-        cells |= {name: partial(_measure, *setup, pools[setup[1]]) for name, setup in names.items()}
+        cells |= {str(setup): partial(_measure, setup, pools[setup.sender]) for setup in setups}
         figures = rounds.take_turns(cells, rounds=ROUNDS, unit="events/s")
-    return rounds.report(list(figures.values()), [figures[name] / figures[str(bare)] for name in names])
+    return rounds.report(list(figures.values()), [figures[str(setup)] / figures[str(bare)] for setup in setups])
 
 
-def _measure(database: str, sender: Sender, pool: Path) -> float:
+def _measure(setup: Setup, pool: Path) -> float:
     """Return events per second from the first request until the last of them is mirrored."""
+    database, sender, options = setup
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         given = stack.enter_context(postgresql.fresh_database()) if database == POSTGRESQL else None
-        server = running("hookmirror", folder, database_url=given, acceptor_process=database == SQLITE_PROCESS)
+        acceptor = database == SQLITE_PROCESS
+        server = running("hookmirror", folder, *options, database_url=given, acceptor_process=acceptor)
         url, _ = stack.enter_context(server)
         beside = stack.enter_context(closing(Database(given or f"sqlite:///{folder / 'hookmirror.db'}")))
         seen = load.send(url, pool, seconds=SECONDS, sender=sender)
