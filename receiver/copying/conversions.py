@@ -165,7 +165,8 @@ def _flag(value: Any) -> bool:
 def _float(value: Any) -> float:
     if not isinstance(value, (int, float)):
         raise NotPortable(f"holds {_what(value)} where a number is declared")
-    return float(value)
+    # SQLite keeps no negative zero, and adding zero makes it positive.
+    return float(value) + 0.0
 
 
 def _digits(value: Any) -> str:

@@ -370,9 +370,10 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
 
 def test_a_signal_alone_is_one_action_of_all_processes_of_a_server(folder):
     with folder.serving("--processes", "2") as (process, _):
-        registered(folder, 2)
+        # Two endpoints and a worker.
+        registered(folder, 3)
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: folder.log.count("read the settings again") >= 2, "both processes")
+        wait_until(lambda: folder.log.count("read the settings again") == 3, "all processes")
         (action,) = reloads(folder)
         assert (action["who"], action["via"], action["says"]) == ("signal", "command", "In force.")
 

@@ -156,11 +156,12 @@ def test_an_error_before_the_ack_is_a_503_with_a_line_in_the_log(tmp_path, logge
         folder = tmp_path / str(number)
         folder.mkdir()
         kit = Webhooks(folder, {"odd": BEFORE_THE_ACK[hook](error)})
-        # Each error has a source of its own, because the log counts further lines of a source.
-        guilty, good = (posted(kit, body, f"odd-{number}") for body in (GUILTY, GOOD))
+        # Each error of each hook has a source of its own, because the log counts further lines of a source.
+        source = f"odd-{list(BEFORE_THE_ACK).index(hook)}-{number}"
+        guilty, good = (posted(kit, body, source) for body in (GUILTY, GOOD))
         assert (guilty.status, guilty.body["error"], good.status) == (503, "unavailable", 200), name
         told = [line for line in logged() if "exception" in line]
-        assert [line["source"] for line in told] == [f"odd-{number}"], name
+        assert [line["source"] for line in told] == [source], name
         assert len(kit.deliveries()) == 1, name
         kit.close()
 

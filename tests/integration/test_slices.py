@@ -172,6 +172,7 @@ def test_rows_of_every_type_arrive_unchanged(engines, back, monkeypatch):
     @settings(max_examples=15, deadline=None)
     @given(ROWS)
     @example([HARD])
+    @example([HARD | {"float": -0.0}])
     def holds(rows):
         with both(engines, back=back) as (source, target):
             fill(source, rows)
