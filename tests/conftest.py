@@ -20,6 +20,7 @@ import psycopg
 import pytest
 import structlog
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 from memory import claim_folder, remove_abandoned
 from postgresql_databases import Databases
 from postgresql_server import PostgresServer
@@ -39,6 +40,13 @@ SERVER = "DATABASE_URL"
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile("fixed")
+
+# Hypothesis also draws constants of the modules imported so far. Then the fixed examples of a test would depend on the
+# tests that ran before it in the same process.
+_no_constants, _constants_so_far = providers._local_constants, providers._get_local_constants
+providers._get_local_constants = lambda: (
+    _constants_so_far() if settings.get_current_profile_name() == "explore" else _no_constants
+)
 
 #: The folder in which Linux keeps files in memory, and the bytes that must be free there to use it.
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
