@@ -27,6 +27,7 @@ from receiver.ingest.frames import (
     framed,
     requests_of,
 )
+from receiver.ingest.gathering import not_stored
 from receiver.ingest.group_commit import LARGEST_BATCH, Storing, how_many
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
@@ -59,12 +60,9 @@ class Acceptor:
 
     def _admitted(self, frame: SentRequests) -> list[Admitted]:
         now = datetime.fromtimestamp(frame.at, UTC)
-        if all(each.source in self._sources for each in frame.requests):
-            return admit([self._request(each) for each in frame.requests], now=now)
-        return [
-            admit([self._request(each)], now=now)[0] if each.source in self._sources else _unknown(each.source)
-            for each in frame.requests
-        ]
+        known = [self._request(each) for each in frame.requests if each.source in self._sources]
+        admitted = iter(admit(known, now=now))
+        return [next(admitted) if each.source in self._sources else _unknown(each.source) for each in frame.requests]
 
     def _request(self, sent: SentRequest) -> Request:
         return Request(self._sources[sent.source], sent.headers, sent.body, sent.target)
@@ -108,5 +106,5 @@ def _answer(result: Admitted, accepted: Mapping[int, Accepted]) -> SentAnswer:
         return SentReply.of(result)
     answer = accepted.get(id(result))
     if answer is None:
-        return SentRefusal.of(Unavailable("The database cannot store this now. Send it again later."))
+        return SentRefusal.of(not_stored())
     return Stored.of(result, answer)

@@ -131,7 +131,11 @@ _answers = msgspec.msgpack.Decoder(SentAnswers)
 
 def framed(value: SentRequests | SentAnswers) -> bytes:
     """The frame of a value."""
-    content = _encoder.encode(value)
+    return with_length(_encoder.encode(value))
+
+
+def with_length(content: bytes) -> bytes:
+    """The frame of a content that is encoded already."""
     return _LENGTH.pack(len(content)) + content
 
 

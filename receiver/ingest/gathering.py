@@ -192,6 +192,11 @@ class Gathering(Generic[Item]):
         send_away(late, Unavailable("The database takes too long. Send this again later."))
 
 
+def not_stored() -> Unavailable:
+    """The refusal of a request whose arrival the database could not store."""
+    return Unavailable("The database cannot store this now. Send it again later.")
+
+
 def _stalled() -> Unavailable:
     return Unavailable("The database does not answer. Send this again later.")
 

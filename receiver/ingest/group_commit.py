@@ -13,10 +13,10 @@ import structlog
 
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.dialects.replies import SenderReply
-from receiver.errors import Refused, Unavailable
+from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.admission import Admitted, Request, admit
-from receiver.ingest.gathering import Gathering, PendingReply, Waiting, send_away
+from receiver.ingest.gathering import Gathering, PendingReply, Waiting, not_stored, send_away
 from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
@@ -129,13 +129,13 @@ class GroupCommit:
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
         refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
-        send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
+        send_away(refused, not_stored())
         self._accepted()
         count_answers([(waiting.item, answer) for waiting, answer in kept])
 
     def _failed(self, batch: Sequence[Waiting[Arrival]]) -> None:
         self._gathering.end(failed=True)
-        send_away(batch, Unavailable("The database cannot store this now. Send it again later."))
+        send_away(batch, not_stored())
 
     # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 import signal
 import socket
-import struct
 import sys
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from receiver.dialects.sources import begin_fetching, find_dialects
 from receiver.errors import HookmirrorError
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.acceptor import Acceptor
+from receiver.ingest.channel import READ_BYTES
+from receiver.ingest.frames import Unframing, with_length
 from receiver.ingest.group_commit import Storing
 from receiver.logs import logs
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime
 from receiver.settings.settings import Settings
-
-_LENGTH = struct.Struct(">I")
 
 
 def main() -> None:
@@ -46,10 +45,11 @@ def main() -> None:
 
 def _runtime(channel: socket.socket) -> Runtime:
     """Make the runtime from the settings that arrive. Raises `ConfigurationError`."""
-    dialects, beside = pickle.loads(_received(channel))  # noqa: S301 (from the process that started this one)
+    first, second = _received(channel)
+    dialects, beside = pickle.loads(first)  # noqa: S301 (from the process that started this one)
     # The settings of a source may have a class of its dialect's module, which must be found first.
     find_dialects(dialects, beside=beside)
-    settings: Settings = pickle.loads(_received(channel))  # noqa: S301
+    settings: Settings = pickle.loads(second)  # noqa: S301
     logs.configure(settings.log_level, settings.log_format)
     runtime = Runtime(settings, beside=beside)
     runtime.prepare()
@@ -58,25 +58,19 @@ def _runtime(channel: socket.socket) -> Runtime:
 
 def settings_sent(settings: Settings, beside: Path | None) -> bytes:
     """What the process needs to know, as `main` reads it."""
-    parts = [pickle.dumps((settings.dialects, beside)), pickle.dumps(settings)]
-    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+    return with_length(pickle.dumps((settings.dialects, beside))) + with_length(pickle.dumps(settings))
 
 
-def _received(channel: socket.socket) -> bytes:
-    with channel.makefile("rb", buffering=0) as file:
-        (size,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
-        return _exactly(file, size)
-
-
-def _exactly(file: socket.SocketIO, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        part = file.read(size - len(found))
-        if not part:
+def _received(channel: socket.socket) -> list[bytes]:
+    """The two parts of `settings_sent`. Nothing follows them before this process says that it is ready."""
+    unframing, parts = Unframing(), list[bytes]()
+    while len(parts) < 2:
+        data = channel.recv(READ_BYTES)
+        if not data:
             # The process that started this one is gone.
             sys.exit(0)
-        found += part
-    return found
+        parts += unframing.feed(data)
+    return parts
 
 
 if __name__ == "__main__":

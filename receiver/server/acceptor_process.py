@@ -37,6 +37,7 @@ from receiver.logs.safe_text import told
 from receiver.metrics import metrics, sharing
 from receiver.metrics.few_names import count_unhandled
 from receiver.server import acceptor
+from receiver.server.supervisor import RestartPauses
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.settings.settings import Settings
 
@@ -49,9 +50,8 @@ FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 4, 96, 1 << 20
 #: Seconds that the process may take to start, and to end.
 ACCEPTOR_START_SECONDS, ACCEPTOR_STOP_SECONDS = 60.0, 5.0
 
-#: Seconds before an ended process is replaced: the first pause, which doubles up to the longest; and the running time
-#: after which the pause is the first one again.
-FIRST_PAUSE, LONGEST_PAUSE, RAN_LONG = 0.1, 5.0, 10.0
+#: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
+LONGEST_PAUSE = 5.0
 
 
 class Started(NamedTuple):
@@ -84,7 +84,7 @@ class AcceptorProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._began = 0.0
-        self._pause = FIRST_PAUSE
+        self._pauses = RestartPauses(LONGEST_PAUSE)
 
     # ── start, reload and end ─────────────────────────────────────────────────────────────────────────────────
 
@@ -193,10 +193,9 @@ class AcceptorProcess:
     def _replace(self, ended: Started) -> None:
         code = _end(ended.process, time.monotonic())
         while not self._stopping.is_set():
-            ran_long = time.monotonic() - self._began > RAN_LONG
-            self._pause = FIRST_PAUSE if ran_long else min(2 * self._pause, LONGEST_PAUSE)
-            log.error("the acceptor process ended; starting another", code=code, seconds=self._pause)
-            if self._stopping.wait(self._pause):
+            pause = self._pauses.after(time.monotonic() - self._began)
+            log.error("the acceptor process ended; starting another", code=code, seconds=pause)
+            if self._stopping.wait(pause):
                 return
             try:
                 started = self._begin(self._settings)
@@ -235,7 +234,7 @@ class AcceptorProcess:
             ours.sendall(acceptor.settings_sent(settings, self._beside))
             unframing = Unframing()
             while data := ours.recv(READ_BYTES):
-                if list(unframing.feed(data)):
+                if unframing.feed(data):
                     return Started(process, ours)
         except OSError as error:
             log.error("the acceptor process does not answer", error=told(error))

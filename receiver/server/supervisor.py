@@ -31,6 +31,18 @@ FIRST_RESTART_PAUSE, LONGEST_RESTART_PAUSE, A_WHILE = 0.1, 15.0, 10.0
 PR_SET_PDEATHSIG = 1
 
 
+class RestartPauses:
+    """The seconds before each restart of a process that keeps ending."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest, self._pause = longest, FIRST_RESTART_PAUSE
+
+    def after(self, ran: float) -> float:
+        """The pause before the next start; the process, or the attempt to start it, began `ran` seconds ago."""
+        self._pause = FIRST_RESTART_PAUSE if ran > A_WHILE else min(2 * self._pause, self._longest)
+        return self._pause
+
+
 class Supervisor:
     """Runs a process for every command until SIGTERM or SIGINT. To be run by the main thread, as the only one."""
 
@@ -102,7 +114,8 @@ class _Post:
         self._ended = ended
         self._process: subprocess.Popen[bytes] | None = None
         self._began = self._due = time.monotonic()
-        self._pause = FIRST_RESTART_PAUSE
+        self._pauses = RestartPauses(LONGEST_RESTART_PAUSE)
+        self._pause = 0.0
 
     def fill(self) -> None:
         """Start a process here if none is running, after a pause if processes keep ending."""
@@ -134,9 +147,7 @@ class _Post:
 
     def _pause_before_the_next(self) -> None:
         now = time.monotonic()
-        self._pause = (
-            FIRST_RESTART_PAUSE if now - self._began > A_WHILE else min(2 * self._pause, LONGEST_RESTART_PAUSE)
-        )
+        self._pause = self._pauses.after(now - self._began)
         self._due = now + self._pause
 
     def ask_to_end(self) -> None:
