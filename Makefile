@@ -4,7 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test neighbours browser pictures explore check format plug bench bench-quick speed clean
+# Containers often set it. Each process would then compile all of the source, and each pytest its plugins.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test unit neighbours browser pictures explore check style types format plug bench bench-quick speed clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -22,19 +25,22 @@ help:
 demo: $(VENV)/installed
 	@$(BIN)/hookmirror demo
 
-# More files at a time than cores, since most tests wait for something. Only the unit tests are measured for coverage: they
-# are most of what calls the code in their own process, and the others would be slowed down. What kills, stops and starves
-# processes comes alone, after the rest.
-FILES_AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
+# Files are distributed over processes (tests/support/scheduling.py). Unit tests only compute, and the types are checked
+# beside them. More of the other tests run at a time than there are cores, since most of them wait for something.
+FILES := --dist loadfile --no-loadscope-reorder
+# Only the unit tests are measured for coverage: they run most of the code in their own process, and measuring would slow
+# the other tests down.
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage
 
-test: check neighbours browser
+test: style neighbours browser
+	$(MAKE) --jobs 2 --output-sync types unit
+	$(BIN)/python -m pytest -n 3 $(FILES) tests --ignore tests/unit
+
+unit: $(VENV)/installed-dev
 	$(BIN)/coverage erase
-	$(MEASURED) $(BIN)/python -m pytest $(FILES_AT_ONCE) tests/unit
+	$(MEASURED) $(BIN)/python -m pytest -n 2 $(FILES) tests/unit
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest $(FILES_AT_ONCE) tests --ignore tests/unit --ignore tests/plug
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/plug
 
 # Real programs to test beside, from Debian's packages where root runs this, and the vendors' libraries for Node.js where npm
 # is; without them their tests are skipped.
@@ -50,13 +56,17 @@ browser:
 pictures: $(VENV)/installed-dev browser
 	$(BIN)/python -m pytest tests/browser/test_pictures.py --pictures
 
-# What it finds goes into the test as an `@example`, which `make test` tries from then on.
+# A failing example goes into the test as an `@example`, which `make test` tries from then on.
 explore: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore tests
 
-check: $(VENV)/installed-dev
+check: style types
+
+style: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 format: $(VENV)/installed-dev
@@ -80,7 +90,7 @@ speed: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.page
 
 clean:
-	rm -rf $(VENV) .coverage .coverage.* .venv-dbos .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .coverage .coverage.* .venv-dbos .venv-djstripe .peers .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -33,10 +33,12 @@ from benchmarks import (
     scale,
     searching,
     sending,
+    stored,
     strangers,
     where,
     workers,
 )
+from benchmarks.peers import comparison as peers
 from benchmarks.record import FOLDER, Record
 from benchmarks.rounds import Report
 
@@ -45,15 +47,17 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str] | Report]]] = {
     "mirrored": ("Events received and mirrored by one server process", mirrored.report),
     "apply": ("Events applied by one worker", apply.report),
     "latency": ("Ack latency beside a worker", latency.report),
-    "overload": ("Acks of one server process when half as much again arrives as it can take", overload.report),
+    "overload": ("Acks of one server process when 1.5 times as much arrives as it can take", overload.report),
     "memory": ("Memory", memory.report),
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "history": ("Cost of a batch with a growing number of ended deliveries", history.report),
+    "stored": ("Durable acks where many deliveries are stored, and where few are", stored.report),
     "where": ("Where the time of an ack goes", where.report),
     "parts": ("Where the time of an applied event goes", parts.report),
-    "growth": ("How the cost of an ack grows, and what a model predicts", growth.report),
+    "growth": ("How the cost of an ack grows, and the prediction of a model", growth.report),
     "bundles": ("Events in a body of a hundred, compared with events in bodies of their own", bundles.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
+    "peers": ("Stripe's events mirrored on PostgreSQL, by other mirrors of Stripe, too", peers.report),
     "strangers": ("Durable acks beside strangers that hold connections", strangers.report),
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("A database copied into another, and compared", copying.report),
@@ -98,7 +102,7 @@ def main() -> None:
 
 def _setup() -> dict[str, str]:
     return {
-        "machine": f"Python {platform.python_version()}, {cpu_count()} cores, of which {cores.there():.2f} are there",
+        "machine": f"Python {platform.python_version()}, {cpu_count()} cores, {cores.there():.2f} of them available",
         "SQLite": f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL",
         "PostgreSQL": postgresql.described(),
         "load": "wrk with one thread on the same machine",

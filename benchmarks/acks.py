@@ -13,13 +13,14 @@ from benchmarks.rounds import Figure, Report
 from benchmarks.senders import IIMMPACT, SENDERS, SIZE, Sender
 from benchmarks.servers import running
 
-#: The servers of Hookmirror: by database, without and with an acceptor process.
-OURS = (SQLITE, POSTGRESQL, SQLITE_PROCESS, POSTGRESQL_PROCESS) = (
-    "SQLite",
-    "PostgreSQL",
+DATABASES = (SQLITE, POSTGRESQL) = ("SQLite", "PostgreSQL")
+WITH_PROCESS = (SQLITE_PROCESS, POSTGRESQL_PROCESS) = (
     "SQLite and an acceptor process",
     "PostgreSQL and an acceptor process",
 )
+
+#: The servers of Hookmirror: by database, without and with an acceptor process.
+OURS = DATABASES + WITH_PROCESS
 
 ROUNDS, SECONDS = scale.rounds(), scale.seconds()
 
@@ -51,7 +52,7 @@ class Cell(NamedTuple):
             on_postgresql = self.server in (POSTGRESQL, POSTGRESQL_PROCESS)
             database_url = stack.enter_context(postgresql.fresh_database()) if on_postgresql else None
             server, arguments = ("hookmirror", ("--no-worker",)) if self.server in OURS else (self.server, ())
-            acceptor = self.server in (SQLITE_PROCESS, POSTGRESQL_PROCESS)
+            acceptor = self.server in WITH_PROCESS
             url, _ = stack.enter_context(
                 running(server, folder, *arguments, database_url=database_url, acceptor_process=acceptor)
             )

@@ -1,4 +1,4 @@
-"""The same load on this code and on another state of it, in turns, to show what a change costs or saves.
+"""The same load on this code and on another state of it, in turns, to show the cost or the gain of a change.
 
 BENCHMARK_AGAINST names a folder with the other state, such as `git worktree add` makes.
 """
@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import load, postgresql, processor
-from benchmarks.senders import IIMMPACT, SIGMA
+from benchmarks.senders import IIMMPACT, SIGMA, STICKY
 from benchmarks.servers import running
 from receiver.database.database import Database
 
@@ -28,7 +28,7 @@ CONNECTIONS = [int(each) for each in os.environ.get("BENCHMARK_CONNECTIONS", "64
 ON_POSTGRESQL = os.environ.get("BENCHMARK_DATABASE", "SQLite") == "PostgreSQL"
 POOL = 30_000 * SECONDS
 
-SENDERS = {"iimmpact": IIMMPACT, "sigma, random ids": SIGMA}
+SENDERS = {"iimmpact": IIMMPACT, "sigma, random ids": SIGMA, "sticky, encrypted": STICKY}
 WORKERS = {"no worker": ("--no-worker",), "worker in the process": ()}
 
 
@@ -44,7 +44,7 @@ class Setup(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What is looked at."""
+    """The measured values of one turn."""
 
     rate: float
     #: Milliseconds.
@@ -74,7 +74,7 @@ def report() -> list[str]:
         for number in range(ROUNDS):
             for name, pool in pools.items():
                 load.write_pool(pool, number * POOL, POOL, sender=SENDERS[name])
-            # Alternate the order, because the machine may be slower for the second.
+            # The order alternates, because the machine may be slower for the second.
             turns = list(seen) if number % 2 else list(reversed(list(seen)))
             for setup, tree in turns:
                 seen[setup, tree].append(_measure(setup, trees[tree], pools[setup.sender]))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -15,12 +14,10 @@ from statistics import median
 from benchmarks import postgresql
 from benchmarks.apply import row
 from benchmarks.draining import drain
+from benchmarks.environments import NotInstalled, python_with
 
 #: The newest release of DBOS, and the release of the driver that Hookmirror uses.
 RELEASES = ("dbos==3.4.0", "psycopg[binary]==3.3.9")
-
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = ROOT / ".venv-dbos"
 
 #: Events of the worker, and workflows of DBOS: fewer, because each takes longer.
 EVENTS, WORKFLOWS = 10_000, 1_000
@@ -50,7 +47,10 @@ def measure() -> dict[str, float]:
 
 
 def report() -> list[str]:
-    rates = measure()
+    try:
+        rates = measure()
+    except NotInstalled as missing:
+        return [f"left out: {missing}"]
     best = max(rate for name, rate in rates.items() if name != WORKER)
     return [
         *(f"{name:<46}{rate:>7.0f} events/s" for name, rate in rates.items()),
@@ -69,12 +69,4 @@ def _workflows(program: list[str], url: str, rows: Path, concurrency: int, polli
 
 def _installed() -> list[str]:
     """Return the command that runs the program of DBOS; make its environment if it does not exist."""
-    python = ENVIRONMENT / "bin" / "python"
-    made = ENVIRONMENT / "installed"
-    if not made.exists() or made.read_text().split() != list(RELEASES):
-        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *RELEASES]
-        if subprocess.run([python, *install], check=False).returncode != 0:
-            raise SystemExit("DBOS could not be installed: see above, or name the measurements that you want.")
-        made.write_text("\n".join(RELEASES))
-    return [str(python), str(Path(__file__).with_name("dbos_program.py"))]
+    return [str(python_with(".venv-dbos", RELEASES)), str(Path(__file__).with_name("dbos_program.py"))]

@@ -1,4 +1,4 @@
-"""Checks that the cores are really there: a virtual machine may get less, and its statistics may not tell.
+"""Checks that the cores are available: a virtual machine may get less, and its statistics may not show it.
 
 Two processes, each on a core of its own, count as fast as they can. Together they count as much as two cores do, if
 there are two.
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from benchmarks import scale
 
-#: Cores that are checked, and the number of them that must be there for a figure to count without a mark.
+#: Cores that are checked, and the number of them that must be available for a figure to count without a mark.
 CHECKED, ENOUGH = 2, 1.8
 
 #: Seconds for which the spinners count.
@@ -47,7 +47,7 @@ class _Spinners:
         self._most = max(self._count(process) for _ in range(5) for process in self._processes)
 
     def there(self) -> float:
-        """The number of cores that are there now."""
+        """The number of cores that are available now."""
         _start(*self._processes)
         counted = [_counted(process) for process in self._processes]
         self._most = max(self._most, *counted)
@@ -80,12 +80,12 @@ def _spinners() -> _Spinners:
 
 
 def there() -> float:
-    """The number of cores that are there now: at most two are checked."""
+    """The number of cores that are available now: at most two are checked."""
     return _spinners().there()
 
 
 def checked(measure: Callable[[], Result]) -> tuple[Result, float]:
-    """Measure while the cores are there, and return the result with the cores that were, before or after.
+    """Measure while the cores are available, and return the result with the lower number of cores, before or after.
 
     While cores are missing, it waits and repeats, until the run's budget for that is used up. Then the result counts as
     it is, and the caller marks it.
@@ -104,7 +104,7 @@ def checked(measure: Callable[[], Result]) -> tuple[Result, float]:
         _spent += time.monotonic() - began
 
 
-#: Seconds that this run has spent so.
+#: Seconds that this run has spent on that.
 _spent = 0.0
 
 

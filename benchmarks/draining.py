@@ -32,7 +32,7 @@ class Drained:
     """The speed at which one inbox was drained."""
 
     events_per_second: float
-    #: Cores that workers and database kept busy; 0 if the system does not tell.
+    #: Cores that workers and database kept busy; 0 if the system does not count that.
     busy_cores: float
 
 

@@ -7,13 +7,14 @@ ignored.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import psycopg
 from sqlalchemy import make_url
 
 from benchmarks.inboxes import SOURCE
-from benchmarks.senders import PRODUCTS
+from benchmarks.senders import PRODUCTS, SIGMA, STICKY
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import MOST_PROCESSES
 
@@ -37,20 +38,33 @@ SELECT
 FROM {numbers}
 """
 
-_KEYS = "INSERT INTO dedup_keys SELECT source, dedup_key, {fingerprint}, id FROM deliveries ORDER BY id"
-
 _BODIES = "INSERT INTO bodies (delivery_id, body, headers) SELECT id, {body}, '{{}}' FROM deliveries ORDER BY id"
+
+#: Yields statements that write dedup keys, given what writes 32 hexadecimal digits at random.
+Keys = Callable[[str], Iterator[str]]
 
 #: One time for all of them, since no measured statement asks for it.
 _MOMENT = "2024-01-01T00:00:00.000000Z"
 
 
-def fill(url: str, deliveries: int) -> None:
-    """Fill an empty inbox that has its tables, and leave it as the database's own housekeeping would."""
+def known_keys(_: str) -> Iterator[str]:
+    """The keys of the deliveries, as `again` makes them."""
+    yield "SELECT source, dedup_key, {fingerprint}, id FROM deliveries ORDER BY id"
+
+
+def random_keys(drawn: str) -> Iterator[str]:
+    """Two random keys for each delivery: one of Sigma that follows the delivery's time, and one of sticky.io alone."""
+    moment = f"id / {MOST_PROCESSES}"
+    yield f"SELECT '{SIGMA.name}', ({moment}) || '-del-' || {drawn}, {{fingerprint}}, id FROM deliveries ORDER BY id"
+    yield f"SELECT '{STICKY.name}', '[\"' || {drawn} || '\"]', {{fingerprint}}, id FROM deliveries ORDER BY id"
+
+
+def fill(url: str, deliveries: int, keys: Keys = known_keys) -> None:
+    """Fill an empty inbox that has its tables, and leave it as the database's own maintenance would."""
     if make_url(url).get_backend_name() == "postgresql":
-        _fill_postgresql(url, deliveries)
+        _fill_postgresql(url, deliveries, keys)
     else:
-        _fill_sqlite(str(make_url(url).database), deliveries)
+        _fill_sqlite(str(make_url(url).database), deliveries, keys)
 
 
 def again(number: int) -> Arrival:
@@ -62,15 +76,16 @@ def again(number: int) -> Arrival:
     return arrival
 
 
-def _fill_sqlite(path: str, deliveries: int) -> None:
+def _fill_sqlite(path: str, deliveries: int, keys: Keys) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     # If the program dies, the file is thrown away. The next connection restores the journal.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA cache_size=-200000")
+    # Random keys are in memory until all are written, if there are up to ten million.
+    connection.execute("PRAGMA cache_size=-3000000")
     connection.execute("BEGIN")
     indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '%deliveries%'")
-    # The indexes are made anew at the end, which is faster than updating them row by row.
+    # The indexes are made again at the end, which is faster than updating them row by row.
     made_anew = indexes.fetchall()
     for name, _ in made_anew:
         connection.execute(f"DROP INDEX {name}")
@@ -84,7 +99,8 @@ def _fill_sqlite(path: str, deliveries: int) -> None:
             f"SELECT n, '{_MOMENT}' AS moment FROM count)",
         )
     )
-    connection.execute(_KEYS.format(fingerprint=f"x'{FINGERPRINT.hex()}'"))
+    for each in keys("lower(hex(randomblob(16)))"):
+        connection.execute(f"INSERT INTO dedup_keys {each}".format(fingerprint=f"x'{FINGERPRINT.hex()}'"))
     connection.execute(_BODIES.format(body="x'7b7d'"))
     for _, statement in made_anew:
         connection.execute(statement)
@@ -92,7 +108,7 @@ def _fill_sqlite(path: str, deliveries: int) -> None:
     connection.close()
 
 
-def _fill_postgresql(url: str, deliveries: int) -> None:
+def _fill_postgresql(url: str, deliveries: int, keys: Keys) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         connection.execute("SET maintenance_work_mem = '512MB'")
@@ -109,7 +125,13 @@ def _fill_postgresql(url: str, deliveries: int) -> None:
                 f"FROM generate_series(0::bigint, {deliveries - 1}) AS n) AS numbers",
             )
         )
-        connection.execute(_KEYS.format(fingerprint=f"'\\x{FINGERPRINT.hex()}'::bytea"))  # type: ignore[arg-type]
+        connection.execute("ALTER TABLE dedup_keys DROP CONSTRAINT dedup_keys_pkey")
+        for each in keys("md5(id::text)"):
+            statement = f"INSERT INTO dedup_keys {each}".format(fingerprint=f"'\\x{FINGERPRINT.hex()}'::bytea")
+            connection.execute(statement)  # type: ignore[arg-type]
+        # As full as pages are after insertions in any order, and after insertions in order.
+        full = 70 if keys is random_keys else 90
+        connection.execute(f"ALTER TABLE dedup_keys ADD PRIMARY KEY (source, dedup_key) WITH (fillfactor = {full})")  # type: ignore[call-overload]
         connection.execute(_BODIES.format(body="'\\x7b7d'::bytea"))  # type: ignore[arg-type]
         for _, statement in made_anew:
             connection.execute(statement)

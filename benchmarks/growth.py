@@ -1,4 +1,4 @@
-"""How the cost of an ack grows with connections, body size and cores, and what a small model predicts of it.
+"""How the cost of an ack grows with connections, body size and cores, and the prediction of a small model.
 
 The model: all connections wait for one commit, then send their next webhooks. So a batch of n takes F + n × p: F for
 the commit, and p for each webhook. p grows linearly with the size of the body. Two measurements give F and p, and a
@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import rounds, scale
-from benchmarks.acks import OURS, SQLITE, Cell
+from benchmarks.acks import DATABASES, SQLITE, Cell
 from benchmarks.rounds import Figure, Report, Spread
 from benchmarks.senders import SIZE
 
 ROUNDS = scale.rounds(usual=3, quick=1)
 
 #: Connections and sizes: the second of each three is predicted from the others.
-CONNECTIONS, SIZES = (8, 64, 256), (SIZE, 4 * SIZE, 10 * SIZE)
+CONNECTIONS, SIZES = (8, 64, 128), (SIZE, 4 * SIZE, 10 * SIZE)
 
 ONE_CORE = "SQLite, iimmpact, 64 connections, 1 kB, server and load on one core"
 
 
 def report() -> Report:
-    by_connections = {server: [Cell(server, connections=number) for number in CONNECTIONS] for server in OURS}
+    by_connections = {server: [Cell(server, connections=number) for number in CONNECTIONS] for server in DATABASES}
     by_size = [Cell(SQLITE, size=size) for size in SIZES]
     cells = [*dict.fromkeys([*(cell for each in by_connections.values() for cell in each), *by_size])]
     with tempfile.TemporaryDirectory() as folder:

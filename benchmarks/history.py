@@ -9,13 +9,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from benchmarks import ended, inboxes, postgresql, sqlite
+from benchmarks import ended, inboxes
 from benchmarks.inboxes import SOURCE
+from benchmarks.lending import LENDERS, Lend
 from benchmarks.rounds import Figure, Report
 from benchmarks.senders import IIMMPACT, SIGMA, Sender
 from receiver.api.delivery_shapes import show_delivery
@@ -60,16 +61,13 @@ FRESH, RANDOM, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
 
 WORKER = "benchmark"
 
-#: Lends a database with this release's tables, and gives its URL.
-Lend = Callable[[], AbstractContextManager[str]]
-
 Result = TypeVar("Result")
 
 
 def report() -> Report:
     """Report milliseconds by database, verb and size: the medians of all batches."""
     lines, figures = [], []
-    for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database)):
+    for name, lend in LENDERS.items():
         sizes = _measure(lend)
         lines += ["", f"| {name} | {' | '.join(f'{size:,}' for size in sizes)} | most / least |"]
         lines.append(f"|---|{'---|' * (len(sizes) + 1)}")

@@ -39,6 +39,9 @@ class Load:
     """The figures of wrk."""
 
     requests_per_second: float
+    #: Answers of any kind, and the seconds in which they came.
+    answers: int
+    seconds: float
     #: Milliseconds.
     p50: float
     p99: float
@@ -54,8 +57,19 @@ def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT,
             pool.write(sent.signature.encode() + b" " + sent.body + b"\n")
 
 
-def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, connections: int = CONNECTIONS) -> Load:
-    """Keep the connections busy for this many seconds. Bodies repeat only after the whole pool was sent."""
+def send(
+    url: str,
+    pool: Path,
+    *,
+    seconds: int,
+    sender: Sender = IIMMPACT,
+    connections: int = CONNECTIONS,
+    path: str | None = None,
+) -> Load:
+    """Keep the connections busy for this many seconds. Bodies repeat only after the whole pool was sent.
+
+    They are sent to the address of the sender's source, or to `path`.
+    """
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit(
@@ -77,11 +91,14 @@ def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, conne
         "--",
         str(pool),
         sender.header,
-        f"/hooks/{sender.name}",
+        path or f"/hooks/{sender.name}",
     ]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    answers, took = re.search(r"(\d+) requests in ([\d.]+(?:us|ms|s|m))", report).groups()  # type: ignore[union-attr]
     return Load(
         requests_per_second=float(_found(r"Requests/sec:\s+([\d.]+)", report)),
+        answers=int(answers),
+        seconds=_milliseconds(took) / 1_000,
         p50=_milliseconds(_found(r"\n\s+50%\s+(\S+)", report)),
         p99=_milliseconds(_found(r"\n\s+99%\s+(\S+)", report)),
         failed=sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", report))

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from benchmarks import ended, postgresql, senders, sqlite
+from benchmarks import ended, scale, senders
 from benchmarks.inboxes import SOURCE
+from benchmarks.lending import LENDERS
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
 from receiver.findings import tallies
@@ -22,8 +23,8 @@ from receiver.findings.counting import RUNNING, WATCHED
 from receiver.findings.tables import TALLIES
 from receiver.inbox.ids import MOST_PROCESSES
 
-DELIVERIES = int(os.environ.get("BENCHMARK_DELIVERIES", "1000000"))
-ROWS = int(os.environ.get("BENCHMARK_ROWS", "200000"))
+DELIVERIES = int(os.environ.get("BENCHMARK_DELIVERIES") or scale.either(1_000_000, 100_000))
+ROWS = int(os.environ.get("BENCHMARK_ROWS") or scale.either(200_000, 20_000))
 
 #: Pending deliveries, and deliveries of a source that hardly ever sends.
 PENDING, RARE = 20_000, 5
@@ -41,6 +42,7 @@ TALLIED = (
     *((SOURCE, "refused", "signature_wrong"), ("", RUNNING, "0.1.0 space 0123456789ab"), ("", WATCHED, "")),
 )
 PROCESSES = ("aaaaaa", "bbbbbb")
+TALLIED_FOR = scale.either(tallies.MINUTES_KEPT, timedelta(days=2))
 
 #: Statements for both databases: rows, each with an SKU, some not active; and two changes of each row.
 FILL = (
@@ -123,14 +125,17 @@ def _tally(connection: Connection) -> None:
     for process in PROCESSES:
         for source, kind, detail in TALLIED:
             about = {"span": 60, "source": source, "kind": kind, "detail": detail, "process": process}
-            minutes = range(tallies.MINUTES_KEPT // tallies.MINUTE)
+            minutes = range(TALLIED_FOR // tallies.MINUTE)
             rows = [{**about, "at": newest - n * tallies.MINUTE, "number": 60, "amount": 1.0} for n in minutes]
             insert_mappings(connection, TALLIES, rows)
 
 
 def filled() -> Iterator[tuple[str, str, float]]:
-    """Fill a database of either kind; give its name, its URL, and the seconds that filling took."""
-    for name, lend in (("SQLite", sqlite.fresh_file), ("PostgreSQL", postgresql.fresh_database)):
+    """Fill a database of either kind, or of the one chosen; give its name, its URL, and the seconds of filling."""
+    chosen = os.environ.get("BENCHMARK_DATABASE") or None
+    for name, lend in LENDERS.items():
+        if chosen not in (None, name):
+            continue
         with lend() as url:
             began = time.perf_counter()
             fill(url)

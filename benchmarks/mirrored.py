@@ -24,6 +24,7 @@ TIMEOUT = 120
 
 WAITING = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'processing')"
 ALL = "SELECT count(*) FROM deliveries"
+PROCESSED = "SELECT count(*) FROM deliveries WHERE state = 'processed'"
 
 
 class Setup(NamedTuple):
@@ -73,14 +74,15 @@ def _measure(setup: Setup, pool: Path) -> float:
         seen = load.send(url, pool, seconds=SECONDS, sender=sender)
         assert seen.failed == 0, f"refused {seen.failed} requests"
         ended = time.perf_counter()
-        while _asked(beside, WAITING):
+        while asked(beside, WAITING):
             assert time.perf_counter() - ended < TIMEOUT, f"the worker did not drain its backlog within {TIMEOUT} s"
             time.sleep(0.02)
         # The load generator needs a moment to read the bodies before its seconds begin.
         took = SECONDS + time.perf_counter() - ended
-        return _asked(beside, ALL) / took
+        return asked(beside, ALL) / took
 
 
-def _asked(database: Database, question: str) -> int:
+def asked(database: Database, question: str) -> int:
+    """Return the number that a statement counts."""
     with database.read() as connection:
         return int(connection.exec_driver_sql(question).scalar_one())

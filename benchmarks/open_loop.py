@@ -1,6 +1,7 @@
 """A load generator that sends at a given rate whether answers come or not, as many senders do together.
 
-With a rate of 0, each connection sends its next webhook after an answer instead: that finds the most a server takes.
+With a rate of 0, each connection sends its next webhook after an answer instead, which finds the most that a server
+takes.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from urllib.parse import urlsplit
 import uvloop
 
 from benchmarks.senders import IIMMPACT, SECRET, time_of
+from receiver.ingest.connections import allow_open_files
 
-#: Connections that are opened at once, and seconds between two looks at what is due.
+#: Connections that are opened at once, and seconds between two checks for due requests.
 OPENED, TICK = 200, 0.002
 
-#: Seconds for the last answers.
-GRACE = 15.0
-
+#: Seconds for the last answers, and between two attempts to open a connection.
+GRACE, AGAIN = 15.0, 0.1
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Answered(NamedTuple):
-    """What the senders saw."""
+    """The answers that the senders got."""
 
-    #: Answers by status; "lost" counts requests whose connection ended.
+    #: Answers by status. "lost" counts requests whose connection ended, "unanswered" those that got no answer in time,
+    #: and "not connected" connections that could not be opened.
     statuses: dict[str, int]
     #: Webhooks that were due while every connection waited for an answer.
     unsent: int
@@ -43,7 +45,7 @@ class Answered(NamedTuple):
 
 
 def send(url: str, *, rate: float, seconds: float, connections: int) -> Answered:
-    """Run the generator in a process of its own, and return what it saw."""
+    """Run the generator in a process of its own, and return its results."""
     arguments = [url, str(rate), str(seconds), str(connections)]
     command = [sys.executable, "-m", "benchmarks.open_loop", *arguments]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 120)
@@ -86,9 +88,20 @@ class _Load:
 
     def reopen(self) -> None:
         """Open a connection in the place of one that has ended, as its sender would."""
-        opening = asyncio.ensure_future(self._open())
+        opening = asyncio.ensure_future(self._insist())
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
+
+    async def _insist(self) -> None:
+        """Open a connection, as often as it takes."""
+        while time.perf_counter() < self.until:
+            try:
+                await self._open()
+            except OSError:
+                self.statuses["not connected"] += 1
+                await asyncio.sleep(AGAIN)
+            else:
+                return
 
     async def _keep_busy(self) -> int:
         idle, self.idle = self.idle, []
@@ -171,6 +184,7 @@ class _Connection(asyncio.Protocol):
 
 
 def main(url: str, rate: float, seconds: float, connections: int) -> None:
+    allow_open_files(connections)
     answered = uvloop.run(_Load(url, rate, seconds, connections).run())
     print(json.dumps(answered._asdict()))
 

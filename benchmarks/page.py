@@ -30,7 +30,7 @@ def main() -> None:
         print(f"{name}: {'filled' if name in measured else 'not measured in the last run, left as it was'}")
     doubtful = [each["name"] for each in document["measurements"] if _is_doubtful(each)]
     if doubtful:
-        print(f"NOT ALL CORES WERE THERE in {', '.join(doubtful)}: measure again before you commit the page")
+        print(f"NOT ALL CORES WERE AVAILABLE in {', '.join(doubtful)}: measure again before you commit the page")
 
 
 def _filled(found: re.Match[str], measured: Mapping[str, str]) -> str:

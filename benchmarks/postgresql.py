@@ -34,10 +34,7 @@ def described() -> str:
 @contextmanager
 def fresh_database(*, tree: Path | None = None) -> Iterator[str]:
     """Make a database with the tables of this release or of the code in `tree`, give its URL, and drop it later."""
-    name = f"benchmark_{secrets.token_hex(4)}"
-    _run(f"CREATE DATABASE {name}")
-    url = _server().url(name)
-    try:
+    with copied_database() as url:
         if tree is not None:
             environment = os.environ | {"HOOKMIRROR_DATABASE_URL": url}
             subprocess.run([sys.executable, "-m", "receiver", "migrate"], env=environment, cwd=tree, check=True)
@@ -45,6 +42,16 @@ def fresh_database(*, tree: Path | None = None) -> Iterator[str]:
             with closing(Database(url)) as database:
                 Schema(database).upgrade()
         yield url
+
+
+@contextmanager
+def copied_database(url: str | None = None) -> Iterator[str]:
+    """Copy the unconnected database at `url`, or make an empty one, and drop it after the block."""
+    name = f"benchmark_{secrets.token_hex(4)}"
+    template = "template1" if url is None else url.rpartition("/")[2]
+    _run(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _server().url(name)
     finally:
         _run(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -16,7 +16,7 @@ FOLDER = Path(os.environ.get("BENCHMARK_FOLDER") or Path(__file__).parents[1] / 
 
 
 class Record:
-    """What one run measured. It is written after each measurement, so that an interrupted run leaves something."""
+    """The results of one run, written after each measurement, so that an interrupted run leaves something."""
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._setup = setup

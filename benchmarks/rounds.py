@@ -30,7 +30,7 @@ class Figure(NamedTuple):
     name: str
     unit: str
     values: Sequence[float]
-    #: The cores that were there in each round; empty if that was not checked.
+    #: The cores that were available in each round; empty if that was not checked.
     cores: Sequence[float] = ()
 
     @property
@@ -45,7 +45,7 @@ class Figure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a measurement says: lines for people, and figures and ratios for machines."""
+    """The result of a measurement: lines for people, and figures and ratios for machines."""
 
     lines: list[str]
     figures: Sequence[Figure] = ()
@@ -53,7 +53,7 @@ class Report(NamedTuple):
 
 
 def take_turns(cells: Mapping[str, Callable[[], float]], *, rounds: int, unit: str) -> dict[str, Figure]:
-    """Measure each cell once a round. Every second round goes backwards, because a machine may be slower later."""
+    """Measure each cell once a round. Every second round is in reverse order, because a machine may be slower later."""
     values: dict[str, list[float]] = {name: [] for name in cells}
     there: dict[str, list[float]] = {name: [] for name in cells}
     for number in range(rounds):
@@ -73,11 +73,12 @@ def report(figures: Sequence[Figure], ratios: Sequence[Figure]) -> Report:
     if marked:
         measured = sum(len(figure.cores) for figure in figures)
         lines.append(
-            f"NOT ALL CORES WERE THERE in {len(marked)} of {measured} cells, {min(marked):.2f} in the worst: "
+            f"NOT ALL CORES WERE AVAILABLE in {len(marked)} of {measured} cells, {min(marked):.2f} in the worst: "
             "measure again on a machine that does nothing else"
         )
     return Report(lines, figures, ratios)
 
 
 def _shown(spread: Spread) -> str:
-    return f"{spread.median:>9,.0f} ({spread.least:,.0f} to {spread.most:,.0f})"
+    places = 0 if spread.median >= 100 else 2
+    return f"{spread.median:>9,.{places}f} ({spread.least:,.{places}f} to {spread.most:,.{places}f})"

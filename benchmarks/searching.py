@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
 
-from benchmarks import ended, load
+from benchmarks import ended
 from benchmarks.askers import asking
+from benchmarks.beside import acks_beside
 from benchmarks.inboxes import SOURCE
 from benchmarks.long_history import MIDDLE, filled
 from benchmarks.servers import SECRET_KEY, running
@@ -37,8 +39,6 @@ PAGE = PageBounds(limit=50)
 
 #: Readers, and the seconds that each pauses between two questions: like a person, and not at all.
 READERS, PAUSES = 10, (1.0, 0.0)
-ACK_SECONDS, ACK_ROUNDS = 8, 4
-POOL = 160_000
 
 TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
 
@@ -71,7 +71,7 @@ def questions(database: Database) -> Mapping[str, Callable[[], Any]]:
         "deliveries, ignored": deliveries(state=State.IGNORED),
         "deliveries, dead": deliveries(state=State.DEAD),
         "deliveries, dead of a rare source": deliveries(state=State.DEAD, source="rare"),
-        "deliveries of a type that is none": deliveries(event_type="moon.eclipsed"),
+        "deliveries of an unknown type": deliveries(event_type="moon.eclipsed"),
         "deliveries, stale": deliveries(outcome="stale"),
         "deliveries in conflict": deliveries(conflict=True),
         "deliveries by reason": deliveries(reason="not a number"),
@@ -128,39 +128,20 @@ def _times(url: str) -> Iterator[tuple[str, float, float]]:
 
 
 def _acks(url: str) -> Iterator[str]:
-    """Yield the median acks a second of one server alone and beside readers, in turns."""
-    acks: dict[float | None, list[float]] = {pause: [] for pause in (None, *PAUSES)}
-    answers: dict[float | None, Counter[int]] = {pause: Counter() for pause in acks}
+    """Yield the acks a second of one server alone and beside readers."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server, _ = stack.enter_context(running("hookmirror", folder, "--no-worker", database_url=url))
-        for number in range(ACK_ROUNDS * len(acks)):
-            pause = list(acks)[number % len(acks)]
-            pool = folder / "pool.txt"
-            load.write_pool(pool, number * POOL, POOL)
-            with _reading(server, pause) as answered:
-                acks[pause].append(load.send(server, pool, seconds=ACK_SECONDS).requests_per_second)
-                answers[pause] += answered
-    alone, seconds = median(acks[None]), ACK_SECONDS * ACK_ROUNDS
-    yield f"  acks alone{alone:>31.0f}/s ({min(acks[None]):.0f} to {max(acks[None]):.0f})"
-    for pause in PAUSES:
-        # The rates of one round were measured shortly after each other.
-        ratios = [beside / before for beside, before in zip(acks[pause], acks[None], strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        reads = f"{answers[pause][200] / seconds:.0f} reads/s, {answers[pause][503] / seconds:.1f}/s refused"
-        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{median(ratios):>8.2f} ({spread}; {reads})"
+        readers = {
+            f"beside {READERS} readers, pausing {pause:g} s": partial(_reading, server, pause) for pause in PAUSES
+        }
+        yield from acks_beside(server, folder, readers)
 
 
-def _reading(server: str, pause: float | None) -> AbstractContextManager[Counter[int]]:
-    """Run readers that ask for one list after the other, with a pause in seconds; no readers for None.
-
-    The readers count their answers by status.
-    """
+def _reading(server: str, pause: float) -> AbstractContextManager[Counter[int]]:
+    """Run readers that ask for one list after the other, with a pause in seconds, and count their answers by status."""
     token = Tokens([SECRET_KEY]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))
     paths = ("deliveries", "deliveries?state=ignored", "catalog/products", "changes?newest=true", "search?q=SKU-4711")
     headers = {"Authorization": f"Bearer {token}"}
-    readers = [
-        httpx.Client(base_url=f"{server}/api/v1", headers=headers, timeout=30)
-        for _ in range(0 if pause is None else READERS)
-    ]
-    return asking(readers, paths, pause=pause or 0.0)
+    readers = [httpx.Client(base_url=f"{server}/api/v1", headers=headers, timeout=30) for _ in range(READERS)]
+    return asking(readers, paths, pause=pause)

@@ -49,7 +49,7 @@ class Sender:
 
     @property
     def header(self) -> str:
-        """The header of the signature. A sender that encrypts has none, and sends one that nobody reads."""
+        """The header of the signature. A sender that encrypts has none, and sends one that is not read."""
         return next(iter(self._dialect.verifier.signature_headers), "X-Unused")
 
     def body(self, number: int, size: int = SIZE) -> bytes:

@@ -11,26 +11,21 @@ import base64
 import hmac
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from benchmarks.senders import KEY_PHRASE, SECRET, SENDERS, STICKY, Sender, settings_text
+from benchmarks.server_process import server_process
 from simulator.receiver_process import free_port
 
 #: The key that signs the readers' tokens.
 SECRET_KEY = "benchmark-secret-key"
-
-#: Seconds for a server to start.
-START = 20
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
@@ -164,14 +159,9 @@ def running(
             "--log-level",
             "error",
         ]
-    with (folder / f"{name}-{port}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *program], env=environment, stdout=log, stderr=log, cwd=tree)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/", process)
+    path = folder / f"{name}-{port}.log"
+    with server_process([sys.executable, *program], environment, path, port, cwd=tree) as process:
         yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
@@ -190,7 +180,7 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
 
 
 def _is_authentic(sender: Sender, body: bytes, headers: Any) -> bool:
-    """Whether the signature is right, or the body can be decrypted: what a short program would check."""
+    """Whether the signature is right, or the body can be decrypted: the check of a short program."""
     if sender is STICKY:
         return bool(_decrypted(body).get("clientAppKey") == sender.settings["app_key"])
     expected = "sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex()
@@ -202,15 +192,3 @@ def _decrypted(body: bytes) -> Any:
     decryptor = Cipher(algorithms.AES256(KEY_PHRASE.encode()), modes.CBC(sealed[:16])).decryptor()
     unpadder = PKCS7(128).unpadder()
     return json.loads(unpadder.update(decryptor.update(sealed[16:]) + decryptor.finalize()) + unpadder.finalize())
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"the server at {url} did not start")

@@ -1,4 +1,4 @@
-"""A server that answers after one of the steps of an ack. The difference between two of them is what a step costs.
+"""A server that answers after one of the steps of an ack. The difference between two of them is the cost of a step.
 
 It is made of Hookmirror's own parts: `python -m benchmarks.steps STOP PORT`.
 """
@@ -41,6 +41,9 @@ ANSWER = Accepted("accepted", 1)
 class _Forgetting:
     """A store that keeps nothing."""
 
+    def prepare(self, batch: Sequence[Arrival]) -> None:
+        pass
+
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         return [ANSWER] * len(batch)
 
@@ -55,7 +58,7 @@ class Application:
         take = {PARSE: _answer, VERIFY: _verify, ENVELOPE: _admit}.get(stop)
         if take is None:
             store = _Forgetting() if stop == BATCH else Inbox(_opened(runtime, synced=stop == STORE))
-            commit = GroupCommit(store)
+            commit = GroupCommit(store, prepare=store.prepare)
             commit.start()
             take = commit.take
         self.endpoint = Endpoint(runtime.sources, take, limits=limits, incoming=incoming)

@@ -1,6 +1,6 @@
 """Where the time of an ack goes, by step, for each kind of system and each database.
 
-Servers that answer after one of the steps take turns. The difference between two of them is what a step costs.
+Servers that answer after one of the steps take turns. The difference between two of them is the cost of a step.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _stops() -> Iterator[Stop]:
     for sender in SENDERS.values():
         for step in steps.STOPS:
             if step in (steps.UNSYNCED, steps.STORE):
-                yield from (Stop(step, sender, database) for database in acks.OURS)
+                yield from (Stop(step, sender, database) for database in acks.DATABASES)
             else:
                 yield Stop(step, sender)
 
@@ -92,10 +92,10 @@ def _table(stops: list[Stop], seen: dict[str, list[Cost]]) -> Iterator[str]:
     for stop in stops:
         elapsed, server, database = (Spread.of(values) for values in zip(*seen[str(stop)], strict=True))
         spread = f"{elapsed.median:.0f} ({elapsed.least:.0f} to {elapsed.most:.0f})"
-        yield f"| {stop} | {spread} | {server.median:.0f} | {database.median:.0f} |"
+        yield f"| {stop} | {spread} | {round(server.median)} | {round(database.median)} |"
 
 
 def _marks(there: dict[str, list[float]]) -> Iterator[str]:
     fewer = [each for found in there.values() for each in found if each < cores.ENOUGH]
     if fewer:
-        yield f"NOT ALL CORES WERE THERE in {len(fewer)} cells, {min(fewer):.2f} in the worst"
+        yield f"NOT ALL CORES WERE AVAILABLE in {len(fewer)} cells, {min(fewer):.2f} in the worst"

@@ -31,9 +31,9 @@ def report() -> Report:
 
 
 def _cores(seen: Mapping[int, Sequence[Drained]]) -> Iterator[str]:
-    """Say what was busy, if the system tells."""
+    """Report the busy cores, if the system counts them."""
     busy = {workers: median(each.busy_cores for each in drained) for workers, drained in seen.items()}
     if busy[1]:
         cores = cpu_count() or 1
         yield f"one worker and its database keep {busy[1]:.2f} cores busy, two {busy[2]:.2f}"
-        yield f"{cores} cores have room for {cores / busy[1]:.2f} times what one worker and its database use"
+        yield f"{cores} cores have room for {cores / busy[1]:.2f} times the cores that one worker and its database use"

@@ -1,11 +1,15 @@
 -- The role that endpoints and workers use: it reads and writes rows, and changes no table.
--- Run this once in Hookmirror's database, before or after the first `hookmirror migrate`, as a user who may create roles:
+-- Run this in each of Hookmirror's databases, before or after the first `hookmirror migrate`, as a user who may create
+-- roles; a role that exists gets the given password:
 --   psql --set=owner=hookmirror_owner --set=runner=hookmirror --set=runner_password=... --file=deploy/roles.sql
 -- `owner` is the existing role that `hookmirror migrate` uses.
 
 \set ON_ERROR_STOP on
 
-CREATE ROLE :"runner" LOGIN PASSWORD :'runner_password';
+-- A role belongs to the whole server, so it may be there already, for another of its databases.
+SELECT format('CREATE ROLE %I', :'runner')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'runner') \gexec
+ALTER ROLE :"runner" LOGIN PASSWORD :'runner_password';
 
 -- Hookmirror's connections set these themselves, but a pooler in between may not pass them on.
 ALTER ROLE :"runner" SET synchronous_commit = on;

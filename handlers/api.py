@@ -129,7 +129,9 @@ def patiently(ask: Callable[[], Answered]) -> Answered:
             with attempt:
                 return ask()
     except Retry as error:
-        raise ApiError(f"{error} Repeated attempts failed: run this again later.") from error
+        is_away = isinstance(error.__cause__, httpx.HTTPError)
+        check = "check `api_url` in the settings of the source, or " if is_away else ""
+        raise ApiError(f"{error} Repeated attempts failed: {check}run this again later.") from error
     raise AssertionError("the loop ends by returning or raising")
 
 

@@ -162,7 +162,7 @@ def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
         mirror.deactivate(Product, event.entity_id)
     elif event.hydrated is not None:
         record: EntityRecord = event.hydrated
-        # The record was read after the event and may be newer, so it counts as of its own time.
+        # The record was read after the event and may be newer, so it has its own time.
         mirror.upsert(Product, event.entity_id, at=record.updated_at, **record.columns())
 
 

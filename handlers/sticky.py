@@ -7,11 +7,12 @@ variant families, the cipher and the API are from the vendor's other pages (docs
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
-from pydantic import Discriminator, Field, RootModel, Tag
+from pydantic import BaseModel, Discriminator, Field, RootModel, Tag
 
 from handlers.api import NotFoundError, client, fetch_patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
@@ -47,12 +48,12 @@ SAMPLE_APP_KEY = "app_key_here"
 sticky = Dialect("sticky", verify=EncryptedBody(app_key_member="clientAppKey", keyless=TEST))
 
 
-class Change(Sent):
+class Change(BaseModel):
     object: Any
     correlation_id: Id | None = Field(None, alias="correlationId")
 
 
-class Announcement(Sent):
+class Announcement(BaseModel):
     """An event other than the test event (sticky.io guide, "Understanding the Payload")."""
 
     type: str
@@ -97,15 +98,23 @@ def _read_announcement(body: Announcement) -> Envelope:
         data=objects if kind == "variant" else content,
         dedup_key=_dedup_key(body, ids),
         fingerprint=_fingerprint(body),
+        fingerprint_covers_time=True,
     )
 
 
 def _occurred_at(text: str, objects: list[Any], *, gone: bool) -> datetime:
-    moments = [as_moment_or_none(each.get("updated_at")) for each in objects if isinstance(each, dict)]
     try:
-        return read_eastern(text, updated=[moment for moment in moments if moment], gone=gone)
+        return read_eastern(text, updated=_updates(objects), gone=gone)
     except (ValueError, OverflowError):
         raise Unreadable("`time` is not a time like 2024-12-18 11:17:23.") from None
+
+
+def _updates(objects: list[Any]) -> Iterator[datetime]:
+    """Yield the times of change that the objects themselves give."""
+    for each in objects:
+        moment = as_moment_or_none(each.get("updated_at")) if isinstance(each, dict) else None
+        if moment is not None:
+            yield moment
 
 
 def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
@@ -116,7 +125,10 @@ def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
 
 
 def _fingerprint(body: Announcement) -> bytes:
-    """Hash a body without `data.id`, which may differ in a redelivery (docs/sources.md)."""
+    """Hash a body without `data.id`, which may differ in a redelivery (docs/sources.md).
+
+    What is hashed includes everything of which `_occurred_at` makes the time.
+    """
     announced = {"type": body.type, "time": body.time, "object": body.data.object}
     return hashlib.sha256(canonical(announced)).digest()
 

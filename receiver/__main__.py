@@ -1,14 +1,19 @@
-"""`python -m receiver`: the command `hookmirror`, also for the processes that it starts."""
+"""The command `hookmirror`, and `python -m receiver` for the processes that it starts."""
 
 from __future__ import annotations
 
-from receiver.metrics.sharing import reserve
+from receiver.interrupts import EndingAtOnce
 
 
 def main() -> None:
-    """Run the command, once there is what must be there before its imports."""
-    reserve()
-    from receiver.cli import main as command
+    """Run the command, after preparing the standard streams and the metrics files, which its imports need."""
+    with EndingAtOnce():
+        from receiver.logs.standard_error import prepare_standard_streams
+        from receiver.metrics.sharing import reserve
+
+        prepare_standard_streams()
+        reserve()
+        from receiver.cli import main as command
 
     command()
 

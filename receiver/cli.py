@@ -1,117 +1,93 @@
-"""The command `hookmirror`: composes the commands, and says an error in one line on standard error.
+"""The command `hookmirror`: composes the command that is asked for, and prints an error as one line on standard error.
 
-The exit code is 1 on an error, 2 on wrong usage.
+The exit code is 1 on an error, 2 on wrong usage, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import entry_points
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, NoReturn
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
-from typer.main import get_command_name
-from typer.models import CommandInfo
 
-from receiver.commands.actions import actions
-from receiver.commands.ask import ask
-from receiver.commands.capture import capture
-from receiver.commands.changes import changes
-from receiver.commands.console import console
-from receiver.commands.console_link import console_link
-from receiver.commands.copy import copy
-from receiver.commands.deliveries import deliveries
-from receiver.commands.doctor import doctor
-from receiver.commands.faults import faults
-from receiver.commands.findings import findings
-from receiver.commands.follow import follow
-from receiver.commands.migrate import migrate
-from receiver.commands.new_dialect import new_dialect
+from receiver.commands.examples import epilog_of
 from receiver.commands.options import hookmirror
-from receiver.commands.prune import prune
-from receiver.commands.reconcile import reconcile
-from receiver.commands.refused import refused
-from receiver.commands.rehearse import rehearse
-from receiver.commands.reload import reload
-from receiver.commands.replay import replay
-from receiver.commands.retry import retry
-from receiver.commands.row import row
-from receiver.commands.rows import rows
-from receiver.commands.runs import runs
-from receiver.commands.search import search
-from receiver.commands.send import send
-from receiver.commands.serve import serve
-from receiver.commands.sessions import sessions
-from receiver.commands.show import show
-from receiver.commands.sources import sources
-from receiver.commands.tail import tail
-from receiver.commands.token import token
-from receiver.commands.top import top
 from receiver.commands.wording import words_of
-from receiver.commands.worker import worker
-from receiver.database.errors import explain
 from receiver.errors import HookmirrorError
+from receiver.interrupts import INTERRUPTED, EndingAtOnce
+from receiver.loading import entry_points, is_of_database
 from receiver.logs import logs
 from receiver.logs.escapes import visible
-from receiver.settings.settings import load
 
-#: Where packages add commands of their own.
+#: The entry point group by which packages add commands.
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
-#: In the order in which the help shows them.
+#: Our commands in the order of the help. Each has a module in `receiver.commands`, with a function of the same name.
 COMMANDS = (
-    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
-    *(capture, new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
-    *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
+    *("serve", "worker", "console", "follow", "reload", "token", "console-link", "sessions", "doctor", "findings"),
+    *("faults", "refused", "send", "capture", "new-dialect", "top", "tail", "sources", "search", "deliveries", "show"),
+    *("rows", "row", "changes", "replay", "retry", "reconcile", "ask", "rehearse", "prune", "runs", "actions"),
+    *("migrate", "copy"),
 )
 
 
-def _without_commands() -> typer.Typer:
-    made = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
-    made.callback()(hookmirror)
-    return made
-
-
-app = _without_commands()
-for command in COMMANDS:
-    app.command()(command)
-
-
 def main() -> None:
-    # Standard output is for answers, before the settings are read, too.
+    # Standard output is for answers only, so the log goes to standard error before the settings are read, too.
     logs.configure("warning", "console")
     arguments = sys.argv[1:] or ["--help"]
     try:
         sys.exit(compose(arguments[0])(arguments, standalone_mode=False))
     except typer.TyperException as error:
         _fail(_usage(error), error.exit_code)
+    except KeyboardInterrupt:
+        # Typer handles those inside of a command; this one came before, such as while plugins were imported.
+        sys.exit(INTERRUPTED)
     except HookmirrorError as error:
         _fail(words_of(error))
-    except SQLAlchemyError as error:
-        settings = load()
-        _fail(explain(error, settings.database_url, setting=settings.place_of("database_url")))
+    except Exception as error:
+        if not is_of_database(error):
+            raise
+        # Imported here, because a command that uses no database need not load SQLAlchemy.
+        from receiver.database.errors import explain_by_settings
+
+        _fail(explain_by_settings(error))
 
 
 def compose(asked: str) -> typer.Typer:
-    """Compose the command of this name, or all commands if none has it, such as for the help.
+    """Compose the command of this name, or all commands for an unknown name or an option such as `--help`.
 
-    Typer inspects every command that it is given, which takes longer than most commands run.
+    Importing and inspecting the other commands, too, would take longer than most commands run.
     """
-    composed, points = _without_commands(), entry_points(group=COMMAND_ENTRY_POINTS)
-    own = [info for info in app.registered_commands if _name_of(info) == asked]
-    added = [point for point in points if point.name == asked]
-    if not own and not added:
-        own, added = app.registered_commands, list(points)
-    composed.registered_commands = [*own]
-    for point in added:
-        composed.command(name=point.name)(point.load())
+    composed = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
+    composed.callback()(hookmirror)
+    for name, command in _commands(asked):
+        composed.command(name=name, epilog=epilog_of(command))(command)
     return composed
 
 
-def _name_of(info: CommandInfo) -> str:
-    return info.name or get_command_name(info.callback.__name__ if info.callback else "")
+def _commands(asked: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the commands to compose; one of another package comes after ours of the same name, and replaces it."""
+    if asked == "--version":
+        return
+    points = entry_points(group=COMMAND_ENTRY_POINTS)
+    is_known = asked in COMMANDS or any(point.name == asked for point in points)
+    for name in COMMANDS:
+        if name == asked or not is_known:
+            yield name, own_command(name)
+    for point in points:
+        if point.name == asked or not is_known:
+            yield point.name, point.load()
+
+
+def own_command(name: str) -> Callable[..., Any]:
+    """Import one of our commands."""
+    function = name.replace("-", "_")
+    with EndingAtOnce():
+        command: Callable[..., Any] = getattr(import_module(f"receiver.commands.{function}"), function)
+    return command
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -120,12 +96,12 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-#: A quoted word of the user that is longer than a message can bear.
+#: A quoted word of the user that is too long for a message.
 _LONG_QUOTE = re.compile(r"'([^']{64})[^']+'")
 
 
 def _usage(error: typer.TyperException) -> str:
-    """What is wrong with a command, without the words of pydantic, which checks the values."""
+    """Describe a mistake in a command, without the words of pydantic, which checks the values."""
     said = error.format_message().replace("Value error, ", "").replace("Input should be", "it must be")
     said = _LONG_QUOTE.sub(r"'\1…'", said.partition(", unable to parse")[0])
     return f"{said if said.endswith(('.', '?')) else said + '.'} --help explains."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -12,9 +14,25 @@ import msgspec
 from receiver.errors import Unreadable
 from receiver.sniffing import sniff
 
+#: The types whose values are written in a form of their own, each with the function that makes it.
+_forms: dict[type, Callable[[Any], Any]] = {}
+
+
+def write_as(kind: type, form: Callable[[Any], Any]) -> None:
+    """Write values of exactly this type, which JSON does not know, as `form` returns them."""
+    _forms[kind] = form
+
+
+def _form_of(value: Any) -> Any:
+    form = _forms.get(type(value))
+    if form is None:
+        raise TypeError(f"JSON has no form for a value of the type {type(value).__name__}")
+    return form(value)
+
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
-_encoder = msgspec.json.Encoder(decimal_format="number")
-_canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_form_of)
+_canonical = msgspec.json.Encoder(decimal_format="number", order="sorted", enc_hook=_form_of)
 
 
 #: An escaped backslash, a pair of surrogates, or half a pair, as JSON escapes them.
@@ -30,6 +48,14 @@ def decode(text: bytes | str) -> Any:
     which some senders make by cutting text, becomes U+FFFD.
     """
     try:
+        return _decoder.decode(text)
+    except Exception:
+        return _decode_unusual(text)
+
+
+def _decode_unusual(text: bytes | str) -> Any:
+    """Decode a document at which the decoder failed. Raises `Unreadable`."""
+    try:
         return _decode(text)
     except msgspec.DecodeError as error:
         content = text.encode() if isinstance(text, str) else text
@@ -43,7 +69,7 @@ def decode(text: bytes | str) -> Any:
 
 
 def _decode(text: bytes | str) -> Any:
-    """As `decode`, but raises `DecodeError` for documents that can be repaired."""
+    """Decode without repairs. Raises `DecodeError` for documents that may be repaired."""
     try:
         return _decoder.decode(text)
     except msgspec.DecodeError:
@@ -59,7 +85,7 @@ def _decode(text: bytes | str) -> Any:
 
 
 def _mended(content: bytes) -> bytes:
-    """The document with known deviations from JSON repaired; unchanged if there are none."""
+    """Repair known deviations from JSON in the document; without any, return it unchanged."""
     encoding = json.detect_encoding(content)
     if encoding != "utf-8":
         try:
@@ -90,10 +116,19 @@ def shortened(value: Any, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def storable(text: str) -> str:
-    """The text with every NUL and lone surrogate replaced by U+FFFD: no database column takes them.
+def plain(value: Any) -> Any:
+    """Format a decimal as text with all its digits, and a time as ISO 8601."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value
 
-    Always exact text: the methods of a subclass would run in the middle of a batch.
+
+def storable(text: str) -> str:
+    """Replace every NUL and lone surrogate by U+FFFD, because no database column takes them.
+
+    Always plain text, because the methods of a subclass would run in the middle of a batch.
     """
     if type(text) is not str:
         text = str.__str__(text)

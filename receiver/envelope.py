@@ -25,14 +25,14 @@ LONGEST_KIND = 512
 
 
 class _ArrivalTime(datetime):
-    """A moment that only its identity tells."""
+    """A time that is recognised by its identity alone."""
 
     def __repr__(self) -> str:
         return "ARRIVAL"
 
 
-#: The time of a change that its body does not date: when the delivery arrived, which is kept, and used again by every
-#: attempt and replay. A datetime only by its type.
+#: The time of a change that the body does not date. It stands for the arrival of the delivery, which every attempt and
+#: replay reads again; its own value means nothing.
 ARRIVAL: datetime = _ArrivalTime(1, 1, 1, tzinfo=UTC)
 
 
@@ -43,35 +43,42 @@ class Envelope:
     Raises `Unreadable` if a part is not valid.
     """
 
-    #: What happened, as the source says it: `product.updated`.
+    #: The event type in the source's words: `product.updated`.
     event_type: str
-    #: The kind and the id of the entity; None for an event about nothing in particular.
+    #: The kind and the id of the entity; None for an event without one.
     entity: tuple[str, str] | None
-    #: When the change occurred, with its offset; `ARRIVAL` where the body does not say it.
+    #: The time of change, with its offset; `ARRIVAL` if the body does not give it.
     occurred_at: datetime
     #: The dialect's object, parsed but not validated.
     data: Any
-    #: The sender's own id for this change; None where it gives none, and the content identifies it.
+    #: The sender's own id for this change; None if it gives none, so that the content identifies the change.
     dedup_key: str | None = None
     #: A hash of the parts that two deliveries of one change share; None stands for the whole body.
     fingerprint: bytes | None = None
+    #: Whether everything that dates the change is in the fingerprint, so that every repetition has the same time.
+    fingerprint_covers_time: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.occurred_at, datetime):
-            raise Unreadable(f"The time of the change is {quoted(self.occurred_at)}, and not a datetime.")
+            raise Unreadable(f"The time of the change is {quoted(self.occurred_at)} instead of a datetime.")
         if self.occurred_at.tzinfo is None:
-            raise Unreadable("The time of the change has no offset: the dialect must say which zone it is in.")
+            raise Unreadable(
+                "The time of the change has no offset from UTC: attach the sender's zone in the envelope function, "
+                "with `.replace(tzinfo=ZONE)`; if the sender writes an offset, annotate the time as `AwareDatetime`."
+            )
         if self.dedup_key is not None:
             self.dedup_key = _text("dedup key", self.dedup_key)
         if self.fingerprint is not None and type(self.fingerprint) is not bytes:
-            raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)}, and not bytes.")
+            raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)} instead of bytes.")
         given: Any = self.event_type
         if type(given) is TrustedValue:
             self.event_type = given.as_event_type()
-        self.event_type = _name("event type", self.event_type)
+        if not _is_usual(self.event_type):
+            self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
             kind, entity_id = self.entity
-            self.entity = (_kind(kind), _name("entity id", entity_id))
+            if type(self.entity) is not tuple or not _is_usual(kind) or not _is_usual(entity_id):
+                self.entity = (_kind(kind), _name("entity id", entity_id))
         if (
             self.occurred_at.tzinfo is not UTC
             or type(self.occurred_at) is not datetime
@@ -80,29 +87,32 @@ class Envelope:
             self.occurred_at = _moment(self.occurred_at)
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
-        """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
+        """The dedup key and the fingerprint; those that the dialect does not give are derived from the verified body.
 
         A derived key begins with the time of the change in microseconds since 1970, so that keys of one time lie
-        together in the index: random ones would touch a page of the database each. A key that no database takes is
-        replaced by its hash.
+        together in the index; each random key would touch another page of the database. A key that no database column
+        takes is replaced by its hash.
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         # With an empty key, all deliveries would count as duplicates of one.
         return (_key(self.dedup_key) if self.dedup_key else self._derived_key(fingerprint.hex())), fingerprint
 
     def lead(self) -> str:
-        """What the dedup key begins with in `dedup_keys`: the time of the change, as a derived key does; often nothing.
+        """The lead of the dedup key in `dedup_keys`: the time of the change, or empty.
 
-        Only where the whole body is the fingerprint: then every repetition has the same time (docs/decisions/0042).
+        A key has a lead only if the fingerprint covers the time, as that of the whole body does, so that every
+        repetition has the same time (docs/decisions/0042).
         """
-        if not self.dedup_key or self.fingerprint is not None or self.occurred_at is ARRIVAL:
+        covers_time = self.fingerprint is None or self.fingerprint_covers_time
+        if not self.dedup_key or not covers_time or self.occurred_at is ARRIVAL:
             return ""
         return lead_of(self.occurred_at)
 
     def identity_of_item(self, body: bytes, place: int) -> tuple[str, bytes]:
-        """As `identity`, for one item of a bundle: `body` is the SHA-256 of the whole, `place` counts from 0.
+        """The same for one item of a bundle: `body` is the SHA-256 of the whole body, `place` counts from 0.
 
-        An item with an id of the sender's is the same wherever it comes again, so its fingerprint is of the item alone.
+        An item with an id of the sender's is the same item in any other bundle, so its fingerprint covers the item
+        alone.
         """
         if self.dedup_key:
             return _key(self.dedup_key), self.fingerprint or self._digest(body, place)
@@ -121,18 +131,18 @@ class Envelope:
         return lead_of(self.occurred_at) + content
 
     def _digest(self, body: bytes, place: int) -> bytes:
-        """A hash of what the item says."""
+        """Hash the content of the item."""
         moment = None if self.occurred_at is ARRIVAL else self.occurred_at
         try:
             said = encode([self.event_type, self.entity, moment, self.data])
         except Exception:
-            # An object of the dialect's own, which only the body is sure to identify.
+            # The data has an object that JSON cannot encode, so the body and the item's place identify the item.
             said = body + place.to_bytes(8)
         return hashlib.sha256(said).digest()
 
 
 class Bundle(NamedTuple):
-    """The items of a body that tells of several events, in their order: each an envelope, or why it cannot be read."""
+    """The items of a body with several events, in order: each an envelope, or the error of reading it."""
 
     items: Sequence[Envelope | Unreadable]
 
@@ -140,7 +150,7 @@ class Bundle(NamedTuple):
         """The envelope at this place, from 0. Raises `Unreadable` if it cannot be read, or there is none."""
         if place is None or place >= len(self.items):
             raise Unreadable(
-                f"The body holds {len(self.items)} events with the code of today, and this delivery is number "
+                f"The body holds {len(self.items)} events by today's code, and this delivery is number "
                 f"{(place or 0) + 1}: let the envelope return one item for each event, in the order of the body."
             )
         found = self.items[place]
@@ -149,12 +159,12 @@ class Bundle(NamedTuple):
         return found
 
 
-#: What a body is read as.
+#: The result of reading a body.
 ReadBody = Envelope | Bundle
 
 
 def lead_of(moment: datetime) -> str:
-    """A time in microseconds since 1970, as dedup keys begin with it."""
+    """Format the lead of a dedup key: a time in microseconds since 1970."""
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 
@@ -165,12 +175,17 @@ def _key(key: str) -> str:
 
 
 def _text(what: str, value: Any) -> str:
-    """Exact text, because the methods of a subclass would run while it is stored, in a batch with other deliveries."""
+    """Convert a subclass of text into plain text, because its methods would run while a whole batch is stored."""
     if type(value) is str:
         return value
     if not isinstance(value, str):
-        raise Unreadable(f"The {what} is {quoted(value)}, and not text.")
+        raise Unreadable(f"The {what} is {quoted(value)} instead of text.")
     return str.__str__(value)
+
+
+def _is_usual(name: Any) -> bool:
+    """Whether this is ASCII text of a permitted length, which stays as it is; nearly every name is."""
+    return type(name) is str and 0 < len(name) <= LONGEST_NAME and name.isascii() and "\0" not in name
 
 
 def _name(what: str, name: str) -> str:
@@ -192,45 +207,45 @@ def _moment(moment: datetime) -> datetime:
     if moment is ARRIVAL:
         return moment
     if is_zero(moment):
-        raise Unreadable(f"The time of the change is {moment.isoformat()}, which says that there is none.")
+        raise Unreadable(f"The time of the change is {moment.isoformat()}, which programs write for a missing time.")
     try:
         moved = in_utc(moment)
     except ValueError as error:
-        raise Unreadable(f"The time of the change is {quoted(moment)}: {told(error)}.") from None
+        raise Unreadable(f"The time of the change is {moment.isoformat()}: {told(error)}.") from None
     # A plain datetime, for the reason that `_text` gives.
     return datetime.combine(moved.date(), moved.time(), UTC) if type(moved) is not datetime else moved
 
 
 def unread_identity(plain: bytes) -> tuple[str, bytes]:
-    """The dedup key and the fingerprint of a body that no envelope can be read from."""
+    """The dedup key and the fingerprint of a body whose envelope cannot be read."""
     fingerprint = hashlib.sha256(plain).digest()
     return fingerprint.hex(), fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(Generic[Data]):
-    """What a handler gets: one thing that happened, and which delivery told us."""
+    """The input of a handler: one event, with the delivery that brought it."""
 
     #: The name of the source in the settings; two accounts of one system are two sources.
     source: str
     event_type: str
     entity_kind: str
     entity_id: str
-    #: When the change occurred, in UTC. The mirror orders by it.
+    #: The time of change, in UTC, by which the mirror orders.
     occurred_at: datetime
-    #: The dialect's object, as the model that the handler's annotation names.
+    #: The dialect's object, as an instance of the model that the handler's annotation names.
     data: Data
-    #: What the dialect's hydrate function returned; None without one.
+    #: The result of the dialect's hydrate function; None without one.
     hydrated: Any = None
     #: The delivery's id: the same in the answer to the sender, the API, the logs and the change feed.
     delivery_id: str
-    #: Which run of the handler this is, from 1.
+    #: The number of the attempt in its round, from 1.
     attempt: int
-    #: When the delivery was received, in UTC.
+    #: The time of arrival, in UTC.
     received_at: datetime
-    #: The time from then to the beginning of this attempt: long after a retry or a replay.
+    #: The time from the arrival to the beginning of this attempt, which is long after a retry or a replay.
     waited: timedelta = timedelta()
     #: Whether the delivery is dead if this attempt fails.
     is_last: bool = False
-    #: How long after its arrival the source's API may be behind the event (the source's `api_lag_seconds`).
+    #: The time after an arrival for which the source's API may lack the change (the source's `api_lag_seconds`).
     api_lag: timedelta = timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""Everything Hookmirror raises on purpose, each with a message that says what to do next.
+"""The errors that Hookmirror raises on purpose. Each message says what to do next.
 
 HookmirrorError
 ├── ConfigurationError           the program does not start
@@ -26,17 +26,17 @@ HookmirrorError
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
-│   ├── SourceAway        502    a source's own API does not answer, or not as it should
+│   ├── SourceAway        502    a source's own API does not answer, or answers in an undocumented form
 │   └── Unavailable       503    our own failure: never a 4xx, because senders treat that as final
 │       ├── Captured      503    the source only captures what an unknown sender posts
 │       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
-├── DamagedRow                   a stored row that somebody edited by hand; the message says what repairs it
-├── ApiError                     a source's own API did not answer as it should
+├── DamagedRow                   a stored row that was edited by hand; the message says what repairs it
+├── ApiError                     a source's own API refused, or answered in an undocumented form
 │   └── UnsteadyListError        its list changed each time while it was read
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
-├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
+├── CopyError                    a database cannot be copied; the message says what to do
 └── Verdict                      raised by a handler to decide how its delivery ends
     ├── Retry                    try it again later
     └── Discard                  do not process it; it is recorded as ignored
@@ -52,7 +52,7 @@ class HookmirrorError(Exception):
 
 
 class ConfigurationError(HookmirrorError):
-    """A setting is missing, unknown or contradictory; the message names it and the mend."""
+    """A setting is missing, unknown or contradictory; the message names the setting, and says what to do."""
 
 
 class WiringError(ConfigurationError):
@@ -60,10 +60,11 @@ class WiringError(ConfigurationError):
 
 
 class PoolerError(ConfigurationError):
-    """A pooler between us and PostgreSQL gives every transaction another session, where our settings do not last."""
+    """A pooler in front of PostgreSQL gives every transaction another session, which loses the settings of ours."""
 
 
-#: Of an error answer: the parameters and addresses that its message names in backticks, with blanks between them.
+#: The header of an error answer with the parameters and addresses that the message names in backticks, separated by
+#: blanks.
 NAMES_HEADER = "Hookmirror-Names"
 
 
@@ -72,10 +73,12 @@ class Refused(HookmirrorError):
 
     status = 400
     code = "refused"
-    #: The setting whose bound the request met; empty if it met none.
+    #: The setting whose bound the request exceeded; empty if it exceeded none.
     limit = ""
-    #: The parameters and addresses of the API that the message names, in backticks: who asks in another way than over
-    #: the API puts its own words there.
+    #: Whether the connection ends after the answer, because the rest of the request is not read.
+    ends_connection = False
+    #: The parameters and addresses of the API that the message names in backticks. Commands replace them by their own
+    #: options and names.
     names: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, names: tuple[str, ...] = ()) -> None:
@@ -86,12 +89,12 @@ class Refused(HookmirrorError):
 
 
 class NotVerified(Refused):
-    """Nothing shows that the body comes from the source. The code says which part is missing or wrong."""
+    """A body without proof that it comes from the source. The code names the part that is missing or wrong."""
 
     status = 401
 
     def __init__(self, code: str, message: str, *, final: bool = False) -> None:
-        """With `final`, no other secret would verify it either."""
+        """`final` says that no other secret would verify the request."""
         super().__init__(message)
         self.code = code
         self.final = final
@@ -110,7 +113,7 @@ class MalformedRequest(Refused):
 
 
 class NotAuthorized(Refused):
-    """The API's token is missing, not ours, or has expired."""
+    """The API's token is missing or forged, or has expired."""
 
     status = 401
     code = "not_authorized"
@@ -160,14 +163,14 @@ class RequestTimeout(Refused):
 
 
 class NotEnded(Refused):
-    """The delivery is still being worked on, so there is nothing to replay yet."""
+    """The delivery has not ended, so it cannot be replayed yet."""
 
     status = 409
     code = "not_ended"
 
 
 class BodyExpired(Refused):
-    """The delivery's body has expired, so there is nothing to replay any more."""
+    """The delivery's body has expired, so it cannot be replayed."""
 
     status = 409
     code = "body_expired"
@@ -181,14 +184,14 @@ class NotWaiting(Refused):
 
 
 class KeyUsed(Refused):
-    """The idempotency key is that of another request."""
+    """Another request has used the idempotency key."""
 
     status = 409
     code = "key_used"
 
 
 class RunConflict(Refused):
-    """The run is not where that can be done, its plan is outdated, or another run is at work on the same source."""
+    """The run's state forbids the verb, its plan is outdated, or another run is at work on the same source."""
 
     status = 409
     code = "run_conflict"
@@ -201,7 +204,7 @@ class ReasonWanted(Refused):
 
 
 class NotThisFeed(Refused):
-    """The place in the change feed is one of another database, or of another past of this one."""
+    """The place in the change feed belongs to another database, or to a state of this database before a restore."""
 
     status = 410
     code = "not_this_feed"
@@ -212,9 +215,10 @@ class BodyTooLarge(Refused):
 
     status = 413
     code = "body_too_large"
+    ends_connection = True
 
     def __init__(self, message: str, *, size: int = 0) -> None:
-        """`size` is the least number of bytes that the body has."""
+        """`size` is a lower bound on the bytes of the body."""
         super().__init__(message)
         self.size = size
 
@@ -228,7 +232,7 @@ class UrlTooLong(Refused):
 
 
 class HeadTooLarge(Refused):
-    """The head, a header, or the bytes between two pieces of a chunked body are more than the limit."""
+    """The head, a header, or the text between two pieces of a chunked body exceeds its limit."""
 
     status = 431
     code = "head_too_large"
@@ -246,14 +250,14 @@ class NotAskable(Refused):
 
 
 class SourceAway(Refused):
-    """The source's own API does not answer, or not as it should."""
+    """The source's own API does not answer, or answers in an undocumented form."""
 
     status = 502
     code = "source_away"
 
 
 class Unavailable(Refused):
-    """The receiver cannot answer now: Retry-After says when to come back, in whole seconds."""
+    """The receiver cannot answer now. `retry_after` is the pause before a retry, in whole seconds."""
 
     status = 503
     code = "unavailable"
@@ -264,13 +268,14 @@ class Unavailable(Refused):
 
 
 class Limited(Unavailable):
-    """A limit for strangers ended it. The sender may come back, and nothing here is broken."""
+    """A limit for strangers ended the request. The sender may retry."""
 
     code = "limited"
+    ends_connection = True
 
 
 class Captured(Unavailable):
-    """The source captures requests until its dialect is written, so its sender is asked to come back."""
+    """The source captures requests until its dialect is written, so its sender is asked to retry."""
 
     code = "captured"
 
@@ -284,7 +289,7 @@ class HandlerError(HookmirrorError):
 
 
 class DamagedRow(HookmirrorError):
-    """A row of the mirror whose stored text is not what was written; the message names it and what repairs it."""
+    """A row of the mirror that was edited by hand; the message names the row, and says what repairs it."""
 
 
 class ApiError(HookmirrorError):
@@ -292,15 +297,15 @@ class ApiError(HookmirrorError):
 
 
 class UnsteadyListError(ApiError):
-    """A list that changed each time while it was read, so that it is not known to be complete."""
+    """A list that changed during each reading, so that it may be incomplete."""
 
 
 class RunTaken(HookmirrorError):
-    """The run is not this feeder's any more: it was paused, cancelled or taken over; nothing of the step is kept."""
+    """The feeder no longer holds the run, which was paused, cancelled or taken over; its step is rolled back."""
 
 
 class CopyError(HookmirrorError):
-    """A database cannot be copied as things stand; the message names the table or the row, and the mend."""
+    """A database cannot be copied; the message names the table or the row, and says what to do."""
 
 
 class Verdict(HookmirrorError):
@@ -312,7 +317,7 @@ LONGEST_RETRY = timedelta(days=365)
 
 
 class Retry(Verdict):
-    """Try this delivery again, `after` a delay of the handler's choosing, a year at most; else by the usual backoff."""
+    """Try this delivery again: `after` a delay of a year at most, or by default after the usual backoff."""
 
     def __init__(self, reason: str = "the handler asked for a retry", *, after: timedelta | None = None) -> None:
         super().__init__(reason)
@@ -322,4 +327,4 @@ class Retry(Verdict):
 
 
 class Discard(Verdict):
-    """Do not try this delivery again: it is recorded as ignored, with the reason."""
+    """Do not try this delivery again. It is recorded as ignored, with the reason."""

@@ -1,4 +1,4 @@
-"""Fixtures: files with bodies of a sender, each with a file beside it that says what the body must leave behind."""
+"""Fixtures: files with bodies of a sender, each with a file beside it that has the expected state and rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from receiver import codec
 from receiver.errors import ConfigurationError, Unreadable
 
-#: The ending of the file beside a fixture that says what the fixture must leave behind.
+#: The suffix of the file beside a fixture with the expected state and rows.
 EXPECTED = ".expected.json"
 
-#: The ending of the file beside a fixture with the headers that are sent with it, besides the signature's: an object.
+#: The suffix of the file beside a fixture with the headers to send in addition to the signature's, as an object.
 HEADERS_BESIDE = ".headers.json"
 
 
@@ -37,7 +37,7 @@ def expected_of(fixture: Path) -> dict[str, Any]:
 
 
 def headers_beside(fixture: Path) -> dict[str, str]:
-    """The headers to send with a fixture; none without such a file. Raises `ConfigurationError` for other content."""
+    """The headers to send with a fixture; none without a file. Raises `ConfigurationError` for an invalid file."""
     file = fixture.with_name(fixture.name.removesuffix(".json") + HEADERS_BESIDE)
     try:
         found = codec.decode(file.read_bytes())
@@ -66,13 +66,12 @@ def _refuse_missing(fixture: Path) -> None:
     if not fixture.exists():
         raise ConfigurationError(f"There is no fixture {str(fixture)!r}: correct the path.")
     if not _beside(fixture).exists():
-        raise ConfigurationError(f"The fixture {fixture} has no {EXPECTED} beside it that says what it must leave.")
+        raise ConfigurationError(f"The fixture {fixture} has no {EXPECTED} beside it: write the expected rows there.")
 
 
 def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"The fixture expects something of {unknown[0]!r}, which is no {what}: choose one of "
-            f"{', '.join(sorted(known))}."
+            f"The fixture names {unknown[0]!r}, which is not a {what}: choose one of {', '.join(sorted(known))}."
         )

@@ -1,6 +1,6 @@
-"""Values of headers for an envelope: those that the signature covers, and the one that a dialect trusts all the same.
+"""Values of headers for an envelope: those that the signature covers, and the one that the dialect trusts without that.
 
-They are kept with the delivery, so that every attempt and replay reads them again as they came.
+They are kept with the delivery, so that every attempt and replay reads the same values.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-#: Keys among the kept headers that no header can have: the names of those that the signature covers, with commas, and
-#: of the one that is trusted. The first of them begins the kept headers of each delivery whose dialect reads headers.
+#: Keys among the kept headers that are no possible names of headers. Their values are the names of the signed headers,
+#: separated by commas, and the name of the trusted header. If the dialect reads headers, the first key begins the kept
+#: headers.
 SIGNED_MARK, TRUSTED_MARK = ":signed", ":trusted"
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -30,7 +31,7 @@ class KeptBody(bytes):
 class TrustedValue:
     """The value of a header that no signature covers. It may choose the handler, and nothing else.
 
-    So it can be compared, and be the `event_type` of an envelope, but no text can be made of it.
+    It can be compared and be the `event_type` of an envelope, but it cannot be converted to text.
     """
 
     __slots__ = ("_header", "_text")
@@ -65,12 +66,12 @@ class TrustedValue:
         raise AssertionError
 
     def as_event_type(self) -> str:
-        """The text, for the framework alone."""
+        """Return the text; only the framework may call this."""
         return self._text
 
 
 def mark(headers: dict[str, str], signed: frozenset[str], trusted: str | None) -> dict[str, str]:
-    """The kept headers with the marks of those that an envelope may read, which stand first."""
+    """Put marks with the names of the headers that an envelope may read in front of the kept headers."""
     marks = {SIGNED_MARK: ",".join(sorted(signed.intersection(headers)))}
     if trusted is not None and trusted in headers:
         marks[TRUSTED_MARK] = trusted

@@ -1,4 +1,4 @@
-"""URLs that a person gives: says what is wrong with one before anything connects to it."""
+"""URLs that people give: finds mistakes in a URL before any connection is made, and hides its password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOST_NAME = re.compile(r"[\w.-]+")
 
 
 def url_flaw(url: str) -> str | None:
-    """What is wrong with an http or https URL, to follow the name of its option: "is empty". None for a good one.
+    """The mistake in an http or https URL, worded to follow the name of its option: "is empty"; None for a valid URL.
 
     The words do not quote the URL, which may hold a password.
     """
@@ -43,8 +43,14 @@ def url_flaw(url: str) -> str | None:
         return "has a port that is not a number from 1 to 65535"
 
 
+def shown_url(url: str) -> str:
+    """The URL without user and password, which a proxy may require."""
+    head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
+    return url.replace(f"{head}{at}", "", 1) if host and at else url
+
+
 def _can_exist(host: str) -> bool:
-    """Whether a name server could be asked for this name, or it is an address."""
+    """Whether this is an address, or a name that a name server could resolve."""
     try:
         if ":" in host:
             ip_address(host)

@@ -1,25 +1,55 @@
-"""Imports and runs foreign code, and turns its exceptions into one line with the place."""
+"""Finds, imports and runs foreign code, and turns its exceptions into one line with the place."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import traceback
 from collections.abc import Iterator
-from importlib import import_module
+from functools import lru_cache
+from importlib import import_module, metadata
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from types import ModuleType
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any
 
 from receiver.errors import HookmirrorError, WiringError
 from receiver.logs import safe_text
 
-#: The name of the frame that runs a module from its top.
+#: The name of the frame that runs the top level of a module.
 TOP_LEVEL = "<module>"
 
-#: Code that runs foreign code: this package, and the module that passes on a block's exceptions.
+#: Code that is never at fault: this package, and the module that passes on the exceptions of a block.
 OURS, CARRIER = f"{Path(__file__).parent}{os.sep}", contextlib.__file__
+
+
+#: Endings of the folders that describe installed packages.
+DESCRIPTIONS = (".dist-info", ".egg-info")
+
+
+def entry_points(group: str) -> EntryPoints:
+    """The entry points of this group. Installed packages are looked through again only after they have changed."""
+    found: EntryPoints = _entry_points(tuple(filter(None, map(_state_of, sys.path)))).select(group=group)
+    return found
+
+
+# Python reads the description of every installed package each time, which takes longer than most commands work.
+@lru_cache(maxsize=4)
+def _entry_points(_places: tuple[tuple[str, int], ...]) -> Any:
+    return metadata.entry_points()
+
+
+def _state_of(place: str) -> tuple[str, int] | None:
+    """A place of `sys.path` with the time of its last change; None if no package is installed there."""
+    try:
+        if os.path.isdir(place or os.curdir) and not any(
+            name.endswith(DESCRIPTIONS) for name in os.listdir(place or os.curdir)
+        ):
+            return None
+        return os.path.abspath(place), os.stat(place or os.curdir).st_mtime_ns
+    except OSError:
+        return None
 
 
 def import_foreign(name: str) -> ModuleType:
@@ -38,19 +68,30 @@ def import_foreign(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
-    """Around code that others wrote: raises `WiringError` with one line for an error in it; `what` is its subject.
+    """Turn an error of foreign code in the block into a `WiringError` of one line; `what` is the subject of the line.
 
-    Errors of ours and of the database say themselves what they are, and pass. Of code that holds secrets the error's
-    own words are left out, since they may quote one. `SystemExit` is an error, too: it would end the program without a
-    word.
+    Errors of Hookmirror and of the database pass unchanged, because their messages are clear. For code that holds
+    secrets, the text of the error is left out, because it may quote a secret. `SystemExit` is turned, too, because it
+    would end the program without a message.
     """
     try:
         yield
-    except (HookmirrorError, SQLAlchemyError):
+    except HookmirrorError:
         raise
     except (Exception, SystemExit) as error:
+        if is_of_database(error):
+            raise
         said = f"{place_of(error)}{safe_text.name_of(error)}" if holds_secrets else told_with_place(error)
         raise WiringError(f"{what} failed: {said}.") from error
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether SQLAlchemy raised the error."""
+    # Imported here, because commands without a database load plugins, too, and only a failure needs it.
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # `isinstance` also asks the error for its class, which code of foreign errors may answer with another error.
+    return issubclass(type(error), SQLAlchemyError)
 
 
 def told_with_place(error: BaseException) -> str:
@@ -59,7 +100,7 @@ def told_with_place(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """File and line in the code that others wrote, as the beginning of a message; empty if it was all ours."""
+    """The file and line in foreign code, as the beginning of a message; empty if only our own code ran."""
     frames = traceback.extract_tb(safe_text.traceback_of(error))
     theirs = next((each.filename for each in frames if not each.filename.startswith((OURS, CARRIER))), None)
     lines = [each.lineno for each in frames if each.filename == theirs]

@@ -1,15 +1,19 @@
-"""Moments: times in UTC, and what only looks like one."""
+"""Moments: converts times to UTC, recognises zero times, and formats times."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 #: The beginning of Unix time, which programs usually write for a time that was never set.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+MICROSECOND = timedelta(microseconds=1)
+
+_NO_TIME = timedelta()
+
 
 def in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC. Raises `ValueError` for one that UTC has no year for."""
+    """Convert a moment to UTC. Raises `ValueError` for a moment outside the years of UTC."""
     if moment.tzinfo is UTC:
         return moment
     try:
@@ -19,21 +23,32 @@ def in_utc(moment: datetime) -> datetime:
 
 
 def is_zero(moment: datetime) -> bool:
-    """Whether it is what programs write for no time at all: a day in the year 1, or the beginning of 1970.
+    """Whether programs write this moment for a missing time: a day in the year 1, or the beginning of 1970.
 
-    The latter in UTC or by the clock that its offset shows.
+    The beginning of 1970 counts in UTC and in the moment's own offset.
     """
     if moment.year > 1970:
         return False
     return moment.year == 1 or moment == EPOCH or moment.replace(tzinfo=UTC) == EPOCH
 
 
+def has_passed(since: datetime, span: timedelta, now: datetime) -> bool:
+    """Whether the span has passed since then, as it also has if the clock was set back behind that time."""
+    return not _NO_TIME <= now - since < span
+
+
 def time_text(moment: datetime | str) -> str:
-    """A time as commands show it, to the second: `2026-11-21 12:00:00Z`. A text is one that JSON holds."""
-    known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return f"{in_utc(known):%Y-%m-%d %H:%M:%S}Z"
+    """Format a time for commands, to the second: `2026-11-21 12:00:00Z`. A text is a time as JSON has it.
+
+    A text that is not a time says that the time in the database is damaged, and stays as it is.
+    """
+    try:
+        known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    except ValueError:
+        return str(moment)
+    return f"{in_utc(known):%Y-%m-%d %H:%M:%SZ}"
 
 
 def clock_time(moment: datetime, now: datetime) -> str:
-    """A time as a sentence names it: `10:42 UTC`, with the day where it was not today."""
+    """Format a time for a sentence: `10:42 UTC`, with the date in front if it is not today's."""
     return moment.strftime("%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC")

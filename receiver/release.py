@@ -1,4 +1,4 @@
-"""Which release of Hookmirror this is."""
+"""The release of Hookmirror."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def release() -> str:
-    """The version of the installed package, or "unknown" where the code runs without being installed."""
+    """The version of the installed package; "unknown" if the package is not installed."""
     try:
         return version("hookmirror")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Schemas of the JSON that is answered: the base of all of them, and that of an error.
+"""Schemas of JSON answers: their base class, and those of every process: alive, and an error.
 
 A schema has two uses: its instances are encoded as answers, and its class is described in the OpenAPI document.
 """
@@ -6,7 +6,7 @@ A schema has two uses: its instances are encoded as answers, and its class is de
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from msgspec import Meta, Struct
 
@@ -27,7 +27,7 @@ def _with_subclasses(kind: type[Refused]) -> list[type[Refused]]:
     return [kind, *(each for below in kind.__subclasses__() for each in _with_subclasses(below))]
 
 
-#: Every class of them.
+#: Every class of refusals.
 REFUSALS: tuple[type[Refused], ...] = tuple(_with_subclasses(Refused))
 
 
@@ -36,16 +36,22 @@ def codes_of(kind: type[Refused]) -> tuple[str, ...]:
     return NOT_VERIFIED if kind is NotVerified else (kind.code,)
 
 
-#: Every error code, in the order of their classes.
+#: All error codes, in the order of the classes.
 ERROR_CODES = [code for kind in REFUSALS for code in codes_of(kind)]
 
 
 class Shape(Struct, frozen=True, forbid_unknown_fields=True):
-    """An answer of ours: each of its members is always there, and no other."""
+    """The base class of answers. An answer has all members of its class, and no others."""
+
+
+class Alive(Shape, frozen=True):
+    """The answer of a process that runs."""
+
+    status: Literal["alive"]
 
 
 class Error(Shape, frozen=True):
-    """Why a request was refused."""
+    """The reason for which a request was refused."""
 
     error: Annotated[str, Meta(extra_json_schema={"enum": ERROR_CODES})]
     message: Annotated[str, Meta(description="What to do about it.")]

@@ -1,7 +1,7 @@
-"""Shadowing: modules of a user's own that have the name of another module, so that one of the two is hidden.
+"""Shadowing: finds modules of the user with the name of another module, which hides one of the two.
 
-Our own packages win over folders beside the settings. A file that hides an installed package or a module of Python's is
-told, because whatever else imports that name gets the file instead.
+Hookmirror's packages take precedence over files beside the settings. A file that hides an installed package or a module
+of Python's causes a warning, because all other code that imports the name gets the file.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-#: The packages of this distribution, and the folder where they are.
+#: The packages of this distribution, and their folder.
 OWN_PACKAGES = ("receiver", "handlers", "simulator", "vendors")
 HOME = Path(__file__).parent.parent
 
 
 class _OwnPackages:
-    """Finds our own packages where they are, whatever stands before them on the path."""
+    """Finds the packages of this distribution in their folder, whatever precedes it on the path."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -28,7 +28,7 @@ class _OwnPackages:
 
 
 def add_folder(folder: Path) -> None:
-    """Have modules imported from this folder, too, but none in the place of a package of ours."""
+    """Allow imports of modules from this folder, except in place of a package of this distribution."""
     if _OwnPackages not in sys.meta_path:
         sys.meta_path.insert(0, _OwnPackages)
     if str(folder) not in sys.path:
@@ -41,10 +41,7 @@ def taken_name(module: str, folder: Path | None) -> str | None:
     file = _file(top, folder)
     if file is None or top not in OWN_PACKAGES or folder is None or folder.resolve() == HOME:
         return None
-    return (
-        f"the name {top!r} is taken by a package of Hookmirror's own, which is used in the place of {file}. "
-        f"Rename yours, such as my_{top}"
-    )
+    return f"the name {top!r} is taken by a package of Hookmirror, which hides {file}. Rename yours, such as my_{top}"
 
 
 def stolen_name(module: str) -> str | None:
@@ -59,7 +56,7 @@ def stolen_name(module: str) -> str | None:
 
 
 def shadowed(module: str, folder: Path | None) -> str | None:
-    """A warning for a module in the folder that has the name of another one; None if it has not."""
+    """A warning for a module in the folder with the name of another module; None for a module without a namesake."""
     top = module.partition(".")[0]
     file = _file(top, folder)
     if file is None or folder is None or top in OWN_PACKAGES:
@@ -72,11 +69,11 @@ def shadowed(module: str, folder: Path | None) -> str | None:
         if found is None or found.origin is None:
             return None
         other = f"the installed {found.origin}"
-    return f"{file} has the name of {other}, and one of the two is hidden: rename yours, such as my_{top}."
+    return f"{file} has the name of {other}, and hides it or is hidden: rename yours, such as my_{top}."
 
 
 def doubts_about(references: Iterable[str], folder: Path | None) -> list[str]:
-    """Warnings, a sentence each, about modules and packages in the folder whose names others have."""
+    """List warnings, a sentence each, about modules and packages in the folder with the names of others."""
     found = [shadowed(reference.partition(":")[0], folder) for reference in references]
     if folder is not None and folder.resolve() != HOME:
         taken = [taken_name(name, folder) for name in OWN_PACKAGES]
@@ -85,7 +82,7 @@ def doubts_about(references: Iterable[str], folder: Path | None) -> list[str]:
 
 
 def _file(top: str, folder: Path | None) -> Path | None:
-    """The package or module of this name in the folder."""
+    """The path of the package or module of this name in the folder."""
     if folder is None or not top.isidentifier():
         return None
     package, module = folder / top, folder / f"{top}.py"

@@ -1,4 +1,4 @@
-"""Sniffing: what bytes look like that should have been JSON, and what their sender can do about it."""
+"""Sniffing: recognises the format of bytes that should be JSON, and advises their sender."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLE_BYTES = 1_000
 #: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
 _FORM = re.compile(rb"[\w.~*+%\[\]-]{1,200}=[^=]")
 
-#: What a JSON document can begin with.
+#: The possible first bytes of a JSON document.
 _JSON_BEGINS = tuple(b'{["-0123456789tfn')
 
 AS_JSON = "Let the sender send JSON, as application/json."
@@ -20,7 +20,7 @@ UNPACKED = "Let the sender send it uncompressed, or let the dialect decompress i
 
 
 def sniff(content: bytes) -> str | None:
-    """What the content looks like and what to do, as the end of a sentence; None for JSON with a mistake in it."""
+    """The apparent format of the content, with advice, as the end of a sentence; None for JSON with a mistake."""
     start = content[:SAMPLE_BYTES].strip()
     if not start:
         return f"it is empty. {AS_JSON}" if not content.strip() else None
@@ -32,7 +32,7 @@ def is_gzip(content: bytes) -> bool:
 
 
 def is_zlib(content: bytes) -> bool:
-    """The format that HTTP calls deflate: no JSON begins with its first byte, an x."""
+    """Whether the content is in the format that HTTP calls deflate, whose first byte, an x, never begins JSON."""
     return content[:1] == b"x" and len(content) > 1 and (content[0] << 8 | content[1]) % 31 == 0
 
 
@@ -41,9 +41,9 @@ def _is_multipart(start: bytes) -> bool:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether it is plain text; misspelt `true`, `false` and `null` count as JSON, whose error names the place."""
+    """Whether the content is plain text. Misspelt `true`, `false` and `null` count as JSON with a mistake."""
     try:
-        # Incremental, because the last character may have been cut.
+        # An incremental decoder, because the last character may be cut.
         text = getincrementaldecoder("utf-8")().decode(start)
     except UnicodeError:
         return False

@@ -1,4 +1,4 @@
-"""The test kit: a pytest fixture `webhooks` that signs like the real sender and shows what became of it.
+"""The test kit: a pytest fixture `webhooks` that signs like the real sender and shows the resulting rows.
 
     def test_late_update_does_not_revive(webhooks):
         webhooks.send("shop", "product.deleted", id="A1", at=noon)
@@ -6,8 +6,8 @@
         webhooks.drain()
         assert not webhooks.row(Product, "A1").active
 
-Everything in it is real: the endpoint, a SQLite file or a database on PostgreSQL, the worker. Only the network is left
-out, and time can be moved.
+The fixture uses the real endpoint, the real worker, and a SQLite file or a database on PostgreSQL. Only the network is
+left out, and tests can move the time.
 """
 
 from __future__ import annotations
@@ -70,34 +70,34 @@ __all__ = [
 
 Row = TypeVar("Row", bound=MirrorRow)
 
-#: The secret of the sources in tests: 32 characters, so that it is a key phrase too.
+#: The secret of the sources in tests. It has 32 characters, so that it is a valid key phrase, too.
 TEST_SECRET = "TestSecretOf32CharactersForTests"  # noqa: S105 (a secret of tests only)
 TEST_APP_KEY = "test-app-key"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer that the sender gets."""
+    """The answer to a request."""
 
     status: int
-    #: Empty where the answer is not a JSON object.
+    #: The parsed answer; empty if it is not a JSON object.
     body: dict[str, Any]
     headers: Mapping[str, str]
-    #: The whole of it as text.
+    #: The complete answer as text.
     text: str = ""
     #: The ids of the stored deliveries, one for each event of the body; empty if the webhook was refused.
     stored: tuple[str, ...] = ()
 
     @property
     def delivery(self) -> str:
-        """The id of the stored delivery, the first one of several events. Raises `KeyError` if it was refused."""
+        """The id of the stored delivery, or of the first of several. Raises `KeyError` for a refused webhook."""
         if not self.stored:
             raise KeyError("delivery")
         return self.stored[0]
 
 
 class _Endpoint(Endpoint):
-    """An endpoint that remembers what it stored, because a dialect's own reply does not name the delivery."""
+    """An endpoint that remembers the ids of stored deliveries, because a dialect's own reply does not name them."""
 
     stored: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ class _Endpoint(Endpoint):
 
 
 class Webhooks:
-    """Sends webhooks to its own endpoint, and reads the mirror that results."""
+    """Sends webhooks to an endpoint of its own, and reads the resulting mirror."""
 
     def __init__(self, folder: Path, dialects: Mapping[str, Dialect], *, database_url: str | None = None) -> None:
         self._dialects = dialects
@@ -118,7 +118,7 @@ class Webhooks:
         self.inbox = Inbox(self.database)
         self._moved = timedelta()
         self.worker = Worker(self.inbox, self._sources, clock=self.now)
-        self._group_commit = GroupCommit(self.inbox)
+        self._group_commit = GroupCommit(self.inbox, prepare=self.inbox.prepare)
         self._group_commit.start()
         self._limits = limits = Limits()
         self._endpoint = _Endpoint(self._sources, self._group_commit.take, limits=limits, incoming=Incoming(limits))
@@ -133,9 +133,9 @@ class Webhooks:
     # ── sources and time ──────────────────────────────────────────────────────────────────────────────────────
 
     def source(self, name: str, **settings: Any) -> Source:
-        """Add a source with these settings (those of `[sources.<name>]`), or look one up.
+        """Add a source with these settings (those of `[sources.<name>]`), or return an existing one.
 
-        A source that is merely named speaks the dialect of its name, with the test kit's own secret. Raises
+        Without settings, a source has the dialect of its name and the test kit's own secret. Raises
         `ConfigurationError` for unknown settings.
         """
         if name not in self._sources or settings:
@@ -150,7 +150,7 @@ class Webhooks:
         return datetime.now(UTC) + self._moved
 
     def advance(self, **time: float) -> None:
-        """Move the worker's clock, in the words of `timedelta`: `advance(hours=1)`. Retries come due by it."""
+        """Move the worker's clock, by the arguments of `timedelta`: `advance(hours=1)`. Retries then become due."""
         self._moved += timedelta(**time)
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,7 +165,7 @@ class Webhooks:
         data: Any = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> Answer:
-        """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
+        """Send an event in a body that the dialect composes; `at` is now by default. Fails if it is refused."""
         dialect = self.source(source).dialect
         body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
         answer = self.send_body(source, body, headers=usual | dict(headers))
@@ -180,9 +180,9 @@ class Webhooks:
         credentials: Credentials | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> Answer:
-        """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it.
+        """Sign or encrypt the body as the sender does, by default with the source's credentials, and post it.
 
-        Fails if the envelope function reads the clock, or reads the body in another way when asked again.
+        Fails if the envelope function reads the clock, or reads the same body in two ways.
         """
         listening = self.source(source)
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
@@ -213,7 +213,7 @@ class Webhooks:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send what a sender asks before it sends webhooks: a request without a body, with this query."""
+        """Send a challenge: a request without a body, with this query."""
         self.source(source)
         path = f"{HOOKS_PATH}{source}?{urlencode(query)}" if query else HOOKS_PATH + source
         return self._runner.run(self._request(method, path, b"", list((headers or {}).items())))
@@ -221,14 +221,14 @@ class Webhooks:
     # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
 
     def drain(self) -> int:
-        """Work until nothing is due. Returns how many attempts that took."""
+        """Work until no delivery is due, and return the number of attempts."""
         return sum(iter(self.worker.work, 0))
 
     def row(self, table: type[Row], external_id: str, *, source: str | None = None) -> Row:
-        """The row of the mirror. Fails without any news about it; `source` may be left out while there is one."""
+        """Read a row of the mirror. Fails without news about it; `source` is needed if several sources have it."""
         found = [row for row in self.rows(table, source=source) if row.external_id == external_id]
         assert found, f"there was no news about {table.__name__} {external_id!r}"
-        assert len(found) == 1, f"several sources have {table.__name__} {external_id!r}: say which"
+        assert len(found) == 1, f"several sources have {table.__name__} {external_id!r}: give `source`"
         return found[0]
 
     def rows(self, table: type[Row], *, source: str | None = None) -> list[Row]:
@@ -242,7 +242,7 @@ class Webhooks:
         delivery_id = answer if isinstance(answer, str) else answer.delivery
         found = deliveries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
-        shown: dict[str, Any] = to_builtins(show_whole_delivery(found), builtin_types=(datetime,))
+        shown: dict[str, Any] = to_builtins(show_whole_delivery(found), builtin_types=(datetime,), enc_hook=str)
         return shown
 
     def deliveries(self) -> list[dict[str, Any]]:
@@ -257,7 +257,7 @@ class Webhooks:
         """Send the body in the file `fixture`, and compare the mirror with the file beside it that ends in
         `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
 
-        Raises `ConfigurationError` if one of the files is not there, or a row names an unknown table or column.
+        Raises `ConfigurationError` if one of the files does not exist, or a row names an unknown table or column.
         """
         expected = expected_of(fixture)
         source = fixture.parent.name
@@ -297,7 +297,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 def _usual_settings(name: str, dialect: Dialect, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a source that a test did not give: all the secrets that its verifier accepts."""
+    """The default settings of a source in a test: those that its verifier accepts."""
     own = adopt_own_settings(source_settings(name, {"settings": given.get("settings") or {}}), dialect.settings_model)
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
     urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
@@ -321,8 +321,9 @@ def hookmirror_dialects(request: pytest.FixtureRequest) -> Mapping[str, Dialect]
 
 @pytest.fixture
 def hookmirror_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The database that `webhooks` works on: a file of the test's own, or a database of its own on the server that the
-    ini option of the same name names, made for the test and dropped afterwards.
+    """The URL of the database of `webhooks`, which is new for each test.
+
+    It is a SQLite file, or on the server in the ini option of the same name a database that is dropped after the test.
     """
     server = request.config.getini("hookmirror_database_url")
     if not server:
@@ -336,7 +337,7 @@ def hookmirror_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> I
 def webhooks(
     tmp_path: Path, hookmirror_dialects: Mapping[str, Dialect], hookmirror_database_url: str
 ) -> Iterator[Webhooks]:
-    """Sends webhooks and shows what became of them: see `Webhooks`."""
+    """Sends webhooks and reads the resulting rows: see `Webhooks`."""
     kit = Webhooks(tmp_path, hookmirror_dialects, database_url=hookmirror_database_url)
     yield kit
     kit.close()

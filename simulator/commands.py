@@ -130,7 +130,14 @@ def simulate(
     print_settings: PrintSettings = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate the four systems: serve their APIs, send their webhooks to any receiver, and report the results."""
+    """Simulate the four systems: serve their APIs, send their webhooks to any receiver, and report the results.
+
+    For example, to a receiver with the settings that the first of these commands prints:
+
+    hookmirror simulate --print-settings --serve --seed 1
+
+    hookmirror simulate --to http://127.0.0.1:8000/hooks --serve --seed 1
+    """
     console = Console(stderr=True)
     chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
     clock = RunningClock(speed=chosen.speed)

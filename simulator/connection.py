@@ -27,7 +27,7 @@ PIECES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a request is sent."""
+    """The way in which a request is sent."""
 
     #: Real seconds over which the pieces of a slow request are sent; 0 sends the request at once.
     pause: float = 0.0

@@ -23,7 +23,7 @@ LANE = 64
 
 @dataclass(slots=True)
 class Log:
-    """What happened to the messages of one source."""
+    """The results of sending the messages of one source."""
 
     #: Messages that were due, without their duplicates.
     messages: int = 0
@@ -139,7 +139,7 @@ class Courier:
             lane.busy = True
             try:
                 await self._try(lane, attempt)
-            except Exception as error:  # a mistake in the simulator: `finish` raises it, and the lane goes on
+            except Exception as error:  # a mistake in the simulator: `finish` raises it, and the lane continues
                 self._error = error
             finally:
                 lane.busy = False

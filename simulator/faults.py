@@ -22,7 +22,7 @@ def count() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often each fault occurs. The names of the fields are the names in scenarios and commands.
+    """The frequency of each fault. The names of the fields are the names in scenarios and commands.
 
     Seconds are seconds of the simulated clock. A fault of the network affects only the first attempt to send a message:
     if the system retries, the retry arrives undamaged.

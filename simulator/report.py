@@ -29,7 +29,7 @@ class SourceReport:
     seconds: float = 0.0
     #: The result of the comparison; None if no mirror was compared.
     comparison: Comparison | None = None
-    #: Why the requested comparison failed; None otherwise.
+    #: The reason for which the requested comparison failed; None otherwise.
     unchecked: str | None = None
 
     @property

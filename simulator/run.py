@@ -32,7 +32,7 @@ def hook_url(to: str, source: str) -> str:
 
 
 def prepare(systems: Sequence[System], scenario: Scenario) -> None:
-    """Decide what a receiver's settings depend on: the secrets after a rotation."""
+    """Prepare the secrets after a rotation, because a receiver's settings depend on them."""
     for system in systems:
         if scenario.faults.rotate:
             system.prepare_rotation()

@@ -21,7 +21,7 @@ def settings_text(systems: Iterable[System], *, api: str | None) -> str:
 
 
 def toml(value: Any) -> str:
-    """Write a value in TOML, which writes text, numbers, booleans and lists as JSON does, and only tables otherwise."""
+    """Write a value in TOML, where text, numbers, booleans and lists look as in JSON, and only tables differ."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(name)} = {toml(member)}" for name, member in value.items()) + " }"
     if isinstance(value, list):

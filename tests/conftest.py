@@ -7,38 +7,45 @@ test gets a database of its own there.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from memory import claim_folder, remove_abandoned
 from postgresql_databases import Databases
 from postgresql_server import PostgresServer
+from repeats_anew import begin_anew, note_repeats
+from scheduling import in_turn
 from sharing_work import share_work
 from sqlalchemy import make_url
+from templates import file_with_tables, make_tables
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
-import receiver.reconcile.tables  # noqa: F401 (part of the schema)
-from receiver.database.database import Database
-from receiver.database.schema import Schema
+import receiver.server.own_tables  # noqa: F401 (the schema has every declared table)
+from receiver.ingest import unhandled
+from receiver.metrics import few_names
 
 #: Names another PostgreSQL server than the wheel's. Its role needs the right to create databases.
 SERVER = "DATABASE_URL"
 
 # Property tests try the same examples in every run, so that a new failure comes from the change under test. `make
-# explore` looks for new examples; those that fail are added with `@example`.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+# explore` looks for new examples; those that fail are added with `@example`. No example has a time limit, which a busy
+# machine would exceed.
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", _untimed, derandomize=True)
+settings.register_profile("explore", _untimed, derandomize=False)
 settings.load_profile("fixed")
 
 # Hypothesis also draws constants of the modules imported so far. Then the fixed examples of a test would depend on the
@@ -57,6 +64,9 @@ _claimed: list[Path] = []
 #: Lends a database for a block: a file in the given folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
+#: Copies the database at a URL for a block: into a file in the given folder, or into a database on the server.
+CopyDatabase = Callable[[str, Path], AbstractContextManager[str]]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", action="store_true", help="Rewrite the pictures of the console in docs/pictures.")
@@ -70,6 +80,7 @@ def pytest_configure() -> None:
     `TMPDIR` stays as it is if it is set.
     """
     share_work()
+    note_repeats()
     # A server that several tests share must not log into the captured output of a command.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
     # A shell starts background commands with SIGINT ignored, and processes started by tests inherit that.
@@ -89,10 +100,32 @@ def pytest_configure() -> None:
         tempfile.tempdir = None
 
 
+def pytest_sessionstart() -> None:
+    """Ignore garbage that finds no stack: it may be collected in the middle of a document that is nested too deeply."""
+    tell = sys.unraisablehook
+
+    def tell_others(unraisable: Any) -> None:
+        if unraisable.exc_type is not RecursionError:
+            tell(unraisable)
+
+    sys.unraisablehook = tell_others
+
+
 def pytest_collection_finish() -> None:
     """Exempt everything imported so far from garbage collections, which would examine it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute files, and the tests of some files."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    # Not every run has the plugin.
+    from distribution import Distribution
+
+    return Distribution(config, log)
 
 
 @pytest.hookimpl(trylast=True)
@@ -102,18 +135,8 @@ def pytest_sessionfinish(exitstatus: int) -> None:
         shutil.rmtree(_claimed.pop(), ignore_errors=True)
 
 
-#: Folders and files with slow tests. They begin first, so that no core is idle at the end.
-LONG_FIRST = ("test_documentation.py", "acceptance", "neighbours", "integration")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-
-    def turn(item: pytest.Item) -> int:
-        top = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
-        return LONG_FIRST.index(top) if top in LONG_FIRST else len(LONG_FIRST)
-
-    items.sort(key=turn)
+    items[:] = in_turn(items, Path(__file__).parent)
 
 
 #: Settings of a server without standbys, whose databases live for seconds. Without autovacuum, making and dropping a
@@ -126,6 +149,32 @@ LEAN = {
     "checkpoint_timeout": "1h",
     "max_wal_size": "256MB",
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logs_of_its_own() -> Iterator[None]:
+    """Restore the log after each module, because a command or a server that runs in this process sets its level."""
+    before, level = structlog.get_config(), logging.getLogger().level
+    yield
+    structlog.configure(**before)
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _repeats_of_its_own() -> Iterator[None]:
+    yield
+    begin_anew()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _names_of_its_own() -> Iterator[None]:
+    """Let each module meet event types and unknown sources anew: beyond a bound, a process counts them together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(few_names, "_types", few_names.Names(few_names.MOST_TYPES))
+        patch.setattr(unhandled, "_told", few_names.Names(few_names.MOST_TYPES))
+        for name in ("asked_instead", "largest_refused", "unknown_asked"):
+            patch.setattr(few_names, name, {})
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +195,7 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def databases(postgresql: str) -> Iterator[Databases]:
-    making = Databases(postgresql, _make_tables)
+    making = Databases(postgresql, make_tables)
     yield making
     making.close()
 
@@ -177,27 +226,32 @@ def database_system(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
-def file_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a SQLite file with the empty tables of the inbox and the catalog."""
-    path = tmp_path_factory.mktemp("template") / "hookmirror.db"
-    _make_tables(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture(scope="module")
 def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendDatabase:
     """Return a function that lends databases of the present system, for tests that need several."""
     if database_system == "postgresql":
         return request.getfixturevalue("databases").lend
-    template = request.getfixturevalue("file_with_tables")
 
     @contextmanager
     def lend(folder: Path) -> Iterator[str]:
-        shutil.copy(template, folder / template.name)
+        shutil.copy(file_with_tables(), folder / "hookmirror.db")
         yield _file(folder)
 
     return lend
+
+
+@pytest.fixture(scope="module")
+def copy_database(database_system: str, request: pytest.FixtureRequest) -> CopyDatabase:
+    """Return a function that copies a database of the present system, to which nobody is connected, for a block."""
+    if database_system == "postgresql":
+        return request.getfixturevalue("databases").copy
+
+    @contextmanager
+    def copy(url: str, folder: Path) -> Iterator[str]:
+        shutil.copy(str(make_url(url).database), folder / "hookmirror.db")
+        yield _file(folder)
+
+    return copy
 
 
 @pytest.fixture
@@ -213,11 +267,6 @@ def mirror_url(lend_database: LendDatabase, tmp_path: Path) -> Iterator[str]:
     """Give a database of the present system with empty tables, which are copied from a template."""
     with lend_database(tmp_path) as url:
         yield url
-
-
-def _make_tables(url: str) -> None:
-    with closing(Database(url)) as database:
-        Schema(database).upgrade()
 
 
 def _file(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from earlier rows.
 LAYERS = (
-    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures", "http_urls"),
+    (
+        *("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures", "http_urls"),
+        "interrupts",
+    ),
     ("logs", "metrics"),
     ("header_values",),
     ("envelope", "loading", "shadowing"),
@@ -81,7 +84,7 @@ PURE = (
         "dialects.compression",
         "dialects.headers",
     ),
-    *("mirror.versions", "ingest.paths", "api.tokens"),
+    *("inbox.states", "mirror.versions", "ingest.paths", "api.tokens"),
 )
 
 #: Modules that a pure module must not import, because they do I/O, wait, or read a clock.
@@ -170,80 +173,108 @@ def test_the_docs_show_the_same_layers() -> None:
     assert [tuple(line.split()) for line in table.splitlines()] == list(LAYERS)
 
 
-@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_imports_point_one_way(path: Path) -> None:
-    own = room(module_name(path))
-    # `receiver` re-exports the names with which dialects are written.
-    highest = HEIGHT[own] if own else HEIGHT["dialects"]
-    upwards = {name for name in receiver_imports(path) if room(name) and HEIGHT[room(name)] > highest}
-    assert upwards == set()
+def those(paths: Iterable[Path], is_wrong: Callable[[Path], object]) -> dict[str, object]:
+    """Return the mistakes by module, without the modules that have none."""
+    return {module_name(path): wrong for path in paths if (wrong := is_wrong(path))}
 
 
-@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_modules_and_functions_are_small_enough_to_read(path: Path) -> None:
-    text = path.read_text("utf-8")
-    long = [
-        f"{node.name}: {size} lines"
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (size := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
-        and "migrations" not in path.parts
-    ]
-    assert long == []
-    assert len(text.splitlines()) <= LONGEST_MODULE, "divide the module in two"
+def test_imports_point_one_way() -> None:
+    def upwards(path: Path) -> set[str]:
+        own = room(module_name(path))
+        # `receiver` re-exports the names with which dialects are written.
+        highest = HEIGHT[own] if own else HEIGHT["dialects"]
+        return {name for name in receiver_imports(path) if room(name) and HEIGHT[room(name)] > highest}
+
+    assert those(files("receiver"), upwards) == {}
 
 
-@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_no_module_of_the_receiver_imports_its_public_names_from_the_package(path: Path) -> None:
-    assert "receiver" not in receiver_imports(path), "import the module that defines the name"
+def test_functions_are_small_enough_to_read() -> None:
+    def long(path: Path) -> list[str]:
+        return [
+            f"{node.name}: {size} lines"
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and (size := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+            and "migrations" not in path.parts
+        ]
+
+    assert those(files("receiver"), long) == {}
 
 
-@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> None:
-    assert {name.partition(".")[0] for name in imports(path)} & {"handlers", "simulator", "vendors"} == set()
+def test_modules_are_small_enough_to_read() -> None:
+    def lines_too_many(path: Path) -> int:
+        return max(0, len(path.read_text("utf-8").splitlines()) - LONGEST_MODULE)
+
+    assert those(files("receiver"), lines_too_many) == {}, "divide the module in two"
 
 
-@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
-def test_the_receiver_knows_no_vendor(path: Path) -> None:
-    named = [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
-    assert named == [], "move the vendor's part into its dialect"
+def test_no_module_of_the_receiver_imports_its_public_names_from_the_package() -> None:
+    found = those(files("receiver"), lambda path: "receiver" in receiver_imports(path))
+    assert found == {}, "import the module that defines the name"
 
 
-@pytest.mark.parametrize("path", files("simulator"), ids=module_name)
-def test_the_simulator_shares_only_pure_modules_with_the_receiver(path: Path) -> None:
-    shared = {name.removeprefix("receiver.") for name in receiver_imports(path)}
-    assert shared - set(PURE) == set()
-    assert {name for name in imports(path) if name.partition(".")[0] == "handlers"} == set()
+def packages_in(names: Iterable[str], *packages: str) -> set[str]:
+    """Return those of the packages to which the names belong."""
+    return {name.partition(".")[0] for name in names} & set(packages)
 
 
-@pytest.mark.parametrize("path", files("handlers"), ids=module_name)
-def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
-    used = {room(name) for name in receiver_imports(path)} - {""}
-    assert {name for name in used if HEIGHT[name] > HEIGHT["dialects"]} == set()
-    assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
+def test_the_receiver_knows_neither_handlers_nor_the_simulator() -> None:
+    known = those(files("receiver"), lambda path: packages_in(imports(path), "handlers", "simulator", "vendors"))
+    assert known == {}
+
+
+def test_the_receiver_knows_no_vendor() -> None:
+    def named(path: Path) -> list[str]:
+        return [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
+
+    assert those(files("receiver"), named) == {}, "move the vendor's part into its dialect"
+
+
+def test_the_simulator_shares_only_pure_modules_with_the_receiver() -> None:
+    def shared(path: Path) -> set[str]:
+        return {name.removeprefix("receiver.") for name in receiver_imports(path)} - set(PURE)
+
+    assert those(files("simulator"), shared) == {}
+    assert those(files("simulator"), lambda path: packages_in(imports(path), "handlers")) == {}
+
+
+def test_handlers_use_nothing_above_the_dialects() -> None:
+    def above(path: Path) -> set[str]:
+        used = {room(name) for name in receiver_imports(path)} - {""}
+        return {name for name in used if HEIGHT[name] > HEIGHT["dialects"]}
+
+    assert those(files("handlers"), above) == {}
+    assert those(files("handlers"), lambda path: packages_in(imports(path), "simulator")) == {}
 
 
 #: Modules that the ready dialects may import, because they are examples: those that the docs name for users.
 FOR_USERS = {"receiver", "receiver.senders", "receiver.codec"}
 
 
-@pytest.mark.parametrize("path", files("vendors"), ids=module_name)
-def test_ready_dialects_import_only_what_users_may(path: Path) -> None:
-    assert {name for name in receiver_imports(path) if name not in FOR_USERS} == set()
-    assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
+def test_ready_dialects_import_only_what_users_may() -> None:
+    assert those(files("vendors"), lambda path: set(receiver_imports(path)) - FOR_USERS) == {}
+    assert those(files("vendors"), lambda path: packages_in(imports(path), "simulator")) == {}
 
 
-@pytest.mark.parametrize("path", files("receiver/ingest"), ids=module_name)
-def test_no_module_of_the_endpoint_imports_the_mirror_even_through_others(path: Path) -> None:
-    assert {room(name) for name in closure(module_name(path)) if name.startswith("receiver.")} & {
-        "mirror",
-        "worker",
-    } == set()
+def test_no_module_of_the_endpoint_imports_the_mirror_even_through_others() -> None:
+    def rooms(path: Path) -> set[str]:
+        return {room(name) for name in closure(module_name(path)) if name.startswith("receiver.")}
+
+    assert those(files("receiver/ingest"), lambda path: rooms(path) & {"mirror", "worker"}) == {}
 
 
-@pytest.mark.parametrize("path", [*files("receiver/worker"), *files("receiver/reconcile")], ids=module_name)
-def test_no_module_of_the_worker_imports_starlette_even_through_others(path: Path) -> None:
-    assert {name.partition(".")[0] for name in closure(module_name(path))} & {"starlette", "uvicorn"} == set()
+def test_no_module_of_the_worker_imports_starlette_even_through_others() -> None:
+    def servers(path: Path) -> set[str]:
+        return packages_in(closure(module_name(path)), "starlette", "uvicorn")
+
+    assert those([*files("receiver/worker"), *files("receiver/reconcile")], servers) == {}
+
+
+def test_the_tables_of_every_module_are_declared_together() -> None:
+    sources = {module_name(path): path.read_text("utf-8") for path in files("receiver")}
+    declaring = {name for name, source in sources.items() if re.search(r"\btable=True\b", source)}
+    missing = declaring - imports(path_of("receiver.server.own_tables"))
+    assert missing == set(), "import them in receiver/server/own_tables.py, for the schema and for copies"
 
 
 @pytest.mark.parametrize("module", PURE)

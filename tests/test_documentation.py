@@ -28,7 +28,7 @@ from forked import Forked
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
-from users_pytest import USERS_PYTEST
+from users_pytest import FORKED, USERS_PYTEST
 from waiting import wait_until
 
 import receiver
@@ -152,11 +152,7 @@ def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
 @cache
 def commands() -> dict[str, click.Command]:
     """Return the commands of `hookmirror` by name, including those of entry points."""
-    whole = typer.Typer(add_completion=False)
-    whole.registered_commands = [*cli.app.registered_commands]
-    for point in entry_points(group=cli.COMMAND_ENTRY_POINTS):
-        whole.command(name=point.name)(point.load())
-    group: Any = typer.main.get_command(whole)
+    group: Any = typer.main.get_command(cli.compose("--help"))
     return dict(group.commands)
 
 
@@ -514,7 +510,7 @@ def run(folder: Path, *arguments: str, python: bool = False, **settings: str) ->
     return printed
 
 
-#: Pages whose Python is run by another test, which sets up what it needs.
+#: Pages whose Python is run by another test, with its own set-up.
 RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "simulator" / "test_simulator_testing.py"}
 
 WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
@@ -533,10 +529,6 @@ def test_every_example_names_its_file(page: str) -> None:
         assert block.file or block.language in ("", "sh"), f"a {block.language} block in {page} has no file name"
 
 
-#: What pytest says of plugins that the interpreter had imported before.
-ALREADY_IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"
-
-
 @pytest.mark.parametrize("page", PYTHON_PAGES)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     modules = [path for path in written(page, tmp_path) if path.suffix == ".py"]
@@ -549,7 +541,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
             run(tmp_path, path.name, python=True)
     if tests:
         # Run the tests as a user would, without the settings and plugins of this repository. Warnings are still errors.
-        printed = run(tmp_path, *USERS_PYTEST[1:], "-W", "error", "-W", ALREADY_IMPORTED, python=True)
+        printed = run(tmp_path, *USERS_PYTEST[1:], "-W", "error", *FORKED, python=True)
         assert " passed" in printed
         assert "skipped" not in printed
 
@@ -575,6 +567,16 @@ def test_the_bodies_of_the_four_systems_leave_the_rows_beside_them(webhooks: Web
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_every_cipher_is_explained(cipher: str) -> None:
     assert row_of(text_of("docs/sources.md"), cipher)[1]
+
+
+def test_the_readme_makes_files_private_before_the_first_secret_is_written() -> None:
+    text = text_of("README.md")
+    assert 0 < text.index("umask 077") < text.index("# hookmirror.toml") < text.index("> secret-key")
+
+
+def test_the_page_about_capturing_names_its_settings_file_to_the_commands() -> None:
+    _, _, capturing = text_of("docs/operations.md").partition("## Capturing an unknown sender")
+    assert "HOOKMIRROR_CONFIG=capture.toml" in capturing
 
 
 def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ AROUND = {"action", "repository", "sender", "organization", "installation", "ent
 
 @github.envelope
 def read(body: dict[str, Any]) -> Envelope:
-    """Read a body. GitHub's events have no time of change, so each counts as of its arrival."""
+    """Read a body. GitHub's events have no time of change, so each has the time of its arrival."""
     kind = _kind(body)
     if kind == "ping":
         return Envelope(event_type="ping", entity=None, occurred_at=ARRIVAL, data=None)

@@ -59,7 +59,7 @@ def _kind(body: dict[str, Any]) -> str:
     if "title" in body and "product_id" not in body:
         return "product"
     raise Unreadable(
-        "The body does not say what it is about: let the subscription include `admin_graphql_api_id`, and send only "
+        "The body does not name its object: let the subscription include `admin_graphql_api_id`, and send only "
         "the topics of products and inventory levels to this source."
     )
 

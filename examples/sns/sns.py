@@ -18,7 +18,7 @@ from receiver.senders import sns_text
 
 
 class SnsSettings(BaseModel):
-    #: The ARNs of the own topics. SNS signs messages of everybody's topics with the same certificate.
+    #: The ARNs of the topics of this source. SNS signs the messages of all customers' topics with the same certificate.
     topics: list[str]
 
 
@@ -61,7 +61,7 @@ class Notification(BaseModel):
 
 
 class Change(BaseModel):
-    """What our own publisher writes into `Message`."""
+    """The content that our own publisher writes into `Message`."""
 
     type: str
     id: str

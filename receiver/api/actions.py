@@ -17,7 +17,7 @@ from receiver.runs.actions import LONGEST_ACTION_REASON, LONGEST_KEY, SHORTEST_A
 from receiver.schemas import Moment, Shape
 
 BEFORE: Parameter[int | None] = Parameter(
-    "before", {"type": "string"}, "The value of `next` in the page before.", number("before"), None
+    "before", {"type": "string"}, "The value of `next` on the previous page.", number("before"), None
 )
 RUN: Parameter[int | None] = Parameter("run", {"type": "string"}, "Only actions on this run.", number("run"), None)
 WHY = plain_text(
@@ -43,7 +43,7 @@ class Action(Shape, frozen=True):
     arguments: dict[str, Any]
     run: Annotated[str | None, Meta(description="The run that it began or changed.")]
     count: Annotated[int, Meta(description="The number of deliveries or rows that it concerns.")]
-    counts: Annotated[str, Meta(description="The noun of the number, such as `delivery` or `row`.")]
+    counts: Annotated[str, Meta(description="The unit of the number, such as `delivery` or `row`.")]
     reason: str | None
     result: Annotated[dict[str, Any], Meta(description="The answer to the request.")]
 

@@ -62,7 +62,7 @@ class AskedRow(Shape, frozen=True):
     equal: bool
     columns: list[AskedColumn]
     damaged: Annotated[bool, Meta(description="Whether the mirror's row was edited by hand, and takes no news.")]
-    mended: Annotated[bool, Meta(description="Whether the repair wrote the damaged row anew.")]
+    mended: Annotated[bool, Meta(description="Whether the repair wrote the damaged row again.")]
     repaired: Annotated[int | None, Meta(description="The number of rows that the repair changed; null without one.")]
     left: Annotated[
         Literal["newer", "delivery"] | None,

@@ -17,7 +17,8 @@ from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, coun
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
 from receiver.api.row_shapes import row_shape, shape_of, show_row
 from receiver.api.tokens import Scope
-from receiver.database.pages import LARGEST_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE
+from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, sql_table
@@ -80,7 +81,7 @@ ACTIVE_PARAMETER: Parameter[bool | None] = Parameter(
 TIE: Parameter[bool | None] = Parameter(
     "tie",
     {"type": "boolean"},
-    "Only rows decided by arrival between news of equal times, or only the others.",
+    "Only rows for which the order of arrival decided between news of equal times, or only the others.",
     flag("tie"),
     None,
 )
@@ -138,6 +139,10 @@ class Catalog:
         return Tables(list(self._tables))
 
     def list_rows(self, asked: Question) -> Any:
+        with one_snapshot(self._lookup.database):
+            return self._list(asked)
+
+    def _list(self, asked: Question) -> Any:
         name = asked[self._table]
         table, shapes, database = self._tables[name], self._shapes[name], self._lookup.database
         if asked[SKU] is not None and "sku" not in sql_table(table).c:
@@ -157,7 +162,8 @@ class Catalog:
             return rows.count_rows(database, table, wanted, seconds=seconds)
 
         horizon = UNSET if page.horizon is None else _show_horizon(page.horizon)
-        matching = count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET
+        is_first = asked[CURSOR] is None
+        matching = count_beside(page, count, began=began, is_first=is_first) if asked[COUNT] else UNSET
         return shapes.page(page.items, self._lookup.cursors.write(listed, page.next), horizon, matching)
 
     def show_row(self, asked: Question) -> Any:

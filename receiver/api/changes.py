@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType, structs
 
 from receiver.api.lookup import Lookup
@@ -16,6 +14,7 @@ from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_t
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
 from receiver.codec import decode, encode
+from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, NotFound, NotThisFeed, Unavailable
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
@@ -63,10 +62,10 @@ class ChangePage(Shape, frozen=True):
 
 
 AFTER: Parameter[int | None] = Parameter(
-    "after", {"type": "integer", "minimum": 0}, "The value of `next` in the page before.", number("after"), None
+    "after", {"type": "integer", "minimum": 0}, "The value of `next` on the previous page.", number("after"), None
 )
 FEED_CURSOR: Parameter[str | None] = Parameter(
-    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then the `cursor` of the page before.", str, None
+    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then the `cursor` of the previous page.", str, None
 )
 TABLE = plain_text("table", "Only changes of this table.")
 SINCE = moment("since", "Only changes recorded at this time or later.")
@@ -81,9 +80,6 @@ WHOLE: Parameter[bool | None] = Parameter(
     flag("whole"),
     None,
 )
-
-
-_CHANGE = msgspec.json.Decoder(Change, float_hook=Decimal)
 
 
 def _change_seq(text: str) -> int:
@@ -126,23 +122,23 @@ class ChangeFeed:
             ),
         ]
 
-    def show_one(self, asked: Question) -> Change:
-        """Show one change. Raises `NotFound` if no change has this number."""
+    def show_one(self, asked: Question) -> Raw:
+        """Show one `Change`. Raises `NotFound` if no change has this number."""
         seq = asked[CHANGE_SEQ]
         bounds = PageBounds(behind=(seq - 1,), limit=1, most_bytes=self._lookup.page_bytes)
-        found = follow_changes(self._lookup.database, ChangeFilter(), show_change, bounds).listing.items
-        change = _CHANGE.decode(bytes(found[0])) if found else None
-        if change is None or change.seq != seq:
+        found: list[Raw] = follow_changes(self._lookup.database, ChangeFilter(), show_change, bounds).listing.items
+        if not found or decode(bytes(found[0]))["seq"] != seq:
             raise NotFound(f"There is no change {seq}: `/api/v1/changes` lists them.", names=("/api/v1/changes",))
-        return change
+        return found[0]
 
     def list_changes(self, asked: Question) -> ChangePage:
         """List the changes after a place in the feed, in commit order; or the newest changes first."""
         if asked[AFTER] is not None and (asked[FEED_CURSOR] is not None or asked[NEWEST]):
             other = "cursor" if asked[FEED_CURSOR] is not None else "newest"
             raise BadRequest(f"`after` does not go with `{other}`: leave one of them out.", names=("after", other))
-        wanted = self._wanted(asked)
-        return self._newest(asked, wanted) if asked[NEWEST] else self._following(asked, wanted)
+        with one_snapshot(self._lookup.database):
+            wanted = self._wanted(asked)
+            return self._newest(asked, wanted) if asked[NEWEST] else self._following(asked, wanted)
 
     def _following(self, asked: Question, wanted: ChangeFilter) -> ChangePage:
         listed = self._lookup.listed_in("changes", wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -13,9 +14,21 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside, seconds_left, show_count
+from receiver.api.pages import (
+    HORIZON,
+    MATCHING,
+    NEXT,
+    LookedAt,
+    Matching,
+    count_beside,
+    is_whole,
+    seconds_left,
+    show_count,
+)
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
+from receiver.codec import decode
+from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
 from receiver.inbox.ids import arrived
 from receiver.inbox.inbox import Inbox
@@ -28,7 +41,7 @@ from receiver.search import deliveries
 from receiver.search.arguments import LONGEST_ENTITY, is_id
 from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
-from receiver.search.pages import Count, Horizon
+from receiver.search.pages import Count, FoundPage, Horizon
 
 #: The most ids of deliveries in one request.
 MOST_NAMED = 200
@@ -225,6 +238,10 @@ class Deliveries:
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
+        with one_snapshot(self._lookup.database):
+            return self._list(asked)
+
+    def _list(self, asked: Question) -> DeliveryPage:
         wanted = wanted_of(asked, self._lookup, DELIVERY_FILTERS)
         listed = self._lookup.listed_in("deliveries", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
@@ -234,17 +251,23 @@ class Deliveries:
         def count(seconds: float) -> Count:
             return deliveries.count_deliveries(database, wanted, seconds=seconds)
 
+        is_first = asked[CURSOR] is None
         # Before the count, because the states share a small part of the time that is left.
-        states = self._by_state(wanted, began) if asked[STATES] else UNSET
+        states = self._by_state(wanted, page, began, is_first=is_first) if asked[STATES] else UNSET
         return DeliveryPage(
             page.items,
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
-            count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
+            count_beside(page, count, began=began, is_first=is_first) if asked[COUNT] else UNSET,
             states,
         )
 
-    def _by_state(self, wanted: DeliveryFilter, began: float) -> dict[State, Matching]:
+    def _by_state(
+        self, wanted: DeliveryFilter, page: FoundPage, began: float, *, is_first: bool
+    ) -> dict[State, Matching]:
+        if wanted.state is None and is_whole(page, is_first=is_first):
+            of_items = Counter(decode(bytes(item))["state"] for item in page.items)
+            return {state: show_count(Count(of_items[state], False, page.horizon)) for state in State}
         seconds = min(deliveries.BY_STATE, seconds_left(began))
         counts = deliveries.count_by_state(self._lookup.database, wanted, seconds=seconds)
         return {state: show_count(each) for state, each in counts.items()}

@@ -21,7 +21,7 @@ class Delivery(Shape, frozen=True):
 
     id: Annotated[str, Meta(description="Grows with arrival. Text, because it is larger than a JavaScript number.")]
     source: str
-    event_type: Annotated[str | None, Meta(description="Null where the body could not be read.")]
+    event_type: Annotated[str | None, Meta(description="Null if the body could not be read.")]
     occurred_at: Annotated[Moment | None, Meta(description="The time of the change, at the source.")]
     received_at: Moment
     state: State
@@ -29,10 +29,10 @@ class Delivery(Shape, frozen=True):
     reason: Annotated[str | None, Meta(description="The reason why it is dead, is ignored, or waits for an attempt.")]
     ended_at: Moment | None
     entity: Annotated[
-        str | None, Meta(description="Kind and id, as in `product:A1`; null where the body could not be read.")
+        str | None, Meta(description="Kind and id, as in `product:A1`; null if the body could not be read.")
     ]
-    attempts_made: Annotated[int, Meta(description="Since it was accepted or replayed.")]
-    next_attempt_at: Annotated[Moment | None, Meta(description="While it is pending.")]
+    attempts_made: Annotated[int, Meta(description="The number of attempts since it was accepted or replayed.")]
+    next_attempt_at: Annotated[Moment | None, Meta(description="The time of its next attempt, while it is pending.")]
     duplicates: Annotated[int, Meta(description="The number of duplicates.")]
     conflict: Annotated[bool, Meta(description="Whether an earlier delivery used its dedup key for another body.")]
     dedup_key: str
@@ -64,11 +64,11 @@ class RoundAttempt(Shape, frozen=True):
     reason: Annotated[str | None, Meta(description="Why it failed.")]
     worker: str
     release: Annotated[str | None, Meta(description="The release of Hookmirror that ran it.")]
-    handler: Annotated[str | None, Meta(description="`module.function`; null where no handler was reached.")]
+    handler: Annotated[str | None, Meta(description="`module.function`; null if no handler was reached.")]
     hydrate_ms: Annotated[
-        float | None, Meta(description="Milliseconds that hydrating took; null where nothing was fetched.")
+        float | None, Meta(description="Milliseconds that hydrating took; null if nothing was fetched.")
     ]
-    handle_ms: Annotated[float | None, Meta(description="Milliseconds that the handler took; null where none ran.")]
+    handle_ms: Annotated[float | None, Meta(description="Milliseconds that the handler took; null if none ran.")]
     settle_ms: Annotated[float | None, Meta(description="Milliseconds that the transaction of its batch took so far.")]
     traceback: Annotated[str | None, Meta(description="The traceback of the error, shortened.")]
 

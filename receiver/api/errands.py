@@ -1,4 +1,4 @@
-"""Errands over HTTP: what reaches out of the process, to the other processes or to the address of a source."""
+"""Errands over HTTP: requests that this process sends to other processes, or to the address of a source."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ ERRANDS_AT_ONCE, LONGEST_ERRAND_SECONDS = 2, 45.0
 
 
 class ReloadedProcess(Shape, frozen=True):
-    """What one process did when it was asked to read its settings again."""
+    """The result of one process that was asked to read its settings again."""
 
     process: str
     taken: Annotated[
-        bool | None, Meta(description="Whether it has the present settings; null for one that was not asked.")
+        bool | None, Meta(description="Whether it has the present settings; null for a process that was not asked.")
     ]
     says: str
 
 
 class Reloaded(Shape, frozen=True):
     items: list[ReloadedProcess]
-    says: Annotated[str, Meta(description="All of them in words.")]
+    says: Annotated[str, Meta(description="The results in words.")]
 
 
 class SentTestEvent(Shape, frozen=True):
-    """How the address of a source answered a test event."""
+    """The answer of a source's address to a test event."""
 
     address: str
     event_type: str
     status: Annotated[int | None, Meta(description="The status of the answer; null if there was none.")]
-    delivery: Annotated[str | None, Meta(description="The delivery that it became.")]
-    says: Annotated[str, Meta(description="The same in words.")]
+    delivery: Annotated[str | None, Meta(description="The delivery that stores the event.")]
+    says: Annotated[str, Meta(description="The result in words.")]
 
 
 TESTED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
@@ -97,17 +97,17 @@ class Errands:
         ]
 
     async def reload(self, asked: Question) -> Reloaded:
-        """Ask the processes, and wait for them. Raises `Unavailable` if none is registered."""
+        """Ask the processes, and wait for their results. Raises `Unavailable` if none is registered."""
         return await self._turns.run(lambda: self._reload(asked))
 
     async def test(self, asked: Question) -> SentTestEvent:
-        """Send one. Raises `NotFound`, and `NotAskable` without an address or a body to send."""
+        """Send a test event. Raises `NotFound`, and `NotAskable` without an address or a body to send."""
         return await self._turns.run(lambda: self._test(asked))
 
     def _reload(self, asked: Question) -> Reloaded:
         try:
             if self._reload_all is None:
-                raise Unavailable("This process asks no others to read their settings: run `hookmirror reload`.")
+                raise Unavailable("This process cannot ask others to read their settings: run `hookmirror reload`.")
             return self._reload_all(asked.by)
         except ConfigurationError as error:
             raise Unavailable(str(error)) from None
@@ -126,6 +126,6 @@ class Errands:
         return sent
 
     def _record(self, asked: Question, what: str, arguments: Mapping[str, Any], effect: Effect) -> None:
-        """Record what was done already."""
+        """Record an action after its effect."""
         with self._database.write() as connection:
             record(connection, Asked(by=asked.by, what=what, arguments=arguments), effect, now=datetime.now(UTC))

@@ -45,6 +45,9 @@ class FindingShown(Shape, frozen=True):
 
 class FindingList(Shape, frozen=True):
     items: list[FindingShown]
+    examined_at: Annotated[
+        Moment, Meta(description="The time of `items`: while many webhooks arrive, readers share them for a moment.")
+    ]
 
 
 class CircumstanceShown(Shape, frozen=True):
@@ -65,7 +68,9 @@ class Occurrence(Shape, frozen=True):
 class WholeFinding(FindingShown, frozen=True):
     """A finding with its circumstances, and the earlier periods for which it was open."""
 
-    circumstances: Annotated[list[CircumstanceShown], Meta(description="Releases, runs and actions, oldest first.")]
+    circumstances: Annotated[
+        list[CircumstanceShown], Meta(description="Releases, runs and actions, the nearest first.")
+    ]
     before: Annotated[list[Occurrence], Meta(description="Earlier periods for which it was open, the latest first.")]
 
 
@@ -247,7 +252,7 @@ class Findings:
 
     def list_findings(self, asked: Question) -> FindingList:
         found = standing(self._database, self._facts, now=datetime.now(UTC), closed=asked[ALL])
-        return FindingList([show_standing(each) for each in found])
+        return FindingList([show_standing(each) for each in found.items], found.examined_at)
 
     def show(self, asked: Question) -> WholeFinding:
         return show_finding(self._database, self._facts, asked[FINDING_ID] or "", now=datetime.now(UTC))

@@ -110,8 +110,7 @@ def _process(follower: RowMapping, now: datetime) -> str | None:
 
 def show_dead(row: RowMapping) -> DeadChangeShown:
     """Format a dead change for the API and the command."""
-    shown = {name: row[name] for name in DeadChangeShown.__struct_fields__}
-    return DeadChangeShown(**{**shown, "state": DeadState(row["state"])})
+    return DeadChangeShown(**{name: row[name] for name in DeadChangeShown.__struct_fields__})
 
 
 class Followers:

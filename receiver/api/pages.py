@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from receiver.schemas import Shape
-from receiver.search.pages import MOST_COUNTED, Count
+from receiver.search.pages import MOST_COUNTED, Count, FoundPage
 from receiver.search.windows import SECONDS
 
 LookedAt = Annotated[int, Meta(description="The number of examined rows.")]
@@ -34,13 +34,20 @@ class Matching(Shape, frozen=True):
     says: Annotated[str, Meta(description="The same in words, such as `more than 10,000`.")]
 
 
-def count_beside(shown: int, count: Callable[[float], Count], *, began: float) -> Matching:
-    """Count the matches of a list with `shown` items, which was begun at `began` by the monotonic clock.
+def is_whole(page: FoundPage, *, is_first: bool) -> bool:
+    """Whether the page has every match that its search reached, so that no count is needed."""
+    return is_first and (page.next is None or page.horizon is not None)
+
+
+def count_beside(page: FoundPage, count: Callable[[float], Count], *, began: float, is_first: bool) -> Matching:
+    """Count the matches of a list whose page was begun at `began` by the monotonic clock.
 
     `count` takes the seconds that remain: the list and its count together take a tenth of a second.
     """
+    if is_whole(page, is_first=is_first):
+        return show_count(Count(len(page.items), False, page.horizon))
     counted = count(seconds_left(began))
-    return show_count(counted._replace(number=max(counted.number, shown)))
+    return show_count(counted._replace(number=max(counted.number, len(page.items))))
 
 
 def seconds_left(began: float) -> float:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
-
-from starlette.requests import Request
+from typing import TYPE_CHECKING, TypeVar
 
 from receiver.api.operations import NOBODY, Operation, Parameter, Question
 from receiver.codec import storable
-from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE, USUAL_PAGE
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import BadRequest
 from receiver.runs.actions import By
@@ -19,9 +17,13 @@ from receiver.search import arguments
 from receiver.search.arguments import is_id
 from receiver.search.pages import MOST_COUNTED
 
+if TYPE_CHECKING:
+    # Only for types: a worker answers for its metrics by these modules, too, without Starlette.
+    from starlette.requests import Request
+
 Word = TypeVar("Word", bound=StrEnum)
 
-CURSOR_DESCRIPTION = "The value of `next` in the page before."
+CURSOR_DESCRIPTION = "The value of `next` on the previous page."
 
 
 def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:

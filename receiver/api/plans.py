@@ -54,9 +54,16 @@ FORCE: Parameter[bool | None] = Parameter(
 class Plans:
     """Plans runs: `POST /api/v1/runs`."""
 
-    def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
-        """`sources` returns the sources of the settings in force."""
-        self._lookup, self._verbs, self._sources = lookup, verbs, sources
+    def __init__(
+        self,
+        lookup: Lookup,
+        verbs: Verbs,
+        sources: Callable[[], Mapping[str, Source]],
+        *,
+        feed: Callable[[], None],
+    ) -> None:
+        """`sources` returns the sources of the settings in force; `feed` is called when there is a run to plan."""
+        self._lookup, self._verbs, self._sources, self._feed = lookup, verbs, sources, feed
 
     def operations(self) -> list[Operation]:
         return [
@@ -137,7 +144,9 @@ class Plans:
         ids: tuple[int, ...] = (),
     ) -> RunChanged:
         request = Asked(by=asked.by, what=f"plan {kind}", arguments=arguments, key=asked[IDEMPOTENCY_KEY])
-        return show_changed(self._verbs.plan(request, kind, ids=ids, sources=sources or (), now=datetime.now(UTC)))
+        done = self._verbs.plan(request, kind, ids=ids, sources=sources or (), now=datetime.now(UTC))
+        self._feed()
+        return show_changed(done)
 
 
 def _refuse_filters(asked: Question, why: str, *, but: tuple[Parameter[Any], ...] = ()) -> None:

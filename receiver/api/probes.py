@@ -14,16 +14,12 @@ from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.errors import Unavailable
 from receiver.metrics import metrics
-from receiver.schemas import Shape
-
-
-class Alive(Shape, frozen=True):
-    status: Literal["alive"]
+from receiver.schemas import Alive, Shape
 
 
 class Ready(Shape, frozen=True):
     status: Literal["ready"]
-    warnings: Annotated[list[str], Meta(description="Conditions to be mended, which lose no data meanwhile.")]
+    warnings: Annotated[list[str], Meta(description="Conditions that a person should mend, and that lose no data.")]
 
 
 class NotReady(Shape, frozen=True):

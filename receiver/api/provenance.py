@@ -14,10 +14,11 @@ from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import NEXT
 from receiver.api.parameters import CURSOR, LIMIT
 from receiver.api.tokens import Scope
+from receiver.codec import plain
+from receiver.database.damage import read_choice
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.inbox.tables import State
 from receiver.mirror.rows import Key, MirrorRow, sql_table
-from receiver.mirror.unit_of_work import plain
 from receiver.mirror.versions import Rank, Version
 from receiver.provenance import telling
 from receiver.provenance.origins import Bringer, Origin
@@ -32,7 +33,7 @@ from receiver.worker.trial import Obstacle
 #: The most unprocessed deliveries that are shown.
 MOST_NOT_IN_FORCE = 20
 
-#: Seconds that a request waits for the request before, because only one at a time may run handlers.
+#: Seconds that a request waits for the previous one, because only one at a time may run handlers.
 TURN_SECONDS = 2.0
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -58,7 +59,7 @@ class LostValue(Shape, frozen=True):
     delivery: str
     how: Annotated[
         Defeat,
-        Meta(description="`overtaken`: it was the value before; `stale`: newer news was there; `tie`: equal times."),
+        Meta(description="`overtaken`: it was the previous value; `stale`: newer news was there; `tie`: equal times."),
     ]
 
 
@@ -130,6 +131,7 @@ class WhyRow(Shape, frozen=True):
     changed_at: Moment
     deactivated_at: Moment | None
     damage: Annotated[str | None, Meta(description="What is damaged in the row, and what repairs it.")]
+    askable: Annotated[bool, Meta(description="Whether the source can be asked for the row.")]
     check: Annotated[Checked, Meta(description="Whether the row equals the result of its kept deliveries.")]
     says: Annotated[list[str], Meta(description="The explanation in sentences.")]
     columns: list[WhyColumn]
@@ -160,13 +162,14 @@ def show_why(why: Why) -> WhyRow:
         changed_at=row.changed_at,
         deactivated_at=row.deactivated_at,
         damage=row.damage,
+        askable=why.is_askable,
         check=telling.overall(why),
         says=telling.sentences(why),
         columns=[_show_reason(each) for each in why.reasons],
         differing=why.differing,
         lost_with_parent=_show_parted(why),
         not_in_force=[
-            NotInForce(str(each.id), each.event_type, each.occurred_at, State(each.state), each.reason)
+            NotInForce(str(each.id), each.event_type, each.occurred_at, read_choice(State, each.state), each.reason)
             for each in not_in_force(why.candidates)[:MOST_NOT_IN_FORCE]
         ],
         ran=len(why.recomputation.ran),

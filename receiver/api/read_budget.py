@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from math import inf
 
 #: The share of one core that all reads together may use while webhooks are being acked.
 SHARE = 0.05
@@ -25,6 +26,14 @@ LONGEST_KEY_REST = 1.5
 #: Seconds of CPU time that a request and its answer take in the event loop, beside the thread of the read.
 REQUEST_COST = 0.001
 
+#: Seconds of CPU time that PostgreSQL uses for each second that a read waits for it. It computes during most of a long
+#: wait, and competes for the cores with the acks meanwhile.
+COST_OF_POSTGRESQL = 0.5
+
+#: Seconds for which no webhook may come before reads are unlimited. On an overloaded machine the event loop itself
+#: stands still for a moment, in which no webhook can come, and reads would get most when there is least for them.
+NO_WEBHOOK_FOR = 0.05
+
 #: The assumed cost of a key's first read in seconds, and the weight of the newest read in a key's mean.
 FIRST_ESTIMATE, NEWEST_WEIGHT = 0.005, 0.3
 
@@ -40,13 +49,15 @@ class ReadBudget:
         self._is_busy = is_busy
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
+        #: The time of the first question since which no webhook was being acked; infinite while one is.
+        self._quiet_since = inf
         #: By key, the mean cost of its reads, and the time until which its next read waits.
         self._costs: dict[Hashable, float] = {}
         self._rests: dict[Hashable, float] = {}
 
     def wait(self, key: Hashable) -> float:
         """The seconds until a read of this key may begin while webhooks keep arriving."""
-        if not self._is_busy():
+        if self._is_quiet():
             self._balance, self._counted_at = BURST, self._clock()
             self._rests.clear()
             return 0.0
@@ -72,6 +83,15 @@ class ReadBudget:
         self._costs[key] = self._costs.get(key, estimate) * (1 - NEWEST_WEIGHT) + estimate * NEWEST_WEIGHT
         if cost > MOST_SHARED and self._is_busy():
             self._rests[key] = now + min(cost / SHARE, LONGEST_KEY_REST)
+
+    def _is_quiet(self) -> bool:
+        """Whether no webhook is being acked, at this question and at an earlier one."""
+        now = self._clock()
+        if self._is_busy():
+            self._quiet_since = inf
+        elif self._quiet_since == inf:
+            self._quiet_since = now
+        return now - self._quiet_since >= NO_WEBHOOK_FOR
 
     def _count(self) -> float:
         now = self._clock()

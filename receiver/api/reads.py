@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from time import thread_time
+from time import monotonic, thread_time
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,10 +33,17 @@ GRACE = 2.0
 class Reads:
     """Runs reading functions from an event loop, on a bounded number of threads."""
 
-    def __init__(self, *, at_once: int, seconds: float, budget: ReadBudget | None = None) -> None:
-        """`seconds` is the time limit of a statement, enforced by the database; `budget` bounds all reads together."""
+    def __init__(
+        self, *, at_once: int, seconds: float, budget: ReadBudget | None = None, waiting_cost: float = 0.0
+    ) -> None:
+        """`seconds` is the time limit of a statement, enforced by the database; `budget` bounds all reads together.
+
+        `waiting_cost` are the seconds of CPU time that other processes, such as those of the database, use for each
+        second that the thread of a read does not compute.
+        """
         self._at_once = at_once
         self._seconds = seconds
+        self._waiting_cost = waiting_cost
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reads")
         self._turns = Turns(at_once, budget)
 
@@ -49,12 +56,14 @@ class Reads:
         loop = asyncio.get_running_loop()
 
         def timed() -> Result:
-            began = thread_time()
+            computed_before, began = thread_time(), monotonic()
             try:
                 return read()
             finally:
+                computed = thread_time() - computed_before
+                used = computed + self._waiting_cost * max(monotonic() - began - computed, 0)
                 with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(partial(self._turns.give_back, turn, used=thread_time() - began))
+                    loop.call_soon_threadsafe(partial(self._turns.give_back, turn, used=used))
 
         # The turn ends when the thread is free, even if its request was abandoned before.
         reading = self._threads.submit(timed)

@@ -58,17 +58,19 @@ class ApiParts:
     #: Called when there is new work for the worker of this process.
     wake: Callable[[], None]
     wiring: Wiring
+    #: Called when a run was planned, started or resumed, for the feeders of this process.
+    feed: Callable[[], None] = lambda: None
     #: The probes of a process that serves the API; None in a command, which only reads the database.
     probes: Probes | None = None
     #: Returns the reconcile status of sources.
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
-    #: What reaches out of the process.
+    #: Sends requests to other processes and to addresses of sources.
     errands: Errands | None = None
     #: The facts that the process knows about the installation.
     installation: InstallationFacts = field(default_factory=InstallationFacts)
-    #: How long a session of the console may go unused.
+    #: The time after which an unused session of the console ends.
     session_idle: timedelta = timedelta(hours=1)
     #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))
@@ -90,8 +92,8 @@ class ApiParts:
             ChangeFeed(lookup, tables),
             Followers(lookup),
             Search(lookup, tables),
-            Runs(lookup, verbs),
-            Plans(lookup, verbs, questions.sources),
+            Runs(lookup, verbs, feed=self.feed),
+            Plans(lookup, verbs, questions.sources, feed=self.feed),
             Actions(lookup),
             Stats(counts),
             Sources(lookup, self.facts, counts),

@@ -14,7 +14,7 @@ from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import LIMIT, number
 from receiver.api.tokens import Scope
-from receiver.database.pages import LARGEST_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Refused, RunConflict, Unavailable
 from receiver.runs import formatting
 from receiver.runs.actions import Done
@@ -37,7 +37,7 @@ class Run(Shape, frozen=True):
     state: RunState
     total: Annotated[int, Meta(description="Deliveries or rows to process, as far as known.")]
     done: Annotated[int, Meta(description="Finished deliveries or rows.")]
-    tally: Annotated[dict[str, int], Meta(description="How those ended.")]
+    tally: Annotated[dict[str, int], Meta(description="The results of the finished ones.")]
     forecast: Annotated[
         dict[str, Any] | None,
         Meta(description="The forecast: numbers by outcome, reasons, numbers of rows, and whether it is partial."),
@@ -80,6 +80,10 @@ class WholeRun(Run, frozen=True):
     overlaps: Annotated[
         list[OverlappingRun], Meta(description="Runs with common deliveries. Feeding one outdates the others' plans.")
     ]
+    outdated: Annotated[
+        str | None,
+        Meta(description="The reason why the plan can no longer be started here; null if it can, and for other runs."),
+    ]
 
 
 class ForecastPage(Shape, frozen=True):
@@ -88,10 +92,10 @@ class ForecastPage(Shape, frozen=True):
 
 
 class DeliveryInRun(Shape, frozen=True):
-    """A delivery of a run's set, by its forecast and by what became of it."""
+    """A delivery of a run's set, with its forecast and its actual outcome."""
 
     delivery: str
-    state: Annotated[ItemState, Meta(description="How far the run is with it.")]
+    state: Annotated[ItemState, Meta(description="Its state in the run.")]
     forecast: Annotated[str | None, Meta(description="The outcome in the forecast; null if it was not tried.")]
     forecast_reason: str | None
     outcome: Annotated[str | None, Meta(description="The outcome; null before its end.")]
@@ -140,8 +144,9 @@ RUN_DELIVERIES_AFTER: Parameter[int | None] = Parameter(
 class Runs:
     """Lists, shows, starts and ends runs: `/api/v1/runs`."""
 
-    def __init__(self, lookup: Lookup, verbs: Verbs) -> None:
-        self._lookup, self._verbs = lookup, verbs
+    def __init__(self, lookup: Lookup, verbs: Verbs, *, feed: Callable[[], None]) -> None:
+        """`feed` is called when there is a new stage of a run for the feeders of this process."""
+        self._lookup, self._verbs, self._feed = lookup, verbs, feed
 
     def operations(self) -> list[Operation]:
         refusals = (BadRequest, NotFound, Unavailable)
@@ -171,7 +176,7 @@ class Runs:
         ]
 
     def _parts(self, refusals: tuple[type[Refused], ...]) -> list[Operation]:
-        """What is listed page by page of one run."""
+        """The lists of one run, which are read page by page."""
         return [
             Operation(
                 name="list_run_rows",
@@ -220,6 +225,7 @@ class Runs:
         def answer(asked: Question) -> RunChanged:
             run = asked[RUN_ID]
             done = do(asked_by(asked, what, run=str(run)), run, now=datetime.now(UTC))
+            self._feed()
             return show_changed(done)
 
         return answer
@@ -230,7 +236,9 @@ class Runs:
 
     def show(self, asked: Question) -> WholeRun:
         with self._lookup.database.read() as connection:
-            run = formatting.whole_run(connection, asked[RUN_ID], rows=LARGEST_PAGE)
+            run = formatting.whole_run(
+                connection, asked[RUN_ID], rows=LARGEST_PAGE, wiring=self._verbs.wiring, now=datetime.now(UTC)
+            )
         rows = [ForecastRow(**row) for row in run.pop("rows")]
         overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
         return WholeRun(**run, rows=rows, overlaps=overlaps)

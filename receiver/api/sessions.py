@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 from sqlalchemy import RowMapping
@@ -40,7 +41,7 @@ class ConsoleSessions:
     """Lists and ends sessions of the console."""
 
     def __init__(self, lookup: Lookup, *, idle: timedelta) -> None:
-        """`idle` is how long a session may go unused."""
+        """`idle` is the time after which an unused session ends."""
         self._lookup = lookup
         self._idle = idle
 
@@ -83,6 +84,6 @@ class ConsoleSessions:
         return show_session(ended)
 
 
-def show_session(row: RowMapping) -> SessionShown:
+def show_session(row: RowMapping | Mapping[str, Any]) -> SessionShown:
     """Format a session for the API and the command."""
     return SessionShown(**{name: row[name] for name in SessionShown.__struct_fields__})

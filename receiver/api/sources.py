@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,9 +22,12 @@ from receiver.api.tokens import Scope
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.findings import tallies
+from receiver.findings.counting import SECRET_USED
 from receiver.findings.gathering import Facts
+from receiver.findings.past_hours import PastHours
+from receiver.findings.secret_uses import last_use_of_removed, secrets_since
 from receiver.findings.standing import standing
-from receiver.findings.tallies import SourceTotal
+from receiver.findings.tallies import SourceTotal, Tallied
 from receiver.inbox.tables import State
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.logs.safe_text import whole_sentence
@@ -43,7 +47,7 @@ SHOWN_SETTINGS = (
     "secrets_file",
 )
 
-_COUNTED = ("accepted", "duplicate", "refused", "ended", "failed_attempt", "verified")
+_COUNTED = ("accepted", "duplicate", "refused", "ended", "failed_attempt", "verified", SECRET_USED)
 
 
 class Health(StrEnum):
@@ -54,13 +58,24 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: The positions of what no secret in the settings verified.
+REMOVED, UNSIGNED = "removed", "unsigned"
+
+
 class SecretUse(Shape, frozen=True):
     """The number of webhooks that a secret verified; the secret itself is not shown."""
 
-    position: Annotated[str, Meta(description="The position in the settings, 0 for the newest; or `unsigned`.")]
+    position: Annotated[
+        str,
+        Meta(
+            description="The position in the settings, 0 for the newest; `removed` for all secrets that the settings "
+            "no longer have; or `unsigned`."
+        ),
+    ]
     verified: int
     last_at: Annotated[Moment | None, Meta(description="The minute of the last one, as far as it was searched for.")]
-    configured: Annotated[bool, Meta(description="Whether the settings have a secret at this position.")]
+    configured: Annotated[bool, Meta(description="Whether the settings have this secret.")]
+    mark: Annotated[str, Meta(description="A keyed digest by which its uses are counted; empty for several or none.")]
 
 
 class SourceShown(Shape, frozen=True):
@@ -77,6 +92,7 @@ class SourceShown(Shape, frozen=True):
     died: Annotated[int, Meta(description="Deliveries that ended as dead.")]
     pending: Annotated[int, Meta(description="Unfinished deliveries.")]
     dead: Annotated[int, Meta(description="All dead deliveries.")]
+    backlog_counted_at: Annotated[Moment, Meta(description="The time at which pending and dead ones were counted.")]
     last_delivery_at: Moment | None
     oldest_pending_seconds: float | None
     freshness_seconds: Annotated[
@@ -109,6 +125,9 @@ class WholeSource(SourceShown, frozen=True):
 
     address: Annotated[str, Meta(description="The path of the address to give to the sender.")]
     settings: Annotated[dict[str, Any], Meta(description="Without secrets.")]
+    secrets_since: Annotated[
+        Moment | None, Meta(description="The minute since which it has its present secrets; null without secrets.")
+    ]
     can_list: Annotated[bool, Meta(description="Whether it can be reconciled.")]
     handlers: list[EventTypeHandler]
     ignored: Annotated[list[EventTypeIgnored], Meta(description="Of the last 30 days.")]
@@ -125,6 +144,8 @@ class Sources:
         self._database = lookup.database
         self._facts = facts
         self._counts = counts
+        #: The past hours of each source, which the process has read.
+        self._past_hours = PastHours()
 
     def operations(self) -> list[Operation]:
         return [
@@ -151,8 +172,10 @@ class Sources:
 
     def list_sources(self, _: Question) -> AllSources:
         now = datetime.now(UTC)
-        found = self._counts.per_source(now=now, brief=True)
-        return AllSources(self._shown(found, now - LIST_COUNTS, now))
+        found, since = self._counts.per_source(now=now, brief=True), now - LIST_COUNTS
+        with self._database.read() as connection:
+            counted = tallies.totals(connection, [each.source for each in found], _COUNTED, since, now)
+        return AllSources(self._shown(found, counted, since, now))
 
     def show_source(self, asked: Question) -> WholeSource:
         """Show one source. Raises `NotFound` if it is neither in the settings nor has a backlog."""
@@ -160,25 +183,30 @@ class Sources:
         found = [each for each in self._counts.per_source(now=now, brief=True) if each.source == name]
         if not found:
             raise NotFound(f"There is no source {name[:64]!r}: `{LISTED_AT}` lists them.", names=(LISTED_AT,))
-        [shown] = self._shown(found, now - SOURCE_COUNTS, now)
-        source = self._facts.sources.get(name)
+        since = tallies.beginning(now - SOURCE_COUNTS, tallies.HOUR)
         with self._database.read() as connection:
-            secrets = [_with_last(connection, name, each, now) for each in shown.secrets]
+            hours = self._past_hours.by_kind(connection, [name], _COUNTED, since, now)
+        [shown] = self._shown(found, _summed(name, hours), since, now)
+        source = self._facts.sources.get(name)
+        marks = () if source is None else source.credentials.marks
+        with self._database.read() as connection:
+            secrets = [_with_last(connection, name, each, marks, now) for each in shown.secrets]
+            began = {} if source is None else secrets_since(connection, {name: source}, now)
             ignored = _ignored(connection, name, source, now)
         return WholeSource(
             **{**asdict(shown), "secrets": secrets},
             address=f"{HOOKS_PATH}{name}",
             settings={} if source is None else harmless_settings(source),
+            secrets_since=began.get(name),
             can_list=source is not None and source.can_list(),
             handlers=[] if source is None else _handlers(source),
             ignored=ignored,
         )
 
-    def _shown(self, found: Sequence[SourceStatistics], since: datetime, now: datetime) -> list[SourceShown]:
-        needs = [show_standing(each) for each in standing(self._database, self._facts, now=now)]
-        names = [each.source for each in found]
-        with self._database.read() as connection:
-            counted = tallies.totals(connection, names, _COUNTED, since, now)
+    def _shown(
+        self, found: Sequence[SourceStatistics], counted: Sequence[SourceTotal], since: datetime, now: datetime
+    ) -> list[SourceShown]:
+        needs = [show_standing(each) for each in standing(self._database, self._facts, now=now).items]
         return [self._one(each, needs, counted, since) for each in found]
 
     def _one(
@@ -204,6 +232,7 @@ class Sources:
             died=sum(total.number for total in own if total.kind == "ended" and total.detail.startswith(State.DEAD)),
             pending=each.states[State.PENDING] + each.states[State.PROCESSING],
             dead=each.states[State.DEAD],
+            backlog_counted_at=each.counted_at,
             last_delivery_at=each.last_delivery_at,
             oldest_pending_seconds=each.oldest_pending_seconds,
             freshness_seconds=each.freshness_seconds,
@@ -224,29 +253,47 @@ def _health(each: SourceStatistics, findings: Sequence[FindingShown], *, is_know
     return Health.WELL, "Nothing needs you."
 
 
+def _summed(name: str, hours: Sequence[Tallied]) -> list[SourceTotal]:
+    """The sums of these hours of one source, by kind and detail."""
+    numbers: dict[tuple[str, str], int] = defaultdict(int)
+    for each in hours:
+        numbers[each.kind, each.detail] += each.number
+    return [SourceTotal(name, kind, detail, number, None) for (kind, detail), number in numbers.items()]
+
+
 def _sum(totals: Sequence[SourceTotal], kind: str) -> int:
     return sum(each.number for each in totals if each.kind == kind)
 
 
 def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[SecretUse]:
-    """The use of each secret in the order of the settings, then of secrets that are not in the settings."""
-    used = {each.detail: each for each in totals if each.kind == "verified"}
-    configured = [] if source is None else [str(position) for position in range(len(source.credentials.secrets))]
-    return [
-        SecretUse(
-            position,
-            used[position].number if position in used else 0,
-            used[position].last if position in used else None,
-            position in configured,
-        )
-        for position in [*configured, *sorted(used.keys() - set(configured))]
+    """The use of each secret in the order of the settings, then of those that are not in the settings."""
+    used = {each.detail: each for each in totals if each.kind == SECRET_USED}
+    marks = () if source is None else source.credentials.marks
+    shown = [
+        _use(str(place), [used[mark]] if mark in used else [], configured=True, mark=mark)
+        for place, mark in enumerate(marks)
+    ]
+    removed = [each for mark, each in used.items() if mark not in marks]
+    unsigned = [each for each in totals if each.kind == "verified" and each.detail == UNSIGNED]
+    return shown + [
+        _use(said, some, configured=False) for said, some in ((REMOVED, removed), (UNSIGNED, unsigned)) if some
     ]
 
 
-def _with_last(connection: Connection, source: str, use: SecretUse, now: datetime) -> SecretUse:
+def _use(position: str, totals: Sequence[SourceTotal], *, configured: bool, mark: str = "") -> SecretUse:
+    last = max((each.last for each in totals if each.last is not None), default=None)
+    return SecretUse(position, sum(each.number for each in totals), last, configured, mark)
+
+
+def _with_last(connection: Connection, source: str, use: SecretUse, others: Sequence[str], now: datetime) -> SecretUse:
     """Find the last minute of use in all kept tallies, if the period of the count has none."""
-    last = use.last_at or tallies.last(connection, source, "verified", now, detail=use.position)
-    return SecretUse(use.position, use.verified, last, use.configured)
+    if use.position == UNSIGNED:
+        last = tallies.last(connection, source, "verified", now, detail=UNSIGNED)
+    elif use.position == REMOVED:
+        last = last_use_of_removed(connection, source, others, now)
+    else:
+        last = tallies.last(connection, source, SECRET_USED, now, detail=use.mark)
+    return SecretUse(use.position, use.verified, use.last_at or last, use.configured, use.mark)
 
 
 def harmless_settings(source: Source) -> dict[str, Any]:
@@ -255,8 +302,13 @@ def harmless_settings(source: Source) -> dict[str, Any]:
     return {
         name: _without_secrets(given[name]) if name.endswith("_url") else given[name]
         for name in SHOWN_SETTINGS
-        if given.get(name) is not None
+        if given.get(name) is not None and (name != "cipher" or _is_encrypted(source))
     }
+
+
+def _is_encrypted(source: Source) -> bool:
+    """Whether the setting `cipher` means anything for the source; with another dialect, only its default is allowed."""
+    return source.settings.app_key is not None or source.settings.cipher != "auto"
 
 
 def _without_secrets(url: str) -> str:
@@ -271,10 +323,10 @@ def _handlers(source: Source) -> list[EventTypeHandler]:
 
 
 def _ignored(connection: Connection, name: str, source: Source | None, now: datetime) -> list[EventTypeIgnored]:
-    rows = tallies.details(connection, name, "unhandled", now - UNHANDLED_SINCE, now)
-    handlers = [None if source is None else source.dialect.handler_for(row["detail"]) for row in rows]
+    rows = tallies.details(connection, [name], "unhandled", now - UNHANDLED_SINCE, now)
+    handlers = [None if source is None else source.dialect.handler_for(row.detail) for row in rows]
     names = [None if handler is None else handler.name for handler in handlers]
     return [
-        EventTypeIgnored(row["detail"], int(row["number"]), row["first"], row["last"], named)
+        EventTypeIgnored(row.detail, row.number, row.first, row.last, named)
         for row, named in zip(rows, names, strict=True)
     ]

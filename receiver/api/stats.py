@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from threading import Lock
-from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 from msgspec.structs import replace
-from sqlalchemy import RowMapping, Select, func, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    RowMapping,
+    Select,
+    bindparam,
+    case,
+    func,
+    select,
+    union_all,
+)
 
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import flag
 from receiver.api.tokens import Scope
+from receiver.database.columns import Many, among
 from receiver.database.database import Database
+from receiver.database.shared_results import SharedResult
 from receiver.errors import BadRequest, Unavailable
 from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
 from receiver.runs.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
 
-#: A full count is cached for this many times as long as it took, and at least for this many seconds.
-COUNT_REUSE, LEAST_REUSE = 20, 1.0
+#: A count of this many deliveries or more is shared for a while. Smaller ones are counted for each request.
+MANY = 5_000
 
-#: The longest wait for a count that another request has begun, in seconds.
-COUNT_TIMEOUT = 5.0
-
-#: The number of a source's newest deliveries by id among which the latest is searched.
+#: The number of a source's newest deliveries, by id, that are searched for the latest and for the newest processed one.
 NEWEST_LOOKED_AT = 200
 
 #: The states of a backlog, each of which has a partial index.
@@ -67,6 +77,7 @@ class SourceStatistics(Shape, frozen=True):
     ]
     last_delivery_at: Moment | None
     reconcile: Annotated[SourceReconcile | None, Meta(description="Null for a source that is not in the settings.")]
+    counted_at: Annotated[Moment, Meta(description="The time of `states`: a large count is shared for a while.")]
 
 
 class Statistics(Shape, frozen=True):
@@ -102,8 +113,30 @@ class Stats:
         return Statistics(self._counts.per_source(now=datetime.now(UTC), brief=asked[BRIEF]))
 
 
+class SharedCount:
+    """A count of deliveries, of which requests share a large one."""
+
+    def __init__(self, database: Database, statement: CompoundSelect[Any] | Select[Any]) -> None:
+        """`statement` returns rows with their numbers as `deliveries`."""
+        self._database = database
+        self._statement = statement
+        self._shared: SharedResult[list[RowMapping]] = SharedResult(is_large=_is_large)
+
+    def counted(self, *, now: datetime) -> tuple[list[RowMapping], datetime]:
+        """The rows, and the time at which they were counted. Raises `Unavailable` while another count takes long."""
+        return self._shared.get(self._count, now=now)
+
+    def _count(self) -> list[RowMapping]:
+        with self._database.read() as connection:
+            return list(connection.execute(self._statement).mappings().all())
+
+
+def _is_large(rows: Sequence[RowMapping]) -> bool:
+    return bool(sum(row["deliveries"] for row in rows) >= MANY)
+
+
 class Counts:
-    """Counts per source. A count over the whole history is reused for a while, because it takes long."""
+    """Counts per source."""
 
     def __init__(
         self,
@@ -117,41 +150,25 @@ class Counts:
         self._reconciles = reconciles
         #: The sources in the settings.
         self.sources = sources
-        self._counting = Lock()
-        self._ended: list[RowMapping] = []
-        self._believed_until = 0.0
+        self._backlog = SharedCount(database, _BACKLOG)
+        self._ended = SharedCount(database, _ENDED)
 
     def per_source(self, *, now: datetime, brief: bool = False) -> list[SourceStatistics]:
         """The statistics of each source in the settings or with deliveries, sorted by name.
 
         With `brief`, only the counts that an index gives, and only sources in the settings or with a backlog.
         """
-        with self._database.read() as connection:
-            open_rows = connection.execute(_BACKLOG if brief else _OPEN).mappings().all()
-        ended_rows = [] if brief else self._count_ended()
+        # Before the transaction below, because with a single connection two reads cannot overlap.
+        ended_rows, ended_at = ([], now) if brief else self._ended.counted(now=now)
+        backlog_rows, backlog_at = self._backlog.counted(now=now)
+        open_rows = backlog_rows if brief else [row for row in backlog_rows if row["state"] != State.DEAD]
+        counted_at = min(ended_at, backlog_at)
         reconciles = {each.source: _show_reconcile(each) for each in self._reconciles(now)}
         names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
-        return [
-            replace(self._source(name, open_rows, ended_rows, now, brief=brief), reconcile=reconciles.get(name))
-            for name in sorted(names)
-        ]
-
-    def _count_ended(self) -> list[RowMapping]:
-        # One count at a time; a request that waited here uses the result of the count before.
-        if not self._counting.acquire(timeout=COUNT_TIMEOUT):
-            raise Unavailable("Another request is still counting the deliveries. Ask again later.")
-        try:
-            began = monotonic()
-            if began >= self._believed_until:
-                with self._database.read() as connection:
-                    self._ended = list(connection.execute(_ENDED).mappings())
-                took = monotonic() - began
-                self._believed_until = began + (
-                    max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0
-                )
-            return self._ended
-        finally:
-            self._counting.release()
+        with self._database.read() as connection:
+            newest = _newest_of(connection, sorted(names), _first_unfinished(open_rows))
+        found = [_source(newest[name], name, open_rows, ended_rows, now, brief=brief) for name in sorted(names)]
+        return [replace(each, reconcile=reconciles.get(each.source), counted_at=counted_at) for each in found]
 
     def backlog(self) -> dict[tuple[str, str], int]:
         """The number of pending, processing and dead deliveries by source and state, without reading the history."""
@@ -162,63 +179,79 @@ class Counts:
             found[row["source"], row["state"]] += row["deliveries"]
         return found
 
-    def _source(
-        self,
-        name: str,
-        open_rows: Sequence[RowMapping],
-        ended_rows: Sequence[RowMapping],
-        now: datetime,
-        *,
-        brief: bool,
-    ) -> SourceStatistics:
-        states = dict.fromkeys(BACKLOG if brief else State, 0)
-        outcomes: dict[Outcome, int] = defaultdict(int)
-        duplicates = 0
-        for row in [*open_rows, *ended_rows]:
-            if row["source"] == name:
-                states[row["state"]] += row["deliveries"]
-                duplicates += row["duplicates"]
-                if row["outcome"]:
-                    outcomes[row["outcome"]] += row["deliveries"]
-        oldest = min(
-            (
-                row["oldest"]
-                for row in open_rows
-                if row["source"] == name and row["state"] != State.DEAD and row["oldest"]
-            ),
-            default=None,
-        )
-        return SourceStatistics(
-            source=name,
-            states=states,
-            outcomes=outcomes,
-            duplicates=duplicates,
-            oldest_pending_seconds=max((now - oldest).total_seconds(), 0.0) if oldest else None,
-            freshness_seconds=self._freshness(name),
-            last_delivery_at=self._last(name),
-            reconcile=None,
-        )
 
-    def _last(self, name: str) -> datetime | None:
-        newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
-        # The newest ids may belong to requests that were refused hours ago and accepted now.
-        latest = func.max(newest.limit(NEWEST_LOOKED_AT).subquery().c.received_at, type_=DELIVERIES.c.received_at.type)
-        with self._database.read() as connection:
-            return connection.execute(select(latest)).scalar()
+class _Newest(NamedTuple):
+    """The newest deliveries of a source: the last arrival, and the newest processed one."""
 
-    def _freshness(self, name: str) -> float | None:
-        """The seconds from the change to the end of the newest processed delivery."""
-        statement = (
-            select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
-            .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
-            .order_by(DELIVERIES.c.id.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            newest = connection.execute(statement).first()
-        if newest is None or newest.occurred_at is None or newest.ended_at is None:
-            return None
-        return float(max((newest.ended_at - newest.occurred_at).total_seconds(), 0.0))
+    last: datetime | None
+    processed: Row[Any] | None
+
+
+def _source(
+    newest: _Newest,
+    name: str,
+    open_rows: Sequence[RowMapping],
+    ended_rows: Sequence[RowMapping],
+    now: datetime,
+    *,
+    brief: bool,
+) -> SourceStatistics:
+    states = dict.fromkeys(BACKLOG if brief else State, 0)
+    outcomes: dict[Outcome, int] = defaultdict(int)
+    duplicates = 0
+    for row in [*open_rows, *ended_rows]:
+        if row["source"] == name:
+            states[row["state"]] += row["deliveries"]
+            duplicates += row["duplicates"]
+            if row["outcome"]:
+                outcomes[row["outcome"]] += row["deliveries"]
+    unfinished = [row for row in open_rows if row["source"] == name and row["state"] != State.DEAD]
+    oldest = min((row["oldest"] for row in unfinished if row["oldest"]), default=None)
+    return SourceStatistics(
+        source=name,
+        states=states,
+        outcomes=outcomes,
+        duplicates=duplicates,
+        oldest_pending_seconds=max((now - oldest).total_seconds(), 0.0) if oldest else None,
+        freshness_seconds=_freshness(newest.processed),
+        last_delivery_at=newest.last,
+        reconcile=None,
+        counted_at=now,
+    )
+
+
+def _first_unfinished(open_rows: Sequence[RowMapping]) -> dict[str, int]:
+    """The first delivery of each source's backlog."""
+    first: dict[str, int] = {}
+    for row in open_rows:
+        if row["state"] != State.DEAD:
+            first[row["source"]] = min(row["first"], first.get(row["source"], row["first"]))
+    return first
+
+
+def _newest_of(connection: Connection, names: Sequence[str], first_unfinished: Mapping[str, int]) -> dict[str, _Newest]:
+    """The newest deliveries of these sources.
+
+    The processed one is searched among the newest, otherwise among those before the first unfinished one, behind the
+    backlog.
+    """
+    found, ids = {}, {}
+    for name in names:
+        # Each source by itself, because PostgreSQL plans by the number of its deliveries, which differ a lot.
+        of_it = {"source": name, "most": NEWEST_LOOKED_AT}
+        found[name], ids[name] = connection.execute(_NEWEST, of_it).one()
+        if ids[name] is None and name in first_unfinished:
+            ids[name] = connection.execute(_BEFORE, of_it | {"before": first_unfinished[name]}).one().processed
+    times = connection.execute(_TIMES, {"ids": [each for each in ids.values() if each is not None]}).all()
+    by_id = {row.id: row for row in times}
+    return {name: _Newest(found[name], by_id.get(ids[name])) for name in names}
+
+
+def _freshness(processed: Row[Any] | None) -> float | None:
+    """The seconds from the change to the end of this delivery."""
+    if processed is None or processed.occurred_at is None or processed.ended_at is None:
+        return None
+    return float(max((processed.ended_at - processed.occurred_at).total_seconds(), 0.0))
 
 
 def _show_reconcile(status: ReconcileStatus) -> SourceReconcile:
@@ -242,6 +275,7 @@ def _tally(states: Any) -> Select[Any]:
             func.count().label("deliveries"),
             func.sum(DELIVERIES.c.duplicates).label("duplicates"),
             func.min(DELIVERIES.c.received_at).label("oldest"),
+            func.min(DELIVERIES.c.id).label("first"),
         )
         .where(states)
         # The source comes last: if it came first, SQLite would read the whole history in the order of the sources.
@@ -250,6 +284,23 @@ def _tally(states: Any) -> Select[Any]:
 
 
 #: One query per state, because each has a partial index of its few rows.
-_OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
-_ENDED = _tally(HAS_ENDED)
 _BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
+_ENDED = _tally(HAS_ENDED)
+
+
+def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Select the last arrival, and the newest processed one, of the newest `most` deliveries of `source`."""
+    some = select(*DELIVERIES.c["id", "state", "received_at"])
+    some = some.where(DELIVERIES.c.source == bindparam("source"), *conditions)
+    newest = some.order_by(DELIVERIES.c.id.desc()).limit(bindparam("most")).subquery()
+    # The newest ids may belong to requests that were refused hours ago and accepted now.
+    last = func.max(newest.c.received_at, type_=DELIVERIES.c.received_at.type)
+    processed = func.max(case((newest.c.state == State.PROCESSED.value, newest.c.id)))
+    return select(last.label("last"), processed.label("processed"))
+
+
+_NEWEST = _newest()
+_BEFORE = _newest(DELIVERIES.c.id < bindparam("before"))
+_TIMES = select(*DELIVERIES.c["id", "occurred_at", "ended_at"]).where(
+    among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +12,10 @@ from receiver.commands.options import JsonFlag
 from receiver.logs.escapes import visible
 from receiver.logs.wording import counted
 from receiver.moments import time_text
+from receiver.runs.wording import argument_words
 
-#: Arguments that the line shows as the run, and the longest of the others, in characters.
-SHOWN_BESIDE, LONGEST_ARGUMENT = frozenset({"run"}), 60
+#: Arguments that the line shows as the run.
+SHOWN_BESIDE = frozenset({"run"})
 
 
 def actions(
@@ -41,9 +41,8 @@ def _line(action: dict[str, Any]) -> str:
     return visible(f"{when}  {action['who']} ({action['via']})  {action['what']}{beside}{reason}")
 
 
-def _arguments(arguments: dict[str, Any]) -> Iterator[str]:
+def _arguments(arguments: dict[str, Any]) -> list[str]:
     """The arguments that are one word, without those that the rest of the line shows."""
-    for name, value in arguments.items():
-        if isinstance(value, str) and name not in SHOWN_BESIDE:
-            cut = value if len(value) <= LONGEST_ARGUMENT else f"{value[:LONGEST_ARGUMENT]}…"
-            yield f"{name.replace('_', ' ')} {cut}"
+    return argument_words(
+        {name: value for name, value in arguments.items() if isinstance(value, str) and name not in SHOWN_BESIDE}
+    )

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, source_named
+from receiver.commands.options import JsonFlag
+from receiver.commands.selection import source_named
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted

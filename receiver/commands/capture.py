@@ -10,8 +10,9 @@ import typer
 from receiver.api.refused import show_refused
 from receiver.codec import encode
 from receiver.commands.new_dialect import write_files
-from receiver.commands.options import JsonFlag, once_source
+from receiver.commands.options import JsonFlag
 from receiver.commands.refused import MOST_REFUSED_LISTED
+from receiver.commands.selection import once_source
 from receiver.database.pages import read_page
 from receiver.dialects.capturing import CAPTURE_DIALECT
 from receiver.errors import ConfigurationError
@@ -23,7 +24,7 @@ from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.server.runtime import Runtime, install
 
-UNVERIFIED = "This request is not verified: anybody may have posted it. It changed nothing in the mirror."
+UNVERIFIED = "This request is not verified, so any program may have posted it. It changed nothing in the mirror."
 
 
 def capture(

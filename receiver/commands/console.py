@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from receiver.ingest.connections import allow_open_files
-from receiver.server import server
+from receiver.server import server, sockets
 from receiver.server.console_app import ConsoleApp
-from receiver.server.renewal import Requests
 from receiver.server.runtime import install
+from receiver.server.signals import Requests
 
-#: How far the process steps back when others on the machine want the processor: the endpoint and the worker come first.
+#: The niceness of the process, so that the endpoint and the worker get the processor first.
 NICENESS = 10
 
 
@@ -23,12 +23,14 @@ def console(
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Serve the console in a separate process, so that reading pages takes no time from the acks."""
-    os.nice(NICENESS)
     requests = Requests()
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
     runtime = install()
-    listening = server.listen(host, port)
+    listening = sockets.listen(host, port)
     runtime.open()
     allow_open_files(runtime.settings.max_connections)
+    # Set only now, so that threads started earlier keep their priority. The one that copies SQLite's log may hold the
+    # writer's lock, and acks would wait for it while other processes use the processor.
+    os.nice(NICENESS)
     server.run(ConsoleApp(runtime, requests=requests), listening, root_path=root_path.rstrip("/"))

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.sign_in import LINK
+from receiver.database.database import Database
+from receiver.database.urls import absent_file
+from receiver.errors import HookmirrorError
 from receiver.runs.actions import by_command
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
 from receiver.settings.settings import Settings, load
+from receiver.worker.processes import console_here
 
 
 def console_link(
-    role: Annotated[Role, typer.Option(help="What the person may do: a viewer changes nothing.")] = Role.VIEWER,
+    role: Annotated[Role, typer.Option(help="The person's role; a viewer can change nothing.")] = Role.VIEWER,
     name: Annotated[
         str, typer.Option(help="The person's name for the record of actions; by default, this user's.")
     ] = "",
-    url: Annotated[str | None, typer.Option(help="The console's address; `console_url` by default.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="The console's address; by default `console_url`, or that of a console on this machine."),
+    ] = None,
 ) -> None:
     """Print an address that signs one person in to the console. It is valid once, and for ten minutes."""
     settings = load()
-    typer.echo(link_to(settings, name or by_command().who, role, url=url))
+    typer.echo(link_to(settings, name or by_command().who, role, url=url or _running(settings)))
+
+
+def _running(settings: Settings) -> str | None:
+    """The address of a console that runs on this machine, unless the settings name one."""
+    if "console_url" in settings.model_fields_set:
+        return None
+    # A link is of use without the database, too.
+    with suppress(SQLAlchemyError, HookmirrorError), closing(Database(settings.database_url)) as database:
+        if absent_file(database.engine.url) is None:
+            with database.read() as connection:
+                return console_here(connection, datetime.now(UTC))
+    return None
 
 
 def link_to(settings: Settings, name: str, role: Role, *, url: str | None = None) -> str:

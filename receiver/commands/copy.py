@@ -17,11 +17,9 @@ from receiver.copying.copying import Copier, CopyReport
 from receiver.copying.copying import CopyProgress as Told
 from receiver.copying.preconditions import Side
 from receiver.dialects.sources import find_dialects
+from receiver.interrupts import INTERRUPTED
 from receiver.mirror.rows import mirror_tables
 from receiver.settings.settings import load, settings_folder
-
-#: The exit code of a shell for a command that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 def copy(
@@ -33,7 +31,7 @@ def copy(
         bool, typer.Option("--verify-only", help="Only compare the two, and change nothing.")
     ] = False,
     afresh: Annotated[
-        bool, typer.Option("--afresh", help="Drop the rows of an unfinished copy in TO, and begin anew.")
+        bool, typer.Option("--afresh", help="Drop the rows of an unfinished copy in TO, and begin again.")
     ] = False,
     without: Annotated[
         list[str] | None,
@@ -79,7 +77,7 @@ def lines(report: CopyReport, *, verify_only: bool) -> Iterator[str]:
     for name in report.left_out:
         yield f"{name} is left out: no package here declares it."
     if report.unfinished:
-        same = "although every row is there" if report.same else "so the two differ"
+        same = "although no row is missing" if report.same else "so the two differ"
         yield (
             f"{report.target} holds {report.unfinished}, {same}: run this without --verify-only to finish it; nothing "
             "can serve or work on it before that."

@@ -13,9 +13,9 @@ from receiver.settings.settings import load, settings_folder
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Check settings, secrets, wiring and database, and say what to mend. Exit code 1 if anything is wrong.
+    """Check settings, secrets, wiring and database, and give advice. Exit code 1 if a check fails.
 
-    Findings about senders and deliveries are shown, too, but only the exit code of `findings` tells about them.
+    Findings about senders and deliveries are shown, too, but they affect only the exit code of `findings`.
     """
     checks = list(examine(load, beside=settings_folder()))
     if as_json:

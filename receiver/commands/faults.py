@@ -10,6 +10,7 @@ from receiver.codec import encode
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_table
+from receiver.moments import time_text
 
 FAULTS_PATH = "/api/v1/faults"
 
@@ -27,6 +28,7 @@ def faults(
     if as_json:
         typer.echo(encode(found))
     elif found:
-        print_table(FAULT_COLUMNS, [[each[name] for name in FAULT_COLUMNS] for each in found])
+        shown = [each | {name: time_text(each[name]) for name in ("first", "last")} for each in found]
+        print_table(FAULT_COLUMNS, [[each[name] for name in FAULT_COLUMNS] for each in shown])
     else:
         typer.echo("No delivery is dead, and none has a failed attempt.")

@@ -1,17 +1,14 @@
-"""Filters of deliveries: the options of every command that chooses deliveries, checked as the API checks its own."""
+"""Filters of deliveries: the options of every command that chooses deliveries."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from receiver.api.plans import PLAN_FILTERS
 from receiver.commands.options import time_option
-from receiver.inbox.tables import State
+from receiver.inbox.states import State
 from receiver.mirror.versions import Outcome
-from receiver.search.filters import DeliveryFilter
 
 SourceFilter = Annotated[str | None, typer.Option("--source", help="Deliveries of this source.")]
 StateFilter = Annotated[State | None, typer.Option("--state", help="Deliveries in this state.")]
@@ -27,19 +24,3 @@ ConflictFilter = Annotated[
     bool | None, typer.Option("--conflict/--no-conflict", help="Deliveries with a used dedup key, or without.")
 ]
 DedupKeyFilter = Annotated[str | None, typer.Option("--dedup-key", help="Deliveries with this dedup key.")]
-
-
-def parse_filter(**given: Any) -> DeliveryFilter:
-    """Make the filter of a plan from options named as its fields. Raises `BadRequest` as the API does."""
-    parsed = {
-        name: PLAN_FILTERS[name].read(value) if isinstance(value, str) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    return DeliveryFilter(**parsed)
-
-
-def plan_query(wanted: DeliveryFilter) -> dict[str, Any]:
-    """The parameters of the API that plan a replay with this filter; the inverse of `parse_filter`."""
-    values = {parameter.name: getattr(wanted, name) for name, parameter in PLAN_FILTERS.items()}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

@@ -32,7 +32,7 @@ def findings(
     show_all: Annotated[bool, typer.Option("--all", help="Also show the closed findings of the last year.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what needs a person, since when, and what to do. Exit code 1 if an open finding is not acknowledged."""
+    """List the findings, with their beginnings and advice. Exit code 1 if an open finding is not acknowledged."""
     if finding is not None and (acknowledge is not None or show_all):
         raise ConfigurationError("One finding is shown by its id alone: leave --acknowledge and --all out.")
     if reason is not None and acknowledge is None:
@@ -44,9 +44,9 @@ def findings(
         return
     if acknowledge is not None:
         _acknowledge(runtime, acknowledge, reason)
-    found = standing(runtime.database, runtime.facts(), now=datetime.now(UTC), closed=show_all)
+    found, examined_at = standing(runtime.database, runtime.facts(), now=datetime.now(UTC), closed=show_all)
     if as_json:
-        typer.echo(encode(FindingList([show_standing(each) for each in found])))
+        typer.echo(encode(FindingList([show_standing(each) for each in found], examined_at)))
     else:
         typer.echo("\n".join(lines(found)))
     if any(each.closed_at is None and each.acknowledged_at is None for each in found):

@@ -17,7 +17,8 @@ import typer
 
 from receiver.api.followers import MOST_DEAD_LISTED, FollowerList, show_dead, show_follower
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, once_source
+from receiver.commands.options import JsonFlag
+from receiver.commands.selection import once_source
 from receiver.commands.tables import print_table
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
@@ -32,7 +33,7 @@ from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.runs.actions import by_command
 from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
-from receiver.server import server
+from receiver.server import sockets
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
@@ -67,7 +68,7 @@ NameOption = Annotated[str | None, typer.Option(help="The follower's name; witho
 TableOption = Annotated[str | None, typer.Option(help="Only changes of this table.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only changes of this source.")]
 BeginOption = Annotated[
-    str, typer.Option("--from", metavar="now|start|SEQ", help="The beginning of a new follower: after this change.")
+    str, typer.Option("--from", metavar="now|start|SEQ", help="Where a new follower begins; SEQ: after this change.")
 ]
 MoveOption = Annotated[bool, typer.Option("--move", help="Also move an existing follower to --from.")]
 AddressOption = Annotated[bool, typer.Option("--new-address", help="Accept the new address of the host in --to.")]
@@ -173,7 +174,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     runtime = install()
-    listening = None if port is None else server.listen(host, port, option="--metrics-port")
+    listening = None if port is None else sockets.listen(host, port, option="--metrics-port")
     runtime.open()
     tune_interpreter()
     with ExitStack() as ends:

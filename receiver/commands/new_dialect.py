@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +21,7 @@ from receiver.drafting.draft import Draft, draft
 from receiver.drafting.naming import snake_case
 from receiver.errors import ConfigurationError
 from receiver.fixtures import headers_beside
+from receiver.loading import entry_points
 from receiver.settings.account import lines_of_secrets
 from receiver.shadowing import OWN_PACKAGES
 
@@ -59,7 +59,7 @@ def new_dialect(
         origin = f"the captured webhook {capture.name}" if capture.name.isprintable() else "a captured webhook"
     named = f"--secrets-file names {str(secrets_file)!r}"
     secrets = lines_of_secrets(secrets_file, named=named, setting="--secrets-file") if secrets_file is not None else []
-    made = draft(name, captured, origin=origin, secrets=secrets)
+    made = draft(name, captured, origin=origin, secrets=secrets, secrets_file=repr(str(secrets_file)))
     write_files(into, made.files)
     if as_json:
         typer.echo(encode({"files": list(made.files), "guessed": made.guessed, "unknown": made.unknown}))
@@ -111,7 +111,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             with suppress(OSError):
                 path.unlink()
         raise ConfigurationError(
-            f"{str(path)!r} cannot be written ({error.strerror}): mend that, or choose another folder with --into. "
+            f"{str(path)!r} cannot be written ({error.strerror}): mend it, or choose another folder with --into. "
             "Nothing was written."
         ) from None
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.client import Client
+from receiver.commands.client_protocol import Client
 from receiver.commands.tables import print_table, tell_cut
-from receiver.database.pages import LARGEST_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.logs.escapes import visible
 
 #: The default number of items.
@@ -84,6 +84,6 @@ def _tell_more(page: Mapping[str, Any], place: str, following: str | None, as_js
         sys.stderr.write(f"Matching: {matching['says']}.\n")
     if horizon is not None:
         back = ", ".join(str(value) for name, value in horizon.items() if name != "looked_at")
-        sys.stderr.write(visible(f"Looked at {horizon['looked_at']:,}, as far as {back}.") + "\n")
+        sys.stderr.write(visible(f"Examined {horizon['looked_at']:,} items, as far as {back}.") + "\n")
     if following is not None:
         sys.stderr.write(f"There may be more: --{place} {visible(following)}\n")

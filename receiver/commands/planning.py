@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from receiver.commands.client import Client, LocalClient
-from receiver.commands.filters import plan_query
-from receiver.commands.options import meant_deliveries, source_named
+from receiver.commands.client_protocol import Client
+from receiver.commands.local_client import LocalClient
+from receiver.commands.plan_filters import plan_query
 from receiver.commands.progress import progress
+from receiver.commands.selection import meant_deliveries, source_named
 from receiver.errors import ConfigurationError
 from receiver.logs.safe_text import told
 from receiver.runs.actions import Asked, by_command
@@ -115,6 +116,6 @@ def _plan_there(client: Client, wish: Wish) -> int:
 
 
 def _is_being_planned(client: Client, run: int) -> bool:
-    """Whether the run is being planned, and a process is alive that continues."""
+    """Whether the run is being planned, and a live process continues the plan."""
     state = client.ask(RUN_PATH, {"id": str(run)}, {})["state"]
     return bool(state == RunState.PLANNING and has_worker(client))

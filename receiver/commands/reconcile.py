@@ -9,8 +9,9 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.ask import ask
-from receiver.commands.options import JsonFlag, no_reason, source_named
+from receiver.commands.options import JsonFlag, no_reason
 from receiver.commands.progress import progress
+from receiver.commands.selection import source_named
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code

@@ -9,7 +9,8 @@ import typer
 
 from receiver.api.refused import RefusedRequest, show_refused
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, no_reason, once_source, source_named
+from receiver.commands.options import JsonFlag, no_reason
+from receiver.commands.selection import once_source, source_named
 from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests

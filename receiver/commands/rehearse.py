@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode, shortened
-from receiver.commands.options import JsonFlag, source_named
+from receiver.commands.options import JsonFlag
+from receiver.commands.selection import source_named
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
@@ -44,7 +45,7 @@ def rehearse(
         str | None, typer.Option(help="The source whose deliveries to run; needed if the settings have several.")
     ] = None,
     last: Annotated[
-        int, typer.Option(min=1, max=MOST_REHEARSED, help="The number of deliveries, newest ones.")
+        int, typer.Option(min=1, max=MOST_REHEARSED, help="The number of the newest deliveries to run.")
     ] = 1_000,
     hydrate: Annotated[
         bool, typer.Option("--hydrate", help="Fetch thin events from the source's API, at the cost of calls.")
@@ -104,7 +105,7 @@ def _lines(found: Differences) -> Iterator[str]:
         for name, (old, new) in row.columns.items():
             yield f"    {name}: {shortened(old, SHOWN_VALUE)} -> {shortened(new, SHOWN_VALUE)}"
     for end in found.ends[:SHOWN_DIFFERENCES]:
-        yield f"delivery {end.delivery} ({end.event_type or 'unreadable'}, {end.entity or 'nothing in particular'})"
+        yield f"delivery {end.delivery} ({end.event_type or 'unreadable'}, {end.entity or 'no entity'})"
         yield f"    {end.old} -> {end.new}"
     if max(len(found.rows), len(found.ends)) > SHOWN_DIFFERENCES:
         yield f"Only the first {SHOWN_DIFFERENCES} of each kind are shown; --json has them all."

@@ -23,11 +23,12 @@ from receiver.commands.filters import (
     SourceFilter,
     StateFilter,
     UntilFilter,
-    parse_filter,
 )
-from receiver.commands.options import JsonFlag, meant_deliveries, no_reason
+from receiver.commands.options import JsonFlag, no_reason
+from receiver.commands.plan_filters import parse_filter
 from receiver.commands.planning import Wish, plan_here
 from receiver.commands.runs import NO_WORKER
+from receiver.commands.selection import meant_deliveries
 from receiver.errors import RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.escapes import visible
@@ -121,7 +122,13 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
         lines = [f"Run {run} replays {counted(found, 'delivery')}; `hookmirror runs show {run}` shows its progress."]
         if not answer["started"]:
             with runtime.database.read() as connection:
-                whole = formatting.whole_run(connection, int(run), rows=formatting.MOST_FORECAST_LINES)
+                whole = formatting.whole_run(
+                    connection,
+                    int(run),
+                    rows=formatting.MOST_FORECAST_LINES,
+                    wiring=runtime.runs.wiring,
+                    now=datetime.now(UTC),
+                )
             return list(formatting.run_lines(whole))
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)

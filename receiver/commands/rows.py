@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.client import Client, TokenOption, ToOption, client_of
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.client_protocol import Client
 from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 from receiver.errors import ConfigurationError
 

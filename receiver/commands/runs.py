@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.client import Client, TokenOption, ToOption, client_of
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.client_protocol import Client
 from receiver.commands.filters import (
     ConflictFilter,
     DedupKeyFilter,
@@ -20,9 +21,9 @@ from receiver.commands.filters import (
     SourceFilter,
     StateFilter,
     UntilFilter,
-    parse_filter,
 )
 from receiver.commands.options import JsonFlag
+from receiver.commands.plan_filters import parse_filter
 from receiver.commands.planning import RUN_PATH, RUNS_PATH, KindOfRun, Wish, has_worker, plan_with
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible

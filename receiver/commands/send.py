@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import RECEIVER, JsonFlag, source_named, time_option
+from receiver.commands.options import RECEIVER, JsonFlag, time_option
+from receiver.commands.selection import source_named
 from receiver.dialects.sources import build_sources, find_dialects
 from receiver.search.arguments import parse_moment
 from receiver.server import sending
@@ -33,7 +34,7 @@ def send(
     sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = source_named(sources, source)
     url = sending.address(to, source)
-    moment = parse_moment("--at", at, now=datetime.now(UTC)) if at else datetime.now(UTC)
+    moment = parse_moment("at", at, now=datetime.now(UTC)) if at else datetime.now(UTC)
     body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
     headers = sending.headers_of(speaking, what, header or [])
     sent = sending.send(speaking, body, url, headers)

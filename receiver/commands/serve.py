@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from receiver.errors import ConfigurationError
-from receiver.ingest.connections import allow_open_files
-from receiver.server import server
-from receiver.server.app import App
-from receiver.server.interpreter import tune_interpreter
-from receiver.server.renewal import Requests
-from receiver.server.runtime import install
+from receiver.interrupts import EndingAtOnce
+from receiver.logs import logs
+from receiver.server import sockets
+from receiver.server.signals import Requests
+from receiver.server.supervised import check_apart, run_processes
 from receiver.settings.environment import VARIABLE_PREFIX
+from receiver.settings.settings import load
 
 
 def serve(
@@ -34,22 +35,29 @@ def serve(
     """Run the endpoint and the API, and a worker beside them."""
     if worker_process and not worker:
         raise ConfigurationError("--worker-process asks for a worker, and --no-worker for none: leave one of them out.")
-    in_one_process = processes == 1 and not worker_process
     requests = Requests()
     # Handled before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
     if console is not None:
         # Set in the environment, so that further processes and reloaded settings have it, too.
         os.environ[f"{VARIABLE_PREFIX}CONSOLE"] = str(console).lower()
-    runtime = install()
-    listening = server.listen(host, port) if fd is None else server.inherit(fd)
-    runtime.prepare()
-    allow_open_files(runtime.settings.max_connections)
-    # Checked even for several processes, because each would otherwise fail at the same mistake again and again.
-    application = App(runtime, with_worker=worker and in_one_process, requests=requests)
-    if in_one_process:
-        tune_interpreter()
-        server.run(application, listening, root_path=root_path.rstrip("/"))
-    else:
-        runtime.database.close()
-        server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)
+    open_socket = partial(sockets.listen, host, port) if fd is None else partial(sockets.inherit, fd)
+    if processes == 1 and not worker_process:
+        # Imported here, because the supervisor of several processes does without the application.
+        with EndingAtOnce():
+            from receiver.server.serving import serve_here
+
+        serve_here(open_socket, worker=worker, requests=requests, root_path=root_path.rstrip("/"))
+        return
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    listening = open_socket()
+    # Checked once, because each process would otherwise fail at the same mistake again and again.
+    check_apart(_check)
+    run_processes(listening, processes=processes, worker=worker, root_path=root_path)
+
+
+def _check() -> None:
+    from receiver.server.serving import check_start
+
+    check_start()

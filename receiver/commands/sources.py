@@ -11,6 +11,8 @@ from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_table
 from receiver.logs.escapes import visible
+from receiver.logs.wording import named_secret
+from receiver.moments import time_text
 
 SOURCES_PATH = "/api/v1/sources"
 
@@ -43,7 +45,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     """Format one source as lines of text."""
     settings = [f"{name} = {encode(value).decode()}" for name, value in found["settings"].items()]
     secrets = [
-        f"secret {each['position']}: {each['verified']} verified, last {each['last_at'] or 'never'}"
+        f"{named_secret(each['position'])}: {each['verified']} verified, last {_time_or_never(each['last_at'])}"
         for each in found["secrets"]
     ]
     handled = [f"{each['event_type']}: {each['handler']}" for each in found["handlers"]]
@@ -51,10 +53,15 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{each['event_type']}: {each['number']} ignored, handler now: {each['handler'] or 'none'}"
         for each in found["ignored"]
     ]
+    since = time_text(found["counted_from"])
     head = [
         f"{found['source']}, {found['dialect'] or 'in no settings'}: {found['health']}. {found['says']}",
-        f"Since {found['counted_from']}: {found['came']} came, {found['refused']} refused, {found['failed']} failed.",
-        f"Pending {found['pending']}, dead {found['dead']}; last delivery {found['last_delivery_at'] or 'never'}.",
+        f"Since {since}: {found['came']} came, {found['refused']} refused, {found['failed']} failed.",
+        f"Pending {found['pending']}, dead {found['dead']}; last delivery {_time_or_never(found['last_delivery_at'])}.",
         f"Address for the sender: {found['address']}",
     ]
     return [*head, *settings, *secrets, *handled, *ignored]
+
+
+def _time_or_never(time: str | None) -> str:
+    return time_text(time) if time else "never"

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.codec import encode, shortened
+from receiver.codec import encode, plain, shortened
 from receiver.logs.escapes import visible
-from receiver.mirror.unit_of_work import plain
 from receiver.moments import time_text
 
 #: The width for output that is not a terminal, so that no line is folded.
@@ -82,7 +81,7 @@ def _of_column(name: str, value: Any) -> str:
     """Format the value of a column: Hookmirror's own times to the second, other values unchanged."""
     is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
     try:
-        return time_text(value) if is_time else cell(value)
+        return visible(time_text(value)) if is_time else cell(value)
     except ValueError:
         return cell(value)
 

@@ -15,7 +15,8 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.codec import encode
-from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.client_protocol import Client, NoAnswer
 from receiver.commands.options import time_option
 from receiver.commands.pagination import JsonLines
 from receiver.commands.tailing import Tail, TailEvent, TailPlace
@@ -94,7 +95,7 @@ def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
 
 
 def _tell_gaps(following: Tail, lines: _Lines) -> None:
-    """Report what the tail does not show."""
+    """Report deliveries that the tail does not show."""
     if following.left:
         says = f"{following.left} unfinished deliveries are no longer watched: too many are open."
         lines.tell("left", says, deliveries=following.left)

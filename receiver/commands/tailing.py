@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from receiver.api.delivery_shapes import Delivery
 from receiver.codec import decode, encode
-from receiver.commands.client import Client
-from receiver.database.pages import LARGEST_PAGE
+from receiver.commands.client_protocol import Client
+from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import ConfigurationError, HookmirrorError, NotFound
 from receiver.inbox.ids import MOST_PROCESSES, arrived, first_id_at
 from receiver.moments import EPOCH

@@ -18,11 +18,12 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.codec import encode
-from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.client_protocol import Client, NoAnswer
 from receiver.commands.options import JsonFlag
 from receiver.commands.pace import PACE_KINDS, PACE_WINDOW, pace_of
 from receiver.commands.tables import UNFOLDED, cell
-from receiver.database.pages import LARGEST_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import Unavailable
 from receiver.logs.safe_text import told, whole_sentence
 from receiver.moments import time_text
@@ -193,7 +194,11 @@ def _table(headings: tuple[str, ...]) -> Table:
 def _ago(moment: str | None, now: datetime) -> str:
     if moment is None:
         return "never"
-    return f"{_seconds(max((now - datetime.fromisoformat(moment)).total_seconds(), 0.0))} ago"
+    try:
+        known = datetime.fromisoformat(moment)
+    except ValueError:
+        return cell(moment)
+    return f"{_seconds(max((now - known).total_seconds(), 0.0))} ago"
 
 
 def _seconds(value: Any) -> str:

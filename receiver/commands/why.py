@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from receiver.commands.client import Client
+from receiver.commands.client_protocol import Client
 from receiver.commands.tables import cell, print_table
 from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible

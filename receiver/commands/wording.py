@@ -17,12 +17,15 @@ OPTIONS_OF_PARAMETERS = {
     "newest": "the newest first",
 }
 
-#: The command that shows what an address of the API shows.
+#: The command that shows the same as an address of the API.
 COMMANDS_OF_ADDRESSES = {
     "/api/v1/deliveries": "hookmirror deliveries",
     "/api/v1/runs": "hookmirror runs",
     "/api/v1/search": "hookmirror search",
     "/api/v1/findings": "hookmirror findings",
+    "/api/v1/changes": "hookmirror changes",
+    "/api/v1/sources": "hookmirror sources",
+    "/api/v1/refused": "hookmirror refused",
     "/api/v1/changes?newest=true&limit=1": "hookmirror changes --limit 1",
     "/api/v1/catalog": "hookmirror row",
 }

@@ -12,11 +12,12 @@ import structlog
 import typer
 
 from receiver.runs.feeder import FeederThread
-from receiver.server import reloading, server
+from receiver.server import reloading, sockets
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
-from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.server.renewal import Reloader, Renewal
 from receiver.server.runtime import install
+from receiver.server.signals import Requests, stop_listening
 from receiver.server.upkeep import watch
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.worker.processes import Kind
@@ -36,7 +37,7 @@ def worker(
     requests, ends = Requests(), _asked_to_end()
     requests.listen()
     runtime = install()
-    listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
+    listening = None if metrics_port is None else sockets.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
     reconciling = FeederThread(partial(runtime.reconciler, with_schedule=True), name="reconciler")

@@ -22,7 +22,8 @@ NONCE_BYTES = 16
 #: The query parameter with the name of the pressed button, in the address of the page after it.
 DONE = "done"
 
-#: Those of what the button said, where that depends on its answer, and of the seal that proves that it did.
+#: The query parameters with the button's message, if it depends on the answer, and with the seal that proves the
+#: message.
 SAID, SEAL = "said", "seal"
 
 HTML = "text/html; charset=utf-8"
@@ -32,7 +33,7 @@ ADDRESS_CHARACTERS = "/?#&=%:@!$'()*+,;[]~"
 
 
 class Addresses:
-    """Makes addresses of the console, below the path at which a proxy serves it."""
+    """Makes addresses of the console, below the path that a proxy adds."""
 
     def __init__(self, request: Request) -> None:
         self._root = f"{request.scope.get('root_path', '').rstrip('/')}{CONSOLE_PATH}"
@@ -68,7 +69,7 @@ def page_answer(
 
 
 def redirect(request: Request, path: str, *, cookie: str = "", done: Mapping[str, str] | None = None) -> Response:
-    """A redirect (303) to another page. `done` are the parameters by which that page says what was done."""
+    """Redirect (303) to another page. `done` has the parameters of that page's message about the action."""
     address = Addresses(request).to(path)
     if done:
         address += ("&" if "?" in address else "?") + urlencode(done)
@@ -77,19 +78,19 @@ def redirect(request: Request, path: str, *, cookie: str = "", done: Mapping[str
 
 
 def attachment(found: Attachment) -> Response:
-    """A file that the browser keeps and does not show."""
+    """A file that the browser saves without showing it."""
     headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{found.name}"'}
     return Response(found.content, headers=headers, media_type="application/octet-stream")
 
 
 def fault_answer(request: Request) -> Response:
-    """The page of status 500, for a fault of ours. The log has the details."""
+    """The page of status 500, for an error of Hookmirror. The log has the details."""
     says = "This page failed because of an error in Hookmirror: read the details in its log."
     return page_answer(request, "error.html", status=500, says=says, away=False)
 
 
 def refusal_answer(request: Request, refusal: Refused, **values: Any) -> Response:
-    """A page that says what is wrong and what to do."""
+    """The page about a refused request, with its message."""
     away = isinstance(refusal, Unavailable)
     headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
     return page_answer(

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from receiver.api.actions import Action, ActionPage
-from receiver.api.provenance import WhyRow
+from receiver.api.provenance import LostValue, WhyColumn, WhyRow
 from receiver.console.visit import Visit
+from receiver.provenance.traces import Defeat
 from receiver.reconcile.ask import MENDED
 from receiver.runs.asking import ASK, REPAIR
 from receiver.search.changes import Change
@@ -25,7 +26,7 @@ class DifferingColumn(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Why the mirror and the source differ, or do not."""
+    """The reason why the mirror and the source differ, or agree."""
 
     says: str
     #: The delivery that this explanation is about; None if it is about no single delivery.
@@ -39,26 +40,29 @@ class AnsweredQuestion(NamedTuple):
 
     at: datetime
     who: str
-    #: How long the source took.
+    #: The duration of the source's answer.
     milliseconds: int
     known_there: bool
     changed_there: datetime | None
     differing: list[DifferingColumn]
     causes: list[Explanation]
-    #: What a repair did; None if nothing was repaired.
+    #: The result of a repair; None without one.
     repair: str | None
-    #: Whether the mirror's row is damaged, so that a repair is wanted even where the values are equal.
+    #: The time of the newest change of the row after the answer; None without one. With one, there are no causes.
+    changed_since: datetime | None
+    #: Whether the mirror's row is damaged, so that a repair is useful even if the values are equal.
     is_damaged: bool
 
     @property
     def may_repair(self) -> bool:
-        return (bool(self.differing) or self.is_damaged) and self.repair is None
+        is_wanted = (bool(self.differing) or self.is_damaged) and self.repair is None
+        return is_wanted and self.changed_since is None
 
 
 def answered_question(
     visit: Visit, action_id: int | None, why: WhyRow | None, history: Sequence[Change]
 ) -> AnsweredQuestion | None:
-    """The answer that the action of this id recorded about the visited row; None if it recorded none."""
+    """The answer about the visited row that the action of this id recorded; None without one."""
     action = None if action_id is None else _action(visit, action_id)
     if action is None or any(action.arguments.get(name) != text for name, text in visit.path.items()):
         return None
@@ -67,6 +71,8 @@ def answered_question(
         DifferingColumn(each["column"], readable(each["here"]), readable(each["there"]))
         for each in result.get("differ", ())
     ]
+    is_repair = action.what == REPAIR
+    changed_since = None if is_repair else _changed_after(action.at, history)
     return AnsweredQuestion(
         at=action.at,
         who=action.who,
@@ -74,10 +80,16 @@ def answered_question(
         known_there=result.get("known_there", True),
         changed_there=_moment(result.get("changed_there")),
         differing=differing,
-        causes=_causes(result, differing, why, history),
-        repair=_repair(result) if action.what == REPAIR else None,
+        causes=[] if is_repair or changed_since else _causes(result, differing, why, history),
+        repair=_repair(result) if is_repair else None,
+        changed_since=changed_since,
         is_damaged=why is not None and why.damage is not None,
     )
+
+
+def _changed_after(moment: datetime, history: Sequence[Change]) -> datetime | None:
+    """The time of the newest change, newest first, if it was recorded after this moment."""
+    return history[0].recorded_at if history and history[0].recorded_at > moment else None
 
 
 def _action(visit: Visit, action_id: int) -> Action | None:
@@ -111,7 +123,7 @@ def _causes(
         return [Explanation(says, never_accepted=True)]
     if not differing:
         newest = f", number {history[0].seq} of the change feed" if history else ""
-        says = f"The mirror says the same. A program that shows another value has not read the last change{newest}."
+        says = f"The mirror agrees. A program that shows another value has not read the last change{newest}."
         return [Explanation(says)]
     told = [*_told_by_deliveries(differing, why)]
     if told:
@@ -126,7 +138,7 @@ def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None
         return []
     names = {each.name: each.there for each in differing}
     found = [
-        Explanation(f"A delivery had its value of {each.column}, and lost ({each.lost.how}).", each.lost.delivery)
+        Explanation(_lost(each, each.lost), each.lost.delivery)
         for each in why.columns
         if each.lost is not None and each.column in names and str(each.lost.value) == names[each.column]
     ]
@@ -135,6 +147,17 @@ def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None
         for each in why.not_in_force
     ]
     return found
+
+
+def _lost(column: WhyColumn, lost: LostValue) -> str:
+    """Why the source's value of a column is not in force, although a delivery brought it."""
+    said = f"A delivery brought the source's {column.column}, as of {lost.changed_at:%Y-%m-%d %H:%M:%S} UTC, and lost "
+    if lost.how is Defeat.TIE:
+        return f"{said}against a value of the same time that arrived later."
+    against = f"{column.changed_at:%Y-%m-%d %H:%M:%S} UTC, the time of the present value"
+    if lost.how is Defeat.OVERTAKEN:
+        return f"{said}its place to later news, as of {against}."
+    return f"{said}because it is older than {against}."
 
 
 def readable(text: str) -> str | None:

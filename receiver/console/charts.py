@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 #: Width of one bar with its gap, and the height of the tallest, in units of the drawing.
 BAR_WIDTH, CHART_HEIGHT = 10, 100
@@ -18,7 +18,7 @@ GAP = 2
 class Segment(NamedTuple):
     """A part of a bar."""
 
-    #: What it counts, such as `processed`. It is also its class in the style sheet.
+    #: The events that it counts, such as `processed`; also its class in the style sheet.
     kind: str
     number: int
 
@@ -31,7 +31,7 @@ class Bar(NamedTuple):
     segments: tuple[Segment, ...]
     #: The address of the list that it counts.
     link: str
-    #: What happened in this span, such as a new release; drawn as a line.
+    #: An event in this span, such as a new release; drawn as a line.
     mark: str = ""
 
     @property
@@ -48,27 +48,26 @@ class Bar(NamedTuple):
 def drawn(bars: Sequence[Bar], *, title: str) -> Markup:
     """The bars as an SVG drawing."""
     highest = max((bar.total for bar in bars), default=0) or 1
-    inside = Markup("").join(_bar(place * BAR_WIDTH, bar, highest) for place, bar in enumerate(bars))
-    return Markup(
-        '<svg class="chart" role="group" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">{}</svg>'
-    ).format(title, max(len(bars), 1) * BAR_WIDTH, CHART_HEIGHT, inside)
+    width = max(len(bars), 1) * BAR_WIDTH
+    inside = "".join(_bar(place * BAR_WIDTH, bar, highest) for place, bar in enumerate(bars))
+    frame = f'class="chart" role="group" aria-label="{escape(title)}" viewBox="0 0 {width} {CHART_HEIGHT}"'
+    return Markup(f'<svg {frame} preserveAspectRatio="none">{inside}</svg>')  # noqa: S704 (every text is escaped)
 
 
-def _bar(x: int, bar: Bar, highest: int) -> Markup:
-    parts, top = [], float(CHART_HEIGHT)
+def _bar(x: int, bar: Bar, highest: int) -> str:
+    """The markup of one bar. It is joined as text, because a page has hundreds of parts, and only texts are escaped."""
     # The whole column is the link, so that a low bar can be hit, too.
-    parts.append(
-        Markup('<rect class="column" x="{}" y="0" width="{}" height="{}"/>').format(x, BAR_WIDTH, CHART_HEIGHT)
-    )
+    parts = [f'<rect class="column" x="{x}" y="0" width="{BAR_WIDTH}" height="{CHART_HEIGHT}"/>']
+    top = float(CHART_HEIGHT)
     for segment in bar.segments:
         height = segment.number / highest * CHART_HEIGHT
         if height:
             top -= height
-            place = (segment.kind, x, f"{top:.2f}", BAR_WIDTH - GAP, f"{height:.2f}")
-            parts.append(Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="{}"/>').format(*place))
+            parts.append(
+                f'<rect class="bar {escape(segment.kind)}" x="{x}" y="{top:.2f}" width="{BAR_WIDTH - GAP}" '
+                f'height="{height:.2f}"/>'
+            )
     if bar.mark:
-        parts.append(Markup('<rect class="mark" x="{}" y="0" width="1" height="{}"/>').format(x, CHART_HEIGHT))
-    drawn_bar = Markup("").join(parts)
-    return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(
-        bar.link, bar.told, bar.told, drawn_bar
-    )
+        parts.append(f'<rect class="mark" x="{x}" y="0" width="1" height="{CHART_HEIGHT}"/>')
+    told = escape(bar.told)
+    return f'<a href="{escape(bar.link)}" aria-label="{told}"><title>{told}</title>{"".join(parts)}</a>'

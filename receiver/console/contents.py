@@ -44,8 +44,8 @@ MENU = tuple(page for page in PAGES if page.menu)
 
 
 def lead(link: object) -> str | None:
-    """The console's path for an address of the API: that of the page which shows the same; None if no page does."""
-    # Stored evidence that somebody edited by hand may hold anything.
+    """The path of the page that shows the same as an address of the API; None if no page does."""
+    # Stored evidence that was edited by hand may have any type.
     address = link if isinstance(link, str) else ""
     below, _, query = address.removeprefix(API_PATH).partition("?")
     if not address.startswith(API_PATH) or not any(_is_address_of(page, below) for page in PAGES):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from receiver.codec import decode, encode
-from receiver.database.pages import LARGEST_PAGE
+from receiver.database.page_sizes import LARGEST_PAGE
 
 #: Finds where a spreadsheet would begin a formula: at the beginning of a cell that is not a number. Where numbers have
 #: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too.

@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from receiver.codec import encode
+from receiver.database.damage import DAMAGES
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import whole_sentence
+from receiver.logs.wording import named_secret
 
 #: Units of time: their seconds, their names, and the numbers from which the next unit is used.
 _UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
@@ -25,26 +27,34 @@ def moment(at: datetime | None) -> Markup:
     """A time in UTC. The page's script converts it to the reader's zone, and the title keeps UTC."""
     if at is None:
         return BLANK
+    if type(at) in DAMAGES:
+        return sent(at)
     utc = at.astimezone(UTC)
-    exact = f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d} UTC"
-    shown = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(), exact, shown)
+    shown = utc.isoformat(" ", "milliseconds").removesuffix("+00:00")
+    # Not `Markup.format`, which is ten times slower, because a page has hundreds of times.
+    written = f'<time datetime="{utc.isoformat()}" title="{shown} UTC">{shown[:-4]} UTC</time>'
+    return Markup(written)  # noqa: S704 (a time has nothing to escape)
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """How long ago a time was, such as `3 s ago`, with the time as title."""
+    """The span since a time, such as `3 s ago`, with the time as title."""
     if at is None:
         return BLANK
+    if type(at) in DAMAGES:
+        return sent(at)
     utc = at.astimezone(UTC)
     told = f"{duration(now - at)} ago" if at <= now else f"in {duration(at - now)}"
-    exact = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
-    return Markup('<time class="ago" datetime="{}" title="{}">{}</time>').format(utc.isoformat(), exact, told)
+    exact = utc.isoformat(" ", "seconds").removesuffix("+00:00")
+    written = f'<time class="ago" datetime="{utc.isoformat()}" title="{exact} UTC">{told}</time>'
+    return Markup(written)  # noqa: S704 (a time has nothing to escape)
 
 
 def duration(length: timedelta | float | None) -> str:
     """A length of time, such as `3 s` or `14 min`."""
     if length is None:
         return "–"
+    if type(length) in DAMAGES:
+        return str(length)
     seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
     for unit, name, most in _UNITS:
         if most is None or seconds < most * unit:
@@ -61,7 +71,8 @@ def sent(text: object) -> Markup:
     """The text of a sender, with markup escaped, htmx kept off it, and each invisible character written out."""
     if text is None or text == "":
         return BLANK
-    return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
+    written = f"<bdi hx-ignore>{escape(visible(str(text)))}</bdi>"
+    return Markup(written)  # noqa: S704 (the text is escaped)
 
 
 def told(text: object) -> Markup:
@@ -101,4 +112,5 @@ FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number,
     "exact": exact,
     "told": told,
     "sentence": whole_sentence,
+    "named_secret": named_secret,
 }

@@ -11,6 +11,9 @@ from receiver.console.forms import MARKS
 from receiver.console.page import Button, ConsolePage, filled
 from receiver.console.visit import Visit
 
+#: The field with the reason, which a command takes as an option, and the value shown until a person gives one.
+REASON_FIELD, TO_FILL_IN = "reason", "…"
+
 
 class Footer(NamedTuple):
     """The API's address and the command that do the same as a page or a button."""
@@ -53,7 +56,7 @@ def command_of(page: ConsolePage | Button, path: Mapping[str, str], query: Mappi
 
 
 def _is_option(words: list[str], place: int) -> bool:
-    """Whether the word is an option, or the value of the one before it."""
+    """Whether the word is an option, or the value of the option before it."""
     return words[place].startswith("--") or (place > 0 and words[place - 1].startswith("--"))
 
 
@@ -66,14 +69,14 @@ def _filled_for_shell(word: str, path: Mapping[str, str]) -> str:
 
 
 def words_of_argument(name: str, text: str) -> list[str]:
-    """The words of an argument: marks have commas between them."""
+    """Split the text of an argument into words: marks are separated by commas."""
     return text.split(",") if name in MARKS else [text]
 
 
 def option(page: ConsolePage | Button, name: str, text: str) -> str:
     """The command's option for a parameter: `--name text`, or the flag itself for true and false.
 
-    Where the command takes an argument instead of an option, its words.
+    If the command takes an argument instead of an option, the words of the argument.
     """
     named = dict(page.options).get(name, name).replace("_", "-")
     if not named:
@@ -90,6 +93,8 @@ def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> F
     query = {name: text for name, text in {**visit.query, **given}.items() if name in known}
     api = filled(operation.path, _quoted(path)) + (f"?{urlencode(query)}" if query else "")
     said = {name: text for name, text in query.items() if name not in given}
+    if REASON_FIELD in button.fields:
+        said.setdefault(REASON_FIELD, TO_FILL_IN)
     return Footer(f"{operation.method.upper()} {api}", command_of(button, path, said))
 
 

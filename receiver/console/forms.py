@@ -56,9 +56,9 @@ def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """Raise `Forbidden` unless a page of this host posts.
+    """Raise `Forbidden` unless a page of this host posted the form.
 
-    Browsers say so in `Sec-Fetch-Site`. Over plain HTTP they leave it out, and `Origin` must name this host.
+    Browsers send `Sec-Fetch-Site` for this. Over plain HTTP they leave it out, and `Origin` must name this host.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:

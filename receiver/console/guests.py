@@ -59,17 +59,17 @@ class Guests:
         return self._sessions.session_of(request.cookies.get(self.cookie_name, "")) or ""
 
     def bound_to(self, guest: Guest) -> str:
-        """The id that a person's forms and streams belong to: of the session, or of the name that a proxy gave."""
+        """The id to which a person's forms and streams belong: that of the session, or one made of a proxy's name."""
         return guest.session or _by_word(guest.name)
 
     def refuse_foreign_form(self, guest: Guest, token: str) -> None:
-        """Raises `Forbidden` unless the form with this token was made for this person."""
+        """Raise `Forbidden` unless the form with this token was made for this person."""
         if not self._sessions.is_form_token(token, self.bound_to(guest)):
             raise Forbidden("This form is not from your session, so nothing was done: load the page, and press again.")
 
     def seal(self, guest: Guest, said: str) -> str:
-        """What proves to this person alone that the console said so."""
-        # No form is bound to anything with a line break in it.
+        """Make the seal that proves, for this person only, that the console wrote the message."""
+        # No form's id has a line break, so a seal never equals the token of a form.
         return self._sessions.form_token(f"{self.bound_to(guest)}\n{said}")
 
     def is_sealed(self, guest: Guest, said: str, seal: str) -> bool:
@@ -106,7 +106,7 @@ class Guests:
 
 
 def _only(headers: Headers, name: str) -> str:
-    """The value of a header that is given once. If it is given twice, the browser may have sent one of them itself."""
+    """The value of a header, or empty if it is repeated: the browser may have sent one of two values itself."""
     given = headers.getlist(name)
     return given[0].strip() if len(given) == 1 else ""
 

@@ -61,7 +61,7 @@ def listing(
     horizon: datetime | None = None,
     follows_in: str | None = None,
 ) -> Listing:
-    """The addresses around a page of a list. `following` is where the next page begins, as the API says.
+    """The addresses around a page of a list. `following` is the beginning of the next page, from the API's answer.
 
     `follows_in` is the parameter that takes it, where that differs from the parameter of the downloads.
     """

@@ -1,14 +1,17 @@
-"""Live: one reader in each process tells all open pages that something changed, and each page fetches itself again.
+"""Live: one reader in each process sends hints about changes to all open pages, which then fetch themselves again.
 
-A hint names what changed and has no content, because each page has a session and filters of its own.
+A hint names what changed and has no content, because each page has a session and filters of its own. While the database
+does not answer, pages are told that they are not live.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
@@ -35,8 +38,15 @@ log = structlog.get_logger(__name__)
 #: reader is still signed in.
 LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
 
+#: Seconds without an answer of the database after which pages are told that they are not live. A read that waits for
+#: its turn, and a failover to another server, may take two or three.
+LONGEST_SILENCE = 5.0
+
 #: Most streams of one person.
 MOST_OF_ONE = 2
+
+#: Most events that wait to be sent by one stream.
+MOST_WAITING = 8
 
 #: Seconds after which a stream ends; the page then opens another one.
 LONGEST_STREAM = 1_800.0
@@ -50,9 +60,38 @@ class Marks(NamedTuple):
     runs: Any
     findings: Any
 
+    def told(self) -> str:
+        """The marks as a short text, which a page gives back with its request for a stream."""
+        return ",".join(hashlib.blake2b(repr(mark).encode(), digest_size=6).hexdigest() for mark in self)
+
+    @classmethod
+    def differing(cls, now: str, then: str) -> list[str]:
+        """The names of the marks that differ between two such texts; all of them if one text has another form."""
+        news, olds = now.split(","), then.split(",")
+        if len(news) != len(olds):
+            return [*cls._fields]
+        return [name for name, new, old in zip(cls._fields, news, olds, strict=True) if new != old]
+
+
+@dataclass(slots=True)
+class Reader:
+    """The reader of one stream."""
+
+    #: The person, or the session of a person.
+    person: Hashable
+    #: The marks that the reader's page knows, as a text; None until the first look if the page gave none.
+    seen: str | None
+
+
+#: The reasons that a page gives while it is not live.
+NO_ANSWER, NO_TURN = "the database does not answer", "the database is too slow or too busy"
+
+#: What a stream sends next; None ends it.
+StreamEvent = bytes | None
+
 
 class LiveStream(StreamingResponse):
-    """The answer that sends the hints of one stream, and calls `ended` however it ends."""
+    """The response that sends the hints of one stream, and calls `ended` at its end, also after an error."""
 
     def __init__(self, hints: AsyncIterator[bytes], *, ended: Callable[[], None]) -> None:
         super().__init__(hints, 200, BARE_HEADERS, "text/event-stream")
@@ -75,46 +114,57 @@ class Live:
         self._most = most
         self._database = database
         self._reads = reads
-        #: The hints that each stream has not sent yet, with the reader of the stream.
-        self._streams: dict[asyncio.Queue[list[str] | None], Hashable] = {}
+        #: The events that each stream has not sent yet, with the reader of the stream.
+        self._streams: dict[asyncio.Queue[StreamEvent], Reader] = {}
         self._looking: asyncio.Task[None] | None = None
         self._ending = False
+        #: When the database answered last; the reason why it has not answered since; whether pages know that.
+        self._answered_at = 0.0
+        self._reason = NO_ANSWER
+        self._is_lost = False
 
-    def stream(self, reader: Hashable, *, is_there: Callable[[], Awaitable[bool]]) -> LiveStream:
-        """Server-sent events for a person while `is_there` is true. Raises `Unavailable` at the limit of streams."""
+    def stream(
+        self, person: Hashable, *, is_there: Callable[[], Awaitable[bool]], seen: str | None = None
+    ) -> LiveStream:
+        """Server-sent events for a person while `is_there` is true. Raises `Unavailable` at the limit of streams.
+
+        `seen` has the marks that were read with the page: the first hint is about changes since then.
+        """
         if self._ending:
             raise Unavailable("This process is ending.")
-        of_one = list(self._streams.values()).count(reader)
+        of_one = sum(reader.person == person for reader in self._streams.values())
         if len(self._streams) >= self._most or of_one >= MOST_OF_ONE:
             raise Unavailable("The limit of live pages is reached: this page asks every 15 seconds instead.")
-        hints: asyncio.Queue[list[str] | None] = asyncio.Queue(8)
-        self._streams[hints] = reader
+        events: asyncio.Queue[StreamEvent] = asyncio.Queue(MOST_WAITING)
         if self._looking is None or self._looking.done():
+            self._is_lost = False
             self._looking = asyncio.get_running_loop().create_task(self._look())
-        return LiveStream(self._told(hints, is_there), ended=lambda: self._forget(hints))
+        if self._is_lost:
+            events.put_nowait(self._lost())
+        self._streams[events] = Reader(person, seen)
+        return LiveStream(self._told(events, is_there), ended=lambda: self._forget(events))
 
     def end(self) -> None:
         """End all streams, because the process stops."""
         self._ending = True
         self._tell(None)
 
-    def _forget(self, hints: asyncio.Queue[list[str] | None]) -> None:
-        self._streams.pop(hints, None)
+    def _forget(self, events: asyncio.Queue[StreamEvent]) -> None:
+        self._streams.pop(events, None)
 
     async def _told(
-        self, hints: asyncio.Queue[list[str] | None], is_there: Callable[[], Awaitable[bool]]
+        self, events: asyncio.Queue[StreamEvent], is_there: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[bytes]:
         began = looked = time.monotonic()
         yield b"retry: 5000\n\n"
         while time.monotonic() - began < LONGEST_STREAM:
-            said = b": still here\n\n"
+            said: StreamEvent = b": still here\n\n"
             with suppress(TimeoutError):
                 async with asyncio.timeout(SIGN_OF_LIFE):
-                    changed = await hints.get()
-                if changed is None:
-                    return
-                said = b"event: changed\ndata: " + encode(changed) + b"\n\n"
-            if time.monotonic() - looked >= SIGN_OF_LIFE:
+                    said = await events.get()
+            if said is None:
+                return
+            if time.monotonic() - looked >= SIGN_OF_LIFE and not self._is_lost:
                 looked = time.monotonic()
                 if not await _or_unknown(is_there):
                     return
@@ -122,57 +172,105 @@ class Live:
 
     async def _look(self) -> None:
         """Look for changes while there are streams."""
-        before: Marks | None = None
+        self._answered_at = time.monotonic()
         while self._streams:
             try:
-                now = await self._reads.run(self._read, key="live")
-                if before is not None and now != before:
-                    self._tell([name for name in Marks._fields if getattr(now, name) != getattr(before, name)])
-                before = now
-            except (Refused, SQLAlchemyError):
-                # While the database is away, pages could not show a change.
-                pass
+                now = await self._marks()
             except Exception:
-                # A stream without hints would look as if nothing changed. Pages without a stream ask by themselves.
-                log.exception("open pages cannot be told of changes")
+                # A stream without hints would pretend that nothing changed. Pages without a stream poll by themselves.
+                log.exception("cannot send hints about changes to open pages")
                 self._tell(None)
                 return
+            if now is not None:
+                self._tell_changes(now.told())
             await asyncio.sleep(LOOK_INTERVAL)
 
-    def _tell(self, changed: list[str] | None) -> None:
-        for hints in self._streams:
-            # A reader with a full queue has enough hints to fetch its page again, so it can do without this one.
-            if changed is None and hints.full():
-                hints.get_nowait()
-            with suppress(asyncio.QueueFull):
-                hints.put_nowait(changed)
+    def _tell_changes(self, now: str) -> None:
+        """Tell each stream what changed since its page was read, or since the last look."""
+        for events, reader in self._streams.items():
+            if reader.seen not in (None, now):
+                _put(events, _event("changed", Marks.differing(now, reader.seen)))
+            reader.seen = now
+
+    async def _marks(self) -> Marks | None:
+        """The present marks; None if the database does not answer, of which the streams are told in time."""
+        left = self._answered_at + LONGEST_SILENCE - time.monotonic()
+        alarm = asyncio.get_running_loop().call_later(max(left, 0.0), self._lose)
+        try:
+            now = await self._reads.run(self._read, key="live")
+        except (Refused, SQLAlchemyError) as error:
+            self._reason = NO_TURN if isinstance(error, Refused) else NO_ANSWER
+            return None
+        finally:
+            alarm.cancel()
+        self._answered_at, self._reason = time.monotonic(), NO_ANSWER
+        if self._is_lost:
+            self._is_lost = False
+            self._tell(_event("live", True))
+        return now
+
+    def _lose(self) -> None:
+        """Tell the pages that they are not live, if they do not know it."""
+        if not self._is_lost:
+            self._is_lost = True
+            self._tell(self._lost())
+
+    def _lost(self) -> bytes:
+        """The event that a page is not live, with the seconds since the last answer, and the reason."""
+        return _event("lost", {"seconds": time.monotonic() - self._answered_at, "reason": self._reason})
+
+    def _tell(self, event: StreamEvent) -> None:
+        for events in self._streams:
+            _put(events, event)
 
     def _read(self) -> Marks:
-        with self._database.read() as connection:
-            return read_marks(connection)
+        return marks_of(self._database)
+
+
+def _put(events: asyncio.Queue[StreamEvent], event: StreamEvent) -> None:
+    # A reader with a full queue has enough hints to fetch its page again, so one of them may be dropped.
+    if events.full():
+        events.get_nowait()
+    events.put_nowait(event)
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"
 
 
 async def _or_unknown(is_there: Callable[[], Awaitable[bool]]) -> bool:
     try:
-        return await is_there()
-    except (Refused, SQLAlchemyError):
-        # While the database is away, there is nothing to tell the reader, so the stream may stay.
+        async with asyncio.timeout(LONGEST_SILENCE):
+            return await is_there()
+    except (TimeoutError, Refused, SQLAlchemyError):
+        # While the database does not answer, there are no hints, so the stream may stay.
         return True
 
 
+def marks_of(database: Database) -> Marks:
+    """The present marks, read in a transaction of their own."""
+    with database.read() as connection:
+        return read_marks(connection)
+
+
 def read_marks(connection: Connection) -> Marks:
-    """Read the present marks. Each statement reads the end of an index, or a few rows."""
-
-    def newest(column: Any) -> Any:
-        return connection.execute(select(func.max(column))).scalar()
-
-    at_work = RUNS.c.state.in_([RunState.PLANNING, RunState.RUNNING])
-    going = select(RUNS.c.id, RUNS.c.state, RUNS.c.done).where(at_work).order_by(RUNS.c.id)
-    seq = newest(CHANGES.c.seq)
+    """Read the present marks. Each statement reads the ends of indexes, or a few rows."""
+    delivery, seq, run, action = connection.execute(_NEWEST_IDS).one()
     return Marks(
         # The list also changes when a delivery is processed, which the change feed shows.
-        deliveries=(newest(DELIVERIES.c.id), seq),
+        deliveries=(delivery, seq),
         changes=seq,
-        runs=(newest(RUNS.c.id), newest(ACTIONS.c.id), connection.execute(going).all()),
+        runs=(run, action, connection.execute(_RUNS_AT_WORK).all()),
         findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
     )
+
+
+_NEWEST_IDS = select(
+    *(select(func.max(each)).scalar_subquery() for each in (DELIVERIES.c.id, CHANGES.c.seq, RUNS.c.id, ACTIONS.c.id))
+)
+
+_RUNS_AT_WORK = (
+    select(RUNS.c.id, RUNS.c.state, RUNS.c.done)
+    .where(RUNS.c.state.in_([RunState.PLANNING, RunState.RUNNING]))
+    .order_by(RUNS.c.id)
+)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from receiver.api.operations import Parameter
 from receiver.console.visit import Visit
+from receiver.database.snapshots import one_snapshot
 
 #: The path below which all addresses of the console lie.
 CONSOLE_PATH = "/console"
@@ -48,11 +50,20 @@ class ConsolePage:
     bodies: tuple[str, ...] = ()
     #: The hints after which the page fetches itself again, such as `deliveries`; empty for a page that does not change.
     live: tuple[str, ...] = ()
+    #: Whether it runs handlers, which read the database on threads of their own.
+    runs_handlers: bool = False
+
+    def reading(self, visit: Visit) -> AbstractContextManager[None]:
+        """A block that reads in one transaction, so that all numbers of a page are of one moment.
+
+        A page that runs handlers reads in several, because the handlers need the connection in between.
+        """
+        return nullcontext() if self.runs_handlers else one_snapshot(visit.database)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """One action: a form that does what an operation of the API does, and the page that follows."""
+    """One action: a form that calls an operation of the API, and the page that follows."""
 
     name: str
     #: The path below `/console`, in Starlette's notation.

@@ -11,15 +11,15 @@ from markupsafe import Markup
 
 from receiver.api.operations import Parameter
 from receiver.api.parameters import one_of
-from receiver.api.runs import Run, RunPage
 from receiver.console.charts import Bar, Segment, drawn
 from receiver.console.visit import Visit
 from receiver.findings import tallies
 from receiver.findings.counting import RUNNING
+from receiver.runs.runs import newest_started
 
 
 class Period(StrEnum):
-    """How far back the chart goes."""
+    """The period that the chart covers."""
 
     HOUR = "hour"
     DAY = "day"
@@ -33,6 +33,9 @@ PERIODS = {
     Period.WEEK: (timedelta(days=7), timedelta(hours=2)),
 }
 
+#: The length of one bar in words.
+BAR_WORDS = {Period.HOUR: "a minute", Period.DAY: "20 minutes", Period.WEEK: "two hours"}
+
 PERIOD: Parameter[Period] = Parameter(
     "period", {"type": "string", "enum": [*map(str, Period)]}, "How far back.", one_of(Period, "period"), Period.HOUR
 )
@@ -44,7 +47,7 @@ CHARTED_KINDS = ("ended", "refused")
 CHARTED = ("processed", "ignored", "dead", "refused")
 
 #: Most runs that become marks; the newest ones are taken.
-MOST_MARKED_RUNS = "50"
+MOST_MARKED_RUNS = 50
 
 
 class Chart(NamedTuple):
@@ -53,12 +56,18 @@ class Chart(NamedTuple):
     period: Period
     bars: list[Bar]
     drawing: Markup
+    #: The end of the last bar.
+    until: datetime
 
+    @property
+    def highest(self) -> int:
+        """The number at the top of the drawing."""
+        return max((bar.total for bar in self.bars), default=0)
 
-class TypedRunPage(RunPage, frozen=True):
-    """A page whose items are values again."""
-
-    items: list[Run]
+    @property
+    def of_bar(self) -> str:
+        """The length of one bar in words."""
+        return BAR_WORDS[self.period]
 
 
 def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, title: str) -> Chart:
@@ -69,30 +78,27 @@ def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, ti
     with visit.database.read() as connection:
         if width % tallies.HOUR:
             counted = tallies.by_kind(connection, sources, CHARTED_KINDS, first, visit.now, width=width)
+            ran = tallies.details(connection, [""], RUNNING, first - width, visit.now)
+            began = {each.detail: each.first for each in ran}
         else:
             counted = visit.past_hours.by_kind(connection, sources, CHARTED_KINDS, first, visit.now)
-        ran = tallies.details(connection, "", RUNNING, first - width, visit.now)
+            hours = visit.past_hours.by_kind(connection, [""], (RUNNING,), first - width, visit.now)
+            began = {each.detail: each.at for each in sorted(hours, key=lambda each: each.at, reverse=True)}
+        runs = newest_started(connection, limit=MOST_MARKED_RUNS)
     numbers: dict[tuple[datetime, str], int] = {}
     for each in counted:
         kind = each.kind if each.kind == "refused" else each.detail.partition("/")[0]
         key = (tallies.beginning(each.at, width), kind)
         numbers[key] = numbers.get(key, 0) + each.number
-    began = [(row["first"], f"release {row['detail'].partition(' ')[0]} started") for row in ran]
     # A release that ran at the beginning of the period did not start in it.
-    started = [each for each in began if each[0] > min(at for at, _ in began)]
-    marks = _marks([*started, *_runs(visit, only)], width)
+    started = [
+        (at, f"release {detail.partition(' ')[0]} started") for detail, at in began.items() if at > min(began.values())
+    ]
+    begun = [(run.started_at, f"{run.kind} {run.id} started") for run in runs if only is None or only in run.sources]
+    marks = _marks([*started, *begun], width)
     places = [first + place * width for place in range(int(length / width))]
     bars = [_bar(visit, at, width, numbers, marks.get(at, ""), only) for at in places]
-    return Chart(period, bars, drawn(bars, title=f"{title} of the last {period}"))
-
-
-def _runs(visit: Visit, only: str | None) -> list[tuple[datetime, str]]:
-    found = visit.ask(TypedRunPage, "list_runs", limit=MOST_MARKED_RUNS).items
-    return [
-        (run.started_at, f"{run.kind} {run.id} started")
-        for run in found
-        if run.started_at is not None and (only is None or only in run.sources)
-    ]
+    return Chart(period, bars, drawn(bars, title=f"{title} of the last {period}"), places[-1] + width)
 
 
 def _marks(events: Sequence[tuple[datetime, str]], width: timedelta) -> Mapping[datetime, str]:

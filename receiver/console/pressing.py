@@ -30,7 +30,7 @@ KEY_FIELD = "idempotency_key"
 
 
 class Pressing:
-    """Shows the forms of buttons, and does what a pressed button says."""
+    """Shows the forms of buttons, and carries out the action of a pressed button."""
 
     def __init__(self, parts: VisitedParts, sessions: Sessions, guests: Guests, reads: PageReads) -> None:
         self._parts = parts
@@ -40,7 +40,7 @@ class Pressing:
         self._reads = reads
 
     async def show(self, button: Button, request: Request) -> Response:
-        """The button's form on a page of its own, which says what the button does and asks for its fields."""
+        """The button's form on a separate page, which describes the action and asks for the fields."""
 
         def answer() -> Response:
             visit = self._visit(button, request, forms.joined(request.query_params.multi_items()))
@@ -62,7 +62,7 @@ class Pressing:
         return redirect(request, then, done=self._said(button, visit, answer))
 
     def _said(self, button: Button, visit: Visit, answer: Any) -> dict[str, str]:
-        """What the next page needs to know, so that it says what was done, and nothing that a link says."""
+        """The parameters for the next page's message about the action, sealed so that no link can forge the message."""
         if isinstance(button.says, str):
             return {DONE: button.name}
         said = button.says(answer)
@@ -135,7 +135,7 @@ class Pressing:
 def _key_of(words: Mapping[str, str]) -> str:
     """The key of this request, made of the form's key and its fields.
 
-    A form that is pressed twice is one request. A form that a browser kept and a person filled in anew is another.
+    A form that is pressed twice is one request. A form that a browser kept and a person filled in again is another.
     """
     said = "\n".join(f"{name}={quote(text)}" for name, text in sorted(words.items()))
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()

@@ -1,4 +1,4 @@
-"""Remedies: the one button that mends a finding or a fault, where a button can."""
+"""Remedies: the button that mends a finding or a fault, if one exists."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from receiver.api.findings import FaultShown, FindingShown
-from receiver.findings.faults import VARIES
-
-#: Fewest characters of a cause that are enough to find its deliveries.
-SHORTEST_TELLING = 8
+from receiver.findings.faults import telling_part
 
 
 class Remedy(NamedTuple):
@@ -22,14 +19,17 @@ class Remedy(NamedTuple):
 
 
 def remedy_of(finding: FindingShown) -> Remedy | None:
-    """The button for a finding; None where no button mends it."""
+    """The button for a finding; None if no button mends it."""
     source, evidence = finding.source, finding.evidence
     if not source or finding.closed_at is not None:
         return None
-    if finding.rule in ("secret_changed", "sender_not_switched"):
-        return Remedy("verify_refused", "Verify the kept requests again", {}, {"source": source})
+    if finding.rule == "secret_changed":
+        # A request is verified with the secrets that were read, and reading new ones verifies the kept requests again.
+        return Remedy("reload_settings", "Read the settings again", {"finding": finding.id}, {})
+    if finding.rule == "sender_not_switched":
+        return verifying(source)
     if finding.rule == "one_cause" and evidence.get("dead"):
-        return _plan("Plan a replay of the dead ones", kind="replay", source=source, state="dead")
+        return _replay_of_dead(source, evidence.get("reason_has"))
     if finding.rule == "handler_appeared" and evidence.get("event_type"):
         event_type = str(evidence["event_type"])
         wanted = {"kind": "replay", "source": source, "state": "ignored", "event_type": event_type}
@@ -39,12 +39,22 @@ def remedy_of(finding: FindingShown) -> Remedy | None:
     return None
 
 
+def verifying(source: str) -> Remedy:
+    """The button that verifies the kept requests of a source again."""
+    return Remedy("verify_refused", "Verify the kept requests again", {}, {"source": source})
+
+
 def remedy_of_fault(fault: FaultShown) -> Remedy | None:
     """A replay of the dead deliveries with this cause, found by the longest part of the cause that does not vary."""
-    telling = max((part.strip() for part in fault.cause.split(VARIES)), key=len)
-    if not fault.dead or len(telling) < SHORTEST_TELLING or telling not in fault.example:
-        return None
-    return _plan("Plan a replay of these", kind="replay", source=fault.source, state="dead", reason_has=telling)
+    telling = telling_part(fault.cause, fault.example)
+    return _replay_of_dead(fault.source, telling) if fault.dead and telling is not None else None
+
+
+def _replay_of_dead(source: str, telling: str | None) -> Remedy:
+    """A replay of the dead deliveries whose reason has this text; without a text, of all of the source."""
+    if telling is None:
+        return _plan(f"Plan a replay of all dead ones of {source}", kind="replay", source=source, state="dead")
+    return _plan("Plan a replay of these", kind="replay", source=source, state="dead", reason_has=telling)
 
 
 def _plan(label: str, **fields: str) -> Remedy:

@@ -80,7 +80,7 @@ class SignIn:
         return redirect(request, "/sign-in", cookie=self._guests.cookie("", ends=timedelta()))
 
     def wanted(self, request: Request, refusal: NotAuthorized) -> Response:
-        """The page that says how to sign in."""
+        """The page that explains how to sign in."""
         return page_answer(request, "closed.html", status=refusal.status, says=refusal.message)
 
 

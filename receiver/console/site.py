@@ -40,7 +40,7 @@ from receiver.console.footers import footer_of
 from receiver.console.guests import Guests
 from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS
 from receiver.console.hosts import refuse_other_hosts
-from receiver.console.live import Live
+from receiver.console.live import Live, marks_of
 from receiver.console.page import CONSOLE_PATH, ConsolePage
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
@@ -141,7 +141,7 @@ class Console:
             except Refused as refusal:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:
-                log.warning("a page was asked for while the database is away", path=request.url.path[:200])
+                log.warning("cannot show a page, because the database does not answer", path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."))
             except Exception:
                 log.exception("a page failed", path=request.url.path[:200])
@@ -154,12 +154,15 @@ class Console:
     async def _show(self, page: ConsolePage, request: Request) -> Response:
         def answer() -> Response:
             visit = self._visit(page, request)
-            content = page.show(visit)
+            with page.reading(visit):
+                # Marks are read before the content, so that a change in between causes a hint more and not a hint less.
+                marks = marks_of(visit.database).told() if page.live else ""
+                content = page.show(visit)
             if isinstance(content, SeeOther):
                 return redirect(request, content.address)
             if isinstance(content, Attachment):
                 return attachment(content)
-            return page_answer(request, page.template, **self._shown(page, visit, content))
+            return page_answer(request, page.template, marks=marks, **self._shown(page, visit, content))
 
         return await self._reads.run(request, page.name, answer)
 
@@ -177,14 +180,14 @@ class Console:
         }
 
     def _notice(self, visit: Visit) -> str | None:
-        """What was done by a button before this page."""
+        """The message about the action of the button that led to this page."""
         done, said = BUTTON_BY_NAME.get(visit.query.get(DONE, "")), visit.query.get(SAID, "")
         if done is None or isinstance(done.says, str):
             return None if done is None else str(done.says)
         return said if self._guests.is_sealed(visit.guest, said, visit.query.get(SEAL, "")) else None
 
     def _visit(self, page: ConsolePage, request: Request) -> Visit:
-        """Raises `NotAuthorized` for a stranger, and `BadRequest` for a filter that the page does not have."""
+        """Make the visit. Raises `NotAuthorized` for a stranger, and `BadRequest` for an unknown filter."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
@@ -239,7 +242,8 @@ class Console:
             return guest.session is None or await self._reads.run(request, "live", lambda: self._is_there(request))
 
         try:
-            return self.live.stream(self._guests.bound_to(guest), is_there=is_there)
+            seen = request.query_params.get("seen")
+            return self.live.stream(self._guests.bound_to(guest), is_there=is_there, seen=seen)
         except Unavailable:
             # A browser takes a 204 as the end and does not try again; the page asks by itself from then on.
             return Response(status_code=204, headers=BARE_HEADERS)

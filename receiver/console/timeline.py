@@ -1,4 +1,4 @@
-"""A timeline: the changes of a row, newest first, with the deliveries about it that changed nothing."""
+"""The timeline of a row: its changes, newest first, and the deliveries about it that changed nothing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
 
 
 def _of_losses(why: WhyRow) -> Iterator[TimelineEntry]:
-    """Values that came too late, or lost a tie. Values that were overtaken stand among the changes."""
+    """Yield an entry for values that came too late or lost a tie. Overtaken values are among the changes."""
     by_delivery: dict[tuple[str, str], list[tuple[str, LostValue]]] = {}
     for column in why.columns:
         # A document's members have entries of their own.
@@ -82,5 +82,5 @@ def _not_in_force(why: WhyRow) -> Iterator[TimelineEntry]:
 
 
 def arrival_of(delivery: str) -> datetime:
-    """When the delivery of this id arrived."""
+    """The time at which the delivery with this id arrived."""
     return EPOCH + timedelta(microseconds=arrived(int(delivery)))

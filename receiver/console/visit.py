@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from receiver.api import parameters
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.codec import encode, storable
-from receiver.console.decoders import decoder_of
+from receiver.console.decoders import decoded
 from receiver.database.database import Database
 from receiver.errors import BadRequest
 from receiver.findings.past_hours import PastHours
@@ -22,12 +22,12 @@ from receiver.sessions.roles import Guest, Role
 
 Answered = TypeVar("Answered")
 
-#: Parameters that are not filters: where in a list a page begins, and what was done before.
+#: Parameters that are not filters: the beginning of a page of a list, and the message about an action.
 PLACES = ("cursor", "before", "after", "limit", "count", "done", "said", "seal")
 
 
 class MakeAddress(Protocol):
-    """Makes addresses of the console, below the path at which a proxy serves it."""
+    """Makes addresses of the console, below the path that a proxy adds."""
 
     def __call__(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
         """The address of a path below the console: `parts` fill its `{names}`, and `query` is appended."""
@@ -84,22 +84,22 @@ class Visit:
         return self.is_operator or not self._hides_bodies
 
     def ask(self, shape: type[Answered], name: str, **words: str) -> Answered:
-        """The answer of the operation `name` to these words, as a value of `shape`.
+        """Call the operation `name` with these words, and return its answer as a value of `shape`.
 
-        Raises what the operation raises.
+        Raises the errors of the operation.
         """
         operation = self.operations[name]
         assert operation.answer is not None
         return shaped(operation.answer(self.question(operation, words)), shape)
 
     def ask_listed(self, shape: type[Answered], name: str, **more: str) -> Answered:
-        """As `ask`, with the parts of this page's address and its filters among the words."""
+        """Call the operation with the parts of this page's address and its filters in addition to these words."""
         known = {parameter.name for parameter in self.operations[name].parameters}
         words = {key: text for key, text in {**self.query, **self.path}.items() if key in known}
         return self.ask(shape, name, **(words | more))
 
     def question(self, operation: Operation, words: Mapping[str, str]) -> Question:
-        """The question that these words ask. Raises `BadRequest`, and `NotFound`."""
+        """Parse the words into a question. Raises `BadRequest` and `NotFound`."""
         parts = operation.parts_of_path
         path = {name: text for name, text in words.items() if name in parts}
         query = {name: text for name, text in words.items() if name not in parts}
@@ -126,4 +126,4 @@ class Visit:
 
 def shaped(answer: Any, shape: type[Answered]) -> Answered:
     """An answer of the API as a value of `shape`, with fractions as `Decimal`. Lists answer with items in JSON."""
-    return decoder_of(shape).decode(encode(answer))
+    return decoded(shape, encode(answer))

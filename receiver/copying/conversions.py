@@ -47,7 +47,7 @@ SHOWN_OF_VALUE = 40
 
 
 class NotPortable(Exception):
-    """Raised for a value that the other database cannot hold, or that does not fit its column's type. Says why."""
+    """A value that the other database cannot hold, or that does not fit its column's type; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """`hookmirror copy`: copies everything in one database into another, of the same or the other kind (docs/copying.md).
 
-    examine   read everything: can each value be carried, how many rows, which digest
+    examine   read everything: check that each value can be carried, and compute counts and digests
     begin     write a note into the target database: no other process may use it from now on
     copy      slice by slice; the rows and the progress of the copy commit together
     finish    read everything that was copied, compare, and drop the note: one transaction
@@ -159,7 +159,7 @@ class Copier:
             if note is not None and not note.is_of(parts):
                 raise CopyError(
                     f"TO holds an unfinished copy of {note.source} as it was at {note.began_at}, and FROM is another "
-                    "database, or has changed since: run this with --afresh to drop the copied rows and begin anew."
+                    "database, or has changed since: run this with --afresh to drop the copied rows and begin again."
                 )
             resumed = note is not None
             if note is None:

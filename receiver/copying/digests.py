@@ -37,7 +37,7 @@ class Digest(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A row that differs between the two sides, or stands on one side only."""
+    """A row that differs between the two sides, or exists on one side only."""
 
     table: str
     key: str

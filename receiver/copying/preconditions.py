@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Dialect, Table, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
+import receiver.server.own_tables  # noqa: F401 (a copy has every declared table)
 from receiver.database import redaction, urls
 from receiver.database.database import READERS_SEE, Database
 from receiver.database.errors import explain
@@ -26,7 +27,7 @@ from receiver.mirror.changes import CHANGES
 from receiver.worker.liveness import dead
 from receiver.worker.processes import PROCESSES, running, shown
 
-#: Statements that lift the time limits of a transaction, which reads a whole database or waits for the other one.
+#: Statements that lift the time limits of a transaction, because it reads a whole database, or waits for the other one.
 TIMELESS = (
     text("SET LOCAL statement_timeout = 0"),
     text("SET LOCAL idle_in_transaction_session_timeout = 0"),

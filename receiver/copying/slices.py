@@ -57,7 +57,7 @@ class Problem(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Consecutive rows of a table."""
+    """Consecutive rows of a table, in the order of its key."""
 
     rows: list[RowValues]
     #: The key of the last row, as JSON.

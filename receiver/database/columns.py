@@ -1,6 +1,6 @@
 """Column types that keep values exactly: decimals with all their digits, times in UTC, objects as JSON.
 
-Each has one form per database and one in Python. `normalizer` says how a column's values get there, or are refused.
+Each type has one form per database and one in Python. `normalizer` makes the function that converts or refuses values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from receiver import codec
-from receiver.database.damage import DamagedList, DamagedObject, checked_json, damage_of, damaged, read_document
+from receiver.database.damage import (
+    DamagedList,
+    DamagedMoment,
+    DamagedObject,
+    checked_json,
+    damage_of,
+    damaged,
+    damaged_moment,
+    read_document,
+)
 from receiver.errors import HandlerError, Unreadable
 from receiver.logs.safe_text import name_of, quoted, told
 from receiver.moments import in_utc
@@ -72,7 +81,10 @@ class ShownDecimal(ExactDecimal):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time: TIMESTAMPTZ on PostgreSQL, on SQLite ISO 8601 text in UTC, which sorts and reads well."""
+    """An aware time: TIMESTAMPTZ on PostgreSQL, on SQLite ISO 8601 text in UTC, which sorts and reads well.
+
+    A damaged value is read as a time that says so.
+    """
 
     impl = Text
     cache_ok = True
@@ -98,17 +110,16 @@ class Document(TypeDecorator[Any]):
     mend: ClassVar[str] = "A reconcile of its source brings the value again."
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let statements with columns of this class be cached; SQLAlchemy wants each class to say so."""
+        """Allow the caching of statements with columns of this class; SQLAlchemy requires this in each class."""
         super().__init_subclass__(**options)
         cls.cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 (signature is SQLAlchemy's)
-        if isinstance(value, (DamagedObject, DamagedList)):
-            return value.text
-        return None if value is None else codec.encode(value).decode()
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return _json_text
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
-        return None if value is None else read_document(value, self.shape, self.mend)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:  # noqa: ARG002 (signature is SQLAlchemy's)
+        shape, mend = self.shape, self.mend
+        return lambda text: None if text is None else read_document(text, shape, mend)
 
 
 class RawDocument(TypeDecorator[Any]):
@@ -127,7 +138,7 @@ class RawDocument(TypeDecorator[Any]):
 
 
 def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
-    """The table's columns except `but`, to be shown: documents as JSON text, damaged values as sentences."""
+    """The table's columns except `but`, for display: documents as JSON text, damaged values as sentences."""
     return [_shown(column) for column in table.columns if column.name not in but]
 
 
@@ -178,7 +189,7 @@ def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} = ANY ({values})"
 
 
-class place_of(FunctionElement[int]):  # noqa: N801 (a function, to whoever writes it)
+class place_of(FunctionElement[int]):  # noqa: N801 (a function, as its callers see it)
     """`place_of("text", column)`: the position, from 1, of the text's first exact occurrence; 0 without one."""
 
     type = Integer()
@@ -199,19 +210,38 @@ def _place_strpos(element: place_of, compiler: SQLCompiler, **options: Any) -> s
 
 
 def iso_text(value: datetime | None) -> str | None:
-    """Format a time as stored on SQLite: ISO 8601 in UTC, always with microseconds."""
+    """Format a time as stored on SQLite: ISO 8601 in UTC, always with microseconds; damage as it is stored."""
     if value is None:
         return None
+    if isinstance(value, DamagedMoment):
+        if value.says is not None:
+            return cast("str", value.stored)
+        value = datetime.fromtimestamp(value.timestamp(), UTC)
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
-    # By the encoder of JSON, which takes a fraction of the time that `isoformat` takes.
+    # The JSON encoder takes a fraction of the time of `isoformat`.
     text = codec.encode(value).decode()
     return text[1:-1] if value.microsecond else f"{text[1:-2]}.000000Z"
 
 
+def _json_text(value: Any) -> str | None:
+    """Encode the value of a `Document`; damage as it is stored."""
+    if value is None:
+        return None
+    if isinstance(value, (DamagedObject, DamagedList)):
+        return value.text
+    return codec.encode(value).decode()
+
+
 def _moment_of(text: str | None) -> datetime | None:
-    """Parse a time stored on SQLite."""
-    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    """Parse a time stored on SQLite; one without an offset is in UTC, as SQLite's own functions write it."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return damaged_moment(text)
 
 
 def _utc(value: datetime | None) -> datetime | None:
@@ -246,7 +276,7 @@ def _decimal(name: str, value: Any) -> Decimal:
     except InvalidOperation:
         raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is not a number.") from None
     if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
-        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this one is beyond.")
+        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this number is beyond.")
     return number
 
 
@@ -265,7 +295,7 @@ def document(name: str, value: Any) -> Any:
     try:
         return codec.decode(codec.encode(value))
     except (TypeError, ValueError, RecursionError, Unreadable) as error:
-        raise HandlerError(f"`{name}` takes what JSON can say: {told(error)}.") from None
+        raise HandlerError(f"`{name}` takes a value that JSON can express: {told(error)}.") from None
 
 
 def _text(name: str, value: Any) -> str:

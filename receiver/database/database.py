@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from receiver.database import postgresql, urls
+from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
-from receiver.database.postgresql import SERVER_WANTED, TAKES_WRITES
-from receiver.database.redaction import has_bare_at_sign
+from receiver.database.snapshots import Snapshot
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite import wal
 from receiver.database.sqlite.checkpoints import Checkpoints
@@ -30,36 +31,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-#: Seconds between two doubts of readers: one who asks for a broken page again and again must not stop the acks.
+#: Seconds between two doubts raised by readers, because a client that repeats the read of a broken page must not stop
+#: the acks.
 READERS_DOUBT_PAUSE = 60.0
 
-#: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
-CONNECT_TIMEOUT = 5
-
-#: For libpq: a network that swallows everything is noticed within about this many seconds, on a quiet connection and on
-#: one that waits for what it sent to be received. The system's own timeouts are a quarter of an hour and two hours.
-KEEP_ALIVE: dict[str, Any] = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-
-#: The driver's options by system. A SQLite connection caches few prepared statements, because a multi-row INSERT is
-#: large, and a different statement for each number of rows.
-CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "sqlite": {"cached_statements": 48},
-    # UTF-8 overrides settings of the role, the database and PGCLIENTENCODING. Of several servers, the driver
-    # chooses one that accepts writes, not a standby.
-    "postgresql": {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "client_encoding": "utf8",
-        **KEEP_ALIVE,
-        SERVER_WANTED: TAKES_WRITES,
-    },
-}
-
-#: For PostgreSQL, so that a reading transaction sees one snapshot; on SQLite it always does.
+#: The isolation level of reads on PostgreSQL, so that a transaction sees one snapshot; on SQLite it always does.
 READERS_SEE = "REPEATABLE READ"
 
 
@@ -67,23 +43,27 @@ class Database:
     """One database, shared by everything in this process. Safe to use from several threads."""
 
     def __init__(self, url: str, *, pool_size: int = 8, setting: str = SETTING) -> None:
-        """Opens nothing yet. Raises `ConfigurationError` for a URL that no driver here understands.
+        """Open no connection yet. Raises `ConfigurationError` for a URL that no installed driver understands.
 
-        `setting` is where the URL stands, for messages.
+        `setting` is the setting with the URL, for messages.
         """
-        self.engine = _engine(url, pool_size, setting)
+        self.engine = open_engine(url, pool_size, setting)
         self.setting = setting
         self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
-        #: Shared with the databases made by `beside`, whose writers wait for the same turn and stop at the same errors.
+        #: The path of a SQLite file as SQLite names it, which puts its other files beside the target of a link.
+        self._path = "" if self.is_postgresql else os.path.realpath(urls.path_of(self.engine.url))
+        #: Shared with the databases that `beside` makes: their writers wait for the same turn, and stop at the same
+        #: errors.
         self._writer = threading.Lock()
         self._care: _Care = _Care()
+        self.snapshot = Snapshot()
 
     def look_after(self) -> None:
         """Start the checkpoints of a SQLite file, and stop writing after its I/O errors from now on.
 
-        Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
-        error if it cannot be opened, and `ConfigurationError` if a file beside it cannot.
+        Returns once the file is known to be sound, or is marked as doubtful, so that senders are asked to retry. Raises
+        SQLAlchemy's error if the file cannot be opened, and `ConfigurationError` if a file beside it cannot.
         """
         if self.is_postgresql or self._care.checkpoints is not None:
             return
@@ -92,37 +72,50 @@ class Database:
         try:
             with sqlite.errors_of(self.engine.dialect):
                 checkpoints = Checkpoints(path, self._writer)
-                checkpoints.start()
+                try:
+                    checkpoints.start()
+                except BaseException:
+                    checkpoints.close()
+                    raise
         except OSError as error:
             raise _unusable(error, path) from error
         self._care.checkpoints = checkpoints
 
     @property
     def trouble(self) -> str | None:
-        """Describe what a person must do about a SQLite file; None if nothing."""
+        """Describe the failure of a SQLite file that a person must repair; None without one."""
         if self._care.checkpoints is not None and self._care.checkpoints.is_dead:
             return "The log of the database is no longer copied: restart this process."
         return None
 
     @property
     def is_sound(self) -> bool:
-        """False from an I/O error of SQLite until the file is shown to be sound; no transaction writes meanwhile."""
+        """Whether transactions may write: False after an I/O error of SQLite until the file is proved sound."""
         return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
 
     @property
     def log_bytes(self) -> int:
         """The size of SQLite's write-ahead log on the disk."""
-        return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
+        return 0 if self.is_postgresql else wal.size(self._path)
+
+    @property
+    def log_stamp(self) -> tuple[int, int] | None:
+        """A value that changes when any process writes to a SQLite file; None on PostgreSQL.
+
+        The times of files are coarse, so two writes within a few milliseconds may share a value.
+        """
+        return None if self.is_postgresql else wal.stamp(self._path)
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
-        """The same database over at most `connections` connections of its own, reserved for one purpose.
+        """Return the same database with at most `connections` connections of its own, reserved for one purpose.
 
-        A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
+        A statement that takes longer than `seconds` ends with SQLAlchemy's error. The result is closed along with this
+        database.
         """
         other = copy(self)
         url = self.engine.url.render_as_string(hide_password=False)
-        other.engine = _engine(url, connections, self.setting, overflow=0)
-        other._others = []
+        other.engine = open_engine(url, connections, self.setting, overflow=0)
+        other._others, other.snapshot = [], Snapshot()
         if seconds is not None:
             limit = postgresql.limit_statements if self.is_postgresql else sqlite.limit_statements
             limit(other.engine, seconds)
@@ -142,26 +135,33 @@ class Database:
             self.engine.connect() as connection,
             connection.execution_options(**options).begin(),
         ):
-            # The process that had the turn before may have met an error.
+            # The process that had the previous turn may have met an error.
             self._refuse_if_doubtful()
             yield connection
 
     @property
     def _autocheckpoint(self) -> int:
-        """Frames in the log after which SQLite makes a checkpoint itself: 0, never, while our own are made."""
+        """Frames in the log after which SQLite itself makes a checkpoint; 0 for never, while ours are made."""
         ours = self._care.checkpoints
         return sqlite.FRAMES_OF_SQLITE if ours is None or ours.is_dead else 0
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
         """Hold the turn to write during the block, if the file is sound; an I/O error makes it doubtful."""
-        # Checked first, so that a writer does not wait for a hanging disk only to be refused.
+        # Checked first, so that a writer is refused without waiting for a hanging disk.
         self._refuse_if_doubtful()
-        # The turn is given up after the doubt is raised, so that no waiting writer commits in between.
+        # The turn ends after the doubt is raised, so that no waiting writer commits in between.
         with self._writer:
             self._refuse_if_doubtful()
             with self._doubting():
                 yield
+            self._check_files()
+
+    def _check_files(self) -> None:
+        """Raise SQLite's error if a file was moved or removed during the transaction, which may be lost with it."""
+        if self._care.checkpoints is not None:
+            with sqlite.errors_of(self.engine.dialect):
+                self._care.checkpoints.check_files()
 
     @contextmanager
     def _doubting(self, *, pause: float = 0.0) -> Iterator[None]:
@@ -169,7 +169,7 @@ class Database:
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
-            # What sets a connection up raises the driver's own errors.
+            # Setting up a connection raises the driver's own errors.
             original = error.orig if isinstance(error, DBAPIError) else error
             if sqlite.is_io_error(original):
                 self._care.doubt(pause)
@@ -180,27 +180,33 @@ class Database:
             with sqlite.errors_of(self.engine.dialect):
                 raise sqlite.Doubtful
 
-    def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
-        """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit.
-
-        `after` are statements that a connection must have seen before, once. Raises SQLAlchemy's errors. On SQLite it
-        goes straight to the driver: a transaction of SQLAlchemy's costs as much as several rows, and lets go of the
-        interpreter in between.
-        """
+    def run_at_once(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit."""
         if self.is_postgresql:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return list(connection.exec_driver_sql(statement, tuple(parameters)))
         with self._turn() as pooled:
+            return self._run_in_turn(pooled, lambda driver: driver.execute(statement, parameters).fetchall())
 
-            def run(driver: sqlite3.Connection) -> list[Any]:
-                if after and pooled.info.get("seen") != after:
-                    for each in after:
-                        driver.execute(each)
-                    pooled.info["seen"] = after
-                return driver.execute(statement, parameters).fetchall()
+    def run_together(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        """Run statements in the driver's syntax as one transaction of a SQLite file. Raises SQLAlchemy's errors."""
 
-            return self._run_in_turn(pooled, run)
+        # Straight on the driver, because a transaction of SQLAlchemy's costs as much as several rows.
+        def run(driver: sqlite3.Connection) -> None:
+            driver.execute(sqlite.IMMEDIATELY)
+            try:
+                self._refuse_if_doubtful()
+                for statement, parameters in statements:
+                    driver.execute(statement, parameters)
+                driver.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    driver.execute("ROLLBACK")
+                raise
+
+        with self._turn() as pooled:
+            self._run_in_turn(pooled, run)
 
     def shrink(self, pages: int) -> int:
         """Return up to `pages` free pages of a SQLite file to the disk, and return their number; 0 on PostgreSQL."""
@@ -211,7 +217,7 @@ class Database:
 
     def _run_in_turn(self, pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result]) -> Result:
         def run_if_sound(driver: sqlite3.Connection) -> Result:
-            # Checked at each attempt, because the process that had the turn before may have met an error.
+            # Checked at each attempt, because the process that had the previous turn may have met an error.
             self._refuse_if_doubtful()
             return run(driver)
 
@@ -233,6 +239,9 @@ class Database:
 
         An I/O error makes a SQLite file doubtful, as in `write`. A doubtful file can still be read.
         """
+        if self.snapshot.connection is not None:
+            yield self.snapshot.connection
+            return
         options = {"isolation_level": READERS_SEE} if self.is_postgresql else {}
         with (
             self._doubting(pause=READERS_DOUBT_PAUSE),
@@ -244,7 +253,10 @@ class Database:
     def create_tables(self) -> None:
         """Create the missing tables of every imported module."""
         with self.write() as connection:
-            SQLModel.metadata.create_all(connection)
+            # SQLAlchemy would ask for each table by itself.
+            present = set(inspect(connection).get_table_names())
+            missing = [each for each in SQLModel.metadata.sorted_tables if each.name not in present]
+            SQLModel.metadata.create_all(connection, tables=missing)
 
     def open_session(self) -> psycopg.Connection[Any]:
         """Open a session of PostgreSQL beside the pool, for listening; each statement is a transaction by itself.
@@ -264,7 +276,7 @@ class Database:
 
 
 class _Care:
-    """The thread that copies the log of a SQLite file, if there is one."""
+    """Holds the thread that copies the log of a SQLite file, and raises doubts about the file."""
 
     checkpoints: Checkpoints | None = None
     _doubted_at = -inf
@@ -279,62 +291,6 @@ class _Care:
 def _unusable(error: OSError, path: str) -> ConfigurationError:
     """Make the error for an unusable file beside the database."""
     return ConfigurationError(
-        f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of "
-        f"{path} with chown and chmod, and the disk some room; if something else has its name, move it away."
+        f"{error.filename or path} cannot be used ({error.strerror or error}): give it the owner, group and mode of "
+        f"{path} with chown and chmod, and free some space on the disk; if another file has its name, move that away."
     )
-
-
-def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
-    try:
-        parsed = urls.parse(url)
-        _check(parsed, url, setting)
-        options: dict[str, Any] = {
-            "pool_size": pool_size,
-            "max_overflow": overflow,
-            "pool_timeout": CONNECT_TIMEOUT,
-            # Parameters contain bodies and decrypted content, which must not be logged.
-            "hide_parameters": True,
-            # The connection used last has prepared statements and cached pages.
-            "pool_use_lifo": True,
-            "connect_args": connect_arguments(parsed),
-        }
-        engine = create_engine(parsed, **options)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{setting} names PostgreSQL, and its driver is not there ({error}): install it with "
-            "`pip install 'psycopg[binary]'`."
-        ) from None
-    except ArgumentError as error:
-        raise ConfigurationError(f"{setting} cannot be used: {error}. Write sqlite:///path or postgresql://…") from None
-    except ValueError:
-        # The error quotes the supposed port, which may be a part of the password.
-        raise ConfigurationError(
-            f"{setting} cannot be used: its port is not a number. Write postgresql://user:password@host/db, "
-            "with special characters of user and password as %40 and the like."
-        ) from None
-    if parsed.get_backend_name() == "sqlite":
-        sqlite.look_after(engine)
-    else:
-        postgresql.look_after(engine, setting=setting)
-    return engine
-
-
-def _check(parsed: URL, url: str, setting: str) -> None:
-    """Raise `ConfigurationError` for a valid URL that is not supported here."""
-    system = parsed.get_backend_name()
-    if system == "postgresql" and has_bare_at_sign(url):
-        # Otherwise a part of the password would be resolved as a host, and shown in messages about it.
-        raise ConfigurationError(
-            f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
-            "and query as %40."
-        )
-    if parsed.drivername not in urls.DRIVERS.values():
-        raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
-    if system == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigurationError(f"{setting} keeps everything in memory, where an ack promises nothing: name a file.")
-
-
-def connect_arguments(url: URL) -> dict[str, Any]:
-    """Our settings for the driver. The URL may override which of several servers it chooses."""
-    arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
-    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}

@@ -14,18 +14,21 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 
 from receiver.database import urls
 from receiver.database.redaction import redacted, shown
-from receiver.database.sqlite.connections import DOUBTFUL, MOVED
+from receiver.database.sqlite.connections import DOUBTFUL
+from receiver.database.sqlite.files import BESIDE_MOVED, MOVED
 from receiver.logs.safe_text import told
+from receiver.settings.settings import load
 
 Result = TypeVar("Result")
 
-#: How often a transaction is run again, and the longest wait before the first repetition in seconds; doubled each time.
+#: How many times a transaction is run again, and the longest wait before the first repetition in seconds, which doubles
+#: each time.
 RUNS_AGAIN, FIRST_WAIT = 5, 0.01
 
 #: PostgreSQL's codes for a sound transaction that should be run again.
 RETRYABLE_STATES = frozenset({"40001", "40P01"})
 
-#: SQLite's result codes for a file that cannot be used, whatever the statement.
+#: SQLite's result codes for a file that no statement can use.
 SQLITE_TROUBLE = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -38,7 +41,8 @@ SQLITE_TROUBLE = frozenset(
     }
 )
 
-#: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
+#: PostgreSQL's classes of errors that fail every statement: connections, read-only, missing tables and rights,
+#: resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
 #: PostgreSQL's code of a server that accepts no writes: a standby, or a demoted server.
@@ -67,8 +71,9 @@ def retry_transaction(
 ) -> Result:
     """Run the transaction, again up to `again` times after a transient error, and return its result.
 
-    Before each, `wait` is called with seconds: up to `first_wait`, and twice as many each time. Raises SQLAlchemy's
-    error otherwise. It must find out anew what there is to do: it may have been committed already.
+    Before each repetition, `wait` is called with seconds: up to `first_wait`, and up to twice as many each further
+    time. Raises SQLAlchemy's error otherwise. A repetition must read the database again, because an earlier run may
+    have been committed.
     """
     for chance in range(again):
         try:
@@ -76,7 +81,7 @@ def retry_transaction(
         except SQLAlchemyError as error:
             if not is_transient(error):
                 raise
-            # Each waits a random time, longer at each try, so that two transactions do not collide again.
+            # The wait is random, and longer at each try, so that two transactions do not collide again.
             wait(first_wait * 2**chance * jitter())
     return transaction()
 
@@ -94,9 +99,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_of_the_connection(error: BaseException | None) -> bool:
-    """Whether another connection may succeed, because this one's server shuts down or accepts no writes.
+    """Whether another connection may succeed, because the server of this connection shuts down or accepts no writes.
 
-    So it is after a failover, where the address leads to another server now.
+    This happens in a failover, after which the address leads to another server.
     """
     return str(getattr(error, "sqlstate", None)).startswith(OF_THE_CONNECTION)
 
@@ -135,14 +140,20 @@ def is_overdue(error: BaseException) -> bool:
 def is_fault_of_values(error: BaseException) -> bool:
     """Whether the database or its driver refuses the values of a row, so that this row fails again and others do not.
 
-    Any other error may be temporary, and is not a reason to give a row up.
+    Any other error may be temporary, so the row may be stored later.
     """
     if isinstance(error, (DataError, IntegrityError)):
         return True
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
-    # Raised by drivers and our column types themselves: a number too large, text that cannot be encoded.
+    # Drivers and the column types here raise these: for a number too large, or for text that cannot be encoded.
     return isinstance(error, (ValueError, TypeError, ArithmeticError))
+
+
+def explain_by_settings(error: BaseException) -> str:
+    """Describe an error of the database in the settings, as `explain` does."""
+    settings = load()
+    return explain(error, settings.database_url, setting=settings.place_of("database_url"))
 
 
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
@@ -163,7 +174,7 @@ def _reason(error: BaseException) -> str:
 def _advice(reason: str, url: URL) -> str:
     file = url.database or ""
     if _NOT_OPENED in reason and os.path.isdir(file):
-        return "It is a folder: name a file in {setting}."
+        return "This path is a folder: name a file in {setting}."
     if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
         return "Give this user the right to read and write the file."
     return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
@@ -180,22 +191,34 @@ _NO_PRIMARY = "Name the primary server in {setting}, not a copy of it; if a fail
 
 _POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
 
+_NO_CONNECTION = (
+    "Close other connections, or raise `max_connections` of the server or the role's own limit: docs/deployment.md "
+    "says how many are needed."
+)
+
 _ADVICE = (
-    (MOVED, "Put it back; or stop every process that has it open, and start them again."),
-    (DOUBTFUL, "Look at its disk; writing goes on by itself once a checkpoint has succeeded."),
+    (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
+    (BESIDE_MOVED, "Stop every process that has the database open, and start them again."),
+    (DOUBTFUL, "Check its disk; writing resumes by itself once a checkpoint has succeeded."),
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
-    ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
+    ("lock timeout", "Another session holds a table that must be changed: end it, or wait for it, and run this again."),
+    *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
+    (
+        "no schema has been selected",
+        "The role's `search_path` names no schema that it may use: create one, or run "
+        "`ALTER ROLE … SET search_path = public`.",
+    ),
     ("readonly", "Give this user the right to write the file and its folder."),
     ("read-only", "Give this user the right to write the file and its folder."),
     ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
-    ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
-    ("not a database", "The file is something else: name another in {setting}."),
-    ("malformed", "The file is damaged, or cannot be read: look at its disk, or restore it from a backup."),
-    ("locked", "Another program holds it: stop that one, or wait."),
+    ("disk i/o error", "Check its disk: is there space left, and may this user write there?"),
+    ("not a database", "The file is not an SQLite database: name another file in {setting}."),
+    ("malformed", "The file is damaged, or cannot be read: check its disk, or restore it from a backup."),
+    ("locked", "Another program holds the file: stop that program, or wait for it."),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),
-    ("does not exist", "Create it, or correct its name in {setting}."),
+    ("does not exist", "Create the database, or correct its name in {setting}."),
     ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )

@@ -22,7 +22,8 @@ class Identity(SQLModel, table=True):
     id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     #: 32 hexadecimal digits.
     name: str
-    #: Changes that occurred until then may be known by an older key (`receiver.inbox.older_keys`); None if none is.
+    #: Changes that occurred up to this time may be stored under an older key (`receiver.inbox.older_keys`); None if no
+    #: change is.
     older_keys_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
@@ -35,5 +36,5 @@ def identity_of(connection: Connection) -> str:
 
 
 def older_keys_until(connection: Connection) -> datetime | None:
-    """Until which time of change dedup keys of an earlier release are looked for; None for never."""
+    """The time of change up to which older keys are looked up; None if they never are."""
     return connection.execute(select(IDENTITY.c.older_keys_until)).scalar()

@@ -1,7 +1,7 @@
 """Sets up connections to PostgreSQL, and drops those that lead to the wrong server.
 
-A connection may lead to a server that no longer takes writes, since after a failover the same address leads to another
-one; and it may lead to a pooler that gives every transaction another session (docs/decisions/0023).
+A connection may lead to a server that no longer accepts writes, because after a failover the same address leads to
+another server. It may also lead to a pooler that gives every transaction another session (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
+from receiver.database.calendar import read_any_time
 from receiver.database.errors import SETTING, is_of_the_connection
 from receiver.errors import PoolerError
 
@@ -27,13 +28,23 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: What every session is set to, whatever the server's own settings say, and whether or not a pooler in between passes
-#: options on. UTC, because in other zones the times at the ends of the calendar cannot be read back; an ack is a
-#: promise; and who has waited for a lock must see what its last holder did, so writers look anew with each statement.
-#: The others let the server notice that a machine vanished, or that a process stands still inside a transaction, which
-#: else would keep their locks; in seconds, milliseconds, seconds.
+#: The settings of every session, whatever the server's own settings are, and whether or not a pooler passes options on.
+#: UTC, because other zones cannot represent the times at the ends of the calendar. Synchronous commits, because an ack
+#: is a promise. Read committed, so that a writer that has waited for a lock sees the changes of its last holder. The
+#: forms of dates, intervals, bytes, numbers, texts and names that the driver and SQLAlchemy read. No time limits of the
+#: role's, because a batch or a migration that takes longer would fail each time. The last settings let the server
+#: detect a machine that vanished, or a process that hangs inside a transaction, whose locks it would otherwise keep; in
+#: seconds, the last two in milliseconds.
 SESSION = {
     "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
     "tcp_keepalives_idle": "10",
@@ -43,45 +54,73 @@ SESSION = {
     "idle_in_transaction_session_timeout": "60000",
 }
 
-#: In one statement, so that a new connection costs one journey more and not eight.
-_GREETING = "SELECT pg_backend_pid(), " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()
-)
+#: Time limits that later servers have, by the number of their first release: of idle sessions, which wait in the pool,
+#: and of whole transactions.
+LATER_LIMITS = {140_000: "idle_session_timeout", 170_000: "transaction_timeout"}
 
-#: libpq's option for the choice among several servers, and its value for one that accepts writes.
+#: Further settings of sessions with a time limit, because webhooks are acked beside them. The parallel workers of one
+#: statement could occupy every core, and compiling a short statement takes longer than running it.
+#: Each plan is made for its values, because sources differ a lot in their numbers of deliveries.
+BESIDE_ACKS = {"max_parallel_workers_per_gather": "0", "jit": "off", "plan_cache_mode": "force_custom_plan"}
+
+
+def _setting(values: Mapping[str, str], *first: str) -> str:
+    """One statement for all settings, so that a new connection costs one further round trip instead of eight."""
+    return "SELECT " + ", ".join(
+        [*first, *(f"set_config('{name}', '{value}', false)" for name, value in values.items())]
+    )
+
+
+def _greeting(release: int) -> str:
+    """The statement that sets up a session of a server of this release, and asks for its process id."""
+    limits = {name: "0" for first, name in LATER_LIMITS.items() if release >= first}
+    return _setting({**SESSION, **limits}, "pg_backend_pid()")
+
+
+#: libpq's option for choosing among several servers, and its value for a server that accepts writes.
 SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 
-#: The parameter by which a server reports a change, from PostgreSQL 14 on: whether it accepts no writes.
+#: The parameters by which a server reports, from PostgreSQL 14 on, that it no longer accepts writes.
 DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 
-#: How many transactions on each of two connections it takes to detect a pooler of transactions.
+#: The number of transactions on each of two connections by which a pooler of transactions is detected.
 SESSION_TRIALS = 5
 
-#: Seconds that the second of them may take to open, and either one for an answer.
+#: Seconds in which the second connection must open, and in which each of the two must answer.
 PROBE_TIMEOUT = 5
 
 
 def look_after(engine: Engine, *, setting: str = SETTING) -> None:
     """Set up every connection of this engine, and drop it once it leads to the wrong server.
 
-    The first connection raises `PoolerError` if it leads to a pooler of transactions; `setting` is where the URL
-    stands.
+    The first connection raises `PoolerError` if it leads to a pooler of transactions; `setting` names the URL's setting
+    in messages.
     """
     greeter = Greeter(setting)
-    # Before SQLAlchemy's own first questions, which a pooler of statements refuses.
+    # Runs before SQLAlchemy's own first queries, which a pooler of statements refuses.
     event.listen(engine, "connect", lambda connection, _: greeter.greet(connection), insert=True)
+    event.listen(engine, "connect", lambda connection, _: read_any_time(connection))
     event.listen(engine, "handle_error", _drop)
     if engine.url.query.get(SERVER_WANTED, TAKES_WRITES) == TAKES_WRITES:
         event.listen(engine, "checkout", _leave_demoted)
 
 
+#: Each connection of readers prepares a statement at its second use, and keeps this many prepared. The pages and lists
+#: have about 140 statements; with fewer places, they would be dropped before they come again.
+PREPARED_AT, MOST_PREPARED = 1, 300
+
+
 def limit_statements(engine: Engine, seconds: float) -> None:
-    """Set the time limit of statements and of waits for locks on PostgreSQL."""
+    """Set the time limit of statements and of waits for locks on PostgreSQL, and keep statements to one core.
+
+    The statements are prepared, because planning many of them takes longer than running them.
+    """
+    milliseconds = str(int(seconds * 1_000))
+    limits = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, **BESIDE_ACKS}
 
     def limit(connection: Any, _: object) -> None:
-        milliseconds = int(seconds * 1_000)
-        for name in ("statement_timeout", "lock_timeout"):
-            connection.execute(f"SET {name} = {milliseconds}")
+        connection.prepare_threshold, connection.prepared_max = PREPARED_AT, MOST_PREPARED
+        connection.execute(_setting(limits))
         connection.commit()
 
     event.listen(engine, "connect", limit)
@@ -105,10 +144,10 @@ class Greeter:
         self._known = threading.Event()
 
     def greet(self, connection: Connection[Any]) -> None:
-        """Set up the session behind psycopg's connection, just opened."""
+        """Set up the session of a psycopg connection that was just opened."""
         autocommit, connection.autocommit = connection.autocommit, True
         try:
-            session = connection.execute(_GREETING).fetchall()[0][0]
+            session = connection.execute(_greeting(connection.info.server_version)).fetchall()[0][0]
             # A server reports its process id when the connection opens; a pooler invents one.
             if session != connection.info.backend_pid and not self._known.is_set():
                 self._demand_sessions(connection)
@@ -129,7 +168,7 @@ class Greeter:
 def shares_sessions(connection: Connection[Any]) -> bool:
     """Whether transactions of two connections meet in one session of the server, or move from one to another.
 
-    False, with a line in the log, if a second connection cannot be had.
+    Logs a warning and returns False if no second connection can be opened.
     """
     import psycopg
 
@@ -139,7 +178,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
             had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(SESSION_TRIALS)]
     except (psycopg.OperationalError, TimeoutError) as error:
-        log.warning("cannot find out whether the pooler shares sessions", error=str(error).strip().splitlines()[0])
+        log.warning("cannot check whether the pooler shares sessions", error=str(error).strip().splitlines()[0])
         return False
     ours, theirs = map(set, zip(*had, strict=True))
     return len(ours) > 1 or len(theirs) > 1 or ours == theirs
@@ -148,7 +187,8 @@ def shares_sessions(connection: Connection[Any]) -> bool:
 def _session(connection: PGconn) -> bytes:
     """The server's process id in one transaction. Raises `TimeoutError` without an answer within `PROBE_TIMEOUT`.
 
-    Asked past the driver, which waits without a bound: a pooler without a session to spare lets everybody in.
+    The query bypasses the driver, which would wait without a bound: a pooler accepts connections even if no session is
+    free.
     """
     connection.send_query(b"SELECT pg_backend_pid()")
     end = time.monotonic() + PROBE_TIMEOUT
@@ -169,15 +209,15 @@ def _session(connection: PGconn) -> bytes:
 
 
 def _leave_demoted(connection: Connection[Any], *_: object) -> None:
-    """Make the pool replace a connection whose server was demoted meanwhile.
+    """Make the pool replace a connection whose server was demoted.
 
-    A worker that finds nothing to do only reads, and would read there for ever: there is nothing new any more.
+    An idle worker only reads, and would read from the demoted server for ever without finding new deliveries.
     """
     if any(connection.pgconn.parameter_status(name) == b"on" for name in DEMOTED):
-        raise DisconnectionError("its server takes no writes any more")
+        raise DisconnectionError("its server no longer accepts writes")
 
 
 def _drop(context: ExceptionContext) -> None:
-    """Make the pool drop its connections, because all lead to the wrong server if one does."""
+    """Make the pool drop all its connections, because all lead to the wrong server if one of them does."""
     if context.connection is not None and is_of_the_connection(context.original_exception):
         context.is_disconnect = True

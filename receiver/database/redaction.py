@@ -44,7 +44,7 @@ def redacted(text: str, url: URL) -> str:
 
 
 def _secrets(url: URL) -> Iterator[str]:
-    """The secrets in the URL, in each way that they may be written."""
+    """The secrets in the URL, in each form that a message may quote."""
     given = [str(url.password or "")]
     for name in SECRET_PARAMETERS:
         values = url.query.get(name, ())

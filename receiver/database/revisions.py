@@ -1,6 +1,6 @@
 """Revisions: the numbered migrations of each package, and the revision of a database.
 
-Every package with tables brings its own line of migrations, and the database notes for each how far it is
+Every package with tables has its own line of migrations, and the database records the revision of each
 (docs/decisions/0010).
 """
 
@@ -10,13 +10,12 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from sqlalchemy import Connection, String, column, inspect, select, table
 
 from receiver.errors import ConfigurationError, WiringError
-from receiver.loading import import_foreign
+from receiver.loading import entry_points, import_foreign
 
 #: The entry point group in which packages announce migrations: the branch's name, and the package with the files.
 MIGRATION_ENTRY_POINTS = "hookmirror.migrations"
@@ -24,7 +23,7 @@ MIGRATION_ENTRY_POINTS = "hookmirror.migrations"
 #: The branch of the receiver's own tables, which comes before all others.
 OWN = ("receiver", "receiver.database.migrations", "receiver")
 
-#: The revision of a database that is older than migrations.
+#: The revision of a database that is older than the first migration.
 FIRST = "0001"
 
 #: The name of a migration's file: its revision and its subject.
@@ -53,7 +52,7 @@ class Branch:
 
     @cached_property
     def revisions(self) -> dict[str, str]:
-        """The subject of each revision, oldest first."""
+        """The subjects of the revisions, oldest first."""
         found = sorted(match.groups() for path in self.folder.iterdir() if (match := _FILE.fullmatch(path.name)))
         if not found:
             raise WiringError(f"The package {self.package} holds no migration: write {FIRST} first.")
@@ -84,9 +83,9 @@ class BranchStatus:
     """The revision of a database in one branch."""
 
     branch: Branch
-    #: The database's revision; None if it has nothing of this package.
+    #: The database's revision; None if the database has no table of this package.
     revision: str | None
-    #: Whether the database records its revision; a database older than migrations does not.
+    #: Whether the database records its revision; a database older than the first migration does not.
     noted: bool = True
 
     @property
@@ -131,7 +130,7 @@ def status_of(connection: Connection, branch: Branch) -> BranchStatus:
     there = [name for name in branch.first_tables() if present.has_table(name)]
     if there and len(there) < len(branch.first_tables()):
         raise ConfigurationError(
-            f"The database has tables named {', '.join(there)}, which hookmirror did not make: name a database, or on "
-            "PostgreSQL a schema, where nobody else has tables of these names."
+            f"The database has tables named {', '.join(there)} that hookmirror did not make: name a database, or on "
+            "PostgreSQL a schema, without tables of these names."
         )
     return BranchStatus(branch, FIRST if there else None, noted=False)

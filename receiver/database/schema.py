@@ -24,7 +24,7 @@ from receiver.errors import ConfigurationError
 #: The key of the advisory lock that lets one process at a time change the schema on PostgreSQL.
 SCHEMA_LOCK = 0x686F6F6B0003
 
-#: How long a migration waits for a locked table: not long, because all others wait behind it.
+#: The time limit of a migration's wait for a locked table; short, because all other sessions wait behind the migration.
 MIGRATION_LOCK_TIMEOUT = "10s"
 
 #: PostgreSQL's encoding with all characters.
@@ -32,7 +32,7 @@ ENCODING = "UTF8"
 
 MIGRATE = "run `hookmirror migrate`"
 
-#: Held by the thread that migrates: Alembic keeps the connection of a migration in a global of its module.
+#: Held by the migrating thread, because Alembic keeps the connection of a migration in a global variable.
 _migrating = threading.Lock()
 
 
@@ -44,7 +44,7 @@ class Step:
     #: None for a package without tables in the database.
     before: str | None
     after: str
-    #: The subjects of the revisions applied.
+    #: The subjects of the applied revisions.
     revisions: dict[str, str]
 
     def way(self) -> str:
@@ -74,7 +74,7 @@ class Migration:
 
 
 class Schema:
-    """The schema of one database. Declare every table before asking: import the dialects first."""
+    """The schema of one database. Import the dialects first, because every table must be declared."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -94,7 +94,7 @@ class Schema:
     def prepare(self) -> None:
         """Migrate SQLite to this release's schema; on PostgreSQL, check that `hookmirror migrate` has done so.
 
-        Raises `ConfigurationError` saying what to do, and SQLAlchemy's error if the database cannot be used.
+        Raises `ConfigurationError` with advice, and SQLAlchemy's error if the database cannot be used.
         """
         if self._database.is_postgresql:
             self.check()
@@ -127,7 +127,8 @@ class Schema:
     def upgrade(self) -> Migration:
         """Bring the database to this release's schema, in one transaction and one process at a time.
 
-        Raises `ConfigurationError` if a later release has been there, and SQLAlchemy's error if it cannot be done.
+        Raises `ConfigurationError` if a later release has migrated the database, and SQLAlchemy's error if a migration
+        fails.
         """
         with self._database.write() as connection:
             self._refuse_encoding(connection)
@@ -157,7 +158,7 @@ class Schema:
                 about = {revision: status.branch.revisions[revision] for revision in status.pending}
                 newest = status.branch.newest
                 migration.steps.append(Step(status.branch.name, status.revision, newest, about))
-        # Plain text: SQLAlchemy's names are a kind of their own, which JSON does not know.
+        # Converted to plain text, because JSON cannot encode SQLAlchemy's own type of names.
         migration.created.extend(str.__str__(each.name) for each in self._missing(connection))
         return migration
 
@@ -165,7 +166,7 @@ class Schema:
         status = status_of(connection, branch)
         if status.noted and not status.pending:
             return
-        # Importing it takes a moment, which a start with nothing to do can save.
+        # Imported here, because the import takes a moment, which a start without migrations saves.
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
         from alembic.script import ScriptDirectory
@@ -191,7 +192,7 @@ class Schema:
             return any(status.ahead for status in self.statuses(connection))
 
     def lacking(self, connection: Connection) -> Iterator[str]:
-        """Describe columns and indexes that tables without migrations lack since their declaration changed."""
+        """Describe columns and indexes that were added to the declarations of tables without migrations."""
         present = inspect(connection)
         for each in self._tables_without_migrations():
             if not present.has_table(each.name):
@@ -265,9 +266,7 @@ def _demand_writable(connection: Connection) -> None:
 def _refuse_lesser_role(connection: Connection, setting: str) -> None:
     """Raise `ConfigurationError` if this role lacks rights that serving and working need."""
     if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
-        raise ConfigurationError(
-            f"The database only lets itself be read: name the primary server in {setting}, not a copy."
-        )
+        raise ConfigurationError(f"The database accepts no writes: name the primary server in {setting}, not a copy.")
     tables = [each.name for each in SQLModel.metadata.sorted_tables]
     lacking = connection.execute(_LACKING_RIGHTS, {"tables": tables}).scalars().all()
     if lacking:

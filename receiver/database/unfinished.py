@@ -1,7 +1,7 @@
-"""The note of a copy that has begun and not ended, in the database that is copied to.
+"""The note of an unfinished copy, stored in the target database.
 
-It is a table that is there only meanwhile: it says how far the copy is, and keeps everybody else from using half of a
-database.
+The note is a table that exists only while the copy is unfinished. It records the progress of the copy, and keeps other
+processes from using an incomplete database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 from receiver import codec
 from receiver.errors import ConfigurationError
 
-#: Not among the tables of this release: no migration makes it, and it goes with the copy's last transaction.
+#: The table does not belong to the schema: no migration creates it, and the last transaction of the copy drops it.
 UNFINISHED = Table(
     "unfinished_copy", MetaData(), Column("runner", Text, nullable=False), Column("note", Text, nullable=False)
 )
@@ -24,38 +24,38 @@ UNFINISHED = Table(
 class Part:
     """One table of a copy."""
 
-    #: In the database that is copied from.
+    #: The number and the digest of the rows in the source database.
     rows: int
     digest: str
     copied: int = 0
-    #: The key of the last row that is copied, in JSON; None if none is.
+    #: The key of the last copied row, as JSON; None before the first.
     after: str | None = None
 
 
 @dataclass(slots=True)
 class Note:
-    """How far a copy is."""
+    """The progress of a copy."""
 
-    #: Where it comes from, without its password.
+    #: The URL of the source database, without its password.
     source: str
     began_at: str
-    #: By table, in the order in which they are copied.
+    #: The progress by table, in the order of copying.
     parts: dict[str, Part] = field(default_factory=dict)
 
     def is_of(self, parts: dict[str, Part]) -> bool:
-        """Whether what is to be copied is still what it was when the copy began."""
+        """Whether the source database still has the rows that it had when the copy began."""
         return {name: (part.rows, part.digest) for name, part in self.parts.items()} == {
             name: (part.rows, part.digest) for name, part in parts.items()
         }
 
     def told(self) -> str:
-        """The copy and how far it is, for people."""
+        """Describe the copy and its progress."""
         copied, rows = (sum(getattr(part, name) for part in self.parts.values()) for name in ("copied", "rows"))
         return f"an unfinished copy of {self.source} ({copied} of {rows} rows)"
 
 
 def read_note(connection: Connection) -> Note | None:
-    """The note, if there is one."""
+    """Read the note; None in a database without an unfinished copy."""
     if not inspect(connection).has_table(UNFINISHED.name):
         return None
     text = connection.execute(select(UNFINISHED.c.note)).scalar()
@@ -67,14 +67,14 @@ def read_note(connection: Connection) -> Note | None:
 
 
 def write_note(connection: Connection, note: Note, runner: str) -> None:
-    """Make the note, or make an older one this runner's."""
+    """Write the note of this runner in place of any other."""
     UNFINISHED.create(connection, checkfirst=True)
     connection.execute(UNFINISHED.delete())
     connection.execute(UNFINISHED.insert().values(runner=runner, note=_text(note)))
 
 
 def keep_note(connection: Connection, note: Note, runner: str) -> bool:
-    """Record the progress of the copy. False if another process has continued it meanwhile."""
+    """Record the progress of the copy; False if another process has continued the copy meanwhile."""
     mine = UNFINISHED.update().where(UNFINISHED.c.runner == runner)
     return connection.execute(mine.values(note=_text(note))).rowcount == 1
 
@@ -84,11 +84,11 @@ def drop_note(connection: Connection) -> None:
 
 
 def refuse_unfinished(connection: Connection) -> None:
-    """Raises `ConfigurationError` if the database holds half of a copy."""
+    """Raise `ConfigurationError` if the database holds an unfinished copy."""
     note = read_note(connection)
     if note is not None:
         raise ConfigurationError(
-            f"The database holds {note.told()}: run the same `hookmirror copy` again, which goes on where it was, or "
+            f"The database holds {note.told()}: run the same `hookmirror copy` again, which continues this copy, or "
             "name another database."
         )
 

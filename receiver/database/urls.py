@@ -1,7 +1,8 @@
-"""Where a database is: its URL, with one server or several, read as PostgreSQL's own library reads it.
+"""URLs of databases, with one server or several, parsed as PostgreSQL's own library parses them.
 
-SQLAlchemy has no list of hosts in a URL, no socket's folder in the place of a host, and splits an IPv6 address of
-its query at the first colon. So the servers are read here, and handed on in the form that both libraries understand.
+SQLAlchemy accepts neither a list of hosts nor a socket's folder in place of a host, and splits an IPv6 address in the
+query at its first colon. So this module parses the servers, and passes them on in the form that both libraries
+understand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-#: By what a URL begins with: the driver that is used.
+#: The driver for each scheme of a URL.
 DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -25,24 +26,24 @@ DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 
-#: A URL with a server: what stands before the server, the server or servers, and what stands behind.
+#: A URL with a server: the text before the server, the server or servers, and the text behind.
 _WITH_SERVERS = re.compile(
     r"(?P<before>(?P<name>[\w+]+)://(?:[^:/?]*(?::[^@]*)?@)?)(?P<servers>[^/?]*)(?P<behind>.*)", re.DOTALL
 )
 
-#: One of them: an address in brackets or any other name, and a port.
+#: One server: an address in brackets or any other name, and a port.
 _SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
 
 
 class _Server(NamedTuple):
     #: A name, an address, or the folder of a socket; empty for the library's own default.
     host: str
-    #: As written; empty for the library's own default.
+    #: The port as written; empty for the library's own default.
     port: str
 
 
 def parse(url: str) -> URL:
-    """The URL with its driver, if we know one, and with PostgreSQL's servers where both libraries find them.
+    """Parse a URL: add the driver if it is known, and put PostgreSQL's servers where both libraries find them.
 
     Raises `ValueError` for a port that is not a number, and SQLAlchemy's `ArgumentError` for text that is not a URL.
     """
@@ -57,9 +58,10 @@ def parse(url: str) -> URL:
 
 
 def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str]) -> Iterator[_Server]:
-    """Those of the query instead of those before it; one port counts for every server.
+    """Yield the servers that the query names, or those before the query; a single port applies to all servers.
 
-    Raises `ArgumentError` unless there is one port or one for each server, `ValueError` if one is not a number.
+    Raises `ArgumentError` unless there is one port, or one port for each server, and `ValueError` for a port that is
+    not a number.
     """
     servers = [_named(host) for host in hosts] or list(named)
     if len(ports) not in (0, 1, len(servers)):
@@ -72,14 +74,14 @@ def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str
 
 
 def _named(text: str) -> _Server:
-    """Reads what the query says: as before it, or an address with all its colons, or the folder of a socket."""
+    """Parse a host in the query: as before the query, or an address with all its colons, or the folder of a socket."""
     if text.startswith("/") or (text.count(":") > 1 and not text.startswith("[")):
         return _Server(text, "")
     return _server(text)
 
 
 def _server(text: str) -> _Server:
-    """Reads `host`, `host:port`, `[address]:port`, or the folder of a socket with its slashes as %2F."""
+    """Parse `host`, `host:port`, `[address]:port`, or the folder of a socket with its slashes as %2F."""
     found = _SERVER.fullmatch(text)
     if found is None:
         raise ValueError("a port is a number")
@@ -98,28 +100,42 @@ def _lead_to(url: URL, servers: Sequence[_Server]) -> URL:
 
 
 def servers(url: URL) -> str:
-    """Those that `parse` has put into the query, as a person writes them before it; empty if there are none."""
+    """Format the servers that `parse` put into the query, as people write them before it; empty without any."""
     hosts, ports = (str(url.query.get(name, "")).split(",") for name in ("host", "port"))
     named = [f"[{host}]" if ":" in host else host for host in hosts]
     return ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(named, ports, fillvalue=""))
 
 
 def _one(name: str, value: str | tuple[str, ...]) -> str:
-    """Of what is said several times the last, as PostgreSQL's library has it; but options of the session add up."""
+    """Reduce a repeated parameter to its last value, as PostgreSQL's library does; session options are joined."""
     if isinstance(value, str):
         return value
     return " ".join(value) if name == "options" else value[-1]
 
 
 def _all(url: URL, name: str) -> list[str]:
-    """What the query says under this name, however often, each time with commas or without."""
+    """List all values of a parameter, which may be repeated and may hold several values separated by commas."""
     value = url.query.get(name, ())
     values = [value] if isinstance(value, str) else value
     return [each for one in values for each in one.split(",")]
 
 
+def path_of(url: URL) -> str:
+    """The path of the SQLite file that a URL names, by itself or in a URI of SQLite's own; empty without one."""
+    named = url.database or ""
+    return path_in_uri(named) if url.query.get("uri") == "true" else named
+
+
+def path_in_uri(uri: str) -> str:
+    """The path in a URI of SQLite's own (https://sqlite.org/uri.html)."""
+    path = uri.removeprefix("file:").partition("?")[0].partition("#")[0]
+    if path.startswith("//"):
+        path = "/" + path[2:].partition("/")[2]
+    return unquote(path)
+
+
 def absent_file(url: URL) -> Path | None:
-    """The SQLite file that does not exist yet, since opening it would create it; None for every other database."""
+    """The path of a SQLite file that does not exist, and that opening would create; None for every other database."""
     path = Path(url.database or "")
     if url.get_backend_name() != "sqlite" or str(path).startswith("file:"):
         return None
@@ -128,6 +144,6 @@ def absent_file(url: URL) -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         return path
     except OSError:
-        # In a folder that this user may not enter: the error of opening it says more.
+        # The folder may be closed to this user: opening the file then raises a clearer error.
         pass
     return None

@@ -9,9 +9,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from receiver.envelope import Event
-from receiver.errors import Unreadable, WiringError
+from receiver.errors import HandlerError, Unreadable, WiringError
 from receiver.logs.safe_text import name_of, told_with_type
 from receiver.verify.verifiers import Verifier
+
+#: Messages in place of pydantic's, by the type of the mistake, where the dialect must change and not the sender.
+MESSAGES = {
+    "timezone_aware": "the time has no offset from UTC, which `AwareDatetime` requires: annotate it as `datetime`, and "
+    "attach the sender's zone in the envelope function, with `.replace(tzinfo=ZONE)`",
+}
 
 
 def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
@@ -42,9 +48,17 @@ def adapter(kind: Any) -> TypeAdapter[Any] | None:
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Resolve the annotations. Raises `WiringError` for a name that is not defined at the top level of the module."""
+    """Resolve the annotations of a function.
+
+    Raises `WiringError` for another callable, and for a name that is not defined at the top level of the module.
+    """
     try:
         return get_type_hints(function)
+    except TypeError:
+        raise WiringError(
+            f"{called(function)} is neither a function nor a method: register a function, written with `def`, that "
+            "calls it."
+        ) from None
     except NameError as error:
         raise WiringError(
             f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
@@ -67,7 +81,9 @@ def _mistakes(error: ValidationError, what: str) -> str:
     """Describe the first few validation errors. Reading one may raise, because a validator of the model made it."""
     try:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or what}: {MESSAGES.get(each['type'], each['msg'])}" for each in found
+        )
     except Exception as failed:
         return f"{error.error_count()} mistakes, which cannot be shown ({name_of(failed)})"
 
@@ -81,6 +97,34 @@ def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, .
         )
     if len(inspect.signature(function).parameters) != len(parameters):
         raise WiringError(f"{called(function)} is {what}: give it the parameters ({', '.join(parameters)}).")
+
+
+def check_no_generator(function: Any) -> None:
+    """Raise `WiringError` for a function with `yield`, because a call of it runs nothing of it."""
+    if inspect.isgeneratorfunction(function):
+        raise WiringError(
+            f"{called(function)} has a `yield`, so that a call of it would run none of its code: remove the `yield`."
+        )
+
+
+def check_has_run(result: Any, function: str) -> None:
+    """Raise `HandlerError` for a result that shows that the code of the function was not run.
+
+    This is a generator or a coroutine, such as that of a plain function which calls an async one.
+    """
+    if inspect.isgenerator(result) or inspect.iscoroutine(result):
+        # Otherwise the interpreter warns of a coroutine that was never awaited.
+        result.close()
+    elif not (inspect.isasyncgen(result) or inspect.isawaitable(result)):
+        return
+    raise HandlerError(
+        f"{function} returned {_article(name_of(result))}, so that its code was not run: write it, and the functions "
+        "that it calls, as plain functions, without `async` and `yield`"
+    )
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def called(function: Any) -> str:

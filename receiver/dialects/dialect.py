@@ -1,6 +1,6 @@
 """Dialects: the signature, the envelope and the handlers of one kind of system.
 
-Wrong wiring raises an error at import, with a message that says what to do.
+Wrong wiring raises an error at import, with advice in its message.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from receiver import codec
 from receiver.dialects.annotations import (
     adapter,
+    check_no_generator,
     check_order,
     check_plain,
     check_takes_request,
@@ -181,7 +182,7 @@ class Dialect:
     def pages(self, *tables: type[MirrorRow], names_only: bool = False) -> Callable[[Function], Function]:
         """Register the function that reads a page of a list: `def read(api: httpx.Client, start: Any) -> ListPage`.
 
-        `start` is None for the first page, then the `next` of the page before. Several functions are called in the
+        `start` is None for the first page, then the `next` of the previous page. Several functions are called in the
         order of their registration. With `names_only`, the pages only name the rows, and the lookup fetches each row.
         """
 
@@ -322,6 +323,7 @@ class Dialect:
     def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
         if not event_types:
             raise WiringError(f'{function.__qualname__} names no event type: write @{self.name}.on("product.*").')
+        check_no_generator(function)
         model = event_model(function)
         for pattern in map(Pattern, event_types):
             rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]

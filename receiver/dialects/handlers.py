@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from receiver.dialects.annotations import validate
+from receiver.dialects.annotations import check_has_run, validate
 from receiver.dialects.patterns import Pattern
 
 
@@ -22,6 +22,13 @@ class Handler:
     model: TypeAdapter[Any] | None
     #: The function's name: "module.function".
     name: str
+
+    def run(self, *arguments: Any) -> Any:
+        """Call the function. Raises `HandlerError` for a result that shows that its code was not run."""
+        result = self.function(*arguments)
+        if result is not None:
+            check_has_run(result, self.name)
+        return result
 
     def parse(self, data: Any) -> Any:
         """Validate the data with the model. Raises `Unreadable` if it does not fit."""

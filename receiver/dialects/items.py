@@ -27,7 +27,7 @@ def each(items: Iterable[Any], read: Callable[[Any], Envelope]) -> Iterator[Enve
     Raises `Unreadable` if `items` is not a list.
     """
     if not isinstance(items, (list, tuple, Iterator)):
-        raise Unreadable(f"The items are {quoted(items)}, and not a list.")
+        raise Unreadable(f"The items are {quoted(items)} instead of a list.")
     return (_read_one(item, read) for item in items)
 
 

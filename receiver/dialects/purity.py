@@ -1,6 +1,7 @@
 """Purity: checks that an envelope function depends on the body alone, by running it twice under a profiler.
 
-Each attempt and replay reads the body again, so a function that reads the clock would date the change anew each time.
+Each attempt and replay reads the body again, so a function that reads the clock would give the change another date each
+time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from receiver.envelope import ARRIVAL, Bundle, Envelope, ReadBody
 from receiver.errors import Unreadable
 
 #: The advice that follows the reason in a message.
-HOW_TO_BE_PURE = "take everything from the body, and say occurred_at=ARRIVAL where it has no time"
+HOW_TO_BE_PURE = "take everything from the body, and write occurred_at=ARRIVAL if the body has no time"
 
 #: Functions of the interpreter that read the clock, and their names in code.
 _CLOCKS = {"now": "datetime.now", "utcnow": "datetime.utcnow", "today": "date.today"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
@@ -16,11 +16,12 @@ from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
-from receiver.loading import foreign_code, import_foreign, place_of
+from receiver.loading import entry_points, foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
+from receiver.verify.secret_marks import secret_marks
 from receiver.verify.verifiers import Credentials
 
 #: The entry point group by which installed packages offer dialects.
@@ -48,6 +49,8 @@ class Source:
 
     def read(self, verified: bytes) -> ReadBody:
         """Read the envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
+        if not self.dialect.decompress:
+            return self.dialect.read(verified, most_events=self.max_events)
         opened = self.open(verified)
         if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
@@ -169,10 +172,22 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     for dialect in dialects.values():
         dialect.check()
     built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    key = settings.secret_key.get_secret_value() if settings.secret_key else ""
     return {
-        name: replace(source, max_body_bytes=settings.max_body_bytes, max_events=settings.max_events_per_body)
+        name: replace(
+            source,
+            credentials=_marked(source, key),
+            max_body_bytes=settings.max_body_bytes,
+            max_events=settings.max_events_per_body,
+        )
         for name, source in built.items()
     }
+
+
+def _marked(source: Source, key: str) -> Credentials:
+    """Its credentials with the marks of the secrets, which need a key."""
+    marks = secret_marks(key, source.name, source.credentials.secrets) if key else ()
+    return replace(source.credentials, marks=marks)
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:

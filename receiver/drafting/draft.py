@@ -52,12 +52,20 @@ class Draft:
     unknown: Sequence[str]
 
 
-def draft(name: str, capture: Capture, *, origin: str, secrets: Sequence[bytes] = ()) -> Draft:
+def draft(
+    name: str,
+    capture: Capture,
+    *,
+    origin: str,
+    secrets: Sequence[bytes] = (),
+    secrets_file: str = "--secrets-file",
+) -> Draft:
     """Draft the dialect `name` from a captured request. Raises `ConfigurationError` if the body holds no event.
 
-    `origin` describes the capture in the module's docstring. `secrets` confirm the guessed signature.
+    `origin` describes the capture in the module's docstring. `secrets`, from the file `secrets_file`, confirm the
+    guessed signature.
     """
-    guess = Guess(name, capture, secrets)
+    guess = Guess(name, capture, secrets, secrets_file)
     context = _Module(guess, origin).context()
     stem = re.sub(r"[^\w.-]+", "-", guess.types.example)[:100]
     fixture = f"fixtures/{name}/{stem}"
@@ -86,7 +94,7 @@ class _Module:
         model = BodyModel(one, fits_a_model(guess))
         table = camel_case(types.kind)
         table = f"{table}Row" if table in _OWN_NAMES else table
-        parts = self._parts(model)
+        parts = self._parts(model) | self._event_types()
         call = self.all.proof.call if self.all.proof is not None else unsigned()
         given = [literal(name), f"verify={_within(call, len('    verify=,'))}"]
         if self.all.topic is not None:
@@ -111,15 +119,23 @@ class _Module:
             "reader": "read_change" if self.items is not None else "read",
             "items": self._items(),
             "compose": self._compose(),
-            "upserts": literal(types.upserts),
-            "update": literal(types.update),
-            "delete": None if types.delete is None or guess.entity_id is None else literal(types.delete),
             "signed": self.all.proof is not None,
             "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
         }
         says_type = guess.event_type is not None or self.all.topic is not None
-        context["late"] = bool(context["delete"]) and guess.time is not None and says_type
+        context["late"] = (
+            bool(context["update"] and context["delete"] and guess.entity_id) and guess.time is not None and says_type
+        )
         return context | {"imports": _imports(self.all, context)}
+
+    def _event_types(self) -> dict[str, str | None]:
+        """Make the literals of the event types with a handler; None for one that the capture does not have."""
+        types, seen = self.types, self.all.seen
+        return {
+            "example": literal(types.example),
+            "update": literal(types.update) if types.update in seen else None,
+            "delete": literal(types.delete) if types.delete is not None and types.delete in seen else None,
+        }
 
     def _parts(self, model: BodyModel) -> dict[str, Any]:
         """Make the code of each part of the envelope, and add the fields that the code uses to `model`."""
@@ -160,16 +176,16 @@ class _Module:
     def _items(self) -> dict[str, str] | None:
         if self.items is None:
             return None
-        name = self.items[0]
-        if name is None:
-            return {"type": "list[Any]", "code": "body"}
-        return {"type": "dict[str, Any]", "code": f"body[{literal(name)}]"}
+        code = "body" + "".join(f"[{literal(name)}]" for name in self.items)
+        return {"type": "dict[str, Any]" if self.items else "list[Any]", "code": code}
 
     def _compose(self) -> list[str]:
         lines, body = inverse(self.guess, self.event)
         whole: Any = body
         if self.items is not None:
-            whole = [body] if self.items[0] is None else {self.items[0]: [body]}
+            whole = [body]
+            for name in reversed(self.items):
+                whole = {name: whole}
         return [*lines, f"return {written(whole, 4)}"]
 
 

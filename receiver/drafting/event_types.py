@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver.drafting.members import VERB
@@ -25,9 +26,7 @@ class EventTypes:
     example: str
     #: The kind of the entity, as a Python name: `product`.
     kind: str
-    #: The pattern of event types that upsert.
-    upserts: str
-    #: An event type that upserts.
+    #: The event type that upserts: the example, or a guess if the example deactivates.
     update: str
     #: The event type that deactivates; None if it cannot be guessed.
     delete: str | None
@@ -35,18 +34,25 @@ class EventTypes:
     is_delete: bool = False
 
 
-def guess_event_types(example: str, *, kind: str) -> EventTypes:
-    """Guess the event types from an example. `kind` is the kind of the entity if the example does not name one."""
+def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) -> EventTypes:
+    """Guess the event types from an example. `kind` is the kind of the entity if the example does not name one.
+
+    `others` are the other event types of the capture: one about the same thing is taken before an invented one.
+    """
     found = _PARTS.fullmatch(example)
     if found is None or VERB.fullmatch(_verb_in(example)) is None:
-        return EventTypes(example, singular(kind), example, example, None)
+        return EventTypes(example, singular(kind), example, None)
     verb = _verb_in(example)
     thing = example[: -len(verb)]
     words = words_in(thing)
     about = singular(words[-1] if words else kind)
+    beside = [other for other in others if other[: -len(_verb_in(other))] == thing and VERB.fullmatch(_verb_in(other))]
     if _ENDS.fullmatch(verb):
-        return EventTypes(example, about, f"{thing}*", thing + _like(verb, _update_for(verb)), example, is_delete=True)
-    return EventTypes(example, about, f"{thing}*", example, thing + _like(verb, _delete_for(verb)))
+        updates = [other for other in beside if not _ENDS.fullmatch(_verb_in(other))]
+        update = next(iter(updates), thing + _like(verb, _update_for(verb)))
+        return EventTypes(example, about, update, example, is_delete=True)
+    deletes = [other for other in beside if _ENDS.fullmatch(_verb_in(other))]
+    return EventTypes(example, about, example, next(iter(deletes), thing + _like(verb, _delete_for(verb))))
 
 
 def singular(word: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from receiver.drafting.bundles import items_in
 from receiver.drafting.captures import Capture
 from receiver.drafting.code import fits_a_model, is_readable
 from receiver.drafting.columns import columns_of
 from receiver.drafting.event_types import EventTypes, guess_event_types, singular
-from receiver.drafting.members import GuessedEnvelope, Member, guess_envelope, items_in
+from receiver.drafting.members import GuessedEnvelope, Member, guess_envelope, is_time_of_sending
 from receiver.drafting.naming import words_in
 from receiver.drafting.proofs import proof_of, token_in
 from receiver.errors import ConfigurationError
@@ -29,14 +30,18 @@ _NO_KIND = frozenset(
 class Guess:
     """All guesses about a sender from one captured request.
 
-    `name` is the name of the dialect, and `secrets` confirm the guessed signature. Raises `ConfigurationError` if the
-    capture holds no event.
+    `name` is the name of the dialect, and `secrets`, from `secrets_file`, confirm the guessed signature. Raises
+    `ConfigurationError` if the capture holds no event.
     """
 
-    def __init__(self, name: str, capture: Capture, secrets: Sequence[bytes] = ()) -> None:
-        self.name, self.capture = name, capture
+    def __init__(
+        self, name: str, capture: Capture, secrets: Sequence[bytes] = (), secrets_file: str = "--secrets-file"
+    ) -> None:
+        self.name, self.capture, self.secrets_file = name, capture, secrets_file
         found = items_in(capture.document)
-        self.items = None if found is None else (found[0],)
+        #: The path of the list of events, which is empty if the body itself is the list; None for a single event.
+        self.items = None if found is None else found[0]
+        self.count = 1 if found is None else len(found[1])
         event = capture.document if found is None else next(iter(found[1]), None)
         if not isinstance(event, dict) or not event:
             raise ConfigurationError("The capture is a list without objects: capture a webhook with an event.")
@@ -58,6 +63,37 @@ class Guess:
         entity_id = self.envelope.entity_id
         return entity_id is None or all(entity_id.of(other) != entity_id.value for other in self._others)
 
+    @property
+    def times_of_sending(self) -> list[Member]:
+        """The members beside the parts of the body and of its event that hold a time of sending, which is not used."""
+        outside = self.capture.document if isinstance(self.capture.document, dict) and self.items is not None else {}
+        found = [Member((name,), value) for name, value in [*outside.items(), *self.event.items()]]
+        return [each for each in found if each != self.envelope.time and is_time_of_sending(each)]
+
+    @property
+    def unused(self) -> list[str]:
+        """The members of the event beside the changed object that no part of the envelope comes from."""
+        path = self.envelope.data.path
+        used = {each.path[:2] for each in [*_members(self.envelope), *self.times_of_sending]} | {path}
+        used |= {each[:1] for each in used}
+        beside: list[tuple[str, ...]] = [(name,) for name in self.event] if path else []
+        beside += [(path[0], name) for name in self.event[path[0]]] if len(path) > 1 else []
+        return [".".join(each) for each in beside if each not in used]
+
+    @property
+    def seen(self) -> list[str]:
+        """The event types in the captured body, each once, in its order."""
+        return list(dict.fromkeys([self.types.example, *self._other_types()]))
+
+    def _other_types(self) -> list[str]:
+        """The event types of the items after the first one."""
+        guess = self.envelope
+        if guess.event_type is None:
+            return []
+        before = "" if guess.resource is None else f"{guess.resource.value}."
+        named = [guess.event_type.of(other) for other in self._others]
+        return [f"{before}{each}" for each in named if isinstance(each, str)]
+
     def _topic(self) -> str | None:
         """The header with the event type, if the body does not name it; None if no header does."""
         if self.envelope.event_type is not None or self.items is not None:
@@ -75,8 +111,9 @@ class Guess:
         if guess.event_type is None:
             return guess_event_types(f"{kind}.updated", kind=kind)
         if guess.resource is not None:
-            return guess_event_types(f"{guess.resource.value}.{guess.event_type.value}", kind=kind)
-        return guess_event_types(guess.event_type.value, kind=kind)
+            example = f"{guess.resource.value}.{guess.event_type.value}"
+            return guess_event_types(example, kind=kind, others=self._other_types())
+        return guess_event_types(guess.event_type.value, kind=kind, others=self._other_types())
 
 
 def _members(guess: GuessedEnvelope) -> list[Member]:

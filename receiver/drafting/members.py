@@ -38,8 +38,11 @@ _TIMES = (
     *("occurred_at", "changed_at", "event_time", "event_timestamp", "timestamp", "event_date", "occurred", "when"),
     *("updated_at", "modified_at", "updated", "modified", "date_modified", "last_modified", "time", "at", "date", "ts"),
     *("last_modified_date_time", "modified_date_time", "changed_date_time"),
-    *("sent_at", "created_at", "created", "date_created"),
+    *("created_at", "created", "date_created"),
 )
+
+#: Words in the names of times at which a sender posted a webhook, which may be long after the change.
+_SENDING = frozenset({"sent", "send", "dispatched", "dispatch", "delivered", "delivery", "posted"})
 
 _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "ts"})
 
@@ -61,6 +64,17 @@ _DATA = (
     *("data", "payload", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details"),
     "model",
 )
+
+#: Words in the names of objects that describe the event, its cause or the past, and not the changed object.
+_ABOUT_EVENT = frozenset(
+    {
+        *("meta", "metadata", "context", "header", "headers", "user", "actor", "author", "source", "sender", "request"),
+        *("previous", "old", "before", "links", "scope", "shop", "store"),
+    }
+)
+
+#: The most members of an object that only refers to the changed object: `{"id": "…", "typeId": "product"}`.
+LARGEST_REFERENCE = 3
 
 #: Verbs of event types, with any ending.
 VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)
@@ -104,31 +118,14 @@ class GuessedEnvelope:
     time_form: TimeForm = "aware"
 
 
-def items_in(document: Any) -> tuple[str | None, Sequence[Any]] | None:
-    """Find the list of events in a body: its member's name, None if the body itself is the list, and its items.
-
-    Returns None for a body with one event.
-    """
-    if isinstance(document, list):
-        return None, document
-    lists = [
-        (name, value)
-        for name, value in document.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict) and _says_events(name, value[0])
-    ]
-    is_one = _event_type(document) is not None and _first(document, _IDS, depth=1) is not None
-    return lists[0] if len(lists) == 1 and not is_one else None
-
-
 def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
     """Guess the members that hold the parts of the envelope, in the object of one event."""
-    event_type = _event_type(document)
+    event_type = event_type_in(document)
     data = _data_of(document)
     about = {name: value for name, value in document.items() if (name,) != data.path[:1]}
-    time, form = _time(about) or (_time(data.value) if data.path else None) or (None, "aware")
-    if time is not None and data.path and time.path[:1] not in {(name,) for name in about}:
-        time = Member((*data.path, *time.path), time.value)
-    entity_id = _entity_id(about, data, event_type)
+    time, form = _time_of(about, data)
+    outer = document[data.path[0]] if len(data.path) > 1 else {}
+    entity_id = _referred(about, data, outer) or _entity_id(about, data, event_type)
     resource = None
     if event_type is not None and VERB.fullmatch(event_type.value):
         known = [each.path for each in (event_type, entity_id) if each is not None]
@@ -147,7 +144,14 @@ def is_event_type(text: str) -> bool:
 # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _event_type(document: Mapping[str, Any]) -> Member | None:
+def id_in(document: Mapping[str, Any]) -> Member | None:
+    """Find the likeliest id among the members of an object itself."""
+    return _first(document, _IDS, depth=1)
+
+
+def event_type_in(document: Mapping[str, Any]) -> Member | None:
+    """Find the member with the event type, which looks like one, or else has a usual name."""
+
     def looks_so(value: Any) -> bool:
         return _is_name(value) and (VERB.search(value) is not None or any(each in value for each in "./:"))
 
@@ -163,13 +167,15 @@ def _data_of(document: Mapping[str, Any]) -> Member:
     objects = {name: value for name, value in document.items() if isinstance(value, dict) and value}
     named = [name for name in objects if snake_case(name) in _DATA]
     if named:
-        inner = objects[named[0]]
-        nested = [name for name, value in inner.items() if isinstance(value, dict) and value]
-        wanted = [name for name in nested if snake_case(name) in _DATA] or (nested if len(inner) == 1 else [])
-        if wanted and _first(inner, _IDS, depth=1) is None:
-            return Member((named[0], wanted[0]), inner[wanted[0]])
-        return Member((named[0],), inner)
-    event_type = _event_type(document)
+        outer = _largest(objects) if _is_reference(objects[named[0]]) else named[0]
+        inner = objects[outer]
+        nested = {name: value for name, value in inner.items() if isinstance(value, dict) and value}
+        wanted = [name for name in nested if snake_case(name) in _DATA] or (list(nested) if len(inner) == 1 else [])
+        if outer == named[0] and wanted and id_in(inner) is None:
+            name = _largest(nested) if _is_reference(nested[wanted[0]]) else wanted[0]
+            return Member((outer, name), nested[name])
+        return Member((outer,), inner)
+    event_type = event_type_in(document)
     told = words_in(event_type.value) if event_type is not None else []
     about = [name for name in objects if snake_case(name) in told]
     if about:
@@ -179,6 +185,38 @@ def _data_of(document: Mapping[str, Any]) -> Member:
     if len(having_ids) == 1 and _first(document, ("id", "sku"), depth=1) is None:
         return Member((having_ids[0],), objects[having_ids[0]])
     return Member((), document)
+
+
+def _largest(objects: Mapping[str, Mapping[str, Any]]) -> str:
+    """The name of the object with the most members, apart from objects about the event itself."""
+
+    def size(name: str) -> int:
+        words = words_in(name)
+        return len(objects[name]) if _ABOUT_EVENT.isdisjoint(words) and _ACCOUNTS.isdisjoint(words) else 0
+
+    return max(objects, key=size)
+
+
+def _is_reference(value: Any) -> bool:
+    """Whether an object only names another one: a few members, one of them an id, and no object or list."""
+    if not isinstance(value, dict) or len(value) > LARGEST_REFERENCE or id_in(value) is None:
+        return False
+    return not any(isinstance(each, (dict, list)) for each in value.values())
+
+
+def _referred(about: Mapping[str, Any], data: Member, outer: Any) -> Member | None:
+    """Find the id in a reference to the changed object beside it, for an object that has no id itself.
+
+    `outer` is the object around the changed one.
+    """
+    if not data.path or "id" in data.value:
+        return None
+    for path, beside in (((), about), (data.path[:-1], outer)):
+        for name, value in beside.items():
+            is_reference = snake_case(name) in _DATA and value is not data.value and _is_reference(value)
+            if is_reference and _is_id(value.get("id")):
+                return Member((*path, name, "id"), value["id"])
+    return None
 
 
 def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None) -> Member | None:
@@ -225,19 +263,33 @@ def _key(about: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member
     return None if found is None or found.path in used or entity_id is None else found
 
 
-def _time(document: Mapping[str, Any]) -> tuple[Member, TimeForm] | None:
+def is_time_of_sending(member: Member) -> bool:
+    """Whether a member holds a time that its name makes that of the sending, not that of the change."""
+    return not _SENDING.isdisjoint(words_in(member.path[-1])) and _time_form(member.value) is not None
+
+
+def _time_of(about: Mapping[str, Any], data: Member) -> tuple[Member | None, TimeForm]:
+    """Find the time of the change, beside the changed object or in it; a time of sending only if there is no other."""
+    beside = list(_times(about))
+    inside = [(Member((*data.path, *each.path), each.value), form) for each, form in _times(data.value)]
+    found = [*beside, *inside] if data.path else beside
+    changes = [each for each in found if not is_time_of_sending(each[0])]
+    return next(iter([*changes, *found]), (None, "aware"))
+
+
+def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
+    """Yield the times in a document, the likeliest first."""
     for name in _TIMES:
         for member in _named(document, name, DEEPEST_MEMBER):
             form = _time_form(member.value)
             if form is not None:
-                return member, form
+                yield member, form
     for name, value in document.items():
         if not _LATER.isdisjoint(words_in(name)):
             continue
         form = _time_form(value) if _TIME_WORDS.intersection(words_in(name)) or isinstance(value, str) else None
         if form is not None:
-            return Member((name,), value), form
-    return None
+            yield Member((name,), value), form
 
 
 def _time_form(value: Any) -> TimeForm | None:
@@ -280,12 +332,6 @@ def _named(document: Any, name: str, depth: int) -> Iterator[Member]:
     if depth > 1:
         for key, value in document.items():
             yield from (Member((key, *each.path), each.value) for each in _named(value, name, depth - 1))
-
-
-def _says_events(name: str, item: Mapping[str, Any]) -> bool:
-    words = words_in(name)
-    named = bool({"events", "notifications", "changes", "messages", "value", "records", "items"}.intersection(words))
-    return named and (_event_type(item) is not None or _time(item) is not None)
 
 
 def _is_name(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ from receiver import senders
 from receiver.dialects.headers import names_secret
 from receiver.drafting.naming import literal, words_in
 from receiver.errors import HookmirrorError, NotVerified
+from receiver.verify.algorithms import AlgorithmName, KeyForm
 from receiver.verify.composed import Signature
+from receiver.verify.encodings import ENCODINGS
 from receiver.verify.freshness import Fresh
 from receiver.verify.places import Header
 from receiver.verify.request import WebhookRequest
@@ -26,11 +28,17 @@ _PROOF = frozenset({"signature", "sig", "hmac", "sign", "digest"})
 #: Words in the names of headers with a time.
 _TIME = frozenset({"timestamp", "time", "ts"})
 
-#: The algorithm of a hexadecimal digest, by the number of its digits.
-_HEX: Mapping[int, str] = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512"}
+#: The algorithm of a digest, by the number of its bytes.
+_ALGORITHMS: Mapping[int, AlgorithmName] = {32: "hmac_sha256", 20: "hmac_sha1", 64: "hmac_sha512"}
 
-#: The algorithm of a base64 digest, by the number of its characters.
-_BASE64 = {44: "hmac_sha256", 43: "hmac_sha256", 28: "hmac_sha1", 88: "hmac_sha512"}
+#: Names of the field with the time, in the header of a signature.
+_TIME_FIELDS = ("t", "ts", "time", "timestamp")
+
+#: The texts that senders put between a time and the body, the likeliest first.
+_BETWEEN = (".", "", ":")
+
+#: The forms in which a secret may be written, apart from plain text.
+_ENCODED_KEYS: tuple[KeyForm, ...] = ("base64", "hex")
 
 #: The levels of a body that are searched for a secret.
 DEEPEST_TOKEN = 4
@@ -89,15 +97,19 @@ class Proof:
     is_short_form: bool = False
     #: Whether a secret has confirmed the guess.
     is_confirmed: bool = False
+    #: The calls that were tried with a secret, if it confirmed none of them.
+    tried: tuple[CodeCall, ...] = ()
 
 
 def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] = ()) -> Proof | None:
     """Guess the proof of this request: the first that a secret confirms, otherwise the likeliest; None without any."""
     likely = list(_proofs(headers))
-    for proof in likely if secrets else ():
+    if not likely or not secrets:
+        return likely[0] if likely else None
+    for proof in likely:
         if _verifies(proof.call.make(), headers, body, secrets):
-            return Proof(proof.call, proof.headers, "confirmed by the secret", proof.is_short_form, is_confirmed=True)
-    return likely[0] if likely else None
+            return replace(proof, because="confirmed by the secret", is_confirmed=True)
+    return replace(likely[0], tried=tuple(proof.call for proof in likely))
 
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
@@ -175,35 +187,56 @@ def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
 
 def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     """Yield the signatures that one header may hold, by the form of its value."""
+    calls = _calls(name, headers)
+    for key in ("text", *_ENCODED_KEYS):
+        for call, needed in calls:
+            keyed = call if key == "text" else CodeCall(call.name, call.args, {**call.named, "key": key})
+            # `HmacSha256` decodes no key; the same signature as a `Signature` follows it.
+            if call.name != "HmacSha256" or key == "text":
+                yield Proof(keyed, needed, f"by the form of {name.title()}")
+
+
+def _calls(name: str, headers: Mapping[str, str]) -> list[tuple[CodeCall, tuple[str, ...]]]:
+    """List the calls for the signatures that one header may hold, each with the headers that it reads."""
     value, shown = headers[name], name.title()
-    because = f"by the form of {shown}"
     fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
-    if "t" in fields and len(fields) > 1:
-        yield Proof(_beside_its_time(shown, fields), (name,), because)
-        return
+    time = next((each for each in _TIME_FIELDS if each in fields), None)
+    if time is not None and len(fields) > 1:
+        return [(call, (name,)) for call in _beside_its_time(shown, fields, time)]
     prefixed = _PREFIXED.fullmatch(value)
     prefix, (written, by) = "", _digest_in(value)
     if written is None and prefixed is not None:
         prefix, (written, by) = prefixed["prefix"], _digest_in(prefixed["rest"])
     if written is None or by is None:
-        return
-    plain = _over_body(shown, prefix, written, by)
+        return []
     timed = _over_time(shown, headers, prefix, written, by)
+    plain = [
+        _over_body(shown, prefix, written, by),
+        CodeCall("Signature", ("{body}",), _parts(shown, prefix, written, by)),
+    ]
     # A sender that sends a time beside its signature nearly always signs it.
-    yield from (Proof(call, (name, time), because) for call, time in timed)
-    yield Proof(plain, (name,), because)
+    return [
+        *((call, (name, time)) for call, time in timed),
+        *((call, (name,)) for call in plain[plain[0] == plain[1] :]),
+    ]
 
 
-def _beside_its_time(name: str, fields: Mapping[str, str]) -> CodeCall:
-    """The signature of the body and of the time `t` in the same header, which has these fields."""
-    version = next(each for each in fields if each != "t")
+def _beside_its_time(name: str, fields: Mapping[str, str], time: str) -> Iterator[CodeCall]:
+    """Yield the signatures of the body in a header with these fields, first those that also cover the field `time`."""
+    others = [each for each in fields if each != time]
+    version = next((each for each in others if _digest_in(fields[each])[0] is not None), others[0])
     parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"items": ",", "field": version})}
-    written, _ = _digest_in(fields[version])
+    written, by = _digest_in(fields[version])
+    if by not in (None, "hmac_sha256"):
+        parts["by"] = by
     if written not in (None, "hex"):
         parts["written"] = written
-    unit = _unit_of(fields["t"]) or "seconds"
-    fresh = CodeCall("Fresh", ("{t}",), {} if unit == "seconds" else {"unit": unit})
-    return CodeCall("Signature", ("{t}.{body}",), parts | {"fresh": fresh})
+    unit = _unit_of(fields[time]) or "seconds"
+    place = f"{{{time}}}"
+    fresh = CodeCall("Fresh", (place,), {} if unit == "seconds" else {"unit": unit})
+    for between in _BETWEEN:
+        yield CodeCall("Signature", (f"{place}{between}{{body}}",), parts | {"fresh": fresh})
+    yield CodeCall("Signature", ("{body}",), parts)
 
 
 def _over_body(name: str, prefix: str, written: str, by: str) -> CodeCall:
@@ -224,7 +257,7 @@ def _over_time(name: str, headers: Mapping[str, str], prefix: str, written: str,
             continue
         place = f"{{{time.title()}}}"
         fresh = CodeCall("Fresh", (place,), {} if unit == "seconds" else {"unit": unit})
-        for between in (".", "", ":"):
+        for between in _BETWEEN:
             parts = {**_parts(name, prefix, written, by), "fresh": fresh}
             found.append((CodeCall("Signature", (f"{place}{between}{{body}}",), parts), time))
     return found
@@ -250,14 +283,17 @@ def _unit_of(value: str) -> str | None:
 
 
 def _digest_in(text: str) -> tuple[str, str] | tuple[None, None] | tuple[str, None]:
-    """Guess the encoding and the algorithm of a digest from its characters and length; None for an unknown one."""
-    if _HEX_DIGITS.fullmatch(text) and len(text) in _HEX:
-        return "hex", _HEX[len(text)]
+    """Guess the encoding of a digest from its characters, and the algorithm from its bytes; None for an unknown one."""
+    if _HEX_DIGITS.fullmatch(text) and len(text) / 2 in _ALGORITHMS:
+        return "hex", _ALGORITHMS[len(text) // 2]
     if _BASE64_SIGNS.fullmatch(text) and len(text) > 20:
         # Base64 of the usual digests has padding, which senders of base64url leave out.
-        is_for_urls = "-" in text or "_" in text or len(text) == 43
-        written = "base64url" if is_for_urls else "base64"
-        return (written, _BASE64[len(text)]) if len(text) in _BASE64 else (written, None)
+        written = "base64url" if "-" in text or "_" in text or len(text) % 4 else "base64"
+        try:
+            size = len(ENCODINGS[written].read(text.encode()))
+        except ValueError:
+            return written, None
+        return (written, _ALGORITHMS[size]) if size in _ALGORITHMS else (written, None)
     return None, None
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from receiver.drafting.guess import Guess
+from receiver.drafting.members import is_time_of_sending
 from receiver.drafting.naming import literal
-from receiver.drafting.proofs import secret_header
+from receiver.drafting.proofs import CodeCall, Proof, secret_header
+
+#: The most event types without a handler that a line names.
+MOST_TYPES_NAMED = 20
 
 
 def guessed(found: Guess) -> Iterator[str]:
     """Yield a line for each guessed part."""
     guess, types = found.envelope, found.types
     if found.items is not None:
-        where = "the body" if found.items[0] is None else f"`{found.items[0]}`"
-        yield f"several events in one body: {where} lists them"
+        where = f"`{'.'.join(found.items)}`" if found.items else "the body itself"
+        yield f"several events in one body: {found.count} item{'' if found.count == 1 else 's'} in {where}"
     if found.proof is not None:
         yield f"signature: {found.proof.call.code}, {found.proof.because}"
     if found.capture.form:
@@ -30,11 +34,32 @@ def guessed(found: Guess) -> Iterator[str]:
     if guess.time is not None:
         zone = ", taken as UTC" if guess.time_form == "naive" else ""
         yield f"time of the change: `{guess.time.shown}`{zone}"
+    for member in found.times_of_sending:
+        yield f"`{member.shown}` looks like the time of sending, and is not used"
     if guess.key is not None:
         yield f"id of the change, for duplicates: `{guess.key.shown}`"
     if guess.entity_id is not None:
         yield f"table: {', '.join(column.name for column in found.columns) or 'no columns'}"
-        yield f"handlers: {types.upserts} upserts" + (f", {types.delete} deactivates" if types.delete else "")
+        if guess.data.path:
+            rest = f"; not used: {', '.join(f'`{name}`' for name in found.unused[:20])}" if found.unused else ""
+            yield f"changed object: `{guess.data.shown}`{rest}"
+    yield f"handlers: {_handled(found)}"
+
+
+def _handled(found: Guess) -> str:
+    """Say which event types have a handler, and what becomes of the others."""
+    types = found.types
+    if found.envelope.entity_id is None:
+        does = {types.example: "is discarded"}
+    else:
+        does = {types.update: "upserts", types.delete or "": "deactivates"}
+    told = ", ".join(f"{name} {verb}" for name, verb in does.items() if name in found.seen)
+    without = ", ".join([name for name in found.seen if name not in does][:MOST_TYPES_NAMED])
+    beside = f". The capture also has {without}, without a handler" if without else ""
+    return (
+        f"{told}{beside}. Webhooks of every other event type are stored and ignored until you add a handler, and "
+        "`hookmirror findings` lists them"
+    )
 
 
 def unknown(found: Guess) -> Iterator[str]:
@@ -50,23 +75,38 @@ def unknown(found: Guess) -> Iterator[str]:
         yield f"event type: no member names it. The module takes every body as {types.example}"
     if guess.entity_id is None:
         yield "entity: no member looks like an id, so the handler discards the events"
+    elif guess.key is None and guess.data.path and guess.entity_id.path[:-1] != guess.data.path:
+        yield (
+            f"entity: whether `{guess.entity_id.shown}`, which is outside of `{guess.data.shown}`, is the id of the "
+            f"{types.kind}. If it is the id of the change, it is the `dedup_key`, and the entity needs another member"
+        )
     if guess.time is None:
         yield "time of the change: no member holds it, so ARRIVAL dates each change by its arrival"
-    elif guess.time_form == "naive":
+    elif is_time_of_sending(guess.time):
+        yield (
+            f"time of the change: `{guess.time.shown}` looks like the time of sending, so an old change that is sent "
+            "late counts as newer than it is. Find out which member has the time of the change"
+        )
+    if guess.time is not None and guess.time_form == "naive":
         yield "time zone: the time has no offset. Write its time zone into the envelope function"
     if guess.key is None:
         yield "id of the change: none found, so duplicates are recognised by time and content"
     if guess.entity_id is not None and types.delete is None:
         yield "delete: its event type is unknown, so no event deactivates a row"
-    elif guess.entity_id is not None and not types.is_delete:
-        yield f"delete: whether its event type is {types.delete}, and the form of its body. Capture one"
+    elif guess.entity_id is not None and types.delete not in found.seen:
+        yield (
+            f"delete: whether its event type is {types.delete}, and the form of its body. Capture one, then add "
+            f"@{found.name}.on({literal(types.delete or '')}) with mirror.deactivate"
+        )
     if found.left_out and guess.entity_id is not None:
         yield f"columns: none for {', '.join(found.left_out[:20])} (null here, or too many)"
 
 
 def _unknown_proof(found: Guess) -> Iterator[str]:
     if found.proof is not None:
-        if not found.proof.is_confirmed:
+        if found.proof.tried:
+            yield _not_confirmed(found.proof, found.secrets_file)
+        elif not found.proof.is_confirmed:
             yield "signature: the signed text is a guess. Give --secrets-file, so that a secret confirms it"
         return
     carrier = secret_header(found.capture.headers)
@@ -85,3 +125,18 @@ def _unknown_proof(found: Guess) -> Iterator[str]:
             "proof: no header looks like a signature. Unsigned() accepts every body: name the header with --header, "
             "or find out from the sender's documentation how its webhooks are verified"
         )
+
+
+def _not_confirmed(proof: Proof, file: str) -> str:
+    texts = dict.fromkeys(call.args[0] if call.args else _covered_by(call) for call in proof.tried)
+    algorithms = dict.fromkeys(call.named.get("by", "hmac_sha256") for call in proof.tried)
+    return (
+        f"signature: NOT confirmed: the secret in {file} fits none of the {len(proof.tried)} forms tried "
+        f"({', '.join(texts)}; {', '.join(algorithms)}; the secret as text, base64 or hexadecimal digits). "
+        "Every webhook will be refused until you correct `verify=`"
+    )
+
+
+def _covered_by(call: CodeCall) -> str:
+    """The signed text of a call without a template, or the name of its short form."""
+    return "{body}" if call.name == "HmacSha256" else call.code

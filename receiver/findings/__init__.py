@@ -1,1 +1,1 @@
-"""Findings, which tell people what needs them: rules over tallies of the past and over faults with one cause."""
+"""Findings, which are conditions that need a person: rules over tallies of the past and over faults with one cause."""

@@ -14,10 +14,10 @@ from receiver.findings.counting import RUNNING
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import RUNS
 
-#: How long before and after the beginning of a condition a change counts as a circumstance.
+#: The time before and after the beginning of a condition in which a change counts as a circumstance.
 SHORTLY_BEFORE, SHORTLY_AFTER = timedelta(hours=1), timedelta(minutes=5)
 
-#: How far back to look for earlier releases.
+#: The period in which earlier releases are searched.
 RAN_BEFORE = timedelta(days=2)
 
 #: Most runs and most actions that are examined, newest first; and most circumstances that are returned.
@@ -38,20 +38,20 @@ class Circumstance(NamedTuple):
 
 
 def circumstances(database: Database, since: datetime) -> list[Circumstance]:
-    """List releases, runs and people's actions about this time, oldest first. Raises SQLAlchemy's error."""
+    """List releases, runs and people's actions about this time, the nearest to it first. Raises SQLAlchemy's error."""
     with database.read() as connection:
         found = [*_starts(connection, since), *_runs(connection, since), *_actions(connection, since)]
-    return sorted(found, key=lambda each: each.at)[:MOST_CIRCUMSTANCES]
+    return sorted(found, key=lambda each: (abs(each.at - since), each.at))[:MOST_CIRCUMSTANCES]
 
 
 def _starts(connection: Connection, since: datetime) -> Iterator[Circumstance]:
-    rows = tallies.details(connection, "", RUNNING, since - RAN_BEFORE, since + SHORTLY_AFTER)
-    first = min((row["first"] for row in rows), default=since)
+    rows = tallies.details(connection, [""], RUNNING, since - RAN_BEFORE, since + SHORTLY_AFTER)
+    first = min((row.first for row in rows), default=since)
     for row in rows:
-        if row["first"] > max(first, since - SHORTLY_BEFORE):
-            release = row["detail"].partition(" ")[0]
+        if row.first > max(first, since - SHORTLY_BEFORE):
+            release = row.detail.partition(" ")[0]
             says = f"A process started with release {release} and other handlers, sources or code than before"
-            yield Circumstance(row["first"], says, "/api/v1/processes")
+            yield Circumstance(row.first, says, "/api/v1/processes")
 
 
 def _runs(connection: Connection, since: datetime) -> Iterator[Circumstance]:

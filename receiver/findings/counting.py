@@ -14,7 +14,7 @@ from receiver.metrics import few_names, metrics
 
 
 class TallyKey(NamedTuple):
-    """What a tally counts: a kind of event at a source, with a detail."""
+    """The subject of a tally: a kind of event at a source, with a detail."""
 
     source: str
     kind: str
@@ -39,6 +39,9 @@ TOO_LARGE = "too_large"
 #: Webhooks for an unknown source, by its name, and the number in one process from which a name is tallied. A stranger
 #: tries each name only once.
 UNKNOWN_SOURCE, FEW_OF_A_NAME = "unknown_source", 3
+
+#: Webhooks that one secret verified, by its mark; and a change of a source's secrets, by the mark of all.
+SECRET_USED, SECRETS_SET = "secret", "secrets"
 
 #: For each counter, the kind of its tallies (None: the value of its label `status`) and the label with the detail.
 _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
@@ -78,7 +81,7 @@ class ProcessCounts:
 
 def take_snapshot() -> dict[TallyKey, KindCount]:
     """Read all counts of this process since its start."""
-    return dict(_counters()) | dict(_ended()) | dict(_lag()) | _unknown()
+    return dict(_counters()) | dict(_ended()) | dict(_lag()) | _unknown() | _secrets()
 
 
 def _counters() -> Iterator[tuple[TallyKey, KindCount]]:
@@ -95,6 +98,11 @@ def _unknown() -> dict[TallyKey, KindCount]:
         for name, number in few_names.unknown_asked.copy().items()
         if number >= FEW_OF_A_NAME
     }
+
+
+def _secrets() -> dict[TallyKey, KindCount]:
+    used = metrics.uses_of_secrets.copy()
+    return {TallyKey(source, SECRET_USED, mark): KindCount(number) for (source, mark), number in used.items()}
 
 
 def _ended() -> Iterator[tuple[TallyKey, KindCount]]:

@@ -14,7 +14,7 @@ from receiver.findings.tables import DUTIES
 def take(database: Database, name: str, holder: str, *, now: datetime, lease: timedelta) -> bool:
     """Take or renew the lease on a duty; return whether `holder` now has it.
 
-    A lease that ends later than one that begins now does not count: its clock has been set back since.
+    A lease that ends later than one that begins now does not count, because the clock has been set back since.
     """
     free = or_(DUTIES.c.holder == holder, DUTIES.c.until <= now, DUTIES.c.until > now + 2 * lease)
     values = {"holder": holder, "until": now + lease}

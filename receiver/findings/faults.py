@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, literal, select, union_all
+from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select, union_all
 
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, in_state
 
@@ -21,6 +21,9 @@ MOST_LOOKED_AT = 10_000
 LONGEST_CAUSE = 300
 
 VARIES = "…"
+
+#: Fewest characters of a cause that are enough to find its deliveries.
+SHORTEST_TELLING = 8
 
 #: Variable parts, in this order: quoted text, the status of an HTTP answer (which is kept), words with a digit.
 _VARIABLE = re.compile(
@@ -39,7 +42,7 @@ class Fault:
 
     source: str
     cause: str
-    #: How many deliveries are dead, and how many wait for another attempt.
+    #: The number of dead deliveries, and of those that wait for another attempt.
     dead: int
     waiting: int
     first: datetime
@@ -48,7 +51,7 @@ class Fault:
     delivery: int
     #: The complete reason of one delivery, as an example.
     example: str
-    #: When the next attempt is due.
+    #: The time of the next attempt.
     until: datetime | None = None
     #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
@@ -71,6 +74,15 @@ def cause_of(reason: str) -> str:
 
 def _struck_out(found: re.Match[str]) -> str:
     return found[0] if found["status"] else VARIES
+
+
+def telling_part(cause: str, example: str) -> str | None:
+    """The longest part of a cause that does not vary, by which a filter finds its deliveries; None without one.
+
+    `example` is the reason of one of them, in which blanks may differ from those of the cause.
+    """
+    telling = max((part.strip() for part in cause.split(VARIES)), key=len)
+    return telling if len(telling) >= SHORTEST_TELLING and telling in example else None
 
 
 def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
@@ -103,6 +115,35 @@ def _sum(one: Fault, other: Fault) -> Fault:
 
 
 def _dead(connection: Connection) -> list[Fault]:
+    return [
+        Fault(source, reason, dead=number, waiting=0, first=first, last=last, delivery=newest_id, example=reason)
+        for source, reason, number, first, last, newest_id in connection.execute(_DEAD)
+    ]
+
+
+def _waiting(connection: Connection, now: datetime) -> list[Fault]:
+    """The faults of deliveries that have failed and wait for another attempt."""
+    return [
+        Fault(source, reason, 0, number, first=first, last=last, delivery=newest, example=reason, until=until)
+        for source, reason, number, first, last, newest, until in connection.execute(_WAITING, {"now": now})
+    ]
+
+
+def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str]]) -> list[Fault]:
+    """The faults, each with the newest of these releases that had started by its beginning."""
+    newest_first = sorted(started, reverse=True)
+
+    def named(fault: Fault) -> Fault:
+        return replace(fault, release=next((release for at, release in newest_first if at <= fault.first), None))
+
+    return [named(fault) for fault in faults]
+
+
+# ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _select_dead() -> Select[Any]:
+    """Select the dead deliveries by source and reason."""
     newest = (
         select(
             DELIVERIES.c.id,
@@ -118,21 +159,17 @@ def _dead(connection: Connection) -> list[Fault]:
         .subquery()
     )
     columns = (newest.c.source, newest.c.reason)
-    counted = select(
+    return select(
         *columns, func.count(), func.min(newest.c.ended_at), func.max(newest.c.ended_at), func.max(newest.c.id)
     ).group_by(*columns)
-    return [
-        Fault(source, reason, dead=number, waiting=0, first=first, last=last, delivery=newest_id, example=reason)
-        for source, reason, number, first, last, newest_id in connection.execute(counted)
-    ]
 
 
-def _waiting(connection: Connection, now: datetime) -> list[Fault]:
-    """The faults of deliveries that have failed and wait for another attempt."""
-    due_later = union_all(*(_due_later(suspect, now) for suspect in (False, True))).subquery()
+def _select_waiting() -> Select[Any]:
+    """Select the deliveries that wait for another attempt after `now`, by source and reason."""
+    due_later = union_all(*(_due_later(suspect) for suspect in (False, True))).subquery()
     columns = (due_later.c.source, due_later.c.reason)
     failed = and_(ATTEMPTS.c.delivery_id == due_later.c.id, ATTEMPTS.c.reason == due_later.c.reason)
-    counted = (
+    return (
         select(
             *columns,
             func.count(due_later.c.id.distinct()),
@@ -144,25 +181,15 @@ def _waiting(connection: Connection, now: datetime) -> list[Fault]:
         .join_from(due_later, ATTEMPTS, failed)
         .group_by(*columns)
     )
-    return [
-        Fault(source, reason, 0, number, first=first, last=last, delivery=newest, example=reason, until=until)
-        for source, reason, number, first, last, newest, until in connection.execute(counted)
-    ]
 
 
-def _due_later(suspect: bool, now: datetime) -> Select[Any]:
+def _due_later(suspect: bool) -> Select[Any]:
     columns = (DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.reason, DELIVERIES.c.due_at)
-    wanted = (in_state(State.PENDING), DELIVERIES.c.suspect == literal(suspect), DELIVERIES.c.due_at > now)
+    later = DELIVERIES.c.due_at > bindparam("now", type_=DELIVERIES.c.due_at.type)
+    wanted = (in_state(State.PENDING), DELIVERIES.c.suspect == literal(suspect), later)
     found = select(*columns).where(*wanted, DELIVERIES.c.reason.is_not(None))
     inner = found.order_by(DELIVERIES.c.due_at).limit(MOST_LOOKED_AT).subquery()
     return select(inner)
 
 
-def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str]]) -> list[Fault]:
-    """The faults, each with the newest of these releases that had started by its beginning."""
-    newest_first = sorted(started, reverse=True)
-
-    def named(fault: Fault) -> Fault:
-        return replace(fault, release=next((release for at, release in newest_first if at <= fault.first), None))
-
-    return [named(fault) for fault in faults]
+_DEAD, _WAITING = _select_dead(), _select_waiting()

@@ -1,4 +1,4 @@
-"""Findings: sentences that something needs a person, each with its evidence and what to do."""
+"""Findings: conditions that need a person, each with its evidence and advice."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ ID_BYTES = 6
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a rule: what needs a person, and what to do."""
+    """One result of a rule: a condition that needs a person, with advice."""
 
     rule: str
     #: Empty for a finding that concerns no single source.
     source: str
-    #: When the condition began.
+    #: The time at which the condition began.
     since: datetime
     #: One sentence without its full stop.
     says: str
-    #: What to do, in whole sentences.
+    #: The advice, in whole sentences.
     mend: str
     #: Numbers, and `link`: the API address that shows the details.
     evidence: Mapping[str, Any] = field(default_factory=dict)

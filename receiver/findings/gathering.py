@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, literal, select
 
 from receiver.database.database import Database
+from receiver.database.shared_results import SharedResult
 from receiver.dialects.sources import Source
 from receiver.findings import faults, tallies
 from receiver.findings.counting import RUNNING, WATCHED
@@ -17,6 +19,7 @@ from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
 from receiver.findings.rules.signatures import WRONG
 from receiver.findings.rules.silence import SILENCE_DAYS
+from receiver.findings.secret_uses import secrets_since
 from receiver.findings.situation import (
     RECENT,
     Reconciled,
@@ -27,8 +30,9 @@ from receiver.findings.situation import (
     SourceFacts,
     Start,
     Unhandled,
+    total,
 )
-from receiver.findings.tallies import Tallied
+from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
@@ -49,6 +53,22 @@ MOST_WANTED = 1_000
 LATE = timedelta(minutes=2)
 
 
+#: The webhooks of the last hour from which the rules are evaluated once for all readers of a moment.
+MANY_WEBHOOKS = 5_000
+
+
+class Examination(NamedTuple):
+    """The results of the rules."""
+
+    findings: list[Finding]
+    #: The number of webhooks that were accepted in the last hour.
+    webhooks: int
+
+    @property
+    def is_large(self) -> bool:
+        return self.webhooks >= MANY_WEBHOOKS
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The inputs of the rules that the calling process knows without the tables read here."""
@@ -59,11 +79,32 @@ class Facts:
     running: Callable[[Connection, datetime], Sequence[RunningProcess]]
     #: The results of recent reconciles.
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
+    #: The latest examination, for readers who ask at the same time.
+    shared: SharedResult[Examination] = field(
+        default_factory=lambda: SharedResult(is_large=lambda found: found.is_large), compare=False
+    )
 
 
 def examine(database: Database, facts: Facts, *, now: datetime) -> list[Finding]:
     """Evaluate the rules on the present situation. Writes nothing. Raises SQLAlchemy's error."""
-    return list(findings(gather(database, facts, now=now)))
+    return _examined(database, facts, now).findings
+
+
+def examine_shared(
+    database: Database, facts: Facts, *, now: datetime, recorded: Collection[str]
+) -> tuple[list[Finding], datetime]:
+    """As `examine`, with the time of the examination: while many webhooks arrive, readers share one for a moment.
+
+    Only readers with the same open findings on record (`recorded`, their ids) share one, because a live page is fetched
+    when that record changes. Raises `Unavailable`, too, if another thread takes long to examine.
+    """
+    found, at = facts.shared.get(lambda: _examined(database, facts, now), now=now, state=frozenset(recorded))
+    return found.findings, at
+
+
+def _examined(database: Database, facts: Facts, now: datetime) -> Examination:
+    situation = gather(database, facts, now=now)
+    return Examination(list(findings(situation)), total(situation.tallied(None, "accepted")))
 
 
 def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
@@ -78,6 +119,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             sources={name: _facts_of(source) for name, source in facts.sources.items()},
             recent=recent,
             signatures=dict(_signatures(connection, facts.sources, recent, now)),
+            secrets_since=secrets_since(connection, _rotating(facts.sources, _suspects(recent)), now),
             silences=dict(_silences(connection, facts.sources, now)),
             processes=facts.running(connection, now),
             starts=starts,
@@ -85,7 +127,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             oldest_due_seconds=oldest_due,
             max_backlog_seconds=facts.max_backlog_seconds,
             max_body_bytes=facts.max_body_bytes,
-            kept={total.source: total.number for total in refused.totals(connection)},
+            kept={each.source: each.number for each in refused.totals(connection)},
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
@@ -99,7 +141,18 @@ def read_faults(database: Database, *, now: datetime) -> list[Fault]:
 
 
 def _facts_of(source: Source) -> SourceFacts:
-    return SourceFacts(source.name, len(source.credentials.secrets), source.credentials.has_names)
+    credentials = source.credentials
+    return SourceFacts(source.name, len(credentials.secrets), credentials.has_names, credentials.marks)
+
+
+def _rotating(sources: Mapping[str, Source], suspects: Collection[str]) -> dict[str, Source]:
+    """The sources with several secrets or with wrong signatures, whose secrets may have changed lately."""
+    return {name: each for name, each in sources.items() if name in suspects or len(each.credentials.secrets) > 1}
+
+
+def _suspects(recent: Sequence[Tallied]) -> set[str]:
+    """The sources with recent wrong signatures."""
+    return {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
 
 
 def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> list[Fault]:
@@ -111,17 +164,25 @@ def _signatures(
     connection: Connection, names: Mapping[str, object], recent: Sequence[Tallied], now: datetime
 ) -> Iterator[tuple[str, SignatureHistory]]:
     """The signature history of each source with recent wrong signatures."""
-    suspects = {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
-    for name in suspects & names.keys():
+    for name in _suspects(recent) & names.keys():
         good = tallies.last(connection, name, "verified", now)
-        wrong = tallies.of_kind(connection, name, "refused", (good or now) - DAY, now) if good else []
-        before = sum(each.number for each in wrong if each.detail in WRONG and good is not None and each.at < good)
-        yield name, SignatureHistory(good, before)
+        before = tallies.number_of(connection, name, "refused", sorted(WRONG), good - DAY, good) if good else 0
+        good_at = _last_good(connection, name, good) if good else None
+        wrong_from = refused.first_since(connection, name, WRONG, good_at or good or now - RECENT)
+        yield name, SignatureHistory(good, before, good_at, wrong_from)
+
+
+def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
+    """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
+    newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
+    at: datetime | None = connection.execute(newest.limit(1)).scalar()
+    return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
 
 
 def _silences(connection: Connection, names: Mapping[str, object], now: datetime) -> Iterator[tuple[str, Silence]]:
+    arrivals = tallies.last_arrivals(connection, names, now)
     for name in names:
-        last = _last_arrival(connection, name, now)
+        last = arrivals.get(name)
         if last is None:
             yield name, Silence((), 0)
             continue
@@ -130,34 +191,31 @@ def _silences(connection: Connection, names: Mapping[str, object], now: datetime
             yield name, Silence(_arrivals(connection, name, now), watched)
 
 
-def _last_arrival(connection: Connection, name: str, now: datetime) -> datetime | None:
-    found = [tallies.last(connection, name, kind, now) for kind in ("accepted", "duplicate")]
-    return max((each for each in found if each is not None), default=None)
-
-
 def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
     return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=SILENCE_DAYS), now)
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:
     """The releases and wirings that started within `WHAT_RAN`, newest first."""
-    rows = tallies.details(connection, "", RUNNING, now - WHAT_RAN, now)
-    first = min((row["first"] for row in rows), default=now)
-    starts = [Start(row["first"], row["detail"].partition(" ")[0], row["first"] > first) for row in rows]
+    rows = tallies.details(connection, [""], RUNNING, now - WHAT_RAN, now)
+    first = min((row.first for row in rows), default=now)
+    starts = [Start(row.first, row.detail.partition(" ")[0], row.first > first) for row in rows]
     return sorted(starts, key=lambda start: start.at, reverse=True)
 
 
 def _unhandled(
     connection: Connection, sources: Mapping[str, Source], after: datetime, now: datetime
 ) -> Iterator[Unhandled]:
-    for name, source in sources.items():
-        for row in tallies.details(connection, name, "unhandled", after, now):
-            handler = None if row["detail"] == OTHERS else source.dialect.handler_for(row["detail"])
-            named = handler.name if handler is not None else None
-            likely = None
-            if named is None and row["detail"] != OTHERS:
-                likely = likely_event_type(row["detail"], tuple(source.dialect.event_types))
-            yield Unhandled(name, row["detail"], int(row["number"]), row["first"], row["last"], named, likely)
+    rows = tallies.details(connection, list(sources), "unhandled", after, now)
+    order = list(sources)
+    for row in sorted(rows, key=lambda row: order.index(row.source)):
+        dialect = sources[row.source].dialect
+        handler = None if row.detail == OTHERS else dialect.handler_for(row.detail)
+        named = handler.name if handler is not None else None
+        likely = None
+        if named is None and row.detail != OTHERS:
+            likely = likely_event_type(row.detail, tuple(dialect.event_types))
+        yield Unhandled(row.source, row.detail, row.number, row.first, row.last, named, likely)
 
 
 def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime) -> Iterator[Unhandled]:
@@ -172,7 +230,7 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 DELIVERIES.c.source == each.source,
                 DELIVERIES.c.event_type == each.event_type,
                 DELIVERIES.c.id >= first_id_at(each.first - LATE),
-                # The reason may go on with the event type that was perhaps meant.
+                # The reason may also name the event type that was perhaps meant.
                 DELIVERIES.c.reason.startswith(f"No handler takes {each.event_type}.", autoescape=True),
             )
             .limit(MOST_WANTED)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from receiver.findings import tallies
 from receiver.findings.tallies import HOUR, Tallied
 
-#: How long after its end an hour may still change: a process adds to the current minute by its own clock.
+#: The time after its end for which an hour may still change, because each process counts by its own clock.
 SETTLING = timedelta(minutes=10)
 
 #: The most charts whose hours are kept.

@@ -15,7 +15,7 @@ from receiver.findings.finding import Finding
 from receiver.findings.tables import FINDINGS
 from receiver.runs.actions import Asked, Effect, perform
 
-#: How long a rule must not have found a condition before its finding closes, so that a finding does not flap.
+#: A finding closes when its rule has not found the condition for this time, so that the finding does not flap.
 CLOSES_AFTER = timedelta(minutes=3)
 
 #: The retention period of closed findings, and how many of them one transaction drops.
@@ -111,7 +111,7 @@ def listed(*, before: datetime | None, limit: int) -> Select[Any]:
 
 
 def occurrences(connection: Connection, finding_id: str, *, limit: int) -> list[RowMapping]:
-    """The records of one finding, the latest first: it opens again where its condition comes back."""
+    """The records of one finding, the latest first: a finding opens again if its condition returns."""
     found = select(FINDINGS).where(FINDINGS.c.id == finding_id).order_by(FINDINGS.c.opened_at.desc()).limit(limit)
     return list(connection.execute(found).mappings())
 

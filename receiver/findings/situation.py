@@ -10,7 +10,7 @@ from receiver.findings.counting import RUNNING
 from receiver.findings.faults import Fault
 from receiver.findings.tallies import Tallied
 
-#: How far back the tallies of a situation go.
+#: The period that the tallies of a situation cover.
 RECENT = timedelta(hours=1)
 
 #: Within this period, this many minutes with a sign of life rule out a standstill and a jump of the clock.
@@ -25,6 +25,8 @@ class SourceFacts:
     secrets: int = 1
     #: Whether each secret belongs to a different webhook record at the sender, so that none supersedes another.
     has_named_secrets: bool = False
+    #: The marks of its secrets, the newest first; empty in a process that cannot make them.
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,12 @@ class SignatureHistory:
     """The last webhook of a source that verified, and the wrong signatures before it."""
 
     last_good: datetime | None
-    #: How many webhooks did not verify in the day before it.
+    #: The number of webhooks that did not verify in the day before it.
     wrong_before: int
+    #: The arrival of the last one, and of the first wrong one after it; None if neither a delivery nor a kept request
+    #: has it. Tallies have the minute in which they were written, which may be a later one.
+    good_at: datetime | None = None
+    wrong_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Silence:
 
     #: The minutes with webhooks, oldest first.
     arrivals: Sequence[datetime]
-    #: How many minutes since the last of them had a running endpoint.
+    #: The number of minutes since the last of them in which an endpoint ran.
     watched: int
 
 
@@ -102,6 +108,8 @@ class Situation:
     #: The tallies of the last hour, by the minute.
     recent: Sequence[Tallied] = ()
     signatures: Mapping[str, SignatureHistory] = field(default_factory=dict)
+    #: The minute since which each source has its present secrets, in their present order.
+    secrets_since: Mapping[str, datetime] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)
     processes: Sequence[RunningProcess] = ()

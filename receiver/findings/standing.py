@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from receiver.database.database import Database
 from receiver.findings import record
 from receiver.findings.finding import Finding
-from receiver.findings.gathering import Facts, examine
+from receiver.findings.gathering import Facts, examine_shared
 
 #: Findings that are shown with those that are closed.
 MOST_FINDINGS = 500
@@ -42,26 +42,34 @@ class Standing(NamedTuple):
         return cls(*(row[name] for name in cls._fields))
 
 
-def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = False) -> list[Standing]:
+class PresentFindings(NamedTuple):
+    """The findings of a moment."""
+
+    items: list[Standing]
+    #: The time at which the rules were evaluated.
+    examined_at: datetime
+
+
+def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = False) -> PresentFindings:
     """The present findings, in the order of the rules; with `closed`, all recorded ones, those opened last first.
 
-    Writes nothing. Raises SQLAlchemy's error.
+    Writes nothing. Raises SQLAlchemy's error, and `Unavailable` if another thread takes long to evaluate the rules.
     """
-    found = examine(database, facts, now=now)
     with database.read() as connection:
         known = {row["id"]: row for row in record.open_findings(connection)}
-        if closed:
-            rows = connection.execute(record.listed(before=None, limit=MOST_FINDINGS)).mappings()
-            recorded = [Standing.of(row) for row in rows]
-            return [*(_merged(each, None) for each in found if each.id not in known), *recorded]
-    return [_merged(finding, known.get(finding.id)) for finding in found]
+        listed = connection.execute(record.listed(before=None, limit=MOST_FINDINGS)).mappings().all() if closed else []
+    found, examined_at = examine_shared(database, facts, now=now, recorded=known)
+    if closed:
+        new = (_merged(each, None) for each in found if each.id not in known)
+        return PresentFindings([*new, *map(Standing.of, listed)], examined_at)
+    return PresentFindings([_merged(finding, known.get(finding.id)) for finding in found], examined_at)
 
 
 def history(database: Database, facts: Facts, finding_id: str, *, now: datetime) -> list[Standing]:
     """One finding as it stands now, and then its earlier occurrences, the latest first; empty for an unknown id."""
     with database.read() as connection:
         recorded = record.occurrences(connection, finding_id, limit=MOST_OCCURRENCES)
-    current = [each for each in standing(database, facts, now=now) if each.id == finding_id]
+    current = [each for each in standing(database, facts, now=now).items if each.id == finding_id]
     # A rule may find nothing any more while the record is still open.
     past = [Standing.of(row) for row in recorded if row["closed_at"] is not None or not current]
     return [*current, *past]

@@ -38,7 +38,7 @@ class Evidence(Document):
     """The evidence of a finding."""
 
     shape: ClassVar[Any] = dict[str, Any]
-    mend = "While the finding is open, it is written anew within a minute."
+    mend = "While the finding is open, it is written again within a minute."
 
 
 class FindingRow(SQLModel, table=True):
@@ -62,13 +62,13 @@ class FindingRow(SQLModel, table=True):
     rule: str
     #: Empty if it concerns no single source.
     source: str
-    #: When the condition began.
+    #: The time at which the condition began.
     since: datetime = Field(sa_type=UtcDateTime)
     says: str
-    #: What to do.
+    #: The advice.
     mend: str
     evidence: Any = Field(sa_type=Evidence)
-    #: When the rule last found it.
+    #: The time at which the rule last found the condition.
     seen_at: datetime = Field(sa_type=UtcDateTime)
     closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     acknowledged_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -5,18 +5,20 @@ Each process adds its own rows once a minute. Tallies hold the past; the other t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, delete, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, String, Text, bindparam, delete, func, literal, select
 
 from receiver.database.bulk import insert_mappings
-from receiver.database.columns import UtcDateTime
+from receiver.database.columns import Many, UtcDateTime, among
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.tables import TALLIES
+from receiver.moments import EPOCH
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -26,14 +28,12 @@ MINUTES_KEPT, HOURS_KEPT = timedelta(days=14), timedelta(days=400)
 #: The longest detail, in characters.
 LONGEST_DETAIL = 200
 
-#: How many rows of hours one transaction drops.
+#: The number of rows of hours that one transaction drops.
 HOURS_AT_ONCE = 2_000
 
 #: Steps longer than a minute. For each, how many characters of SQLite's text of a time stay in the text of the step's
 #: beginning, and the characters that follow them.
 _STEPS = {HOUR: (13, ":00:00.000000Z"), timedelta(minutes=10): (15, "0:00.000000Z")}
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A minute occurs twice if the clock is set back.
 _ADD = (
@@ -77,12 +77,6 @@ def between(connection: Connection, after: datetime, until: datetime) -> list[Ta
     return _read(connection, _minutes(TALLIES.c.at > after, TALLIES.c.at <= until))
 
 
-def of_kind(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[Tallied]:
-    """The tallies by the minute of one kind and source."""
-    wanted = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at > after, TALLIES.c.at <= until)
-    return _read(connection, _minutes(*wanted))
-
-
 def by_kind(
     connection: Connection,
     sources: Sequence[str],
@@ -103,7 +97,7 @@ def by_kind(
         # Each source is a range of the primary key.
         wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind == kind)
         summed = select(step, TALLIES.c.detail, func.sum(TALLIES.c.number)).group_by(step, TALLIES.c.detail)
-        rows = connection.execute(summed.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until))
+        rows = connection.execute(summed.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)).all()
         found += [Tallied(at, "", kind, detail, int(number)) for at, detail, number in rows]
     return found
 
@@ -114,7 +108,7 @@ def _in_steps(connection: Connection, width: timedelta) -> ColumnElement[datetim
     if step is None:
         return TALLIES.c.at
     if connection.dialect.name == "postgresql":
-        return func.date_bin(step, TALLIES.c.at, _EPOCH, type_=UtcDateTime())
+        return func.date_bin(step, TALLIES.c.at, EPOCH, type_=UtcDateTime())
     length, rest = _STEPS[step]
     return func.substr(TALLIES.c.at, 1, length, type_=String()).concat(rest).cast(UtcDateTime())
 
@@ -126,7 +120,8 @@ class SourceTotal(NamedTuple):
     kind: str
     detail: str
     number: int
-    last: datetime
+    #: None if only hours were read.
+    last: datetime | None
 
 
 def totals(
@@ -137,7 +132,8 @@ def totals(
     # Each source and kind is a range of the primary key.
     wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind.in_(kinds))
     found = select(*columns, func.sum(TALLIES.c.number), func.max(TALLIES.c.at, type_=TALLIES.c.at.type))
-    rows = connection.execute(found.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until).group_by(*columns))
+    of_it = (*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
+    rows = connection.execute(found.where(*of_it).group_by(*columns)).all()
     return [SourceTotal(source, kind, detail, int(number), last) for source, kind, detail, number, last in rows]
 
 
@@ -165,26 +161,40 @@ def last(
     return at
 
 
-def details(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[RowMapping]:
-    """Sum minutes and hours by detail, as rows of `detail`, `number`, `first` and `last`."""
-    found = (
-        select(
-            TALLIES.c.detail,
-            func.sum(TALLIES.c.number).label("number"),
-            func.min(TALLIES.c.at).label("first"),
-            func.max(TALLIES.c.at).label("last"),
-        )
-        .where(
-            TALLIES.c.span.in_([int(MINUTE.total_seconds()), int(HOUR.total_seconds())]),
-            TALLIES.c.source == source,
-            TALLIES.c.kind == kind,
-            TALLIES.c.at > after,
-            TALLIES.c.at <= until,
-        )
-        .group_by(TALLIES.c.detail)
-        .order_by(TALLIES.c.detail)
-    )
-    return list(connection.execute(found).mappings())
+def last_arrivals(connection: Connection, sources: Iterable[str], until: datetime) -> dict[str, datetime]:
+    """The last minute up to `until` with an accepted webhook, by source; without sources that have none."""
+    statement = _LAST_ARRIVALS[connection.dialect.name]
+    rows = connection.execute(statement, {"sources": list(sources), "until": until})
+    minutes = {source: [at for at in ends if at is not None] for source, *ends in rows}
+    return {source: max(ends) for source, ends in minutes.items() if ends}
+
+
+def number_of(
+    connection: Connection, source: str, kind: str, details: Sequence[str], after: datetime, before: datetime
+) -> int:
+    """The sum of the minutes with one of these details after `after` and before `before`."""
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source == source, TALLIES.c.kind == kind)
+    within = (TALLIES.c.at > after, TALLIES.c.at < before, TALLIES.c.detail.in_(details))
+    return int(connection.execute(select(func.sum(TALLIES.c.number)).where(*wanted, *within)).scalar() or 0)
+
+
+class DetailTotal(NamedTuple):
+    """The number of events with one detail at a source, and the first and the last minute or hour with one."""
+
+    source: str
+    detail: str
+    number: int
+    first: datetime
+    last: datetime
+
+
+def details(
+    connection: Connection, sources: Sequence[str], kind: str, after: datetime, until: datetime
+) -> list[DetailTotal]:
+    """Sum minutes and hours of one kind after `after` and up to `until`, by source and detail."""
+    asked = {"sources": list(sources), "kind": kind, "after": after, "until": until}
+    rows = connection.execute(_DETAILS, asked).all()
+    return [DetailTotal(source, detail, int(number), *times) for source, detail, number, *times in rows]
 
 
 class TallyPart(NamedTuple):
@@ -239,13 +249,50 @@ def _summed(span: timedelta, *wanted: ColumnElement[bool]) -> Select[Any]:
 
 
 def _read(connection: Connection, wanted: Select[Any]) -> list[Tallied]:
-    rows = connection.execute(wanted)
+    rows = connection.execute(wanted).all()
     return [Tallied(at, source, kind, detail, int(number), amount) for at, source, kind, detail, number, amount in rows]
+
+
+def _last_arrivals(source: ColumnElement[str]) -> Select[Any]:
+    """Select each source and the last minutes with one of its webhooks, each found by one step along the key."""
+    ends = [
+        select(func.max(TALLIES.c.at, type_=TALLIES.c.at.type))
+        .where(TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source == source, TALLIES.c.kind == kind)
+        .where(TALLIES.c.at <= bindparam("until", type_=TALLIES.c.at.type))
+        .scalar_subquery()
+        for kind in ("accepted", "duplicate")
+    ]
+    return select(source, *ends)
+
+
+_SOURCES = bindparam("sources", type_=Many(Text))
+
+
+def _details() -> Select[Any]:
+    columns = (TALLIES.c.source, TALLIES.c.detail)
+    first, latest = (extreme(TALLIES.c.at, type_=TALLIES.c.at.type) for extreme in (func.min, func.max))
+    found = select(*columns, func.sum(TALLIES.c.number), first, latest).where(
+        TALLIES.c.span.in_([int(MINUTE.total_seconds()), int(HOUR.total_seconds())]),
+        among(TALLIES.c.source, _SOURCES),
+        TALLIES.c.kind == bindparam("kind"),
+        TALLIES.c.at > bindparam("after"),
+        TALLIES.c.at <= bindparam("until"),
+    )
+    return found.group_by(*columns).order_by(*columns)
+
+
+_DETAILS = _details()
+
+#: By database, because each makes rows of a list in its own way.
+_LAST_ARRIVALS = {
+    "sqlite": _last_arrivals(func.json_each(_SOURCES).table_valued("value").c.value),
+    "postgresql": _last_arrivals(func.unnest(_SOURCES).column_valued("asked")),
+}
 
 
 def beginning(moment: datetime, span: timedelta) -> datetime:
     """The beginning of the minute or hour that contains the moment."""
-    return _EPOCH + (moment - _EPOCH) // span * span
+    return EPOCH + (moment - EPOCH) // span * span
 
 
 # ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,6 +311,10 @@ def _sum_up(database: Database, now: datetime) -> int:
         first = connection.execute(oldest).scalar()
     if first is None or first >= beginning(now - MINUTES_KEPT, HOUR):
         return 0
+    if damage_of(first) is not None:
+        # Numbers of an unknown minute belong to no hour, and would be the oldest for ever.
+        with database.write() as connection:
+            return connection.execute(delete(TALLIES).where(minutes, TALLIES.c.at == first)).rowcount
     hour = beginning(first, HOUR)
     of_it: Sequence[ColumnElement[bool]] = (minutes, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
     with database.write() as connection:

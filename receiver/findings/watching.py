@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from receiver.database.database import Database
 from receiver.findings import duties, tallies
-from receiver.findings.counting import RUNNING, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.gathering import Facts, examine
 from receiver.findings.record import Changes, update_record
+from receiver.findings.secret_uses import marks_of_sources
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 
@@ -58,6 +59,8 @@ class FindingsWatch:
         self._serves = serves
         self._clock = clock
         self._counts = counts or ProcessCounts()
+        #: The mark of all secrets of each source, as tallied last.
+        self._secrets: Mapping[str, str] = {}
         self._log = Repeats(log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -82,9 +85,13 @@ class FindingsWatch:
         counted = self._counts.look() | {TallyKey("", RUNNING, self._release()): KindCount(1)}
         if self._serves:
             counted[TallyKey("", WATCHED, "")] = KindCount(1)
+        secrets = marks_of_sources(self._facts().sources) if self._serves else {}
+        changed = secrets.items() - self._secrets.items()
+        counted |= {TallyKey(source, SECRETS_SET, mark): KindCount(1) for source, mark in changed}
         with self._database.write() as connection:
             tallies.add(connection, self._short_name, counted, at=self._clock())
         self._counts.settle()
+        self._secrets = secrets
 
     def evaluate(self) -> Changes | None:
         """Evaluate the rules, record the findings and log the changes; None while another process holds the duty."""

@@ -1,8 +1,8 @@
 """Resolves a target's host, and refuses addresses of another kind than the first one.
 
-A URL on the command line may have any address, also a private one, because a person who may start a process can reach
-these anyway. The owner of the name's DNS decides to what it resolves later. So the first kind of address is stored, and
-no connection goes to another kind afterwards: neither to this machine instead of a public address, nor the reverse.
+A URL on the command line may have any address, even a private one, because a person who may start a process can reach
+such addresses anyway. But later the owner of the name's DNS chooses the address. So the first kind of address is
+stored, and connections to any other kind are refused: to this machine instead of a public address, for example.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def kind_of(address: str) -> AddressKind:
 
 
 def of_kind(host: str, addresses: Sequence[str], reach: str) -> tuple[list[str], AddressKind]:
-    """Select the addresses of the permitted kind: `reach`, or if that is empty, the kind of the first address.
+    """Select the addresses of the kind `reach`; if `reach` is empty, those of the kind of the first address.
 
     Raises `Misled`.
     """

@@ -52,7 +52,7 @@ class DeadChange(SQLModel, table=True):
     #: The target's answer as text.
     reason: str | None = None
     attempts: int = 0
-    #: When the change was put on the list.
+    #: The time at which the change was put on the list.
     since: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -62,7 +62,7 @@ _ROW = (_D.table, _D.source, _D.external_id)
 
 
 class TargetRefusal(NamedTuple):
-    """Why a change is dead."""
+    """The reason for which a change is dead."""
 
     status: int | None
     reason: str

@@ -40,9 +40,9 @@ class Follower(SQLModel, table=True):
     #: The holder's last sign of life.
     seen_at: datetime = Field(sa_type=UtcDateTime)
     began_at: datetime = Field(sa_type=UtcDateTime)
-    #: When a change was last accepted.
+    #: The time at which the target last accepted a change.
     accepted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why the target currently accepts no change, and since when.
+    #: The reason for which the target currently accepts no change, and the time since which it does not.
     trouble: str | None = None
     trouble_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
 

@@ -39,7 +39,7 @@ class FollowOptions:
 
     name: str
     wanted: ChangeFilter = field(default_factory=ChangeFilter)
-    #: Where to begin: `now`, `start` or a number. Applies to an existing follower only with `move`.
+    #: The beginning: `now`, `start` or a number. Applies to an existing follower only with `move`.
     begin: str = NOW
     move: bool = False
     #: Accept the kind of address to which the target's name resolves at the start.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from receiver.envelope import ARRIVAL, Envelope, unread_identity
 from receiver.inbox.tables import State
 
 
-@dataclass(slots=True, kw_only=True)
-class Arrival:
-    """A verified webhook on its way into the inbox."""
+class Arrival(Struct, kw_only=True, eq=False):
+    """A verified webhook on its way into the inbox; a struct, which is made in a fifth of the time of a dataclass."""
 
     source: str
     body: bytes
@@ -23,11 +23,13 @@ class Arrival:
     headers: dict[str, str]
     received_at: datetime
     secret: int | None
+    #: The mark of the secret that verified it, by which its uses are counted; empty if unknown.
+    mark: str = ""
     #: The id of its delivery, drawn when it is accepted; 0 until then.
     id: int = 0
     dedup_key: str = ""
     fingerprint: bytes = b""
-    #: What its dedup key begins with in `dedup_keys`, and nowhere else.
+    #: The lead of its dedup key, with which the key begins in `dedup_keys` only.
     lead: str = ""
     #: Whether its dedup key was used for another body.
     conflict: bool = False
@@ -43,6 +45,8 @@ class Arrival:
     body_id: int = 0
     #: For the first item of a bundle, the arrivals of the other items in order; otherwise empty.
     others: Sequence[Arrival] = ()
+    #: Its row in the statement that inserts it, once made ready; None if it changed since.
+    row: Any = None
 
     def know(self, envelope: Envelope, *, from_headers: bool = False) -> None:
         """Set event type, dedup key, entity and time from the envelope.
@@ -68,11 +72,11 @@ class Arrival:
         """Mark the arrival dead, because its body cannot be read. It is stored, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
-        self.lead = ""
+        self.lead, self.row = "", None
 
     def give_up_item(self, reason: str, body: bytes) -> None:
         """Mark this item dead, because it cannot be read; `body` is the SHA-256 of the whole body."""
-        self.state, self.reason = State.DEAD, reason
+        self.state, self.reason, self.row = State.DEAD, reason, None
         self.dedup_key, self.fingerprint = f"{body.hex()}-{self.item}", body
 
     def keep_body_alone(self, reason: str) -> None:
@@ -88,8 +92,12 @@ class Arrival:
         self.event_type, self.entity, self.occurred_at, self.conflict = "", None, None, False
 
     def ignore(self, reason: str) -> None:
-        """Mark it ignored."""
+        """Mark the arrival ignored."""
         self.state, self.reason = State.IGNORED, reason
+
+    def drop_lead(self) -> None:
+        """Take the key without its lead, as an earlier release wrote it."""
+        self.lead, self.row = "", None
 
     @property
     def unique_key(self) -> tuple[str, str]:
@@ -112,7 +120,7 @@ def _in_ascii(reason: str) -> str:
     return reason.encode("ascii", "backslashreplace").decode()
 
 
-class Accepted(NamedTuple):
+class Accepted(Struct, frozen=True):
     """The answer to the sender: accepted or duplicate, with the id of the stored delivery.
 
     For a bundle: accepted if any item is new, and the id of the first item's delivery.

@@ -184,7 +184,7 @@ def _good(connection: Connection, delivery_id: int, ends: Mapping[datetime, int]
 def _good_attempt(settlement: RowMapping, group: AttemptGroup, place: int) -> dict[str, Any]:
     return _succeeded(settlement) | {
         **{name: group[name] for name in ("handler", "round", "number")},
-        # A slice, because a list that somebody edited by hand may be shorter.
+        # A slice, because a list that was edited by hand may be shorter.
         "hydrate_us": sum(group["hydrate_us"][place : place + 1]) or None,
         "handle_us": sum(group["handle_us"][place : place + 1]) or None,
     }

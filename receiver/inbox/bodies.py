@@ -17,7 +17,7 @@ _MARKED = '{"' + SIGNED_MARK + '"'
 
 def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
     """Read the verified bodies that are kept under these ids, which `BODY_ID` gives; expired bodies are left out."""
-    found = connection.execute(_PLAIN, {"ids": sorted(set(ids))})
+    found = connection.execute(_PLAIN, {"ids": sorted(set(ids))}).all()
     return {
         body_id: plain if headers is None else KeptBody.of(plain, decode(headers)) for body_id, plain, headers in found
     }

@@ -46,20 +46,21 @@ def spread(arrival: Arrival, bundle: Bundle) -> None:
 
 def draw_ids(arrivals: Sequence[Arrival], ids: DeliveryIds) -> Sequence[Arrival]:
     """Give every arrival and item without an id an id. Returns all of them in the order of their ids."""
-    for arrival in arrivals:
-        arrival.id = arrival.id or ids.draw()
-        if arrival.others and not arrival.others[0].id:
-            for other, drawn in zip(arrival.others, ids.draw_many(len(arrival.others)), strict=True):
-                other.id, other.body_id = drawn, arrival.id
-    if not any(arrival.others for arrival in arrivals):
-        return arrivals
-    return [each for arrival in arrivals for each in arrival.each()]
+    items = [each for arrival in arrivals for each in (arrival, *arrival.others)]
+    without = [each for each in items if not each.id]
+    if without:
+        for each, drawn in zip(without, ids.draw_many(len(without)), strict=True):
+            each.id = drawn
+        for arrival in arrivals:
+            for other in arrival.others:
+                other.body_id = arrival.id
+    return items
 
 
 def gathered(arrivals: Sequence[Arrival], answers: Sequence[Accepted]) -> list[Accepted]:
     """Combine the answers to all items into one answer for each body."""
     left = iter(answers)
-    return [_answer(arrival, left) for arrival in arrivals]
+    return [next(left) if arrival.item is None else _answer(arrival, left) for arrival in arrivals]
 
 
 def resolve_one_by_one(connection: Connection, items: Sequence[Arrival]) -> list[Accepted]:
@@ -108,8 +109,6 @@ _BECOME_FIRST = (
 
 
 def _answer(arrival: Arrival, answers: Iterator[Accepted]) -> Accepted:
-    if arrival.item is None:
-        return next(answers)
     items = list(islice(answers, 1 + len(arrival.others)))
     is_new = any(item.status == "accepted" for item in items)
     return Accepted("accepted" if is_new else "duplicate", items[0].delivery_id, items)

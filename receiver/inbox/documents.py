@@ -10,7 +10,7 @@ from receiver.database.columns import Document
 class AttemptGroup(TypedDict):
     """Successful attempts of one settlement with the same handler, round and number."""
 
-    #: The handler as `module.function`; None if none was reached.
+    #: The handler as `module.function`; None if no handler was reached.
     handler: str | None
     round: int
     number: int
@@ -32,4 +32,4 @@ class KeptAttempts(Document):
     """The groups of attempts of a settlement."""
 
     shape: ClassVar[Any] = list[AttemptGroup]
-    mend = "Only this record of attempts is lost, and not what they did."
+    mend = "Only this record of attempts is lost, and not their effects."

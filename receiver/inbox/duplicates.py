@@ -71,7 +71,7 @@ class _Match:
 
     def mark_conflict(self) -> None:
         self.arrival.dedup_key += CONFLICT_MARK + self.arrival.fingerprint.hex()
-        self.arrival.conflict = True
+        self.arrival.conflict, self.arrival.row = True, None
 
     def answer(self) -> Accepted:
         return Accepted("accepted" if self.is_new else "duplicate", self.delivery_id)

@@ -1,8 +1,8 @@
 """Ids of deliveries: numbers that grow with arrival, drawn without asking the database.
 
-An id is the microsecond of arrival times 1,024, plus a random number of the process, so that processes do not collide.
-Ids therefore sort by arrival, form ranges of time (by which partitions and retention cut), and can be assigned before
-the delivery reaches any store.
+An id is the time of arrival in microseconds, multiplied by 1,024, plus a random number of the process, so that
+processes do not collide. Ids therefore sort by arrival, form ranges of time (by which partitions and retention cut),
+and can be assigned before the delivery reaches any store.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+
+from receiver.moments import EPOCH, MICROSECOND
 
 #: Ids per microsecond, one for each possible number of a process.
 MOST_PROCESSES = 1_024
@@ -43,7 +45,7 @@ class DeliveryIds:
 
 def first_id_at(moment: datetime) -> int:
     """The smallest id that a delivery received at `moment` could have."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * MOST_PROCESSES
+    return (moment - EPOCH) // MICROSECOND * MOST_PROCESSES
 
 
 def arrived(delivery_id: int) -> int:

@@ -8,25 +8,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, and_, bindparam, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error, retry_transaction
 from receiver.envelope import Bundle
-from receiver.inbox import leases, results, rounds
+from receiver.inbox import due, leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
+from receiver.inbox.due import Due, FirstDue
 from receiver.inbox.duplicates import ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
-from receiver.inbox.insert import insert_all
-from receiver.inbox.leases import Claimed, Due
+from receiver.inbox.insert import insert_all, prepare
+from receiver.inbox.leases import Claimed
 from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
+
+#: The number of deliveries whose sources are examined: those that have been due for longest.
+LONGEST_DUE = 1_000
 
 
 class Inbox:
@@ -40,6 +44,10 @@ class Inbox:
         self._told = ""
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, arrivals: Sequence[Arrival]) -> None:
+        """Draw the ids of these arrivals, and make their rows ready for `accept`, which may run in another thread."""
+        prepare(draw_ids(arrivals, self._ids), is_postgresql=self.database.is_postgresql)
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Store the arrivals durably, and return answers in the same order. Repeating the call is safe.
@@ -124,7 +132,7 @@ class Inbox:
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Select the deliveries that the worker still holds, and lock them until the transaction ends."""
-        return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
+        return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars().all())
 
     def settle(
         self,
@@ -246,29 +254,45 @@ class Inbox:
         """
         return rounds.try_now(connection, ids, now=now)
 
+    def make_due(self, *, now: datetime) -> int:
+        """Make the deliveries due that a clock dated ahead before it was set back, and return their number."""
+        total = 0
+
+        def some() -> int:
+            with self.database.write() as connection:
+                return due.make_due(connection, now=now)
+
+        while made := retry_transaction(some):
+            total += made
+        return total
+
     # ── what is due ───────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
         """Whether a claim would find deliveries, read without a lock."""
-        ordinary, suspect = self._first_due(sources)
-        return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
+        ordinary, suspect, arrives = self._first_due(sources, now)
+        return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now, not arrives)
 
     def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
         """The seconds since the first due delivery of these sources became due; 0 if none is due."""
-        due = min((first for first in self._first_due(sources) if first is not None), default=now)
-        return max((now - due).total_seconds(), 0.0)
+        ordinary, suspect, _ = self._first_due(sources, now)
+        first = min((each for each in (ordinary, suspect) if each is not None), default=now)
+        return max((now - first).total_seconds(), 0.0)
 
-    def _first_due(self, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
+    def _first_due(self, sources: Collection[str], now: datetime) -> FirstDue:
         with self.database.read() as connection:
-            return leases.first_due(connection, sources)
+            return due.first_due(connection, sources, now=now)
 
 
 def pending_sources(database: Database) -> list[str]:
-    """The sources that have pending deliveries."""
-    # An expression instead of the plain column, for the reason that `OF_SOURCES` gives.
-    statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
+    """The sources of the deliveries that have been due for longest.
+
+    Deliveries of sources that no worker knows are among these, because no worker claims them.
+    """
+    ordinary = select(DELIVERIES.c.source).where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(False))
+    longest_due = ordinary.order_by(DELIVERIES.c.due_at).limit(LONGEST_DUE).subquery()
     with database.read() as connection:
-        return sorted(connection.execute(statement).scalars())
+        return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
 
 
 def pending_entities(database: Database, source: str) -> set[str]:

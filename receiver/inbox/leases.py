@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, literal, select, text, upd
 from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error
 from receiver.inbox.bodies import bodies_of
+from receiver.inbox.due import BY_INDEX
 from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
@@ -23,7 +24,8 @@ log = structlog.get_logger(__name__)
 CLAIM_LOCK = 0x686F6F6B0002
 
 
-class Claimed(NamedTuple):
+@dataclass(slots=True)
+class Claimed:
     """A delivery that this worker has claimed, until its lease ends."""
 
     id: int
@@ -41,13 +43,6 @@ class Claimed(NamedTuple):
     item: int | None = None
     #: The id under which the body is kept.
     body_id: int = 0
-
-
-class Due(NamedTuple):
-    """Whether ordinary deliveries and suspects are due."""
-
-    ordinary: bool
-    suspect: bool
 
 
 def claim(
@@ -176,27 +171,13 @@ class _Detour:
 _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
-def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
-    """The times at which the first ordinary pending delivery and the first suspect are due; None without one."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_BY_INDEX)
-    ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
-    return ordinary, suspect
-
-
 def _be_alone(connection: Connection) -> None:
     """Lock against other claims, because two concurrent claims could both take deliveries of one entity."""
     if connection.dialect.name == "postgresql":
         connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
-        connection.execute(_BY_INDEX)
 
 
-def _first_due_at(suspect: bool) -> Any:
-    pending = select(DELIVERIES.c.due_at).where(in_state(State.PENDING), DELIVERIES.c.suspect == suspect, OF_SOURCES)
-    return pending.order_by(DELIVERIES.c.due_at).limit(1).scalar_subquery()
-
-
-_FIRST_DUE = select(_first_due_at(False), _first_due_at(True))
+_NOW = bindparam("now", type_=UtcDateTime())
 
 _BUSY = DELIVERIES.alias("busy")
 
@@ -215,14 +196,8 @@ _ENTITY_IS_BUSY = (
     .exists()
 )
 
-#: Makes PostgreSQL use the index of due deliveries for the rest of the transaction. Its statistics may date from a time
-#: with few pending deliveries, and it would then sort the whole backlog each time.
-_BY_INDEX = text(
-    "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
-    "set_config('enable_seqscan', 'off', true)"
-)
-
-_CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
+#: One statement, which saves a round trip.
+_CLAIM_ALONE = text(f"SELECT pg_advisory_xact_lock(:key), {BY_INDEX}")
 
 
 class _Claimable(NamedTuple):
@@ -241,7 +216,7 @@ class _Claimable(NamedTuple):
 
 
 def _found(connection: Connection, statement: Select[Any], parameters: dict[str, Any]) -> list[_Claimable]:
-    return [_Claimable(*row) for row in connection.execute(statement, parameters)]
+    return [_Claimable(*row) for row in connection.execute(statement, parameters).all()]
 
 
 #: The columns of `_Claimable`.
@@ -263,7 +238,7 @@ def _due(*columns: Any) -> Select[Any]:
     return (
         select(*columns)
         .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), OF_SOURCES)
-        .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
+        .where(DELIVERIES.c.due_at <= _NOW, ~_ENTITY_IS_BUSY)
         .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
         .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)

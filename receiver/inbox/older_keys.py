@@ -1,6 +1,6 @@
-"""Older keys: dedup keys that a release before wrote without their lead, and by which a repetition is still known.
+"""Older keys: dedup keys that an earlier release stored without a lead, and that still identify duplicates.
 
-They are not rewritten. The look-up ends by itself, with changes that occurred after the upgrade (docs/decisions/0042).
+Older keys are not rewritten. Only changes that occurred before the upgrade are looked up by them (docs/decisions/0042).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from receiver.inbox.tables import DEDUP_KEYS, dedup_keys_in
 
 
 class OlderKeys:
-    """Gives arrivals of changes from before the upgrade the key under which they are known."""
+    """Recognises arrivals whose changes occurred before the upgrade by their older keys."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,10 +38,10 @@ class OlderKeys:
             stored = self._stored(old)
             for each in old:
                 if (each.source, each.dedup_key) in stored:
-                    each.lead = ""
+                    each.drop_lead()
 
     def _stored(self, arrivals: Sequence[Arrival]) -> set[tuple[str, str]]:
-        """Those of their keys that are stored without a lead."""
+        """Select the keys of these arrivals that are stored without a lead."""
         stored: set[tuple[str, str]] = set()
         with self._database.read() as connection:
             for condition in dedup_keys_in((each.source, each.dedup_key) for each in arrivals):

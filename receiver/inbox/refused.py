@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     delete,
     func,
+    literal,
     select,
 )
 from sqlmodel import Field, SQLModel
@@ -175,6 +176,14 @@ def found(connection: Connection, source: str, request_id: int | None) -> Refusa
     return None if row is None else Refusal.of(row)
 
 
+def first_since(connection: Connection, source: str, codes: Collection[str], after: datetime) -> datetime | None:
+    """When the first kept request of a source with one of these codes came after `after`; None without one."""
+    of_it = (REQUESTS.c.source == source, REQUESTS.c.code.in_(codes), REQUESTS.c.id >= first_id_at(after))
+    first = select(REQUESTS.c.received_at).where(*of_it, REQUESTS.c.received_at > after).order_by(REQUESTS.c.id)
+    at: datetime | None = connection.execute(first.limit(1)).scalar()
+    return at
+
+
 def take(connection: Connection, ids: Collection[int]) -> set[int]:
     """Drop these requests, which the same transaction accepts, and return the ids of those that still existed."""
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())
@@ -219,7 +228,9 @@ def sources_with_any(database: Database) -> list[str]:
 
 
 def _beginnings() -> Select[Any]:
-    shown = func.substr(REQUESTS.c.body, 1, SHOWN_BYTES).label("begins")
+    begins = func.substr(REQUESTS.c.body, 1, SHOWN_BYTES, type_=REQUESTS.c.body.type)
+    # On SQLite, a part of an empty body is null.
+    shown = func.coalesce(begins, literal(b"", REQUESTS.c.body.type)).label("begins")
     return select(*(column for column in REQUESTS.columns if column is not REQUESTS.c.body), shown)
 
 

@@ -130,7 +130,7 @@ def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) 
 
 
 def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
-    """Delete those of these bodies whose deliveries are still all finished."""
+    """Delete the bodies among these whose deliveries are still all finished."""
     with database.write() as connection:
         of_them = [*_locked(connection, DELIVERIES.c.id, ids), *_locked(connection, DELIVERIES.c.body_id, ids)]
         needed = {row.body_id for row in of_them if not row.has_ended}
@@ -142,7 +142,7 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
 
 
 def _delete_deliveries(database: Database, rows: Sequence[Row[Any]]) -> None:
-    """Delete deliveries with their bodies and dedup keys. Each row has the columns that tell the keys."""
+    """Delete deliveries with their bodies and dedup keys. Each row has the columns of which the keys consist."""
     with database.write() as connection:
         ids = _still_ended(connection, [row.id for row in rows])
         keys = (key for row in rows if row.id in ids for key in _possible_keys(row))

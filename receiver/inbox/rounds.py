@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from receiver.database.columns import UtcDateTime
+from receiver.database.damage import damage_of
 from receiver.inbox import attempts
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, IDS, ROUNDS, State, in_state
 
@@ -110,7 +111,7 @@ def _shown(attempt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _milliseconds(microseconds: int | None) -> float | None:
-    return None if microseconds is None else microseconds / 1_000
+    return microseconds if microseconds is None or damage_of(microseconds) else microseconds / 1_000
 
 
 # ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────

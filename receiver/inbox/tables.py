@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -38,31 +37,22 @@ from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
 from receiver.database.columns import Many, UtcDateTime, among
+from receiver.database.sqlite.stored_types import RowNumber
 from receiver.inbox.documents import KeptAttempts, KeptHeaders
+from receiver.inbox.states import ENDED as ENDED
+from receiver.inbox.states import State as State
 
 #: The longest stored reason, in characters.
 LONGEST_REASON = 2_000
 
-
 #: On SQLite, only with this type does the primary key serve as the row's number and need no index.
-DeliveryId = BigInteger().with_variant(Integer, "sqlite")
-
-
-class State(StrEnum):
-    PENDING = "pending"
-    PROCESSING = "processing"
-    PROCESSED = "processed"
-    IGNORED = "ignored"
-    DEAD = "dead"
+DeliveryId = BigInteger().with_variant(RowNumber, "sqlite")
 
 
 def in_state(state: State) -> Any:
     # A literal, because neither database applies a partial index to a parameter.
     return text(f"deliveries.state = '{state}'")
 
-
-#: The final states, left only by a replay, or by a duplicate of a dead delivery.
-ENDED = (State.PROCESSED, State.IGNORED, State.DEAD)
 
 #: The condition that a delivery is in a final state; a literal for the same reason.
 HAS_ENDED = text(f"deliveries.state IN {tuple(map(str, ENDED))}")

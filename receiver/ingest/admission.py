@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
 from types import NoneType
-from typing import NamedTuple
 
 import structlog
+from msgspec import Struct
 
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
+from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
@@ -30,6 +31,7 @@ from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import name_of, quoted, told
 from receiver.schemas import NOT_VERIFIED
 from receiver.verify.request import RawHeaders, WebhookRequest
+from receiver.verify.secret_marks import mark_of
 from receiver.verify.verifiers import Verified
 
 log = Repeats(structlog.get_logger(__name__))
@@ -44,11 +46,14 @@ OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"}
 OF_A_PLACE = "signature_missing"
 
 
+#: The characters that may surround the value of a header, and the last of those that are not shown, blanks among them.
+BLANKS, SPACE = b" \t", ord(" ")
+
 #: Seconds per webhook, on average, above which admission counts as slow.
 SLOW_SECONDS = 0.1
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """A complete webhook as received."""
 
     source: VerifiableSource
@@ -68,8 +73,10 @@ def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[A
     `now` is the time of arrival; the present time by default.
     """
     now = now or datetime.now(UTC)
-    began = perf_counter()
+    began, forks = perf_counter(), FORKS.number
     admitted = [_admit_one(request, now) for request in requests]
+    if FORKS.number != forks:
+        end_fork()
     seconds = perf_counter() - began
     if seconds > SLOW_SECONDS * len(requests):
         _tell_slow(requests, seconds)
@@ -135,14 +142,15 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
     For a challenge, returns the answer instead. Raises `NotVerified`, and the errors of `answer_challenge`.
     """
     source, body = request.source, request.body
+    dialect, credentials = source.dialect, source.credentials
     asked = judged(request, at=now)
     verified, encrypted = _verify(source, asked)
-    opened = _opened(source, verified.plain)
-    plain = source.dialect.verifier.redact(opened, source.credentials)
+    opened = _opened(source, verified.plain) if dialect.decompress else verified.plain
+    plain = dialect.verifier.redact(opened, credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
         # A wrong result of a dialect's verifier must not fail the other webhooks of the batch.
-        raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
-    if source.dialect.challenges:
+        raise TypeError(f"the verifier of {dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
+    if dialect.challenges:
         reply = answer_challenge(source, "POST", request.target, asked.headers, plain, verified=True)
         if reply is not None:
             return reply
@@ -152,12 +160,18 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
         source=source.name,
         body=kept,
         plain=None if plain is kept or plain == kept else plain,
-        headers=_kept(asked.headers, source.dialect.kept_headers),
+        headers=_kept(asked.headers, dialect.kept_headers),
         received_at=now,
         secret=verified.secret,
+        mark=mark_of(credentials, verified.secret),
     )
-    if source.dialect.reads_headers:
-        plain = _with_headers(arrival, plain, asked, verified, source.dialect.trusts_header)
+    if dialect.reads_headers:
+        plain = _with_headers(arrival, plain, asked, verified, dialect.trusts_header)
+    return _read_into(arrival, source, plain)
+
+
+def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arrival:
+    """Complete the arrival by the envelope of its body, or keep it as unreadable."""
     try:
         found = source.read(plain)
         if isinstance(found, Bundle):
@@ -252,7 +266,10 @@ def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> 
 
 def _trimmed(headers: RawHeaders) -> RawHeaders:
     """Strip blanks and tabs around header values, which do not belong to the values (RFC 9110, section 5.5)."""
-    return [(name, value.strip(b" \t")) for name, value in headers]
+    for _, value in headers:
+        if value and (value[0] <= SPACE or value[-1] <= SPACE):
+            return [(name, value.strip(BLANKS)) for name, value in headers]
+    return headers
 
 
 def _kept(headers: RawHeaders, names: Mapping[bytes, str]) -> dict[str, str]:

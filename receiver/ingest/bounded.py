@@ -40,12 +40,19 @@ STOP_SECONDS = 5.0
 #: The most requests that may wait on one connection for the current one's answer.
 LONGEST_PIPELINE = 64
 
+_TOO_LARGE = "The head of the request, or the text between two parts of its body, is larger than {} bytes. Send less."
+
 #: The errors with which the parser stops.
 PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
 class BoundedProtocol(ClosingProtocol):
     """One connection to a server whose application has `connections`."""
+
+    __slots__ = (
+        *("_body_since", "_connections", "_head", "_head_since", "_in_head", "_in_offer", "_keeps", "_largest_header"),
+        *("_limits", "_longest_url", "_most_headers", "_most_unframed", "_queue", "_unframed", "_unread_since"),
+    )
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
@@ -188,7 +195,7 @@ class BoundedProtocol(ClosingProtocol):
         while rest and not self._is_deaf:
             room = self._most_unframed - self._unframed
             if room <= 0:
-                self._refuse(_too_large(self._most_unframed))
+                self._refuse(HeadTooLarge(_TOO_LARGE.format(self._most_unframed), limit="max_head_bytes"))
                 return
             self._unframed += min(room, len(rest))
             stopped = self._feed(rest[:room])
@@ -330,13 +337,6 @@ class BoundedProtocol(ClosingProtocol):
     def _read_no_more(self, last_word: Reply | None) -> bool:
         self._forget_head()
         return super()._read_no_more(last_word)
-
-
-def _too_large(most: int) -> HeadTooLarge:
-    return HeadTooLarge(
-        f"The head of the request, or the text between two parts of its body, is larger than {most} bytes. Send less.",
-        limit="max_head_bytes",
-    )
 
 
 def _reason(cause: BaseException | None) -> Refusal:

@@ -48,6 +48,17 @@ def answer_challenge(
     return reply
 
 
+def answers_unsigned(source: VerifiableSource, target: bytes, headers: RawHeaders, body: bytes) -> bool:
+    """Whether a challenge function that runs after verification would answer this request, which is not signed."""
+    try:
+        asked = _asked(source, "POST", target, headers, body, verified=False)
+        functions = [each.function for each in source.dialect.challenges if each.about("POST", verified=True)]
+        return any(_checked(function(asked), source) is not None for function in functions)
+    except BaseException:
+        # The dialect's code may raise any error, and the answer is only a hint.
+        return False
+
+
 def _asked(
     source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
 ) -> ChallengeRequest:

@@ -51,7 +51,7 @@ class Channel:
         self._unsent += data
 
     def finish(self, deadline: float) -> None:
-        """Say that no more is sent, pass on what the other side still answers, and close the socket.
+        """End the sending side, pass on the remaining answers of the other side, and close the socket.
 
         Blocks until the other side has closed its end, or until the deadline, a monotonic time.
         """

@@ -52,6 +52,12 @@ class SenderGone(Exception):
     """The sender closed the connection before the body was complete, so there is no request to answer."""
 
 
+class _BodyMissing(Unavailable):
+    """The body was not read, so it may still arrive where the next request would begin."""
+
+    ends_connection = True
+
+
 class Endpoint:
     """`POST /hooks/{source}`, in the steps of the README's picture:
 
@@ -79,6 +85,8 @@ class Endpoint:
         self.waiting = Backpressure(limits.max_waiting_bytes)
         #: The requests of this turn of the event loop.
         self._submitted: list[Submitted] = []
+        #: The seconds of the acks of this turn.
+        self._ack_seconds: list[float] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
 
@@ -88,6 +96,8 @@ class Endpoint:
         To be called in the event loop.
         """
         self.sources = sources
+        #: The source of each URL that has exactly a source's address, with or without one trailing slash.
+        self.source_at = {f"{HOOKS_PATH}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
         #: The sources whose dialects define their own replies.
         self._acks = {
             name: own_reply(each.dialect.on_accept) for name, each in sources.items() if each.dialect.on_accept
@@ -116,7 +126,7 @@ class Endpoint:
             return
         else:
             await _send(send, self.ack(source.name, accepted))
-            metrics.ACK_SECONDS.observe(perf_counter() - began)
+            self.note_ack(began)
 
     async def _accepted(self, request: Request) -> Accepted | SenderReply:
         answer: asyncio.Future[Accepted | SenderReply] = self._incoming.loop.create_future()
@@ -138,7 +148,20 @@ class Endpoint:
 
     def _hand_in(self) -> None:
         submitted, self._submitted = self._submitted, []
-        self._take([(request, answer) for request, answer in submitted if not answer.done()])
+        self._take([each for each in submitted if not each[1].done()])
+
+    def note_ack(self, began: float) -> None:
+        """Observe the seconds since `began` as those of an ack.
+
+        The acks of one turn of the event loop are observed together, since one by one takes as long as making them.
+        """
+        if not self._ack_seconds:
+            self._incoming.loop.call_soon(self._observe_acks)
+        self._ack_seconds.append(perf_counter() - began)
+
+    def _observe_acks(self) -> None:
+        seconds, self._ack_seconds = self._ack_seconds, []
+        metrics.observe_all(metrics.ACK_SECONDS, seconds)
 
     # ── their parts ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,7 +194,7 @@ class Endpoint:
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
             # Some servers read no body after such a head. An ack of the empty body would lose the real one.
-            raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
+            raise _BodyMissing("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -8,8 +8,6 @@ requests in a pipeline, and senders that do not read their answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -22,18 +20,16 @@ from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
 from receiver.ingest.bounded import BoundedProtocol
 from receiver.ingest.endpoint import Endpoint
-from receiver.ingest.paths import HOOKS_PATH
 from receiver.ingest.replies import Reply
 from receiver.logs.repeats import Repeats
-from receiver.metrics import metrics
 
 log = Repeats(structlog.get_logger(__name__))
-
-_PREFIX = HOOKS_PATH.encode()
 
 
 class FastPathProtocol(BoundedProtocol):
     """One connection to a server whose application is an `App`."""
+
+    __slots__ = ("_endpoint", "_parts", "_root", "_source", "_stays")
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
@@ -97,14 +93,14 @@ class FastPathProtocol(BoundedProtocol):
 
     def _cut_root_off(self) -> None:
         """Remove the root path, which some proxies forward although uvicorn expects them to remove it."""
-        if self.url.startswith(self._root + b"/") and self._source_at(self.url) is None:
+        if self.url.startswith(self._root + b"/") and self.url not in self._endpoint.source_at:
             self.url = self.url[len(self._root) :]
 
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
     def _source_of_a_webhook(self) -> str | None:
         """The source of the request whose head has arrived, if the fast path may take it; None otherwise."""
-        source = self._source_at(self.url)
+        source = self._endpoint.source_at.get(self.url)
         if (
             source is None
             or self.parser.get_method() != b"POST"
@@ -114,11 +110,6 @@ class FastPathProtocol(BoundedProtocol):
         ):
             return None
         return source
-
-    def _source_at(self, url: bytes) -> str | None:
-        """The name of the source with exactly this address, with or without one trailing slash."""
-        name = _name_at(url)
-        return name if name in self._endpoint.sources else None
 
     def _submitted(self, name: str) -> bool:
         """Submit the webhook, to be answered later; return whether it was submitted.
@@ -148,14 +139,6 @@ class FastPathProtocol(BoundedProtocol):
             return
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
-
-
-@lru_cache(maxsize=64)
-def _name_at(url: bytes) -> str:
-    """The part of a URL in the place of the source's name, if any. Cached, because most webhooks share a few URLs."""
-    if not url.startswith(_PREFIX):
-        return ""
-    return url[len(_PREFIX) :].removesuffix(b"/").decode("ascii", "replace")
 
 
 class FastPathRequest:
@@ -190,22 +173,31 @@ class FastPathRequest:
         return self._replied
 
     def set_result(self, accepted: Accepted | SenderReply) -> None:
-        self._end(self._endpoint.ack, self._name, accepted)
-        metrics.ACK_SECONDS.observe(perf_counter() - self._began)
+        endpoint = self._endpoint
+        self._release()
+        try:
+            self._reply(endpoint.ack(self._name, accepted))
+        except Exception:
+            self._give_up()
+        endpoint.note_ack(self._began)
 
     def set_exception(self, refusal: Refused) -> None:
+        self._release()
         client = self._protocol.client
-        self._end(partial(self._endpoint.refused, peer=client[0] if client else ""), self._name, refusal)
+        try:
+            self._reply(self._endpoint.refused(self._name, refusal, peer=client[0] if client else ""))
+        except Exception:
+            self._give_up()
 
-    def _end(self, say: Callable[..., Reply], *what: Any) -> None:
+    def _release(self) -> None:
+        """Note that an answer is made, so that the body no longer counts as waiting."""
         self._replied = True
         self._endpoint.waiting.release(self._size)
-        try:
-            self._reply(say(*what))
-        except Exception:
-            log.exception("cannot answer a webhook", about={"source": self._name})
-            self.response_complete = True
-            self._protocol.end()
+
+    def _give_up(self) -> None:
+        log.exception("cannot answer a webhook", about={"source": self._name})
+        self.response_complete = True
+        self._protocol.end()
 
     def _reply(self, reply: Reply) -> None:
         """Send the answer, unless the sender has gone."""

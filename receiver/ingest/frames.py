@@ -1,4 +1,4 @@
-"""Frames: what a serving process and its acceptor process send each other over a socket.
+"""Frames: the messages between a serving process and its acceptor process over a socket.
 
 A frame is its length in four bytes, and a value in MessagePack. Frames of answers come in the order of the requests.
 """
@@ -54,7 +54,7 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
         items: tuple[Stored, ...] = ()
         if answer.items:
             pairs = zip(arrival.each(), answer.items, strict=True)
-            items = tuple(cls.of(each, item._replace(items=())) for each, item in pairs)
+            items = tuple(cls.of(each, Accepted(item.status, item.delivery_id)) for each, item in pairs)
         ignored = arrival.event_type if is_new and not items and arrival.state is State.IGNORED else None
         return cls(is_new, answer.delivery_id, arrival.secret, ignored, items)
 

@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from math import inf
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from receiver.errors import Refused, Unavailable
 
@@ -24,7 +26,7 @@ GATHERING = 0.005
 #: Seconds that a request waits for its commit before the 503; senders wait longer than this for an answer.
 COMMIT_TIMEOUT = 10.0
 
-#: Seconds of a running commit after which new requests are refused at once; and the same if the commit before failed.
+#: Seconds of a running commit after which new requests are refused at once; and the same if the previous commit failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
 
 #: Seconds between two checks for requests that have waited too long.
@@ -45,7 +47,7 @@ class PendingReply(Protocol):
     def set_exception(self, error: Refused, /) -> None: ...
 
 
-class Waiting(NamedTuple, Generic[Item]):
+class Waiting(Struct, Generic[Item], frozen=True):
     """A request that waits for its commit, or the arrival that was made of it."""
 
     item: Item
@@ -118,7 +120,7 @@ class Gathering(Generic[Item]):
         self._watch_for_quiet(self.loop)
 
     def end(self, *, failed: bool = False) -> list[Waiting[Item]]:
-        """Go on after the end of the oldest batch that was handed over, and return it."""
+        """Continue after the end of the oldest batch that was handed over, and return it."""
         assert self.loop is not None
         ended = self._handed.popleft()
         self._last_failed = failed
@@ -135,7 +137,7 @@ class Gathering(Generic[Item]):
             self._hand_over(rest)
 
     def give_up_handed(self, refusal: Unavailable) -> None:
-        """Refuse the requests that were handed over, since nobody tells any more whether they were committed."""
+        """Refuse the requests that were handed over, since it will never be known whether they were committed."""
         while self._handed:
             send_away(self.end(failed=True), refusal)
 

@@ -24,8 +24,11 @@ from receiver.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: The most arrivals in one batch, unless a single body has more events.
-LARGEST_BATCH = 256
+#: The most arrivals in one batch. With more connections, the event loop answers one half while the other is stored.
+LARGEST_BATCH = 128
+
+#: The most events in one batch, unless a single body has more.
+LARGEST_EVENTS = 256
 
 #: Turns of the event loop without an arrival after which the loop counts as quiet: a received request becomes an
 #: arrival within these turns. Without them, the requests just behind a batch would wait for a second commit.
@@ -65,10 +68,14 @@ class GroupCommit:
         accepted: Callable[[], None] = lambda: None,
         admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
         keep: Callable[[Request, Refused], None] = keep_nothing,
+        prepare: Callable[[Sequence[Arrival]], None] = lambda _: None,
     ) -> None:
-        """`accepted` is called after every commit, to wake the workers, and `keep` with each refused request."""
+        """`accepted` is called after every commit, to wake the workers, and `keep` with each refused request.
+
+        `prepare` prepares arrivals in the event loop, before the thread stores them.
+        """
         self._storing = Storing(inbox)
-        self._accepted, self._admit, self._keep = accepted, admit, keep
+        self._accepted, self._admit, self._keep, self._prepare = accepted, admit, keep, prepare
         self._gathering = Gathering[Arrival](
             self._hand, at_once=1, largest=LARGEST_BATCH, quiet_turns=QUIET_TURNS, fill=_how_many
         )
@@ -105,17 +112,18 @@ class GroupCommit:
         admitted = self._admit([request for request, _ in submitted])
         arrivals: list[tuple[Arrival, PendingReply]] = []
         for (request, answer), result in zip(submitted, admitted, strict=True):
-            if isinstance(result, Refused):
-                self._keep(request, result)
-                answer.set_exception(result)
+            if isinstance(result, Arrival):
+                arrivals.append((result, answer))
             elif isinstance(result, SenderReply):
                 answer.set_result(result)
             else:
-                arrivals.append((result, answer))
+                self._keep(request, result)
+                answer.set_exception(result)
         self.accept(arrivals)
 
-    def accept(self, arrivals: Iterable[tuple[Arrival, PendingReply]]) -> None:
+    def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
         """Answer each request after the commit of its arrival, or with `Unavailable` if the commit takes too long."""
+        self._prepare([arrival for arrival, _ in arrivals])
         self._gathering.add(arrivals)
 
     def _hand(self, batch: list[Waiting[Arrival]]) -> None:
@@ -124,14 +132,18 @@ class GroupCommit:
     def _committed(self, batch: Sequence[Waiting[Arrival]], answers: Sequence[Accepted | None]) -> None:
         # Before any step that could fail, so that a failure never blocks the next batch.
         self._gathering.end()
-        kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
-        for waiting, answer in kept:
+        kept: list[tuple[Arrival, Accepted]] = []
+        refused: list[Waiting[Arrival]] = []
+        for waiting, answer in zip(batch, answers, strict=True):
+            if answer is None:
+                refused.append(waiting)
+                continue
+            kept.append((waiting.item, answer))
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
-        refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
         send_away(refused, not_stored())
         self._accepted()
-        count_answers([(waiting.item, answer) for waiting, answer in kept])
+        count_answers(kept)
 
     def _failed(self, batch: Sequence[Waiting[Arrival]]) -> None:
         self._gathering.end(failed=True)
@@ -217,7 +229,7 @@ def how_many(arrivals: Iterable[Arrival]) -> int:
     events = number = 0
     for arrival in islice(arrivals, LARGEST_BATCH):
         events += 1 + len(arrival.others)
-        if events > LARGEST_BATCH:
+        if events > LARGEST_EVENTS:
             return number or 1
         number += 1
     return number
@@ -226,11 +238,13 @@ def how_many(arrivals: Iterable[Arrival]) -> int:
 def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
     """Count committed bodies and all their events in the metrics."""
     metrics.count_accepted(
-        (arrival.source, arrival.secret, answer.items[0].status if answer.items else answer.status)
-        for arrival, answer in answered
+        [
+            (arrival.source, arrival.secret, arrival.mark, answer.items[0].status if answer.items else answer.status)
+            for arrival, answer in answered
+        ]
     )
     count_ignored(answered)
     for arrival, answer in answered:
         if arrival.others:
-            metrics.count_items((arrival.source, item.status) for item in answer.items[1:])
+            metrics.count_items([(arrival.source, item.status) for item in answer.items[1:]])
             count_ignored(zip(arrival.others, answer.items[1:], strict=True))

@@ -60,6 +60,10 @@ class Piece:
         self.grew = self._incoming.now()
         self._incoming.hold(size)
 
+    def forgive(self, seconds: float, now: float) -> None:
+        """Leave out `seconds` that ended by `now`, in which nothing could be received."""
+        self.began, self.grew = min(self.began + seconds, now), min(self.grew + seconds, now)
+
     def leave(self) -> None:
         """Remove a piece that is complete or abandoned."""
         self._incoming.remove(self)
@@ -122,6 +126,8 @@ class Incoming:
         self._bodies: dict[Piece, None] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        #: When the timer should end.
+        self._due = 0.0
         #: Kept, because getting the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -178,6 +184,10 @@ class Incoming:
     def _poll(self) -> None:
         now = self.now()
         self._timer = None
+        if (late := now - self._due) > BODY_POLL:
+            # This process or its machine stood still: what arrived meanwhile is read only after this.
+            for piece in self._bodies:
+                piece.forgive(late, now)
         if self._bodies:
             # Before the work: without its timer, no body would ever be ended again.
             self._poll_later()
@@ -194,9 +204,9 @@ class Incoming:
             self._end(piece, "min_body_rate", "The body arrives too slowly. Send it faster, or lower min_body_rate.")
 
     def _poll_later(self) -> None:
-        self._timer = self.loop.call_later(
-            min(self._limits.body_timeout / BODY_POLLS_PER_TIMEOUT, BODY_POLL), self._poll
-        )
+        delay = min(self._limits.body_timeout / BODY_POLLS_PER_TIMEOUT, BODY_POLL)
+        self._due = self.now() + delay
+        self._timer = self.loop.call_later(delay, self._poll)
 
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True

@@ -24,12 +24,13 @@ from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds, Refusal
 from receiver.ingest.admission import Request, judged
+from receiver.ingest.challenging import answers_unsigned
 from receiver.ingest.reverifying import TARGET, Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
-from receiver.verify.diagnosis import likely_mistake
+from receiver.verify.diagnosis import likely_form, likely_mistake
 from receiver.verify.request import RawHeaders
 from receiver.verify.verifiers import signature_headers
 
@@ -37,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 #: The codes of refusals that a wrong secret causes.
 CODES = frozenset({"signature_wrong", "not_decryptable"})
+
+#: The codes of other refusals that are diagnosed, but not kept.
+DIAGNOSED = frozenset({"signature_stale", "signature_malformed", "signature_missing"})
 
 #: The most captured requests of one source, and the most bytes of them.
 MOST_CAPTURED, MOST_CAPTURED_SIZE = 50, 4 * 1024 * 1024
@@ -52,6 +56,22 @@ TROUBLE_PAUSE = 5.0
 
 #: Seconds between two diagnoses of one source's wrong signatures.
 DIAGNOSIS_PAUSE = 60.0
+
+#: The most bytes of a body that is diagnosed without being kept.
+LARGEST_DIAGNOSED = 1_048_576
+
+#: By the code of a refusal, the line of the log that tells its likely reason.
+LIKELY = {
+    "signature_wrong": "the likely reason why signatures of a source are wrong",
+    "signature_stale": "the likely reason why signatures of a source are stale",
+    "signature_malformed": "the likely reason why signatures of a source are malformed",
+    "signature_missing": "the likely reason why a source got a webhook without a signature",
+}
+
+UNSIGNED_CHALLENGE = (
+    "It is a challenge that its sender does not sign: register its function with before_verifying=True, so that it is "
+    "answered without a signature."
+)
 
 #: Seconds for the last batch when the process stops.
 KEEPER_STOP_SECONDS = 2.0
@@ -88,13 +108,16 @@ class Keeper:
         self._rng = rng or random.Random()  # noqa: S311 (the choice of kept requests is no secret)
         self._log = Repeats(log)
         self._lock = threading.Lock()
+        #: Held while requests are written, so that all taken ones are written when `flush` returns.
+        self._flushing = threading.Lock()
         #: By source, the waiting requests, and the number of requests offered since the last write.
         self._waiting: dict[str, list[_Waiting]] = {}
         self._offered: dict[str, int] = {}
         self._bytes = 0
         self._to_verify: set[str] = set()
-        #: By source, the time of the last diagnosis.
-        self._diagnosed: dict[str, float] = {}
+        #: By source and code, the refusals to diagnose, and the time of the last diagnosis.
+        self._to_diagnose: dict[tuple[str, str], _Waiting] = {}
+        self._diagnosed: dict[tuple[str, str], float] = {}
         self._turn, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -123,7 +146,10 @@ class Keeper:
 
     def offer(self, request: Request, refusal: Refused) -> None:
         """Queue a refused request to be kept, if another secret may verify it and there is room for it."""
-        if self._bounds is None or not (isinstance(refusal, Captured) or _is_of_wrong_secret(refusal)):
+        if self._bounds is None:
+            return
+        if not (isinstance(refusal, Captured) or _is_of_wrong_secret(refusal)):
+            self._diagnose_later(request, refusal)
             return
         name = request.source.name
         with self._lock:
@@ -131,6 +157,18 @@ class Keeper:
         if lost is not None:
             metrics.REFUSED_LOST.labels(name, lost).inc()
         self._turn.set()
+
+    def _diagnose_later(self, request: Request, refusal: Refused) -> None:
+        """Let the thread diagnose a refusal whose request is not kept, one per interval, source and code."""
+        key = (request.source.name, refusal.code)
+        if refusal.code not in DIAGNOSED or len(request.body) > LARGEST_DIAGNOSED or not self._is_due(key):
+            return
+        with self._lock:
+            self._to_diagnose[key] = _Waiting(request, refusal.code, 0, datetime.now(UTC))
+        self._turn.set()
+
+    def _is_due(self, key: tuple[str, str]) -> bool:
+        return monotonic() - self._diagnosed.get(key, -DIAGNOSIS_PAUSE) >= DIAGNOSIS_PAUSE
 
     def _enqueue(self, waiting: _Waiting) -> str | None:
         """Put a request into the queue. Returns why this request, or another one, was lost; None if none was."""
@@ -170,12 +208,20 @@ class Keeper:
             self.flush()
 
     def flush(self) -> None:
-        """Write the waiting requests. Raises SQLAlchemy's error; the requests are then lost, and counted."""
+        """Write the waiting requests, after those that another thread is writing.
+
+        Raises SQLAlchemy's error; the requests are then lost, and counted.
+        """
+        with self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             self._offered, self._bytes = {}, 0
-        for some in filter(None, waiting.values()):
-            self._diagnose(some[-1])
+            diagnosed, self._to_diagnose = self._to_diagnose, {}
+        for one in (*diagnosed.values(), *(some[-1] for some in waiting.values() if some)):
+            self._diagnose(one)
         bounds = self._bounds
         refusals = sorted(each for some in waiting.values() for each in map(self._refusal, some) if each is not None)
         if not refusals or bounds is None:
@@ -191,16 +237,25 @@ class Keeper:
 
     def _diagnose(self, waiting: _Waiting) -> None:
         """Log the likely mistake behind a refusal, at most once per interval and source."""
-        name = waiting.request.source.name
-        now = monotonic()
-        if waiting.code != "signature_wrong" or now - self._diagnosed.get(name, -DIAGNOSIS_PAUSE) < DIAGNOSIS_PAUSE:
+        key = (waiting.request.source.name, waiting.code)
+        if waiting.code not in DIAGNOSED | {"signature_wrong"} or not self._is_due(key):
             return
-        self._diagnosed[name] = now
-        others = {other: each.credentials for other, each in self._sources.items() if other != name}
-        source, request = waiting.request.source, judged(waiting.request, at=waiting.received_at)
-        likely = likely_mistake(source.dialect.verifier, request, source.credentials, others)
+        self._diagnosed[key] = monotonic()
+        likely = self._likely(waiting)
         if likely is not None:
-            log.warning("the likely reason why signatures of a source are wrong", source=name, likely=likely)
+            log.warning(LIKELY[waiting.code], source=key[0], likely=likely)
+
+    def _likely(self, waiting: _Waiting) -> str | None:
+        """Find the likely mistake behind a refusal; None if no known mistake explains it."""
+        source, request = waiting.request.source, judged(waiting.request, at=waiting.received_at)
+        if waiting.code == "signature_missing":
+            unsigned = answers_unsigned(source, waiting.request.target, request.headers, request.body)
+            return UNSIGNED_CHALLENGE if unsigned else None
+        verifier = source.dialect.verifier
+        if waiting.code in DIAGNOSED:
+            return likely_form(verifier, request, source.credentials)
+        others = {name: each.credentials for name, each in self._sources.items() if name != source.name}
+        return likely_mistake(verifier, request, source.credentials, others)
 
     def _refusal(self, waiting: _Waiting) -> Refusal | None:
         """Make the row to store; None if it would contain a secret, or could not be verified again."""

@@ -1,4 +1,4 @@
-"""Line: a wrapper of a connection's transport, which gives to uvicorn all of it but the closing."""
+"""Line: a wrapper of a connection's transport, which gives uvicorn all of it except the closing."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Misspelt:
         return {"perhaps": f"{HOOKS_PATH}{source}"}
 
     def _compare(self, name: str, sources: Collection[str]) -> bool:
-        """Compare the name, unless the comparison before was too recent; return whether it was compared."""
+        """Compare the name, unless the previous comparison was too recent; return whether it was compared."""
         now = perf_counter()
         if now - self._compared_at < COMPARISON_INTERVAL:
             return False

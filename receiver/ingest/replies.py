@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from receiver.codec import encode
 from receiver.dialects.replies import SenderReply
-from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable
+from receiver.errors import MethodNotAllowed, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.schemas import Error, Shape
 
 HeaderPair = tuple[bytes, bytes]
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True):
     """An answer to a sender: the status, the body, and headers such as Retry-After."""
 
     status: int
     body: bytes
     headers: tuple[HeaderPair, ...] = ()
-    #: Whether the connection ends after the answer, because the rest of the body is not read.
+    #: Whether the connection ends after the answer, because the rest of the request is not read.
     closes: bool = False
 
 
@@ -81,9 +81,7 @@ def reply_to(refusal: Refused) -> Reply:
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
         headers = ((b"allow", b"POST"),)
-    return Reply(
-        refusal.status, encode(Error.of(refusal)), headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable))
-    )
+    return Reply(refusal.status, encode(Error.of(refusal)), headers, closes=refusal.ends_connection)
 
 
 def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:

@@ -29,6 +29,10 @@ class SpokenDialect(Protocol):
         """The header that chooses the handler although no signature covers it, in lower case."""
 
     @property
+    def decompress(self) -> bool:
+        """Whether bodies may be compressed."""
+
+    @property
     def reads_headers(self) -> bool:
         """Whether the envelope function reads headers."""
 

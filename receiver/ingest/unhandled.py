@@ -38,6 +38,7 @@ def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
 
 def count_ignored(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
     """Count the ignored deliveries of a committed batch, without duplicates."""
+    ignored = State.IGNORED
     for arrival, answer in kept:
-        if arrival.state is State.IGNORED and answer.status == "accepted":
+        if arrival.state is ignored and answer.status == "accepted":
             count_unhandled(arrival.source, arrival.event_type)

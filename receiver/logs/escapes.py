@@ -7,15 +7,15 @@ HEX_LINE = 16
 
 
 def visible(text: str) -> str:
-    """The text with whatever is not printable written out, as Python's text literals do: `\\x1b`, `\\n`, `\\u202e`.
+    """Write out every character that is not printable, as in Python's text literals: `\\x1b`, `\\n`, `\\u202e`.
 
-    That is every control character, line end, direction mark, lone surrogate and unassigned character.
+    These are all control characters, line ends, direction marks, lone surrogates and unassigned characters.
     """
     return text if text.isprintable() else "".join(each if each.isprintable() else _written_out(each) for each in text)
 
 
 def visible_lines(text: str) -> str:
-    """Escape as `visible` does, but keep line ends; indent each line, so that none can pass for a line of ours."""
+    """Escape as `visible` does, but keep line ends, and indent each line, so that no line can imitate one of ours."""
     return "\n".join("    " + visible(line) for line in text.split("\n"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
@@ -13,25 +12,13 @@ import structlog
 from receiver.logs.escapes import text_of, visible, visible_lines
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import traced
+from receiver.logs.standard_error import Unfailing
 
 #: Fields with several lines: a traceback, and the stack of a thread.
 WITH_LINES = frozenset({"exception", "stack"})
 
 #: Fields that structlog itself adds to a library's line.
 OF_STRUCTLOG = frozenset({"_record", "_from_structlog"})
-
-
-class Unfailing:
-    """Standard error that loses lines rather than raise: a full disk must not stop the code that logs."""
-
-    def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
 
 
 def _trace_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -104,6 +91,7 @@ def configure(level: str, form: str) -> None:
     )
     handler.addFilter(Seldom())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # httpx logs every request with its URL at info, and alembic its configuration; they would drown everything else.
+    # At level info, httpx logs every request with its URL, and alembic its configuration, which would hide all other
+    # lines.
     for library in ("httpx", "alembic"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,4 +1,4 @@
-"""Log lines that a stranger can repeat at will: the first of a kind is written, and the others are summed up."""
+"""Log lines that a stranger can cause repeatedly: the first of a kind is written, and the others are summed up."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from receiver.logs.safe_text import traced
 class Repeats:
     """A logger of such lines. Thread-safe.
 
-    `about` are the fields by which lines are of one kind, and which the sum shows, too; they may hold only names from
-    our own settings and code, because a stranger's names would be kinds without number. Other fields are logged only
-    with the first line.
+    Lines with equal fields `about` are of one kind, and the sum shows these fields, too. They may hold only names from
+    the settings and the code, because a stranger could invent any number of names. Other fields are logged only with
+    the first line.
     """
 
     def __init__(self, log: Any, *, clock: Callable[[], float] = monotonic) -> None:

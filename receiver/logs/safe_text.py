@@ -47,7 +47,7 @@ def name_of(value: object) -> str:
 
 
 def name_of_function(function: Any) -> str:
-    """Module and name of a function, or of whatever else can be called."""
+    """Module and name of a function, or of another callable."""
 
     def name() -> str:
         named = f"{function.__module__}.{function.__qualname__}"
@@ -82,7 +82,7 @@ def _safely(say: Callable[[], str], otherwise: str) -> str:
     try:
         return say()
     except BaseException:
-        # Even SystemExit, because only the text was wanted.
+        # Even SystemExit is caught, because the caller needs only a text.
         return otherwise
 
 
@@ -107,10 +107,10 @@ _short.maxstring = _short.maxother = LONGEST_QUOTE
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends with a sign of its own."""
+    """Add a full stop, unless the text ends with a punctuation mark."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def whole_sentence(text: str) -> str:
-    """The text as a sentence of its own: with a capital at its beginning, too."""
+    """Make the text a whole sentence, with a capital letter and a full stop."""
     return sentence(f"{text[:1].upper()}{text[1:]}")

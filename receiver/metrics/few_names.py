@@ -1,4 +1,4 @@
-"""Labels with names from outside, such as event types: counted under their names while these are few."""
+"""Labels with names from outside, such as event types: the first names are counted separately, all others together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Names:
             return name, is_first
 
 
-#: The event type of a test event, which nobody needs to handle.
+#: The event type of a test event, which needs no handler.
 TEST_EVENT_TYPE = "hookmirror.test"
 
 _types = Names(MOST_TYPES)
@@ -49,7 +49,7 @@ _types = Names(MOST_TYPES)
 asked_instead: dict[str, str] = {}
 largest_refused: dict[str, int] = {}
 
-#: Names that are neither a source's nor like one, as many as are counted apart; and how often each was asked for.
+#: A bounded number of names that resemble no source's, with the number of webhooks for each.
 MOST_UNKNOWN = 50
 unknown_asked: dict[str, int] = {}
 
@@ -70,7 +70,7 @@ def count_misspelt(source: str, asked: str) -> None:
 
 
 def count_unknown(asked: str) -> None:
-    """Count a webhook for a source that there is not, with a name like no other. The rarest name makes room."""
+    """Count a webhook for an unknown source whose name resembles no other. The rarest name makes room."""
     name = storable(asked[:LONGEST_ASKED])
     if name not in unknown_asked and len(unknown_asked) >= MOST_UNKNOWN:
         del unknown_asked[min(unknown_asked, key=unknown_asked.__getitem__)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver.metrics.sharing import SHARED_VARIABLE
 
@@ -30,7 +30,7 @@ REFUSED = Counter(
 )
 CHALLENGES = Counter(
     "hookmirror_challenges",
-    "Challenges of senders, by what became of them: `answered`, `refused` or `failed`",
+    "Challenges of senders, by result: `answered`, `refused` or `failed`",
     ["source", "result"],
     registry=REGISTRY,
 )
@@ -45,7 +45,7 @@ ACK_SECONDS = Histogram(
 )
 READS_REFUSED = Counter(
     "hookmirror_reads_refused",
-    "Questions to the API answered with 503: `busy`, too many at once, or `slow`, too long under way",
+    "Requests to the API answered with 503: `busy`, too many at once, or `slow`, over the time limit",
     ["reason"],
     registry=REGISTRY,
 )
@@ -64,7 +64,7 @@ MISDATED = Counter(
 )
 MISSPELT = Counter(
     "hookmirror_misspelt",
-    "Webhooks for an unknown source, by the known one whose name is most like it",
+    "Webhooks for an unknown source, by the known source with the most similar name",
     ["source"],
     registry=REGISTRY,
 )
@@ -81,7 +81,7 @@ REFUSED_VERIFIED = Counter(
     registry=REGISTRY,
 )
 API_RESTS = Counter(
-    "hookmirror_api_rests", "Times that a source's API was left alone for a while", ["source"], registry=REGISTRY
+    "hookmirror_api_rests", "Pauses of the calls to a source's API after failures", ["source"], registry=REGISTRY
 )
 FRESHNESS_SECONDS = Histogram(
     "hookmirror_freshness_seconds",
@@ -99,28 +99,28 @@ APPLIED_SECONDS = Histogram(
 )
 FOLLOW_POSTS = Counter(
     "hookmirror_follow_posts",
-    "Changes posted to a follower's target, by what the answer means",
+    "Changes posted to a follower's target, by the meaning of the answer",
     ["name", "verdict"],
     registry=REGISTRY,
 )
 # These describe the database, which all processes share, so the newest value is exposed.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
-    "Deliveries by state, where they are not done",
+    "Deliveries by state, except processed and ignored ones",
     ["source", "state"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
 FOLLOW_LAG_SECONDS = Gauge(
     "hookmirror_follow_lag_seconds",
-    "Age of the oldest change that a follower has not come to",
+    "Age of the oldest change that a follower has not reached",
     ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
 FOLLOW_LAG_CHANGES = Gauge(
     "hookmirror_follow_lag_changes",
-    "Changes that a follower has not come to, 100,000 at most",
+    "Changes that a follower has not reached, 100,000 at most",
     ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
@@ -134,7 +134,7 @@ FOLLOW_DEAD = Gauge(
 )
 OLDEST_PENDING_SECONDS = Gauge(
     "hookmirror_oldest_pending_seconds",
-    "Age of the oldest delivery that is due and not done",
+    "Age of the oldest due delivery that has not ended",
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
@@ -147,7 +147,7 @@ KEPT_REFUSALS = Gauge(
 )
 OPEN_FINDINGS = Gauge(
     "hookmirror_findings",
-    "Findings that are open and that nobody has acknowledged",
+    "Open findings that are not acknowledged",
     ["rule", "source"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
@@ -155,13 +155,13 @@ OPEN_FINDINGS = Gauge(
 
 LOG_BYTES = Gauge(
     "hookmirror_sqlite_log_bytes",
-    "What SQLite's write-ahead log takes on the disk",
+    "Size of SQLite's write-ahead log on the disk",
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
 SOUND = Gauge(
     "hookmirror_database_sound",
-    "0 after an I/O error of SQLite's, until the database is shown to be sound; else 1",
+    "0 from an I/O error of SQLite until the database is proved sound; otherwise 1",
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
@@ -179,17 +179,17 @@ INCOMPLETE_BYTES = Gauge(
 )
 
 OPEN_RUNS = Gauge(
-    "hookmirror_runs", "Runs that are not over, by state", ["state"], registry=REGISTRY, multiprocess_mode="mostrecent"
+    "hookmirror_runs", "Unfinished runs, by state", ["state"], registry=REGISTRY, multiprocess_mode="mostrecent"
 )
 RUNS_LEFT = Gauge(
     "hookmirror_runs_left",
-    "Deliveries and rows that running and paused runs have not brought to their end",
+    "Deliveries and rows that running and paused runs have not finished",
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
 HUNG_WORKERS = Gauge(
     "hookmirror_hung_workers",
-    "Workers of this process that were given up and have not come back",
+    "Workers of this process that were given up and still hang",
     registry=REGISTRY,
     multiprocess_mode="livesum",
 )
@@ -204,21 +204,27 @@ def text() -> bytes:
     return generate_latest(shared)
 
 
-def forget(pid: int, folder: Path) -> None:
-    """Forget the gauges of a process that shared this folder and has ended; its counters stay."""
-    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-
-
 def count_items(items: Iterable[tuple[str, str]]) -> None:
-    """Count the events behind the first of a body, each entry a source and the answer."""
+    """Count the events behind the first of a body; each entry has a source and an answer."""
     for (source, status), number in Tally(items).items():
         ACCEPTED_DELIVERIES.labels(source, status).inc(number)
 
 
-def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:
-    """Count a whole batch at once, each entry a source, the position of its secret, and the answer."""
-    for (source, secret, status), number in Tally(batch).items():
+#: How many webhooks each secret verified, by its source and its mark. A position in the settings would belong to
+#: another secret after a rotation.
+uses_of_secrets: Tally[tuple[str, str]] = Tally()
+
+# Commits and kept requests that verify again are counted on several threads.
+_uses_lock = threading.Lock()
+
+
+def count_accepted(batch: Iterable[tuple[str, int | None, str, str]]) -> None:
+    """Count a whole batch at once; each entry has a source, the position and the mark of its secret, and an answer."""
+    for (source, secret, mark, status), number in Tally(batch).items():
         ACCEPTED_DELIVERIES.labels(source, status).inc(number)
+        if mark:
+            with _uses_lock:
+                uses_of_secrets[source, mark] += number
         VERIFIED.labels(source, "unsigned" if secret is None else str(secret)).inc(number)
 
 
@@ -241,7 +247,7 @@ def applied(source: str) -> Histogram:
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe all values at once, because one by one takes longer than all other metrics of a delivery."""
+    """Observe all values at once, because single observations take longer than all other metrics of a delivery."""
     # The client library has no such function, so this uses its internals; a test compares it with `observe`.
     ascending, counted = sorted(values), 0
     for bucket, bound in zip(histogram._buckets, histogram._upper_bounds, strict=True):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: Names the folder by which several processes share their metrics. It must be set before they start, and it costs:
-#: each count then goes to a mapped file instead of a number.
+#: The variable with the folder in which several processes share their metrics. It must be set before they start. Each
+#: count then goes to a mapped file instead of a number, which takes longer.
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 #: The kinds of metrics, with the modes of ours, after which prometheus_client names its files.
@@ -32,19 +32,31 @@ def reserve() -> None:
         os.environ.pop(SHARED_VARIABLE, None)
         return
     files = [Path(folder) / f"{kind}_{os.getpid()}.db" for kind in KINDS]
+    # Other processes read each file that ends in `.db`, and an empty one is an error to them.
+    news = {file: file.with_suffix(".new") for file in files if not file.exists()}
     try:
         for file in files:
-            _fill(file)
+            _fill(news.get(file, file))
+        for file, new in news.items():
+            new.rename(file)
     except OSError as error:
-        for file in files:
+        for file in (*files, *news.values()):
             file.unlink(missing_ok=True)
         del os.environ[SHARED_VARIABLE]
         _refusals.append(f"there is no room for shared metrics in {folder} ({error.strerror})")
 
 
 def unshared() -> str | None:
-    """Why this process does not share its metrics although it should; None otherwise."""
+    """The reason for which this process cannot share its metrics; None if it shares them, or need not."""
     return _refusals[0] if _refusals else None
+
+
+def forget(pid: int, folder: Path) -> None:
+    """Remove the gauges of an ended process that shared this folder; its counters stay."""
+    # Imported here, because the supervisor counts nothing, and needs this only when a process has ended.
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 def _fill(file: Path) -> None:

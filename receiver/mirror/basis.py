@@ -1,7 +1,7 @@
 """The basis of an effect on the mirror: the rows that were read for it, and whether they are still the same.
 
-What is computed from rows without a lock may be written only if a later transaction, which locks out all other writers,
-finds the same: no row has other news, none is new, and none is gone.
+An effect that was computed without a lock may be written only if a later transaction, which locks out all other
+writers, finds the same rows: no row has other news, none is new, and none is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from receiver.mirror.rows import MirrorRow, sql_table
 
 
 class RowsFound(NamedTuple):
-    """One query for rows of a source, and what it found."""
+    """One query for rows of a source, and its result."""
 
     table: type[MirrorRow]
     source: str
@@ -37,7 +37,7 @@ def still_holds(connection: Connection, basis: Iterable[RowsFound]) -> bool:
 
 def _finds(connection: Connection, read: RowsFound) -> list[tuple[Any, ...]]:
     parameters = {"source": read.source, "values": read.values}
-    return [tuple(row) for row in connection.execute(rows_among(read.table, read.column), parameters)]
+    return list(map(tuple, connection.execute(rows_among(read.table, read.column), parameters).all()))
 
 
 @cache

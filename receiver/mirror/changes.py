@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
-from sqlalchemy import BigInteger, Column, Connection, Dialect, Index, Integer, Select, Table, select, text
+from sqlalchemy import BigInteger, Column, Connection, Dialect, Index, Select, Table, select, text
 from sqlmodel import Field, SQLModel
 
 from receiver import codec
@@ -20,6 +20,7 @@ from receiver.database.bulk import Statement, execute_all, insertions
 from receiver.database.columns import Document, UtcDateTime, raw_columns
 from receiver.database.database import Database
 from receiver.database.pages import read_within
+from receiver.database.sqlite.stored_types import RowNumber
 from receiver.errors import NotThisFeed
 
 #: The key of the advisory lock that puts the feed in commit order.
@@ -61,7 +62,7 @@ class Change(SQLModel, table=True):
 
     #: Grows in commit order; numbers may be missing, changes never are.
     seq: int | None = Field(
-        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+        default=None, sa_column=Column(BigInteger().with_variant(RowNumber, "sqlite"), primary_key=True)
     )
     table: str
     source: str

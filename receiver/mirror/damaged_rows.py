@@ -1,7 +1,7 @@
-"""Damaged rows: rows of the mirror whose versions or values somebody edited by hand.
+"""Damaged rows: rows of the mirror whose versions or values were edited by hand.
 
 News about a damaged row is refused, because nothing says whether it is newer. A reconcile, which asks the source, reads
-such a row as it is shown, and writes it anew.
+such a row as it is shown, and writes it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def read_registers(
 ) -> tuple[Registers, bool]:
     """The registers of a stored row, and whether it is damaged.
 
-    A damaged row is read for its repair, every value older than `mends_before`. Raises `DamagedRow` if that is None.
+    For a repair, a damaged row is read with every value older than `mends_before`; if that is None, raises
+    `DamagedRow`.
     """
     found = damage_in(values, versions)
     if isinstance(found, Registers):
@@ -40,7 +41,7 @@ def read_registers(
 
 
 def damage_in(values: dict[str, Any], versions: str) -> Registers | str:
-    """The registers of a sound row; for a damaged one, what is wrong with it, worded to follow "is damaged:"."""
+    """The registers of a sound row; for a damaged row, the reason, worded to follow "is damaged:"."""
     if not DAMAGES.isdisjoint(map(type, values.values())):
         name = next(name for name, value in values.items() if type(value) in DAMAGES)
         return f"its column {name} holds text that was not written by this program"

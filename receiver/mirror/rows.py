@@ -100,6 +100,12 @@ def sql_table(table: type[MirrorRow]) -> Table:
 
 
 @cache
+def table_name(table: type[MirrorRow]) -> str:
+    """The name of the table in the database."""
+    return str(sql_table(table).name)
+
+
+@cache
 def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
     """The columns that handlers fill, each with the function that converts values into the stored form."""
     columns = sql_table(table).columns
@@ -110,6 +116,12 @@ def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
 def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
     """The columns with values for which JSON has no type, such as decimals and times."""
     return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
+
+
+@cache
+def unknown_values(table: type[MirrorRow]) -> dict[str, None]:
+    """The own columns of a row of which nothing is known, in the table's order."""
+    return dict.fromkeys(own_columns(table))
 
 
 def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:
@@ -233,14 +245,18 @@ class Mirror:
         known = own_columns(table)
         columns: dict[str, Any] = {}
         for name, value in news.items():
-            if name == ACTIVE:
-                if not isinstance(value, bool):
-                    raise HandlerError("`active` takes true or false.")
-                columns[name] = value
-            elif name not in known:
+            normal = known.get(name)
+            if normal is not None:
+                if value is None:
+                    columns[name] = None
+                else:
+                    columns[name] = _patch(name, normal, value) if isinstance(value, Patch) else normal(name, value)
+            elif name != ACTIVE:
                 raise HandlerError(f"{table.__name__} has no column `{name}`: it has {', '.join(known)}.")
+            elif isinstance(value, bool):
+                columns[name] = value
             else:
-                columns[name] = None if value is None else _normalize(name, known[name], value)
+                raise HandlerError("`active` takes true or false.")
         _check_id("parent", columns.get("parent"))
         self.writes.append(Write(self._key(table, external_id), self._version(rank, at), columns))
 
@@ -270,12 +286,11 @@ class SessionRequested(BaseException):
     """
 
 
-def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
-    if not isinstance(value, Patch):
-        return normal(name, value)
+def _patch(name: str, normal: Normalizer, patch: Patch) -> Patch:
+    """The patch with its members in the stored form."""
     if normal is not document:
         raise HandlerError(f"`{name}` is not a document, so it takes no Patch.")
-    return Patch(normal(name, dict(value.members)))
+    return Patch(normal(name, dict(patch.members)))
 
 
 def _checked(at: datetime) -> datetime:

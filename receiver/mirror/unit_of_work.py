@@ -6,18 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from receiver.database.bulk import Statement, execute_all, insertions_of, replace_clause
+from receiver.codec import plain
+from receiver.database.bulk import Statement, execute_all, insertions, replace_clause
 from receiver.inbox.ids import arrived
 from receiver.mirror.basis import RowsFound, rows_among
 from receiver.mirror.changes import RowChange, operation_between
 from receiver.mirror.damaged_rows import read_registers
-from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
+from receiver.mirror.rows import (
+    ACTIVE,
+    Key,
+    MirrorRow,
+    Write,
+    exact_columns,
+    own_columns,
+    sql_table,
+    table_name,
+    unknown_values,
+)
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
 #: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
@@ -46,9 +56,9 @@ class UnitOfWork:
     connection: Connection
     #: Before this time, damaged rows count as changed, and are read as they are shown; None refuses them.
     mends_before: datetime | None = None
-    #: The keys of damaged rows that were read. `save` writes them anew if there is news of them.
+    #: The keys of damaged rows that were read. `save` writes them again if there is news of them.
     damaged: set[Key] = field(default_factory=set)
-    #: Everything that was read, by which another transaction can tell whether it is still the same.
+    #: All rows that were read, so that another transaction can check whether they are still the same.
     basis: list[RowsFound] = field(default_factory=list)
     _entries: dict[Key, _Entry] = field(default_factory=dict)
     #: The keys that were fetched, including those without a row.
@@ -58,7 +68,7 @@ class UnitOfWork:
     def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
         """Fetch every row that the writes concern: their own, their parents', and the children of lost parents.
 
-        Raises `DamagedRow` for a row that somebody edited by hand, unless `mends_before` is given.
+        Raises `DamagedRow` for a row that was edited by hand, unless `mends_before` is given.
         """
         writes = list(writes)
         if lock and self.connection.dialect.name == "postgresql":
@@ -121,9 +131,10 @@ class UnitOfWork:
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if there was never news about it."""
         entry = self._entries.get(key)
-        if entry is None or "active" not in entry.registers.versions:
+        if entry is None or ACTIVE not in entry.registers.versions:
             return None
-        return key.table(**self._columns(key, entry))
+        names = (*own_columns(key.table), *_KEPT)
+        return key.table(**dict(zip(names, self._values(key, entry), strict=True)))
 
     def read(self, key: Key, writes: Sequence[Write]) -> MirrorRow | None:
         """The row as it would be after these writes; None if there was never news about it."""
@@ -145,22 +156,23 @@ class UnitOfWork:
 
     def saves(self) -> list[Statement]:
         """Make the statements that write every changed row, in key order, table by table."""
-        by_table: dict[type[MirrorRow], list[dict[str, Any]]] = defaultdict(list)
-        for key, entry in sorted(self._entries.items(), key=lambda item: (item[0].source, item[0].external_id)):
+        changed: dict[type[MirrorRow], list[tuple[Key, _Entry]]] = defaultdict(list)
+        for key, entry in self._entries.items():
             if entry.dirty:
-                by_table[key.table].append(self._columns(key, entry))
+                changed[key.table].append((key, entry))
                 entry.dirty = False
         statements = []
-        for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
-            sql = sql_table(table)
-            statements += insertions_of(self.connection.dialect, sql, rows, conflict=replace_clause(sql))
+        for table, entries in sorted(changed.items(), key=lambda item: table_name(item[0])):
+            sql, names = sql_table(table), (*own_columns(table), *_KEPT)
+            rows = [self._values(key, entry) for key, entry in sorted(entries, key=_by_source_and_id)]
+            statements += insertions(self.connection.dialect, sql, names, rows, conflict=replace_clause(sql))
         return statements
 
     def _merge(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
         if write.children_gone:
-            return [entry.registers.lose_children(sql_table(write.children_gone).name, write.version)]
-        outcomes = [entry.registers.merge(column, value, write.version) for column, value in write.columns.items()]
+            return [entry.registers.lose_children(table_name(write.children_gone), write.version)]
+        outcomes = entry.registers.merge_all(write.columns, write.version)
         self._adopt(write.key, entry.registers)
         return outcomes
 
@@ -178,43 +190,27 @@ class UnitOfWork:
         shown = _shown(key.table, entry.registers.values, status.active)
         before, entry.shown = entry.shown, shown
         if before is None:
-            return RowChange(
-                str(sql_table(key.table).name),
-                key.source,
-                key.external_id,
-                "insert",
-                {},
-                shown,
-                delivery_id,
-                status.changed_at,
-            )
-        differing = [name for name in shown if shown[name] != before.get(name)]
-        if not differing:
+            return _change(key, "insert", {}, shown, delivery_id, status)
+        if shown == before:
             return None
+        differing = [name for name in shown if shown[name] != before.get(name)]
         entry.dirty = True
-        return RowChange(
-            str(sql_table(key.table).name),
-            key.source,
-            key.external_id,
-            operation_between(before["active"], status.active),
+        return _change(
+            key,
+            operation_between(before[ACTIVE], status.active),
             {name: before.get(name) for name in differing},
             {name: shown[name] for name in differing},
             delivery_id,
-            status.changed_at,
+            status,
         )
 
-    def _columns(self, key: Key, entry: _Entry) -> dict[str, Any]:
+    def _values(self, key: Key, entry: _Entry) -> tuple[Any, ...]:
+        """The values of the row's own columns, and then of `_KEPT`."""
         registers = entry.registers
-        status = entry.status or self._status(key, registers)
-        columns = {name: registers.values.get(name) for name in own_columns(key.table)}
-        columns["source"] = key.source
-        columns["external_id"] = key.external_id
-        columns["active"] = status.active
-        columns["changed_at"] = status.changed_at
-        columns["deactivated_at"] = status.deactivated_at
-        columns["tie"] = bool(registers.ties)
-        columns["versions"] = dump(registers)
-        return columns
+        active, changed_at, deactivated_at = entry.status or self._status(key, registers)
+        own = map(registers.values.get, own_columns(key.table))
+        tie = bool(registers.ties)
+        return *own, key.source, key.external_id, active, changed_at, deactivated_at, tie, dump(registers)
 
     def _status(self, key: Key, registers: Registers) -> RowStatus:
         return row_status(registers, self._gone(key, registers))
@@ -222,7 +218,7 @@ class UnitOfWork:
     def _gone(self, key: Key, registers: Registers) -> Version | None:
         parent = self._parent(key, registers)
         entry = self._entries.get(parent) if parent is not None else None
-        return entry.registers.children_gone.get(sql_table(key.table).name) if entry is not None else None
+        return entry.registers.children_gone.get(table_name(key.table)) if entry is not None else None
 
     def _parent(self, key: Key, registers: Registers) -> Key | None:
         return self._parent_of(key, registers.values.get("parent"))
@@ -249,8 +245,7 @@ class UnitOfWork:
         if len(numbers) > MOST_LOCKS:
             self.connection.execute(_LOCK_ALL, {"all": MIRROR_LOCK})
             return
-        self.connection.execute(_LOCK_SOME, {"all": MIRROR_LOCK})
-        self.connection.execute(_LOCK, {"numbers": numbers})
+        self.connection.execute(_LOCK_SOME, {"all": MIRROR_LOCK, "numbers": numbers})
 
     def _lock_families(self, writes: Sequence[Write]) -> None:
         """Lock the children of lost parents together with the batch's own rows of their table, in one order."""
@@ -272,7 +267,7 @@ class UnitOfWork:
             groups[key.table, key.source].append(key.external_id)
         for (table, source), ids in sorted(groups.items(), key=_lock_order):
             self._select(table, source, "external_id", sorted(ids), lock)
-        # Afterwards, because a row that was refused must not count as a row that is not there.
+        # Recorded afterwards, because a refused row must not count as a missing row.
         self._sought |= missing
 
     def _fetch_children(self, lost: set[tuple[Key, type[MirrorRow]]], lock: bool) -> None:
@@ -301,39 +296,49 @@ class UnitOfWork:
         self._adopt(key, entry.registers)
 
 
+#: The columns of a row besides its own, in the order of `UnitOfWork._values`.
+_KEPT = ("source", "external_id", "active", "changed_at", "deactivated_at", "tie", "versions")
+
 _LOCK_ALL = text("SELECT pg_advisory_xact_lock(:all)")
-_LOCK_SOME = text("SELECT pg_advisory_xact_lock_shared(:all)")
-_LOCK = text("SELECT pg_advisory_xact_lock(number) FROM unnest(CAST(:numbers AS bigint[])) AS number")
+#: The lock that stands for all rows comes before the first of the others.
+_LOCK_SOME = text(
+    "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(number) "
+    "FROM unnest(CAST(:numbers AS bigint[])) AS number"
+)
 
 
 def _lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, str]:
     """The sort key of tables and sources, in whose order all writers lock, so that they wait instead of deadlocking."""
     (table, source), _ = group
-    return sql_table(table).name, source
+    return table_name(table), source
 
 
 def _lock_number(key: Key) -> int:
-    name = "\0".join((sql_table(key.table).name, key.source, key.external_id))
+    name = "\0".join((table_name(key.table), key.source, key.external_id))
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def _by_table_and_id(key: Key) -> tuple[str, str]:
-    return sql_table(key.table).name, key.external_id
+    return table_name(key.table), key.external_id
+
+
+def _by_source_and_id(item: tuple[Key, _Entry]) -> tuple[str, ...]:
+    return item[0][1:]
+
+
+def _change(
+    key: Key, operation: str, before: dict[str, Any], after: dict[str, Any], delivery_id: int | None, status: RowStatus
+) -> RowChange:
+    return RowChange(
+        table_name(key.table), key.source, key.external_id, operation, before, after, delivery_id, status.changed_at
+    )
 
 
 def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> dict[str, Any]:
     """The row's columns as the API and the change feed show them."""
-    shown = {name: values.get(name) for name in own_columns(table)}
+    # In the table's order; `active` stands behind the own columns.
+    shown = {**unknown_values(table), **values, ACTIVE: active}
     for name in exact_columns(table):
-        shown[name] = plain(shown[name])
-    shown["active"] = active
+        if shown[name] is not None:
+            shown[name] = plain(shown[name])
     return shown
-
-
-def plain(value: Any) -> Any:
-    """Format a decimal as text with all its digits, and a time as ISO 8601."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return value

@@ -7,7 +7,7 @@ its parent's), never from the order in which they were filled. This module does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from receiver import codec
 from receiver.errors import Unreadable
+from receiver.moments import EPOCH, MICROSECOND
 
 
 class Rank(IntEnum):
@@ -37,7 +38,7 @@ class Version(NamedTuple):
 
     @property
     def moment(self) -> datetime:
-        return _EPOCH + self.time * _MICROSECOND
+        return EPOCH + self.time * MICROSECOND
 
     def ties_with(self, other: Version) -> bool:
         """Whether only the order of arrival decides between the two versions."""
@@ -56,6 +57,9 @@ class Outcome(StrEnum):
     #: All its news is older than that in the mirror.
     STALE = "stale"
 
+
+#: The members under names of their own, because an enum looks up each use of a member, and this runs for every column.
+_APPLIED, _TIE, _UNCHANGED, _STALE = Outcome.APPLIED, Outcome.TIE, Outcome.UNCHANGED, Outcome.STALE
 
 #: News dated further in the future than this on arrival counts as misdated; no honest clock is so far ahead.
 AHEAD = timedelta(days=1)
@@ -103,8 +107,27 @@ class Registers:
         self.values[column] = value
         self.versions[column] = version
         if not differs and floor is not None:
-            return Outcome.UNCHANGED
-        return Outcome.TIE if column in self.ties else Outcome.APPLIED
+            return _UNCHANGED
+        return _TIE if column in self.ties else _APPLIED
+
+    def merge_all(self, columns: Mapping[str, Any], version: Version) -> list[Outcome]:
+        """Merge the news of all these columns. Returns the outcome of each, or one for all of them."""
+        if self._is_later_than_all(version) and Patch not in map(type, columns.values()):
+            return [self._replace_with(columns, version)]
+        return [self.merge(column, value, version) for column, value in columns.items()]
+
+    def _is_later_than_all(self, version: Version) -> bool:
+        """Whether every register is from an earlier time, none has a tie, and none holds a member of an object."""
+        if self.ties or "." in "".join(self.versions):
+            return False
+        return not self.versions or max(self.versions.values()).time < version.time
+
+    def _replace_with(self, columns: Mapping[str, Any], version: Version) -> Outcome:
+        """Merge whole values that are later than all known news, as `merge` does column by column."""
+        is_known = columns.keys() <= self.versions.keys() and columns.items() <= self.values.items()
+        self.values.update(columns)
+        self.versions.update(dict.fromkeys(columns, version))
+        return _UNCHANGED if is_known else _APPLIED
 
     def differ_from(self, columns: Mapping[str, Any]) -> bool:
         """Whether the newest news about one of these columns has another value."""
@@ -114,9 +137,9 @@ class Registers:
         """Merge the news that all children without newer news are gone."""
         known = self.children_gone.get(table)
         if known is not None and version <= known:
-            return Outcome.UNCHANGED if version == known else Outcome.STALE
+            return _UNCHANGED if version == known else _STALE
         self.children_gone[table] = version
-        return Outcome.UNCHANGED
+        return _UNCHANGED
 
     def date_back(self, *, after: int, heard: Callable[[Version], int]) -> bool:
         """Date news later than `after` back to its arrival, which `heard` returns; both in microseconds since 1970.
@@ -141,8 +164,8 @@ class Registers:
         self.values[column] = {**members, member: value}
         self.versions[register] = version
         if not differs:
-            return Outcome.UNCHANGED
-        return Outcome.TIE if register in self.ties else Outcome.APPLIED
+            return _UNCHANGED
+        return _TIE if register in self.ties else _APPLIED
 
     def _keep_newer_members(self, column: str, value: Any, version: Version) -> Any:
         """The value with the members that newer patches brought; a value other than an object becomes one."""
@@ -150,7 +173,7 @@ class Registers:
         newer, held = {}, self.values[column]
         for register in [name for name in self.versions if name.startswith(prefix)]:
             member = register.removeprefix(prefix)
-            # A member may be missing where somebody edited the object by hand.
+            # A member may be missing if the object was edited by hand.
             if self.versions[register] > version and member in held:
                 newer[member] = held[member]
             else:
@@ -162,13 +185,13 @@ class Registers:
 
     def _lost(self, register: str, differs: bool, version: Version, floor: Version) -> Outcome:
         if version == floor:
-            return Outcome.UNCHANGED
+            return _UNCHANGED
         if version.ties_with(floor):
             if not differs:
-                return Outcome.UNCHANGED
+                return _UNCHANGED
             self.ties.add(register)
-            return Outcome.TIE
-        return Outcome.STALE
+            return _TIE
+        return _STALE
 
     def _settle_tie(self, register: str, differs: bool, version: Version, floor: Version | None) -> None:
         if floor is None or not version.ties_with(floor):
@@ -205,28 +228,38 @@ def strongest(outcomes: Any) -> Outcome:
     """The outcome of a delivery with several effects; `unchanged` if there are none."""
     # A list, because Python computes the hash of an enum's member slowly.
     found = list(outcomes)
-    return next((outcome for outcome in STRONGEST_FIRST if outcome in found), Outcome.UNCHANGED)
+    return next((outcome for outcome in STRONGEST_FIRST if outcome in found), _UNCHANGED)
 
 
 def microseconds(moment: datetime) -> int:
     """Microseconds since 1970, exactly. `moment` is aware."""
-    return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    # Aware times are subtracted in UTC.
+    return (moment - EPOCH) // MICROSECOND
 
 
 def dump(row: Registers) -> str:
-    """Encode the versions of a row as JSON; registers of the same version share an entry."""
-    shared: dict[Version, list[str]] = {}
-    for register, version in row.versions.items():
-        shared.setdefault(version, []).append(register)
+    """Encode the versions of a row as JSON; registers with the same version share an entry."""
     document: dict[str, Any] = {
         "own": row.values["active"],
-        "at": [[*version, *registers] for version, registers in shared.items()],
+        "at": [[*version, *registers] for version, registers in _by_version(row.versions)],
     }
     if row.ties:
         document["ties"] = sorted(row.ties)
     if row.children_gone:
         document["gone"] = row.children_gone
     return codec.encode(document).decode()
+
+
+def _by_version(versions: Mapping[str, Version]) -> Iterable[tuple[Version, Iterable[str]]]:
+    """Each version with its registers, in the order of their first appearance."""
+    found = list(versions.values())
+    if found and found.count(found[0]) == len(found):
+        # The usual row, whose news came together.
+        return [(found[0], versions)]
+    shared: dict[Version, list[str]] = {}
+    for register, version in versions.items():
+        shared.setdefault(version, []).append(register)
+    return shared.items()
 
 
 def load(values: dict[str, Any], versions: str) -> Registers:
@@ -239,15 +272,18 @@ def load(values: dict[str, Any], versions: str) -> Registers:
     except Unreadable:
         raise ValueError("they are not JSON" if versions else "they are empty") from None
     try:
+        known: dict[str, Version] = {}
+        for entry in document["at"]:
+            known |= dict.fromkeys(entry[3:], _version(entry))
         found = Registers(
             values={**values, "active": document["own"]},
-            versions={name: version for entry in document["at"] for version in [_version(entry)] for name in entry[3:]},
+            versions=known,
             ties=set(document.get("ties", ())),
             children_gone={table: _version(version) for table, version in document.get("gone", {}).items()},
         )
     except (LookupError, TypeError, AttributeError, ValueError):
         raise ValueError("they are JSON of another shape") from None
-    if type(document["own"]) is not bool or "active" not in found.versions or set(map(type, found.versions)) != {str}:
+    if type(document["own"]) is not bool or "active" not in known or set(map(type, known)) != {str}:
         raise ValueError("they are JSON of another shape")
     return found
 
@@ -261,9 +297,6 @@ def _version(entry: Sequence[Any]) -> Version:
         raise ValueError("out of range")
     return Version(time, rank, arrival)
 
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 #: The times that a version may have, in microseconds since 1970.
 _FIRST, _LAST = (microseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, func, select, text
+from sqlalchemy import BigInteger, Connection, Row, Select, Subquery, Text, bindparam, func, literal, select, text
 
 from receiver.database.columns import Many, among
 from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, ROUNDS, State, in_state
@@ -24,6 +24,9 @@ MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 2_000, 16 * 1024 * 1024
 
 #: The most changes of the row that are read for their deliveries, and the most entities besides its own.
 MOST_CHANGES, MOST_ENTITIES = 500, 16
+
+#: The most pending deliveries that are searched for news about the row: those that have been due for longest.
+MOST_PENDING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Candidates:
     changes: Sequence[Row[Any]]
     #: The reason for which some candidates were left out; None if no omission is known.
     partial: str | None
+    #: Whether there are more pending deliveries than were searched.
+    more_pending: bool = False
 
     @property
     def changed_it(self) -> frozenset[int]:
@@ -69,7 +74,8 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     run, partial = _bounded([found[each] for each in processed], winners)
     if partial is None and left_out:
         partial = f"of the {len(names)} entities whose deliveries may be about it, {len(wanted)} were searched"
-    return Candidates(run, took_effect, sorted(others, key=lambda each: each.id), changes, partial)
+    newest_last = sorted(others, key=lambda each: each.id)
+    return Candidates(run, took_effect, newest_last, changes, partial, more_pending=_has_more_pending(connection))
 
 
 def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[list[Row[Any]], str | None]:
@@ -109,8 +115,10 @@ def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
 
 
 def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> list[Row[Any]]:
-    given = {"sources": [source], "names": list(names), "limit": MOST_CANDIDATES}
-    return [row for waiting in _WAITING for row in connection.execute(waiting, given)]
+    given = {"sources": [source], "names": list(names), "limit": MOST_CANDIDATES, "pending": MOST_PENDING}
+    # Their ids first, because PostgreSQL would read the whole history to join the rows of a long backlog.
+    ids = [found for waiting in _WAITING for found in connection.execute(waiting, given).scalars()]
+    return list(connection.execute(_BY_ID, {"ids": sorted(ids)})) if ids else []
 
 
 def _first_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> dict[int, datetime]:
@@ -122,6 +130,10 @@ def _first_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> d
             row.delivery_id: row.ended_at for row in connection.execute(_PROCESSED_BEFORE, {"ids": sorted(again)})
         }
     return ended
+
+
+def _has_more_pending(connection: Connection) -> bool:
+    return connection.execute(_MORE_PENDING, {"pending": MOST_PENDING}).first() is not None
 
 
 def _named(key: Key) -> dict[str, str]:
@@ -150,14 +162,33 @@ _ABOUT = (
 )
 
 
-def _about_in(state: State) -> Select[Any]:
-    named = among(DELIVERIES.c.entity_id, bindparam("names", type_=Many(Text)))
-    waiting = select(*_COLUMNS).where(in_state(state), OF_SOURCES, named)
-    return waiting.limit(bindparam("limit"))
+_NAMES = bindparam("names", type_=Many(Text))
 
+
+def _ids_about(waiting: Subquery) -> Select[Any]:
+    """Select the ids of those deliveries that belong to the source and have one of the names."""
+    of_source = among(waiting.c.source, bindparam("sources", type_=Many(Text)))
+    return select(waiting.c.id).where(of_source, among(waiting.c.entity_id, _NAMES)).limit(bindparam("limit"))
+
+
+def _pending(suspect: bool) -> Subquery:
+    """The pending deliveries that have been due for longest: the ordinary ones, or the suspects."""
+    some = select(*DELIVERIES.c["id", "source", "entity_id"])
+    some = some.where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(suspect))
+    return some.order_by(DELIVERIES.c.due_at).limit(bindparam("pending")).subquery()
+
+
+_PROCESSING = select(DELIVERIES.c.id).where(in_state(State.PROCESSING), OF_SOURCES)
 
 #: One query per state, because each has a partial index of its few rows.
-_WAITING = [_about_in(state) for state in (State.PENDING, State.PROCESSING)]
+_WAITING = [
+    *(_ids_about(_pending(suspect)) for suspect in (False, True)),
+    _PROCESSING.where(among(DELIVERIES.c.entity_id, _NAMES)).limit(bindparam("limit")),
+]
+
+_MORE_PENDING = (
+    select(literal(1)).select_from(DELIVERIES).where(in_state(State.PENDING)).offset(bindparam("pending")).limit(1)
+)
 
 _PROCESSED_BEFORE = (
     select(ROUNDS.c.delivery_id, func.min(ROUNDS.c.ended_at, type_=ROUNDS.c.ended_at.type).label("ended_at"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from receiver.mirror.unit_of_work import plain
+from receiver.codec import plain
 from receiver.mirror.versions import Registers
 from receiver.provenance.origins import Origin
 from receiver.provenance.traces import NO_VALUE, Told

@@ -10,6 +10,7 @@ from datetime import datetime
 from receiver.codec import shortened
 from receiver.logs.safe_text import sentence
 from receiver.mirror.rows import Key, sql_table
+from receiver.provenance import candidates
 from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
 
@@ -61,7 +62,7 @@ def _sentences(why: Why) -> Iterator[str]:
     elif overall(why) is Checked.RECORDED:
         yield f"{told}: with the recorded changes of the others, {result} result equals the row."
     elif any(each.check is Checked.AGREES for each in why.reasons):
-        yield f"{told}: {result} result agrees with the row, to which others contributed, too."
+        yield f"{told}: {result} result agrees with their part of the row; the rest came from news that is not kept."
     elif why.row.damage is None:
         yield f"{told}: that brought none of the row's present values."
     if counted := obstacles(why):
@@ -73,6 +74,11 @@ def _sentences(why: Why) -> Iterator[str]:
     yield from (_unread(each) for each in why.reasons if each.unread is not None)
     if why.candidates.partial is not None:
         yield f"Some deliveries were left out: {why.candidates.partial}."
+    if why.candidates.more_pending:
+        yield (
+            f"More than {candidates.MOST_PENDING:,} deliveries are pending: news about the row was looked for among "
+            "those that have been due for longest."
+        )
     if around := len(why.recomputation.looked_around):
         yield f"The handlers of {around} read other rows of the mirror, in their present state."
     if why.lost_with_parent is not None:

@@ -31,7 +31,7 @@ NO_VALUE: Final = NoValue()
 
 
 class Defeat(StrEnum):
-    """How news lost."""
+    """The way in which news lost."""
 
     #: The losing value was in the row until newer news arrived.
     OVERTAKEN = "overtaken"

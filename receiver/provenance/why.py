@@ -171,7 +171,7 @@ class _Judge:
 
     def _check(self, column: str, path: str, held: Told, recomputed: Told | None) -> tuple[Checked, str | None]:
         if self.row.damage is not None:
-            return Checked.UNKNOWN, "the row is damaged, so nothing says when this value came"
+            return Checked.UNKNOWN, "the row is damaged, so the time of this value is unknown"
         if recomputed is not None and self._is_same(column, path, held, recomputed):
             return Checked.AGREES, None
         arrival = held.version.arrival
@@ -186,7 +186,7 @@ class _Judge:
             return Checked.DIFFERS, f"with today's code, delivery {arrival} does not bring this value"
         change = recorded_change(self.candidates.changes, self.origins[arrival], column)
         if change is None:
-            return Checked.UNKNOWN, f"unknown: {self._obstacle(arrival)}"
+            return Checked.UNKNOWN, self._obstacle(arrival)
         if is_as_recorded(change, column, path, held, self.row.registers):
             return Checked.RECORDED, self._why_not_run(change.seq, arrival)
         return Checked.DIFFERS, f"change {change.seq}, which brought it, has another value"

@@ -22,7 +22,7 @@ from receiver.errors import ApiError, ConfigurationError
 from receiver.logs.escapes import visible
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write
-from receiver.mirror.unit_of_work import UnitOfWork, plain
+from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Rank
 from receiver.moments import time_text
 from receiver.reconcile.lookup import check_lookup, look_up, wanted
@@ -80,15 +80,15 @@ class SourceAnswer:
     columns: list[ComparedColumn] = field(default_factory=list)
     #: The changes of the repair; None if no repair was requested.
     repaired: list[RowChange] | None = None
-    #: Why the row was not repaired although it differs: `newer` or `delivery`; None otherwise.
+    #: The reason for which a differing row was not repaired, `newer` or `delivery`; None otherwise.
     left: Literal["newer", "delivery"] | None = None
-    #: Whether somebody edited the mirror's row by hand, so that it takes no news until it is repaired.
+    #: Whether the mirror's row was edited by hand, so that it takes no news until it is repaired.
     damaged: bool = False
-    #: Whether the repair wrote the damaged row anew.
+    #: Whether the repair wrote the damaged row again.
     mended: bool = False
     #: The reason given for the repair.
     reason: str | None = None
-    #: The action that records the question, or the repair; None where nobody is named who asks.
+    #: The action that records the question or the repair; None if the question has no author.
     action: int | None = None
 
     @property
@@ -245,7 +245,9 @@ def _compared(row: MirrorRow | None, writes: list[Write]) -> list[ComparedColumn
     if row is None and not writes:
         return []
     return [
-        ComparedColumn(name, plain(here := getattr(row, name, None)), plain(value), row is not None and here == value)
+        ComparedColumn(
+            name, codec.plain(here := getattr(row, name, None)), codec.plain(value), row is not None and here == value
+        )
         for name, value in there.items()
     ]
 

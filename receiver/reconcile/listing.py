@@ -39,7 +39,7 @@ class SourceList:
 
     @property
     def as_of(self) -> datetime:
-        """The moment as of which the latest answer counts."""
+        """The moment from which the latest answer counts."""
         return self._asking.as_of
 
     @property
@@ -60,7 +60,7 @@ class SourceList:
         return ListAnswer(page, window, self._asking.as_of)
 
     def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
-        """Read the next rows of a list that is one stream; all count as of its first answer, which may contain them."""
+        """Read the next rows of a list that is one stream; all count from its first answer, which may contain them."""
         assert part.walk is not None
         rows: list[Listed] = []
         with self._asking.telling(mark.read):

@@ -1,4 +1,4 @@
-"""Marks: how far a walk has got, as a JSON value from which another process can continue."""
+"""Marks: the place that a walk has reached, as a JSON value from which another process can continue."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Stage(StrEnum):
     CHECK = "check"
     #: Ask for each row of a part that only names its rows.
     DETAILS = "details"
-    #: Deactivate what the complete list lacks.
+    #: Deactivate the rows that the complete list lacks.
     MISSING = "missing"
     DONE = "done"
 
 
 @dataclass(slots=True, kw_only=True)
 class Mark:
-    """How far a walk has got, and its counts so far."""
+    """The place that a walk has reached, and its counts so far."""
 
     run: str
     source: str
-    #: When the walk began, by our clock.
+    #: The time at which the walk began, by our clock.
     began_at: datetime
     #: Whether the walk is a forecast, which writes no row.
     plan: bool = False
@@ -47,14 +47,14 @@ class Mark:
     #: Whether only news from the future is dated back.
     only_misdated: bool = False
     stage: Stage = Stage.BEGIN
-    #: When the walk began, by the earlier of the source's clock and ours; missing rows are deactivated as of then.
+    #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
     as_of: datetime | None = None
     #: The window opened at the beginning.
     low: int = 0
     seq: int = 0
     #: The position in the parts of the list, or in the tables.
     part: int = 0
-    #: Where the next page begins, as the dialect says.
+    #: The beginning of the next page, as the dialect gave it.
     start: Any = None
     #: The last key processed, in a stage that goes through keys.
     after: str = ""
@@ -70,7 +70,7 @@ class Mark:
     again: list[list[str]] = field(default_factory=list)
     #: Rows read so far, those of repeated walks included.
     read: int = 0
-    #: How many different rows the list has; None until it is read to its end.
+    #: The number of different rows in the list; None until it is read to its end.
     listed: int | None = None
     repaired: int = 0
     #: Rows left alone because the mirror has newer news.

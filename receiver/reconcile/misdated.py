@@ -22,7 +22,7 @@ class DatedBack(NamedTuple):
     """Rows that were dated back, or would be in a forecast."""
 
     changes: Sequence[RowChange]
-    #: How many rows had news from the future.
+    #: The number of rows with news from the future.
     misdated: int
     #: The rows examined, children of the keys included, and whether each is active afterwards.
     active: dict[Key, bool]
@@ -83,7 +83,7 @@ def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime, *, lock: 
     rows.load([*own, *children], lock=lock)
     # A row deleted by hand in the meantime has no date.
     found = [key for key in keys if rows.row(key) is not None]
-    # The list's news counts as of a later moment.
+    # The list's news counts from a later moment.
     latest = microseconds(as_of) - 1
     misdated, changed = rows.date_back(found, after=microseconds(as_of + AHEAD), latest=latest)
     concerned = {*found, *(child for key in found for child in rows.children(key))}
@@ -97,5 +97,5 @@ def _has_child(parent: object, child: object, future: datetime) -> ColumnElement
 
 
 def _generation(table: type[MirrorRow]) -> int:
-    """How many tables are above this one."""
+    """The number of tables above this one."""
     return 0 if table.parent_table is None else 1 + _generation(table.parent_table)

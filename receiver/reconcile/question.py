@@ -1,4 +1,4 @@
-"""Questions to a source's API, and the moment as of which the answers count."""
+"""Questions to a source's API, and the moment from which the answers count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.moments import is_zero
 
 
 class Asking:
-    """A client of one source's API. Answers count as of the first Date header, or our clock if that is earlier."""
+    """A client of one source's API. Answers count from the first Date header, or from our clock if that is earlier."""
 
     def __init__(self, source: Source, clock: Callable[[], datetime]) -> None:
         """Raise `ConfigurationError` for a source without an API."""
@@ -40,7 +40,7 @@ class Asking:
 
     @property
     def as_of(self) -> datetime:
-        """The moment as of which the answers since `begin` count."""
+        """The moment from which the answers since `begin` count."""
         return min([self._asked_at, *self._dates[:1]])
 
     def note_read(self, rows: int) -> None:

@@ -1,6 +1,6 @@
 """Repairs: brings rows of the mirror in line with their source, in one transaction.
 
-Right rows cost no write. A row stays as it is if the mirror has newer news of it, or if a delivery about it arrived
+Correct rows cost no write. A row stays as it is if the mirror has newer news of it, or if a delivery about it arrived
 before the source answered. A forecast writes nothing, and returns the changes that a repair would make.
 """
 
@@ -35,13 +35,13 @@ class RepairedRows(NamedTuple):
 
     #: The changes made, or foreseen.
     changes: Sequence[RowChange] = ()
-    #: How many rows the mirror has newer news of.
+    #: The number of rows of which the mirror has newer news.
     newer: int = 0
     #: Rows not written because a delivery about them arrived meanwhile.
     moved: Sequence[Key] = ()
-    #: How many rows hold other news of the same time as the answer, which therefore did not win.
+    #: The number of rows with other news of the same time as the answer, which therefore did not win.
     tied: int = 0
-    #: Damaged rows that were written anew, whose values may be the same as before.
+    #: Damaged rows that were written again, whose values may be the same as before.
     mended: Collection[Key] = ()
 
 
@@ -113,7 +113,7 @@ class Repair:
         """The news that must be written, and the number of rows that the mirror has newer news of."""
         pending = pending_among(connection, self._source, _entities(rows, writes))
         fresh = [write for write in writes if not _is_newer(rows.row(write.key), as_of)]
-        # A damaged row is written anew even where its values are right.
+        # A damaged row is written again even if its values are right.
         needed = [each for each in fresh if each.key in rows.damaged or _is_needed(rows.row(each.key), each, pending)]
         return needed, len({write.key for write in writes} - {write.key for write in fresh})
 

@@ -25,13 +25,13 @@ class Report:
     """The differences that a reconcile found and repaired."""
 
     source: str
-    #: The moment as of which the list counts: the beginning of the walk, by the earlier of the source's clock and ours.
+    #: The moment from which the list counts: the beginning of the walk, by the earlier of the source's clock and ours.
     as_of: datetime
-    #: How many rows the source's list has; None if it was not read.
+    #: The number of rows in the source's list; None if it was not read.
     listed: int | None = None
     #: The first repairs, made or foreseen.
     repaired: list[RowChange] = field(default_factory=list)
-    #: How many repairs there were.
+    #: The number of repairs.
     repairs: int = 0
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0
@@ -44,7 +44,7 @@ class Report:
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
     braked: dict[str, int] = field(default_factory=dict)
     dry_run: bool = False
-    #: When the resumed walk began; None if this walk was not resumed.
+    #: The time at which the resumed walk began; None if this walk was not resumed.
     resumed: datetime | None = None
 
     def add(self, changes: Sequence[RowChange]) -> None:

@@ -56,5 +56,5 @@ def _columns(row: Listed) -> dict[str, Any]:
         }
     except (HandlerError, Unreadable) as error:
         raise ApiError(
-            f"The list gives {row.table.__name__} {row.external_id!r} what it cannot keep: {error}"
+            f"The list gives {row.table.__name__} {row.external_id!r} a value that cannot be stored: {error}"
         ) from None

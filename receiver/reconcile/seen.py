@@ -15,10 +15,10 @@ from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.tables import SEEN, Transact
 
-#: How many keys wait for the next write, and for how many seconds: most pages then need no write lock.
+#: The number of keys that wait for the next write, and the seconds for which they wait: most pages then need no lock.
 KEYS_AT_ONCE, SECONDS_AT_ONCE = 5_000, 5.0
 
-#: How many keys one transaction drops.
+#: The number of keys that one transaction drops.
 DROPPED_KEYS_BATCH = 5_000
 
 #: Stores the mark within the caller's transaction.

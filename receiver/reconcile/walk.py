@@ -31,13 +31,13 @@ from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, open_window
 
-#: How many rows one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
+#: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
-#: How many rows are looked up one by one between two marks.
+#: The number of rows that are looked up one by one between two marks.
 LOOKUPS_AT_ONCE = 20
 
-#: How often a list that changes while it is read is walked, before reconcile gives up deactivating.
+#: The number of walks through a list that changes during each of them, after which nothing is deactivated.
 WALKS = 3
 
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 class WalkStep(NamedTuple):
     """The result of one page of a walk."""
 
-    #: Where the walk continues.
+    #: The mark from which the walk continues.
     mark: Mark
     #: The changes made; in a forecast, those foreseen.
     changes: Sequence[RowChange] = ()
@@ -81,11 +81,11 @@ class Walk:
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
         self._tables = () if listing is None else listing.tables
-        #: The first page, read early to learn the moment as of which the list counts.
+        #: The first page, read early to learn the moment from which the list counts.
         self._first: ListAnswer | None = None
 
     def step(self, mark: Mark) -> WalkStep:
-        """Process one page, and return where to continue.
+        """Process one page, and return the mark from which to continue.
 
         Raises `ApiError` if the list cannot be read; the mark before it stays valid.
         """
@@ -263,7 +263,7 @@ class Walk:
 
     @property
     def _list(self) -> SourceList:
-        assert self._source_list is not None, "a walk with a list has somebody to ask"
+        assert self._source_list is not None, "a walk through a list has a source to ask"
         return self._source_list
 
     def _page(self, mark: Mark, window: Window) -> ListAnswer:
@@ -271,7 +271,7 @@ class Walk:
         if part.walk is None:
             return self._list.page(part, mark, window)
         if mark.start is not None and not self._list.is_under_way:
-            # The walk was begun by another process, so this process walks through the list anew.
+            # The walk was begun by another process, so this process walks through the list from the beginning.
             seen.drop(self._database, mark.run, tables=part.tables)
         return self._list.go_on(part, mark, window)
 
@@ -328,7 +328,7 @@ class Walk:
 
 
 def _as_of(mark: Mark) -> datetime:
-    assert mark.as_of is not None, "the first stage says it"
+    assert mark.as_of is not None, "the first stage records it"
     return mark.as_of
 
 

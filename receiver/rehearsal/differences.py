@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow, RehearsedSide
 
-#: The text in place of a row that a side does not have.
+#: The columns of a row that a side does not have.
 ABSENT: dict[str, Any] = {}
 
 

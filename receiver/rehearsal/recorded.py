@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, select
 
+from receiver.codec import plain
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, MirrorRow, mirror_tables, sql_table
-from receiver.mirror.unit_of_work import plain
 from receiver.mirror.versions import Registers, Version, load
 from receiver.provenance.stored import stored_row
 from receiver.provenance.traces import NO_VALUE, Told, told_of
@@ -25,7 +25,7 @@ from receiver.rehearsal.outcomes import NOT_REHEARSED, STILL_FAILING, RehearsedR
 #: Deliveries per query for their changes.
 CHANGES_AT_ONCE = 500
 
-RECORD = "what the mirror and the inbox hold"
+RECORD = "the contents of the mirror and the inbox"
 
 
 def compare_with_record(

@@ -28,7 +28,6 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, SETTLEMENTS, State
 from receiver.logs import logs
 from receiver.mirror.rows import Write, mirror_tables, own_columns, sql_table
-from receiver.mirror.unit_of_work import plain
 from receiver.rehearsal.kept import add_pending, read_kept
 from receiver.rehearsal.outcomes import (
     NOT_REACHED,
@@ -164,7 +163,7 @@ class _Rehearsing:
                 sql = sql_table(table)
                 names = (*own_columns(table), "active")
                 for row in connection.execute(select(sql).order_by(sql.c.external_id)).mappings():
-                    columns = {name: plain(row[name]) for name in names}
+                    columns = {name: codec.plain(row[name]) for name in names}
                     found.append(RehearsedRow(str(sql.name), row["external_id"], columns, row["versions"]))
         return found
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Select, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, Index, RowMapping, Select, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
 
@@ -23,6 +23,7 @@ from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.database.sqlite.stored_types import RowNumber
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.logs.wording import counted
 
@@ -60,7 +61,7 @@ class Recorded(Document):
     """The arguments or the result of an action."""
 
     shape: ClassVar[Any] = dict[str, Any]
-    mend = "Only this record is lost, and not what the action did."
+    mend = "Only this record is lost, and not the effect of the action."
 
 
 class Action(SQLModel, table=True):
@@ -74,7 +75,7 @@ class Action(SQLModel, table=True):
     )
 
     id: int | None = Field(
-        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+        default=None, sa_column=Column(BigInteger().with_variant(RowNumber, "sqlite"), primary_key=True)
     )
     at: datetime = Field(sa_type=UtcDateTime)
     #: The operating system's user for a command, the name in the token for the API.
@@ -212,7 +213,7 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
     if damage_of(row["result"]) is not None:
         raise KeyUsed(
             f"A request with the idempotency key {asked.key[:64]!r} was carried out as action {row['id']}, and the "
-            "record of its answer is damaged: look at what it did before you ask again with a new key."
+            "record of its answer is damaged: check its effect before you ask again with a new key."
         )
     return Done(_answered(row["result"]), again=True)
 

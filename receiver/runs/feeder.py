@@ -85,13 +85,18 @@ class Feeder:
                 # Every error is caught, because without the feeder all runs would stand still without a log line.
                 log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
                 wait = LONGEST_RETRY_DELAY
-            self._turn.wait(wait)
-            self._turn.clear()
+            if self._turn.wait(wait):
+                self._turn.clear()
+                self._look_anew()
         self.close()
 
     def wake(self) -> None:
         """Check for runs at once, after one was planned, started or resumed. Safe to call from any thread."""
         self._turn.set()
+
+    def _look_anew(self) -> None:
+        """Let the runs that this feeder does not hold be due, except those that wait after a failure."""
+        self._due = {run: due for run, due in self._due.items() if run in self._held or run in self._pauses}
 
     def stop(self) -> None:
         """End after the current step. Safe to call from any thread."""
@@ -119,7 +124,7 @@ class Feeder:
         self._drop_old()
         self._measure()
         now = monotonic()
-        return min((max(self._due[run] - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
+        return min((max(self._due.get(run, now) - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
 
     def step(self, run: int) -> bool:
         """Step this run if no other feeder holds it, and return whether work remains. Raises the errors of the step."""

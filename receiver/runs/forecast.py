@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class DeliveryForecast(NamedTuple):
 
     delivery_id: int
     #: applied, tie, unchanged, stale; dead, ignored; failing (its attempts would fail); skipped (not replayable);
-    #: unknown, where a forecast cannot tell.
+    #: unknown, if a forecast cannot decide.
     outcome: str
     reason: str | None = None
 
@@ -207,7 +207,7 @@ class _Trial:
         for place in range(1, trial.further + 1):
             drawn = self._ids.draw()
             self._drawn.add(drawn)
-            self._further.append(claimed._replace(id=drawn, item=place))
+            self._further.append(replace(claimed, id=drawn, item=place))
         if not trial.further or result.reason is not None:
             return result
         return result._replace(reason=f"It is the first of {trial.further + 1} events, each of which gets a delivery.")

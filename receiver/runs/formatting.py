@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
 from receiver import codec
 from receiver.database.damage import damage_of
-from receiver.logs.wording import counted
+from receiver.logs.wording import counted, grouped
 from receiver.moments import time_text
+from receiver.runs.outdated import plan_command, why_outdated
 from receiver.runs.overlap import overlapping
 from receiver.runs.runs import find, thing_of
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RunState
+from receiver.worker.processes import Wiring
 
 #: The most rows of a forecast that are printed as text.
 MOST_FORECAST_LINES = 20
@@ -21,7 +24,7 @@ MOST_FORECAST_LINES = 20
 #: Internal columns of feeders, not shown.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
-#: The columns with JSON, and what is shown in place of damaged ones that are shown.
+#: The columns with JSON, and the values shown in place of damaged ones.
 _DOCUMENTS = ("sources", "arguments", "tally", "mark", "forecast")
 _WITHOUT: Mapping[str, Any] = {"sources": [], "tally": {}, "forecast": None}
 
@@ -36,11 +39,18 @@ def run_as_json(run: RowMapping) -> dict[str, Any]:
     return shown | {name: _WITHOUT[name] for name in damages if name in _WITHOUT}
 
 
-def whole_run(connection: Connection, run: int, *, rows: int) -> dict[str, Any]:
-    """Read a run with the first `rows` rows of its forecast, and the runs that it overlaps. Raises `NotFound`."""
+def whole_run(connection: Connection, run: int, *, rows: int, wiring: Wiring, now: datetime) -> dict[str, Any]:
+    """Read a run with the first `rows` rows of its forecast, and the runs that it overlaps. Raises `NotFound`.
+
+    `wiring` is that of the process that would start it.
+    """
     found = find(connection, run)
-    overlaps = [each.as_json() for each in overlapping(connection, found)]
-    return run_as_json(found) | {"rows": forecast_rows(connection, run, limit=rows), "overlaps": overlaps}
+    is_planned = found["state"] == RunState.PLANNED
+    return run_as_json(found) | {
+        "rows": forecast_rows(connection, run, limit=rows),
+        "overlaps": [each.as_json() for each in overlapping(connection, found)],
+        "outdated": why_outdated(connection, found, wiring, now) if is_planned else None,
+    }
 
 
 def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
@@ -85,7 +95,19 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     for each in run["overlaps"]:
         yield each["says"]
     if run["state"] == RunState.PLANNED:
-        yield f"Start it with `hookmirror runs start {run['id']} --reason '…'`."
+        yield from _next_step(run)
+
+
+def _next_step(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Say how a plan is started, or why it cannot be, and how the same is planned again."""
+    # A receiver of an earlier release does not say whether the plan is outdated.
+    outdated, again = plan.get("outdated"), plan_command(plan)
+    if not outdated:
+        yield f"Start it with `hookmirror runs start {plan['id']} --reason '…'`."
+        return
+    yield f"The plan is outdated. {outdated}"
+    if again is not None:
+        yield f"Plan the same with `{again}`."
 
 
 def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -113,7 +135,7 @@ def _how_far(run: Mapping[str, Any]) -> str:
     if run["state"] == RunState.PLANNED:
         return f"planned, {counted(run['total'], thing_of(run['kind']))} to do, none done"
     if run["state"] in (RunState.RUNNING, RunState.PAUSED):
-        return f"{run['state']}, {run['done']:,} of {counted(run['total'], thing_of(run['kind']))}"
+        return f"{run['state']}, {grouped(run['done'])} of {counted(run['total'], thing_of(run['kind']))}"
     return f"{run['state']}, {counted(run['done'], thing_of(run['kind']))}" if run["done"] else str(run["state"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, RowMapping, select, text, update
 
-from receiver.database.damage import damage_of
+from receiver.database.damage import damage_of, read_choice
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import RunTaken
@@ -173,4 +173,4 @@ def _view(row: RowMapping) -> RunView:
     named = {name: row[name] for name in RunView._fields}
     if damage_of(row["tally"]):
         named["tally"] = {}
-    return RunView(**named | {"state": RunState(row["state"])})
+    return RunView(**named | {"state": read_choice(RunState, row["state"])})

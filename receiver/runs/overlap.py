@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, exists, func, or_, select
 
 from receiver.database.columns import UtcDateTime
-from receiver.errors import RunConflict
+from receiver.database.damage import read_choice
 from receiver.inbox.rounds import Cause
 from receiver.inbox.tables import ROUNDS
 from receiver.logs.wording import counted
@@ -48,22 +48,23 @@ def overlapping(connection: Connection, run: RowMapping) -> list[Overlap]:
     )
     newest = connection.execute(others.order_by(RUNS.c.id.desc()).limit(MOST_OVERLAPPING)).all()
     shared = [(each, connection.execute(_SHARED, {"run": run["id"], "other": each.id}).scalar_one()) for each in newest]
-    return [Overlap(each.id, RunState(each.state), number) for each, number in shared if number]
+    return [Overlap(each.id, read_choice(RunState, each.state), number) for each, number in shared if number]
 
 
-def refuse_replayed_since(connection: Connection, run: RowMapping) -> None:
-    """Raise `RunConflict` if deliveries of a planned run were replayed since its plan was begun."""
+def replayed_since(connection: Connection, run: RowMapping) -> str | None:
+    """How many deliveries of a planned run were replayed since its plan was begun, and by whom; None without any."""
     parameters = {"run": run["id"], "since": run["planned_at"]}
     if connection.execute(_ANY_REPLAY, parameters).first() is None:
-        return
+        return None
     found = connection.execute(_REPLAYED, parameters).first()
-    if found is not None:
-        who = found.who or "a person" if found.by is None else f"run {found.by}"
-        were = "was" if found.number == 1 else "were"
-        raise RunConflict(
-            f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "
-            "forecast no longer applies: plan it again."
-        )
+    if found is None:
+        return None
+    who = found.who or "a person" if found.by is None else f"run {found.by}"
+    were = "was" if found.number == 1 else "were"
+    return (
+        f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "
+        "forecast no longer applies: plan it again."
+    )
 
 
 _RUN: BindParameter[Any] = bindparam("run")
@@ -80,6 +81,9 @@ _SHARED = select(func.count()).select_from(
     .subquery()
 )
 
+#: The action that began the plan. Later actions have larger numbers, even if the clock was set back since.
+_PLANNED = select(func.min(ACTIONS.c.id)).where(ACTIONS.c.run == _RUN).scalar_subquery()
+
 #: Whether any delivery was replayed since. The query is quick, and the whole set is examined only if so.
 _ANY_REPLAY = (
     select(RUNS.c.id)
@@ -92,9 +96,19 @@ _ANY_REPLAY = (
                 or_(RUNS.c.ended_at.is_(None), RUNS.c.ended_at > _SINCE),
             ),
             exists().where(ACTIONS.c.what == "replay", ACTIONS.c.at > _SINCE),
+            exists().where(ACTIONS.c.what.in_(("replay", "start run")), ACTIONS.c.id > _PLANNED),
         )
     )
     .limit(1)
+)
+
+#: A start of the run that began a round.
+_STARTS = ACTIONS.alias("starts")
+
+_BEGAN_SINCE = or_(
+    ROUNDS.c.began_at > _SINCE,
+    ACTIONS.c.id > _PLANNED,
+    exists().where(_STARTS.c.run == ROUNDS.c.run, _STARTS.c.what == "start run", _STARTS.c.id > _PLANNED),
 )
 
 #: The run or the person that replayed most of the set since.
@@ -103,7 +117,7 @@ _REPLAYED = (
     .select_from(RUN_DELIVERIES)
     .join(ROUNDS, ROUNDS.c.delivery_id == RUN_DELIVERIES.c.delivery_id)
     .outerjoin(ACTIONS, ACTIONS.c.id == ROUNDS.c.action)
-    .where(RUN_DELIVERIES.c.run == _RUN, ROUNDS.c.cause == Cause.REPLAY.value, ROUNDS.c.began_at > _SINCE)
+    .where(RUN_DELIVERIES.c.run == _RUN, ROUNDS.c.cause == Cause.REPLAY.value, _BEGAN_SINCE)
     .group_by(ROUNDS.c.run, ACTIONS.c.who)
     .order_by(func.count().desc())
     .limit(1)

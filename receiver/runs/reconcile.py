@@ -33,7 +33,7 @@ RECONCILE_LEASE = timedelta(minutes=15)
 #: Seconds for which a delivery must have been due to make a page wait, the longest wait, and the time between polls.
 LIVE_WORK_WAITS, LONGEST_WAY, LIVE_WORK_POLL = 1.0, 30.0, 0.2
 
-#: A walk that stood still for longer begins anew, because too much may have changed on earlier pages.
+#: A walk that stood still for longer starts from the beginning, because too much may have changed on earlier pages.
 RESUMED_WITHIN = timedelta(hours=1)
 
 #: The age at which the keys of an abandoned walk are dropped.

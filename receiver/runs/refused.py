@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
-from receiver.runs.actions import Asked, By, Effect, Via, checked_reason, perform, record
+from receiver.runs.actions import ACTIONS, Asked, By, Effect, Via, checked_reason, perform, record
 
 #: The verb of the action.
 VERIFY_REFUSED = "verify refused"
+
+#: The most actions of which the verified requests are summed.
+MOST_SUMMED = 1_000
 
 #: The author of the action that follows an added secret.
 BY_SETTINGS = By("settings", Via.SCHEDULE)
@@ -52,6 +56,15 @@ def recorded(asked: Asked) -> WithinAccept:
         record(connection, asked, effect, now=datetime.now(UTC))
 
     return along
+
+
+def verified_since(connection: Connection, source: str, since: datetime) -> int:
+    """How many kept requests of the source verified since then, of the newest actions."""
+    wanted = (ACTIONS.c.what == VERIFY_REFUSED, ACTIONS.c.at >= since)
+    columns = (ACTIONS.c.count.label("number"), ACTIONS.c.arguments)
+    found = select(*columns).where(*wanted).order_by(ACTIONS.c.id.desc())
+    rows = connection.execute(found.limit(MOST_SUMMED))
+    return sum(row.number for row in rows if damage_of(row.arguments) is None and row.arguments.get("source") == source)
 
 
 def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:

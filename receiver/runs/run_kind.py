@@ -34,7 +34,7 @@ class RunView(NamedTuple):
 
 
 def refuse_damaged(run: RunView) -> None:
-    """Raise `ConfigurationError` if the work of the run is not known, because somebody edited its row by hand."""
+    """Raise `ConfigurationError` if the work of the run is unknown, because its row was edited by hand."""
     for name, value in (("sources", run.sources), ("arguments", run.arguments), ("mark", run.mark)):
         if (damage := damage_of(value)) is not None:
             raise ConfigurationError(f"The {name} of run {run.id} cannot be read. {damage}")

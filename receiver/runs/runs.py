@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, text, update
 
-from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.errors import NotFound, ReasonWanted, RunConflict
 from receiver.moments import time_text
 from receiver.release import release
 from receiver.runs.actions import COUNTED_DELIVERY, Asked, Done, Effect, perform
-from receiver.runs.overlap import refuse_replayed_since
+from receiver.runs.outdated import why_outdated
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUNS, TURNS, ItemState, RunState, in_item_state
-from receiver.worker.processes import Kind, Wiring, running, shown
+from receiver.worker.processes import Kind, Wiring, running
 
 log = structlog.get_logger(__name__)
 
@@ -126,23 +125,9 @@ class Verbs:
 
     def _refuse_start(self, connection: Connection, row: RowMapping, now: datetime) -> None:
         _demand(row, "started", RunState.PLANNED)
-        if any(damage_of(row[name]) is not None for name in ("sources", "arguments", "mark")):
-            raise RunConflict(f"Somebody edited run {row['id']} in the database by hand: cancel it, and plan again.")
-        refuse_replayed_since(connection, row)
-        if row["release"] != release() or row["wiring"] != self.wiring.fingerprint:
-            raise RunConflict(
-                f"Run {row['id']} was planned by hookmirror {row['release']} with other handlers or sources than this "
-                "process has now, so its forecast no longer applies: plan it again."
-            )
-        for process in running(connection, now):
-            if Kind(process["kind"]).works and (process["release"], process["fingerprint"]) != (
-                row["release"],
-                row["wiring"],
-            ):
-                raise RunConflict(
-                    f"The {shown(process)} has another release, or other handlers or sources, than run {row['id']} was "
-                    "planned with: restart it with the same, or plan again where the settings are its own."
-                )
+        outdated = why_outdated(connection, row, self.wiring, now)
+        if outdated is not None:
+            raise RunConflict(outdated)
         busy = select(TURNS.c.run).where(TURNS.c.kind == row["kind"], TURNS.c.source.in_(row["sources"])).limit(1)
         other = connection.execute(busy).scalar()
         if other is not None:
@@ -166,6 +151,24 @@ def recent(*, before: int | None = None) -> Select[Any]:
     """Select runs with ids below `before`, newest first."""
     found = select(RUNS).order_by(RUNS.c.id.desc())
     return found if before is None else found.where(RUNS.c.id < before)
+
+
+class StartedRun(NamedTuple):
+    """What a chart shows of a run."""
+
+    id: int
+    kind: str
+    sources: Sequence[str]
+    started_at: datetime
+
+
+def newest_started(connection: Connection, *, limit: int) -> list[StartedRun]:
+    """Those of the newest runs that were started."""
+    rows = connection.execute(select(*_STARTED).order_by(RUNS.c.id.desc()).limit(limit)).all()
+    return [StartedRun(*row) for row in rows if row.started_at is not None]
+
+
+_STARTED = [RUNS.c[name] for name in StartedRun._fields]
 
 
 def finish(connection: Connection, run: int, state: RunState, *, now: datetime) -> None:

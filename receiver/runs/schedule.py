@@ -5,15 +5,16 @@ A due reconcile begins a run, which any process with a worker steps. Times misse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, Text, bindparam, select
 
 from receiver.database.bulk import insert_rows
+from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
@@ -24,6 +25,7 @@ from receiver.runs.reconcile import RECONCILE, RECONCILE_LEASE
 from receiver.runs.runs import Verbs
 from receiver.runs.tables import OVER, RUNS, SCHEDULES, STARTED_RECONCILES, RunState
 from receiver.runs.unplanned_run import UnplannedRun, begin_run
+from receiver.search.changes import CLOCKS_APART
 from receiver.settings.timetable import Timetable
 
 log = structlog.get_logger(__name__)
@@ -65,7 +67,7 @@ def due_sources(database: Database, sources: Mapping[str, Source], *, now: datet
     if not planned:
         return []
     known = _known(database, planned)
-    new = sorted(name for name, (noticed_at, _) in known.items() if noticed_at is None)
+    new = sorted(name for name, (noticed_at, _) in known.items() if noticed_at is None or _lies_ahead(noticed_at, now))
     if new:
         retry_transaction(lambda: _notice(database, new, now))
         known = _known(database, planned)
@@ -111,7 +113,7 @@ class ReconcileSchedule:
         )
 
         def is_still_due(connection: Connection) -> bool:
-            return _is_due(source, *_of_source(connection, source.name), now)
+            return _is_due(source, *_of_sources(connection, [source.name])[source.name], now)
 
         wanted = UnplannedRun(
             kind=RECONCILE, source=source.name, lease=RECONCILE_LEASE, goes_on=False, is_wanted=is_still_due
@@ -156,7 +158,13 @@ def _is_due(source: Source, noticed_at: datetime | None, run: RowMapping | None,
     if plan is None or (run is not None and _is_in_hand(run)):
         return False
     known = [moment for moment in (noticed_at, None if run is None else run["started_at"]) if moment is not None]
-    return bool(plan.latest(now, name=source.name) > max(known, default=now))
+    past = [moment for moment in known if not _lies_ahead(moment, now)]
+    return bool(plan.latest(now, name=source.name) > max(past, default=now))
+
+
+def _lies_ahead(moment: datetime, now: datetime) -> bool:
+    """Whether the clock has been set back since. The next reconcile must not wait until then."""
+    return moment > now + CLOCKS_APART
 
 
 def _is_in_hand(run: RowMapping) -> bool:
@@ -167,7 +175,8 @@ def _is_in_hand(run: RowMapping) -> bool:
 def _notice(database: Database, names: list[str], now: datetime) -> None:
     with database.write() as connection:
         rows = [(name, now) for name in names]
-        insert_rows(connection, SCHEDULES, ("source", "noticed_at"), rows, conflict="ON CONFLICT (source) DO NOTHING")
+        again = "ON CONFLICT (source) DO UPDATE SET noticed_at = excluded.noticed_at"
+        insert_rows(connection, SCHEDULES, ("source", "noticed_at"), rows, conflict=again)
 
 
 def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
@@ -175,15 +184,25 @@ def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple
 
     def read() -> dict[str, tuple[datetime | None, RowMapping | None]]:
         with database.read() as connection:
-            return {name: _of_source(connection, name) for name in sources}
+            return _of_sources(connection, list(sources))
 
     return retry_transaction(read)
 
 
-def _of_source(connection: Connection, name: str) -> tuple[datetime | None, RowMapping | None]:
-    noticed = select(SCHEDULES.c.noticed_at).where(SCHEDULES.c.source == name)
+def _of_sources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
+    rows = connection.execute(_NOTICED, {"names": list(names)}).all()
+    noticed = {row.source: row.noticed_at for row in rows}
+    return {name: (noticed.get(name), _latest(connection, name)) for name in names}
+
+
+def _latest(connection: Connection, name: str) -> RowMapping | None:
+    """The latest reconcile of a source, read by itself, because a join would walk through all runs."""
     latest = select(*_SHOWN).where(STARTED_RECONCILES, RUNS.c.sources == [name]).order_by(RUNS.c.id.desc()).limit(1)
-    return connection.execute(noticed).scalar(), connection.execute(latest).mappings().first()
+    return connection.execute(latest).mappings().first()
 
 
 _SHOWN = [RUNS.c[name] for name in ("id", "state", "started_at", "ended_at", "trouble")]
+
+_NOTICED = select(SCHEDULES.c.source, SCHEDULES.c.noticed_at).where(
+    among(SCHEDULES.c.source, bindparam("names", type_=Many(Text)))
+)

@@ -15,10 +15,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, TypedDict
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
+from sqlalchemy import BigInteger, Column, Index, Table, text
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
+from receiver.database.sqlite.stored_types import RowNumber
 from receiver.mirror.changes import ChangedValues
 
 
@@ -105,7 +106,7 @@ class Run(SQLModel, table=True):
     )
 
     id: int | None = Field(
-        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+        default=None, sa_column=Column(BigInteger().with_variant(RowNumber, "sqlite"), primary_key=True)
     )
     #: `replay`, `reconcile`, `date_back`, `repair` or `prune`.
     kind: str
@@ -202,7 +203,7 @@ class ScheduledSource(SQLModel, table=True):
     __tablename__ = "schedules"
 
     source: str = Field(primary_key=True)
-    #: The time at which the schedule was first noticed. Times before it count as not missed.
+    #: The time at which the schedule was first noticed. Earlier times do not count as missed.
     noticed_at: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, litera
 
 from receiver.codec import canonical
 from receiver.database.columns import Many, among, iso_text, raw_columns
+from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES, feed_end
 from receiver.schemas import Moment, Shape
@@ -138,7 +139,8 @@ def _first_at(connection: Connection, moment: datetime) -> int:
         middle = (low + high) // 2
         following = select(CHANGES.c.seq, CHANGES.c.recorded_at).where(CHANGES.c.seq >= middle)
         found = connection.execute(following.order_by(CHANGES.c.seq).limit(1)).one()
-        if found.recorded_at < moment:
+        # A damaged time says nothing, so the search goes on before it: every change behind is examined, too.
+        if damage_of(found.recorded_at) is None and found.recorded_at < moment:
             low = found.seq + 1
         else:
             high = middle

@@ -73,7 +73,7 @@ class Cursors:
             case [str(), str(), str(), list(), str()]:
                 return list(content)
         raise BadRequest(
-            "`cursor` was not signed by this installation: give `next` of the page before unchanged, under the same "
+            "`cursor` was not signed by this installation: give `next` of the previous page unchanged, under the same "
             "HOOKMIRROR_SECRET_KEY, or leave it out, to begin with the first page.",
             names=NAMES_CURSOR,
         )

@@ -1,6 +1,6 @@
 """Lists of deliveries, newest first, and single deliveries with body, headers and rounds.
 
-A filter that has an index becomes a way through the inbox; the other filters are checked on each row of that way
+A filter with an index determines the way through the inbox; the other filters are checked on each row of that way
 (`receiver.search.windows`). A time of arrival is a range of ids, since ids are arrival numbers.
 """
 
@@ -64,7 +64,7 @@ def list_deliveries(
     bounds: PageBounds,
 ) -> FoundPage:
     """List deliveries, newest first, each formatted by `show`."""
-    items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show)
+    items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show, are_short=True)
     with database.read() as connection:
         return read_found_page(connection, ways_to(connection, wanted), items, bounds)
 
@@ -72,7 +72,7 @@ def list_deliveries(
 def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: float = SECONDS) -> Count:
     """Count the deliveries, within `seconds` and up to `MOST_COUNTED`."""
     with database.read() as connection:
-        return count(connection, ways_to(connection, wanted), seconds=seconds)
+        return count(connection, _ways_to_count(connection, wanted), seconds=seconds)
 
 
 def count_by_state(database: Database, wanted: DeliveryFilter, *, seconds: float = BY_STATE) -> dict[State, Count]:
@@ -80,11 +80,25 @@ def count_by_state(database: Database, wanted: DeliveryFilter, *, seconds: float
     end = monotonic() + seconds
     counts = {}
     with database.read() as connection:
-        # Those that an index has come first, and leave the time to the others.
+        # States with an index come first, because their counts are quick and leave the time to the others.
         for place, state in enumerate(COUNTED_STATES):
             share = max(end - monotonic(), 0) / (len(COUNTED_STATES) - place)
-            counts[state] = count(connection, ways_to(connection, replace(wanted, state=state)), seconds=share)
+            counts[state] = count(connection, _ways_to_count(connection, replace(wanted, state=state)), seconds=share)
     return counts
+
+
+def _ways_to_count(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
+    """Ways that need not be in order: an index has the pending ones, and those that were ignored, by source."""
+    if wanted == DeliveryFilter(state=State.PENDING):
+        return [_only(in_state(State.PENDING))]
+    if wanted == DeliveryFilter(state=State.IGNORED, source=wanted.source):
+        of_it = () if wanted.source is None else (DELIVERIES.c.source == wanted.source,)
+        return [_only(in_state(State.IGNORED), *of_it)]
+    return ways_to(connection, wanted)
+
+
+def _only(*conditions: ColumnElement[bool]) -> Few:
+    return Few(table=DELIVERIES, key=("id",), conditions=conditions, descending=True)
 
 
 def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
@@ -181,7 +195,7 @@ def _is_entity(entity: str, kinds: ColumnElement[Any], ids: ColumnElement[Any]) 
     kind, colon, entity_id = entity.partition(":")
     if not colon:
         return ids == entity
-    # A list of ids besides the alternative, because an index serves the list only.
+    # The list of ids is redundant, but only for a list does the database use its index.
     return ids.in_([entity, entity_id]) & ((ids == entity) | ((ids == entity_id) & (kinds == kind)))
 
 

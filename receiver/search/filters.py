@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.errors import BadRequest
-from receiver.inbox.tables import State
+from receiver.inbox.states import State
 from receiver.mirror.versions import Outcome
 
 

@@ -31,9 +31,12 @@ from receiver.search.windows import SECONDS, SortKey
 #: The most hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
 
-#: Seconds since the beginning of a search until which deliveries are examined for a dedup key, and only if the text was
-#: found nowhere else.
+#: Seconds after the beginning of a search at which the examination of deliveries for a dedup key ends. They are
+#: examined only if no other place has the text.
 KEY_SECONDS = SECONDS
+
+#: The note of an empty answer: no index has names, and a search reads no table.
+NAMES = "Names are not searched."
 
 #: Characters of the sought text that a sentence quotes.
 QUOTED_CHARACTERS = 64
@@ -85,7 +88,8 @@ class Hits:
     #: The number of deliveries about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
-    #: How many of the newest deliveries were examined for the dedup key; None if all, or if an index has the key.
+    #: The number of the newest deliveries that were examined for the dedup key; None if all, or if an index has the
+    #: key.
     examined: int | None = None
 
     @property
@@ -104,10 +108,10 @@ class Hits:
         quoted = visible(self.text[:QUOTED_CHARACTERS])
         missing = f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}"
         if self.examined is None:
-            return f"{missing}."
+            return f"{missing}. {NAMES}"
         return (
             f"{missing}. For a dedup key, only the newest {self.examined:,} deliveries were examined: "
-            "filter the list of deliveries by `dedup_key` to go on."
+            f"filter the list of deliveries by `dedup_key` to continue. {NAMES}"
         )
 
 
@@ -205,7 +209,7 @@ class _Search:
         return [DeliveryHit(kind_of[row["id"]], row) for row in self._connection.execute(statement).mappings()]
 
     def _with_lead(self) -> list[int]:
-        """Ids of deliveries whose dedup key is the text behind a lead, which no index finds; the newest first."""
+        """The newest deliveries whose dedup key is the text behind a lead, which no index finds."""
         ways = ways_to(self._connection, DeliveryFilter(dedup_key=self._text))
         found = find_on_all(
             self._connection,

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
-from receiver.database.pages import LARGEST_PAGE_BYTES, USUAL_PAGE, read_page_on
-from receiver.search.windows import SECONDS, Few, Found, Path, SortKey, find
+from receiver.database.page_sizes import USUAL_PAGE
+from receiver.database.pages import LARGEST_PAGE_BYTES, read_page_on
+from receiver.search.windows import SECONDS, Few, Found, Path, SortKey, count_on, find
 
 #: Counting stops at this number.
 MOST_COUNTED = 10_000
@@ -63,6 +64,8 @@ class Items:
     #: The condition that finds the items with these keys.
     with_keys: Callable[[list[SortKey]], ColumnElement[bool]]
     show: Callable[[RowMapping], Any]
+    #: Whether no row has a column of more than a few kilobytes.
+    are_short: bool = False
 
 
 def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> FoundPage:
@@ -76,7 +79,14 @@ def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: I
             return FoundPage([], found.horizon, _horizon(found))
         order = way.order([way.table.c[name] for name in way.key])
         statement = select(*items.columns).where(items.with_keys(found.keys)).order_by(*order)
-    page = read_page_on(connection, statement, items.show, limit=bounds.limit, most_bytes=bounds.most_bytes)
+    page = read_page_on(
+        connection,
+        statement,
+        items.show,
+        limit=bounds.limit,
+        most_bytes=bounds.most_bytes,
+        are_short=items.are_short,
+    )
     if page.last is not None and page.more:
         return FoundPage(page.items, tuple(page.last[name] for name in way.key), None)
     return FoundPage(page.items, found.horizon if found else None, _horizon(found) if found else None)
@@ -84,13 +94,19 @@ def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: I
 
 def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float = SECONDS) -> Count:
     """Count the items on these ways, up to `MOST_COUNTED` and within `seconds`."""
+    if len(ways) == 1:
+        number, horizon, looked_at = count_on(connection, ways[0], limit=MOST_COUNTED + 1, seconds=seconds)
+        return _count(number, None if horizon is None else Horizon(horizon, looked_at))
     return count_of(find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds))
 
 
 def count_of(found: Found) -> Count:
     """The count from a search whose limit was `MOST_COUNTED` + 1."""
-    number = len(found.keys)
-    return Count(min(number, MOST_COUNTED), number > MOST_COUNTED, _horizon(found))
+    return _count(len(found.keys), _horizon(found))
+
+
+def _count(number: int, horizon: Horizon | None) -> Count:
+    return Count(min(number, MOST_COUNTED), number > MOST_COUNTED, horizon)
 
 
 def find_on_all(

@@ -28,7 +28,7 @@ def stored_sources(connection: Connection) -> list[str]:
 
 @cache
 def _sources_in(tables: tuple[Table, ...]) -> CompoundSelect[Any]:
-    """Select the distinct first parts of these tables' keys, each as the smallest one above the one before."""
+    """Select the distinct first parts of these tables' keys, each as the smallest value above the last."""
     steps = []
     for table in tables:
         first = select(func.min(table.c.source).label("source")).cte(f"sources_in_{table.name}", recursive=True)

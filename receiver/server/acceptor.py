@@ -27,7 +27,7 @@ from receiver.settings.settings import Settings
 
 
 def main() -> None:
-    """Serve the process at the other end of the socket until that closes it."""
+    """Serve the process at the other end of the socket until that process closes the socket."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # A signal to the whole group must not end it before the process that it serves, whose requests need answers.
         signal.signal(number, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def _runtime(channel: socket.socket) -> Runtime:
 
 
 def settings_sent(settings: Settings, beside: Path | None) -> bytes:
-    """What the process needs to know, as `main` reads it."""
+    """Encode the settings for the process, as `main` reads them."""
     return with_length(pickle.dumps((settings.dialects, beside))) + with_length(pickle.dumps(settings))
 
 

@@ -40,6 +40,7 @@ from receiver.server import acceptor
 from receiver.server.supervisor import RestartPauses
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.settings.settings import Settings
+from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Started(NamedTuple):
 
 
 class AcceptorProcess:
-    """Admits and accepts requests in another process, which an accident there ends alone."""
+    """Admits and accepts requests in another process, so that a crash there ends only that process."""
 
     def __init__(
         self,
@@ -260,7 +261,7 @@ def _environment() -> Mapping[str, str]:
 
 
 def _end(process: subprocess.Popen[bytes], deadline: float) -> int:
-    """Wait for its end, and kill it at the deadline, which loses no acked webhook; return its exit code."""
+    """Wait for the process to end, or kill it at the deadline; return its exit code. No acked webhook is lost."""
     try:
         return process.wait(max(deadline - time.monotonic(), 0.1))
     except subprocess.TimeoutExpired:
@@ -270,11 +271,14 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> int:
 
 
 def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> None:
-    """Count what is stored in the metrics, as `receiver.ingest.group_commit.count_answers` does."""
+    """Count the stored webhooks in the metrics, as `receiver.ingest.group_commit.count_answers` does."""
     pairs = zip(batch, answers, strict=True)
-    stored = [(waiting.item.source.name, each) for waiting, each in pairs if isinstance(each, Stored)]
-    metrics.count_accepted((source, each.secret, (each.items or (each,))[0].status) for source, each in stored)
-    for source, each in stored:
+    stored = [(waiting.item.source, each) for waiting, each in pairs if isinstance(each, Stored)]
+    metrics.count_accepted(
+        (source.name, each.secret, mark_of(source.credentials, each.secret), (each.items or (each,))[0].status)
+        for source, each in stored
+    )
+    for source, each in ((source.name, each) for source, each in stored):
         if each.items:
             metrics.count_items((source, item.status) for item in each.items[1:])
         for item in each.items or (each,):

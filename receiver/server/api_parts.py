@@ -10,6 +10,7 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
 from receiver.api.probes import Probes
+from receiver.api.read_budget import COST_OF_POSTGRESQL, ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
@@ -24,6 +25,7 @@ from receiver.provenance.why import explainer
 from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
 from receiver.server.doctor import examine_running
+from receiver.server.runtime import Runtime
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Wiring
@@ -43,8 +45,20 @@ class ServedParts:
     errands: Errands
     #: Wakes the worker of this process when there is new work.
     wake: Callable[[], None] = lambda: None
+    #: Wakes the feeders of this process when there is a run to plan or to step.
+    feed: Callable[[], None] = lambda: None
     #: The warnings of `/readyz`.
     warnings: Callable[[], list[str]] = list
+
+
+def new_reads(runtime: Runtime, is_busy: Callable[[], bool]) -> Reads:
+    """Make the reads of a process: with a budget while `is_busy` returns that webhooks are being acked."""
+    return Reads(
+        at_once=runtime.settings.api_reads_at_once,
+        seconds=runtime.settings.api_read_seconds,
+        budget=ReadBudget(is_busy=is_busy),
+        waiting_cost=COST_OF_POSTGRESQL if runtime.database.is_postgresql else 0.0,
+    )
 
 
 def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Source]) -> Api:
@@ -56,6 +70,7 @@ def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Sourc
         page_bytes=settings.api_page_bytes,
         facts=facts_of(settings, sources),
         wake=served.wake,
+        feed=served.feed,
         wiring=Wiring.of(sources),
         probes=Probes(served.readiness, served.exposition, measuring=served.measuring, warnings=served.warnings),
         questions=served.questions,

@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 
 from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
-from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.routes import answer_database_error, answer_refused, http_errors
@@ -34,12 +33,13 @@ from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
 from receiver.server import reloading
 from receiver.server.acceptor_process import AcceptorProcess
-from receiver.server.api_parts import ServedParts, new_api
+from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
 from receiver.server.interpreter import tune_interpreter
-from receiver.server.renewal import Reloader, Renewal, Requests, adopt_in
+from receiver.server.renewal import Reloader, Renewal, adopt_in
 from receiver.server.runtime import Runtime, install
+from receiver.server.signals import Requests
 from receiver.server.upkeep import bounds_of, watch
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind
@@ -103,7 +103,7 @@ class App:
             return AcceptorProcess(runtime.settings, beside=runtime.beside, keep=keep, accepted=self._wake)
         # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
         inbox = Inbox(runtime.database.beside(connections=1))
-        return GroupCommit(inbox, accepted=self._wake, keep=keep)
+        return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare)
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime
@@ -117,13 +117,14 @@ class App:
         at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
         return ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._accepting.is_busy)),
+            reads=new_reads(runtime, self._accepting.is_busy),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
             errands=new_errands(runtime),
             wake=self._wake,
+            feed=self._feed,
             warnings=lambda: self._registration.warnings,
         )
 
@@ -174,7 +175,7 @@ class App:
         self._runtime.database.close()
 
     def _trouble(self) -> str | None:
-        """Why deliveries cannot be stored; a failure counts until a later write succeeds."""
+        """The reason for which deliveries cannot be stored, or None; a failure counts until a later write succeeds."""
         return self._accepting.trouble(since=self._registration.wrote_at)
 
     def _make_reloader(self, requests: Requests) -> Reloader:
@@ -208,6 +209,11 @@ class App:
             if feeder is not None:
                 feeder.renew()
 
+    def note_url(self, url: str) -> None:
+        """Record the URL at which this process is served, for links to its console, if it has one."""
+        if self._rest.console is not None:
+            self._registration.console_url = url
+
     def end_streams(self) -> None:
         """End the streams of the console, because the process stops. Safe to call from any thread."""
         if self._rest.console is not None and self._loop is not None:
@@ -218,6 +224,11 @@ class App:
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+
+    def _feed(self) -> None:
+        for feeder in (self._feeder, self._reconciler):
+            if feeder is not None:
+                feeder.wake()
 
 
 def _is_for_hooks(path: str) -> bool:

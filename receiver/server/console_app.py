@@ -1,6 +1,6 @@
-"""The console as a process of its own: it serves pages, health and metrics, but no endpoint and no API.
+"""The console as a separate process, which serves pages, health and metrics, but no endpoint and no API.
 
-People who browse take no time from the acks of other processes.
+Reading its pages takes no time from the acks of other processes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
 from receiver.server import reloading
-from receiver.server.api_parts import ServedParts, new_api
+from receiver.server.api_parts import ServedParts, new_api, new_reads
+from receiver.server.arrival_watch import ArrivalWatch
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
-from receiver.server.renewal import Reloader, Renewal, Requests, adopt_in
+from receiver.server.renewal import Reloader, Renewal, adopt_in
 from receiver.server.runtime import Runtime
+from receiver.server.signals import Requests
 from receiver.worker.processes import Kind
 
 #: The other paths that the process serves.
@@ -51,10 +53,11 @@ class ConsoleApp:
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        # Other processes ack the webhooks, perhaps on the same cores.
+        self._watch = ArrivalWatch(runtime.database)
         self._served = ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            # This process acks no webhooks, so reads need no budget.
-            reads=Reads(at_once=at_once, seconds=seconds),
+            reads=new_reads(runtime, self._watch.is_busy),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
             exposition=runtime.exposition,
@@ -81,6 +84,10 @@ class ConsoleApp:
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
+    def note_url(self, url: str) -> None:
+        """Record the URL at which the console is served, for links to it."""
+        self._registration.console_url = url
+
     def end_streams(self) -> None:
         """End the streams of the console, because the process stops. Safe to call from any thread."""
         if self._loop is not None:
@@ -95,11 +102,11 @@ class ConsoleApp:
 
     def _renew(self, renewal: Renewal) -> None:
         settings, sources = renewal.settings, renewal.sources
-        # What may raise comes first, so that settings come into force as a whole or not at all.
+        # The steps that may raise come first, so that settings come into force as a whole or not at all.
         console = new_console(settings, new_api(self._served, settings, sources), self._served)
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
-        # Its pages come back, to the console of the new settings.
+        # Open pages reconnect, and reach the console of the new settings.
         self._console.live.end()
         self._console = console
         self._registration.renew(sources)
@@ -110,7 +117,9 @@ class ConsoleApp:
         self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._reloader.start()
+        self._watch.start()
         yield
+        self._watch.stop()
         self._reloader.stop()
         self._registration.stop()
         served = self._served

@@ -34,8 +34,7 @@ from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 from receiver.shadowing import doubts_about
-from receiver.worker.liveness import is_here
-from receiver.worker.processes import Kind, Wiring, differences, running, shown
+from receiver.worker.processes import Kind, Wiring, differences, running, shown, unread_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +238,7 @@ def _shown(moment: datetime | None) -> str:
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
     """Report the open findings, worded as in API, log and command."""
-    for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
+    for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)).items:
         known = f" Acknowledged by {each.acknowledged_by}." if each.acknowledged_by is not None else ""
         yield Check(f"finding {each.rule}", True, f"{whole_sentence(each.says)} {each.mend}{known}", doubtful=True)
 
@@ -268,6 +267,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
         yield Check("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
     yield from _refusals(found)
     yield from _unread(found)
+    yield from _edited(wiring, found)
     yield from _missing({Kind(process["kind"]) for process in found})
 
 
@@ -277,7 +277,7 @@ def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
         reading = Reading.of(process)
         if reading is not None and reading.refused is not None:
             says = f"{shown(process)} refused the settings that it read last, and has older ones: {reading.refused}"
-            yield Check("processes", False, f"{says} Mend them, and run `hookmirror reload`")
+            yield Check("processes", False, f"{says} Correct them, and run `hookmirror reload`")
 
 
 def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
@@ -286,21 +286,19 @@ def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
     Uses the files that each process registered, which may differ from the files of these settings.
     """
     for process in found:
-        reading = Reading.of(process)
-        if reading is None or reading.files is None or not is_here(process["name"]):
-            continue
-        changed = [file for file in reading.files if _has_changed(Path(file), since=reading.read_at)]
+        changed = unread_files(process)
         if changed:
             says = f"{shown(process)} has not read {', '.join(changed)} since the last change there"
             yield Check("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
 
 
-def _has_changed(file: Path, *, since: datetime) -> bool:
-    """Whether the file was written since then; False for an unreadable file, which its process reports itself."""
-    try:
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC) > since
-    except OSError:
-        return False
+def _edited(wiring: Wiring, found: Iterable[RowMapping]) -> Iterator[Check]:
+    """Report processes that have loaded another text of a dialect's module than this process."""
+    for process in found:
+        modules = wiring.edited(process["wiring"])
+        if modules:
+            says = f"{shown(process)} has loaded another text of {', '.join(modules)} than this process"
+            yield Check("processes", True, f"{says}: restart it if the file was edited since then", doubtful=True)
 
 
 def _missing(kinds: set[Kind]) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from receiver.api.errands import Errands, Reloaded, ReloadedProcess, SentTestEve
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.http_urls import shown_url
 from receiver.metrics.few_names import TEST_EVENT_TYPE
 from receiver.runs.actions import By
 from receiver.server import reloading, sending
@@ -29,28 +30,28 @@ def reload_all(database: Database, by: By) -> Reloaded:
 
 
 def send_test_event(source: Source) -> SentTestEvent:
-    """Send a test event to where the source's sender sends, and nowhere else.
+    """Send a test event to the address to which the source's sender sends, and to no other.
 
-    Raises `ConfigurationError` if the settings do not say where that is, or the dialect cannot write the event.
+    Raises `ConfigurationError` if the settings do not give that address, or the dialect cannot write the event.
     """
     address = source.settings.registered_url
     if address is None:
         raise ConfigurationError(
-            f"The settings do not say under which address senders reach this installation: set `public_url`, or run "
+            f"The settings do not give the address at which senders reach this installation: set `public_url`, or run "
             f"`hookmirror send {source.name} {TEST_EVENT_TYPE} --to URL`."
         )
     body = source.dialect.write(TEST_EVENT_TYPE, sending.USUAL_ID, at=datetime.now(UTC), data=None)
-    shown = sending.shown(address)
+    shown = shown_url(address)
     try:
         sent = sending.send(source, body, address, source.dialect.usual_headers(TEST_EVENT_TYPE))
     except ConfigurationError:
         raise
     except HookmirrorError:
-        says = f"Nobody answers at {shown}, where senders send: check the DNS name, the proxy, and the server."
+        says = f"No server answers at {shown}, the senders' address: check the DNS name, the proxy, and the server."
         return SentTestEvent(shown, TEST_EVENT_TYPE, None, None, says)
     delivery, code = _read(sent.answer)
     if sent.is_acked:
-        says = f"A test event came through {shown}: address, signature and storage are well."
+        says = f"A test event arrived through {shown}: address, signature and storage work."
     else:
         delivery = None
         says = f"{shown} answered a test event with {sent.status}{f', {code}' if code else ''}: senders get the same."

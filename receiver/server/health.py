@@ -13,10 +13,9 @@ from typing import Literal, NamedTuple
 import structlog
 
 from receiver.api.exposition import MEDIA_TYPE
-from receiver.api.probes import Alive
 from receiver.codec import encode
 from receiver.logs.repeats import Repeats
-from receiver.schemas import Error, Shape
+from receiver.schemas import Alive, Error, Shape
 
 log = Repeats(structlog.get_logger(__name__))
 

@@ -1,7 +1,7 @@
 """The registry of processes. Every process that serves or works has a row in the database and reads the other rows.
 Processes that are wired differently treat the same deliveries differently, so the operator is warned.
 
-No other part depends on the registry. A process that cannot write its row, or writes it late, goes on working.
+No other part depends on the registry. A process that cannot write its row, or writes it late, continues to work.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ NEWER_SCHEMA = (
 class Reading(NamedTuple):
     """The result of a process's last reading of its settings."""
 
-    #: When the process began to read its settings.
+    #: The time at which the process began to read its settings.
     read_at: datetime
-    #: Why the process refused the settings; None if they are in force.
+    #: The reason for which the process refused the settings; None if they are in force.
     refused: str | None
     #: The names of the settings that wait for a restart.
     needs_restart: tuple[str, ...]
@@ -94,6 +94,8 @@ class Registration:
         self.name = new_name()
         #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
+        #: The URL at which a browser on this machine reaches the console of this process; None without one.
+        self.console_url: str | None = None
         #: The monotonic time of the last successful write.
         self.wrote_at = -math.inf
         self._database = database
@@ -104,7 +106,7 @@ class Registration:
         self._started_at = clock()
         self._settings: dict[str, Any] | None = None
         self._stopping = threading.Event()
-        #: Set to have the row written at once.
+        #: Set when the row must be written at once.
         self._turn = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
@@ -169,7 +171,7 @@ class Registration:
         news: dict[str, Any] = {
             "fingerprint": self._wiring.fingerprint,
             "wiring": list(self._wiring.lines),
-            "settings": self._settings,
+            "settings": None if self._settings is None else {**self._settings, "console": self.console_url},
             "seen_at": now,
         }
         if connection.execute(mine.values(news)).rowcount:

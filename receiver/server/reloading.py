@@ -32,7 +32,7 @@ RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 #: The action, and the author of one that a signal alone began.
 RELOAD, SIGNAL = "reload settings", "signal"
 
-#: A reload that a process begins so soon after a recorded one belongs to that one.
+#: A reload within this time after a recorded one belongs to the same action.
 SAME_RELOAD = timedelta(seconds=20)
 
 
@@ -41,7 +41,8 @@ class ReloadResult:
     """The result of asking one process."""
 
     process: str
-    #: Whether the process adopted its settings; None for one of another machine or container, which was not asked.
+    #: Whether the process adopted its settings; None for a process of another machine or container, which was not
+    #: asked.
     taken: bool | None
     says: str
 
@@ -49,7 +50,7 @@ class ReloadResult:
 def reload_settings(
     database: Database, by: By, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT
 ) -> tuple[list[ReloadResult], str]:
-    """Ask every process, or the one with this process id, and wait. Returns their results, and all of them in words.
+    """Ask every process, or the one with this process id, and wait. Returns their results, and a summary in words.
 
     The action is recorded before the first process is asked, and completed with the results. Raises
     `ConfigurationError` if no such process runs.
@@ -71,9 +72,9 @@ def reload_settings(
 
 
 def note_signal(database: Database, says: str, *, now: datetime) -> None:
-    """Record that a signal, and no command and no page, made this process read its settings again.
+    """Record that a signal made this process read its settings again; commands and pages record their own requests.
 
-    The processes of one server get the signal together, and it is one action.
+    The signal to all processes of one server is one action.
     """
     with database.read() as connection:
         same = (ACTIONS.c.what == RELOAD, ACTIONS.c.at > now - SAME_RELOAD)
@@ -91,11 +92,11 @@ def recorder(database: Database) -> Callable[[str], None]:
 
 
 def summary(answers: Sequence[ReloadResult]) -> str:
-    """All results in words."""
+    """Sum the results up in words."""
     taken, refused, elsewhere = (sum(each.taken is wanted for each in answers) for wanted in (True, False, None))
     said = [f"{counted(taken, 'process has', 'processes have')} the present settings." if taken else ""]
     if refused:
-        said.append(f"{counted(refused, 'process', 'processes')} did not take them: the list of processes says why.")
+        said.append(f"{counted(refused, 'process', 'processes')} did not adopt them: the list of processes says why.")
     if elsewhere:
         said.append(f"{counted(elsewhere, 'process', 'processes')} of other machines must be asked there.")
     return " ".join(filter(None, said)) or "No process was asked."
@@ -126,7 +127,7 @@ def _wanted(database: Database, pid: int | None) -> list[RowMapping]:
 
 
 def _parent_of(process: RowMapping) -> int | None:
-    """The process that started it, such as the first one of `serve --processes`; None if that is on another machine."""
+    """The parent of the process, such as the first process of `serve --processes`; None on another machine."""
     if not liveness.is_here(process["name"]):
         return None
     try:

@@ -6,13 +6,11 @@ Code is not reloaded: the dialects stay as they were at the start.
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from queue import SimpleQueue
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +20,7 @@ from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.logs.safe_text import told
+from receiver.server.signals import Requests
 from receiver.settings.settings import Settings, load
 
 log = structlog.get_logger(__name__)
@@ -97,37 +96,6 @@ def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: l
             "`dialects` has changed, and only a start loads new code: restart the process. Until then, its old "
             f"code cannot take the new settings: {error}"
         ) from None
-
-
-class Requests:
-    """The requests to reload that were not served yet: one for each SIGHUP since `listen`."""
-
-    def __init__(self) -> None:
-        # A signal handler may put only to this kind of queue.
-        self._queue: SimpleQueue[bool] = SimpleQueue()
-
-    def listen(self) -> None:
-        """Handle SIGHUP as a request. To be called by the main thread, before the settings are read."""
-        signal.signal(signal.SIGHUP, lambda *_: self.ask())
-
-    def ask(self) -> None:
-        self._queue.put(True)
-
-    def end(self) -> None:
-        """End the wait of the waiting thread."""
-        self._queue.put(False)
-
-    def wait(self) -> bool:
-        """Wait for the next request, and merge requests that came meanwhile into one. False at the end."""
-        going_on = self._queue.get()
-        while going_on and not self._queue.empty():
-            going_on = self._queue.get()
-        return going_on
-
-
-def stop_listening() -> None:
-    """Ignore SIGHUP, which would otherwise kill a process during its orderly end."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def adopt_in(loop: asyncio.AbstractEventLoop, renew: Callable[[], None]) -> None:

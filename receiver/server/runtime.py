@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+import receiver.server.own_tables  # noqa: F401 (the schema checks every declared table)
 from receiver.api import exposition
 from receiver.api.exposition import Exposition
 from receiver.database.database import Database
@@ -55,7 +56,7 @@ class Runtime:
         self._derive()
 
     def adopt(self, renewal: Renewal) -> None:
-        """Adopt new settings. Objects handed out before keep the old ones."""
+        """Adopt new settings. Objects that were made before keep the old ones."""
         self.settings, self.sources = renewal.settings, renewal.sources
         logs.configure(self.settings.log_level, self.settings.log_format)
         self.exposition.renew(sorted(self.sources))

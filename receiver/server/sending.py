@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,10 +18,11 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
 from receiver.header_values import NO_HEADERS
-from receiver.http_urls import url_flaw
+from receiver.http_urls import shown_url, url_flaw
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted, told_with_type
+from receiver.settings.files import read_bounded
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import headers_made_anew
 
@@ -63,9 +65,9 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
     Raises `ConfigurationError` if the data is not JSON or the dialect cannot compose such a body.
     """
     path = Path(what)
-    if path.suffix == ".json" or path.exists():
+    if path.suffix == ".json" or os.path.exists(path):
         try:
-            return path.read_bytes()
+            return read_bounded(path)
         except OSError as error:
             raise ConfigurationError(
                 f"The file {quoted(what)} cannot be read ({error.strerror}): correct the path."
@@ -128,7 +130,8 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"No server answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
+            f"No server answers at {shown_url(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct "
+            "--to."
         ) from None
     return Sent(response.status_code, response.text)
 
@@ -142,12 +145,6 @@ def _on_the_wire(*parts: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def _target_of(url: str) -> bytes:
     """Path and query of a URL, as in the request line."""
     return httpx.URL(url).raw_path
-
-
-def shown(url: str) -> str:
-    """The URL without user and password, which a proxy may require."""
-    head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
-    return url.replace(f"{head}{at}", "", 1) if host and at else url
 
 
 def _json(data: str | None) -> Any:

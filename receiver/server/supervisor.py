@@ -20,7 +20,7 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two polls at the processes.
+#: Seconds between two polls of the processes.
 PROCESS_POLL = 0.1
 
 #: Seconds before an ended process is replaced: the first pause, which doubles up to the longest; and the running time
@@ -134,7 +134,7 @@ class _Post:
                 self._command,
                 env=self._environment,
                 pass_fds=self._descriptors,
-                preexec_fn=_prepared_under(os.getpid()),
+                preexec_fn=prepared_under(os.getpid()),
             )
         except OSError as error:
             self._pause_before_the_next()
@@ -170,16 +170,17 @@ class _Post:
             self._process.wait()
 
 
-def _prepared_under(parent: int) -> Callable[[], None]:
-    """Prepare a new process before its program begins.
+def prepared_under(parent: int) -> Callable[[], None]:
+    """Return the function that prepares a new process of this parent before its program begins.
 
     The system asks it to end when its parent vanishes, so that no process stays behind on the port. SIGHUP does not end
-    it before the program handles that signal.
+    it before the program handles that signal. Neither does Ctrl-C, which reaches it, too: the supervisor ends it.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def prepare() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         if libc is None:
             return
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Roles: what a person may do in the console."""
+"""Roles: the rights of a person in the console."""
 
 from __future__ import annotations
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from itsdangerous import Signer
-from sqlalchemy import RowMapping, Select, delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from receiver.database.database import Database
 from receiver.errors import NotAuthorized
+from receiver.moments import EPOCH, has_passed
 from receiver.runs.actions import Asked, By, Effect, Via, perform
 from receiver.sessions.links import ANOTHER_LINK, Invitation
 from receiver.sessions.roles import Guest, Role
@@ -91,7 +92,7 @@ class Sessions:
             return None
         if row["role"] not in list(Role):
             return None
-        if notes and now - row["seen_at"] >= SEEN_INTERVAL:
+        if notes and has_passed(row["seen_at"], SEEN_INTERVAL, now):
             self._note_seen(session, now)
         return Guest(row["name"], Role(row["role"]), self.form_token(session), session)
 
@@ -111,7 +112,9 @@ class Sessions:
     def _note_seen(self, session: str, now: datetime) -> None:
         # A busy database is no reason to refuse a page. The next request records the use.
         with suppress(SQLAlchemyError), self.database.write() as connection:
-            connection.execute(update(SESSIONS).where(SESSIONS.c.id == session).values(seen_at=now))
+            # A session that has just been ended stays ended.
+            going_on = update(SESSIONS).where(SESSIONS.c.id == session, SESSIONS.c.seen_at > EPOCH)
+            connection.execute(going_on.values(seen_at=now))
 
 
 def listed(*, now: datetime, idle: timedelta) -> Select[Any]:
@@ -120,17 +123,21 @@ def listed(*, now: datetime, idle: timedelta) -> Select[Any]:
     return select(SESSIONS).where(there).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
 
 
-def end(database: Database, asked: Asked, session: str, *, now: datetime) -> RowMapping | None:
+def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Mapping[str, Any] | None:
     """End a session, record the action, and return the ended session; None if it is unknown or had ended."""
-    ended: list[RowMapping] = []
+    ended: list[Mapping[str, Any]] = []
+    goes_on = (SESSIONS.c.id == session) & (SESSIONS.c.ends_at > now) & (SESSIONS.c.seen_at > EPOCH)
 
     def end_row(connection: Any) -> Effect | None:
-        ending = update(SESSIONS).where(SESSIONS.c.id == session, SESSIONS.c.ends_at > now).values(ends_at=now)
-        ended[:] = connection.execute(ending.returning(*SESSIONS.c)).mappings().all()
-        return Effect(1, {"session": session}, thing="session") if ended else None
+        ended[:] = connection.execute(select(SESSIONS).where(goes_on).with_for_update()).mappings().all()
+        if not ended:
+            return None
+        # As if it had not been used for years, so that it stays ended even if the clock is set back.
+        connection.execute(update(SESSIONS).where(goes_on).values(ends_at=now, seen_at=EPOCH))
+        return Effect(1, {"session": session}, thing="session")
 
     perform(database, asked, end_row, now=now)
-    return ended[0] if ended else None
+    return {**ended[0], "ends_at": now} if ended else None
 
 
 def _hashed(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""Environment variables: tells settings from variables that are ignored and from misspelt ones.
+"""Environment variables: distinguishes settings from ignored variables and from misspelt settings.
 
 An empty variable counts as unset, because Compose and similar programs pass an unset variable on as an empty one.
 """

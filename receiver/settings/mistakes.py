@@ -35,7 +35,7 @@ TAKES = {
 
 
 def place(error: ValidationError, file: Path | None) -> str:
-    """Where the mistakes are: the environment, the file, or both."""
+    """The place of the mistakes: the environment, the file, or both."""
     from_environment = {_variable(".".join(map(str, each["loc"]))) is not None for each in error.errors()}
     if file is None or from_environment == {True}:
         return "the environment"

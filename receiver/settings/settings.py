@@ -27,6 +27,7 @@ from receiver.settings.account import SourceSettings as SourceSettings
 from receiver.settings.account import check_public_url
 from receiver.settings.console import ConsoleSettings
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
+from receiver.settings.files import read_bounded
 from receiver.settings.limits import Limits
 from receiver.verify.request import HOOKS_PATH
 
@@ -250,7 +251,7 @@ def _refuse_unknown_variables() -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         # Some editors begin a file with a byte order mark, which is not a part of the text.
-        content = tomllib.loads(path.read_text("utf-8-sig"))
+        content = tomllib.loads(read_bounded(path).decode("utf-8-sig").replace("\r\n", "\n"))
     except IsADirectoryError:
         raise ConfigurationError(
             f"{CONFIG_VARIABLE} names {str(path)!r}, which is a folder: name a file, such as "

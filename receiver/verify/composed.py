@@ -1,4 +1,4 @@
-"""Composed signatures: signed bytes, algorithm, form of the key, place, encoding, and the oldest age of a request."""
+"""Composed signatures: signed bytes, algorithm, form of the key, place, encoding, and the largest age of a request."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Signature(Verifier):
         if self.written not in ENCODINGS:
             raise WiringError(f"Signature knows no encoding {self.written!r}: write one of {', '.join(ENCODINGS)}.")
         if self.by not in DIGESTS and self.key == "text":
-            raise WiringError(f'{self.by} takes a public key: say key="pem", or key="whpk" for Ed25519 in base64.')
+            raise WiringError(f'{self.by} takes a public key: write key="pem", or key="whpk" for Ed25519 in base64.')
         # Made now, so that wrong wiring fails at start and not at the first webhook.
         _ = self._plan
 

@@ -7,14 +7,25 @@ from base64 import b64decode, b64encode
 from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, Literal
 
-from receiver.errors import NotVerified
-from receiver.verify.request import WebhookRequest
+from receiver.errors import HookmirrorError, NotVerified
+from receiver.verify.algorithms import DIGESTS
+from receiver.verify.composed import Signature
+from receiver.verify.encodings import ENCODINGS
+from receiver.verify.request import WebhookRequest, only_header, wire_text
+from receiver.verify.signatures import HmacSha256
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
 #: The largest body, in bytes, that is encoded again: a larger one would take too long.
 LARGEST_REENCODED = 262_144
+
+#: The units of a signed time.
+UNITS: tuple[Literal["seconds", "milliseconds", "iso"], ...] = ("seconds", "milliseconds", "iso")
+
+#: The largest age at which a time in another unit is plausible. A time in a wrong unit is decades away.
+PLAUSIBLE_AGE = timedelta(days=3650)
 
 #: The most secrets that are tried for each mistake.
 MOST_TRIED = 16
@@ -37,6 +48,20 @@ def likely_mistake(
         if each.secrets and _fits(verifier, request, replace(credentials, secrets=each.secrets[:MOST_TRIED])):
             return f"It fits with a secret of the source {name}: compare the URLs at the sender with the sources."
     return None
+
+
+def likely_form(verifier: Verifier, request: WebhookRequest, credentials: Credentials) -> str | None:
+    """Find the form of the time or of the signature that differs from the dialect's, as a sentence; None if none does.
+
+    For a request with a stale time, or with a signature that is not well formed.
+    """
+    try:
+        if isinstance(verifier, Signature):
+            return _other_unit(verifier, request, credentials) or _other_digest(verifier, request)
+        return _other_digest(verifier, request) if isinstance(verifier, HmacSha256) else None
+    except BaseException:
+        # A signed text and a place of a dialect's own may raise anything, and this is only a hint.
+        return None
 
 
 def _fits(verifier: Verifier, request: WebhookRequest, credentials: Credentials) -> bool:
@@ -124,3 +149,62 @@ def _encoded(document: Any, separators: tuple[str, str], *, ascii_alone: bool, s
     except (ValueError, RecursionError):
         return b""
     return (text.replace("/", "\\/") if slashes else text).encode("utf-8", "replace")
+
+
+# ── forms ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _other_unit(verifier: Signature, request: WebhookRequest, credentials: Credentials) -> str | None:
+    """Find the unit in which the signed time is plausible, for a signature that is right."""
+    fresh = verifier.fresh
+    for unit in UNITS:
+        if fresh is None or unit == fresh.unit:
+            continue
+        other = replace(verifier, fresh=replace(fresh, unit=unit, within=PLAUSIBLE_AGE))
+        try:
+            other.verify(request, replace(credentials, secrets=credentials.secrets[:MOST_TRIED]))
+        except (HookmirrorError, ValueError):
+            continue
+        shown = "ISO 8601" if unit == "iso" else unit
+        return f'The signature is right, and its time looks like {shown}: set unit="{unit}" in Fresh({fresh.time!r}).'
+    return None
+
+
+def _other_digest(verifier: Signature | HmacSha256, request: WebhookRequest) -> str | None:
+    """Find the encoding and the algorithm that make a signature of this length."""
+    if isinstance(verifier, Signature):
+        own, written = verifier.by, verifier.written
+        if own not in DIGESTS:
+            return None
+    else:
+        own, written = "hmac_sha256", verifier.encoding
+    size = DIGESTS[own][1]
+    for signature in _signatures(verifier, request)[:MOST_TRIED]:
+        for encoding in sorted(ENCODINGS, key=lambda name: name != written):
+            try:
+                found = len(ENCODINGS[encoding].read(signature))
+            except ValueError:
+                continue
+            by = next((name for name, (_, length) in DIGESTS.items() if length == found), None)
+            if by is None or (encoding, found) == (written, size):
+                continue
+            changes = [f'by="{by}"'] if found != size else []
+            changes += [f'written="{encoding}"'] if encoding != written else []
+            return (
+                f"The signature decodes from {encoding} to {found} bytes, the length that {by} makes, while {own} in "
+                f"{written} is expected, with {size} bytes: compare the sender's documentation, and set "
+                f"{' and '.join(changes)} in a Signature."
+            )
+    return None
+
+
+def _signatures(verifier: Signature | HmacSha256, request: WebhookRequest) -> list[bytes]:
+    """The signatures of a request, without the text before them."""
+    try:
+        if isinstance(verifier, HmacSha256):
+            value = only_header(request.headers, verifier.header)
+            return [] if value is None else [value.removeprefix(wire_text(verifier.prefix))]
+        found = verifier.at.find(request, dict(request.headers))
+    except NotVerified:
+        return []
+    return [] if found is None else found[0]

@@ -1,4 +1,4 @@
-"""Freshness: the oldest age of a signed request, measured by a time that its sender signed."""
+"""Freshness: the largest age of a signed request, measured by a time that its sender signed."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class KeySet:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
             raise WiringError(
-                f"A key set is fetched by https, so that nobody can replace its keys: write an https URL, not {url!r}."
+                f"A key set is fetched by https, so strangers cannot replace its keys: write an https URL, not {url!r}."
             )
         self.url = url
         self._clock = clock
@@ -114,7 +114,7 @@ def _bounded(answer: httpx.Response, until: float) -> bytes:
     content = b""
     for part in answer.iter_bytes():
         content += part
-        # The client's time limit counts anew for each part, so single bytes could prolong the fetch without end.
+        # The client's time limit starts again with each part, so single bytes could prolong the fetch without end.
         if monotonic() > until:
             raise ValueError(f"it took longer than {FETCH_SECONDS:g} s")
         if len(content) > LARGEST_SET:

@@ -141,7 +141,9 @@ class Headers(SignaturePlace):
     def __init__(self, *names: str, prefix: str = "") -> None:
         """Raises `WiringError` if no header is named."""
         if not names:
-            raise WiringError("Headers(…) names no header: write such as Headers('X-Signature-1', 'X-Signature-2').")
+            raise WiringError(
+                "Headers(…) names no header: write, for example, Headers('X-Signature-1', 'X-Signature-2')."
+            )
         self._names, self._prefix = names, prefix
 
     def __repr__(self) -> str:

@@ -44,7 +44,7 @@ class WebhookRequest:
     def url(self) -> str:
         """The complete URL that the sender called: `public_url` of the settings with the query of the request.
 
-        `Host` and `X-Forwarded-…` are ignored, because anybody can send them. Empty without `public_url`.
+        `Host` and `X-Forwarded-…` are ignored, because any sender can set them. Empty without `public_url`.
         """
         if b"?" not in self.target and not self.target.endswith(b"/"):
             return self.public_url
@@ -74,13 +74,10 @@ class WebhookRequest:
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
     """The value of a header; None if it is missing. Raises `NotVerified` if it is repeated."""
     wanted = wire_name(name)
-    found = None
-    for key, value in headers:
-        if key == wanted:
-            if found is not None:
-                raise repeated(name, sum(key == wanted for key, _ in headers))
-            found = value
-    return found
+    by_name = dict(headers)
+    if len(by_name) < len(headers) and (times := sum(key == wanted for key, _ in headers)) > 1:
+        raise repeated(name, times)
+    return by_name.get(wanted)
 
 
 def repeated(name: str, times: int) -> NotVerified:

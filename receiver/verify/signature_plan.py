@@ -81,16 +81,15 @@ class SignaturePlan:
                 )
         if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
             raise WiringError(
-                f"{of.fresh.time} is not in the template, so anybody could set it: add it to the template, or remove "
-                "`fresh`."
+                f"{of.fresh.time} is not in the template, so a stranger could set it: add it there, or remove `fresh`."
             )
         if self._template is None and of.fresh is not None and not _covers_time(of.fresh, of.covers):
             raise WiringError(
-                f"{of.fresh.time} is not in `covers`, so anybody could set it: add it, or remove `fresh`."
+                f"{of.fresh.time} is not in `covers`, so a stranger could set it: add it, or remove `fresh`."
             )
         if self._template is not None and not any(each.kind in ("body", "url") for each in self.placeholders):
             raise WiringError(
-                f"The template {self._template.text!r} does not cover the body, so anybody could change it: "
+                f"The template {self._template.text!r} does not cover the body, so a stranger could change it: "
                 "add {body}."
             )
         if (of.by == "sha256") != any(

@@ -9,18 +9,19 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from receiver.errors import NotVerified, WiringError
 from receiver.verify.algorithms import keyed
 from receiver.verify.encodings import ENCODINGS
-from receiver.verify.request import WebhookRequest, only_header, wire_text
+from receiver.verify.request import WebhookRequest, only_header
 from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
 
 SHA256_BYTES = hashlib.sha256().digest_size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HmacSha256(Verifier):
     """HMAC-SHA256 of the raw body, in a header: as hexadecimal digits, or with `encoding="base64"` in base64.
 
@@ -86,17 +87,22 @@ class HmacSha256(Verifier):
         return request.body, {self.header: self.prefix + ENCODINGS[self.encoding].write(digest)}
 
     def _digest(self, signature: bytes) -> bytes:
-        prefix = wire_text(self.prefix)
+        prefix, read = self._wire
         written = signature.removeprefix(prefix)
         if prefix and self.prefix_required and written == signature:
             written = b""
         try:
-            digest = ENCODINGS[self.encoding].read(written)
+            digest = read(written)
         except ValueError:
             digest = b""
         if len(digest) != SHA256_BYTES:
             raise NotVerified("signature_malformed", f"{self.header} is not {self._form()}.")
         return digest
+
+    @cached_property
+    def _wire(self) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """The prefix as bytes, and the function that decodes a signature, looked up once for all webhooks."""
+        return self.prefix.encode(), ENCODINGS[self.encoding].read
 
     def _form(self) -> str:
         """Describe the required form of the header."""

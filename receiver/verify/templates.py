@@ -158,7 +158,9 @@ class Template:
         if value is None:
             return NotVerified("signature_missing", f"There is no {described(wanted)}, which its sender signs.")
         if value is REPEATED:
-            return NotVerified("signature_repeated", f"The {described(wanted)} is there more than once. Send it once.")
+            return NotVerified(
+                "signature_repeated", f"The request has the {described(wanted)} more than once. Send it once."
+            )
         separators = " or ".join(f"`{separator.decode()}`" for separator in self.separators)
         return NotVerified(
             "signature_malformed", f"The {described(wanted)} holds {separators}, which separates the signed values."

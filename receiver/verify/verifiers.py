@@ -12,7 +12,7 @@ from receiver.verify.request import WebhookRequest
 
 NAMED_SECRET = "its dialect knows no webhook records: move `webhook_secrets` into `secrets`"  # noqa: S105 (a message)
 
-EMPTY_SECRET = "one of its secrets is empty, so that anybody could sign: set it, or remove it"  # noqa: S105 (a message)
+EMPTY_SECRET = "one of its secrets is empty, so that a stranger could sign: set it, or remove it"  # noqa: S105 (a message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Credentials:
     cipher: str = "auto"
     #: The address of the source as its sender knows it; empty if the settings do not give it.
     public_url: str = ""
+    #: The marks of the secrets, in their order (`receiver.verify.secret_marks`); empty without a `secret_key`.
+    marks: tuple[str, ...] = ()
     #: The dialect's own settings as its model; None if the dialect declares none.
     own: Any = field(default=None, repr=False)
 
@@ -55,7 +57,7 @@ class Credentials:
 
     @property
     def has_empty_secret(self) -> bool:
-        """Whether a secret is blank, for example from an unset variable: anybody could sign with it."""
+        """Whether a secret is blank, for example from an unset variable: a stranger could sign with it."""
         return any(not secret.value.strip() for secret in self.secrets)
 
 
@@ -105,7 +107,7 @@ def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
 
 
 def headers_made_anew(verifier: Verifier) -> frozenset[str]:
-    """The headers with the signature and its time, in lower case, which are made anew when a request is sent again."""
+    """The headers with the signature and its time, in lower case, which are made again when a request is sent again."""
     place, fresh = getattr(verifier, "at", None), getattr(verifier, "fresh", None)
     if place is None:
         return frozenset(signature_headers(verifier) or ())

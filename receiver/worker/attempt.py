@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from receiver.database.errors import RUNS_AGAIN, is_transient
+from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.handlers import Handler
 from receiver.envelope import Bundle, Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
@@ -26,7 +27,7 @@ from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
 from receiver.mirror.versions import Outcome
-from receiver.worker.liveness import Pulse
+from receiver.worker.liveness import AtHand, Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class Attempt:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all data is there, so that the handler may run."""
+        """Whether all data is present, so that the handler may run."""
         return not self.under_way and (self.hydrated or self.result is not None)
 
     @property
@@ -72,7 +73,7 @@ class Attempt:
 
     def forget(self) -> None:
         """Drop all large fields, after the attempt was settled."""
-        self.delivery = self.delivery._replace(plain=None)
+        self.delivery.plain = None
         self.envelope = self.event = self.unfolds = None
         self.writes = []
 
@@ -90,6 +91,7 @@ class AttemptResults:
         self._retries = retries
         self._clock = clock
         self._jitter = jitter
+        self.forks = FORKS.number
 
     def on_error(self, attempt: Attempt, code: str, error: BaseException) -> bool:
         """Set the attempt's result by an error that `code` raised; False if the error does not concern the attempt."""
@@ -100,7 +102,7 @@ class AttemptResults:
         except BaseException as odd:
             # The error is a foreign object: if its methods raise, that fails this attempt only.
             attempt.result = self.failure(
-                attempt, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
+                attempt, f"{code} raised {told_with_type(error)}, whose methods raised {told_with_type(odd)}"
             )
         return True
 
@@ -177,18 +179,23 @@ class DialectGuard(AbstractContextManager[None]):
     attempt: Attempt
     code: str
     in_transaction: bool
+    #: The call, once it has begun.
+    begun: AtHand | None = None
 
     def __enter__(self) -> None:
-        self.pulse.begin(self.attempt.delivery.id, self.code, in_transaction=self.in_transaction)
+        self.begun = self.pulse.begin(self.attempt.delivery.id, self.code, in_transaction=self.in_transaction)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.results.forks != FORKS.number:
+            end_fork()
+        assert self.begun is not None
         try:
             if error is None or self._is_interruption(error):
                 return False
             # Still watched, because the text of an exception comes from foreign code.
             return self.results.on_error(self.attempt, self.code, error)
         finally:
-            self.pulse.end(self.attempt.delivery.id)
+            self.pulse.end(self.begun)
 
     def _is_interruption(self, error: BaseException) -> bool:
         """Whether the error interrupts the transaction, which is then run again up to a bound."""
@@ -209,26 +216,33 @@ def _is_of_the_code(error: BaseException) -> bool:
 def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now: datetime) -> None:
     """Count and log the results of these attempts."""
     by_id = {attempt.delivery.id: attempt for attempt in attempts}
-    ended: Tally[tuple[str, str, str]] = Tally()
+    ended: Tally[tuple[str, State, str]] = Tally()
     # First rounds only: a replay of last week's deliveries is not a lag of a week.
     first_rounds: dict[str, list[tuple[Attempt, AttemptResult]]] = defaultdict(list)
     for result in results:
         attempt = by_id[result.delivery_id]
         source = attempt.delivery.source
-        if result.failed:
-            metrics.FAILED_ATTEMPTS.labels(source).inc()
-        if result.state is State.DEAD:
-            log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
-        if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
-            few_names.count_unhandled(source, attempt.envelope.event_type)
-        if result.state is not State.PENDING:
-            ended[source, result.state.value, result.outcome or ""] += 1
+        state = result.state
+        if state is not State.PROCESSED:
+            _count_unprocessed(attempt, result)
+        if state is not State.PENDING:
+            ended[source, state, result.outcome or ""] += 1
             if result.round == 1:
                 first_rounds[source].append((attempt, result))
-    for labels, number in ended.items():
-        metrics.ended(*labels).inc(number)
+    for (source, state, outcome), number in ended.items():
+        metrics.ended(source, state.value, outcome).inc(number)
     for source, pairs in first_rounds.items():
         _observe_first_rounds(source, pairs, now)
+
+
+def _count_unprocessed(attempt: Attempt, result: AttemptResult) -> None:
+    source = attempt.delivery.source
+    if result.failed:
+        metrics.FAILED_ATTEMPTS.labels(source).inc()
+    if result.state is State.DEAD:
+        log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
+    if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
+        few_names.count_unhandled(source, attempt.envelope.event_type)
 
 
 def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptResult]], now: datetime) -> None:

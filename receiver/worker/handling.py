@@ -63,7 +63,7 @@ class Handling:
         began = perf_counter_ns()
         with self._guard(attempt, attempt.handler.name, in_transaction=session is not None):
             try:
-                attempt.handler.function(attempt.event, mirror)
+                attempt.handler.run(attempt.event, mirror)
             except SessionRequested:
                 attempt.wants_session = True
             else:

@@ -224,7 +224,7 @@ class Hydration:
         began = perf_counter_ns()
         try:
             with self._guarded(attempt, call.hydrator.name):
-                hydrated = call.hydrator.function(attempt.event, call.client)
+                hydrated = call.hydrator.run(attempt.event, call.client)
                 assert attempt.event is not None
                 attempt.event = replace(attempt.event, hydrated=hydrated)
         finally:

@@ -77,7 +77,9 @@ class _Lap:
     #: The delivery at which the thread was abandoned.
     given_up: Claimed | None = None
     _done: int = 0
-    _began: float = field(default_factory=monotonic)
+    #: The number of results at the last poll, and of polls since that found no further one.
+    _seen: int = 0
+    _still: int = 0
     #: Held while a result is received and while the thread is abandoned, so that no result follows the abandonment.
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
@@ -87,7 +89,6 @@ class _Lap:
     def start(self) -> None:
         # A daemon, because the interpreter would wait at exit for a thread that never returns.
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
-        self._began = monotonic()
         self._thread.start()
 
     def wait(self) -> int:
@@ -105,7 +106,13 @@ class _Lap:
         return self._done
 
     def _hangs(self) -> bool:
-        return self._done < len(self.window) and monotonic() - self._began > HANG_SECONDS
+        """Poll whether the present delivery takes too long.
+
+        It counts polls, not seconds: a process that was paused as a whole has not polled, and so finds nothing hanging.
+        """
+        self._still = self._still + 1 if self._done == self._seen else 0
+        self._seen = self._done
+        return self._done < len(self.window) and self._still * ISOLATED_LOOK_SECONDS > HANG_SECONDS
 
     def _run(self) -> None:
         try:
@@ -124,7 +131,6 @@ class _Lap:
                     return
                 self.take(claimed, trial)
                 self._done += 1
-                self._began = monotonic()
 
 
 def is_left_behind() -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import structlog
 
-from receiver.database.database import CONNECT_TIMEOUT, Database
+from receiver.database.database import Database
+from receiver.database.engines import CONNECT_TIMEOUT
 from receiver.database.redaction import redacted
 from receiver.errors import PoolerError
 from receiver.inbox.insert import CHANNEL

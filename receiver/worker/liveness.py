@@ -192,16 +192,18 @@ class Pulse:
             if self._running.get(delivery) is each:
                 self._running[delivery] = each._replace(beats=next(self._beats))
 
-    def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> None:
-        """Note that a dialect's code begins for this delivery on this thread."""
-        self._running[delivery] = AtHand(delivery, code, threading.current_thread(), in_transaction, next(self._beats))
+    def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> AtHand:
+        """Note that a dialect's code begins for this delivery on this thread, and return the call, for `end`."""
+        begun = AtHand(delivery, code, threading.current_thread(), in_transaction, next(self._beats))
+        self._running[delivery] = begun
+        return begun
 
-    def end(self, delivery: int) -> None:
+    def end(self, begun: AtHand) -> None:
         """Note that the call has ended, with or without an error."""
-        running = self._running.get(delivery)
+        running = self._running.get(begun.delivery)
         # If this thread was given up, another thread may be processing the same delivery.
-        if running is not None and running.thread is threading.current_thread():
-            self._running.pop(delivery, None)
+        if running is not None and running.thread is begun.thread:
+            self._running.pop(begun.delivery, None)
 
     @property
     def at_hand(self) -> list[AtHand]:

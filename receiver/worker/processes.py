@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
@@ -18,8 +19,8 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
-from receiver.worker.liveness import dead
-from receiver.worker.source_texts import source_texts
+from receiver.worker.liveness import dead, is_here
+from receiver.worker.source_texts import source_texts, texts_by_module
 
 #: The time after its last heartbeat for which a process counts as running.
 STALE = timedelta(minutes=1)
@@ -33,6 +34,13 @@ class Kind(StrEnum):
     WORKER = "worker"
     BOTH = "endpoint and worker"
     CONSOLE = "console"
+    #: A kind that a later release has added, and of which this one knows nothing.
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind:  # noqa: ARG003 (signature is Python's)
+        # Releases run beside each other during an upgrade.
+        return cls.OTHER
 
     @property
     def works(self) -> bool:
@@ -49,17 +57,19 @@ class WrittenByProcess(Document):
     """The lines of the wiring of a process."""
 
     shape: ClassVar[Any] = list[str]
-    mend = "While the process runs, it writes them anew within ten seconds."
+    mend = "While the process runs, it writes them again within ten seconds."
 
 
 class SettingsRead(TypedDict):
-    """What a process says about the last reading of its settings."""
+    """The columns of a process about the last reading of its settings."""
 
     read_at: datetime
     refused: str | None
     needs_restart: list[str]
     #: The files with the settings; None if the process has not recorded them.
     files: NotRequired[list[str] | None]
+    #: The URL at which a browser on its machine reaches its console; None without one.
+    console: NotRequired[str | None]
 
 
 class ReadSettings(WrittenByProcess):
@@ -77,7 +87,7 @@ class Process(SQLModel, table=True):
     name: str = Field(primary_key=True)
     host: str
     pid: int
-    #: `endpoint`, `worker`, `endpoint and worker`, or `console`.
+    #: `endpoint`, `worker`, `endpoint and worker`, `console`, or a kind that a later release has added.
     kind: str
     #: The release of hookmirror.
     release: str
@@ -131,14 +141,44 @@ class Wiring:
         parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
         return "; ".join(parts)
 
+    def edited(self, other: Sequence[str]) -> list[str]:
+        """The modules that both wirings have, with different source texts."""
+        ours, theirs = texts_by_module(self.lines), texts_by_module(other)
+        return sorted(module for module in ours.keys() & theirs.keys() if ours[module] != theirs[module])
+
 
 def settings_read(process: RowMapping) -> Mapping[str, Any] | None:
-    """What the process says about the last reading of its settings; None for a process that cannot reload."""
+    """The result of the process's last reading of its settings; None for a process that cannot reload."""
     said: Mapping[str, Any] | None = process["settings"]
     damage = damage_of(said)
     if damage is None:
         return said
     return {"read_at": process["seen_at"].isoformat(), "refused": damage, "needs_restart": [], "files": None}
+
+
+def unread_files(process: RowMapping) -> list[str]:
+    """The files with the settings of a process of this machine that were written since it read them.
+
+    An unreadable file is not among them: its process reports that itself.
+    """
+    said = settings_read(process)
+    if said is None or not said.get("files") or not is_here(process["name"]):
+        return []
+    return [file for file in said["files"] if _was_written(Path(file), since=datetime.fromisoformat(said["read_at"]))]
+
+
+def console_here(connection: Connection, now: datetime) -> str | None:
+    """The URL of a console that runs on this machine; the newest of several, None without one."""
+    here = [settings_read(each) for each in running(connection, now) if is_here(each["name"])]
+    urls = [said["console"] for said in here if said is not None and said.get("console")]
+    return urls[-1] if urls else None
+
+
+def _was_written(file: Path, *, since: datetime) -> bool:
+    try:
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC) > since
+    except OSError:
+        return False
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:

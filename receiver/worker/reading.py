@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import Discard, Unreadable
@@ -60,6 +61,9 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
     delivery = attempt.delivery
     if delivery.plain is None:
         raise Unreadable("The body has expired, so the delivery cannot be processed.")
+    if (damage := damage_of(delivery.received_at)) is not None:
+        # The arrival dates an event that has no time, and bounds one from the future: news must get no invented time.
+        raise Unreadable(damage)
     source = sources[delivery.source]
     envelope = attempt.envelope = _envelope(attempt, source, delivery.plain)
     envelope.date(delivery.received_at)

@@ -64,7 +64,7 @@ class Settlement:
         self._wait = wait
 
     def settle(self, attempts: Sequence[Attempt]) -> None:
-        """Commit the attempts' effects; if the database refuses their content, one by one, so only the guilty fails.
+        """Commit the attempts' effects; after a refusal by the database, one by one, so that only refused ones fail.
 
         Raises SQLAlchemy's error if the database itself fails.
         """

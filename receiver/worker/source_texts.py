@@ -15,12 +15,21 @@ from typing import Any
 #: Parts of a path below which libraries are installed.
 INSTALLED = ("site-packages", "dist-packages")
 
+#: The words between the name of a module and the hash of its text.
+HAS_TEXT = " has the source text "
+
 
 def source_texts(functions: Iterable[Callable[..., Any]]) -> Iterator[str]:
     """Yield a line for each module behind these functions, sorted by name."""
     for module in modules_behind(functions):
         if digest := source_digest(module):
-            yield f"module {module} has the source text {digest}"
+            yield f"module {module}{HAS_TEXT}{digest}"
+
+
+def texts_by_module(lines: Iterable[str]) -> dict[str, str]:
+    """The hashes by module, from the lines of `source_texts`; other lines are skipped."""
+    named = (line.removeprefix("module ").partition(HAS_TEXT) for line in lines if line.startswith("module "))
+    return {module: digest for module, _, digest in named if digest}
 
 
 def modules_behind(functions: Iterable[Callable[..., Any]]) -> list[str]:

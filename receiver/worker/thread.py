@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from receiver.database.database import Database
+from receiver.logs.standard_error import STANDARD_ERROR
 from receiver.metrics import metrics
 from receiver.worker.liveness import POLLS_PER_LEASE, AtHand, Watch
 from receiver.worker.worker import Worker
@@ -39,9 +40,6 @@ STANDSTILL_LEASES, STANDSTILL_SECONDS = 3, 10.0
 
 #: Seconds for an idle thread to end.
 TURN = 1.0
-
-#: The file descriptor of standard error, where the timer outside the interpreter writes the stack of every thread.
-STANDARD_ERROR = 2
 
 #: The exit code when the process must be replaced: the system's code for an internal error.
 EXIT_HUNG = 70
@@ -127,6 +125,7 @@ class WorkerThread:
             if self._stopping.is_set():
                 break
             standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
+            # The timer outside the interpreter writes the stack of every thread to standard error.
             faulthandler.dump_traceback_later(standstill, exit=True, file=STANDARD_ERROR)
             self._poll(asked)
         faulthandler.cancel_dump_traceback_later()

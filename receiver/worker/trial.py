@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.sources import Source
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox.leases import Claimed
@@ -99,7 +100,7 @@ def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
         read=read_row,
     )
     try:
-        attempt.handler.function(attempt.event, mirror)
+        attempt.handler.run(attempt.event, mirror)
     except SessionRequested:
         return Trial([], Obstacle.SESSION, attempt.handler.name)
     return Trial(mirror.writes)
@@ -111,11 +112,14 @@ class _TrialGuard(AbstractContextManager[None]):
 
     attempt: Attempt
     ended: Trial | None = None
+    forks: int = field(default_factory=lambda: FORKS.number)
 
     def __enter__(self) -> None:
         """Do nothing: a trial gives no signs of life."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.forks != FORKS.number:
+            end_fork()
         if error is None or (isinstance(error, KeyboardInterrupt) and _is_main_thread()):
             return False
         handler = self.attempt.handler

@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,13 +23,17 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retention import PAGES, Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
+from receiver.moments import has_passed
 from receiver.worker import liveness
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
+from receiver.worker.batch_sizes import BatchSize
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
 from receiver.worker.reading import portions, read
+from receiver.worker.reclaiming import Reclaiming
 from receiver.worker.settlement import Settlement
+from receiver.worker.wake_ups import WakeUp
 
 log = structlog.get_logger(__name__)
 
@@ -71,39 +76,39 @@ class Worker:
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
         self._sources = sources
-        self._batch_size, self._max_batch_bytes = batch_size, max_batch_bytes
-        #: Deliveries claimed at once: fewer for a while after an error, which one of them may have caused.
-        self._limit = batch_size
+        # On PostgreSQL, several workers share a backlog, and larger batches would lock out the others' rows for longer.
+        self._batch_size = BatchSize(batch_size, grows=not self._database.is_postgresql)
+        self._max_batch_bytes = max_batch_bytes
         #: The current batch.
         self._batch: list[Attempt] = []
         self._requests_wait = requests_wait
-        self.lease = lease
+        self.lease, self._extend_after = lease, lease / 3
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
         self._retention, self._prune_at = retention, clock()
         self._clock, self._jitter = clock, jitter
         #: Set initially, so that a worker that replaces a hung one begins with ordinary deliveries, not with suspects.
         self._suspects_turn = True
+        self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
         self._handling = self._new_handling()
         self._settlement = self._new_settlement()
         self._extended_at = clock()
-        self._looked_for_lost_at: datetime | None = None
+        self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
         self._was_given_up = False
-        self._stopping, self._wake = threading.Event(), threading.Event()
 
     def _new_hydration(self) -> Hydration:
         return Hydration(
             self._sources,
             self.pulse,
             self._guarded,
-            stopping=lambda: self._stopping.is_set(),
+            stopping=self._stopping.is_set,
             clock=self._clock,
             wake=self.wake,
         )
 
     def _new_handling(self) -> Handling:
-        return Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
+        return Handling(self._database, self._guarded, self._keep_lease, self._stopping.is_set)
 
     def _new_settlement(self) -> Settlement:
         return Settlement(
@@ -113,7 +118,7 @@ class Worker:
             self._handling,
             clock=self._clock,
             jitter=self._jitter,
-            wait=lambda seconds: self._stopping.wait(seconds),
+            wait=self._stopping.wait,
         )
 
     # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,14 +134,18 @@ class Worker:
         self._batch = []
         self._keep_lease()
         self._hydration.begin_batch()
+        began = monotonic()
         self._batch = [Attempt(delivery) for delivery in self._claim()]
-        for portion in portions(self._batch):
-            self._work_on(portion)
-        self._limit = min(self._limit * 2, self._batch_size)
+        left = sum(self._work_on(portion) for portion in portions(self._batch))
+        if self._batch:
+            self._batch_size.passed(seconds=monotonic() - began, is_done=left == 0)
         return len(self._batch) or late or self._wait_for_calls()
 
-    def _work_on(self, attempts: Sequence[Attempt]) -> None:
-        """Finish these attempts, beginning with those that need no API; return those that must wait longer."""
+    def _work_on(self, attempts: Sequence[Attempt]) -> int:
+        """Finish these attempts, beginning with those that need no API, and give back those that must wait longer.
+
+        Returns how many must wait.
+        """
         for attempt in attempts:
             with self._guarded(attempt, "the dialect's envelope"):
                 read(attempt, self._sources, self._retries, now=self._clock())
@@ -150,13 +159,14 @@ class Worker:
                 break
         left = self._settle_ready(left, apart)
         self._put_back([attempt for attempt in left if not attempt.under_way])
+        return len(left)
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
         """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
         for attempt in attempts:
             if attempt.unfolds is not None:
                 self._inbox.unfold(attempt.delivery, attempt.unfolds)
-                attempt.delivery = attempt.delivery._replace(item=0)
+                attempt.delivery.item = 0
 
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]
@@ -182,8 +192,8 @@ class Worker:
     def _wait_for_calls(self) -> int:
         waited_for = len(self._hydration.under_way)
         if waited_for:
+            self._wake.look()
             self._wake.wait(POLL_INTERVAL)
-            self._wake.clear()
         return waited_for
 
     def run(self) -> None:
@@ -191,10 +201,10 @@ class Worker:
         pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
-                self._reclaim_what_others_left()
+                self._reclaiming.look(self._clock())
+                self._wake.look()
                 if not self.work():
                     self._wake.wait(POLL_INTERVAL)
-                    self._wake.clear()
                 self._prune()
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
@@ -248,22 +258,12 @@ class Worker:
         return self._inbox.claim(
             self.name,
             known,
-            limit=1 if self._suspects_turn else self._limit,
+            limit=1 if self._suspects_turn else self._batch_size.next(is_calm=due.is_calm),
             max_bytes=self._max_batch_bytes,
             now=now,
             lease=self.lease,
             suspect=self._suspects_turn,
         )
-
-    def _reclaim_what_others_left(self) -> None:
-        now = self._clock()
-        if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
-            return
-        self._looked_for_lost_at = now
-        dead = liveness.dead(self._inbox.workers())
-        reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._retries.attempts, pause=self.lease / 4)
-        if reclaimed:
-            log.warning("reclaimed the deliveries of a dead worker", deliveries=reclaimed)
 
     def _prune(self) -> None:
         """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.
@@ -271,7 +271,8 @@ class Worker:
         A batch that fails is logged and tried again later: the deliveries are not at fault.
         """
         now = self._clock()
-        if self._retention is None or now < self._prune_at:
+        # A clock that was set back delays it by an hour at most.
+        if self._retention is None or now < self._prune_at <= now + PRUNE_INTERVAL:
             return
         self._prune_at = now + PRUNE_INTERVAL
         try:
@@ -295,7 +296,7 @@ class Worker:
     def _keep_lease(self) -> None:
         """Extend the leases of the whole batch, and of deliveries with calls in progress."""
         now = self._clock()
-        if now - self._extended_at > self.lease / 3:
+        if has_passed(self._extended_at, self._extend_after, now):
             held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
@@ -314,7 +315,7 @@ class Worker:
         database itself failed, the attempt does not count, and the delivery waits a little as a suspect.
         """
         alone = len(self._batch) == 1
-        self._limit = 1
+        self._batch_size.failed()
         if alone and not is_infrastructure_error(error):
             self._fail_alone(Attempt(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
         self._give_back(put_aside=timedelta(seconds=LONGEST_RETRY_PAUSE) if alone else None)

@@ -1,4 +1,4 @@
-"""What the four systems have in common: an edit changes the catalog, and its events go to the subscriptions."""
+"""The base of the four systems: an edit changes the catalog, and its events go to the subscriptions."""
 
 from __future__ import annotations
 

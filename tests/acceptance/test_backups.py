@@ -60,7 +60,7 @@ def test_a_copy_of_the_file_made_while_the_server_runs_can_replace_the_file(tmp_
     folder = Folder(tmp_path)
     kept = post_some(folder, "before", numbers=range(20))
     with folder.serving():
-        subprocess.run(documented("sqlite3"), cwd=tmp_path, check=True, timeout=60)
+        subprocess.run(documented("sqlite3"), cwd=tmp_path, check=True, timeout=300)
     lost = post_some(folder, "after", numbers=range(5))
     for ending in ("-wal", "-shm"):
         (tmp_path / f"hookmirror.db{ending}").unlink(missing_ok=True)
@@ -95,4 +95,4 @@ def postgresql(url: str, command: list[str], folder: Path) -> None:
         "PGUSER": where.username or "",
         "PGPASSWORD": str(where.password or ""),
     }
-    subprocess.run(command, cwd=folder, env=surroundings, check=True, timeout=60)
+    subprocess.run(command, cwd=folder, env=surroundings, check=True, timeout=300)

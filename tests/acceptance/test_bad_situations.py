@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -130,7 +129,7 @@ def a_picture_as_database(path: Path) -> Folder:
 
 def a_full_disk(path: Path) -> Folder:
     """Bound the size of every file that the process writes, far below the size of the tables."""
-    return Folder(path, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    return Folder(path, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))")
 
 
 @contextmanager
@@ -233,7 +232,7 @@ SITUATIONS: dict[str, Situation] = {
         )
         for host in ("203.0.113.1", "nowhere.invalid", "::zz", "a..b")
     },
-    "a worker's metrics on a name that is no address": (
+    "a worker's metrics on a name that is not an address": (
         plain,
         ("worker", "--metrics-port", "0", "--metrics-host", "nowhere.invalid"),
         "--metrics-host takes an address of this machine",
@@ -241,14 +240,18 @@ SITUATIONS: dict[str, Situation] = {
     "a folder as database": (
         a_folder_as_database,
         ("serve",),
-        "It is a folder: name a file in HOOKMIRROR_DATA",
+        "This path is a folder: name a file in HOOKMIRROR_DATA",
     ),
     "a database in no folder": (
         variable("HOOKMIRROR_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
         ("worker",),
         "unable to open database file",
     ),
-    "a file that is no database": (a_picture_as_database, ("migrate",), "The file is something else: name another"),
+    "a file that is not a database": (
+        a_picture_as_database,
+        ("migrate",),
+        "The file is not an SQLite database: name another",
+    ),
     "a database in memory": (variable("HOOKMIRROR_DATABASE_URL", "sqlite://"), ("serve",), "name a file"),
     "a database of a kind unknown here": (
         variable("HOOKMIRROR_DATABASE_URL", "mysql://x/y"),
@@ -265,17 +268,17 @@ SITUATIONS: dict[str, Situation] = {
         ("migrate",),
         ".toml names `mysql`: use",
     ),
-    "a full disk": (a_full_disk, ("migrate",), "Look at its disk: is there space left"),
-    "a locked database": (a_locked_database, ("migrate",), "Another program holds it: stop that one, or wait."),
+    "a full disk": (a_full_disk, ("migrate",), "Check its disk: is there space left"),
+    "a locked database": (a_locked_database, ("migrate",), "Another program holds the file: stop that program, or"),
     "sending for an unknown source": (
         plain,
         ("send", "nobody", "x.y"),
         "choose one of iimmpact, indexed, sigma, sticky",
     ),
     "sending a file that is not there": (plain, ("send", "sigma", "gone.json"), "'gone.json' cannot be read"),
-    "sending what is not JSON": (plain, ("send", "sigma", "entity.updated", "--data", "{"), "--data takes JSON"),
+    "sending data that is not JSON": (plain, ("send", "sigma", "entity.updated", "--data", "{"), "--data takes JSON"),
     "sending what its dialect cannot compose": (module(NO_COMPOSE), ("send", "shop", "a.b"), "write @shop.compose"),
-    "sending to nobody": (
+    "sending to a port without a server": (
         plain,
         ("send", "sigma", "entity.updated", "--to", f"http://127.0.0.1:{free_port()}"),
         "start `hookmirror serve`, or correct --to",
@@ -296,7 +299,7 @@ SITUATIONS: dict[str, Situation] = {
         }.items()
     },
     "sending without any source": (instead(""), ("send", "sigma", "a.b"), "with a table [sources.sigma]"),
-    "sending about an id that nobody chose and no body takes": (
+    "sending about the default id, which no body takes": (
         module(NUMBERED),
         ("send", "shop", "product.updated"),
         "The id is TEST-1 unless --id gives another.",
@@ -317,7 +320,11 @@ SITUATIONS: dict[str, Situation] = {
         ("replay", "--source", "nosuch"),
         "the settings name iimmpact, indexed, sigma",
     ),
-    "replaying what is not done": (with_database, ("replay", "--state", "pending"), "one of processed, ignored, dead"),
+    "replaying an unfinished delivery": (
+        with_database,
+        ("replay", "--state", "pending"),
+        "one of processed, ignored, dead",
+    ),
     "replaying where no database is": (plain, ("replay", "1"), "start `hookmirror serve`, which creates it"),
     "looking into no database": (plain, ("deliveries",), "There is no database at "),
     "pruning no database": (plain, ("prune",), "There is no database at "),
@@ -328,7 +335,7 @@ SITUATIONS: dict[str, Situation] = {
         ("reconcile", "indexed", "--misdated", "--force"),
         "so --force has no effect: leave one of them out",
     ),
-    "reconciling what has no list": (plain, ("reconcile", "indexed"), "has no list of its source"),
+    "reconciling a source without a list": (plain, ("reconcile", "indexed"), "has no list of its source"),
     "reconciling with an API but no key": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_url = "http://127.0.0.1:1"'),
         ("reconcile", "sigma"),
@@ -342,7 +349,7 @@ SITUATIONS: dict[str, Situation] = {
     "reconciling with an API that is away": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),
         ("reconcile", "sigma"),
-        "cannot be reached: ConnectError. Repeated attempts failed: run this again later.",
+        "cannot be reached: ConnectError. Repeated attempts failed: check `api_url` in the settings",
     ),
 }
 
@@ -359,8 +366,8 @@ MISTYPED: dict[tuple[str, ...], str] = {
 }
 
 
-#: These start a fresh interpreter. The others are forked from a process that has done the imports, ten times faster.
-IN_FULL = ("no settings file", "a port in use", "a folder as database", "a full disk")
+#: This one starts a fresh interpreter. The others are forked from one that has done the imports, ten times faster.
+IN_FULL = "no settings file"
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +386,7 @@ def outcomes(tmp_path_factory, forks):
         with ExitStack() as stack:
             made = make(folders[name])
             folder = made if isinstance(made, Folder) else stack.enter_context(made)
-            folder.fresh = name in IN_FULL
+            folder.fresh = name == IN_FULL
             if make is with_database:
                 folder.migrate()
             return forks.run(folder, *arguments)

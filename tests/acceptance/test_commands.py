@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 
 import pytest
 from commanding import SECRET_KEY, SETTINGS, TIMEOUT, Folder, Forks, lines, post, product, wait_until
+from stub_servers import answering
 
 NOON = "2026-03-04T12:00:00Z"
 
@@ -41,12 +41,8 @@ class Listing(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def api():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(Listing) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +159,7 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
         *("secret key", "source sigma", "source nobody", "database"),
     ]
     assert "less than 16 characters" in findings["secret key"][1]
-    assert "The file is something else" in findings["database"][1]
+    assert "The file is not an SQLite database" in findings["database"][1]
 
 
 def test_doctor_and_the_start_report_a_secret_with_blanks_around_it(tmp_path, forks):

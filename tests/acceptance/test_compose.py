@@ -15,7 +15,7 @@ import pytest
 from commanding import SECRET, TIMEOUT, is_alive, product, signed, wait_until
 from composing import POSTGRESQL_PROGRAMS, ROOT, Composition, composed, required_variables, services
 
-from receiver.server.server import STOP_TIMEOUT
+from receiver.server.supervised import STOP_TIMEOUT
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings
 
@@ -71,6 +71,8 @@ def token(composition: Composition) -> str:
 
 def test_a_scenario_through_proxy_endpoints_and_workers_ends_with_an_equal_mirror(composition: Composition):
     composition.variables["TOKEN"] = token(composition)
+    # Otherwise the first of them might do all the work.
+    composition.wait_until_healthy("worker")
     done = composition.run("simulator", "--events=600")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal (") == 4, done.stdout
@@ -108,6 +110,16 @@ def test_the_role_can_be_made_after_the_tables(composition: Composition):
         runner.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
 
 
+def test_a_role_of_another_database_of_the_server_gets_its_rights_in_this_one(composition: Composition):
+    given = [f"--set={each}" for each in ("owner=hookmirror_owner", "runner=role_of_two", "runner_password=x")]
+    script = f"--file={ROOT / 'deploy' / 'roles.sql'}"
+    with psycopg.connect(composition.owner_url, autocommit=True) as owner:
+        owner.execute("CREATE ROLE role_of_two")
+    subprocess.run([POSTGRESQL_PROGRAMS / "psql", composition.owner_url, "--quiet", *given, script], check=True)
+    with psycopg.connect(composition.owner_url, user="role_of_two") as runner:
+        runner.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
+
+
 def test_the_role_may_use_the_tables_of_a_later_release(composition: Composition):
     with psycopg.connect(composition.owner_url, autocommit=True) as owner:
         owner.execute("CREATE TABLE of_a_later_release (number bigserial)")
@@ -133,9 +145,11 @@ def test_no_other_address_is_reachable_from_outside(outside: httpx.Client, path:
 
 def test_every_address_is_reachable_on_the_private_port(composition: Composition):
     url = composition.url("proxy", 8081)
-    answer = httpx.get(f"{url}/api/v1/stats", headers={"Authorization": f"Bearer {token(composition)}"})
+    answer = httpx.get(
+        f"{url}/api/v1/stats", headers={"Authorization": f"Bearer {token(composition)}"}, timeout=TIMEOUT
+    )
     assert [each["source"] for each in answer.json()["sources"]] == ["iimmpact", "indexed", "ours", "sigma", "sticky"]
-    assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+    assert httpx.get(f"{url}/readyz", timeout=TIMEOUT).json()["status"] == "ready"
 
 
 def test_the_console_is_reachable_on_the_private_port_only(composition: Composition, outside: httpx.Client):
@@ -190,7 +204,7 @@ def test_the_other_worker_finishes_what_a_killed_worker_held(composition: Compos
     url, headers = composition.url("proxy", 8081), {"Authorization": f"Bearer {token(composition)}"}
 
     def open_deliveries() -> int:
-        of_sources = httpx.get(f"{url}/api/v1/stats", headers=headers).json()["sources"]
+        of_sources = httpx.get(f"{url}/api/v1/stats", headers=headers, timeout=TIMEOUT).json()["sources"]
         return sum(each["states"]["pending"] + each["states"]["processing"] for each in of_sources)
 
     wait_until(lambda: open_deliveries() == 0, "the other worker")
@@ -204,7 +218,7 @@ def test_while_the_console_is_away_webhooks_and_the_api_are_answered(composition
     assert not composition.is_healthy("console")
     assert send(outside, 1, key="without a console").status_code == 200
     url, headers = composition.url("proxy", 8081), {"Authorization": f"Bearer {token(composition)}"}
-    assert httpx.get(f"{url}/api/v1/stats", headers=headers).status_code == 200
+    assert httpx.get(f"{url}/api/v1/stats", headers=headers, timeout=TIMEOUT).status_code == 200
     assert httpx.get(f"{url}/console/", timeout=TIMEOUT).status_code == 502
     composition.start("console", "console")
     composition.wait_until_healthy("console")

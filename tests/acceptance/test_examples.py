@@ -18,7 +18,7 @@ def run(python, folder, *command, **settings):
         name: value for name, value in os.environ.items() if not name.startswith(("HOOKMIRROR_", "COV_", "PYTEST_"))
     }
     asked = [python, "-m", *command]
-    done = subprocess.run(asked, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(asked, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections import Counter
 from contextlib import closing
 
 import httpx
 import pytest
-from commanding import Folder, Forks, wait_until
+from commanding import TIMEOUT, Folder, Forks, wait_until
+from ports import free_port
 from targets import OK, Reply, receiving
 
 from receiver.database.database import Database
@@ -18,7 +18,6 @@ from receiver.database.schema import Schema
 from receiver.following.dead_changes import DEAD_CHANGES
 from receiver.mirror.changes import RowChange, record
 from receiver.moments import EPOCH
-from simulator.receiver_process import free_port
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def test_a_killed_follower_goes_on_from_its_cursor_and_skips_nothing(mirror_url,
         with folder.running(*arguments) as process:
             wait_until(lambda: len(set(endpoint.ids())) == 400 or process.poll() is not None, "all")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(TIMEOUT) == 0
     firsts = list(dict.fromkeys(endpoint.ids()))
     assert firsts == wanted, "each for the first time in commit order"
     keys = {(posted.change["external_id"], posted.headers["idempotency-key"]) for posted in endpoint.accepted}
@@ -67,17 +66,15 @@ def test_a_killed_follower_goes_on_from_its_cursor_and_skips_nothing(mirror_url,
     assert cursor(folder) == 400
 
 
-def test_a_follower_ends_within_seconds_although_its_target_hangs(folder):
+def test_a_follower_ends_although_its_target_hangs(folder):
     write(folder, "P1", "P2")
     hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "P2" else OK  # noqa: E731
     with receiving(hanging) as endpoint:
-        arguments = ("follow", "--to", endpoint.url, "--from", "start", "--timeout", "60")
+        arguments = ("follow", "--to", endpoint.url, "--from", "start", "--timeout", str(TIMEOUT))
         with folder.running(*arguments) as process:
             wait_until(lambda: len(endpoint.posts) == 2 or process.poll() is not None, "the second")
-            asked = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
-            assert time.monotonic() - asked < 10
+            assert process.wait(TIMEOUT / 2) == 0
     assert cursor(folder) == 1
 
 
@@ -124,7 +121,7 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_running
             shown = forks.run(folder, "follow", "--list").stdout
             assert "no such unit" in shown
             assert "\x1b" not in shown, "what a target says cannot write to the terminal"
-            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT).text
             assert 'hookmirror_follow_dead{name="erp"} 1.0' in metrics
             assert 'hookmirror_follow_posts_total{name="erp",verdict="refused"} 1.0' in metrics
             endpoint.reply = lambda *_: OK

@@ -1,30 +1,25 @@
-"""A reconcile restores what was lost; the report names beforehand the rows that it can restore, and those it cannot."""
+"""A reconcile restores lost rows; the report names beforehand those that it can restore, and those that it cannot."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-import httpx
 import pytest
 from commanding import Folder
-from converging import account
-from waiting import wait_until
+from converging import KEY, account, receiving
+from ports import free_port
+from waiting import wait_for_a_later_date
 
 from simulator.clock import RunningClock
 from simulator.convergence import compare, read_mirror
 from simulator.demo import api_client, settled
-from simulator.receiver_process import free_port, receiving
 from simulator.run import couriers, play
 from simulator.scenario import Scenario
 from simulator.server import serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
-
-KEY = "secret-key-of-the-acceptance-tests"
 
 #: More than half of the messages are lost. With fewer losses, later events could restore all of Sigma's rows.
 LOSSES = Scenario(name="losses", title="Losses", events=240, rate=0, speed=300).changed(faults={"drop": 0.6})
@@ -47,7 +42,7 @@ async def lose_and_heal():
         async with serving(systems) as api:
             settings = settings_text(systems, api=api)
             async with (
-                receiving(directory=folder, port=port, settings=settings, secret_key=KEY) as receiver,
+                receiving(folder, port=port, settings=settings) as receiver,
                 couriers(systems, scenario=LOSSES, seed=1, clock=clock) as sending,
                 api_client(receiver.url, receiver.token) as client,
             ):
@@ -60,12 +55,6 @@ async def lose_and_heal():
                         await reconcile(folder, system.source)
                         found[system.dialect].append(await look(client, system, sending))
                 return found
-
-
-def wait_for_a_later_date(api):
-    """Wait until the API's Date header is later than now, since a reconcile leaves rows with later news as they are."""
-    now = datetime.now(UTC)
-    wait_until(lambda: parsedate_to_datetime(httpx.get(api).headers["date"]) > now, "a later Date header")
 
 
 async def look(client, system, sending):

@@ -125,6 +125,32 @@ def test_a_new_handler_is_rehearsed_with_earlier_deliveries_before_it_is_in_forc
         assert folder.query("SELECT * FROM products ORDER BY external_id") == before
 
 
+def test_a_plan_that_new_code_outdated_says_so_and_its_command_plans_the_same_with_the_new_code(tmp_path):
+    (tmp_path / "shop.py").write_text(SHOP, "utf-8")
+    settings = f'secret_key = "{SECRET_KEY}"\ndialects = ["shop:shop"]\n[sources.shop]\nsecrets = ["{SECRET}"]\n'
+    folder = Folder(tmp_path, settings)
+    with Forks(1) as forks:
+        with folder.serving() as (_, client):
+            data = json.dumps({"name": "Lamp", "price": "1.50"})
+            sent = ["send", "shop", "product.updated", "--id", "A1", "--data", data, "--to", str(client.base_url)]
+            assert forks.run(folder, *sent).returncode == 0
+            wait_until(lambda: folder.count("ended_at IS NOT NULL") == 1, "the worker")
+        planned = json.loads(forks.run(folder, "runs", "plan", "--source", "shop", "--json").stdout)
+        assert planned["outdated"] is None
+
+        (tmp_path / "shop.py").write_text(SHOP.replace('event.data["name"]', 'event.data["name"].upper()'), "utf-8")
+        shown = forks.run(folder, "runs", "show", planned["id"]).stdout.splitlines()
+        assert shown[-2].startswith("The plan is outdated. Run 1 was planned by hookmirror")
+        refused = forks.run(folder, "runs", "start", planned["id"], "--reason", "after a fix")
+        assert (refused.returncode, "so its forecast no longer applies: plan it again" in refused.stderr) == (1, True)
+
+        program, *again = shlex.split(shown[-1].split("`")[1])
+        anew = forks.run(folder, *again)
+        assert (program, anew.returncode) == ("hookmirror", 0), anew.stderr
+        assert "Start it with `hookmirror runs start 2 --reason" in anew.stdout
+        assert forks.run(folder, "runs", "start", "2", "--reason", "after a fix").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from commanding import SECRET_KEY, SETTINGS, Folder, post, product, wait_until
+from ports import free_port
 from sqlalchemy import insert
+from waiting import wait_for_a_later_date
 
 from receiver.database.database import Database
 from receiver.findings.counting import RUNNING, WATCHED
 from receiver.findings.tables import TALLIES
-from simulator.receiver_process import free_port
 
 MINUTE = timedelta(minutes=1)
 
@@ -52,13 +53,15 @@ def on_call(tmp_path) -> OnCall:
 @contextmanager
 def with_sigma(tmp_path, *, more: str = "") -> Iterator[tuple[OnCall, httpx.Client]]:
     """Run a receiver, and the API of a Sigma whose catalog it has reconciled, in two processes."""
-    simulated = ("simulate", "--serve", "--source", "sigma", "--port", str(free_port()), "--rate", "0.001")
+    port = str(free_port())
+    simulated = ("simulate", "--serve", "--source", "sigma", "--port", port, "--rate", "0.001")
     plain = Folder(tmp_path, f'secret_key = "{SECRET_KEY}"\n')
     sources = plain.run(*simulated, "--print-settings").stdout
     folder = Folder(tmp_path, f'secret_key = "{SECRET_KEY}"\n{sources}{more}')
     with folder.running(*simulated), folder.serving() as (_, client):
         wait_until(lambda: folder.run("reconcile", "sigma").returncode == 0, "the API of Sigma")
         assert folder.count(table="products")
+        wait_for_a_later_date(f"http://127.0.0.1:{port}")
         yield OnCall(folder), client
 
 
@@ -154,8 +157,9 @@ def test_a_storm_of_imports_is_seen_in_what_waits_who_sent_it_and_what_changed_n
             content = json.loads(product(number % 20, key="k", name="Lamp", at=f"2026-03-04T12:{number:02}:00Z"))
             assert post(client, json.dumps(content).encode()).status_code == 200
         assert on_call.folder.run("send", "sticky", "product.updated", "--to", str(client.base_url)).returncode == 0
-        # Make the deliveries look as if they had waited long while the processes ran.
-        on_call.folder.query("UPDATE deliveries SET due_at = '2026-03-04T12:00:00.000000Z'")
+        # Make the deliveries look as if they had waited long while the processes ran, though all came just now.
+        came = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        on_call.folder.query(f"UPDATE deliveries SET due_at = '2026-03-04T12:00:00.000000Z', received_at = '{came}'")
         tell_tallies(on_call.folder, silent=timedelta(minutes=5), sources=())
 
         overview = on_call.ask("top", "--once")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import httpx
-from commanding import Folder, Forks, post, product, wait_until
+from commanding import RECLAIM_SOON, Folder, Forks, post, product, wait_until
 
 KILLS, EVENTS, PRODUCTS, SENDERS = 6, 300, 25, 4
 
@@ -68,7 +68,8 @@ def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
 def test_after_half_a_dozen_kills_each_acked_event_is_stored_once_and_the_mirror_equals_what_was_sent(
     tmp_path, mirror_url, database_system
 ):
-    folder, sender = Folder(tmp_path, database_url=mirror_url), Sender(random.Random(20260304))
+    folder = Folder(tmp_path, database_url=mirror_url, environment=RECLAIM_SOON)
+    sender = Sender(random.Random(20260304))
     with Forks(1) as forks:
         suffer(folder, sender, forks)
 

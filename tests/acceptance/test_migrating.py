@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 import secrets
@@ -40,6 +39,24 @@ def folder(tmp_path, database_url):
 @pytest.fixture
 def on_postgresql(tmp_path, postgresql_url):
     return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": postgresql_url})
+
+
+@pytest.fixture
+def migrated(tmp_path, mirror_url):
+    """Make an installation whose database has the tables of this release."""
+    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": mirror_url})
+
+
+@pytest.fixture
+def migrated_url(databases, tmp_path):
+    """Give a database on PostgreSQL with the tables of this release."""
+    with databases.lend(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_on_postgresql(tmp_path, migrated_url):
+    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": migrated_url})
 
 
 def execute(url, *statements):
@@ -114,17 +131,16 @@ def test_no_command_starts_on_a_postgresql_without_tables(on_postgresql, forks, 
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_no_command_starts_on_a_postgresql_that_is_behind(on_postgresql, forks, postgresql_url, command):
-    forks.run(on_postgresql, "migrate")
-    execute(postgresql_url, "UPDATE alembic_version_receiver SET version_num = '0001'")
-    refused(forks.run(on_postgresql, *STARTS[command]), r"receiver is at revision 0001 there and 0\d+ here: run `hook")
+def test_no_command_starts_on_a_postgresql_that_is_behind(migrated_on_postgresql, forks, migrated_url, command):
+    execute(migrated_url, "UPDATE alembic_version_receiver SET version_num = '0001'")
+    done = forks.run(migrated_on_postgresql, *STARTS[command])
+    refused(done, r"receiver is at revision 0001 there and 0\d+ here: run `hook")
 
 
-def test_no_command_starts_on_a_database_that_is_ahead(folder, forks, database_url):
-    forks.run(folder, "migrate")
-    execute(database_url, "UPDATE alembic_version_catalog SET version_num = '9999'")
+def test_no_command_starts_on_a_database_that_is_ahead(migrated, forks, mirror_url):
+    execute(mirror_url, "UPDATE alembic_version_catalog SET version_num = '9999'")
     for command in (STARTS["serve"], STARTS["worker"], ("migrate",)):
-        refused(forks.run(folder, *command), "This hookmirror is older than the database: catalog")
+        refused(forks.run(migrated, *command), "This hookmirror is older than the database: catalog")
 
 
 def test_serve_works_on_a_migrated_postgresql(on_postgresql, forks):
@@ -170,18 +186,16 @@ def test_doctor_reports_a_postgresql_without_tables_and_makes_none(on_postgresql
         ("cafe", "at revision 'cafe', which no release has"),
     ],
 )
-def test_doctor_reports_a_schema_that_is_behind_or_ahead(folder, forks, database_url, revision, says):
-    forks.run(folder, "migrate")
-    execute(database_url, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
-    done = forks.run(folder, "doctor", "--json")
-    mends_itself = revision == "0001" and database_url.startswith("sqlite")
+def test_doctor_reports_a_schema_that_is_behind_or_ahead(migrated, forks, mirror_url, revision, says):
+    execute(mirror_url, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
+    done = forks.run(migrated, "doctor", "--json")
+    mends_itself = revision == "0001" and mirror_url.startswith("sqlite")
     assert done.returncode == (0 if mends_itself else 1)
     assert says in finding(done, "schema")[1]
 
 
-def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, forks):
-    forks.run(folder, "migrate")
-    done = forks.run(folder, "doctor", "--json")
+def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(migrated, forks):
+    done = forks.run(migrated, "doctor", "--json")
     assert done.returncode == 0, done.stdout
     assert finding(done, "schema")[1].startswith("is this release's: receiver 0")
     assert finding(done, "processes") == (
@@ -195,16 +209,18 @@ def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, fork
 LESS = SETTINGS.replace('[sources.iimmpact]\nsecrets = ["secret-of-these-tests-only"]\n', "")
 
 
-def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(on_postgresql, forks, tmp_path):
+def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(
+    migrated_on_postgresql, forks, tmp_path
+):
     def processes(asking):
         """Return doctor's finding about the processes: whether it is good, and its text."""
         return finding(forks.run(asking, "doctor", "--json"), "processes")
 
-    forks.run(on_postgresql, "migrate")
+    one = migrated_on_postgresql
     (tmp_path / "other").mkdir()
-    other = Folder(tmp_path / "other", LESS, environment=on_postgresql.environment)
-    with on_postgresql.running("worker"):
-        wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
+    other = Folder(tmp_path / "other", LESS, environment=one.environment)
+    with one.running("worker"):
+        wait_until(lambda: processes(one)[1].startswith("worker "), "the worker")
         assert finding(forks.run(other, "doctor", "--json"), "endpoint") == (
             False,
             "no endpoint runs, so no webhook is received: start `hookmirror serve`",
@@ -217,7 +233,7 @@ def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(
             assert "working" in second.stderr.readline()
             told = second.stderr.readline()
             assert re.search(r"Wired differently: worker \S+ \(hookmirror \S+\) has besides: source iimmpact", told)
-            good, says = processes(on_postgresql)
+            good, says = processes(one)
             assert not good
             assert "lacks: source iimmpact speaks iimmpact" in says
 
@@ -238,33 +254,30 @@ def role(postgresql):
 
 
 @pytest.fixture
-def lesser(role, new_postgresql_url, tmp_path):
+def lesser(role, migrated_url, tmp_path):
     """Make an installation with that role, and give its database's URL for the owner."""
-    url = new_postgresql_url()
+    return folder_of(role, migrated_url, tmp_path), migrated_url
+
+
+def folder_of(role, url, path):
     name, password = role
     limited = make_url(url).set(username=name, password=password).render_as_string(hide_password=False)
-    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": limited}), url
+    return Folder(path, environment={"HOOKMIRROR_DATABASE_URL": limited})
 
 
-def migrate(forks, folder, url):
-    done = forks.run(Folder(folder.path, environment={"HOOKMIRROR_DATABASE_URL": url}), "migrate")
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_role_that_may_make_no_tables_cannot_migrate_and_the_error_says_so(lesser, forks):
-    refused(forks.run(lesser[0], "migrate"), "permission denied for schema public. Give this user the rights it needs")
+def test_a_role_that_may_make_no_tables_cannot_migrate_and_the_error_says_so(role, postgresql_url, tmp_path, forks):
+    done = forks.run(folder_of(role, postgresql_url, tmp_path), "migrate")
+    refused(done, "permission denied for schema public. Give this user the rights it needs")
 
 
 def test_a_role_without_any_right_is_refused_with_the_missing_right(lesser, forks):
-    folder, url = lesser
-    migrate(forks, folder, url)
+    folder, _ = lesser
     refused(forks.run(folder, "serve"), "permission denied for table alembic_version_receiver. Give this user")
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_role_that_may_only_read_is_refused_with_the_rights_to_grant(lesser, forks, role, command):
     folder, url = lesser
-    migrate(forks, folder, url)
     execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
     done = forks.run(folder, *STARTS[command])
     refused(
@@ -274,7 +287,6 @@ def test_a_role_that_may_only_read_is_refused_with_the_rights_to_grant(lesser, f
 
 def test_a_role_that_may_not_use_the_change_feed_s_sequence_is_refused_with_the_right_to_grant(lesser, forks, role):
     folder, url = lesser
-    migrate(forks, folder, url)
     execute(url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}")
     refused(
         forks.run(folder, "worker"), r"may not read and write public\.changes_seq_seq: GRANT .* USAGE on all sequences"
@@ -283,7 +295,6 @@ def test_a_role_that_may_not_use_the_change_feed_s_sequence_is_refused_with_the_
 
 def test_doctor_names_the_rights_to_grant_to_a_role_that_may_only_read(lesser, forks, role):
     folder, url = lesser
-    migrate(forks, folder, url)
     execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
     done = forks.run(folder, "doctor", "--json")
     assert done.returncode == 1
@@ -292,7 +303,6 @@ def test_doctor_names_the_rights_to_grant_to_a_role_that_may_only_read(lesser, f
 
 def test_a_role_with_the_named_rights_works(lesser, forks, role):
     folder, url = lesser
-    migrate(forks, folder, url)
     execute(
         url,
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}",
@@ -318,28 +328,29 @@ def execute_writing(url, *statements):
     execute(url, "SET TRANSACTION READ WRITE", *statements)
 
 
-def test_a_read_only_database_is_reported_as_such(on_postgresql, forks, postgresql_url):
-    forks.run(on_postgresql, "migrate")
-    name = make_url(postgresql_url).database
-    execute(postgresql_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    refused(forks.run(on_postgresql, "serve"), "session is read-only. Name the primary server")
-    execute_writing(postgresql_url, "UPDATE alembic_version_receiver SET version_num = '0001'", "DROP TABLE processes")
-    refused(forks.run(on_postgresql, "migrate"), "session is read-only. Name the primary server")
+def test_a_read_only_database_is_reported_as_such(migrated_on_postgresql, forks, migrated_url):
+    name = make_url(migrated_url).database
+    execute(migrated_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    refused(forks.run(migrated_on_postgresql, "serve"), "session is read-only. Name the primary server")
+    execute_writing(migrated_url, "UPDATE alembic_version_receiver SET version_num = '0001'", "DROP TABLE processes")
+    refused(forks.run(migrated_on_postgresql, "migrate"), "session is read-only. Name the primary server")
 
 
-def obey_the_rights_of_files():
-    """Drop root's right to ignore file permissions before the command starts (<linux/capability.h>)."""
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability)
-
-
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+#: Drops root's rights to ignore file permissions, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (<linux/capability.h>).
+OBEY_THE_RIGHTS_OF_FILES = """
+import ctypes
+system = ctypes.CDLL(None)
+header, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert system.capget(header, rights) == 0
+rights[0] &= ~(1 << 1 | 1 << 2)
+assert system.capset(header, rights) == 0
+"""
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_read_only_sqlite_file_is_reported_before_anything_starts(tmp_path, forks, command):
-    folder = Folder(tmp_path, before=obey_the_rights_of_files)
-    assert forks.run(Folder(tmp_path), "migrate").returncode == 0
+def test_a_read_only_sqlite_file_is_reported_before_anything_starts(tmp_path, command):
+    folder = Folder(tmp_path, before=OBEY_THE_RIGHTS_OF_FILES)
+    folder.migrate()
     folder.database.chmod(0o444)
     refused(
         folder.run(*STARTS[command]), "readonly database. Give this user the right to write the file and its folder"
@@ -360,7 +371,8 @@ def without_driver(tmp_path):
 def test_a_missing_driver_is_reported_with_how_to_install_it(without_driver):
     without_driver.environment["HOOKMIRROR_DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
     refused(
-        without_driver.run("serve"), r"driver is not there \(no pq wrapper available\): install it with `pip install"
+        without_driver.run("serve"),
+        r"driver cannot be imported \(no pq wrapper available\): install it with `pip install",
     )
 
 

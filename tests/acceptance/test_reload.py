@@ -17,9 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 from commanding import SECRET_KEY, TIMEOUT, Folder, is_alive, lines, product, wait_until
+from ports import free_port
+from serving import token
 
+from receiver.api.tokens import Scope
 from receiver.runs.actions import by_command
-from simulator.receiver_process import free_port
 
 OLD, NEW = "the-old-secret-of-the-source", "the-new-secret-of-the-source"
 
@@ -45,8 +47,15 @@ class Running(Folder):
     def running(self, *arguments: str):
         with super().running(*arguments) as process:
             # Read the pipe continuously, because it would fill up under a stream.
-            threading.Thread(target=self._keep, args=(process.stderr,), daemon=True).start()
-            yield process
+            reader = threading.Thread(target=self._keep, args=(process.stderr,), daemon=True)
+            reader.start()
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                # The pipe is closed after the block, and must not be read then.
+                reader.join(TIMEOUT)
 
     def _keep(self, stream) -> None:
         with (self.path / "log").open("a", buffering=1) as log:
@@ -74,7 +83,7 @@ def post(client: httpx.Client, secret: str, number: int = 1, source: str = "iimm
 
 @contextmanager
 def stream(url: str, secret: str, senders: int = 3):
-    """Post without a pause during the block; give the answers, which are complete after the block."""
+    """Post all the time during the block; give the answers, which are complete after the block."""
     ended, answers = threading.Event(), []
 
     def send(sender: int) -> None:
@@ -84,6 +93,8 @@ def stream(url: str, secret: str, senders: int = 3):
                 number += 1
                 content = product(number, key=f"{sender}", name="Lamp")
                 answers.append(client.post("/hooks/iimmpact", content=content, headers=signed(secret, content)))
+                # The processes that read settings need the cores.
+                ended.wait(0.02)
 
     with ThreadPoolExecutor(senders) as pool:
         sending = [pool.submit(send, number) for number in range(senders)]
@@ -178,10 +189,10 @@ def test_a_setting_that_needs_a_restart_is_reported_and_the_others_are_adopted(a
 
 def test_sources_come_and_go_and_a_token_of_an_old_key_is_valid_as_long_as_the_key(folder):
     newer = "another-secret-key-of-these-tests"
-    token = folder.run("token").stdout.strip()
+    header = {"Authorization": f"Bearer {token(Scope.READ)}"}
 
     def allowed(client: httpx.Client) -> int:
-        return client.get("/api/v1/stats", headers={"Authorization": f"Bearer {token}"}).status_code
+        return client.get("/api/v1/stats", headers=header).status_code
 
     with folder.serving() as (process, client):
         assert (allowed(client), post(client, "y", source="second")) == (200, 404)
@@ -281,7 +292,7 @@ def catches_hangups(pid: int) -> bool:
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_hangup_signals_during_start_and_stop_do_no_harm(folder, command):
-    folder.fresh = True
+    folder.fresh = command == "serve"
     port = free_port()
     options = ["--port", str(port)] if command == "serve" else []
     with folder.running(command, *options) as process:
@@ -369,11 +380,11 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
 
 
 def test_a_signal_alone_is_one_action_of_all_processes_of_a_server(folder):
-    with folder.serving("--processes", "2") as (process, _):
-        # Two endpoints and a worker.
-        registered(folder, 3)
+    with folder.serving("--worker-process") as (process, _):
+        # An endpoint and a worker.
+        registered(folder, 2)
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: folder.log.count("read the settings again") == 3, "all processes")
+        wait_until(lambda: folder.log.count("read the settings again") == 2, "all processes")
         (action,) = reloads(folder)
         assert (action["who"], action["via"], action["says"]) == ("signal", "command", "In force.")
 

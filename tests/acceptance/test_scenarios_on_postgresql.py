@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from converging import converge
 
-from simulator.scenario import load
 from simulator.systems import SYSTEMS
 
 SEEDS = (1, 2)
@@ -19,7 +18,7 @@ ACCOUNTS = [f"{dialect}-{seed}" for dialect in SYSTEMS for seed in SEEDS]
 @pytest.fixture(scope="module")
 def outcomes(databases, tmp_path_factory):
     with databases.lend(tmp_path_factory.mktemp("hostile")) as url:
-        return asyncio.run(converge([load("hostile")], SEEDS, database_url=url))["hostile"]
+        return asyncio.run(converge({"hostile": SEEDS}, database_url=url))["hostile"]
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from forked import Forked
+from waiting import TIMEOUT, wait_until
 
 from receiver import codec
 from simulator.systems import SYSTEMS
@@ -23,27 +23,17 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
 
 
-def start(*arguments, before=None):
-    if before is None:
-        return Forked(["-m", "simulator", *arguments], ROOT, environment(), python=True)
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "simulator", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=before,
-    )
+def start(*arguments, before=""):
+    return Forked(["-m", "simulator", *arguments], ROOT, environment(), python=True, before=before)
 
 
-def ignore_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+#: As a shell starts a command in the background.
+IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 def test_the_demo_runs_a_scenario_against_its_own_receiver():
     process = start("demo", "--scenario", "rotation", "--events", "160", "--rate", "0", "--speed", "300", "--json")
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     document = codec.decode(output)
     assert (document["scenario"], document["good"]) == ("rotation", True)
@@ -60,7 +50,7 @@ def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_
     (tmp_path / "receiver" / "__main__.py").write_text("raise SystemExit('no space left for jokes')")
     command = [sys.executable, "-m", "simulator", "demo", "--events", "4"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
     assert "The receiver ended with code 1." in done.stderr
@@ -70,7 +60,7 @@ def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_
 
 @pytest.mark.parametrize(
     ("number", "before"),
-    [(signal.SIGINT, None), (signal.SIGINT, ignore_interrupts), (signal.SIGTERM, None)],
+    [(signal.SIGINT, ""), (signal.SIGINT, IGNORE_INTERRUPTS), (signal.SIGTERM, "")],
     ids=["by Ctrl-C", "by SIGINT, in the background", "by SIGTERM"],
 )
 def test_the_services_run_until_they_are_asked_to_end(number, before):
@@ -79,14 +69,9 @@ def test_the_services_run_until_they_are_asked_to_end(number, before):
         lines = [process.stderr.readline() for _ in range(5)]
         urls = [line.split()[0] for line in lines[1:]]
         assert [url.split("/")[3] for url in urls] == list(SYSTEMS)
-        until = time.monotonic() + 20
-        while True:
-            answer = httpx.get(f"{urls[0]}/records", headers={"Authorization": "Bearer eyJhbGciOiJIUzI1NiIs..."})
-            if answer.json()["total"] or time.monotonic() > until:
-                break
-            time.sleep(0.05)
-        assert answer.json()["total"] > 0
+        asked = {"headers": {"Authorization": "Bearer eyJhbGciOiJIUzI1NiIs..."}, "timeout": TIMEOUT}
+        wait_until(lambda: httpx.get(f"{urls[0]}/records", **asked).json()["total"], "the first records")
     finally:
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130

@@ -7,8 +7,22 @@ from collections.abc import Iterator
 import pytest
 from browsing import Browser, Browsing, running_chromium, sign_in
 from console_stock import ConsoleStock, console_stock
+from patience import more_patience
+from short_pauses import shorter_pauses
 
 from receiver.sessions.roles import Role
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _more_patience() -> Iterator[None]:
+    with more_patience():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _shorter_pauses() -> Iterator[None]:
+    with shorter_pauses():
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain
 
 import pytest
 from browsing import HEAVIEST, Browsing
 from console_addresses import addresses, pages_by_name
-from crawling import SeenPage, SeenPages, crawl
+from crawling import Crawler, SeenPage, SeenPages
 
 from receiver.console.contents import BUTTONS
 from receiver.console.page import CONSOLE_PATH
@@ -29,16 +30,27 @@ See = Callable[[str], SeenPages]
 
 
 @pytest.fixture(scope="module")
-def see(chromium, stock, operator) -> See:
+def see(chromium, stock, operator) -> Iterator[See]:
     """Return a function that opens all addresses of a page on its first call."""
-    seen: dict[str, SeenPages] = {}
+    opened = Browsing(chromium, stock.site, operator)
+    crawler = Crawler(opened)
+    yield cache(lambda name: crawler.crawl(PAGES[name], stock))
+    opened.close()
 
-    def look(name: str) -> SeenPages:
-        if name not in seen:
-            seen[name] = crawl(Browsing(chromium, stock.site, operator), PAGES[name], stock)
-        return seen[name]
 
-    return look
+@pytest.fixture(scope="module")
+def plainly(chromium, stock, operator) -> Iterator[Browsing]:
+    """Browse as an operator without scripts."""
+    opened = Browsing(chromium, stock.site, operator)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def as_viewer(chromium, stock, viewer) -> Iterator[Browsing]:
+    opened = Browsing(chromium, stock.site, viewer)
+    yield opened
+    opened.close()
 
 
 def is_in_the_table(path: str) -> bool:
@@ -83,19 +95,18 @@ def test_every_button_of_a_page_is_declared(see: See, name: str):
 
 
 @EACH
-def test_a_page_without_scripts_has_the_same_heading(see: See, browsing: Browsing, stock, name: str):
+def test_a_page_without_scripts_has_the_same_heading(see: See, plainly: Browsing, name: str):
     first = see(name).pages[0]
-    heading = browsing.open(first.address, scripts=False).locator("main h1").inner_text()
+    heading = plainly.turn_to(first.address, scripts=False).locator("main h1").inner_text()
     # A time of yesterday has its date, so a finding's heading differs once it is past midnight.
     assert DATE.sub("", heading) == DATE.sub("", first.heading) != ""
+    plainly.watch.check()
 
 
 @EACH
-def test_a_viewer_sees_no_button_that_acts(chromium, stock, viewer, name: str):
-    browsing = Browsing(chromium, stock.site, viewer)
-    page = browsing.open(next(addresses(PAGES[name], stock)))
+def test_a_viewer_sees_no_button_that_acts(as_viewer: Browsing, stock, name: str):
+    page = as_viewer.turn_to(next(addresses(PAGES[name], stock)))
     shown = {text.strip() for text in page.locator("button:visible, a.button:visible").all_inner_texts()}
-    browsing.close()
     assert shown & LABELS == set()
 
 

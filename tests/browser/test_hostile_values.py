@@ -32,20 +32,27 @@ def on_guard(chromium, hostile) -> object:
     return sign_in(chromium, hostile.site, hostile.link(Role.OPERATOR))
 
 
-@pytest.fixture
-def watched(chromium, hostile, on_guard) -> Iterator[Browsing]:
+@pytest.fixture(scope="module")
+def window(chromium, hostile, on_guard) -> Iterator[Browsing]:
+    """Browse in one window, because each further one takes as long as several pages."""
     opened = Browsing(chromium, hostile.site, on_guard)
+    page = opened.turn_to("/console/")
+    page.on("dialog", lambda dialog: opened.watch.faults.append(f"dialog: {dialog.message}"))
     yield opened
     opened.close()
-    opened.watch.check()
+
+
+@pytest.fixture
+def watched(window) -> Iterator[Browsing]:
+    window.watch.responses.clear()
+    yield window
+    window.watch.check()
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_hostile_values_are_shown_as_text(watched, hostile, name):
-    page = watched.context(width=PHONE).new_page()
-    page.on("dialog", lambda dialog: watched.watch.faults.append(f"dialog: {dialog.message}"))
     for address in addresses(PAGES[name], hostile):
-        page.goto(hostile.site + address)
+        page = watched.turn_to(address)
         assert page.locator(BELIEVED).count() == 0, address
         assert page.title() != ELEMENT
         assert "\u202e" not in page.content()
@@ -57,20 +64,21 @@ def test_hostile_values_are_shown_as_text(watched, hostile, name):
 
 
 def test_hostile_values_are_shown_letter_for_letter(watched, hostile):
-    said = watched.open(f"/console/mirror/products?source={SOURCE}").locator("main").inner_text()
+    said = watched.turn_to(f"/console/mirror/products?source={SOURCE}").locator("main").inner_text()
     for text in (f"<{ELEMENT}>", "{{ 7 * 7 }}", "javascript:alert(1)", "\\u202egpj.exe"):
         assert text in said
 
 
 @pytest.mark.parametrize("body", HOSTILE_BODIES)
 def test_the_page_of_a_hostile_body_is_small(watched, hostile, body):
+    # A window of its own has nothing in its cache yet.
     watched.open(f"/console/deliveries/{hostile.deliveries[body]}")
     assert sum(watched.watch.weights().values()) <= HEAVIEST
 
 
 def test_a_hostile_row_can_be_opened_and_asked_about(watched, hostile):
     """Whatever the row's id is, the list links to its page, and the page's buttons lead back to it."""
-    page = watched.open("/console/mirror/products")
+    page = watched.turn_to("/console/mirror/products")
     links = page.locator("main tbody th a")
     for address in [links.nth(number).get_attribute("href") for number in range(links.count())]:
         page.goto(hostile.site + address)
@@ -79,7 +87,7 @@ def test_a_hostile_row_can_be_opened_and_asked_about(watched, hostile):
 
 
 def test_a_hostile_search_is_shown_as_text(watched, hostile):
-    page = watched.open("/console/search")
+    page = watched.turn_to("/console/search")
     page.get_by_role("searchbox").fill(f"<{ELEMENT}>")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search?q=*")

@@ -1,24 +1,27 @@
-"""Live pages, in the browser: they show what changes, and say whether they do; what has no scripts stays as it was."""
+"""Live pages, in the browser: they show changes, and whether they are live; a page without scripts stays as it was."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import pytest
-from browsing import Browsing, Page, Scheme, sign_in
+from away import away
+from browsing import Browsing, Page, Scheme, signed_in
 from serving import Served, serving
 from visiting import new_link
 from waiting import wait_until
 
-#: What a page asks by itself after, without a stream.
+from receiver.console import live
+
+#: The interval at which a page without a stream polls.
 ASKS_EVERY_MS = 15_000
 
 
 @pytest.fixture
-def served(tmp_path) -> Iterator[Served]:
-    """A console of each test's own, since it changes, or ends its streams."""
+def served(tmp_path, monkeypatch) -> Iterator[Served]:
+    """A console of each test's own, since it changes, or ends its streams. It looks for changes more often."""
+    monkeypatch.setattr(live, "LOOK_INTERVAL", 0.1)
     with serving(f"sqlite:///{tmp_path}/live.db", with_worker=True, console=True) as running:
         yield running
 
@@ -26,14 +29,14 @@ def served(tmp_path) -> Iterator[Served]:
 @pytest.fixture
 def looking(chromium, served) -> Iterator[Browsing]:
     site = str(served.client.base_url).rstrip("/")
-    opened = Browsing(chromium, site, sign_in(chromium, site, f"{site}/console/sign-in?link={quote(new_link())}"))
+    opened = Browsing(chromium, site, signed_in(served, new_link()))
     yield opened
     opened.close()
     opened.watch.check()
 
 
 def status(page: Page) -> str:
-    """What the line at the top says, without its time."""
+    """The text of the line at the top, without its time."""
     return str(page.locator("#live span").inner_text()).strip(" ·")
 
 
@@ -49,6 +52,22 @@ def test_a_live_page_says_so_and_shows_what_arrives(served, looking):
     assert "No delivery matches" in page.locator("main").inner_text()
     arrives(page, served.send("sigma", key="first"))
     arrives(page, served.send("sigma", key="second"))
+
+
+def test_a_page_shows_what_arrived_before_its_stream_was_open(served, looking):
+    page = looking.context().new_page()
+    arrived = []
+
+    def hold(route):
+        if not arrived:
+            arrived.append(served.send("sigma", key="between the page and its stream"))
+            served.ended(arrived[0])
+        route.continue_()
+
+    page.route("**/console/live*", hold)
+    page.goto(f"{looking.site}/console/deliveries")
+    wait_until(lambda: page.evaluate("1") and arrived, "the request for a stream")
+    arrives(page, arrived[0])
 
 
 def test_every_page_of_somebody_who_goes_from_one_to_the_next_is_live(served, looking):
@@ -68,7 +87,7 @@ def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
     delivery = served.send("sigma", key="meanwhile")
     arrives(other, delivery)
     assert "No delivery matches" in paused.locator("main").inner_text()
-    paused.get_by_role("button", name="go on").click()
+    paused.get_by_role("button", name="continue").click()
     arrives(paused, delivery)
     assert status(paused) == "live"
 
@@ -79,9 +98,9 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     page = context.new_page()
     page.goto(f"{looking.site}/console/deliveries")
     page.locator("#live.on").wait_for()
-    live = served.app._rest.console.live
+    streams = served.app._rest.console.live
     # The browser comes back for another stream, and gets none.
-    live.end()
+    streams.end()
     page.locator("#live.lost").wait_for()
     assert re.fullmatch(r"not live since \d\d:\d\d:\d\d", status(page))
     delivery = served.send("sigma", key="unheard")
@@ -89,9 +108,36 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     page.clock.run_for(1_000)
     arrives(page, delivery)
     assert "lost" in page.locator("#live").get_attribute("class")
-    live._ending = False
+    streams._ending = False
     page.clock.fast_forward(ASKS_EVERY_MS)
     page.locator("#live.on").wait_for()
+
+
+def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_is_not_live(
+    served, looking, monkeypatch
+):
+    monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
+    context = looking.context()
+    context.clock.install()
+    page = context.new_page()
+    shown = served.send("sigma", key="shown")
+    page.goto(f"{looking.site}/console/deliveries")
+    page.locator("#live.on").wait_for()
+    as_of = page.locator("#live time").get_attribute("datetime")
+    looking.watch.expected.add(503)
+    with away(str(served.beside.engine.url)):
+        page.locator("#live.lost").wait_for()
+        assert re.fullmatch(r"not live since \d\d:\d\d:\d\d: the database does not answer", status(page))
+        # The page asks by itself meanwhile, and does not show the error instead of its content.
+        with page.expect_response(lambda answer: answer.status == 503):
+            page.clock.fast_forward(ASKS_EVERY_MS)
+            page.clock.run_for(1_000)
+        arrives(page, shown)
+        assert page.locator("#live time").get_attribute("datetime") == as_of
+        assert "the database does not answer" in status(page)
+    page.locator("#live.on").wait_for()
+    assert status(page) == "live"
+    arrives(page, served.send("sigma", key="after"))
 
 
 def test_without_scripts_a_page_says_as_of_when_it_is_and_offers_no_pause(served, looking):

@@ -1,4 +1,4 @@
-"""A rotated secret, in the browser: what was refused meanwhile is taken as soon as the settings are read again."""
+"""A rotated secret, in the browser: requests refused meanwhile are accepted as soon as the settings are read again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW_SECRET = "the-new-secret-of-these-tests"
 @pytest.fixture
 def rotating(tmp_path: Path) -> Iterator[tuple[Folder, httpx.Client]]:
     """An installation of its own, since its settings change."""
-    folder = Folder(tmp_path, fresh=True)
+    folder = Folder(tmp_path)
     with folder.serving("--console") as (_, client):
         yield folder, client
 
@@ -36,7 +36,7 @@ def test_a_new_secret_is_read_by_the_second_click_and_nothing_is_lost(chromium, 
     page = browsing.open("/console/refused", scripts=scripts)
     assert "indexed: 3 kept" in page.locator("main").inner_text()
 
-    # Somebody writes it into the file of settings, which the console never does.
+    # A person writes it into the file of settings, which the console never does.
     old = f'secrets = ["{SECRETS["indexed"]}"]'
     folder.settings = folder.settings.replace(old, f'secrets = ["{NEW_SECRET}", "{SECRETS["indexed"]}"]')
     folder.surroundings()

@@ -13,9 +13,8 @@ import httpx
 import pytest
 from browsing import Browsing, sign_in
 from installing import ROOT, install_wheel, wheel_of
+from ports import free_port
 from waiting import wait_until
-
-from simulator.receiver_process import free_port
 
 SETTINGS = """
 secret_key = "secret-key-of-these-tests-only"

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import structlog
+from patience import more_patience
 from serving import TIMEOUT
 from shopping import new_shop, new_worker
+from short_pauses import shorter_pauses
 
 from receiver import Dialect
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.testing import Webhooks
-from receiver.worker import isolation
 from receiver.worker.worker import Worker
 
 
@@ -38,10 +39,14 @@ def _plain_logs():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _patience_with_handlers():
-    """Give handlers a minute in a forecast: on a busy machine, one that does not hang may take over a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(isolation, "HANG_SECONDS", TIMEOUT)
+def _more_patience():
+    with more_patience():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shorter_pauses():
+    with shorter_pauses():
         yield
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shopping import NOON
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from waiting import TIMEOUT
 
 from receiver.database.database import Database
 from receiver.errors import KeyUsed, ReasonWanted
@@ -131,14 +132,14 @@ def test_two_simultaneous_requests_with_one_key_are_one_action(database):
     answers = []
 
     def ask():
-        both.wait(10)
+        both.wait(TIMEOUT)
         answers.append(perform(database, asked(key="a1"), switch_on(1), now=NOON))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(TIMEOUT)
     assert sorted(answer.again for answer in answers) == [False, True]
     assert {str(answer.result) for answer in answers} == {"{'lit': [1]}"}
     assert len(recorded(database)) == 1

@@ -31,8 +31,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-#: Examples of each operation in `make test` and in `make explore`.
-FEW, MANY = 6, 300
+#: Examples of each operation in `make test`, in `make plug` and in `make explore`.
+FEW, MORE, MANY = 2, 12, 300
 
 MODES = {"as documented": GenerationMode.POSITIVE, "otherwise": GenerationMode.NEGATIVE}
 
@@ -75,20 +75,23 @@ def operations(served: Served) -> list[Any]:
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize(
-    ("database_system", "mode"),
+    ("database_system", "mode", "examples"),
     [
         # PostgreSQL refuses more values than SQLite does, and requests outside the document rarely reach the database.
-        ("postgresql", "as documented"),
-        ("sqlite", "otherwise"),
-        pytest.param("postgresql", "otherwise", marks=pytest.mark.long),
-        pytest.param("sqlite", "as documented", marks=pytest.mark.long),
+        ("postgresql", "as documented", FEW),
+        ("sqlite", "otherwise", FEW),
+        *(
+            pytest.param(system, mode, MORE, marks=pytest.mark.long)
+            for system in ("sqlite", "postgresql")
+            for mode in MODES
+        ),
     ],
     indirect=["database_system"],
 )
-def test_any_request_is_answered_as_the_document_says(served: Served, operations, known, mode: str):
+def test_any_request_is_answered_as_the_document_says(served: Served, operations, known, mode: str, examples: int):
     is_exploring = not settings().derandomize
     limits = settings(
-        max_examples=MANY if is_exploring else FEW,
+        max_examples=MANY if is_exploring else examples,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

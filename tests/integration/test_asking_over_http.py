@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from serving import Served, serving
+from serving import TIMEOUT, Served, serving
 
 from receiver.api.tokens import Scope
 
@@ -43,7 +43,7 @@ def api() -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
     server.shutdown()
-    thread.join(10)
+    thread.join(TIMEOUT)
     server.server_close()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from waiting import wait_until
 
 from receiver import DetachedJws, Dialect, Envelope, WebhookRequest, senders
 from receiver.errors import WiringError
@@ -52,11 +54,11 @@ def endless():
 
 RETURNS = {
     "a time without an offset": (lambda: envelope(occurred_at=datetime(2026, 6, 1)), "has no offset"),  # noqa: DTZ001
-    "a time that is text": (lambda: envelope(occurred_at="2026-06-01"), "and not a datetime"),
-    "a zero time": (lambda: envelope(occurred_at=datetime(1, 1, 1, tzinfo=UTC)), "says that there is none"),
+    "a time that is text": (lambda: envelope(occurred_at="2026-06-01"), "instead of a datetime"),
+    "a zero time": (lambda: envelope(occurred_at=datetime(1, 1, 1, tzinfo=UTC)), "programs write for a missing time"),
     "an empty id": (lambda: envelope(entity=("product", "")), "The entity id is empty"),
-    "no id": (lambda: envelope(entity=("product", None)), "The entity id is None, and not text"),
-    "an id that is a number": (lambda: envelope(entity=("product", 7)), "The entity id is 7, and not text"),
+    "no id": (lambda: envelope(entity=("product", None)), "The entity id is None instead of text"),
+    "an id that is a number": (lambda: envelope(entity=("product", 7)), "The entity id is 7 instead of text"),
     "half an entity": (lambda: envelope(entity=("product",)), "The envelope of wrong failed: ValueError"),
     "nothing": (lambda: None, "returned None instead of an Envelope"),
     "a dict": (lambda: {"event_type": "a"}, "instead of an Envelope"),
@@ -68,8 +70,8 @@ RETURNS = {
 
 
 @pytest.fixture
-def kit(tmp_path, database_url):
-    with closing(Webhooks(tmp_path, {"wrong": wrong, "peeking": peeking}, database_url=database_url)) as webhooks:
+def kit(tmp_path, mirror_url):
+    with closing(Webhooks(tmp_path, {"wrong": wrong, "peeking": peeking}, database_url=mirror_url)) as webhooks:
         yield webhooks
 
 
@@ -83,6 +85,31 @@ def test_whatever_an_envelope_returns_its_body_is_kept_dead_with_the_reason(kit)
         shown = kit.delivery(answer)
         assert (shown["state"], shown["body"]) == ("dead", body.decode()), name
         assert says in shown["reason"], name
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_child_that_an_envelope_forked_does_not_go_on_as_a_second_server(kit, ends):
+    children, here = [], os.getpid()
+
+    def fork() -> Envelope:
+        child = os.fork()
+        if child == 0 and ends == "raises":
+            raise ValueError("in the child")
+        children.append(child)
+        return envelope(entity=("product", "child" if child == 0 else "parent"))
+
+    source = kit.source("wrong")
+    MAKE[0] = fork
+    _, signature = wrong.verifier.sign(WebhookRequest(b"{}"), source.credentials)
+    try:
+        answer = kit.post("wrong", b"{}", signature)
+    finally:
+        if os.getpid() != here:
+            os._exit(0)
+    _, status = wait_until(lambda: [each for each in [os.waitpid(children[0], os.WNOHANG)] if each[0]], "its end")[0]
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert [each["entity"] for each in kit.deliveries()] == ["product:parent"]
+    assert kit.delivery(answer)["state"] in ("pending", "ignored")
 
 
 def test_a_header_that_no_signature_covers_is_not_among_the_signed_ones(kit):
@@ -109,7 +136,7 @@ def test_keys_that_cannot_be_fetched_answer_503_and_log_once(tmp_path, monkeypat
     with closing(Webhooks(tmp_path, {"keyed": keyed})) as kit, capture_logs() as logs:
         kit.source("keyed")
         answer = kit.post("keyed", b"{}", header)
-        key_sets.key_set("http://127.0.0.1:9/keys")._thread.join(10)
+        key_sets.key_set("http://127.0.0.1:9/keys")._thread.join(60)
         again = kit.post("keyed", b"{}", header)
     assert [(each.status, each.headers["retry-after"]) for each in (answer, again)] == [(503, "5"), (503, "5")]
     assert "cannot fetch the keys of a sender" in [line["event"] for line in logs]

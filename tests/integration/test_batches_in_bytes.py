@@ -65,7 +65,7 @@ def test_only_a_portion_of_a_batch_is_parsed_at_once_and_freed_when_settled(shop
 def test_bodies_that_grow_when_parsed_use_the_memory_of_one_at_a_time(tmp_path):
     exploding.fill(tmp_path)
     command = [sys.executable, str(Path(exploding.__file__)), str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split()
+    said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout.split()
     worked, megabytes = map(int, said)
     assert worked == exploding.BODIES
     # Together they would use fifteen times the memory of one.

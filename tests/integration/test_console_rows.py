@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from commanding import SECRET, product
+from senders import SOURCES
 from serving import Served, wait_until
 from visiting import Visitor, text_of, visiting
 
+from receiver.runs.actions import Asked, By, Effect, Via, record
+from receiver.runs.asking import ASK
 from receiver.sessions.roles import Role
 
 
@@ -34,7 +38,10 @@ class Shop:
 def shop(lend_database, tmp_path_factory) -> Iterator[Shop]:
     with (
         lend_database(tmp_path_factory.mktemp("rows")) as url,
-        visiting(url, sources={"iimmpact": {"secrets": [SECRET]}}, with_worker=True) as (served, visitor),
+        visiting(url, sources={"iimmpact": {"secrets": [SECRET]}, "indexed": SOURCES["indexed"]}, with_worker=True) as (
+            served,
+            visitor,
+        ),
     ):
         opened = Shop(served, visitor)
         opened.tell("Lamp", "10:00")
@@ -157,3 +164,51 @@ def test_a_viewer_sees_the_row_without_buttons(shop: Shop):
         == 400
     )
     viewer.close()
+
+
+# ── what the source said ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def record_answer(shop: Shop, external_id: str, *, here: str, there: str) -> str:
+    """Record that the source was asked for a product and names it otherwise; return the action's id."""
+    question = {"table": "products", "source": "iimmpact", "external_id": external_id}
+    differing = {"column": "name", "here": json.dumps(here), "there": json.dumps(there)}
+    asked = Asked(by=By("ops-1", Via.CONSOLE), what=ASK, arguments=question)
+    with shop.served.beside.write() as connection:
+        return str(record(connection, asked, Effect(1, {"differ": [differing]}, thing="row"), now=datetime.now(UTC)))
+
+
+def test_an_answer_says_which_time_made_the_source_s_value_lose(shop: Shop):
+    shop.tell("New shelf", "12:00", number=5)
+    shop.tell("Old shelf", "11:00", number=5)
+    asked = record_answer(shop, "P5", here="New shelf", there="Old shelf")
+    assert (
+        "A delivery brought the source's name, as of 2026-03-04 11:00:00 UTC, and lost because it is older than "
+        "2026-03-04 12:00:00 UTC, the time of the present value."
+    ) in shop.text("/mirror/products/iimmpact/P5", asked=asked)
+
+
+def test_an_answer_is_not_explained_by_what_came_after_it(shop: Shop):
+    shop.tell("Stool", "10:00", number=6)
+    asked = record_answer(shop, "P6", here="Stool", there="Bench")
+    never_sent = "No delivery has the source's values"
+    assert never_sent in shop.text("/mirror/products/iimmpact/P6", asked=asked)
+    shop.tell("Bench", "13:00", number=6)
+    page = shop.text("/mirror/products/iimmpact/P6", asked=asked)
+    assert "The row has changed here since the source was asked" in page
+    assert never_sent not in page
+    assert "Repair this row" not in page
+
+
+def test_the_form_of_a_repair_names_the_row_and_a_command_with_a_reason(shop: Shop):
+    page = shop.text("/mirror/products/iimmpact/P2/repair")
+    assert "products / iimmpact / P2" in page
+    assert "hookmirror ask products iimmpact P2 --repair --reason '…'" in page
+
+
+def test_a_row_whose_source_has_no_api_does_not_offer_to_ask_it(shop: Shop):
+    shop.served.send("indexed", id="A1")
+    wait_until(lambda: shop.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+    page = shop.text("/mirror/products/indexed/A1")
+    assert "Its source has no API to ask." in page
+    assert "Ask the source" not in page

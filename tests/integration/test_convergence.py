@@ -20,8 +20,10 @@ from histories import (
     silent,
     snapshot,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from examples import examples
 
 #: The longest time that a source's API may lag behind, by default.
 LAG = timedelta(minutes=1)
@@ -49,7 +51,7 @@ def plans(draw, dialect):
 
 @pytest.mark.parametrize("dialect", OPTIONS)
 def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect, lend_database):
-    @settings(max_examples=10, deadline=None)
+    @examples(3)
     @given(
         plan=plans(dialect),
         lives=LIVES,
@@ -91,7 +93,7 @@ def api():
 
 
 def test_hydrated_thin_events_end_in_the_true_catalog_although_it_changes_meanwhile(api, lend_database):
-    @settings(max_examples=8, deadline=None)
+    @examples(3)
     @given(seed=st.integers(0, 2**32), rng=st.randoms(use_true_random=False), lives=LIVES)
     def holds(seed, rng, lives):
         start = STARTS[0]

@@ -55,6 +55,12 @@ def shown(row):
     return {name: value for name, value in row.model_dump().items() if name not in ("source", "versions")}
 
 
+@pytest.fixture(scope="module", params=["sqlite"])
+def database_system(request) -> str:
+    """Use one database, the faster one: the property in test_convergence.py holds on both."""
+    return str(request.param)
+
+
 @pytest.fixture
 def in_any_order(lend_database):
     """Return a function that sends events in every order, in one batch and one by one, and returns the common row.
@@ -63,14 +69,22 @@ def in_any_order(lend_database):
     """
 
     def in_any_order(dialect: str, news: list[News], table: type, external_id: str) -> Any:
+        orders = dict(enumerate(permutations(news)))
         with new_kit(lend_database) as kit:
-            for number, order in enumerate(permutations(news)):
-                for name, one_by_one in [(f"batched-{number}", False), (f"single-{number}", True)]:
-                    kit.source(name, dialect=dialect)
-                    for event_type, entity, second, data in order:
-                        kit.send(name, event_type, id=entity, at=after(second), data=data)
-                        if one_by_one:
-                            kit.drain()
+
+            def send(source: str, event_type: str, entity: str, second: int, data: Any) -> None:
+                kit.send(source, event_type, id=entity, at=after(second), data=data)
+
+            for number in orders:
+                for way in ("single", "batched"):
+                    kit.source(f"{way}-{number}", dialect=dialect)
+            for place in range(len(news)):
+                for number, order in orders.items():
+                    send(f"single-{number}", *order[place])
+                kit.drain()
+            for number, order in orders.items():
+                for each in order:
+                    send(f"batched-{number}", *each)
             kit.drain()
             assert {delivery["state"] for delivery in kit.deliveries()} == {"processed"}
             rows = [row for row in kit.rows(table) if row.external_id == external_id]

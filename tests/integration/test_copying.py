@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import ExitStack
+
 import pytest
 from copies import both, copy, everything, kit_on, live_through, migrate, sql, verify
 from shopping import NOON, named
 from sqlalchemy import make_url
+from templates import copy_tables_to
 
 from handlers.catalog import Product
 from receiver.copying.copying import Copier
@@ -26,9 +30,9 @@ def histories(databases, tmp_path_factory):
 
     def of(system: str) -> str:
         if system not in made:
-            name = databases.create() if system == "postgresql" else ""
+            name = databases.create_with_tables() if system == "postgresql" else ""
             made[system] = databases.url(name) if name else f"sqlite:///{folder / 'history.db'}"
-            migrate(made[system])
+            copy_tables_to(made[system])
             with kit_on(folder, made[system]) as kit:
                 live_through(kit)
         return made[system]
@@ -52,6 +56,28 @@ def new_url(tmp_path, request):
     return make
 
 
+@pytest.fixture
+def ready_url(databases, tmp_path):
+    """Return a function that makes a database with empty tables, for a copy whose migration is not the subject."""
+    with ExitStack() as stack:
+
+        def make(system: str) -> str:
+            if system == "postgresql":
+                return stack.enter_context(databases.lend(tmp_path))
+            url = f"sqlite:///{tmp_path / 'ready.db'}"
+            copy_tables_to(url)
+            return url
+
+        yield make
+
+
+@pytest.fixture
+def another(histories, tmp_path) -> str:
+    """Give a SQLite file with the same data, which the test may change."""
+    shutil.copy(make_url(histories("sqlite")).database, tmp_path / "another.db")
+    return f"sqlite:///{tmp_path / 'another.db'}"
+
+
 @pytest.fixture(params=PAIRS)
 def pair(request, histories, new_url) -> tuple[str, str]:
     """Give a database with data, and the URL of an empty one."""
@@ -60,16 +86,16 @@ def pair(request, histories, new_url) -> tuple[str, str]:
 
 
 @pytest.fixture(params=PAIRS[:2])
-def across(request, histories, new_url) -> tuple[str, str]:
+def across(request, histories, ready_url) -> tuple[str, str]:
     """Give such a pair of two different systems."""
     source, target = request.param.split(" to ")
-    return histories(source), new_url(target)
+    return histories(source), ready_url(target)
 
 
 @pytest.fixture
-def files(histories, new_url) -> tuple[str, str]:
+def files(histories, ready_url) -> tuple[str, str]:
     """Give such a pair of SQLite files, the fastest, for behaviour that is the same on every system."""
-    return histories("sqlite"), new_url("sqlite")
+    return histories("sqlite"), ready_url("sqlite")
 
 
 # ── the whole content ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,12 +157,12 @@ def test_the_copy_continues_where_the_original_ended(across, tmp_path):
     assert min(change["seq"] for change in followed) > cursor
 
 
-def test_numbers_of_changes_continue_above_one_that_is_gone(across, new_url):
+def test_numbers_of_changes_continue_above_one_that_is_gone(across, ready_url):
     source, middle = across
     copy(source, middle)
     newest = sql(middle, "SELECT max(seq) FROM changes")[0][0]
     sql(middle, f"DELETE FROM changes WHERE seq = {newest}")
-    target = new_url("sqlite" if middle.startswith("postgresql") else "postgresql")
+    target = ready_url("sqlite" if middle.startswith("postgresql") else "postgresql")
     copy(middle, target)
     for url in (middle, target):
         with both(source, url) as (_, side), side.database.read() as connection:
@@ -161,16 +187,14 @@ def test_an_original_with_a_running_process_is_refused_with_its_name(files):
         sql(source, "DELETE FROM processes")
 
 
-def test_an_original_with_claimed_deliveries_is_refused(histories, new_url):
-    source = new_url("sqlite")
-    copy(histories("sqlite"), source)
-    sql(source, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
+def test_an_original_with_claimed_deliveries_is_refused(another, new_url):
+    sql(another, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
     with pytest.raises(CopyError, match="FROM is in use by worker a worker that is dead: stop it"):
-        copy(source, new_url("sqlite"))
+        copy(another, new_url("sqlite"))
 
 
 @pytest.mark.parametrize("system", ["sqlite", "postgresql"])
-def test_no_process_can_write_to_the_original_meanwhile(system, histories, new_url):
+def test_no_process_can_write_to_the_original_meanwhile(system, histories, ready_url):
     tried = []
 
     def write(doing, table, rows, of):
@@ -184,7 +208,7 @@ def test_no_process_can_write_to_the_original_meanwhile(system, histories, new_u
                 beside.detach()
                 beside.close()
 
-    assert copy(histories(system), new_url("sqlite"), progress=write).same
+    assert copy(histories(system), ready_url("sqlite"), progress=write).same
     assert tried
 
 
@@ -253,9 +277,8 @@ def test_an_unfinished_copy_is_continued(files):
     assert everything(target) == everything(source)
 
 
-def test_an_unfinished_copy_of_a_changed_original_begins_anew_on_request(histories, new_url):
-    source, target = new_url("sqlite"), new_url("postgresql")
-    copy(histories("sqlite"), source)
+def test_an_unfinished_copy_of_a_changed_original_begins_anew_on_request(another, ready_url):
+    source, target = another, ready_url("postgresql")
     interrupt(source, target)
     sql(source, "UPDATE products SET name = 'changed meanwhile' WHERE source = 'shop'")
     with pytest.raises(CopyError, match="FROM is another database, or has changed since: run this with --afresh"):
@@ -388,28 +411,26 @@ def test_a_read_only_target_is_refused(histories, tmp_path):
 
 
 @pytest.fixture
-def stray(histories, new_url):
-    """Make a database with tables that no package declares: one of a mirror, and one of another program."""
-    source = new_url("sqlite")
-    copy(histories("sqlite"), source)
-    sql(source, "CREATE TABLE shelves AS SELECT * FROM products", "CREATE TABLE notes (words text)")
-    return source
+def stray(another):
+    """Give a database with tables that no package declares: one of a mirror, and one of another program."""
+    sql(another, "CREATE TABLE shelves AS SELECT * FROM products", "CREATE TABLE notes (words text)")
+    return another
 
 
-def test_a_mirror_table_of_a_missing_package_is_left_out_only_on_request(stray, new_url):
+def test_a_mirror_table_of_a_missing_package_is_left_out_only_on_request(stray, ready_url):
+    target = ready_url("sqlite")
     with pytest.raises(CopyError, match=r"FROM has shelves, which no installed package declares.*--without shelves"):
-        copy(stray, new_url("sqlite"))
-    report = copy(stray, new_url("sqlite"), without=["shelves"])
+        copy(stray, target)
+    report = copy(stray, target, without=["shelves"])
     assert (report.same, report.left_out) == (True, ["notes", "shelves"])
 
 
-def test_an_undeclared_column_is_left_out_only_on_request(histories, new_url):
-    source = new_url("sqlite")
-    copy(histories("sqlite"), source)
-    sql(source, "ALTER TABLE products ADD COLUMN colour text")
+def test_an_undeclared_column_is_left_out_only_on_request(another, ready_url):
+    target = ready_url("sqlite")
+    sql(another, "ALTER TABLE products ADD COLUMN colour text")
     with pytest.raises(CopyError, match=r"FROM has products\.colour"):
-        copy(source, new_url("sqlite"))
-    assert copy(source, new_url("sqlite"), without=["products.colour"]).left_out == ["products.colour"]
+        copy(another, target)
+    assert copy(another, target, without=["products.colour"]).left_out == ["products.colour"]
 
 
 def test_leaving_out_an_unknown_table_is_refused(histories, new_url):
@@ -446,12 +467,14 @@ def spoiling(histories, databases, tmp_path_factory):
 
     def of(system: str) -> str:
         if system not in made:
+            history = make_url(histories(system)).database
             if system == "postgresql":
-                names.append(databases.create())
+                names.append(databases.create(history))
                 made[system] = databases.url(names[-1])
             else:
-                made[system] = f"sqlite:///{tmp_path_factory.mktemp('spoiling') / 'spoilt.db'}"
-            copy(histories(system), made[system])
+                path = tmp_path_factory.mktemp("spoiling") / "spoilt.db"
+                shutil.copy(history, path)
+                made[system] = f"sqlite:///{path}"
         return made[system]
 
     yield of
@@ -461,8 +484,8 @@ def spoiling(histories, databases, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def untouched(databases):
-    """Give a database on PostgreSQL that must stay empty."""
-    name = databases.create()
+    """Give a database on PostgreSQL whose tables must stay empty."""
+    name = databases.create_with_tables()
     yield databases.url(name)
     databases.drop(name)
 

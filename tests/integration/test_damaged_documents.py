@@ -1,4 +1,4 @@
-"""Stored JSON that somebody edited by hand: every page and operation shows the rest, and says what is damaged."""
+"""Stored JSON that was edited by hand: every page and operation shows the rest, and names the damage."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from console_stock import SOURCE, TABLE, ConsoleStock, console_stock
+from in_turn import databases_in_turn
 from sqlalchemy import Table, insert, select, text, update
-from visiting import Visitor, text_of
+from visiting import Visitor, text_of, visitor_at
 
 from handlers.catalog import Product
 from receiver.findings.tables import FINDINGS
@@ -22,7 +23,7 @@ from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import RUN_ROWS, RUNS
 from receiver.worker.processes import PROCESSES
 
-#: Texts in place of JSON objects, and what is said about them. The last are objects that nobody wrote.
+#: Texts in place of JSON objects, and the sentences about them. The last are objects of another shape.
 NOT_OBJECTS = {
     "": "The text is empty.",
     "{edited": "is not JSON.",
@@ -55,10 +56,8 @@ def stock(lend_database, tmp_path_factory) -> Iterator[ConsoleStock]:
 
 @pytest.fixture(scope="module")
 def visitor(stock: ConsoleStock) -> Iterator[Visitor]:
-    person = Visitor(stock.site)
-    assert person.sign_in().status_code == 303
-    yield person
-    person.close()
+    with visitor_at(stock.site) as person:
+        yield person
 
 
 def addresses(stock: ConsoleStock) -> dict[Any, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -125,7 +124,7 @@ def damaged(stock: ConsoleStock, column: Any, content: str) -> Iterator[None]:
                 connection.execute(update(table).where(*mine).values({column.name: value}))
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=str)
+@databases_in_turn("column", COLUMNS)
 def test_a_damaged_text_is_told_on_every_page_and_the_rest_is_shown(stock: ConsoleStock, visitor: Visitor, column: Any):
     operations, pages = addresses(stock)[column]
     for content, says in NOT_OBJECTS.items():
@@ -140,7 +139,7 @@ def test_a_damaged_text_is_told_on_every_page_and_the_rest_is_shown(stock: Conso
             assert any(says in words for words in told) or column is PROCESSES.c.wiring, (content, says, told)
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=str)
+@databases_in_turn("column", COLUMNS)
 def test_objects_with_other_members_stop_no_page(stock: ConsoleStock, visitor: Visitor, column: Any):
     operations, pages = addresses(stock)[column]
     for content in ODD_OBJECTS:

@@ -1,4 +1,4 @@
-"""Rows of the mirror whose internal columns somebody edited by hand: refused to news, explained, and repaired."""
+"""Rows of the mirror whose internal columns were edited by hand: they refuse news, are explained, and are repaired."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATER = EARLIER + timedelta(minutes=1)
 
 PRODUCTS = sql_table(Product)
 
-#: Texts that no version guard has written, and what is said about them.
+#: Texts that no version guard has written, and the sentences about them.
 DAMAGES = {
     "": "they are empty",
     "{": "they are not JSON",

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from senders import APP_KEY, HEADERS, SECRETS, SIGNED, SOURCES, body, digits, document, seal, sent
 from serving import Served, read_answer, request_head, serving
 
+from examples import examples
 from receiver.ingest.fast_path import FastPathProtocol
 
 Pairs = list[tuple[bytes, bytes]]
@@ -21,11 +22,16 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
 MIB = 1_048_576
 
 
-@pytest.fixture(scope="module", params=[FastPathProtocol, "httptools"], ids=["whole", "through the application"])
-def served(request, lend_database, tmp_path_factory):
+@pytest.fixture(scope="module")
+def served(database_system, lend_database, tmp_path_factory):
+    """Serve webhooks that arrive whole on PostgreSQL, and through the application on SQLite.
+
+    What reads a request and what stores it know nothing of each other.
+    """
+    way = FastPathProtocol if database_system == "postgresql" else "httptools"
     with (
         lend_database(tmp_path_factory.mktemp("endpoint")) as url,
-        serving(url, one_write=True, http=request.param) as running,
+        serving(url, one_write=True, http=way) as running,
     ):
         yield running
 
@@ -297,7 +303,7 @@ HEADER_BYTES = st.binary(max_size=80).map(lambda some: some.replace(b"\r", b"").
     content=st.binary(max_size=200),
     lines=st.lists(st.tuples(st.sampled_from([*HEADERS.values(), "X-Any"]), HEADER_BYTES), max_size=3),
 )
-@settings(deadline=None, max_examples=60)
+@examples(15)
 def test_no_bytes_in_body_or_headers_cause_a_500(served: Served, source, content, lines):
     written = [name.encode() + b": " + value for name, value in lines]
     with served.connect() as connection:
@@ -308,7 +314,7 @@ def test_no_bytes_in_body_or_headers_cause_a_500(served: Served, source, content
 
 
 @given(source=st.sampled_from(SIGNED), content=st.binary(max_size=200))
-@settings(deadline=None, max_examples=40)
+@examples(10)
 def test_any_bytes_with_a_right_signature_are_kept_unchanged(served: Served, source, content):
     delivery = served.delivery(served.send(source, content))
     kept = delivery["body"].encode() if delivery["body_encoding"] == "utf-8" else b64decode(delivery["body"])
@@ -324,7 +330,7 @@ def test_any_bytes_with_a_right_signature_are_kept_unchanged(served: Served, sou
     ),
     member=st.sampled_from(["event", "type", "timestamp", "time", "data", "id", "deliveryId", "product", "revision"]),
 )
-@settings(deadline=None, max_examples=60)
+@examples(15)
 def test_any_json_in_any_member_of_an_authentic_body_is_kept(served: Served, source, value, member):
     content = json.dumps(document(source) | {member: value}).encode()
     assert served.delivery(served.send(source, content))["state"] in ("pending", "ignored", "dead")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from ports import free_port
 from serving import error, serving
 
 from receiver.api.tokens import Scope
 from receiver.metrics.few_names import TEST_EVENT_TYPE
-from simulator.receiver_process import free_port
 
 ALL = ("sigma", "indexed", "iimmpact", "sticky")
 
@@ -73,7 +73,7 @@ def test_without_an_address_in_the_settings_nothing_is_sent_and_the_answer_says_
     ("url", "status", "says"),
     [
         ("http://127.0.0.1:{port}/elsewhere", 404, "answered a test event with 404, not_found: senders get the same."),
-        ("http://127.0.0.1:9/hooks/sigma", None, "Nobody answers at http://127.0.0.1:9/hooks/sigma"),
+        ("http://127.0.0.1:9/hooks/sigma", None, "No server answers at http://127.0.0.1:9/hooks/sigma"),
     ],
 )
 def test_what_senders_would_meet_at_a_wrong_address_is_said(tmp_path, url, status, says):
@@ -90,6 +90,6 @@ def test_a_process_that_cannot_read_its_settings_again_is_counted_and_no_signal_
     answer = post(reachable, "/api/v1/reload").json()
     (process,) = answer["items"]
     assert (process["taken"], "cannot reload while it runs" in process["says"]) == (False, True)
-    assert answer["says"] == "1 process did not take them: the list of processes says why."
+    assert answer["says"] == "1 process did not adopt them: the list of processes says why."
     did = reachable.get("/api/v1/actions").json()["items"][0]
     assert (did["what"], did["count"], did["counts"]) == ("reload settings", 1, "process")

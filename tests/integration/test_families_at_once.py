@@ -21,7 +21,7 @@ from receiver.mirror.unit_of_work import MOST_LOCKS
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
 
-WORKERS, EVENTS, PRODUCTS, VARIANTS = 4, 300, 5, 20
+WORKERS, EVENTS, PRODUCTS, VARIANTS = 4, 160, 5, 20
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def errors() -> list[Any]:
 
 @pytest.fixture
 def worker_elsewhere(kit, errors):
-    """Return a function that makes workers as of other processes, for the source `many`."""
+    """Return a function that makes workers like those of other processes, for the source `many`."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Worker:

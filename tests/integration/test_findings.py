@@ -16,13 +16,18 @@ from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
-from receiver.findings.counting import RUNNING, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
 from receiver.findings.record import CLOSES_AFTER, update_record
+from receiver.findings.secret_uses import beginning_of_detail
 from receiver.findings.situation import RunningProcess
 from receiver.findings.tables import DUTIES, TALLIES
 from receiver.findings.watching import DUTY, EVALUATION_LEASE, FindingsWatch
+from receiver.inbox import refused
+from receiver.inbox.arrival import Arrival
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.refused import Bounds, Refusal
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
@@ -367,6 +372,43 @@ def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=wrong)
     history = gather(kit.database, facts(kit), now=NOW).signatures["shop"]
     assert (history.last_good, history.wrong_before) == ((NOW - 30 * MINUTE).replace(second=0), 4)
+
+
+def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(kit):
+    add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
+    came = [NOW - minutes * MINUTE for minutes in (90, 12, 11)]
+    kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
+    with kit.database.write() as connection:
+        refused.keep(connection, kept, Bounds(10, 1_000, DAY))
+    # The oldest one came before the tallies of the situation begin.
+    assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].wrong_from == came[1]
+
+
+def test_the_situation_has_the_arrival_of_the_last_right_webhook(kit):
+    add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
+    arrival = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=NOW - 21 * MINUTE, secret=0)
+    arrival.dedup_key, arrival.occurred_at = "one", NOW
+    kit.inbox.accept([arrival])
+    for minutes, came in ((20, arrival.received_at), (15, None)):
+        add(kit, NOW - minutes * MINUTE, key=TallyKey("shop", "verified", "0"))
+        assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].good_at == came
+
+
+@pytest.mark.parametrize(
+    ("written", "since"),
+    [
+        ([], None),
+        ([(50, "now")], 50),
+        ([(50, "now"), (40, "other"), (30, "now"), (20, "now")], 30),
+        ([(50, "now"), (40, "other")], None),
+    ],
+)
+def test_a_detail_began_with_its_first_minute_after_any_other_detail(kit, written, since):
+    for minutes, detail in written:
+        add(kit, NOW - minutes * MINUTE, key=TallyKey("shop", SECRETS_SET, detail))
+    with kit.database.read() as connection:
+        found = beginning_of_detail(connection, "shop", SECRETS_SET, "now", NOW)
+    assert found == (None if since is None else (NOW - since * MINUTE).replace(second=0))
 
 
 def test_the_situation_has_the_release_that_replaced_another(kit):

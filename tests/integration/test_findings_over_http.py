@@ -25,6 +25,13 @@ def served(mirror_url):
         yield running
 
 
+@pytest.fixture(scope="module")
+def asked(lend_database, tmp_path_factory):
+    """Serve for the tests that only ask."""
+    with lend_database(tmp_path_factory.mktemp("asked")) as url, serving(url, sources=OLD) as running:
+        yield running
+
+
 def refuse(served: Served, number: int) -> None:
     for each in range(number):
         assert served.post("sigma", *sent("sigma", body("sigma", key=f"k{each}"))).status_code == 401
@@ -56,8 +63,8 @@ def test_an_open_finding_counts_in_the_metric_until_it_is_acknowledged(served: S
     assert served.metric(line) == 0
 
 
-def test_a_finding_that_is_not_open_cannot_be_acknowledged(served: Served):
-    answer = served.get("/api/v1/findings/nothing/acknowledge", scope=Scope.OPERATE, method="POST")
+def test_a_finding_that_is_not_open_cannot_be_acknowledged(asked: Served):
+    answer = asked.get("/api/v1/findings/nothing/acknowledge", scope=Scope.OPERATE, method="POST")
     assert error(answer) == (404, "not_found")
 
 
@@ -142,8 +149,8 @@ def test_tallies_are_listed_page_by_page_and_minute_by_minute(served: Served):
         "after=9999-12-31T23:59:59-23:59",
     ],
 )
-def test_an_unreadable_question_about_tallies_is_refused(served: Served, query: str):
-    assert error(served.get(f"/api/v1/tallies?{query}")) == (400, "bad_request")
+def test_an_unreadable_question_about_tallies_is_refused(asked: Served, query: str):
+    assert error(asked.get(f"/api/v1/tallies?{query}")) == (400, "bad_request")
 
 
 def test_faults_are_shown_by_source(mirror_url):
@@ -167,13 +174,16 @@ def test_a_finding_shows_other_changes_at_its_beginning_and_when_it_was_open_bef
         values = {"release": "0", "wiring": "x", "tally": {}, "total": 1, "done": 1, "arguments": {}}
         times = {"planned_at": now, "started_at": now - timedelta(minutes=20), "started_by": "eve", "planned_by": "eve"}
         connection.execute(insert(RUNS).values(kind="reconcile", sources=["sigma"], state="done", **values, **times))
+        nearer = times | {"started_at": now - timedelta(minutes=8)}
+        connection.execute(insert(RUNS).values(kind="replay", sources=["sigma"], state="done", **values, **nearer))
     found = Finding("one_cause", "sigma", now - timedelta(minutes=10), "It is so", "Mend it.")
     for ago in (timedelta(days=2), timedelta()):
         update_record(served.beside, [found], now=now - ago)
         update_record(served.beside, [], now=now - ago + timedelta(minutes=4))
     shown = served.get(f"/api/v1/findings/{found.id}").json()
-    assert [each["says"] for each in shown["circumstances"]] == ["eve started run 1, a reconcile of sigma"]
-    assert shown["circumstances"][0]["link"] == "/api/v1/runs/1"
+    told = ["eve started run 2, a replay of sigma", "eve started run 1, a reconcile of sigma"]
+    assert [each["says"] for each in shown["circumstances"]] == told, "the nearest to its beginning comes first"
+    assert shown["circumstances"][0]["link"] == "/api/v1/runs/2"
     assert len(shown["before"]) == 1
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from typing import Any
 
 import pytest
+from ports import free_port
 from serving import TIMEOUT, wait_until
 from shopping import NOON
 from sqlalchemy import delete, update
@@ -82,7 +85,13 @@ class Follower:
 
 @contextmanager
 def following(
-    database: Database, url: str, *, secret: bytes | None = None, timeout: float = 5.0, ask: Any = None, **options: Any
+    database: Database,
+    url: str,
+    *,
+    secret: bytes | None = None,
+    timeout: float = TIMEOUT,
+    ask: Any = None,
+    **options: Any,
 ) -> Iterator[Follower]:
     """Run a follower until the end of the block, with short waits."""
     target = Target(url, follower=NAME, secret=secret, timeout=timeout, **({"ask": ask} if ask else {}))
@@ -108,11 +117,6 @@ def lag(database: Database) -> Any:
 def expect(endpoint: Endpoint, *external_ids: str) -> None:
     wait_until(lambda: len(endpoint.accepted) >= len(external_ids), f"{external_ids} to be accepted")
     assert endpoint.ids() == list(external_ids)
-
-
-def first_then(first: Reply, rest: Reply = OK) -> Callable[[Posted, int], Reply]:
-    """Answer the first try of each change with `first`, and the others with `rest`."""
-    return lambda _, before: rest if before else first
 
 
 def refusing(status: int, *refused: str) -> Callable[[Posted, int], Reply]:
@@ -174,7 +178,7 @@ def test_a_follower_may_take_one_table_of_one_source(database):
     wanted = ChangeFilter(table="products", source="shop")
     with receiving() as endpoint, following(database, endpoint.url, wanted=wanted):
         expect(endpoint, "P1")
-        wait_until(lambda: follower(database)["seq"] == 4, "the cursor to pass what is not wanted")
+        wait_until(lambda: follower(database)["seq"] == 4, "the cursor to pass unwanted changes")
 
 
 @pytest.mark.parametrize(("begin", "seen"), [("now", ["NEW"]), ("1", ["B", "NEW"]), ("start", ["A", "B", "NEW"])])
@@ -229,30 +233,34 @@ def test_a_failing_target_is_tried_again_with_the_same_key_and_nothing_is_skippe
         says.append((follower(database) or {"trouble": None})["trouble"])
         return OK if before or posted.change["external_id"] == "B" else trouble
 
-    with receiving(reply) as endpoint, following(database, endpoint.url, timeout=0.3):
-        expect(endpoint, "A", "B")
+    waits = 0.3 if trouble.hangs or trouble.drips else TIMEOUT
+    with receiving(reply) as endpoint, following(database, endpoint.url, timeout=waits):
+        wait_until(lambda: "B" in endpoint.ids(), "both to be accepted")
         wait_until(lambda: follower(database)["trouble"] is None, "the trouble to be over")
     keys = [posted.headers["idempotency-key"] for posted in endpoint.posts]
-    assert keys[0] == keys[1] != keys[2]
+    # On a busy machine, an answer that comes may be too late as well.
+    tries = [len([*group]) for _, group in groupby(keys)]
+    assert (len(tries), tries[0] > 1) == (2, True)
     assert told in says[1]
 
 
 def test_a_follower_waits_for_retry_after(database):
     write(database, "A")
-    with (
-        receiving(first_then(Reply(429, (("Retry-After", "1"),)))) as endpoint,
-        following(database, endpoint.url),
-    ):
-        wait_until(lambda: len(endpoint.posts) == 1, "the first try")
-        assert not endpoint.released.wait(0.5)
-        assert len(endpoint.posts) == 1, "half a second later it is left alone still"
+    came, refused = [], Reply(429, (("Retry-After", "1"),))
+
+    def reply(posted: Posted, before: int) -> Reply:
+        came.append(time.monotonic())
+        return OK if before else refused
+
+    with receiving(reply) as endpoint, following(database, endpoint.url):
         expect(endpoint, "A")
+    first, second = came
+    assert second - first >= 1, "it is left alone for so long"
 
 
 def test_an_unreachable_target_gets_everything_when_it_is_back(database):
     write(database, "A", "B")
-    with receiving() as gone:
-        port = gone.port
+    port = free_port()
     with following(database, f"http://127.0.0.1:{port}/changes"):
         wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
         assert "ConnectError" in follower(database)["trouble"]
@@ -280,7 +288,7 @@ def test_the_end_does_not_wait_for_a_hanging_target_and_keeps_the_cursor(databas
     write(database, "A", "B")
     hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "B" else OK  # noqa: E731
     with receiving(hanging) as endpoint:
-        with following(database, endpoint.url, timeout=30.0):
+        with following(database, endpoint.url, timeout=10 * TIMEOUT):
             wait_until(lambda: len(endpoint.posts) == 2, "the second")
         assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
 
@@ -456,13 +464,16 @@ def test_a_process_of_another_machine_loses_the_lease_by_the_clock_of_the_other(
 
 
 def test_a_process_that_lost_the_lease_sends_nothing_more(database):
-    with receiving() as endpoint, following(database, endpoint.url, lease=60.0):
+    # It finds out when it stores that the change is dead.
+    refuse = lambda *_: Reply(422)  # noqa: E731
+    with capture_logs() as logged, receiving(refuse) as endpoint, following(database, endpoint.url, lease=10 * TIMEOUT):
         wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
         with database.write() as connection:
             connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x"))
-        write(database, "A", "BAD")
-        wait_until(lambda: len(endpoint.posts) >= 1, "what was under way")
-        wait_until(lambda: follower(database)["holder"] == "elsewhere:0:1:1:x", "the other")
+        write(database, "A", "B")
+        wait_until(lambda: any("another process has taken over" in line["event"] for line in logged), "the loss")
+        write(database, "C")
+    assert {posted.change["external_id"] for posted in endpoint.posts} <= {"A"}, "what was under way"
     assert follower(database)["holder"] == "elsewhere:0:1:1:x", "it is not taken from the other at the end"
 
 
@@ -484,7 +495,7 @@ def test_a_cursor_of_another_feed_stops_the_follower_until_it_is_moved(database,
         assert ("ends with 1" if lost == "the end" else "another change of this number") in str(run.error)
         assert "--move" in str(run.error)
         with following(database, endpoint.url, begin="now", move=True):
-            wait_until(lambda: follower(database)["holder"], "the follower to go on")
+            wait_until(lambda: follower(database)["holder"], "the follower to continue")
             write(database, "C")
             expect(endpoint, "A", "B", "C")
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from datetime import timedelta
 
 import pytest
 from shopping import NOON, drain, named, new_worker, states
 from sqlalchemy import text
+from waiting import wait_until
 
 from handlers.catalog import Product, Variant
 from receiver import Event, Mirror
 from receiver.errors import WiringError
+from receiver.mirror.rows import Key
+from receiver.provenance.why import explain_row
 
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,3 +124,70 @@ def test_batches_of_one_delivery_give_the_same_result_as_one_batch_of_all(kit):
     assert [one_by_one.work() for _ in range(6)] == [1, 1, 1, 1, 1, 0]
     one_by_one.close()
     assert kit.row(Product, "A1").name == "4"
+
+
+# ── code that is not run, or run twice ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_handler_that_returns_a_coroutine_fails_instead_of_doing_nothing(shop, kit, worker):
+    async def write(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="written")
+
+    @shop.on("product.async")
+    def handle(event: Event, mirror: Mirror) -> object:
+        return write(event, mirror)
+
+    sent = kit.send("shop", "product.async", id="A1")
+    worker.work()
+    assert re.search("handle returned a coroutine, so that its code was not run", kit.delivery(sent)["reason"])
+
+
+def test_a_handler_that_returns_a_generator_fails_instead_of_doing_nothing(shop, kit, worker):
+    @shop.on("product.lazy")
+    def handle(event: Event, mirror: Mirror) -> object:
+        return (mirror.upsert(Product, each, name="written") for each in ("A1", "A2"))
+
+    sent = kit.send("shop", "product.lazy", id="A1")
+    worker.work()
+    assert re.search("handle returned a generator, so that its code was not run", kit.delivery(sent)["reason"])
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_child_that_a_handler_forked_does_not_go_on_as_a_second_worker(shop, kit, worker, ends):
+    children = []
+
+    @shop.on("product.forked")
+    def handle(event: Event, mirror: Mirror) -> None:
+        child = os.fork()
+        if child == 0 and ends == "raises":
+            raise ValueError("in the child")
+        children.append(child)
+        mirror.upsert(Product, event.entity_id, name="child" if child == 0 else "parent")
+
+    sent = kit.send("shop", "product.forked", id="A1")
+    worker.work()
+    _, status = os.waitpid(children[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert kit.delivery(sent)["state"] == "processed"
+    assert kit.row(Product, "A1").name == "parent"
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_child_that_a_handler_forks_while_a_row_is_explained_takes_no_result(shop, kit, worker, ends):
+    forks, children = threading.Event(), []
+
+    @shop.on("product.forked")
+    def handle(event: Event, mirror: Mirror) -> None:
+        if forks.is_set():
+            child = os.fork()
+            if child == 0 and ends == "raises":
+                raise ValueError("in the child")
+            children.append(child)
+        mirror.upsert(Product, event.entity_id, name="Lamp")
+
+    kit.send("shop", "product.forked", id="A1")
+    worker.work()
+    forks.set()
+    assert explain_row(kit.database, {"shop": kit.source("shop")}, Key(Product, "shop", "A1")) is not None
+    _, status = wait_until(lambda: [each for each in [os.waitpid(children[0], os.WNOHANG)] if each[0]], "its end")[0]
+    assert os.waitstatus_to_exitcode(status) == 1

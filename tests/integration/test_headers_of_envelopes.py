@@ -54,9 +54,9 @@ def see_topic(event: Event[Any], mirror: Mirror) -> None:
 
 
 @pytest.fixture
-def kit(tmp_path, database_url):
+def kit(tmp_path, mirror_url):
     SEEN.clear()
-    kit = Webhooks(tmp_path, {"signed-shop": signed_shop, "topical": topical}, database_url=database_url)
+    kit = Webhooks(tmp_path, {"signed-shop": signed_shop, "topical": topical}, database_url=mirror_url)
     yield kit
     kit.close()
 
@@ -100,7 +100,11 @@ def test_the_test_kit_sends_the_event_type_in_the_trusted_header(kit):
 
 @pytest.mark.parametrize(
     ("misuse", "says"),
-    [("date", "not a datetime"), ("key", "and not text"), ("account", "may be compared and be the event_type")],
+    [
+        ("date", "instead of a datetime"),
+        ("key", "instead of text"),
+        ("account", "may be compared and be the event_type"),
+    ],
 )
 def test_a_trusted_header_neither_dates_nor_names_anything(kit, misuse, says):
     answer = topic(kit, b'{"id": 1, "misuse": "%s"}' % misuse.encode(), "products/update")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import closing
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 import pytest
+from stub_servers import answering
 from typer.testing import CliRunner
 
 from receiver import Credentials, Dialect, Envelope, Secret, TrustedValue, WebhookRequest, senders
-from receiver.cli import app
+from receiver.cli import compose
+from receiver.commands.wording import words_of
 from receiver.errors import ConfigurationError
 from receiver.testing import Webhooks, fixture_files
 
@@ -58,12 +59,8 @@ class Recording(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver_url():
     Recording.seen.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recording) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(Recording) as url:
+        yield url
 
 
 @pytest.fixture
@@ -76,9 +73,14 @@ def send(tmp_path, monkeypatch, receiver_url):
         (tmp_path / f"{name}_sent.py").write_text(module)
         (tmp_path / "hookmirror.toml").write_text(SETTINGS.format(name=name))
         monkeypatch.setenv("HOOKMIRROR_CONFIG", str(tmp_path / "hookmirror.toml"))
-        return CliRunner().invoke(app, ["send", name, *arguments, "--to", receiver_url])
+        return CliRunner().invoke(compose("send"), ["send", name, *arguments, "--to", receiver_url])
 
     return run
+
+
+def test_a_time_that_is_not_one_is_refused_by_the_name_of_its_option(send):
+    done = send("standard", "a.b", "--at", "2h ago", form="StandardWebhooks()")
+    assert words_of(done.exception).startswith("--at takes a time with its offset from UTC")
 
 
 def test_a_given_header_is_sent_and_signed(send):

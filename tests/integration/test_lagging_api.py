@@ -22,7 +22,7 @@ UNKNOWN = {"error": "NOT_FOUND", "message": "no such record"}
 
 
 class Copy(httpx.HTTPTransport):
-    """Returns the API's answers as of the last time that it did not lag."""
+    """Returns the API's answers from the last time that it did not lag."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,8 +33,8 @@ LEAD = "1780315200000000-"
 
 
 @pytest.fixture
-def kit(database_url, tmp_path):
-    webhooks = Webhooks(tmp_path, {**find_dialects(), "standard": standard}, database_url=database_url)
+def kit(mirror_url, tmp_path):
+    webhooks = Webhooks(tmp_path, {**find_dialects(), "standard": standard}, database_url=mirror_url)
     yield webhooks
     webhooks.close()
 
@@ -55,7 +55,7 @@ def keys(kit):
 
 
 def upgraded_at(kit, moment):
-    """As if the database had been upgraded then, with keys of the release before in it."""
+    """As if the database had been upgraded then, with keys of the previous release in it."""
     with kit.database.write() as connection:
         connection.execute(text("DELETE FROM identity"))
         table = "INSERT INTO identity (id, name, older_keys_until) VALUES (1, 'x', :until)"
@@ -64,7 +64,7 @@ def upgraded_at(kit, moment):
 
 
 def as_before(kit, *answers):
-    """Store the keys of these as the release before did."""
+    """Store the keys of these as the previous release did."""
     with kit.database.write() as connection:
         for answer in answers:
             key = kit.delivery(answer)["dedup_key"]
@@ -97,9 +97,26 @@ def test_one_id_with_another_time_is_new_kept_and_not_flagged(kit):
     assert {each["dedup_key"] for each in kit.deliveries()} == {"del-1"}
 
 
-def test_a_dialect_with_fingerprints_of_its_own_has_no_lead(kit):
-    answer = kit.send("sticky", "product.updated", id="7", at=NOON, data={"name": "Lamp"})
-    assert keys(kit) == {kit.delivery(answer)["dedup_key"]}
+def envelope(**fingerprint):
+    return Envelope(event_type="a", entity=None, occurred_at=NOON, data=None, dedup_key="del-1", **fingerprint)
+
+
+def test_a_fingerprint_that_may_lack_the_time_has_no_lead():
+    assert envelope(fingerprint=b"f" * 32).lead() == ""
+    assert envelope(fingerprint=b"f" * 32, fingerprint_covers_time=True).lead() == LEAD
+
+
+def test_a_repetition_of_sticky_with_another_id_is_a_duplicate_and_another_change_of_that_time_a_conflict(kit):
+    change = {"id": "1", "object": {"id": 7, "name": "Lamp"}, "correlationId": "c-1"}
+    told = {"clientAppKey": "app_key_here", "type": "product.updated", "time": "2026-06-01 08:00:00", "data": change}
+    first = kit.send_body("sticky", json.dumps(told).encode())
+    again = kit.send_body("sticky", json.dumps(told | {"data": change | {"id": "2"}}).encode())
+    other = kit.send_body(
+        "sticky", json.dumps(told | {"data": change | {"object": {"id": 7, "name": "Bulb"}}}).encode()
+    )
+    assert again.body == {"status": "duplicate", "delivery": first.delivery}
+    assert (other.body["status"], kit.delivery(other)["conflict"]) == ("accepted", True)
+    assert keys(kit) > {LEAD + kit.delivery(first)["dedup_key"]}
 
 
 def test_an_envelope_that_is_read_from_headers_has_no_lead_since_they_may_tell_the_time_of_the_attempt(kit):

@@ -1,8 +1,7 @@
-"""How workers learn of deliveries accepted by other processes: by NOTIFY on PostgreSQL, and by polling without it."""
+"""How workers learn of deliveries accepted elsewhere: by NOTIFY on PostgreSQL, by the log on SQLite, or by polling."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -51,10 +50,8 @@ def test_a_worker_that_polls_seldom_starts_at_once_when_another_process_accepts(
     with worker_elsewhere(kit):
         wait_until(lambda: listeners(kit.database), "the listener")
         for number in range(3):
-            began = time.monotonic()
             kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
             wait_until(lambda: set(states(kit)) == {"processed"}, "the worker to hear of it")
-            assert time.monotonic() - began < LONG / 10
 
 
 def test_deliveries_accepted_before_the_listener_started_are_worked_on_at_once(kit, monkeypatch):
@@ -62,6 +59,14 @@ def test_deliveries_accepted_before_the_listener_started_are_worked_on_at_once(k
     kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     with worker_elsewhere(kit):
         wait_until(lambda: states(kit) == ["processed"], "the worker")
+
+
+def test_on_sqlite_a_worker_that_polls_seldom_starts_once_another_process_has_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
+    with closing(Webhooks(tmp_path, {"shop": new_shop()})) as kit, worker_elsewhere(kit):
+        for number in range(3):
+            kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+            wait_until(lambda: set(states(kit)) == {"processed"}, "the worker to see the write")
 
 
 def test_without_a_listener_the_worker_finds_its_work_by_polling(kit, monkeypatch):
@@ -79,19 +84,19 @@ def test_a_listener_whose_connection_was_ended_listens_again_and_misses_nothing(
     with worker_elsewhere(kit):
         end_listener(kit)
         kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
-        wait_until(lambda: states(kit) == ["processed"], "the worker to hear of what came meanwhile")
+        wait_until(lambda: states(kit) == ["processed"], "the worker to hear of deliveries that came meanwhile")
         wait_until(lambda: listeners(kit.database), "the listener to be back")
         kit.send("shop", "product.updated", id="A2", at=NOON, data=named())
-        wait_until(lambda: states(kit) == ["processed"] * 2, "the worker to hear of what came since")
+        wait_until(lambda: states(kit) == ["processed"] * 2, "the worker to hear of deliveries that came since")
 
 
-def test_a_listener_that_cannot_connect_stops_when_asked():
+def test_a_listener_that_cannot_connect_stops_when_asked(monkeypatch):
+    monkeypatch.setattr(listener, "RECONNECT_PAUSE", LONG)
     with closing(Database("postgresql://nobody@127.0.0.1:1/nothing")) as database:
         unheard = listener.Listener(database, lambda: None)
         unheard.start()
-        began = time.monotonic()
         unheard.stop()
-    assert time.monotonic() - began < listener.RECONNECT_PAUSE
+        wait_until(lambda: not unheard._thread.is_alive(), "its end")
 
 
 def end_listener(kit: Webhooks) -> None:

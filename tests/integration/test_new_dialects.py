@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from captured import CAPTURED
 from forked import Forked
-from users_pytest import USERS_PYTEST
+from users_pytest import FORKED, USERS_PYTEST
 from waiting import TIMEOUT
 
 from receiver.commands.new_dialect import example_of, refuse_name, write_files
@@ -40,16 +40,10 @@ def folder(tmp_path_factory):
 
 
 def test_drafted_tests_pass_at_once(folder):
-    done = subprocess.run(
-        [*USERS_PYTEST, "-W", "error"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skipped" not in done.stdout
+    with Forked([*USERS_PYTEST[1:], "-W", "error", *FORKED], folder, os.environ, python=True) as tests:
+        said = "".join(tests.communicate(TIMEOUT))
+    assert tests.returncode == 0, said
+    assert "skipped" not in said
 
 
 def test_drafted_code_passes_format_and_lint_checks(folder):

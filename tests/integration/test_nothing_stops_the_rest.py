@@ -12,13 +12,13 @@ from shopping import NOON, drain, named
 from handlers.api import fetch_patiently
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Mirror, Retry, SourceSettings
-from receiver.database import bulk
 from receiver.database.database import Database
 from receiver.dialects.sources import build_source, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
+from receiver.mirror import unit_of_work
 from receiver.verify.signatures import HmacSha256
 from receiver.verify.verifiers import Credentials, Secret
 
@@ -84,20 +84,20 @@ def test_a_walk_asked_to_wait_for_a_day_ends_at_once():
         return httpx.Response(429, headers={"retry-after": "86400"})
 
     client = httpx.Client(transport=httpx.MockTransport(tomorrow), base_url="http://source")
-    with client, pytest.raises(ApiError, match="Repeated attempts failed"):
+    with client, pytest.raises(ApiError, match="Repeated attempts failed: run this again later"):
         fetch_patiently(client, "/records")
     assert asked == ["/records"]
 
 
 def test_a_value_that_the_driver_refuses_fails_only_its_own_delivery(shop, kit, worker, monkeypatch):
-    insert = bulk.insertions
+    insert = unit_of_work.insertions
 
     def picky(dialect, table, names, rows, **options):
         if table.name == "products" and any("refused" in row for row in rows):
             raise TypeError("this driver takes no such value")
         return insert(dialect, table, names, rows, **options)
 
-    monkeypatch.setattr(bulk, "insertions", picky)
+    monkeypatch.setattr(unit_of_work, "insertions", picky)
     bad = kit.send("shop", "product.updated", id="B1", at=NOON, data=named("refused"))
     good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     drain(worker)

@@ -237,7 +237,7 @@ def test_an_envelope_of_another_type_is_kept_as_dead_with_a_reason_that_describe
     guilty = kit.send_body("shop", ODD_BODY)
     assert guilty.status == 200
     assert kit.delivery(guilty)["state"] == "dead"
-    assert re.search(r"instead of an Envelope|and not |failed: ValueError: too many", kit.delivery(guilty)["reason"])
+    assert re.search(r"instead of |failed: ValueError: too many", kit.delivery(guilty)["reason"])
 
 
 def test_a_body_whose_envelope_raises_anything_is_acked_and_kept_as_dead(shop, kit):

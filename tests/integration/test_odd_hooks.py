@@ -37,7 +37,7 @@ class SubclassOfValueError(ValueError):
     pass
 
 
-#: Errors by what is odd about them. `KeyboardInterrupt` ends a command, as a person wants it to, so it stands apart.
+#: Errors by their oddity. `KeyboardInterrupt` ends a command, as a person wants it to, so it stands apart.
 RAISED: dict[str, Callable[[], BaseException]] = {
     **ODD,
     "a subclass of ValueError": lambda: SubclassOfValueError("no"),
@@ -166,7 +166,7 @@ def test_an_error_before_the_ack_is_a_503_with_a_line_in_the_log(tmp_path, logge
         kit.close()
 
 
-#: What the verifier raises, and what the sender gets.
+#: The error of the verifier, and the answer to the sender.
 @pytest.mark.parametrize(
     ("code", "message", "told"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,17 +38,31 @@ def month_after(months: int) -> datetime:
     return datetime(year, month + 1, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def partitioned(databases, tmp_path_factory) -> Iterator[str]:
+    """Make an installation that has worked for a while and is then partitioned. No test changes it."""
+    folder = tmp_path_factory.mktemp("partitioned")
+    with databases.lend(folder) as url:
+        with closing(Webhooks(folder, {"shop": new_shop()}, database_url=url)) as webhooks:
+            webhooks.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
+            webhooks.drain()
+            webhooks.send("shop", "product.updated", id="WAITS", at=NOON, data=named("Waits"))
+            execute(url, SQL["partition.sql"])
+        yield url
+
+
 @pytest.fixture
-def kit(postgresql_url, tmp_path) -> Iterator[Webhooks]:
-    """Open an installation that has worked for a while and is then partitioned."""
-    webhooks = Webhooks(tmp_path, {"shop": new_shop()}, database_url=postgresql_url)
-    Schema(webhooks.database).upgrade()
-    webhooks.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
-    webhooks.drain()
-    webhooks.send("shop", "product.updated", id="WAITS", at=NOON, data=named("Waits"))
-    execute(postgresql_url, SQL["partition.sql"])
-    yield webhooks
-    webhooks.close()
+def url(partitioned, databases, tmp_path) -> Iterator[str]:
+    with databases.copy(partitioned, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def kit(url, tmp_path) -> Iterator[Webhooks]:
+    """Open a copy of the installation."""
+    with closing(Webhooks(tmp_path, {"shop": new_shop()}, database_url=url)) as webhooks:
+        webhooks.source("shop")
+        yield webhooks
 
 
 def execute(url, sql):
@@ -121,9 +136,9 @@ def test_each_month_has_a_partition_and_rows_of_other_months_are_kept(kit):
     assert (rows_in(kit, "deliveries_later"), rows_in(kit, "bodies_later")) == (1, 1)
 
 
-def test_running_the_sql_again_makes_further_months(kit, postgresql_url):
+def test_running_the_sql_again_makes_further_months(kit, url):
     for _ in range(2):
-        execute(postgresql_url, SQL["months.sql"].replace("12", "14"))
+        execute(url, SQL["months.sql"].replace("12", "14"))
     assert rows_in(kit, f"bodies_{month_after(14):%Y_%m}") == 0
 
 
@@ -157,23 +172,23 @@ def drop_month(month):
     return SQL["drop_month.sql"].replace("2026_12", f"{month:%Y_%m}")
 
 
-def test_a_month_of_bodies_is_dropped_at_once_and_prune_has_nothing_left_there(kit, postgresql_url):
+def test_a_month_of_bodies_is_dropped_at_once_and_prune_has_nothing_left_there(kit, url):
     kit.drain()
     in_month(kit, 1)
-    execute(postgresql_url, drop_month(month_after(1)))
+    execute(url, drop_month(month_after(1)))
     assert rows_in(kit, "bodies") == 2
     retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
     assert retention.prune(kit.database, now=month_after(3)) == 2
 
 
-def test_a_month_with_open_deliveries_is_not_dropped(kit, postgresql_url):
+def test_a_month_with_open_deliveries_is_not_dropped(kit, url):
     in_month(kit, 1, state="pending")
     with pytest.raises(psycopg.errors.RaiseException, match="some deliveries of that month still need their bodies"):
-        execute(postgresql_url, drop_month(month_after(1)))
+        execute(url, drop_month(month_after(1)))
     assert rows_in(kit, "bodies") == 3
 
 
-def test_a_pass_reads_no_history(kit, postgresql_url):
+def test_a_pass_reads_no_history(kit, url):
     """Accept, claim and settle scan no partition, with thousands of ended deliveries."""
     kit.drain()
     history = (
@@ -181,14 +196,14 @@ def test_a_pass_reads_no_history(kit, postgresql_url):
         "SELECT {first} + n, 'shop', now(), 'processed', now(), now(), 'h' || n, false FROM generate_series(1, 5000) n"
     )
     for months in (1, 2, 3):
-        execute(postgresql_url, history.format(first=first_id_at(month_after(months))))
-    execute(postgresql_url, "ANALYZE deliveries")
-    before = rows_scanned(kit, postgresql_url)
+        execute(url, history.format(first=first_id_at(month_after(months))))
+    execute(url, "ANALYZE deliveries")
+    before = rows_scanned(kit, url)
     for number in range(5):
         kit.send("shop", "product.updated", id=f"N{number}", at=NOON, data=named())
         kit.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
         assert kit.drain() == 1
-    assert rows_scanned(kit, postgresql_url) - before < 5_000
+    assert rows_scanned(kit, url) - before < 5_000
 
 
 def rows_scanned(kit, url):

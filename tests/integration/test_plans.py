@@ -41,11 +41,19 @@ GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds", "
 FINGERPRINT = b"f" * 32
 
 
+@pytest.fixture(scope="module")
+def history(lend_database, tmp_path_factory) -> Iterator[str]:
+    """Make a database with a history and statistics, which no test changes."""
+    with lend_database(tmp_path_factory.mktemp("history")) as url:
+        with closing(Database(url)) as filled:
+            _fill(filled)
+        yield url
+
+
 @pytest.fixture
-def database(mirror_url) -> Iterator[Database]:
-    """Make a database with a history and statistics."""
-    with closing(Database(strict(mirror_url))) as opened:
-        _fill(opened)
+def database(history, copy_database, tmp_path) -> Iterator[Database]:
+    """Make a copy of the database with the history."""
+    with copy_database(history, tmp_path) as url, closing(Database(strict(url))) as opened:
         yield opened
 
 

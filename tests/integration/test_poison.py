@@ -25,9 +25,9 @@ from waiting import wait_until
 from handlers.catalog import Product
 from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable
 from receiver.codec import encode
-from receiver.database import bulk
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES
+from receiver.mirror import unit_of_work
 from receiver.worker import worker
 from receiver.worker.thread import WorkerThread
 
@@ -55,7 +55,7 @@ def fail(error: BaseException) -> None:
     raise error
 
 
-#: What a handler does, by the name in the event's data.
+#: The deeds of a handler, by the name in the event's data.
 HANDLERS: dict[str, Callable[[Mirror], object]] = {
     **{name: lambda _, name=name: fail(ODD[name]()) for name in ODD},
     "it exits": lambda _: fail(SystemExit(1)),
@@ -123,7 +123,7 @@ def _short_pauses(monkeypatch):
 @pytest.fixture
 def _picky(monkeypatch):
     """Make a driver that refuses some values, and reports an infrastructure error for others."""
-    insert = bulk.insertions
+    insert = unit_of_work.insertions
 
     def insert_or_refuse(dialect, table, names, rows, **options):
         if table.name == "products":
@@ -133,7 +133,7 @@ def _picky(monkeypatch):
                 raise InvalidRequestError("as if the database were away")
         return insert(dialect, table, names, rows, **options)
 
-    monkeypatch.setattr(bulk, "insertions", insert_or_refuse)
+    monkeypatch.setattr(unit_of_work, "insertions", insert_or_refuse)
 
 
 def send_all(kit, chance: random.Random) -> dict[str, list[str]]:

@@ -14,12 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from shopping import drain
 from sqlalchemy import text
 from telling import NOON, delete, patch, read, take_snapshot, update
+from templates import file_with_tables
 
+from examples import examples
 from handlers.catalog import Product
 from receiver import Dialect, Event, HmacSha256, Mirror
 from receiver.codec import decode, encode
@@ -132,7 +134,7 @@ class Place:
 
     @contextmanager
     def at_work(self, *, prepared: bool = True) -> Iterator[Worker]:
-        """Make a worker that acts `meanwhile` before each lock; unless `prepared`, it forgets what it prepared."""
+        """Make a worker that calls `meanwhile` before each lock; unless `prepared`, it drops its prepared effect."""
         with closing(self.worker(batch_size=self.batch_size)) as working:
             settlement = working._settlement
             prepare, compute = settlement._prepare, settlement._effect
@@ -152,13 +154,13 @@ class Place:
 
 
 @pytest.fixture
-def open_place(file_with_tables, source):
+def open_place(source):
     """Return a context manager that opens a copy of a file, by default of one with empty tables."""
 
     @contextmanager
-    def opened(folder: Path, file: Path = file_with_tables) -> Iterator[Place]:
+    def opened(folder: Path, file: Path | None = None) -> Iterator[Place]:
         own = folder / "own.db"
-        shutil.copy(file, own)
+        shutil.copy(file or file_with_tables(), own)
         with closing(Database(f"sqlite:///{own}")) as database:
             yield Place(source, Inbox(database))
 
@@ -202,7 +204,7 @@ def forget_row(place: Place) -> None:
     place.write("DELETE FROM products WHERE external_id = 'P1'")
 
 
-#: What the batch of a test is about: news of a row, of a child, and a parent that loses its children.
+#: The subjects of a test's batch: news of a row, of a child, and a parent that loses its children.
 ROW = [("product.updated", "P1", 5, {"name": "Lamp"})]
 CHILD = [("variant.updated", "V1", 5, {"parent": "P1"})]
 LOSS = [("product.deleted", "P1", 5, None)]
@@ -340,7 +342,7 @@ def test_rows_feed_and_outcomes_are_those_of_computing_under_the_lock_whatever_h
         drain(worker)
         copy_of(place, beginning)
 
-    @settings(max_examples=25, deadline=None)
+    @examples(7)
     @given(
         story=st.lists(EVENTS, min_size=4, max_size=14),
         with_sql=st.lists(SESSIONS, max_size=1),

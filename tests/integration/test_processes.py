@@ -10,19 +10,21 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from serving import serving, wait_until
 from shopping import new_shop
-from sqlalchemy import text
+from sqlalchemy import Text, insert, text, type_coerce
 from structlog.testing import capture_logs
 
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import build_source
-from receiver.server import registry
+from receiver.server import doctor, registry
 from receiver.server.registry import Registration
 from receiver.settings.settings import SourceSettings
 from receiver.worker.liveness import new_name
-from receiver.worker.processes import Kind, Wiring, running
+from receiver.worker.processes import PROCESSES, Kind, Wiring, running
+from receiver.worker.source_texts import source_digest
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -165,6 +167,15 @@ def test_a_difference_in_handlers_is_reported_by_both_processes_and_logged_once(
     assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
 
 
+def test_the_doctor_names_a_process_that_has_loaded_another_text_of_an_edited_module(process, clock, database):
+    clock.now, wiring = datetime.now(UTC), Wiring.of(sources("shop"))
+    process(sources("shop"), Kind.BOTH).heartbeat()
+    assert [each.verdict for each in doctor._processes(database, wiring)] == ["ok"]
+    run(database, f"UPDATE processes SET wiring = replace(wiring, '{source_digest('shopping')}', '0123456789abcdef')")
+    (told,) = (each for each in doctor._processes(database, wiring) if each.verdict == "LOOK")
+    assert "has loaded another text of shopping than this process: restart it if the file was edited" in told.says
+
+
 def test_a_source_that_other_processes_lack_is_named(process):
     process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
@@ -248,10 +259,21 @@ def registered_beside(database, listening):
     registration.stop()
 
 
+@contextmanager
+def logged_from(level):
+    """Log lines of this level and above, whatever level other tests of this process have set."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    try:
+        yield
+    finally:
+        structlog.configure(wrapper_class=before)
+
+
 def test_a_database_failure_does_not_stop_the_registration(quickly, tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'absent' / 'hookmirror.db'}")
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.WORKER)
-    with capture_logs() as logs:
+    with logged_from("debug"), capture_logs() as logs:
         registration.start()
         wait_until(lambda: len(logs) > 2)
         assert registration.warnings == []
@@ -261,3 +283,41 @@ def test_a_database_failure_does_not_stop_the_registration(quickly, tmp_path):
         registration.stop()
     assert {line["log_level"] for line in logs} == {"debug"}
     database.close()
+
+
+# ── releases beside each other ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def of_other_releases(lend_database, tmp_path):
+    """Serve beside the rows that processes of an earlier and of a later release have written."""
+    with lend_database(tmp_path) as url, serving(url) as served:
+        row = {"host": "elsewhere", "pid": 7, "release": "0.0.1", "revision": "0002", "fingerprint": "of theirs"}
+        rows = [
+            {**row, "name": "elsewhere:cafe:7:1:ab", "kind": "worker", "settings": None},
+            {**row, "name": "elsewhere:cafe:8:1:ab", "kind": "sorter", "pid": 8, "release": "9.0.0", "settings": "{}"},
+        ]
+        now = datetime.now(UTC)
+        with served.beside.write() as connection:
+            for each in rows:
+                written = insert(PROCESSES).values(**each, started_at=now, seen_at=now, wiring=[])
+                # The text as another release wrote it.
+                connection.execute(written.values(settings=type_coerce(each["settings"], Text)))
+        yield served
+
+
+def test_processes_of_other_releases_are_listed_also_with_a_kind_that_this_one_does_not_know(of_other_releases):
+    answer = of_other_releases.get("/api/v1/processes")
+    assert answer.status_code == 200, answer.text
+    kinds = {(each["pid"], each["release"]): each["kind"] for each in answer.json()["items"]}
+    assert (kinds[7, "0.0.1"], kinds[8, "9.0.0"]) == ("worker", "other")
+
+
+@pytest.mark.parametrize("path", ["system", "findings", "runs", "sources", "stats"])
+def test_processes_of_other_releases_hinder_no_answer(of_other_releases, path):
+    answer = of_other_releases.get(f"/api/v1/{path}")
+    assert answer.status_code == 200, answer.text
+
+
+def test_an_unknown_kind_of_process_neither_works_nor_serves():
+    assert (Kind("sorter"), Kind("sorter").works, Kind("sorter").serves) == (Kind.OTHER, False, False)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from running import reconciled
-from shopping import drain, named
+from shopping import drain, named, tell_all
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Listed, Mirror, SourceSettings
@@ -51,9 +51,7 @@ def listed(shop, kit) -> SourceList:
         return rows(api)
 
     kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
-    for number in range(10):
-        kit.send("shop", "product.updated", id=f"A{number}", at=EARLIER, data=named())
-    kit.drain()
+    tell_all(kit, (f"A{number}" for number in range(10)), at=EARLIER)
     rows.hold(*(f"A{number}" for number in range(10)))
     return rows
 
@@ -159,7 +157,7 @@ def test_no_text_of_the_list_can_color_the_report_or_forge_a_line(listed, run):
 def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_row(kit, listed, run):
     listed.rows = [Listed(Product, "A3", {"price": 1.5})]
     with pytest.raises(
-        ApiError, match=r"^The list gives Product 'A3' what it cannot keep: `price` takes a Decimal"
+        ApiError, match=r"^The list gives Product 'A3' a value that cannot be stored: `price` takes a Decimal"
     ) as told:
         run()
     assert "\n" not in str(told.value)

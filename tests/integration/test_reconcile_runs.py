@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
-from shopping import named, new_shop, sources_of
+from shopping import named, new_shop, sources_of, tell_all
 from sqlalchemy import func, select
 
+from examples import examples
 from handlers.catalog import Product
 from receiver import ApiError
 from receiver.errors import RunConflict, RunTaken
@@ -42,9 +43,7 @@ def lamps(kit, shop) -> PagedSource:
     source.speak(shop)
     listened_to(kit)
     source.hold(f"A{number}" for number in range(10))
-    for external_id in source.names:
-        kit.send("shop", "product.updated", id=external_id, at=EARLIER, data=named())
-    kit.drain()
+    tell_all(kit, source.names, at=EARLIER)
     return source
 
 
@@ -115,7 +114,7 @@ def test_a_plan_reports_what_a_dry_run_reports(kit, lamps, runs):
     rows = {row["external_id"]: (row["operation"], row["after"]) for row in runs.rows(run)}
     assert rows == {change.external_id: (change.operation, change.after) for change in told.repaired}
     with kit.database.read() as connection:
-        lines = list(formatting.run_lines(formatting.whole_run(connection, run, rows=10)))
+        lines = list(formatting.run_lines(runs.whole(connection, run)))
     assert 'update products shop A1: name "Lamp" -> "Lantern"' in [line.strip() for line in lines]
 
 
@@ -125,7 +124,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
+@examples(3, phases=(Phase.explicit, Phase.generate))
 @given(missed=EDITS, arrived=EDITS)
 def test_a_forecast_is_what_the_run_does_except_for_later_arrivals(lend_database, missed, arrived):
     with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
@@ -134,9 +133,7 @@ def test_a_forecast_is_what_the_run_does_except_for_later_arrivals(lend_database
         with closing(Webhooks(Path(folder), {"shop": shop}, database_url=url)) as kit:
             listened_to(kit)
             lamps.hold(f"A{number}" for number in range(5))
-            for each in lamps.names:
-                kit.send("shop", "product.updated", id=each, at=EARLIER, data=named())
-            kit.drain()
+            tell_all(kit, lamps.names, at=EARLIER)
             runs = Runs(kit)
             runs.feeder = new_reconciler(kit)
             for each in missed:

@@ -20,8 +20,9 @@ RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture
-def served(mirror_url):
-    with serving(mirror_url, one_write=True) as running:
+def served(tmp_path):
+    """Serve on a file, because the database has no part in a refusal. The log of each server begins anew."""
+    with serving(f"sqlite:///{tmp_path / 'hookmirror.db'}", one_write=True) as running:
         yield running
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
 from bundling import bundle, item, new_batcher
 from shopping import drain
 from trouble import refusing
+from waiting import wait_until
 
 from handlers.catalog import Product
 from receiver import NotVerified
+from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import Keeper
@@ -80,13 +83,40 @@ def test_an_item_refused_when_its_body_is_unfolded_is_dead_alone(shop, kit, work
     assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
 
 
-def test_an_item_refused_when_a_kept_request_verifies_is_dead_alone(kit):
-    body, source = bundle(item(1), item(2), item(3)), kit.source("shop")
+def keeper_with(kit, body: bytes) -> Keeper:
+    """Offer a refused request that the present secret verifies, so that it can be kept."""
+    source = kit.source("shop")
     _, signature = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
     headers = [(name.lower().encode(), value.encode()) for name, value in signature.items()]
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(number=100, bytes=1 << 20, age=timedelta(hours=24)))
     keeper.offer(Request(source, headers, body), NotVerified("signature_wrong", "of an older secret"))
+    return keeper
+
+
+def test_an_item_refused_when_a_kept_request_verifies_is_dead_alone(kit):
+    keeper = keeper_with(kit, bundle(item(1), item(2), item(3)))
     keeper.flush()
     with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
-        assert verify_again(kit.inbox, source).accepted == 1
+        assert verify_again(kit.inbox, kit.source("shop")).accepted == 1
     assert [each["state"] for each in kit.deliveries()] == ["pending", "dead", "pending"]
+
+
+def test_a_flush_returns_after_requests_that_another_thread_is_writing_are_kept(kit, monkeypatch):
+    keeper = keeper_with(kit, bundle(item(1)))
+    keep, writing, go_on = refused.keep, threading.Event(), threading.Event()
+
+    def keep_later(*arguments):
+        writing.set()
+        assert go_on.wait(60)
+        keep(*arguments)
+
+    monkeypatch.setattr(refused, "keep", keep_later)
+    first, second = threading.Thread(target=keeper.flush), threading.Thread(target=keeper.flush)
+    first.start()
+    assert writing.wait(60)
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    go_on.set()
+    wait_until(lambda: not second.is_alive(), "the second flush")
+    assert verify_again(kit.inbox, kit.source("shop")).accepted == 1

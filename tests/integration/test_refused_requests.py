@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faults import each_death
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from senders import APP_KEY, SECRETS, SOURCES, body, sent
 from serving import Served, serving, wait_until
@@ -22,6 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 
+from examples import examples
 from handlers.catalog import Product
 from receiver.dialects.sources import Source
 from receiver.errors import NotVerified
@@ -75,6 +76,16 @@ def test_a_request_with_a_wrong_signature_is_kept_and_accepted_when_its_secret_i
         assert kept(served) == 0
         (delivery,) = served.get("/api/v1/deliveries").json()["items"]
     assert (delivery["state"], delivery["event_type"]) == ("pending", "entity.updated")
+
+
+def test_a_request_with_an_empty_body_is_shown(mirror_url):
+    with serving(mirror_url) as served:
+        _, headers = sent("sigma", body("sigma"))
+        assert served.post("sigma", b"", headers).status_code == 401
+        wait_until(lambda: kept(served), "the request to be kept")
+        (shown,) = served.get("/api/v1/refused").json()["items"]
+        assert served.get(f"/api/v1/refused/{shown['id']}").json() == shown
+    assert (shown["begins"], shown["begins_encoding"]) == ("", "text")
 
 
 def test_a_start_with_a_new_secret_verifies_earlier_requests(mirror_url):
@@ -323,7 +334,7 @@ def _outcome(kit: Webhooks) -> list[Any]:
     return [deliveries, rows]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_verifying_kept_requests_later_has_the_same_result_as_verifying_at_once(
     lend_database, tmp_path_factory, events
@@ -362,3 +373,28 @@ def test_the_likely_mistake_is_named_once_in_the_log_and_not_in_the_answer(kit, 
             keeper.flush()
     told = [line for line in logs if line["event"] == "the likely reason why signatures of a source are wrong"]
     assert [line["likely"].partition(":")[0] for line in told] == ["It fits with a secret of the source other"]
+
+
+def test_the_likely_form_of_a_malformed_signature_is_named_once_and_the_request_is_not_kept(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    request = Request(source, [(source.dialect.verifier.header.lower().encode(), b"ab" * 20)], b"{}")
+    with capture_logs() as logs:
+        for _ in range(3):
+            keeper.offer(request, NotVerified("signature_malformed", "It is."))
+            keeper.flush()
+    (told,) = [line for line in logs if line["event"] == "the likely reason why signatures of a source are malformed"]
+    assert "the length that hmac_sha1 makes" in told["likely"]
+    assert all_kept(kit) == []
+
+
+@pytest.mark.parametrize(("body", "is_told"), [(b'{"challenge": "c1"}', True), (b'{"id": 1}', False), (b"", False)])
+def test_an_unsigned_challenge_is_told_with_before_verifying_as_the_answer(kit, source, body, is_told):
+    dialect = new_shop()
+    dialect.challenge(lambda asked: asked.text("yes") if b"challenge" in asked.body else None)
+    asking = replace(source, dialect=dialect)
+    keeper = Keeper(kit.inbox, {"shop": asking}, BOUNDS)
+    with capture_logs() as logs:
+        keeper.offer(Request(asking, [], body), NotVerified("signature_missing", "It is."))
+        keeper.flush()
+    told = [line["likely"] for line in logs if "without a signature" in line["event"]]
+    assert [("before_verifying=True" in line) for line in told] == [True] * is_told

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from datetime import timedelta
 from importlib import invalidate_caches
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import Forked
 from modules import dialect_module
 from sqlalchemy import delete, update
 from telling import NOON
@@ -87,7 +91,13 @@ def told(kit, monkeypatch):
 
 @pytest.fixture
 def told_in_a_file(new_kit, tmp_path, monkeypatch):
-    """Do the same on SQLite, with each side in a process of its own, as in production."""
+    """Do the same on SQLite, with each side in a process of its own, which is forked and need not import everything."""
+
+    def fork(command, *, stdout, **_):
+        assert command[:3] == [sys.executable, "-P", "-m"]
+        return Forked(command[2:], tmp_path, os.environ, python=True, log=Path(stdout.name))
+
+    monkeypatch.setattr(rehearsal, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
     monkeypatch.setattr(rehearsal, "REHEARSAL_HANG_SECONDS", 1.0)
     return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
 
@@ -101,7 +111,7 @@ def tell_three(kit: Webhooks) -> Webhooks:
 
 
 def _forget_modules() -> None:
-    """Forget the imported modules, because a separate process would import them anew."""
+    """Forget the imported modules, because a separate process would import them again."""
     for name in [name for name in sys.modules if name.startswith("rehearsed_")]:
         del sys.modules[name]
     invalidate_caches()

@@ -12,6 +12,7 @@ import pytest
 from running import Runs, asked
 from shopping import NOON, named, states
 from sqlalchemy import select
+from waiting import TIMEOUT
 
 from handlers.catalog import Product
 from receiver import Discard, Retry
@@ -176,7 +177,7 @@ def test_a_handler_that_returns_too_late_cannot_read_in_the_forecast(kit, shop, 
     kit.drain()
     runs.plan(each)
     opened.set()
-    assert "took too long" in str(told.get(timeout=20))
+    assert "took too long" in str(told.get(timeout=TIMEOUT))
 
 
 def test_a_run_needs_a_reason(kit, runs):
@@ -279,7 +280,7 @@ def test_an_overlap_with_another_plan_is_reported(kit, runs):
 
     def told(run):
         with kit.database.read() as connection:
-            return list(formatting.run_lines(formatting.whole_run(connection, run, rows=10)))
+            return list(formatting.run_lines(runs.whole(connection, run)))
 
     says = f"Run {first}, which is planned, has 1 delivery of this one, too"
     assert [line for line in told(second) if line.startswith(says)]

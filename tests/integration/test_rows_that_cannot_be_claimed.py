@@ -17,6 +17,7 @@ from receiver import Dialect, Envelope
 from receiver.codec import encode
 from receiver.envelope import LONGEST_KIND, LONGEST_NAME
 from receiver.testing import Answer, Webhooks
+from receiver.worker.batch_sizes import BatchSize
 
 
 def incompressible(length: int, *, seed: int) -> str:
@@ -121,7 +122,7 @@ def test_a_row_that_may_not_be_claimed_ends_dead_with_the_database_s_reason(kit,
 
 def test_rows_that_may_not_be_changed_at_all_stay_and_the_others_are_processed(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(9)]
-    worker._batch_size = 2
+    worker._batch_size = BatchSize(2, grows=False)
     with refusing_changes(kit.database, f"NEW.id <= {sent[4].delivery}"):
         drain(worker)
         assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 5 + ["processed"] * 4

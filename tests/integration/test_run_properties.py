@@ -12,12 +12,14 @@ from random import Random
 
 import pytest
 from faults import Killed, dying_before
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from running import Runs, asked
 from shopping import NOON, named, new_shop, new_worker
 from sqlalchemy import select
+from waiting import TIMEOUT
 
+from examples import examples
 from handlers.catalog import Product, Variant
 from receiver import Discard
 from receiver.errors import RunConflict, RunTaken
@@ -122,7 +124,7 @@ def changes(kit):
 def test_the_run_does_what_the_forecast_says_if_nothing_arrives_between(lend):
     """Property: each delivery has the outcome and reason, and each row the difference, of the forecast."""
 
-    @settings(max_examples=8, deadline=None, phases=ONLY_GENERATED)
+    @examples(3, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(1, 6))
     def holds(events, batch_size):
         with lend(batch_size=batch_size) as (kit, shop, runs):
@@ -152,7 +154,7 @@ def test_the_run_does_what_the_forecast_says_if_nothing_arrives_between(lend):
 def test_arrivals_after_the_plan_change_the_outcome_of_their_own_rows_only(lend):
     """Property: the other rows end as the forecast says."""
 
-    @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
+    @examples(3, phases=ONLY_GENERATED)
     @given(events=EVENTS, late=EVENTS)
     def holds(events, late):
         about_a = [each for each in late if each[0].startswith("product")]
@@ -181,7 +183,7 @@ def test_arrivals_after_the_plan_change_the_outcome_of_their_own_rows_only(lend)
 def test_a_replay_of_everything_changes_no_row_and_adds_nothing_to_the_feed(lend):
     """Property for any events that handlers do not read."""
 
-    @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
+    @examples(3, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(1, 6))
     def holds(events, batch_size):
         # Leave out handlers that read a row, because they may find another one in the replay.
@@ -204,7 +206,7 @@ def test_a_replay_of_everything_changes_no_row_and_adds_nothing_to_the_feed(lend
 def test_a_run_killed_before_any_statement_ends_like_one_that_was_not(lend):
     """Property: the plan, the start and each step are killed at random statements, and another feeder continues."""
 
-    @settings(max_examples=3, deadline=None, phases=ONLY_GENERATED)
+    @examples(2, phases=ONLY_GENERATED)
     @given(events=EVENTS, batch_size=st.integers(2, 4), seed=st.integers(0, 2**32))
     def holds(events, batch_size, seed):
         rng = Random(seed)
@@ -253,7 +255,7 @@ def test_live_deliveries_wait_for_at_most_one_batch_of_a_replay(lend):
     This holds in any interleaving of arrivals, steps of the feeder and passes of the worker.
     """
 
-    @settings(max_examples=5, deadline=None, phases=ONLY_GENERATED)
+    @examples(3, phases=ONLY_GENERATED)
     @given(
         batch_size=st.integers(2, 8),
         steps=st.lists(st.sampled_from(["send", "feed", "work"]), min_size=10, max_size=40),
@@ -298,7 +300,7 @@ def test_of_two_operators_who_start_a_plan_at_the_same_time_one_starts_it(lend):
         both, told = threading.Barrier(2), []
 
         def start(who):
-            both.wait(10)
+            both.wait(TIMEOUT)
             try:
                 runs.start(run, by=By(who, Via.API))
                 told.append("started")
@@ -309,7 +311,7 @@ def test_of_two_operators_who_start_a_plan_at_the_same_time_one_starts_it(lend):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(TIMEOUT)
         told.sort(reverse=True)
         assert told[0] == "started"
         assert told[1].startswith(f"Run {run} is running, started by ops-")
@@ -326,21 +328,21 @@ def test_a_cancel_during_a_start_or_a_step_ends_the_run_completely(lend, steps):
         both, told = threading.Barrier(2), []
 
         def go_on():
-            both.wait(10)
+            both.wait(TIMEOUT)
             try:
                 runs.feeder.step(run) if steps else runs.start(run)
             except (RunConflict, RunTaken) as error:
                 told.append(str(error))
 
         def cancel():
-            both.wait(10)
+            both.wait(TIMEOUT)
             runs.verbs.cancel(asked("cancel run", run=run), run, now=kit.now())
 
         threads = [threading.Thread(target=each) for each in (go_on, cancel)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(TIMEOUT)
         kit.drain()
         with suppress(RunTaken):
             runs.feeder.step(run)

@@ -10,6 +10,7 @@ from paging import PagedSource, listened_to, mirrored
 from running import new_reconciler, reconciled
 from shopping import sources_of
 from sqlalchemy import select
+from waiting import wait_until
 
 from receiver.errors import RunConflict
 from receiver.runs.actions import ACTIONS, Asked, By, Via
@@ -186,10 +187,7 @@ def test_the_thread_reconciles_by_itself_and_ends(kit, source):
     thread = FeederThread(new_feeder, name="reconciler")
     thread.start()
     try:
-        for _ in range(1_000):
-            if status(kit).ended_at is not None:
-                break
-            thread._thread.join(0.01)
+        wait_until(lambda: status(kit).ended_at is not None, "the reconcile")
     finally:
         thread.stop()
     assert mirrored(kit) == source.names

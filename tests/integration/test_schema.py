@@ -202,7 +202,7 @@ def test_an_unknown_revision_is_refused_and_left_unchanged(database, revision, s
 
 def test_tables_of_another_program_are_not_taken_for_ours(database):
     run(database, "CREATE TABLE products (id INTEGER PRIMARY KEY)")
-    with pytest.raises(ConfigurationError, match="tables named products, which hookmirror did not make: name a"):
+    with pytest.raises(ConfigurationError, match="tables named products that hookmirror did not make: name a"):
         Schema(database).upgrade()
     with database.read() as connection:
         assert not inspect(connection).has_table("deliveries")
@@ -322,7 +322,7 @@ def test_a_migration_waits_only_briefly_for_a_locked_table(postgresql_url, packa
             reading.execute(text("SELECT count(*) FROM deliveries"))
             with pytest.raises(OperationalError) as raised:
                 Schema(database).upgrade()
-        assert explain(raised.value, postgresql_url).endswith("end what does, or run this again when it has.")
+        assert explain(raised.value, postgresql_url).endswith("end it, or wait for it, and run this again.")
         assert Schema(database).upgrade().steps[0].after == "0001"
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from serving import Served, error, serving, token, wait_until
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from receiver.api.tokens import Scope
 from receiver.search.deliveries import BY_STATE
@@ -141,8 +141,29 @@ def test_the_numbers_of_the_states_get_a_part_of_the_list_s_remaining_time(serve
 
     monkeypatch.setattr("receiver.search.deliveries.count_by_state", count)
     monkeypatch.setattr("receiver.api.deliveries.seconds_left", lambda _: left)
-    fine(served.get("/api/v1/deliveries?states=true"))
+    fine(served.get("/api/v1/deliveries?states=true&limit=1"))
     assert given == [taken]
+
+
+def test_a_first_page_with_every_match_gives_the_numbers_without_a_count(served, monkeypatch):
+    def count(*_, **__) -> None:
+        raise AssertionError("it was counted")
+
+    for name in ("deliveries.count_by_state", "deliveries.count_deliveries", "rows.count_rows"):
+        monkeypatch.setattr(f"receiver.search.{name}", count)
+    page = fine(served.get("/api/v1/deliveries?source=iimmpact&count=true&states=true"))
+    shown = len(page["items"])
+    assert page["matching"] == {"number": shown, "more": False, "says": str(shown)}
+    assert {state: each["number"] for state, each in page["states"].items() if each["number"]} == {"processed": shown}
+    rows = fine(served.get("/api/v1/catalog/products?count=true&active=true"))
+    assert rows["matching"]["number"] == len(rows["items"]) > 0
+
+
+def test_the_numbers_of_the_states_are_lower_bounds_after_a_search_that_ran_out_of_time(served, monkeypatch):
+    monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 2)
+    monkeypatch.setattr("receiver.search.windows._Looking.from_behind", _one_window)
+    page = fine(served.get("/api/v1/deliveries?event_type=sun.set&count=true&states=true"))
+    assert {each["says"] for each in (page["matching"], *page["states"].values())} == {"at least 0"}
 
 
 @pytest.mark.parametrize("path", ["deliveries", "catalog/products"])
@@ -180,7 +201,7 @@ def test_a_search_that_runs_out_of_time_returns_its_horizon(served, monkeypatch)
 def _one_window(looking, key):
     from receiver.search.windows import Found
 
-    return Found([], looking._look_at(key, 2), looking._looked_at)
+    return Found([], looking._look_at(key, 2), looking.looked_at)
 
 
 @pytest.mark.parametrize("path", ["deliveries?source=sigma", "catalog/products?source=iimmpact", "changes?newest=true"])
@@ -190,6 +211,21 @@ def test_a_cursor_is_valid_for_its_own_list_only(served, path):
     assert fine(served.get(f"/api/v1/{path}&limit=1&cursor={cursor}"))["items"] != page["items"]
     for other in ("deliveries?source=iimmpact", "catalog/variants?source=iimmpact", "changes?source=sigma"):
         assert error(served.get(f"/api/v1/{other}&cursor={cursor}")) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["deliveries?count=true&states=true", "catalog/products?count=true", "changes"])
+def test_a_page_its_cursor_and_its_counts_are_read_in_one_transaction(served, path):
+    engine, begun = served.app._served.inbox.database.engine, []
+
+    def note(_) -> None:
+        begun.append(1)
+
+    event.listen(engine, "begin", note)
+    try:
+        fine(served.get(f"/api/v1/{path}"))
+    finally:
+        event.remove(engine, "begin", note)
+    assert len(begun) == 1
 
 
 def test_a_cursor_of_another_database_is_refused(served, lend_database, tmp_path):
@@ -289,7 +325,7 @@ def test_an_unchanged_row_is_answered_304(served):
 
 
 class Addresses(HTMLParser):
-    """Collects what a page would fetch or run."""
+    """Collects the addresses that a page would fetch or run."""
 
     def __init__(self) -> None:
         super().__init__()

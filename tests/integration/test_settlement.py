@@ -16,8 +16,8 @@ from trouble import refusing
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
-from receiver.database import bulk
 from receiver.inbox.retries import RetrySchedule
+from receiver.mirror import unit_of_work
 from receiver.mirror.changes import after
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.handling import Handling
@@ -116,7 +116,7 @@ def test_after_an_infrastructure_error_no_delivery_fails(kit, handling, settleme
     def away(*_: Any, **__: Any) -> None:
         raise InterfaceError("INSERT", {}, Exception("the connection is gone"))
 
-    monkeypatch.setattr(bulk, "insertions", away)
+    monkeypatch.setattr(unit_of_work, "insertions", away)
     with pytest.raises(InterfaceError, match="the connection is gone"):
         settlement.settle(attempts)
     assert states(kit) == ["processing", "processing"]

@@ -47,7 +47,7 @@ def gate(shop):
 
 @pytest.fixture
 def other(kit):
-    """Make a worker as of another process, with separate connections and locks."""
+    """Make a worker like that of another process, with separate connections and locks."""
     inbox = inbox_of_another_process(kit)
     working = new_worker(kit, inbox=inbox)
     yield working

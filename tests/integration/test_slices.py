@@ -11,10 +11,11 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlmodel import AutoString
 
+from examples import examples
 from receiver.copying import slices
 from receiver.copying.digests import differences, digest
 from receiver.copying.slices import TableReader, Writer
@@ -169,7 +170,7 @@ def carry(source, target) -> tuple[TableReader, TableReader]:
 def test_rows_of_every_type_arrive_unchanged(engines, back, monkeypatch):
     monkeypatch.setattr(slices, "ROWS", 3)
 
-    @settings(max_examples=15, deadline=None)
+    @examples(5)
     @given(ROWS)
     @example([HARD])
     @example([HARD | {"float": -0.0}])

@@ -1,4 +1,4 @@
-"""An installation of the first release with a full database is upgraded, and goes on working with all its data.
+"""An installation of the first release with a full database is upgraded, and continues to work with all its data.
 
 The files `first_schema.*.sql` are dumps of databases that the first release's own code has filled. They never change.
 """
@@ -168,7 +168,7 @@ def test_new_webhooks_get_keys_with_a_lead_after_the_upgrade(kit):
 
 
 def test_pending_deliveries_and_those_of_a_dead_worker_are_processed(kit):
-    kit.worker._reclaim_what_others_left()
+    kit.worker._reclaiming.look(kit.now())
     kit.drain()
     for entity_id in ("WAITS1", "WAITS2", "WAITS3", "HELD1", "HELD2"):
         assert told(entity_id, kit)["state"] == "processed"

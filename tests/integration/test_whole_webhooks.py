@@ -19,6 +19,7 @@ from senders import SIGNED, body, sent
 from serving import Served, error, read_answer, request_head, serving, wait_until, whole
 
 from receiver import HmacSha256
+from receiver.ingest import connections
 from receiver.ingest.endpoint import Endpoint
 
 
@@ -101,25 +102,36 @@ def test_webhooks_in_a_pipeline_are_answered_in_order(served: Served):
     ]
 
 
-def test_an_idle_connection_is_closed(mirror_url):
-    with serving(mirror_url, keep_alive_timeout=1) as served, served.connect() as connection:
+@pytest.fixture
+def strict(mirror_url, monkeypatch):
+    """Serve with frequent checks of the connections' limits of time."""
+    monkeypatch.setattr(connections, "CONNECTION_POLL", 0.05)
+    with serving(mirror_url) as running:
+        yield running
+
+
+def test_an_idle_connection_is_closed(strict: Served):
+    with strict.connect() as connection:
         for _ in range(2):
-            connection.sendall(whole("sigma", body("sigma")))
             began = time.monotonic()
+            connection.sendall(whole("sigma", body("sigma")))
             assert answer_on(connection).read()
+        strict.limit(keep_alive_timeout=0.5)
         assert connection.recv(1) == b""
-        assert time.monotonic() - began > 0.9
+        assert time.monotonic() - began >= 0.5
 
 
-def test_a_connection_that_waits_for_its_commit_is_not_closed_as_idle(mirror_url, gate):
-    with serving(mirror_url, keep_alive_timeout=1) as served, served.connect() as connection:
+def test_a_connection_that_waits_for_its_commit_is_not_closed_as_idle(strict: Served, gate):
+    with strict.connect() as connection:
         gate.set()
         connection.sendall(whole("sigma", body("sigma", key="first")))
         assert answer_on(connection).read()
         gate.clear()
         connection.sendall(whole("sigma", body("sigma", key="slow")))
+        wait_until(lambda: waiting(strict))
+        strict.limit(keep_alive_timeout=0.05)
         # Later than an idle connection is closed, and much earlier than a sender gives up.
-        time.sleep(1.5)
+        time.sleep(0.3)
         gate.set()
         assert json.loads(answer_on(connection).read())["status"] == "accepted"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from trouble import refusing
 from handlers.catalog import Product
 from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
 from receiver.testing import Webhooks
+from receiver.worker import batch_sizes
 from receiver.worker.worker import Worker
 
 
@@ -26,6 +28,29 @@ def due_in(kit: Webhooks, delivery: dict) -> timedelta:
 def about(delta: timedelta) -> object:
     """Compare except for the moment between two readings of the clock."""
     return pytest.approx(delta.total_seconds(), abs=1.0)
+
+
+def test_a_backlog_on_sqlite_is_worked_off_in_larger_batches_once_no_webhook_arrives(kit, monkeypatch):
+    monkeypatch.setattr(batch_sizes, "QUICK_PASS", 3_600.0)
+    for number in range(20):
+        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+    kit.advance(minutes=1)
+    with closing(new_worker(kit, batch_size=2)) as worker:
+        grows = not kit.database.is_postgresql
+        assert [worker.work() for _ in range(5)] == ([2, 4, 8, 6, 0] if grows else [2] * 5)
+        while worker.work():
+            pass
+    assert states(kit) == ["processed"] * 20
+
+
+def test_while_webhooks_arrive_a_batch_keeps_its_size(kit):
+    for number in range(6):
+        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+    # By a clock that was set back, the last delivery has only just arrived, however slow this machine is.
+    kit.advance(days=-1)
+    with closing(new_worker(kit, batch_size=2)) as worker:
+        worker._reclaiming.look(kit.now())
+        assert [worker.work() for _ in range(3)] == [2, 2, 2]
 
 
 # ── retries ───────────────────────────────────────────────────────────────────────────────────────────────────

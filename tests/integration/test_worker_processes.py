@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from datetime import timedelta
@@ -14,7 +13,8 @@ from shopping import NOON, named, states, url_of
 
 from handlers.catalog import Product
 
-PROCESSES, EVENTS, ENTITIES = 3, 240, 9
+#: There are more entities than the batches of two processes hold, so that the third finds some, too.
+PROCESSES, EVENTS, ENTITIES = 3, 240, 30
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record)
 
 def test_the_deliveries_of_a_killed_process_are_reclaimed_on_its_machine_before_the_lease_ends(kit, record):
     """An attempt that the dead process had begun counts."""
-    record.lease_seconds = 20
+    # They look for dead workers every second, much more often than in a release.
+    record.before = "from receiver.worker import reclaiming; reclaiming.LOOKS_PER_LEASE = 600"
     slow = tell(kit, "SLOW")
     others = [tell(kit, f"A{number}") for number in range(5)]
     with record.working() as first, record.working() as second:
@@ -69,7 +70,7 @@ def test_the_deliveries_of_a_killed_process_are_reclaimed_on_its_machine_before_
         end(heir)
     again = wait_for_begin(record, "SLOW", times=2)
     assert again.process == heir.pid
-    assert (again.at - begun.at) / 1e9 < record.lease_seconds / 2
+    assert (again.at - begun.at) / 1e9 < record.lease_seconds
     shown = kit.delivery(slow)
     assert (shown["attempts_made"], [each["number"] for each in shown["attempts"]]) == (2, [1])
     assert shown["attempts"][0]["reason"] == "The worker stopped or hung during this attempt."
@@ -94,14 +95,13 @@ def test_the_deliveries_of_a_vanished_machine_are_reclaimed_when_the_lease_ends(
 
 def test_a_process_asked_to_end_finishes_its_delivery_and_returns_the_others(kit, record):
     record.batch_size = 100
-    for number in range(60):
-        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data={"name": "Lamp", "seconds": 0.1})
+    for name in ("SLOW", *(f"A{number}" for number in range(1, 60))):
+        kit.send("shop", "product.updated", id=name, at=NOON, data={"name": "Lamp", "seconds": 0.1})
     with record.working() as worker:
-        wait_for_begin(record, "A1")
+        wait_for_begin(record, "SLOW")
         worker.terminate()
-        began = time.monotonic()
+        record.let_go()
         assert worker.wait(TIMEOUT) == 0
-        assert time.monotonic() - began < 5
         assert "Traceback" not in worker.stderr.read()
     done = len(record.notes("begin"))
     assert len(record.notes("end")) == done < 60

@@ -14,9 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from commanding import TIMEOUT, Folder, is_alive, post, product, signed, wait_until
+from ports import free_port
 from programs import Program, find
-
-from simulator.receiver_process import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +24,9 @@ HERE = Path(__file__).parent
 
 #: Seconds between two requests on one connection: longer than many servers keep an idle connection.
 PAUSE = 5.5
+
+#: An answer to one post, as its sender saw it.
+Posted = dict[str, Any]
 
 
 @dataclass
@@ -49,11 +54,23 @@ class Receiver:
         return [state for state, body in found if body == content]
 
 
+#: Posts to the receiver, and returns the answers. The folder is its own.
+Sender = Callable[[Receiver, Path], list[Posted]]
+
+
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory) -> Iterator[Receiver]:
     folder = Folder(tmp_path_factory.mktemp("receiver"))
     with folder.serving() as (_, client):
         yield Receiver(folder, client)
+
+
+@pytest.fixture(scope="module")
+def after_the_pause(receiver, tmp_path_factory) -> Iterator[Callable[[Sender], list[Posted]]]:
+    """Return a function that gives what a sender with a pause saw. All of them begin at once, and pause together."""
+    with ThreadPoolExecutor() as pool:
+        begun = {send: pool.submit(send, receiver, tmp_path_factory.mktemp(send.__name__)) for send in PAUSING}
+        yield lambda send: begun[send].result()
 
 
 def head(content: bytes, *lines: str) -> bytes:
@@ -111,16 +128,22 @@ def test_a_webhook_with_an_offer_to_upgrade_is_accepted_with_its_body(receiver, 
     assert receiver.kept(content) == ["processed"]
 
 
-def test_a_webhook_of_java_s_http_client_is_accepted(receiver, tmp_path):
+FROM_JAVA = product(2, key="from-java", name="Lamp")
+
+
+def java(receiver: Receiver, folder: Path) -> list[Posted]:
+    """Post with the JDK's client three times on one connection, the last time after a pause."""
     find("javac")
-    content = product(2, key="from-java", name="Lamp")
-    (tmp_path / "body").write_bytes(content)
-    (name, value), *_ = signed("iimmpact", content).items()
-    run("javac", "-d", tmp_path, HERE / "Post.java")
-    # The second post uses the same connection, and so does the last, after a pause.
-    done = run("java", "-cp", tmp_path, "Post", receiver.url(), name, value, tmp_path / "body", str(PAUSE))
-    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["accepted", "duplicate", "duplicate"]
-    assert receiver.kept(content) == ["processed"]
+    (folder / "body").write_bytes(FROM_JAVA)
+    (name, value), *_ = signed("iimmpact", FROM_JAVA).items()
+    run("javac", "-d", folder, HERE / "Post.java")
+    done = run("java", "-cp", folder, "Post", receiver.url(), name, value, folder / "body", str(PAUSE))
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_webhook_of_java_s_http_client_is_accepted(receiver, after_the_pause):
+    assert [each["status"] for each in after_the_pause(java)] == ["accepted", "duplicate", "duplicate"]
+    assert receiver.kept(FROM_JAVA) == ["processed"]
 
 
 @pytest.mark.parametrize("way", [(), ("--header", "Transfer-Encoding: chunked"), ("--header", "Expect: 100-continue")])
@@ -138,16 +161,21 @@ def test_curl_s_offer_of_http_2_is_accepted_as_a_webhook(receiver, tmp_path, way
 # ── idle connections ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_idle_connection_takes_requests_after_seconds_whether_or_not_it_was_used_before(receiver):
+def idle(receiver: Receiver, _: Path) -> list[Posted]:
+    """Post, and after a pause post again on the same connection and on one that was opened before the pause."""
     content = product(4, key="rested", name="Lamp")
     sent = head(content, f"Content-Length: {len(content)}") + content
+    seen = []
     with receiver.connect() as used, receiver.connect() as ahead:
-        used.sendall(sent)
-        assert json.loads(read(used)[1])["status"] == "accepted"
-        time.sleep(PAUSE)
-        for connection in (used, ahead):
+        for connection, pause in ((used, 0.0), (used, PAUSE), (ahead, 0.0)):
+            time.sleep(pause)
             connection.sendall(sent)
-            assert json.loads(read(connection)[1])["status"] == "duplicate"
+            seen.append(json.loads(read(connection)[1]))
+    return seen
+
+
+def test_an_idle_connection_takes_requests_after_seconds_whether_or_not_it_was_used_before(after_the_pause):
+    assert [each["status"] for each in after_the_pause(idle)] == ["accepted", "duplicate", "duplicate"]
 
 
 def test_many_idle_connections_of_a_balancer_can_be_used_in_any_order(receiver):
@@ -169,12 +197,23 @@ def test_health_checks_that_only_connect_do_no_harm(receiver):
     assert receiver.client.get("/healthz").status_code == 200
 
 
-def test_node_s_clients_are_accepted_after_a_pause_on_the_same_connection(receiver, tmp_path):
-    content = product(7, key="from-node", name="Lamp")
-    (tmp_path / "body").write_bytes(content)
-    (name, value), *_ = signed("iimmpact", content).items()
-    done = run("node", HERE / "post.mjs", receiver.url(), name, value, tmp_path / "body", str(PAUSE))
-    said = [json.loads(line) for line in done.stdout.splitlines()]
+FROM_NODE = product(7, key="from-node", name="Lamp")
+
+
+def node(receiver: Receiver, folder: Path) -> list[Posted]:
+    """Post with Node's clients, each at once and after a pause."""
+    (folder / "body").write_bytes(FROM_NODE)
+    (name, value), *_ = signed("iimmpact", FROM_NODE).items()
+    done = run("node", HERE / "post.mjs", receiver.url(), name, value, folder / "body", str(PAUSE))
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_node_s_clients_are_accepted_after_a_pause_on_the_same_connection(receiver, after_the_pause):
+    said = after_the_pause(node)
     assert [each["status"] for each in said] == ["accepted", "duplicate", "duplicate", "duplicate"]
     assert [each["again"] for each in said if each["by"] == "agent"] == [False, True]
-    assert receiver.kept(content) == ["processed"]
+    assert receiver.kept(FROM_NODE) == ["processed"]
+
+
+#: The senders that pause between two posts.
+PAUSING: tuple[Sender, ...] = (java, idle, node)

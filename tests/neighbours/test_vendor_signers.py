@@ -44,7 +44,7 @@ def signed_by_us(verifier: Verifier, secret: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """Return what the libraries made of the bodies, all of it from one process."""
+    """Return the libraries' signatures of the bodies, all made by one process."""
     libraries = find_signers()
     folder = tmp_path_factory.mktemp("signers")
     # Node.js looks for libraries beside the script.

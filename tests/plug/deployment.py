@@ -14,15 +14,12 @@ from typing import Any
 
 import httpx
 from forking import Forking, Process
+from ports import free_port
 
 from receiver.api.tokens import Scope, Tokens
-from simulator.receiver_process import free_port
 
 #: Seconds between two checks of the processes, and before the restart of a process that ended by itself.
 LOOK, PAUSE = 0.02, 0.25
-
-#: Seconds that a process takes to start, generously.
-STARTING = 4.0
 
 #: Most seconds that a test waits for a process to become ready.
 TIMEOUT = 90.0
@@ -41,7 +38,6 @@ class Post:
         self._arguments = arguments
         self._limits = limits
         self._due = 0.0
-        self._began = 0.0
         self.process: Process | None = None
 
     @property
@@ -50,8 +46,8 @@ class Post:
 
     @property
     def settled(self) -> bool:
-        """Whether the process has probably finished its start, judged by its age."""
-        return self.alive and time.monotonic() - self._began > STARTING
+        """Whether the process runs and ends in order when it is asked to."""
+        return self.process is not None and self.alive and self.process.catches(signal.SIGTERM)
 
     def fill(self) -> None:
         """Start the process if it does not run: immediately after a kill, after a pause if it ended by itself."""
@@ -63,7 +59,6 @@ class Post:
         if now < self._due:
             return
         self._due = 0.0
-        self._began = time.monotonic()
         self.process = self._deployment.start(*self._arguments, log=self.name, limits=self._limits)
         self.starts += 1
 

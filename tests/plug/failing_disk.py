@@ -85,7 +85,7 @@ class FailingDisk:
         return self._get(POWER_CUT) != 0
 
     def image(self, folder: Path, jitter: random.Random) -> Path:
-        """Write what the disk holds after the cut: everything confirmed, and each other sector with even odds.
+        """Write the contents of the disk after the cut: everything confirmed, and each other sector with even odds.
 
         Returns the path of the database. End every process first.
         """

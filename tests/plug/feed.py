@@ -52,7 +52,7 @@ class Consumer:
         self._finishing.set()
 
     def wrong(self, source: str, mirror: Mapping[Key, Mapping[str, Any]]) -> list[str]:
-        """Describe the rows of this source that differ from what the changes say."""
+        """Describe the rows of this source that differ from the changes."""
         told = self.rows.get(source, {})
         return [
             f"{key}: {row} is told by the feed as {told.get(key)}"

@@ -6,10 +6,12 @@ hundreds of processes can be killed and started again within minutes.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +35,15 @@ PR_SET_PDEATHSIG = 1
 
 #: Forks a child for every line that it reads, and reports that the child began and how it ended.
 FORKING = """
-import ctypes, json, os, resource, signal, sys, traceback
-import receiver.cli, receiver.api.routes, receiver.worker.worker
+import ctypes, gc, json, os, resource, signal, sys, traceback
+import receiver.cli, receiver.api.routes, receiver.worker.worker, receiver.server.serving
 import handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite, uvicorn.loops.auto
 import uvicorn.protocols.http.auto, uvicorn.lifespan.on
+for command in ("serve", "worker", "migrate"):
+    receiver.cli.own_command(command)
+# Otherwise each process would collect garbage in all of these modules.
+gc.freeze()
 
 PR_SET_PDEATHSIG = 1
 
@@ -128,6 +135,15 @@ class Process:
         self.code = code
         self._ended.set()
 
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether the process handles this signal by code of its own."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return False
+        (caught,) = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
     def file_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -218,6 +234,14 @@ class Forking:
 
     def _end(self, pid: int, code: int) -> None:
         self._living.pop(pid).end(code)
+
+
+@cache
+def shared_forking() -> Forking:
+    """Return the interpreter that all runs of this process share."""
+    made = Forking()
+    atexit.register(made.close)
+    return made
 
 
 def end_with_parent() -> None:

@@ -184,13 +184,15 @@ async def run(
     progress: Callable[[int], None] = lambda _: None,
     sabotage: str = "",
     acceptors: bool = False,
+    each: int = 2,
 ) -> Verdict:
-    """Make one run on one database, in a folder and on ports of its own.
+    """Make one run on one database, in a folder and on ports of its own, with `each` endpoints and workers.
 
     With `acceptors`, each endpoint has an acceptor process, which is killed, too.
     """
     settings = {"acceptor_process": True} if acceptors else {}
-    async with staged(name, seed=seed, rate=rate, settings=settings, sabotage=sabotage) as scene:
+    processes = {"endpoints": each, "workers": each}
+    async with staged(name, seed=seed, rate=rate, settings=settings, sabotage=sabotage, **processes) as scene:
         killer = Killer(scene, seed=seed, pause=pause, acceptors=acceptors)
         began = time.monotonic()
         async with scene.flowing():

@@ -1,4 +1,4 @@
-"""What happened in the database, recorded by the database itself: triggers note every end of a delivery.
+"""The events in the database, recorded by the database itself: triggers note every end of a delivery.
 
 The triggers write in the transaction that fires them, so the ledger holds exactly what was committed, and how often. It
 uses none of the code that it checks.

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from failing_disk import FailingDisk, Kind
+from forking import TIMEOUT as WAIT
 from forking import end_with_parent, plain, wait_until
 
 from simulator.receiver_process import free_port
@@ -107,7 +108,7 @@ class Senders:
     def wait_for_acks(self, number: int, *, since: float | None = None) -> None:
         """Wait for this many more acks, or for this many since a time of the monotonic clock."""
         before = len(self.acks) if since is None else 0
-        wait_until(lambda: len([at for at, _ in list(self.acks) if at > (since or 0)]) >= before + number, "acks", 30)
+        wait_until(lambda: len([at for at, _ in list(self.acks) if at > (since or 0)]) >= before + number, "acks")
 
     def _send(self, sender: int) -> None:
         number = 0
@@ -211,11 +212,11 @@ class Machine:
             yield
             connection.execute("COMMIT")
 
-    def wait_for_syncs(self, kind: Kind, number: int, seconds: float = 20) -> None:
+    def wait_for_syncs(self, kind: Kind, number: int, seconds: float = WAIT) -> None:
         before = self.disk.syncs(kind)
         wait_until(lambda: self.disk.syncs(kind) >= before + number, f"syncs of the {kind.name}", seconds)
 
-    def wait_for_failure(self, seconds: float = 20) -> float:
+    def wait_for_failure(self, seconds: float = WAIT) -> float:
         """Wait until a sync has failed on request; return the time by the monotonic clock."""
         wait_until(self.disk.failed, "a failed sync", seconds)
         return time.monotonic()
@@ -338,7 +339,7 @@ def any_syncs_and_kills(running: Machine) -> float:
         before = running.disk.failed()
         after = running.jitter.randrange(30 if kind is Kind.LOG else 2)
         running.disk.fail(kind, after=after, times=running.jitter.choice([1, 1, 2, 5]))
-        wait_until(lambda before=before: running.disk.failed() > before, "a failed sync", 20)
+        wait_until(lambda before=before: running.disk.failed() > before, "a failed sync")
         if running.jitter.random() < 0.5:
             running.kill()
             running.start()

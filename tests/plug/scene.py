@@ -15,7 +15,7 @@ from typing import Any
 from databases import PostgresqlServer, SqliteFile
 from deployment import Deployment
 from feed import Consumer
-from forking import Forking
+from forking import shared_forking
 from ledger import Ledger
 from proxy import Proxy
 from sqlalchemy import make_url
@@ -25,6 +25,10 @@ from stream import Stream
 #: by the end of a lease. There are many attempts, because several workers with the same delivery may be killed, which
 #: is not the delivery's fault.
 SETTINGS = {"lease_seconds": 5, "max_attempts": 100}
+
+#: Webhooks a second, unless a run says otherwise. While senders are refused, each webhook is sent again three times a
+#: second, so that a higher rate mostly means more refusals.
+RATE = 25.0
 
 #: Seconds without progress after which the rest of the backlog counts as stuck.
 DRAIN = 45.0
@@ -76,7 +80,7 @@ async def staged(
     name: str,
     *,
     seed: int = 1,
-    rate: float = 60.0,
+    rate: float = RATE,
     endpoints: int = 2,
     workers: int = 2,
     settings: Mapping[str, Any] | None = None,
@@ -89,8 +93,7 @@ async def staged(
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-plug-")))
-        forking = await asyncio.to_thread(Forking)
-        stack.callback(forking.close)
+        forking = await asyncio.to_thread(shared_forking)
         database = SqliteFile(folder) if name == "sqlite" else PostgresqlServer()
         stack.callback(database.remove)
         await asyncio.to_thread(database.start)

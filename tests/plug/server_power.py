@@ -137,9 +137,7 @@ class ServerMachine(Machine):
         numbers = children.read_text().split() if children.exists() else []
         with suppress(ProcessLookupError):
             self.server.kill()
-        wait_until(
-            lambda: not any(Path(f"/proc/{number}").exists() for number in numbers), "the server's processes", 20
-        )
+        wait_until(lambda: not any(Path(f"/proc/{number}").exists() for number in numbers), "the server's processes")
 
     def _as_server(self, program: str, option: str) -> bool:
         command = [self.server.program(program), option, "-D", self.server.data]
@@ -159,7 +157,7 @@ class ServerMachine(Machine):
 class CarelessMachine(ServerMachine):
     """Runs a PostgreSQL that does not flush.
 
-    The webhooks that it loses show that the disk keeps only what is flushed.
+    The webhooks that it loses show that the disk keeps only flushed data.
     """
 
     settings: ClassVar[dict[str, str]] = {"fsync": "off"}
@@ -200,10 +198,10 @@ def _checkpoint(server: PostgresServer, stopping: threading.Event) -> None:
 
 
 def _go_on(running: ServerMachine) -> float:
-    """Wait until the sync has failed, the server has ended its processes and recovered, and acks go on."""
-    failed_at = running.wait_for_failure(30)
+    """Wait until the sync has failed, the server has ended its processes and recovered, and acks continue."""
+    failed_at = running.wait_for_failure()
     said = running.server.folder / "log"
-    wait_until(lambda: "PANIC" in said.read_text(errors="replace"), "a panic of the server", 30)
+    wait_until(lambda: "PANIC" in said.read_text(errors="replace"), "a panic of the server")
     running.senders.wait_for_acks(100 + running.jitter.randrange(300), since=failed_at)
     return failed_at
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from databases import PostgresqlServer, SqliteFile
 from deployment import Deployment
-from forking import Forking
+from forking import shared_forking
 from killing import DATABASES
 from ledger import Ledger
 from observing import until
@@ -79,8 +79,7 @@ async def ends(name: str, entities: list[str], *, limits: Mapping[str, int] | No
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-plug-")))
         (folder / "deadly.py").write_text(DEADLY)
-        forking = await asyncio.to_thread(Forking)
-        stack.callback(forking.close)
+        forking = await asyncio.to_thread(shared_forking)
         database = SqliteFile(folder) if name == "sqlite" else PostgresqlServer()
         stack.callback(database.remove)
         await asyncio.to_thread(database.start)

@@ -26,7 +26,7 @@ def test_after_a_failed_sync_and_a_power_cut_everything_acked_is_there_and_the_f
     verdict = play(scenario, setup, seed=20260301)
     assert verdict.failed_syncs > 0
     assert verdict.statuses[503] > 0
-    assert verdict.until_ack is not None, "acks did not go on"
+    assert verdict.until_ack is not None, "acks did not continue"
     assert verdict.good, str(verdict)
 
 
@@ -112,7 +112,7 @@ def test_a_read_that_fails_makes_the_file_doubtful_and_writes_go_on_once_it_is_s
         env={**os.environ, **disk.environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     disk.close()
     assert done.stdout.splitlines() == [

@@ -26,7 +26,7 @@ def test_after_a_failed_sync_of_postgresql_senders_get_503_then_acks_and_nothing
     verdict = play(scenario, setup, seed)
     assert verdict.failed_syncs == 1
     assert verdict.statuses[503] > 0
-    assert verdict.until_ack is not None, "acks did not go on"
+    assert verdict.until_ack is not None, "acks did not continue"
     assert verdict.good, str(verdict)
 
 

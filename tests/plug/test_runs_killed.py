@@ -1,15 +1,15 @@
-"""After `kill -9` of the worker that feeds a run, the next worker goes on: each delivery is replayed once."""
+"""After `kill -9` of the worker that feeds a run, the next worker continues it: each delivery is replayed once."""
 
 from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from commanding import SECRET_KEY, SETTINGS, Folder, Forks, post, product, wait_until
+from stub_servers import answering
 
 DELIVERIES = 160
 
@@ -107,16 +107,11 @@ class SlowList(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listed(lend_database, tmp_path):
-    with ThreadingHTTPServer(("127.0.0.1", 0), SlowList) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with answering(SlowList) as api, lend_database(tmp_path) as url:
         (tmp_path / "paged.py").write_text(PAGED)
-        account = f'[sources.paged]\nsecrets = ["sign"]\napi_url = "http://127.0.0.1:{server.server_port}"\n'
+        account = f'[sources.paged]\nsecrets = ["sign"]\napi_url = "{api}"\n'
         text = f'secret_key = "{SECRET_KEY}"\ndialects = ["paged:paged"]\n{account}'
-        with lend_database(tmp_path) as url:
-            yield Folder(tmp_path, text, url)
-        server.shutdown()
-        thread.join()
+        yield Folder(tmp_path, text, url)
 
 
 @pytest.mark.long

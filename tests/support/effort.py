@@ -1,4 +1,4 @@
-"""Counts what a piece of work costs, without timing it: the same work has the same figures on any machine.
+"""Counts the cost of a piece of work, without timing it: the same work has the same figures on any machine.
 
 Only the present thread is observed. A warm-up must come first, because a first call fills caches.
 """
@@ -24,7 +24,7 @@ from receiver.database.database import Database
 #: Bytes of the head of a write-ahead log, and of the head of each of its frames (SQLite, "The WAL File Format").
 LOG_HEAD, FRAME_HEAD = 32, 24
 
-#: Frames after which SQLite begins the log anew, so that earlier ones would not be counted.
+#: Frames after which SQLite starts the log over, so that earlier ones would not be counted.
 MOST_FRAMES = 1_000
 
 #: The functions of psycopg that send statements, and the names of those of sqlite3.
@@ -73,7 +73,7 @@ class Meter:
             self._empty_log()
         commits, rows = self._written()
         self._statements = self._calls = 0
-        # A collection at a random moment would call what others have left behind.
+        # A collection at a random moment would call finalizers of objects that others have left behind.
         gc.disable()
         sys.setprofile(self._count)
         try:
@@ -122,7 +122,7 @@ class Meter:
         salts = log[16:24]
         places = range(LOG_HEAD, len(log), FRAME_HEAD + page)
         frames = [place for place in places if log[place + 8 : place + 16] == salts]
-        assert len(frames) < MOST_FRAMES, "the log may have begun anew: make the work smaller"
+        assert len(frames) < MOST_FRAMES, "the log may have started over: make the work smaller"
         # The frame that ends a transaction has the size of the file; others have 0.
         commits = sum(log[place + 4 : place + 8] != b"\0\0\0\0" for place in frames)
         return commits, len(frames)

@@ -1,6 +1,6 @@
 """Commands in processes of their own, without the second that their imports would take.
 
-One interpreter for all tests of a process does the imports. It forks each command, which then runs with its own
+For all tests of a process, one interpreter does the imports. It forks each command, which then runs with its own
 arguments, folder, environment and pipes. A second interpreter forks `python …`. It imports less, so that a user's
 script runs without the dialects and tables that it does not import itself.
 """
@@ -28,26 +28,42 @@ LARGEST = 1 << 20
 #: Imports of the interpreter that forks `hookmirror`.
 COMMAND_IMPORTS = """
 import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
-import receiver.api.routes, receiver.worker.worker, receiver.server.server, receiver.copying.copying
+import receiver.api.routes, receiver.worker.worker, receiver.server.serving, receiver.copying.copying
+import receiver.commands.local_client
 import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
 import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
-import importlib.metadata, receiver.worker.source_texts
-# What each command finds out about our dialects, and keeps in caches.
-importlib.metadata.entry_points(group="hookmirror.dialects")
+import encodings.idna, encodings.utf_8_sig, httpcore, rich._emoji_codes, typer._adapters, typer._click.decorators
+import alembic.migration, receiver.database.migrations.v0001_first_release, handlers.migrations.v0001_first_release
+import uvicorn.loops.uvloop
+import receiver.loading, receiver.worker.source_texts
+for command in receiver.cli.COMMANDS:
+    receiver.cli.own_command(command)
+# What each command finds out about installed packages and our dialects, and keeps in caches.
+receiver.loading.entry_points("hookmirror.dialects")
 for dialect in (handlers.sigma.sigma, handlers.indexed.indexed, handlers.iimmpact.iimmpact, handlers.sticky.sticky):
     list(receiver.worker.source_texts.source_texts(dialect.functions))
+import sys
+sys.path.insert(0, {support!r})
+from certificates import share_certificates
+del sys.path[0]
+share_certificates()
 """
 
 #: Imports of the interpreter that forks `python …`. Scripts declare their own dialects and mirror tables.
 PYTHON_IMPORTS = """
 import receiver.cli, receiver.testing, simulator.testing, pytest, _hypothesis_pytestplugin, anyio.pytest_plugin
 import alembic.migration, alembic.operations, alembic.script, sqlalchemy.dialects.sqlite.pysqlite
+import receiver.server.runtime
 """
 
+#: The number under which a process finds the file descriptor that it inherits.
+INHERITED = 3
+
 #: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
-#: errors, and one for news: the process id and, at the end, the exit code. The loop waits for jobs and for ends alike.
+#: errors, and one for news: the process id and, at the end, the exit code. The process inherits a further file
+#: descriptor if there is one. The loop waits for jobs and for ends alike.
 FORKING = """
-import ctypes, gc, json, os, runpy, select, signal, socket, sys, traceback
+import ctypes, gc, json, os, resource, runpy, select, signal, socket, sys, traceback
 gc.disable()
 {imports}
 gc.freeze()
@@ -57,13 +73,18 @@ def end_with_parent():
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
-def command(job, output, errors):
+def command(job, output, errors, *inherited):
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
-    for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), output, errors)):
+    last = max(output, errors, *inherited) + 8
+    given = (os.open(os.devnull, os.O_RDONLY), output, errors, *inherited)
+    for number, fd in enumerate(given):
         os.dup2(fd, number)
-    os.closerange(3, max(output, errors) + 8)
+    os.closerange(len(given), last)
+    if job["open_files"]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (job["open_files"], job["open_files"]))
+    exec(job["before"], {})
     if job["python"]:
         python(job["arguments"])
     else:
@@ -79,10 +100,10 @@ def python(arguments):
         sys.argv = arguments
         runpy.run_path(arguments[0], run_name="__main__")
 
-def run(job, output, errors):
+def run(job, *fds):
     code = 0
     try:
-        command(job, output, errors)
+        command(job, *fds)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         if isinstance(error.code, str):
@@ -107,7 +128,7 @@ os.set_blocking(waking, False)
 signal.set_wakeup_fd(waking)
 signal.signal(signal.SIGCHLD, lambda *_: None)
 
-def begin(job, output, errors, telling):
+def begin(job, output, errors, telling, *inherited):
     child = os.fork()
     if not child:
         end_with_parent()
@@ -116,10 +137,10 @@ def begin(job, output, errors, telling):
         jobs.close()
         for fd in (woken, waking, telling, *news.values()):
             os.close(fd)
-        run(json.loads(job), output, errors)
+        run(json.loads(job), output, errors, *inherited)
     news[child] = telling
     tell(child, child)
-    for fd in (output, errors):
+    for fd in (output, errors, *inherited):
         os.close(fd)
 
 def tell(child, number):
@@ -142,7 +163,7 @@ while True:
     if woken in ready:
         end()
     if jobs in ready:
-        job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 3)
+        job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 4)
         if not job:
             break
         begin(job, *fds)
@@ -160,18 +181,31 @@ class Forked:
         *,
         python: bool = False,
         log: Path | None = None,
+        inherited: int | None = None,
+        open_files: int | None = None,
+        before: str = "",
     ) -> None:
         """Start `hookmirror` with these arguments, or `python`, which takes a script or `-m` and a module.
 
-        With `log`, output and errors are appended to that file instead of being written into pipes.
+        With `log`, output and errors are appended to that file instead of being written into pipes. The process finds
+        the file descriptor `inherited` under the number `INHERITED`. `open_files` limits the number of its open files.
+        `before` is Python code that the new process runs first.
         """
         self.args = arguments
         self.returncode: int | None = None
         self.stdout, output = _pipe() if log is None else _end_of(log)
         self.stderr, errors = _pipe() if log is None else _end_of(log)
         news, telling = os.pipe()
-        job = {"arguments": arguments, "folder": str(folder), "environment": dict(environment), "python": python}
-        _start(_forking(PYTHON_IMPORTS if python else COMMAND_IMPORTS), job, output, errors, telling)
+        job = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": dict(environment),
+            "python": python,
+            "open_files": open_files,
+            "before": before,
+        }
+        more = [] if inherited is None else [os.dup(inherited)]
+        _start(_forking(PYTHON_IMPORTS if python else COMMAND_IMPORTS), job, output, errors, telling, *more)
         self._news = os.fdopen(news)
         self.pid = int(self._news.readline())
         self._ended = threading.Event()
@@ -269,6 +303,7 @@ def _forking(imports: str) -> socket.socket:
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     with theirs:
         number = theirs.fileno()
+        imports = imports.replace("{support!r}", repr(str(Path(__file__).parent)))
         start = f"import os; os.dup2({number}, 3, inheritable=False)\n{FORKING.replace('{imports}', imports)}"
         process = subprocess.Popen([sys.executable, "-c", start], stdin=subprocess.DEVNULL, pass_fds=[number])
 

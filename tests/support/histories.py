@@ -139,7 +139,13 @@ class Workers:
         if self.wait_for_lease:
             self.kit.advance(seconds=LEASE.total_seconds() + 1)
         gone = [] if self.wait_for_lease else [dead.name]
-        self.kit.inbox.reclaim(now=self.kit.now(), dead=gone, max_attempts=10)
+
+        def is_reclaimed() -> bool:
+            # PostgreSQL holds the locks of the killed statement until it notices that the connection is closed.
+            self.kit.inbox.reclaim(now=self.kit.now(), dead=gone, max_attempts=10)
+            return dead.name not in self.kit.inbox.workers()
+
+        wait_until(is_reclaimed, "the locks of the dead worker")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def wheel_of(project: Path, folder: Path) -> Path:
     """Build the wheel of a project into this folder."""
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=60)
+    subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=300)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -42,7 +42,7 @@ def installed_python(folder: Path) -> Path:
 def installed_by_pip(python: Path, project: Path) -> Iterator[None]:
     """Install a project into the environment of this Python, as `pip install` does, until the end of the block.
 
-    What it depends on must be installed, and so must its build system, because pip is to fetch nothing.
+    Its dependencies and its build system must be installed already, because pip is to fetch nothing.
     """
     build = ("--no-index", "--no-build-isolation", "--no-cache-dir", str(project))
     _pip(python, "install", *build)
@@ -59,5 +59,5 @@ def _name_of(project: Path) -> str:
 
 def _pip(python: Path, *arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
-    done = subprocess.run([*pip, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*pip, *arguments], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -39,6 +39,10 @@ def write_a_note_at_once(database):
     database.run_at_once("INSERT INTO notes (note) VALUES ('in the end')", ())
 
 
+def write_a_note_together(database):
+    database.run_together([("INSERT INTO notes (note) VALUES (?)", ("in the end",))])
+
+
 def error_of(database, *statements):
     """Run the statements in one transaction, and return the error that SQLAlchemy raises."""
 

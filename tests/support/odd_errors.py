@@ -1,4 +1,4 @@
-"""Badly written exceptions that a user's dialect may raise, named for what is odd about each."""
+"""Badly written exceptions that a user's dialect may raise, each named for its oddity."""
 
 from __future__ import annotations
 

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commanding import wait_until
+from ports import free_port
 from programs import find
-
-from simulator.receiver_process import free_port
 
 CONFIGURATION = """
 [databases]

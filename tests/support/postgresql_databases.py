@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 #: Seconds that the sessions of a used database get to end; after that, the database is dropped.
 TIMEOUT = 2.0
 
-#: The first object id that PostgreSQL gives to what is not its own.
+#: The first object id that PostgreSQL gives to objects of users.
 FIRST_OID = 16_384
 
 #: Catalogs of definitions and statistics in a database, each with the column of the object's id. Every statement that
@@ -121,6 +121,15 @@ class Databases:
             self.drop(name)
             raise
         self._take_back(name)
+
+    @contextmanager
+    def copy(self, url: str, _folder: Path) -> Iterator[str]:
+        """Lend a copy of the database at this URL, to which nobody may be connected, and give the URL of the copy."""
+        name = self.create(str(make_url(url).database))
+        try:
+            yield self.url(name)
+        finally:
+            self.drop(name)
 
     def url(self, name: str) -> str:
         return self._server.set(database=name).render_as_string(hide_password=False)

@@ -22,6 +22,7 @@ from typing import Any
 
 import psycopg
 
+# Not from the tests' module of ports: the benchmarks import this module, too, without the folder of helpers.
 from simulator.receiver_process import free_port
 
 with warnings.catch_warnings():
@@ -70,7 +71,7 @@ class PostgresServer:
     def standby(self, **settings: str) -> PostgresServer:
         """Make a standby of this running server. It is not started yet."""
         other = PostgresServer(**self._settings | settings)
-        # Empty the folder and keep it: only the owner of its parent could make it anew.
+        # Empty the folder and keep it: only the owner of its parent could make it again.
         for each in other._data.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
         source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]

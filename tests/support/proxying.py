@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from urllib.parse import urlsplit
 
+from waiting import TIMEOUT
+
 #: A directive: its words, and its block, which is empty for a simple directive.
 Directive = tuple[list[str], "list[Directive]"]
 
@@ -135,7 +137,7 @@ class _Request(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         for server in self.server.order(place):
-            connection = HTTPConnection(server, timeout=20)
+            connection = HTTPConnection(server, timeout=TIMEOUT)
             try:
                 connection.connect()
             except OSError:

@@ -75,12 +75,14 @@ class Note(NamedTuple):
 
 @dataclass
 class Record:
-    """The record of the worker processes of one folder, in the order of what they did."""
+    """The record of the worker processes of one folder, in the order of their acts."""
 
     folder: Path
     database_url: str
     batch_size: int = 7
     lease_seconds: float = 600
+    #: Python code that each process runs first.
+    before: str = ""
 
     def notes(self, what: str | None = None) -> list[Note]:
         try:
@@ -113,7 +115,8 @@ class Record:
         parts: dict[str, Any] = {"database_url": self.database_url, "batch_size": self.batch_size}
         settings = self.folder / "hookmirror.toml"
         settings.write_text(SETTINGS.format(**parts, lease_seconds=self.lease_seconds))
-        process = Forked(["worker"], self.folder, {**os.environ, "HOOKMIRROR_CONFIG": str(settings)})
+        environment = {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
+        process = Forked(["worker"], self.folder, environment, before=self.before)
         try:
             yield process
         finally:

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from shopping import sources_of
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from receiver.dialects.sources import Source
 from receiver.inbox.retries import RetrySchedule
 from receiver.reconcile import Report, reconcile
+from receiver.runs import formatting
 from receiver.runs.actions import Asked, By, Via
 from receiver.runs.feeder import Feeder
 from receiver.runs.reconcile import Reconcile
@@ -77,6 +78,10 @@ class Runs:
     def run(self, run: int) -> Mapping[str, Any]:
         with self.kit.database.read() as connection:
             return find(connection, run)
+
+    def whole(self, connection: Connection, run: int) -> dict[str, Any]:
+        """Return the run with its forecast, as commands and API show it."""
+        return formatting.whole_run(connection, run, rows=10, wiring=self.verbs.wiring, now=self.kit.now())
 
     def items(self, run: int) -> dict[int, Mapping[str, Any]]:
         found = select(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run)

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import uvicorn
 from senders import SOURCES, body, sent
+from short_pauses import shorten_pauses_of_uvicorn
 from sqlalchemy import text
+from templates import copy_tables_to
 from waiting import TIMEOUT, wait_until
 
 from receiver.api.tokens import Scope, Tokens
@@ -26,6 +28,8 @@ from receiver.server.runtime import Runtime
 from receiver.settings.settings import Settings
 
 SECRET_KEY = "secret-key-of-these-tests-only"
+
+shorten_pauses_of_uvicorn()
 
 Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
 
@@ -96,6 +100,11 @@ class Served:
         lines = self.client.get("/metrics").text.splitlines()
         return next((float(each.rpartition(" ")[2]) for each in lines if each.startswith(line + " ")), 0.0)
 
+    def limit(self, **limits: float) -> None:
+        """Give limits of time other values from now on, also for open connections: what went before had its time."""
+        for name, seconds in limits.items():
+            setattr(self.app.connections.limits, name, seconds)
+
     def connect(self) -> socket.socket:
         """Open a bare connection, to send what no HTTP client would send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
@@ -145,6 +154,7 @@ def serving(
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     runtime = Runtime(Settings(**content | settings))
+    copy_tables_to(database_url)
     runtime.schema.upgrade()
     app = App(runtime, with_worker=with_worker)
     server = uvicorn.Server(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import cache
-from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
+from certificates import share_certificates
 from sqlalchemy import Engine
 from sqlalchemy.util import LRUCache
 
 import receiver.database.database
-import receiver.database.revisions
-import receiver.dialects.sources
 
 #: The most compiled statements that are kept.
 STATEMENTS = 5_000
@@ -30,13 +26,12 @@ class _Compiled(LRUCache[Any, Any]):
 
 
 def share_work() -> None:
-    """Compile each SQL statement once per process, and look for installed packages once.
+    """Compile each SQL statement once per process, and load the certificates once.
 
-    Production does the same: a process has one engine there, and looks for packages when it starts.
+    Production does the same: a process has one engine and few clients there.
     """
-    receiver.database.database._engine = _sharing(receiver.database.database._engine)
-    for module in (receiver.database.revisions, receiver.dialects.sources):
-        module.entry_points = lambda group: _installed(group, tuple(sys.path))  # type: ignore[attr-defined]
+    receiver.database.database.open_engine = _sharing(receiver.database.database.open_engine)
+    share_certificates()
 
 
 def _sharing(make: Callable[..., Engine]) -> Callable[..., Engine]:
@@ -48,8 +43,3 @@ def _sharing(make: Callable[..., Engine]) -> Callable[..., Engine]:
         return engine
 
     return make_engine
-
-
-@cache
-def _installed(group: str, _path: tuple[str, ...]) -> EntryPoints:
-    return entry_points(group=group)

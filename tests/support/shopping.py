@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
@@ -88,6 +89,19 @@ def url_of(kit: Webhooks) -> str:
 
 def drain(worker: Worker) -> int:
     return sum(iter(worker.work, 0))
+
+
+def tell_all(kit: Webhooks, external_ids: Iterable[str], *, at: datetime, name: str = "Lamp") -> None:
+    """Make a row of each id: the shop's updates are accepted in one transaction, without requests, and processed."""
+    source = kit.source("shop")
+    arrivals = []
+    for external_id in external_ids:
+        body = source.dialect.write("product.updated", external_id, at=at, data=named(name))
+        arrival = Arrival(source="shop", body=body, plain=None, headers={}, received_at=kit.now(), secret=0)
+        arrival.know(source.read(body))
+        arrivals.append(arrival)
+    kit.inbox.accept(arrivals)
+    kit.drain()
 
 
 def states(kit: Webhooks) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+from waiting import TIMEOUT
+
 from simulator.delivery import Courier
 from simulator.fault_plan import FaultPlan
 from simulator.faults import Faults
@@ -68,7 +70,7 @@ def served(scene, *statuses, answer=b'{"status": "accepted", "delivery": "d"}', 
         async with server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks/sigma"
             try:
-                return await asyncio.wait_for(scene(url, requests), 20)
+                return await asyncio.wait_for(scene(url, requests), TIMEOUT)
             finally:
                 for line in [*lines]:
                     line.transport.abort()

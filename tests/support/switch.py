@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy import Proxy
+from waiting import TIMEOUT
 
 
 class Switch:
@@ -44,8 +45,8 @@ def switched(port: int) -> Iterator[Switch]:
     thread = threading.Thread(target=asyncio.run, args=(run(),), name="switch")
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(TIMEOUT)
         yield made[0]
     finally:
         made[0]._loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(TIMEOUT)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from waiting import TIMEOUT
+
 
 class Posted(NamedTuple):
     """One received request."""
@@ -75,7 +77,7 @@ def receiving(reply: Callable[[Posted, int], Reply] | None = None, *, port: int 
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout = 30
+        timeout = TIMEOUT
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -85,7 +87,7 @@ def receiving(reply: Callable[[Posted, int], Reply] | None = None, *, port: int 
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = endpoint.answer(Posted(content, headers))
             if reply.hangs:
-                endpoint.released.wait(30)
+                endpoint.released.wait()
                 self.close_connection = True
                 return
             self.send_response_only(reply.status)

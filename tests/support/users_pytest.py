@@ -11,3 +11,6 @@ USERS_PYTEST = [
     *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
     *(option for name in OURS_ALONE for option in ("-p", f"no:{name}")),
 ]
+
+#: For a pytest that is forked: says nothing of plugins that the interpreter had imported before.
+FORKED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -33,9 +33,10 @@ ELEMENTS = words("""
 """)
 ATTRIBUTES = HTMX_ATTRIBUTES | words("""
     action aria-controls aria-current aria-describedby aria-label aria-live autocomplete autofocus charset
-    checked class colspan content cols data-address data-label data-live datetime defer dir download for formaction
+    checked class colspan content cols data-address data-label data-live data-marks
+    datetime defer dir download for formaction
     height hidden href http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern
-    placeholder preserveaspectratio rel required role rows scope selected src tabindex title type value viewbox
+    placeholder preserveaspectratio rel required reversed role rows scope selected src tabindex title type value viewbox
     width x y
 """)
 
@@ -112,10 +113,18 @@ def text_of(page: str) -> str:
 def visiting(
     database_url: str, *, role: Role | None = Role.OPERATOR, **settings: Any
 ) -> Iterator[tuple[Served, Visitor]]:
-    """Serve the console, and give a person at it, signed in unless the role is None."""
+    """Serve the console, and yield it with a visitor, who is signed in unless the role is None."""
     with serving(database_url, console=True, **settings) as served:
-        visitor = Visitor(str(served.client.base_url).rstrip("/"))
-        if role is not None:
-            assert visitor.sign_in(role).status_code == 303
-        yield served, visitor
-        visitor.close()
+        site = str(served.client.base_url).rstrip("/")
+        with visitor_at(site, role=role) as visitor:
+            yield served, visitor
+
+
+@contextmanager
+def visitor_at(site: str, *, role: Role | None = Role.OPERATOR) -> Iterator[Visitor]:
+    """Give a visitor of the console at this address, who is signed in unless the role is None."""
+    visitor = Visitor(site)
+    if role is not None:
+        assert visitor.sign_in(role).status_code == 303
+    yield visitor
+    visitor.close()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
+
+import httpx
 
 #: Most seconds that a test waits for anything.
 TIMEOUT = 60.0
@@ -25,3 +29,11 @@ def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any
         now = time.monotonic()
         assert now < first + TIMEOUT, f"waited {TIMEOUT:.0f} s for {what}"
         time.sleep(max(POLL, POLL_SHARE * (now - began), POLL_PART * (now - first)))
+
+
+def wait_for_a_later_date(api: str) -> None:
+    """Wait until the API's Date header is later than now: a list or an answer of the same second overrules nothing."""
+    now = datetime.now(UTC)
+    wait_until(
+        lambda: parsedate_to_datetime(httpx.get(api, timeout=TIMEOUT).headers["date"]) > now, "a later Date header"
+    )

@@ -1,4 +1,4 @@
-"""URLs that a person gives: what is wrong with one is said in words, before anything connects to it."""
+"""URLs that a person gives: a mistake is described in words, before any connection is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a body that is not JSON looks like, and the advice to its sender."""
+"""The apparent format of a body that is not JSON, and the advice to its sender."""
 
 from __future__ import annotations
 

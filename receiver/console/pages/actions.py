@@ -1,24 +1,28 @@
-"""Actions: who did what, when, why, and through what."""
+"""Actions, each with its author, time, reason and interface."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from receiver.api.actions import RUN, Action, ActionPage
-from receiver.codec import encode
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
+from receiver.database.damage import damage_of
+from receiver.logs.wording import counted
+from receiver.runs.wording import argument_words
 
 #: Actions on a page.
 ACTIONS_OF_A_PAGE = "50"
 
 
 class ActionShown(NamedTuple):
-    """An action, with its arguments and its result as text."""
+    """An action, with its arguments, its number and its result in words."""
 
     action: Action
     arguments: str
+    #: Such as `6 deliveries`; empty for none.
+    number: str
     result: str
 
 
@@ -39,16 +43,16 @@ class TypedActionList(ActionPage, frozen=True):
 def show_actions(visit: Visit) -> ActionList:
     """The newest actions that match."""
     page = visit.ask_listed(TypedActionList, "list_actions", limit=ACTIONS_OF_A_PAGE)
-    items = [ActionShown(each, _told(each.arguments), _told(each.result)) for each in page.items]
+    items = [_shown(each) for each in page.items]
     return ActionList(items, filter_fields(visit, (RUN,)), listing(visit, ACTIONS_PAGE, following=page.next))
 
 
-def _told(named: dict[str, object]) -> str:
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else encode(value).decode()}"
-        for name, value in named.items()
-        if value is not None
-    )
+def _shown(action: Action) -> ActionShown:
+    # The column before names the run.
+    arguments = {name: value for name, value in action.arguments.items() if name != "run"}
+    result = {name: value for name, value in action.result.items() if name != "run"}
+    number = counted(action.count, action.counts) if action.count or damage_of(action.count) else ""
+    return ActionShown(action, ", ".join(argument_words(arguments)), number, ", ".join(argument_words(result)))
 
 
 ACTIONS_PAGE = ConsolePage(

@@ -1,12 +1,13 @@
-"""Findings: what needs a person, since when, what else changed then, and one button; and the faults by cause."""
+"""Findings, each with its beginning, its circumstances and one button; and the faults by cause."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from receiver.api.findings import FaultList, FaultShown, FindingList, FindingShown, WholeFinding
 from receiver.console.page import Button, ConsolePage
-from receiver.console.remedies import Remedy, remedy_of, remedy_of_fault
+from receiver.console.remedies import Remedy, remedy_of, remedy_of_fault, verifying
 from receiver.console.rotation import RotationStep, rotation_steps
 from receiver.console.visit import Visit
 
@@ -15,6 +16,8 @@ class ListedFindings(NamedTuple):
     """The values for the template of the list."""
 
     items: list[FindingShown]
+    #: The time at which the rules were evaluated.
+    examined_at: datetime
     #: Whether the list includes closed findings.
     is_all: bool
 
@@ -24,6 +27,8 @@ class OneFinding(NamedTuple):
 
     finding: WholeFinding
     remedy: Remedy | None
+    #: The button that is of use after the remedy; None without one.
+    further: Remedy | None
     #: Names and values of the evidence, without its link.
     evidence: list[tuple[str, str]]
     #: The steps of a rotation; empty for a finding that no rotation mends.
@@ -39,8 +44,8 @@ class RemediedFault(NamedTuple):
 
 def show_findings(visit: Visit) -> ListedFindings:
     """The open findings, or those of the last year, too."""
-    found = visit.ask_listed(FindingList, "list_findings").items
-    return ListedFindings(found, visit.query.get("all") == "true")
+    found = visit.ask_listed(FindingList, "list_findings")
+    return ListedFindings(found.items, found.examined_at, visit.query.get("all") == "true")
 
 
 def show_one_finding(visit: Visit) -> OneFinding:
@@ -51,7 +56,15 @@ def show_one_finding(visit: Visit) -> OneFinding:
         for name, value in found.evidence.items()
         if name not in ("link", "command") and value is not None
     ]
-    return OneFinding(found, remedy_of(found), evidence, rotation_steps(visit, found))
+    steps = rotation_steps(visit, found)
+    return OneFinding(found, remedy_of(found), _further(found, steps), evidence, steps)
+
+
+def _further(found: WholeFinding, steps: list[RotationStep]) -> Remedy | None:
+    """Verifying again, once the settings were read since a secret changed."""
+    if found.rule != "secret_changed" or found.closed_at is not None or not steps or not steps[0].is_done:
+        return None
+    return verifying(found.source)
 
 
 def show_faults(visit: Visit) -> list[RemediedFault]:

@@ -19,7 +19,7 @@ class FollowersShown(NamedTuple):
     dead: list[DeadChangeShown]
     #: Number of all dead and waiting changes.
     number: int
-    #: Names of the followers that cannot hand everything on.
+    #: Names of the followers with dead changes or a failing target.
     troubled: list[str]
 
 
@@ -58,10 +58,10 @@ BUTTONS = (
     Button(
         name="drop_dead_change",
         path="/followers/{name}/dead/{seq}/drop",
-        label="Give this change up",
+        label="Drop this change",
         operation="drop_dead_change",
         command="hookmirror follow --drop-dead {seq} --name {name}",
-        says="The change was given up: the changes that waited for it are sent.",
+        says="The change was dropped: the changes that waited for it are sent.",
         then="/followers",
         fields=("reason",),
         confirms="The target never gets this change. Changes that wait for it are sent.",

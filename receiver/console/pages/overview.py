@@ -16,6 +16,8 @@ class Overview(NamedTuple):
     """The values for the template."""
 
     findings: list[FindingShown]
+    #: The time at which the rules were evaluated.
+    examined_at: datetime
     sources: list[SourceStatistics]
     #: The latest arrival of any source.
     last_delivery_at: datetime | None
@@ -28,6 +30,7 @@ def show_overview(visit: Visit) -> Overview:
     sources = visit.ask(Statistics, "show_stats", brief="true").sources
     return Overview(
         findings=found.items,
+        examined_at=found.examined_at,
         sources=sources,
         last_delivery_at=max((each.last_delivery_at for each in sources if each.last_delivery_at), default=None),
         # Requests to unknown sources are counted under the source "".

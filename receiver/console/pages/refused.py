@@ -16,6 +16,7 @@ from receiver.console.visit import Visit
 from receiver.findings import tallies
 from receiver.inbox.refused import totals
 from receiver.logs.wording import counted
+from receiver.worker.processes import running, unread_files
 
 #: Kept requests on a page, and the time over which refusals are counted.
 REFUSED_SHOWN, REFUSED_COUNTED = "50", timedelta(days=1)
@@ -39,6 +40,8 @@ class RefusedList(NamedTuple):
     kept: list[tuple[str, int]]
     #: Sources in the settings, whose requests can be verified.
     known: frozenset[str]
+    #: The files with the settings that a process has not read since they changed.
+    unread: list[str]
 
 
 class RefusedShown(NamedTuple):
@@ -58,6 +61,7 @@ def show_refused_list(visit: Visit) -> RefusedList:
         # Requests to unknown sources are counted under the source "".
         of = [only] if only else ["", *visit.sources]
         counted = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
+        unread = sorted({file for process in running(connection, visit.now) for file in unread_files(process)})
         kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
     codes: Counter[str] = Counter()
     for each in counted:
@@ -69,6 +73,7 @@ def show_refused_list(visit: Visit) -> RefusedList:
         codes=codes.most_common(),
         kept=kept,
         known=frozenset(visit.sources),
+        unread=unread,
     )
 
 
@@ -87,7 +92,7 @@ def _beginning(request: RefusedRequest) -> ShownBody:
 
 
 def _verified(answer: VerifiedAgain) -> str:
-    """What became of those that were kept."""
+    """Describe the result of verifying the kept requests again."""
     stay = f"{counted(answer.left, 'request stays', 'requests stay')} kept" if answer.left else "none is left"
     if not answer.verified:
         return f"No request verifies with the present secrets: {stay}."
@@ -147,6 +152,6 @@ BUTTONS = (
         says=_dropped,
         then="/refused?source={source}",
         fields=("reason",),
-        confirms="Kept requests are dropped for good, and cannot be verified afterwards.",
+        confirms="Dropped requests are lost, and cannot be verified afterwards.",
     ),
 )

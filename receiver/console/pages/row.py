@@ -14,11 +14,12 @@ from receiver.api.operations import Parameter
 from receiver.api.parameters import number
 from receiver.api.provenance import WhyColumn, WhyRow
 from receiver.console.asked_source import AnsweredQuestion, answered_question
-from receiver.console.decoders import decoder_of
+from receiver.console.decoders import decoded
 from receiver.console.page import Button, ConsolePage
 from receiver.console.timeline import TimelineEntry, timeline
 from receiver.console.visit import Visit
 from receiver.errors import NotFound, Unavailable
+from receiver.logs.wording import counted
 from receiver.mirror.versions import AHEAD
 from receiver.schemas import Moment
 from receiver.search.changes import Change
@@ -63,12 +64,10 @@ class RowShown(NamedTuple):
     #: The values of the table's other columns, by name.
     values: dict[str, Any]
     why: WhyRow | None
-    #: Why `why` is missing; empty if it is there.
+    #: The reason for which `why` is missing; empty if it is present.
     why_not: str
     #: Warnings, which stand above the values.
     notes: list[str]
-    #: The run that brought the value of a column, by column, where it is known.
-    runs: dict[str, str]
     asked: AnsweredQuestion | None
     timeline: list[TimelineEntry]
 
@@ -81,7 +80,7 @@ def show_row(visit: Visit) -> RowShown:
     found = _found(visit)
     why, why_not = _why(visit) if found is not None else (None, "")
     history = found.history if found is not None else []
-    held = None if found is None else decoder_of(HeldRow).decode(found.row)
+    held = None if found is None else decoded(HeldRow, found.row)
     return RowShown(
         table=table,
         source=source,
@@ -91,7 +90,6 @@ def show_row(visit: Visit) -> RowShown:
         why=why,
         why_not=why_not,
         notes=[*_notes(why)],
-        runs=_runs(history),
         asked=answered_question(visit, visit.value(ASKED), why, history),
         timeline=timeline(history, why),
     )
@@ -141,18 +139,15 @@ def _is_misdated(column: WhyColumn) -> bool:
     return column.changed_at > column.origin.arrived_at + AHEAD
 
 
-def _runs(history: list[Change]) -> dict[str, str]:
-    """The run that changed a column last, by column. Columns that a delivery changed last are left out."""
-    newest: dict[str, str | None] = {}
-    for change in history:
-        for column in change.after:
-            newest.setdefault(column, change.run)
-    return {column: run for column, run in newest.items() if run is not None}
-
-
 def _asked_at(_: Visit, answer: AskedRow) -> str:
     """The path of the row's page with the answer of the source."""
     return path_of_row(answer.table, answer.source, answer.external_id, asked=answer.action)
+
+
+def _says_repaired(answer: AskedRow) -> str:
+    if not answer.repaired:
+        return "The source has answered, and nothing was written."
+    return f"The source has answered. {counted(answer.repaired, 'row')} changed."
 
 
 PAGES = (
@@ -165,6 +160,7 @@ PAGES = (
         command="hookmirror row {table} {source} {external_id}",
         show=show_row,
         parameters=(ASKED,),
+        runs_handlers=True,
     ),
 )
 
@@ -184,7 +180,8 @@ BUTTONS = (
         label="Repair this row",
         operation="repair_row",
         command="hookmirror ask {table} {source} {external_id} --repair",
-        says="The source has answered, and its answer is in force unless newer news was here.",
+        confirms="The source is asked again, and its answer is written unless the mirror has newer news by then.",
+        says=_says_repaired,
         then=_asked_at,
         fields=("reason",),
     ),

@@ -81,7 +81,7 @@ def show_one_run(visit: Visit) -> RunShown:
     rate = _rate(run, visit.now)
     return RunShown(
         run=run,
-        deed=DEEDS[run.kind],
+        deed=DEEDS.get(run.kind, f"{run.kind} of"),
         arguments=_arguments(run),
         rows=[foreseen(row) for row in run.rows[:FORESEEN_SHOWN]],
         more_rows=max(counted, len(run.rows)) - len(run.rows[:FORESEEN_SHOWN]),
@@ -240,7 +240,9 @@ def _verb(verb: str, label: str, says: str, *, fields: tuple[str, ...] = ()) -> 
 
 BUTTONS = (
     _verb("start", "Start", "The run is started. It gives way to live deliveries.", fields=("reason",)),
-    _verb("pause", "Pause", "The run is paused: deliveries that were fed go on, and no more are fed."),
+    _verb("pause", "Pause", "The run is paused: deliveries that were fed continue, and no more are fed."),
     _verb("resume", "Go on", "The run goes on."),
-    _verb("cancel", "Cancel", "The run is cancelled: deliveries that were fed go on, and the rest stay as they are."),
+    _verb(
+        "cancel", "Cancel", "The run is cancelled: deliveries that were fed continue, and the others stay unchanged."
+    ),
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from receiver.api.plans import PLAN_FILTERS
-from receiver.api.runs import Run, RunChanged
+from receiver.api.runs import Run, RunChanged, RunPage
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
-from receiver.console.periods import TypedRunPage
 from receiver.console.visit import Visit
 
 #: Runs on a page.
@@ -22,6 +21,12 @@ class RunList(NamedTuple):
     listing: Listing
     #: Names of the sources, of which a form offers one to reconcile.
     sources: list[str]
+
+
+class TypedRunPage(RunPage, frozen=True):
+    """A page with its items decoded from JSON."""
+
+    items: list[Run]
 
 
 def show_runs(visit: Visit) -> RunList:

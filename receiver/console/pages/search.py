@@ -1,4 +1,4 @@
-"""The search: a text that a person has at hand leads to the rows and deliveries that it names."""
+"""The search: finds the rows and deliveries that a text names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.console.visit import Visit
 
 
 def show_search(visit: Visit) -> SearchResult | SeeOther | None:
-    """The hits; a redirect if there is one hit only; None without a text to look for."""
+    """The hits; a redirect for a single hit; None without a text to search."""
     if not visit.query.get("q"):
         return None
     found = visit.ask(SearchResult, "search", q=visit.query["q"])

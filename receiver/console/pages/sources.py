@@ -37,7 +37,7 @@ class SourcePage(NamedTuple):
 
 
 def show_sources(visit: Visit) -> SourcesShown:
-    """All sources, the unwell ones first."""
+    """All sources, in the order of unwell, unknown and well."""
     found = visit.ask(AllSources, "list_sources").items
     order = {Health.UNWELL: 0, Health.UNKNOWN: 1, Health.WELL: 2}
     unwell = sum(each.health is Health.UNWELL for each in found)
@@ -69,7 +69,7 @@ def _answered(answer: SentTestEvent) -> str:
 
 
 def _tested(visit: Visit, answer: SentTestEvent) -> str:
-    """The page of what became of it, or that of the source."""
+    """The page of the delivery that stores the event; without one, the page of the source."""
     return f"/deliveries/{answer.delivery}" if answer.delivery else f"/sources/{quote(visit.path['source'], safe='')}"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from receiver.api.errands import Reloaded
 from receiver.api.system import ProcessState, SystemShown
@@ -58,6 +59,14 @@ def _reloaded(answer: Reloaded) -> str:
     return answer.says
 
 
+def _back(visit: Visit, _: Any) -> str:
+    """The page of the finding or of the refused requests from which it was pressed; otherwise this page."""
+    if visit.query.get("then") == "refused":
+        return "/refused"
+    finding = visit.query.get("finding")
+    return f"/findings/{quote(finding, safe='')}" if finding else "/system"
+
+
 BUTTONS = (
     Button(
         name="reload_settings",
@@ -66,6 +75,6 @@ BUTTONS = (
         operation="reload_settings",
         command="hookmirror reload",
         says=_reloaded,
-        then="/system",
+        then=_back,
     ),
 )

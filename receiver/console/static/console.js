@@ -2,18 +2,6 @@
 (() => {
   "use strict";
 
-  // The server writes times in UTC. This shows them in the reader's zone; the title keeps UTC.
-  const local = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
-  const putInZone = (root) => {
-    for (const time of root.querySelectorAll("time[datetime]:not(.ago):not([data-zone])")) {
-      const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.getTime())) {
-        time.textContent = local.format(at);
-        time.dataset.zone = "here";
-      }
-    }
-  };
-
   // Browsers have the clipboard only over https; the text area works without it.
   const copy = async (text) => {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
@@ -24,8 +12,16 @@
     document.execCommand("copy");
     area.remove();
   };
-  const showCopyButtons = (root) => {
-    for (const button of root.querySelectorAll("button.copy[hidden]")) {
+  const local = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+  const enhance = () => {
+    // The server writes times in UTC. This shows them in the reader's zone; the title keeps UTC.
+    for (const time of document.querySelectorAll("time[datetime]:not(.ago):not([data-zone])")) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) continue;
+      time.textContent = local.format(at);
+      time.dataset.zone = "here";
+    }
+    for (const button of document.querySelectorAll("button.copy[hidden]")) {
       button.hidden = false;
       button.addEventListener("click", async () => {
         await copy(button.previousElementSibling.textContent);
@@ -59,10 +55,18 @@
   // Live: after a hint of a change from the server, the page fetches itself again. Without hints it does so every 15 seconds.
   const live = document.getElementById("live");
   const parts = live?.dataset.live?.split(" ") ?? [];
-  let source = null, paused = false, lost = null, due = null, rest = 500;
+  let source = null, heard = false, paused = false, failed = false, lost = null, due = null, rest = 500;
   const say = (words, state) => {
     live.querySelector("span").textContent = ` · ${words}`;
     live.className = `live ${state}`;
+  };
+  const lose = ({ reason, seconds = 0 }) => {
+    lost ??= new Date(Date.now() - seconds * 1000);
+    say(`not live since ${lost.toLocaleTimeString()}${reason && `: ${reason}`}`, "lost");
+  };
+  const regain = () => {
+    lost = null;
+    say("live", "on");
   };
   const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
   const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
@@ -71,9 +75,12 @@
     if (paused || document.hidden || isTyping() || !window.htmx) return;
     const open = opened();
     const began = performance.now();
+    failed = false;
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
+    if (heard && failed) lose({ reason: "the page could not be loaded again" });
+    else if (heard) regain();
     for (const summary of document.querySelectorAll("#page details > summary"))
       if (open.has(summary.textContent)) summary.parentElement.open = true;
     const time = document.querySelector("#page footer time");
@@ -82,20 +89,26 @@
   const refreshSoon = () => (due ??= setTimeout(refresh, rest));
   const stop = () => {
     source?.close();
-    source = null;
+    heard = false;
   };
   const listen = () => {
     stop();
-    source = new EventSource(live.dataset.address);
-    source.onopen = () => {
+    // What changed between the reading of the page and the opening of the stream is told by the stream's first hint.
+    source = new EventSource(`${live.dataset.address}?seen=${document.querySelector("#page footer")?.dataset.marks ?? ""}`);
+    const hear = () => {
       if (lost) refreshSoon();
-      lost = null;
-      say("live", "on");
+      heard = true;
+      regain();
     };
-    source.onerror = () => {
-      lost ??= new Date();
-      say(`not live since ${lost.toLocaleTimeString()}`, "lost");
+    const unhear = (why) => {
+      heard = false;
+      lose(why);
     };
+    source.onopen = hear;
+    source.onerror = () => unhear({ reason: "" });
+    // The server says when its database has not answered for some seconds, and when it answers again.
+    source.addEventListener("live", hear);
+    source.addEventListener("lost", (event) => unhear(JSON.parse(event.data)));
     source.addEventListener("changed", (event) => {
       if (JSON.parse(event.data).some((part) => parts.includes(part))) refreshSoon();
     });
@@ -105,7 +118,7 @@
     button.hidden = false;
     button.addEventListener("click", () => {
       paused = !paused;
-      button.textContent = paused ? "go on" : "pause";
+      button.textContent = paused ? "continue" : "pause";
       if (paused) {
         stop();
         say("paused", "");
@@ -131,10 +144,7 @@
     listen();
   }
 
-  const enhance = (root) => {
-    putInZone(root);
-    showCopyButtons(root);
-  };
-  document.addEventListener("htmx:after:swap", () => enhance(document));
-  enhance(document);
+  document.addEventListener("htmx:response:error", () => (failed = true));
+  document.addEventListener("htmx:after:swap", enhance);
+  enhance();
 })();

@@ -1,1 +1,1 @@
-"""How the receiver's own tables came to be, one revision after the other: docs/migrations.md."""
+"""The migrations of the receiver's own tables, one module for each revision: docs/migrations.md."""

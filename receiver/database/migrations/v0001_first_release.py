@@ -8,7 +8,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-#: What this revision makes. A database that has them all, and no note of a revision, is from the first release.
+#: The tables of this revision. A database with all of them and without a recorded revision has this revision.
 TABLES = ("deliveries", "bodies", "dedup_keys", "attempts", "changes")
 
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")

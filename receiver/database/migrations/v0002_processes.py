@@ -1,4 +1,4 @@
-"""Who runs beside whom: one row per process that serves or works."""
+"""The processes: one row for each that serves or works."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""PostgreSQL cleans `deliveries` by what changed, not by a share of a history that grows: what was claimed and is done
-leaves dead entries where every claim looks first.
+"""PostgreSQL vacuums `deliveries` after a number of changes, not after a share of a growing history.
+
+Finished deliveries leave dead index entries where every claim looks first.
+
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ down_revision = "0003"
 
 def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
-        # Somebody may have made partitions of it, which have settings of their own.
+        # The table may have partitions, which have settings of their own.
         op.execute("""
             DO $$ BEGIN
                 IF (SELECT relkind FROM pg_class WHERE oid = 'deliveries'::regclass) = 'r' THEN

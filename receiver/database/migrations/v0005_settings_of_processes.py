@@ -1,4 +1,4 @@
-"""When each process last read its settings, and why it refused them."""
+"""The time at which each process last read its settings, and the reason if it refused them."""
 
 from __future__ import annotations
 

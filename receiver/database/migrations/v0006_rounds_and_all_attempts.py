@@ -1,4 +1,4 @@
-"""Each round of a delivery is kept when another follows it, and every attempt, not the failed ones alone."""
+"""Each round of a delivery is kept when another one follows, and so is every attempt, not only the failed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people did, and the runs that they set going."""
+"""The actions of people, and the runs that they start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reconcile is a run, which goes through a list page by page: what it has seen, and what it changed, is kept."""
+"""A reconcile is a run through a list, page by page; the keys that it saw and the rows that it changed are kept."""
 
 from __future__ import annotations
 

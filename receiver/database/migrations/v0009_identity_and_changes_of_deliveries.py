@@ -1,4 +1,4 @@
-"""A database knows itself by a random name, and an index leads from a delivery to the changes that it brought."""
+"""A database has a random name as its identity, and an index finds the changes of a delivery."""
 
 from __future__ import annotations
 

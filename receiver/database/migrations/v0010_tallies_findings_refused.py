@@ -1,4 +1,4 @@
-"""Tallies, findings, who evaluates them, and refused requests that are kept."""
+"""Tallies, findings, the process that evaluates the rules, and refused requests that are kept."""
 
 from __future__ import annotations
 

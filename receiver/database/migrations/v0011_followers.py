@@ -1,4 +1,4 @@
-"""Followers are handed the change feed on: how far each has come, and the changes that its target refuses."""
+"""Followers of the change feed: the cursor of each, and the changes that its target refuses."""
 
 from __future__ import annotations
 

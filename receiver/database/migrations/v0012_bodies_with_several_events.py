@@ -1,4 +1,4 @@
-"""A body may tell of several events: each delivery says which body it is in, and its place there."""
+"""A body may hold several events: each delivery has the id of its body, and its position in it."""
 
 from __future__ import annotations
 

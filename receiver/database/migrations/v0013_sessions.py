@@ -1,4 +1,4 @@
-"""People sign in to the console: their sessions."""
+"""The sessions of people who are signed in to the console."""
 
 from __future__ import annotations
 

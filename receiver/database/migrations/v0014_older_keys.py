@@ -1,4 +1,4 @@
-"""Dedup keys may begin with the time of the change: until when older ones are looked for, which stay as they are."""
+"""Dedup keys may begin with the time of the change. Older keys stay, and are looked up until a recorded time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0013"
 
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
-#: An hour is left for clocks that are ahead, and for processes of the release before.
+#: An hour is left for clocks that are ahead, and for processes of the previous release.
 IN_AN_HOUR = {
     "sqlite": "strftime('%Y-%m-%dT%H:%M:%f', 'now', '+1 hour') || '000Z'",
     "postgresql": "now() + interval '1 hour'",

@@ -1,7 +1,7 @@
-"""Checkpoints of the SQLite file: from its log into the database, beside the commits.
+"""Checkpoints of the SQLite file: copy frames from its log into the database while others commit.
 
-One process makes them, on a thread of its own, and sees their errors; SQLite itself makes none. docs/decisions/0016
-says why it is done so, and why nothing is lost by any flush that fails.
+One process makes them, on a separate thread, and sees their errors; SQLite itself makes none. docs/decisions/0016 gives
+the reasons, and explains why a failed flush loses nothing.
 """
 
 from __future__ import annotations
@@ -10,28 +10,31 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 
 from receiver.database.sqlite import connections as sqlite
+from receiver.database.sqlite import files
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
+from receiver.errors import ConfigurationError
 from receiver.logs.safe_text import told, told_with_type, traced
 
 log = structlog.get_logger(__name__)
 
-#: Frames in the log that are copied as soon as they are there, and those that may still be copied while writers wait.
+#: The number of frames in the log from which they are copied at once, and the number that may be copied while writers
+#: wait.
 STEP, REST = 1_000, 200
 
 #: Seconds between polls of the log while it grows, while it does not, and after a reader blocked a checkpoint or an
 #: error occurred.
 POLL, IDLE_POLL, RETRY_PAUSE = 0.02, 0.25, 0.5
 
-#: Seconds without a commit after which everything is copied, and a log that has grown beyond `sqlite.LOG_LIMIT` is cut.
+#: Seconds without a commit after which all frames are copied, and a log larger than `sqlite.LOG_LIMIT` is truncated.
 QUIET = 1.0
 
-#: Seconds for another process to commit, before a commit of our own is made in its place.
+#: Seconds in which another process may commit before this process makes an empty commit.
 OTHERS_COMMIT = 0.002
 
 #: Seconds that the thread gets to end when the process stops.
@@ -45,23 +48,46 @@ class Checkpoints:
         """`turn` is the lock that the writers of this process hold. Raises `sqlite3.Error` or `OSError`."""
         self._path = path
         self._turn = turn
-        #: The first keeps a state of the log, or the others from writing; the second copies.
-        self._holder, self._copier = sqlite.connect(path), sqlite.connect(path)
-        page_size = self._copier.execute("PRAGMA page_size").fetchone()[0]
-        # A connection has the log open once it has read.
-        self._holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        self._wal = Wal(path, page_size)
-        self.soundness = Soundness(path)
+        with ExitStack() as opened:
+            #: One connection holds a state of the log, or keeps others from writing; the other one copies.
+            self._holder = self._connected(opened)
+            self._copier = self._connected(opened)
+            page_size = self._copier.execute("PRAGMA page_size").fetchone()[0]
+            # A connection opens the log at its first read.
+            self._holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            # Not closed after an error, because that would drop the locks of this process's other connections.
+            self._wal = Wal(path, page_size)
+            self.soundness = Soundness(path)
+            files.keep_watch(path, files.DOUBTS)
+            opened.pop_all()
+        #: Whether a file was moved or removed; and whether the content of a removed log was copied since.
+        self._moved = self._rescued = False
         #: Whether this process makes the checkpoints; and whether it has shown the file sound since the last error.
         self._in_charge = self._proven = False
         self._stopping = threading.Event()
         self._seen = self._quiet_since = 0.0
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
+    def _connected(self, opened: ExitStack) -> sqlite3.Connection:
+        """Open a connection that is closed with `opened`."""
+        connection = sqlite.connect(self._path)
+        opened.callback(sqlite.disconnect, connection, self._path)
+        return connection
+
     def start(self) -> None:
-        """Start the thread; return when the database is sound, or attempts to prove it sound have begun."""
+        """Start the thread; return when the database is sound, or attempts to prove it sound have begun.
+
+        Raises `ConfigurationError` for a database that a process has open under another name. It must then be closed.
+        """
         if self.soundness.take_charge():
-            # No other process has the file open or copies its log: what is left in the log may never have been flushed.
+            if not self._wal.claim():
+                raise ConfigurationError(
+                    f"{self._path} is open under another name, by a process that has another log beside it, and the "
+                    "two would damage it: give every process the same path, and mount the folder of the database "
+                    "into a container, not the file alone. A network disk looks the same: use a local one."
+                )
+            # No other process has the file open or copies its log, so the frames in the log may never have been
+            # flushed.
             self._in_charge = True
             self.soundness.doubt()
             with self._troubles():
@@ -69,7 +95,7 @@ class Checkpoints:
         self._thread.start()
 
     def stop(self) -> None:
-        """End before the connections of this process are closed, the last of which copies what is left."""
+        """Stop, before this process closes its connections: the last one to close copies the remaining frames."""
         self._stopping.set()
         self._thread.join(CHECKPOINT_STOP_TIMEOUT)
         # A process whose thread died takes charge again, unless another process has.
@@ -82,12 +108,17 @@ class Checkpoints:
         """Whether the thread has ended without being stopped."""
         return not self._stopping.is_set() and not self._thread.is_alive()
 
+    def check_files(self) -> None:
+        """Raise SQLite's error if a file of the database is not in its place."""
+        files.check(self._path)
+
     def close(self) -> None:
         """Close the file, after every other connection of this process is closed."""
+        self._wal.release()
         sqlite.disconnect(self._holder, self._path)
         sqlite.disconnect(self._copier, self._path)
         self.soundness.close()
-        if not sqlite.is_open(self._path):
+        if not files.is_open(self._path):
             self._wal.close()
 
     def _run(self) -> None:
@@ -99,9 +130,10 @@ class Checkpoints:
                     pause = self._poll()
         finally:
             if not self._stopping.is_set():
-                log.critical("this process makes no checkpoints any more; restart it")
+                log.critical("this process no longer makes checkpoints; restart it")
                 # Another process may succeed.
                 self._in_charge = False
+                self._wal.release()
                 self.soundness.let_go()
 
     @contextmanager
@@ -147,15 +179,50 @@ class Checkpoints:
 
     def _poll(self) -> float:
         """Copy due frames, and return the seconds until the next poll."""
+        if away := files.missing(self._path):
+            return self._rescue(away)
+        self._moved = False
         self.soundness.tell()
         if not self._in_charge:
-            self._in_charge = self.soundness.take_charge()
+            self._in_charge = self._take_charge()
             if not self._in_charge:
                 return IDLE_POLL
-        # Not proven yet in a process that was not in charge before: what the other did when it ended is not known.
+        # A process that has just taken charge must prove the file sound, because the previous process may have failed
+        # at its end.
         if not (self._proven and self.soundness.holds()):
             self._prove()
         return self._step() if self._proven and self.soundness.holds() else RETRY_PAUSE
+
+    def _rescue(self, away: list[str]) -> float:
+        """Copy the log once if it was removed, because what was acked is nowhere else, and stop making checkpoints.
+
+        A process that starts now makes another log, which must not be mixed with the removed one.
+        """
+        if not self._moved:
+            self._moved, self._rescued = True, False
+            log.critical(
+                "files of the database were moved or removed; no acks until every process that has it open was stopped "
+                "and started again",
+                files=[self._path + suffix for suffix in away],
+            )
+        replaced = any(files.exists(self._path + suffix) for suffix in (files.LOG, files.INDEX) if suffix in away)
+        # The log may be removed some polls after its index.
+        if files.LOG in away and self._in_charge and not self._rescued and not replaced:
+            if not (self._proven and self.soundness.holds()):
+                self._prove()
+            self._rescued = self._copy_the_rest()
+        return IDLE_POLL
+
+    def _take_charge(self) -> bool:
+        """Become the process that makes the checkpoints; False if another process is, or has the file otherwise."""
+        if not self.soundness.take_charge():
+            return False
+        if self._wal.claim():
+            return True
+        # A process with another log beside the same file has begun since the last one in charge ended.
+        self._doubt()
+        self.soundness.let_go()
+        return False
 
     def _step(self) -> float:
         frames, waiting = self._wal.frames(), self._waiting()
@@ -175,7 +242,7 @@ class Checkpoints:
         return POLL if self._copy_the_rest() else RETRY_PAUSE
 
     def _waiting(self) -> int:
-        """Frames that are not copied."""
+        """The number of frames that are not copied."""
         return max(self._wal.frames() - self._wal.copied(), 0)
 
     # ── the parts of a checkpoint ─────────────────────────────────────────────────────────────────────────────
@@ -183,28 +250,30 @@ class Checkpoints:
     def _copy_beside(self) -> None:
         """Copy the present frames while others write, and flush them.
 
-        Meanwhile a read transaction keeps the log from beginning anew, since SQLite counts as copied what is not yet
-        flushed; and a commit after it keeps SQLite from counting all as copied, should this process be killed.
+        Meanwhile a read transaction keeps the log from starting over, because SQLite counts copied frames before they
+        are flushed. A commit after that transaction began keeps SQLite from counting all frames as copied if this
+        process is killed.
         """
         with self._held():
             held = self._wal.frames()
             time.sleep(OTHERS_COMMIT)
             if self._wal.frames() == held:
                 self._commit()
-            # Else SQLite would flush the log, beside a commit that may be about to: who of both hears of an error?
+            # With any other value SQLite would flush the log, too, perhaps during another flush by a commit, and only
+            # one of the two would get an error.
             self._copier.execute("PRAGMA synchronous=OFF")
             self._checkpoint()
             self._copier.execute("PRAGMA synchronous=FULL")
             self._flush()
 
     def _copy_the_rest(self) -> bool:
-        """Copy the rest while no one writes, after which the log begins anew. False if a reader prevents it."""
+        """Copy the remaining frames while others cannot write, so that the log starts over; False if it does not."""
         with self._writing():
             sqlite.when_free(lambda: self._holder.execute(sqlite.IMMEDIATELY))
             try:
                 if not self.soundness.holds():
                     return False
-                # All of it: SQLite flushes the copies before it counts them.
+                # If all frames are copied, SQLite flushes the copies before it counts them.
                 complete = self._checkpoint()
             finally:
                 self._holder.execute("ROLLBACK")
@@ -218,7 +287,7 @@ class Checkpoints:
             self._copier.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _checkpoint(self) -> bool:
-        """Copy as much as readers permit, without waiting; return whether that was all."""
+        """Copy as many frames as readers permit, without waiting; return whether all are copied."""
         _, frames, copied = self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(frames == copied)
 
@@ -226,7 +295,7 @@ class Checkpoints:
         try:
             self._wal.sync_data()
         except OSError:
-            # The copies may be gone, and the next flush would succeed without them.
+            # The copies may be lost, and the next flush would succeed without them.
             self._wal.set_back()
             raise
 
@@ -245,7 +314,7 @@ class Checkpoints:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep the log from beginning anew during the block."""
+        """Keep the log from starting over during the block."""
         self._holder.execute("BEGIN")
         try:
             self._holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -257,13 +326,13 @@ class Checkpoints:
     # ── after an error, and at the start ──────────────────────────────────────────────────────────────────────
 
     def _prove(self) -> None:
-        """Prove the file sound after an error: write the whole log again, and copy it again."""
+        """Prove the file sound after an error by writing the whole log again and copying it again."""
         doubt = self.soundness.last_doubt()
         self._wal.set_back()
         with self._held():
             frames = self._wal.frames()
             if self._wal.copied():
-                # Another program made a checkpoint in between, so that the log may begin anew at any moment.
+                # Another program has just made a checkpoint, so the log may start over at any moment.
                 return
             self._wal.write_again(frames)
         if frames:

@@ -1,7 +1,7 @@
-"""How a connection to SQLite is set up: its transactions, its turn with the one writer, and its file.
+"""Sets up connections to SQLite: their transactions, their turns as the one writer, and the check of their file.
 
-SQLite takes one writer at a time. Inside a process the writers queue on a lock of ours (`database.py`); the first
-of them polls whether another process is done writing, bounded by `BUSY_TIMEOUT` (docs/decisions/0014).
+SQLite allows one writer at a time. The writers of a process queue on a lock (`database.py`); the first in the queue
+polls until no other process writes, for `BUSY_TIMEOUT` at most (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
@@ -19,39 +18,40 @@ from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from receiver.database.sqlite import files
+from receiver.database.sqlite.stored_types import read_any_value
+from receiver.database.urls import path_in_uri
+
 Result = TypeVar("Result")
 
-#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two polls
-#: whether that one is done.
+#: Milliseconds that a transaction waits for the writer of another process, and seconds between two polls during the
+#: wait.
 BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 
-#: How a transaction of SQLite begins that writes.
+#: The statement that begins a writing transaction of SQLite.
 IMMEDIATELY = "BEGIN IMMEDIATE"
 
 #: Instructions of SQLite's between two checks whether a statement has taken too long: well below a millisecond.
 STEPS = 20_000
 
-#: SQLite continues to write to a file that was moved or removed, so that acked webhooks would be lost with it.
-MOVED = "the file was moved or removed while it was open"
-
 #: After an I/O error, earlier writes may be lost, although a later flush succeeds.
 DOUBTFUL = "after an error of the disk the database is not yet shown to be sound"
 
-#: Bytes of the log that stay on the disk when it begins anew; what it had grown beyond is given back.
+#: The size in bytes to which a larger log is truncated when it starts over.
 LOG_LIMIT = 64 << 20
 
 #: The share of a file's pages that may be free.
 FREE = 0.1
 
-#: Frames in the log after which SQLite itself makes a checkpoint, inside a commit, where `Checkpoints` does not.
-FRAMES_OF_SQLITE = 1_000
+#: The parameters of a URI that open a file only if it is there.
+OF_PRESENT_FILES = ("mode=ro", "mode=rw")
 
-#: How many connections this process has to a file, by its path.
-_open_connections: Counter[str] = Counter()
+#: Frames in the log after which SQLite itself makes a checkpoint, within a commit, if `Checkpoints` does not run.
+FRAMES_OF_SQLITE = 1_000
 
 
 class Doubtful(sqlite3.OperationalError):
-    """A write is refused after an I/O error."""
+    """Raised for a write while the file is doubtful, after an I/O error."""
 
     sqlite_errorcode = sqlite3.SQLITE_IOERR
 
@@ -60,10 +60,13 @@ class Doubtful(sqlite3.OperationalError):
 
 
 def look_after(engine: Engine) -> None:
-    """Have every connection of this engine opened, and every transaction begun, as this module says."""
+    """Set up every connection and begin every transaction of this engine by the functions of this module."""
+    read_any_value(engine)
     event.listen(engine, "do_connect", _make)
     event.listen(engine, "connect", _open)
     event.listen(engine, "close", _note_closed)
+    # The pool does not tell when a detached connection is closed.
+    event.listen(engine, "detach", _note_closed)
     event.listen(engine, "begin", _begin)
 
 
@@ -77,7 +80,7 @@ def limit_statements(engine: Engine, seconds: float) -> None:
         connection.connection.info["until"] = time.monotonic() + seconds
 
     event.listen(engine, "connect", watch)
-    # Before the statement that begins the transaction, which has its own time.
+    # Runs before the statement that begins the transaction, which has a time limit of its own.
     event.listen(engine, "begin", begin, insert=True)
 
 
@@ -85,7 +88,7 @@ def limit_statements(engine: Engine, seconds: float) -> None:
 def ending_statements(pooled: PoolProxiedConnection, seconds: float) -> Iterator[None]:
     """Make SQLite end a statement of the block that still runs `seconds` after now.
 
-    Where the connection's statements are limited anyway, the earlier moment counts.
+    If the connection limits its statements already, the earlier of the two moments counts.
     """
     driver = cast("sqlite3.Connection", pooled.driver_connection)
     limited = pooled.info.get("until")
@@ -103,51 +106,56 @@ def ending_statements(pooled: PoolProxiedConnection, seconds: float) -> Iterator
             pooled.info["until"] = limited
 
 
-def is_open(path: str) -> bool:
-    """Whether a connection of this process has this file open."""
-    return _open_connections[path] > 0
+def _make(_dialect: Dialect, _record: ConnectionPoolEntry, arguments: list[str], named: dict[str, object]) -> None:
+    """Create a missing file with access for its owner alone, which SQLite copies to its own files beside it.
 
-
-def _make(_dialect: Dialect, _record: ConnectionPoolEntry, arguments: list[str], _named: dict[str, object]) -> None:
-    """Make a file that is not there: for its owner alone, and so will be the files that SQLite makes beside it."""
-    # Only if it is not there, because closing a file drops the locks of other connections.
+    Raises SQLite's error if this process has the database open and a file was removed: SQLite would make another one.
+    """
+    given = arguments[0]
+    path = os.path.realpath(path_in_uri(given) if named.get("uri") else given)
+    if files.is_open(path):
+        files.check(path)
+    if named.get("uri") and given.partition("?")[2] in OF_PRESENT_FILES:
+        return
+    # An existing file is not opened, because closing it would drop the locks of other connections.
     with suppress(OSError):
-        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _open(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     _set_up(connection)
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
     path = connection.execute("PRAGMA database_list").fetchone()[2]
-    record.info["file"] = path, _identity(path)
-    _open_connections[path] += 1
+    record.info["file"] = path
+    files.note_opened(path)
 
 
 def _note_closed(_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-    path, _ = record.info.pop("file", (None, None))
+    path = record.info.pop("file", None)
     if path is not None:
-        _open_connections[path] -= 1
+        files.note_closed(path)
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """A connection outside of any pool, for one thread at a time, without waits for locks and without checkpoints."""
+    """Open a connection outside of the pool, for one thread at a time, without waits for locks or checkpoints."""
     connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
     _set_up(connection)
     connection.execute("PRAGMA wal_autocheckpoint=0")
-    _open_connections[path] += 1
+    files.note_opened(path)
     return connection
 
 
 def disconnect(connection: sqlite3.Connection, path: str) -> None:
     """Close what `connect` has opened."""
+    # Noted before, because SQLite removes the log with the last connection, and another one may be opened meanwhile.
+    files.note_closed(path)
     connection.close()
-    _open_connections[path] -= 1
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
-    # Only of a file that has nothing in it yet: elsewhere it is a write, which would wait for other writers.
+    # Only for an empty file: in any other file the setting is a write, which would wait for other writers.
     if not connection.execute("PRAGMA page_count").fetchone()[0]:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     _write_ahead(connection)
@@ -156,7 +164,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch the file to WAL if it is not. SQLite fails all but one that do so at once, without a wait."""
+    """Switch the file to WAL. Of several connections that do so at the same time, SQLite lets only one succeed."""
     when_free(lambda: connection.execute("PRAGMA journal_mode=WAL"))
 
 
@@ -175,15 +183,15 @@ def take_turn(
 ) -> Result:
     """Call `run`, which needs the writer's lock, and return its result. Raises its error, after `BUSY_TIMEOUT` if busy.
 
-    SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
-    writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
+    SQLite itself polls for the lock less and less often, in the end ten times a second. It would miss most of the
+    moments at which the lock is free while another process writes without a pause, such as a worker with a backlog.
     """
     driver = _adjust(pooled, busy_timeout=0, wal_autocheckpoint=autocheckpoint)
     return when_free(lambda: run(driver))
 
 
 def when_free(run: Callable[[], Result]) -> Result:
-    """What `run` returns, tried again and again for `BUSY_TIMEOUT` while another process is in the way."""
+    """Call `run` and return its result, again for up to `BUSY_TIMEOUT` while another process holds the lock."""
     end = time.monotonic() + BUSY_TIMEOUT / 1_000
     while True:
         try:
@@ -200,15 +208,15 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def is_io_error(error: BaseException | None) -> bool:
-    """Whether the system could not read or write, or flush: what was written before may be lost, too."""
+    """Whether the system failed to read, write or flush, so that earlier writes may be lost, too."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, Doubtful):
         return False
-    # SQLite calls a database corrupt where the system could not read it (EIO), too.
+    # SQLite also reports a failed read of the system (EIO) as a corrupt database.
     return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT)
 
 
 def give_back(driver: sqlite3.Connection, pages: int) -> int:
-    """Give at most `pages` free pages back to the disk, if much of the file is free, and return their number.
+    """Return at most `pages` free pages to the disk, if much of the file is free, and return their number.
 
     Some free pages stay for the next rows. A file that was made without `auto_vacuum` keeps all its pages.
     """
@@ -216,7 +224,7 @@ def give_back(driver: sqlite3.Connection, pages: int) -> int:
     given = min(pages, free - int(all_pages * FREE))
     if given <= 0:
         return 0
-    # As a script, since the driver ends a statement without columns after its first step, which is one page.
+    # Run as a script, because the driver stops a statement without columns after its first step, which frees one page.
     driver.executescript(f"PRAGMA incremental_vacuum({given})")
     return int(free - driver.execute("PRAGMA freelist_count").fetchone()[0])
 
@@ -226,31 +234,14 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _adjust(pooled: PoolProxiedConnection, **pragmas: str | int) -> sqlite3.Connection:
-    """The driver's connection, as a transaction wants it that is about to begin; the one before may have differed."""
-    _check_place(pooled)
+    """Return the driver's connection with these settings, which may differ from those of its last transaction."""
+    files.check(pooled.info["file"])
     driver = cast("sqlite3.Connection", pooled.driver_connection)
     for name, value in pragmas.items():
         if pooled.info.get(name) != value:
             driver.execute(f"PRAGMA {name}={value}")
             pooled.info[name] = value
     return driver
-
-
-def _check_place(pooled: PoolProxiedConnection) -> None:
-    path, identity = pooled.info["file"]
-    if _identity(path) != identity:
-        error = sqlite3.OperationalError(MOVED)
-        error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
-        raise error
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Which file is at this place; None if none is."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log, where SQL does not reach: how much of it is copied, and how to write it again in its place.
+"""Direct access to SQLite's write-ahead log: counts its copied frames, and writes the log again in place.
 
 The layouts are documented at https://sqlite.org/walformat.html and https://sqlite.org/fileformat2.html#walformat.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+
+from receiver.database.sqlite import files
+from receiver.database.sqlite.files import INDEX, LOG
 
 #: Bytes before the first frame, and before each frame's page.
 HEADER, FRAME_HEADER = 32, 24
 
-#: Places in the index (the file `-shm`) of two 4-byte numbers: the last frame that is committed, and the last that was
-#: copied to the database.
+#: Offsets in the index (the file `-shm`) of two 4-byte numbers: the last committed frame, and the last copied frame.
 LAST_FRAME, COPIED = 16, 96
 
-#: Bytes that are written again at a time.
+#: Bytes of one write when the log is written again.
 PORTION = 1 << 20
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
@@ -31,25 +34,37 @@ class Wal:
     """
 
     def __init__(self, path: str, page_size: int) -> None:
-        """Raises `OSError` if the database is not there or is not in WAL mode."""
-        self._path = path + "-wal"
+        """Raises `OSError` for a database that does not exist or is not in WAL mode."""
         self._frame = FRAME_HEADER + page_size
-        # Numbers, because a file object that is dropped would close itself.
+        # Descriptors, because a file object would close itself when it is garbage-collected. They stay open, because
+        # a file that is removed may be replaced by another one of its name.
         self._data = os.open(path, _FLAGS)
-        self._index = os.open(path + "-shm", _FLAGS)
+        self._log = os.open(path + LOG, _FLAGS)
+        self._index = os.open(path + INDEX, _FLAGS)
+
+    def claim(self) -> bool:
+        """Reserve the database, by whatever name, for processes with this log; False if one with another has it.
+
+        Only on Linux, where this lock does not meet SQLite's own.
+        """
+        return sys.platform != "linux" or files.lock(self._data)
+
+    def release(self) -> None:
+        """Undo `claim`."""
+        files.unlock(self._data)
 
     def frames(self) -> int:
-        """Frames that are committed since the log last began from the start."""
+        """The number of frames committed since the log last started over."""
         return self._number(LAST_FRAME)
 
     def copied(self) -> int:
-        """Of these frames, the number that a checkpoint has copied, whether the copies are flushed or not."""
+        """The number of these frames that checkpoints have copied, whether or not the copies are flushed."""
         return self._number(COPIED)
 
     def set_back(self) -> None:
         """Have the next checkpoint copy every frame again. Call it only while no checkpoint can run.
 
-        Until then the log does not begin from the start, since it has frames that are not copied.
+        Until then the log does not start over, because it has frames that are not copied.
         """
         os.pwrite(self._index, struct.pack("=I", 0), COPIED)
 
@@ -60,30 +75,35 @@ class Wal:
     def write_again(self, frames: int) -> None:
         """Write this many frames again unchanged, and flush them. Raises `OSError`.
 
-        What was to be flushed and was not may count as flushed, so that only writing it again brings it to the disk.
-        Hold a read transaction that keeps the log from beginning anew.
+        After a failed flush, the system may count the data as flushed, so only writing the data again brings it to the
+        disk. The caller must hold a read transaction, so that the log does not start over.
         """
-        # SQLite locks nothing in this one.
-        log = os.open(self._path, _FLAGS)
-        try:
-            end = HEADER + frames * self._frame
-            for place in range(0, end, PORTION):
-                os.pwrite(log, os.pread(log, min(PORTION, end - place), place), place)
-            sync(log)
-        finally:
-            os.close(log)
+        end = HEADER + frames * self._frame
+        for place in range(0, end, PORTION):
+            os.pwrite(self._log, os.pread(self._log, min(PORTION, end - place), place), place)
+        sync(self._log)
 
     def close(self) -> None:
         os.close(self._data)
+        os.close(self._log)
         os.close(self._index)
 
     def _number(self, place: int) -> int:
         return int(struct.unpack("=I", os.pread(self._index, 4, place))[0])
 
 
+def stamp(path: str) -> tuple[int, int]:
+    """The size of the log of the database at this path and the time of its last write; zeros without a log."""
+    try:
+        found = os.stat(path + LOG)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def size(path: str) -> int:
     """Bytes that the log of the database at this path takes on the disk."""
     try:
-        return os.stat(path + "-wal").st_size
+        return os.stat(path + LOG).st_size
     except OSError:
         return 0

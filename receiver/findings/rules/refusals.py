@@ -60,7 +60,7 @@ def unknown_source(situation: Situation) -> Iterator[Finding]:
             f"{counted(total(tallies), 'webhook')} came to {HOOKS_PATH}{name} since "
             f"{clock_time(tallies[0].at, situation.now)}, and the settings have no source {name!r}",
             f"If the sender is yours, add a table [sources.{name}] to the settings, and run `hookmirror reload`. If it "
-            "was yours, remove the address at the sender. If nobody knows the name, a stranger is trying addresses, "
+            "was yours, remove the address at the sender. If you do not know the name, a stranger is trying addresses, "
             "and nothing is lost: acknowledge this finding.",
             {"refused": total(tallies), "asked_for": name, "link": f"/api/v1/tallies?kind={UNKNOWN_SOURCE}"},
             about=name,
@@ -102,7 +102,7 @@ def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
         f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the "
         "database was unreachable, full or slow",
         "Check whether the database answers, whether its disk has room, and which session holds locks. Senders retry; "
-        "`hookmirror reconcile` repairs what they gave up on.",
+        "`hookmirror reconcile` repairs rows whose webhooks they gave up.",
         {"refused": total(tallies), "link": "/api/v1/tallies?kind=refused"},
     )
 

@@ -18,7 +18,7 @@ from receiver.moments import clock_time
 #: The least number of minutes with webhooks, and the least age of the first, before a usual gap is known.
 FEWEST_ARRIVALS, SHORTEST_HISTORY = 20, timedelta(days=1)
 
-#: How many days back to compare, and how far before and after this hour.
+#: The number of earlier days to compare, and the time before and after this hour.
 SILENCE_DAYS, AROUND = 14, timedelta(hours=1)
 
 #: A gap is a silence when it exceeds the usual one by this factor and by this number of minutes.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from receiver.findings.faults import Fault
+from receiver.findings.faults import Fault, telling_part
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
 from receiver.logs.wording import counted
@@ -115,6 +115,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
                 "dead": fault.dead,
                 "waiting": fault.waiting,
                 "delivery": str(fault.delivery),
+                "reason_has": telling_part(fault.cause, fault.example) if fault.dead else None,
                 "release": start.release if start is not None else fault.release,
                 "link": f"/api/v1/faults?source={fault.source}",
             },

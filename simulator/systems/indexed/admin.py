@@ -1,6 +1,6 @@
 """Indexed PIM's webhook screens: records per app, bulk actions, the log (Indexed docs, section "What is included").
 
-The vendor has pages for people instead. The JSON, the login and the error bodies here are assumptions.
+The vendor has pages for people in place of this API. The JSON, the login and the error bodies here are assumptions.
 """
 
 from __future__ import annotations

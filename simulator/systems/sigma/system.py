@@ -55,7 +55,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         self.api_key = f"sigma_sk_live_{self.wire.token(24)}"
         #: An API key that may only read. The API refuses to write with it: PERMISSION_DENIED.
         self.reading_key = f"sigma_sk_live_{self.wire.token(24)}"
-        self._secret = f"whsec_{self.wire.token(20)}" if signed else None
+        self._secret = f"sigma_{self.wire.token(20)}" if signed else None
         #: Whether the receiver reads the API, so that the values in the API count as announced.
         self.hydrated = hydrated
 
@@ -82,7 +82,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return ("products", family)
 
     def renewed(self, subscription: Subscription) -> Subscription:
-        secret = subscription.secret and f"whsec_{self.wire.token(20)}"
+        secret = subscription.secret and f"sigma_{self.wire.token(20)}"
         return replace(subscription, secret=secret)
 
     def alive(self) -> Iterator[SigmaEntity]:

@@ -101,7 +101,7 @@ def shopify_body(product_id: str, **more) -> dict:
     ("body", "says"),
     [
         (b"[]", "dict"),
-        (b"{}", "does not say what it is about"),
+        (b"{}", "does not name its object"),
         (b'{"id": null}', "has no id"),
         (b'{"id": true}', "is not a valid id"),
         (b'{"id": 1.5}', "is not a valid id"),

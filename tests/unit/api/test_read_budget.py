@@ -6,7 +6,15 @@ from collections import Counter
 
 import pytest
 
-from receiver.api.read_budget import BURST, LONGEST_KEY_REST, MOST_SHARED, REQUEST_COST, SHARE, ReadBudget
+from receiver.api.read_budget import (
+    BURST,
+    LONGEST_KEY_REST,
+    MOST_SHARED,
+    NO_WEBHOOK_FOR,
+    REQUEST_COST,
+    SHARE,
+    ReadBudget,
+)
 from receiver.api.reads import LONGEST_WAIT
 
 #: Seconds for which the readers read.
@@ -63,11 +71,22 @@ def test_reads_without_webhooks_are_not_charged_when_a_webhook_comes(process: Pr
     assert process.budget.wait("another list") == 0.0
 
 
-def test_a_waiting_read_continues_as_soon_as_the_webhooks_end(process: Process) -> None:
+def test_a_waiting_read_continues_a_moment_after_the_webhooks_end(process: Process) -> None:
     process.read("list", 1.0)
     assert process.budget.wait("list") > 0
     process.acking = False
+    process.budget.wait("list")
+    process.now += 1.01 * NO_WEBHOOK_FOR
     assert process.budget.wait("list") == 0.0
+
+
+def test_a_moment_without_webhooks_is_no_end_of_them(process: Process) -> None:
+    """As when the event loop was held up."""
+    process.read("list", 1.0)
+    for _ in range(20):
+        process.acking = not process.acking
+        process.now += NO_WEBHOOK_FOR / 2
+        assert process.budget.wait("list") > 0
 
 
 def test_ten_people_who_open_a_page_after_a_pause_do_not_wait(process: Process) -> None:

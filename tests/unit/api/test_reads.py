@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Hashable
 from contextlib import closing
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api import reads as module
+from receiver.api.read_budget import ReadBudget
 from receiver.api.reads import WAITING_FOR_EACH, Reads
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
@@ -25,9 +27,8 @@ BOUND = 20.0
 
 
 @pytest.fixture
-def database(database_url):
-    with closing(Database(database_url)) as opened:
-        opened.create_tables()
+def database(mirror_url):
+    with closing(Database(mirror_url)) as opened:
         yield opened
 
 
@@ -114,4 +115,32 @@ def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
         assert await reads.run(lambda: "done") == "done"
 
     asyncio.run(ask())
+    reads.close()
+
+
+class Charges(ReadBudget):
+    """A budget that keeps what each read has used, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(is_busy=lambda: True)
+        self.used: list[float] = []
+
+    def end(self, key: Hashable, *, advance: float, used: float) -> None:
+        super().end(key, advance=advance, used=used)
+        self.used.append(used)
+
+
+@pytest.mark.parametrize("waiting_cost", [0.0, 0.5])
+def test_a_read_pays_for_what_other_processes_compute_while_it_waits(waiting_cost):
+    """The thread sleeps for a tenth of a second, as it would while the database searches."""
+    charges = Charges()
+    reads = Reads(at_once=1, seconds=BOUND, budget=charges, waiting_cost=waiting_cost)
+
+    async def ask() -> None:
+        await reads.run(lambda: time.sleep(0.1))
+        while not charges.used:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(ask(), BOUND))
+    assert (charges.used[0] >= 0.05) == (waiting_cost == 0.5)
     reads.close()

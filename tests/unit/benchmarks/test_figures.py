@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -39,6 +41,12 @@ def test_cells_take_turns_and_every_second_round_goes_backwards(all_cores):
     assert figures["a"].cores == [2.0, 2.0, 2.0]
 
 
+def test_the_benchmarks_start_outside_of_the_tests_which_have_the_folder_of_helpers_among_their_imports():
+    command = [sys.executable, "-m", "benchmarks", "nonesuch"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("There is no measurement 'nonesuch': choose from all, acks, ")
+
+
 def test_a_ratio_is_computed_within_each_round():
     ratio = Figure("ours", "", [10.0, 30.0, 24.0]) / Figure("theirs", "", [20.0, 30.0, 30.0])
     assert ratio.values == [0.5, 1.0, 0.8]
@@ -51,7 +59,7 @@ def test_a_cell_without_all_cores_is_measured_again_and_then_marked(monkeypatch)
     monkeypatch.setattr(cores, "_spent", 0.0)
     figures = rounds.take_turns({"cell": lambda: 5.0}, rounds=2, unit="requests/s")
     lines = rounds.report(list(figures.values()), []).lines
-    assert lines[-1].startswith("NOT ALL CORES WERE THERE in 2 of 2 cells, 1.20 in the worst")
+    assert lines[-1].startswith("NOT ALL CORES WERE AVAILABLE in 2 of 2 cells, 1.20 in the worst")
 
 
 def test_a_cell_that_loses_a_core_meanwhile_is_measured_again(monkeypatch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import entry_points
 
 import pytest
 import typer
 
 from receiver import cli
+from receiver.commands.examples import COMMAND_EXAMPLES
 
 
 def composed(asked: str) -> set[str]:
@@ -16,8 +18,7 @@ def composed(asked: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def everything() -> set[str]:
-    ours = set(typer.main.get_command(cli.app).commands)
-    return ours | {point.name for point in entry_points(group=cli.COMMAND_ENTRY_POINTS)}
+    return {*cli.COMMANDS, *(point.name for point in entry_points(group=cli.COMMAND_ENTRY_POINTS))}
 
 
 @pytest.mark.parametrize("asked", ["token", "console-link", "demo"])
@@ -25,9 +26,25 @@ def test_only_the_command_that_is_asked_for_is_composed(asked):
     assert composed(asked) == {asked}
 
 
-@pytest.mark.parametrize("asked", ["--help", "--version", "tokn", ""])
+@pytest.mark.parametrize("asked", ["--help", "--versoin", "tokn", ""])
 def test_where_no_command_is_asked_for_all_are_composed(everything, asked):
     assert composed(asked) == everything
+
+
+def test_the_version_needs_no_command():
+    assert composed("--version") == set()
+
+
+def test_the_help_has_the_commands_in_the_order_of_the_table():
+    assert tuple(typer.main.get_command(cli.compose("--help")).commands)[: len(cli.COMMANDS)] == cli.COMMANDS
+
+
+@pytest.mark.parametrize("example", [each for lines in COMMAND_EXAMPLES.values() for each in lines])
+def test_an_example_of_the_help_is_a_call_that_its_command_takes(example):
+    _, name, *arguments = shlex.split(example)
+    command = typer.main.get_command(cli.compose(name)).commands[name]
+    assert command.make_context(name, arguments).command is command
+    assert example in command.epilog
 
 
 def test_a_command_of_a_package_goes_before_ours_of_the_same_name(monkeypatch):
@@ -39,4 +56,5 @@ def test_a_command_of_a_package_goes_before_ours_of_the_same_name(monkeypatch):
 
     monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
     assert composed("token") == {"token"}
+    assert typer.main.get_command(cli.compose("token")).commands["token"].epilog is None
     assert typer.main.get_command(cli.compose("token")).commands["token"].callback() == "theirs"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from receiver import cli
 from receiver.api.deliveries import DELIVERY_FILTERS
 from receiver.api.plans import PLAN_FILTERS
-from receiver.commands.filters import parse_filter, plan_query
+from receiver.commands.plan_filters import parse_filter, plan_query
 from receiver.commands.wording import OPTIONS_OF_PARAMETERS
 from receiver.console.pages.deliveries import PLANNED_AS
 from receiver.console.pages.runs import BUTTONS
@@ -30,7 +30,9 @@ MOMENTS = st.integers(0, 2**31).map(lambda seconds: datetime.fromtimestamp(secon
 
 
 def options_of(command: str) -> set[str]:
-    return {option for each in typer.main.get_command(cli.app).commands[command].params for option in each.opts}
+    return {
+        option for each in typer.main.get_command(cli.compose(command)).commands[command].params for option in each.opts
+    }
 
 
 @pytest.mark.parametrize("filters", [DELIVERY_FILTERS, PLAN_FILTERS])

@@ -17,4 +17,4 @@ def test_a_search_that_examined_only_some_deliveries_names_the_option_that_goes_
 
     monkeypatch.setattr(search, "client_of", lambda to, token: Client())
     search.search("x")
-    assert "filter the list of deliveries by --dedup-key to go on." in capsys.readouterr().out
+    assert "filter the list of deliveries by --dedup-key to continue." in capsys.readouterr().out

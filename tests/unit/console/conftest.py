@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+from patience import more_patience
 from serving import Served
 from visiting import Visitor, visiting
 
 from receiver.sessions.roles import Role
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _more_patience() -> Iterator[None]:
+    with more_patience():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("console")
-    with visiting(f"sqlite:///{folder}/console.db", role=None, with_worker=True) as (served, _):
+    with ExitStack() as stack:
+        # Patience ends with each file, and a server decides at its start when it makes its first round.
+        with more_patience():
+            served, _ = stack.enter_context(visiting(f"sqlite:///{folder}/console.db", role=None, with_worker=True))
         yield served
 
 

@@ -79,7 +79,7 @@ def test_a_follower_is_shown_with_its_dead_changes_and_its_target_s_message(tmp_
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         followed.add(served.beside, "<erp>", reason="<script>no</script>", external_id=HOSTILE)
         page = visitor.page("/followers")
-        assert "1 of 1 cannot hand everything on" in text_of(page)
+        assert "1 of 1 cannot post all changes" in text_of(page)
         assert "422 <script>no</script>" in text_of(page)
         for markup in ("<img", "<script>no", "<erp>"):
             assert markup not in page

@@ -30,9 +30,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Operation]
 
 @cache
 def command(name: str) -> click.Command:
-    whole = typer.Typer(add_completion=False)
-    whole.registered_commands = [*cli.app.registered_commands]
-    group: Any = typer.main.get_command(whole)
+    group: Any = typer.main.get_command(cli.compose(name))
     return group.commands[name]
 
 

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import re
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
+import pytest
+from live_events import hint, listening
 from serving import Served, serving, wait_until
 from visiting import Visitor, visiting
 
 from receiver.console.live import LOOK_INTERVAL, MOST_OF_ONE, SIGN_OF_LIFE, Live, Marks
 
 
-@contextmanager
-def listening(visitor: Visitor) -> Iterator[tuple[httpx.Response, Iterator[str]]]:
-    with visitor.client.stream("GET", "/live") as answer:
-        yield answer, answer.iter_lines()
-
-
-def hint(lines: Iterator[str]) -> list[str]:
-    """Return the next hint of the stream."""
-    for line in lines:
-        assert "still here" not in line, "nothing was told for as long as a stream is silent"
-        if line.startswith("data: "):
-            return list(json.loads(line.removeprefix("data: ")))
-    raise AssertionError("the stream has ended")
+def marks_on(page: str) -> str:
+    """The marks that a page gives back with its request for a stream."""
+    return re.search(r'data-marks="([^"]+)"', page)[1]  # type: ignore[index]
 
 
 def test_a_new_delivery_causes_a_hint_with_its_name_only(shown: Served, operator: Visitor) -> None:
@@ -45,12 +35,38 @@ def test_a_new_delivery_causes_a_hint_with_its_name_only(shown: Served, operator
             found |= set(hint(lines))
 
 
+def test_a_change_between_the_reading_of_a_page_and_the_opening_of_its_stream_is_told_first(
+    shown: Served, operator: Visitor
+) -> None:
+    page = marks_on(operator.page("/"))
+    shown.ended(shown.send("sigma", key="before the stream"))
+    with listening(operator, seen=page) as (_, lines):
+        assert "deliveries" in hint(lines)
+
+
+@pytest.mark.parametrize("seen", ["", "a", ",,,", "a,b,c,d,e", "<>", "é,\x00,%,'" * 300])
+def test_marks_that_no_page_had_cause_a_hint_of_everything(operator: Visitor, seen: str) -> None:
+    with listening(operator, seen=seen) as (_, lines):
+        assert hint(lines) == list(Marks._fields)
+
+
+def test_a_page_that_is_up_to_date_gets_no_hint_until_something_changes(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        page = marks_on(visitor.page("/"))
+        live = served.app._rest.console.live  # type: ignore[union-attr]
+        with listening(visitor, seen=page) as (_, lines):
+            opened = time.monotonic()
+            wait_until(lambda: live._answered_at > opened, "a look that finds nothing new")
+            served.send("sigma", key="the first change")
+            assert hint(lines) == ["deliveries"]
+
+
 def test_the_stream_is_refused_without_a_session(stranger: Visitor) -> None:
     assert stranger.get("/live").status_code == 401
 
 
 def test_one_person_has_a_bounded_number_of_streams(shown: Served, leaving: Visitor) -> None:
-    # Lines that nobody holds end their stream.
+    # Lines without a reference end their stream.
     held = []
     with ExitStack() as open_streams:
         for _ in range(MOST_OF_ONE):

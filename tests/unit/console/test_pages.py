@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 
-from serving import Served
+from serving import Served, wait_until
 from visiting import Visitor, text_of, visiting
+
+from receiver.findings import tallies
+from receiver.findings.counting import KindCount, TallyKey
 
 
 def test_the_overview_says_that_nothing_needs_you(tmp_path: Path) -> None:
@@ -27,12 +31,41 @@ def test_each_bar_of_the_chart_is_a_link_to_its_deliveries(operator: Visitor) ->
     assert operator.client.get(links[0].removeprefix("/console")).status_code == 200
 
 
+def test_the_chart_says_its_first_and_last_time_and_its_highest_number(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/quiet.db") as (served, visitor):
+        assert "nothing in this time" in text_of(visitor.page("/"))
+        at = datetime.now(UTC) - timedelta(minutes=10)
+        with served.beside.write() as connection:
+            for each, number in enumerate((1_200, 7)):
+                counted = {TallyKey("sigma", "ended", "processed/applied"): KindCount(number)}
+                tallies.add(connection, "p", counted, at=at - each * timedelta(minutes=20))
+        for period, of_bar in (("hour", "a minute"), ("day", "20 minutes"), ("week", "two hours")):
+            page = visitor.page("/", period=period)
+            assert re.search(rf"at most 1,20\d in {of_bar}", text_of(page))
+            first, last = re.search(r'</svg>\s*<p class="axis">(.*?)</p>', page)[1].split("</span><span>")
+            shown = [datetime.fromisoformat(re.search(r'datetime="([^"]*)"', each)[1]) for each in (first, last)]
+            assert shown[0] < at < shown[1]
+            assert {"hour": 1, "day": 24, "week": 168}[period] == (shown[1] - shown[0]) / timedelta(hours=1)
+
+
+def test_an_action_is_told_in_words(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/acts.db", with_worker=True) as (served, visitor):
+        served.ended(served.send("sigma", key="one"))
+        visitor.press("/runs/plan", kind="replay", source="sigma", conflict="false")
+        wait_until(lambda: served.get("/api/v1/runs/1").json()["state"] == "planned", "the plan")
+        words = text_of(visitor.page("/actions"))
+        assert "plan replay , run 1 source sigma" in words
+        assert "1 delivery" in words
+        assert "{" not in words
+        assert "false" not in words
+
+
 def test_a_delivery_is_listed_and_shown_with_its_outcome(shown: Served, operator: Visitor) -> None:
     delivery = shown.send("sigma", key="listed")
     shown.ended(delivery)
     assert f"/console/deliveries/{delivery}" in operator.page("/deliveries")
     page = text_of(operator.page(f"/deliveries/{delivery}"))
-    assert "accepted, verified by secret 0" in page
+    assert "accepted, verified by secret 1" in page
     assert f"GET /api/v1/deliveries/{delivery}" in page
     assert f"hookmirror show {delivery}" in page
 

@@ -21,7 +21,9 @@ from receiver.findings.tables import TALLIES
 from receiver.inbox.refused import REQUESTS
 from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.tables import RUN_ROWS, RUNS
+from receiver.server.registry import Reading
 from receiver.sessions.roles import Role
+from receiver.worker.processes import PROCESSES
 
 #: Texts with which strangers try to change a page.
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\x1b[31m'
@@ -87,7 +89,7 @@ def test_a_finding_shows_its_beginning_the_changes_at_that_time_and_its_remedy(d
     assert "release 0.2.9" not in words
     assert "did “replay” by command" in words
     assert 'href="/console/faults?source=iimmpact">See the details' in page
-    answer = post_form(operator, page, "Plan a replay of the dead ones")
+    answer = post_form(operator, page, "Plan a replay of all dead ones of iimmpact")
     run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
     wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == "planned", "the plan")
     assert served.get(f"/api/v1/runs/{run}").json()["arguments"] == {"source": "iimmpact", "state": "dead"}
@@ -150,6 +152,36 @@ def test_refused_requests_are_counted_and_each_has_a_link(desk) -> None:
     assert f"/console/refused/{newest_refused(served, 0)}" in page
     assert "hookmirror refused iimmpact" in text_of(page)
     assert "No refused request is kept of this source. Show all" in text_of(operator.page("/refused", source="sigma"))
+
+
+def test_a_page_with_kept_requests_never_says_that_none_was_refused(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/n.db") as (served, operator):
+        assert "No refused request was counted in the last day." in text_of(operator.page("/refused"))
+        assert served.post("iimmpact", *sent("iimmpact", b"{}", "a secret of before")).status_code == 401
+        served.app._keeper.flush()
+        words = text_of(operator.page("/refused"))
+        assert "No refused request was counted" not in words
+        assert "Processes write the counts of the last day once a minute." in words
+
+
+def test_settings_that_were_not_read_since_they_changed_are_read_before_requests_verify_again(tmp_path: Path) -> None:
+    file = tmp_path / "hookmirror.toml"
+    file.write_text("")
+    with visiting(f"sqlite:///{tmp_path}/u.db") as (served, operator):
+        assert served.post("iimmpact", *sent("iimmpact", b"{}", "a secret of before")).status_code == 401
+        served.app._keeper.flush()
+        for read_at, is_told in ((NOW - timedelta(days=1), True), (datetime.now(UTC) + timedelta(hours=1), False)):
+            with served.beside.write() as connection:
+                reading = Reading(read_at, None, (), (str(file),))
+                connection.execute(PROCESSES.update().values(settings=reading.as_json()))
+            page = operator.page("/refused")
+            assert (f"{file} changed since it was read." in text_of(page)) == is_told
+            assert ("Read the settings again" in page) == is_told
+        with served.beside.write() as connection:
+            # A process that can reload would get a signal, and this one is the test's.
+            connection.execute(PROCESSES.update().values(settings=None))
+        fields = {"form_token": hidden_fields(page)["form_token"], "then": "refused"}
+        assert operator.post("/system/reload", **fields).headers["location"].startswith("/console/refused?done=")
 
 
 def test_a_refused_request_that_is_gone_is_answered_with_a_page_that_says_why(desk) -> None:
@@ -239,9 +271,9 @@ def test_a_link_cannot_make_a_page_say_that_something_was_done(
     assert "Everything is well." not in operator.page("/refused", **query)
     answer = post_form(operator, operator.page("/system"), "Read the settings again")
     address = answer.headers["location"].removeprefix("/console")
-    assert "1 process did not take them" in text_of(operator.page(address))
-    # It was said to the operator, and to nobody else.
-    assert "did not take them" not in text_of(viewer.page(address))
+    assert "1 process did not adopt them" in text_of(operator.page(address))
+    # Only the operator saw the message.
+    assert "did not adopt them" not in text_of(viewer.page(address))
 
 
 def _sign_again(served: Served) -> None:
@@ -259,8 +291,14 @@ def finding(rule: str, **evidence: object) -> FindingShown:
 @pytest.mark.parametrize(
     ("found", "button", "fields"),
     [
-        (finding("secret_changed"), "verify_refused", {}),
+        (finding("secret_changed"), "reload_settings", {"finding": "f"}),
+        (finding("sender_not_switched"), "verify_refused", {}),
         (finding("one_cause", dead=2), "plan_run", {"kind": "replay", "source": "shop", "state": "dead"}),
+        (
+            finding("one_cause", dead=2, reason_has="is not a number"),
+            "plan_run",
+            {"kind": "replay", "source": "shop", "state": "dead", "reason_has": "is not a number"},
+        ),
         (
             finding("handler_appeared", event_type="a"),
             "plan_run",

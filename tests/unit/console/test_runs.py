@@ -98,7 +98,7 @@ def test_the_deliveries_of_a_run_are_listed_page_by_page_with_forecast_and_outco
 def test_a_run_without_deliveries_says_so(desk) -> None:
     served, operator, _ = desk
     run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
-    assert "It has none" in text_of(operator.page(f"/runs/{run}/deliveries"))
+    assert "It has no deliveries" in text_of(operator.page(f"/runs/{run}/deliveries"))
     press(operator, f"/runs/{run}", "Drop the plan")
 
 

@@ -19,7 +19,7 @@ PAGES = ("/", "/deliveries", "/deliveries.csv", "/deliveries/1", "/deliveries/1/
 
 
 def form_token(visitor: Visitor) -> str:
-    """What the form at the top of each page carries."""
+    """The fields of the form at the top of each page."""
     return hidden_fields(visitor.page("/search").partition("<main")[0])["form_token"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import ANY
@@ -44,7 +45,7 @@ def test_a_source_that_never_sent_shows_the_address_for_its_sender(tmp_path: Pat
         assert "No webhook has come yet from 4." in text_of(visitor.page("/sources"))
 
 
-def test_webhooks_are_counted_by_the_position_of_the_secret_that_verified_them(tmp_path: Path) -> None:
+def test_webhooks_are_counted_by_the_secret_that_verified_them(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
         for number, secret in enumerate(["first-secret-here", "second-secret-here", "second-secret-here"]):
             content, headers = sent_by(secret, number)
@@ -54,7 +55,23 @@ def test_webhooks_are_counted_by_the_position_of_the_secret_that_verified_them(t
         counted = [(each["position"], each["verified"], each["configured"]) for each in found["secrets"]]
         assert counted == [("0", 1, True), ("1", 2, True)]
         assert found["came"] == 3
-        assert "0, the newest 1" in text_of(visitor.page("/sources/shop"))
+        assert "secret 1, the newest 1" in text_of(visitor.page("/sources/shop"))
+
+
+def test_the_uses_of_a_secret_follow_it_when_another_one_is_put_before_it(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    for before in (["first-secret-here"], ["removed-secret-here", "first-secret-here"]):
+        with visiting(database, sources={"shop": SHOP | {"secrets": before}}) as (served, _):
+            assert served.post("shop", *sent_by(before[0], len(before))).status_code == 200
+            served.app._watch.tally()
+    now = ["new-secret-here", "first-secret-here"]
+    with visiting(database, sources={"shop": SHOP | {"secrets": now}}) as (served, visitor):
+        served.app._watch.tally()
+        found = served.get("/api/v1/sources/shop").json()["secrets"]
+        counted = {each["position"]: (each["verified"], each["last_at"] is not None) for each in found}
+        assert counted == {"0": (0, False), "1": (1, True), "removed": (1, True)}
+        words = text_of(visitor.page("/sources/shop"))
+        assert re.search(r"secret 1, the newest 0 not within .* secret 2 1 \d+ s ago removed secrets 1 ", words)
 
 
 def test_of_many_secrets_without_use_only_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
@@ -64,9 +81,9 @@ def test_of_many_secrets_without_use_only_the_first_are_shown_and_the_others_cou
         assert served.post("shop", content, headers).status_code == 200
         served.app._watch.tally()
         words = text_of(visitor.page("/sources/shop"))
-        assert "5 0 not within the last two weeks 15 1 " in words
+        assert "secret 6 0 not within the last two weeks secret 16 1 " in words
         assert "13 more verified nothing within the last two weeks." in words
-        assert "0: 0, 15: 1" in text_of(visitor.page("/sources"))
+        assert "secret 1, the newest: 0, secret 16: 1" in text_of(visitor.page("/sources"))
 
 
 def sent_by(secret: str, number: int) -> tuple[bytes, dict[str, str]]:
@@ -83,7 +100,6 @@ def test_the_settings_of_a_source_are_shown_without_any_secret(tmp_path: Path) -
         assert served.get("/api/v1/sources/shop").json()["settings"] == {
             "dialect": "sigma",
             "allow_unsigned": False,
-            "cipher": "auto",
             "api_url": "http://127.0.0.1:9/api/v1",
             "api_lag_seconds": 60.0,
         }
@@ -111,6 +127,15 @@ def test_each_bar_of_a_source_links_to_its_deliveries_of_that_time(shown: Served
         page.partition("<svg")[2].partition("</svg>")[0].count('href="/console/deliveries?source=sigma&amp;from=') == 72
     )
     assert operator.get("/sources/sigma", period="year").status_code == 400
+
+
+def test_one_failed_attempt_is_counted_in_the_singular(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        with served.beside.write() as connection:
+            counted = {TallyKey("sigma", "failed_attempt", ""): KindCount(1)}
+            tallies.add(connection, "p1", counted, at=datetime.now(UTC) - timedelta(minutes=5))
+        page = text_of(visitor.page("/sources/sigma"))
+        assert "0 came, 0 refused, 1 failed attempt, 0 ended as dead." in page
 
 
 def test_a_release_that_starts_is_marked_in_the_chart(tmp_path: Path) -> None:

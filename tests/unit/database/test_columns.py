@@ -8,7 +8,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlmodel.sql.sqltypes import AutoString
 
+from examples import examples
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalizer
 from receiver.database.database import Database
 from receiver.errors import HandlerError
@@ -62,7 +63,7 @@ def test_a_price_keeps_its_digits_in_the_database(connection, digits):
     assert stored(connection, "price", Decimal(digits)) == (Decimal(digits), format(Decimal(digits), "f"))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(price=PRICES)
 def test_any_price_comes_back_equal(connection, price):
     assert stored(connection, "price", price)[0] == price
@@ -75,14 +76,14 @@ def test_a_time_is_kept_in_utc_as_text_that_sorts(connection):
     assert kept in ("2026-03-08T12:00:00.000005Z", "2026-03-08 12:00:00.000005+00")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(moments=st.tuples(*[st.datetimes(timezones=st.just(UTC))] * 2))
 def test_times_as_text_sort_like_the_times(connection, moments):
     one, other = (stored(connection, "moment", moment)[1] for moment in moments)
     assert (one < other) == (moments[0] < moments[1])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(data=st.dictionaries(st.text(), st.integers(-9, 9) | st.text() | PRICES | st.none(), max_size=4))
 def test_a_document_comes_back_with_its_fractions_exact(connection, data):
     assert stored(connection, "data", data)[0] == data
@@ -131,8 +132,8 @@ def test_a_time_is_converted_to_utc():
         (ExactDecimal(), Decimal("1E-1001"), "within 10"),
         (UtcDateTime(), datetime(2026, 3, 8), "with its offset"),  # noqa: DTZ001
         (UtcDateTime(), "2026-03-08T12:00:00Z", "with its offset"),
-        (Document(), {"a": object()}, "what JSON can say"),
-        (Document(), {"a": "\ud800"}, "what JSON can say"),
+        (Document(), {"a": object()}, "a value that JSON can express"),
+        (Document(), {"a": "\ud800"}, "a value that JSON can express"),
         (String(), 5, "takes text, not the int 5"),
         (AutoString(), 5, "takes text, not the int 5"),
         (Boolean(), 1, "takes true or false"),
@@ -150,7 +151,7 @@ def test_a_value_that_a_column_cannot_keep_exactly_is_refused_with_the_column_s_
 def test_an_endlessly_nested_document_is_refused():
     endless = []
     endless.append(endless)
-    with pytest.raises(HandlerError, match="what JSON can say"):
+    with pytest.raises(HandlerError, match="a value that JSON can express"):
         normalizer(Document())("data", endless)
 
 

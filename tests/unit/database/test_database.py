@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from notes import add, notes
@@ -22,8 +24,8 @@ from receiver.errors import ConfigurationError
         ("mysql://host/db", "names `mysql`: use sqlite:///path or postgresql://"),
         ("hookmirror.db", "cannot be used: .*Write sqlite:///path or postgresql://"),
         ("", "cannot be used"),
-        ("sqlite://", "keeps everything in memory, where an ack promises nothing: name a file"),
-        ("sqlite:///:memory:", "keeps everything in memory"),
+        ("sqlite://", "names a database in memory, which would lose acked webhooks: name a file"),
+        ("sqlite:///:memory:", "names a database in memory"),
         ("sqlite+nothing:///file.db", "cannot be used|names `sqlite"),
         ("postgresql+asyncpg://host/db", "names `postgresql.asyncpg`: use sqlite:///path or postgresql://"),
         ("postgresql://host:port/db", "its port is not a number. Write postgresql://user:password@host/db"),
@@ -64,6 +66,81 @@ def test_session_options_of_the_url_are_kept_beside_ours(postgresql):
 def test_no_connection_is_opened_before_it_is_used(tmp_path):
     Database(f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}").close()
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "parameter"),
+    [
+        ("sqlite:///file:shelf?mode=memory&uri=true", "mode"),
+        ("sqlite:///file:shelf.db?nolock=1&uri=true", "nolock"),
+        ("sqlite:///file:shelf.db?mode=memory&mode=rw&uri=true", "mode"),
+        ("sqlite:///file:shelf.db?mode=ro&mode=rw&uri=true", "mode"),
+        ("sqlite:///shelf.db?journal_mode=off", "journal_mode"),
+        ("sqlite:///what?.db", ".db"),
+    ],
+)
+def test_a_parameter_that_a_file_cannot_have_is_refused(url, parameter):
+    with pytest.raises(
+        ConfigurationError, match=f"has the parameter `{re.escape(parameter)}`, which a file cannot have here"
+    ):
+        Database(url)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ":memory:", "file:?uri=true", "file::memory:?uri=true", "file:%3Amemory%3A?uri=true"]
+)
+def test_a_database_in_memory_is_refused_however_it_is_named(name):
+    with pytest.raises(ConfigurationError, match="names a database in memory, which would lose acked webhooks"):
+        Database(f"sqlite:///{name}")
+
+
+# ── the names of a file ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def name_by_link(file):
+    link = file.with_name("link.db")
+    link.symlink_to(file)
+    return str(link)
+
+
+NAMINGS = {
+    "path": str,
+    "link": name_by_link,
+    "uri": lambda file: f"file:{file}?uri=true",
+    "uri of a link": lambda file: f"file:{name_by_link(file)}?mode=rwc&uri=true",
+    "uri with a host": lambda file: f"file://localhost{str(file).replace('.', '%2E')}?uri=true",
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_a_write_changes_the_stamp_and_the_size_of_the_log_however_the_file_is_named(tmp_path, naming):
+    file = tmp_path / "shelf.db"
+    with closing(Database(f"sqlite:///{NAMINGS[naming](file)}")) as database:
+        before = database.log_stamp
+        with database.write() as connection:
+            connection.execute(text("CREATE TABLE shelves (number INTEGER)"))
+        assert database.log_stamp != before
+        assert database.log_bytes > 0
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_a_new_file_belongs_to_its_owner_alone_however_it_is_named(tmp_path, naming):
+    file = tmp_path / "shelf.db"
+    with closing(Database(f"sqlite:///{NAMINGS[naming](file)}")) as database, database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert {each.name for each in tmp_path.iterdir()} <= {"shelf.db", "link.db"}
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+def test_a_uri_for_a_present_file_makes_none(tmp_path, mode):
+    with (
+        closing(Database(f"sqlite:///file:{tmp_path}/shelf.db?mode={mode}&uri=true")) as database,
+        pytest.raises(OperationalError, match="unable to open database file"),
+        database.read() as connection,
+    ):
+        connection.execute(text("SELECT 1"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,6 +186,47 @@ def test_whatever_the_server_s_settings_writers_see_the_last_lock_holder_s_chang
     assert in_transaction == at_once == list(SETTINGS.values())
 
 
+FORMS = {
+    "datestyle": "German, DMY",
+    "intervalstyle": "sql_standard",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "standard_conforming_strings": "off",
+}
+
+
+def test_whatever_the_server_s_forms_of_values_the_driver_reads_what_it_wrote(postgres):
+    values = [
+        datetime(2026, 11, 12, 1, 2, 3, 456789, tzinfo=UTC),
+        timedelta(days=1, seconds=2),
+        b"\x00\\'",
+        1 / 3,
+        "a\\'",
+    ]
+    with postgres.write() as connection:
+        for name, value in FORMS.items():
+            connection.execute(text(f"ALTER DATABASE {postgres.engine.url.database} SET {name} = '{value}'"))
+    postgres.close()
+    with postgres.write() as connection:
+        read = connection.exec_driver_sql("SELECT %s, %s, %s, %s::float8, %s::text", tuple(values)).one()
+        shown = connection.exec_driver_sql(r"SELECT 'C:\\shelf'").scalar()
+    assert (list(read), shown) == (values, r"C:\\shelf")
+
+
+LIMITS = ("statement_timeout", "lock_timeout", "idle_session_timeout", "transaction_timeout")
+
+
+def test_time_limits_of_the_role_end_no_work_of_ours(postgres):
+    with postgres.write() as connection:
+        known = connection.execute(text("SELECT name FROM pg_settings")).scalars().all()
+        limits = [name for name in LIMITS if name in known]
+        for name in limits:
+            connection.execute(text(f"ALTER DATABASE {postgres.engine.url.database} SET {name} = '20s'"))
+    postgres.close()
+    with postgres.write() as connection:
+        assert [connection.execute(text(f"SHOW {name}")).scalar() for name in limits] == ["0"] * len(limits)
+
+
 def test_writers_of_one_process_wait_for_each_other(sqlite):
     def write(number):
         for _ in range(10):
@@ -139,10 +257,17 @@ def test_a_single_statement_that_fails_raises_sqlalchemy_s_error_and_leaves_noth
     assert notes(database) == []
 
 
-def test_the_setup_for_single_statements_runs_once_on_each_connection(sqlite):
-    before = ("CREATE TEMP TABLE scratch (note TEXT)", "INSERT INTO scratch VALUES ('made')")
-    for _ in range(2):
-        assert sqlite.run_at_once("SELECT note FROM scratch", (), after=before) == [("made",)]
+def test_statements_that_run_together_are_committed_together(sqlite):
+    sqlite.run_together([("INSERT INTO notes (note) VALUES (?)", (note,)) for note in ("first", "second")])
+    assert notes(sqlite) == ["first", "second"]
+
+
+def test_of_statements_that_run_together_nothing_is_left_if_one_fails(sqlite):
+    insert = "INSERT INTO notes (id, note) VALUES (1, ?)"
+    with pytest.raises(IntegrityError):
+        sqlite.run_together([(insert, ("first",)), (insert, ("second",))])
+    sqlite.run_together([])
+    assert notes(sqlite) == []
 
 
 def test_a_single_statement_on_a_file_that_cannot_be_opened_raises_sqlalchemy_s_error(tmp_path):

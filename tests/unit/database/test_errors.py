@@ -36,7 +36,9 @@ def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeyp
         error = error_of(sqlite, "INSERT INTO notes (note) VALUES ('x')")
     assert is_transient(error)
     assert is_infrastructure_error(error)
-    assert explain(error, f"sqlite:///{file}").endswith("Another program holds it: stop that one, or wait.")
+    assert explain(error, f"sqlite:///{file}").endswith(
+        "Another program holds the file: stop that program, or wait for it."
+    )
 
 
 def test_a_deadlock_of_two_writers_is_transient(postgres):
@@ -110,7 +112,7 @@ def test_a_missing_database_is_an_infrastructure_error_with_an_explanation(postg
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
         ping(database)
     assert is_infrastructure_error(raised.value)
-    assert "Create it, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
+    assert "Create the database, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_a_file_that_is_not_a_database_is_an_infrastructure_error(file):
     database = Database(f"sqlite:///{file}")
     error = error_of(database, "SELECT 1")
     assert is_infrastructure_error(error)
-    assert "The file is something else: name another" in explain(error, f"sqlite:///{file}")
+    assert "The file is not an SQLite database: name another" in explain(error, f"sqlite:///{file}")
     database.close()
 
 
@@ -231,7 +233,7 @@ def test_a_missing_server_is_an_infrastructure_error_that_hides_the_password():
 
 
 def test_a_folder_in_place_of_the_file_is_reported_as_a_folder(tmp_path):
-    assert opening(tmp_path).endswith("It is a folder: name a file in HOOKMIRROR_DATABASE_URL.")
+    assert opening(tmp_path).endswith("This path is a folder: name a file in HOOKMIRROR_DATABASE_URL.")
 
 
 def test_a_file_without_read_permission_is_not_reported_as_a_missing_folder(file, monkeypatch):
@@ -260,9 +262,21 @@ def test_an_unknown_error_is_explained_with_where_to_look(file):
     assert explain(ValueError("odd"), f"sqlite:///{file}").endswith("odd. Check HOOKMIRROR_DATABASE_URL.")
 
 
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ('FATAL:  too many connections for role "hookmirror"', "raise `max_connections` of the server or the role's"),
+        ("FATAL:  sorry, too many clients already", "Close other connections"),
+        ("no schema has been selected to create in", "run `ALTER ROLE … SET search_path = public`."),
+    ],
+)
+def test_a_refusal_of_the_server_is_explained_with_what_to_change_there(reason, advice):
+    assert advice in explain(OperationalError("", None, Exception(reason)), "postgresql://hookmirror@db/hookmirror")
+
+
 def test_the_advice_names_the_place_where_the_url_is_set(file):
     told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
-    assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
+    assert told.endswith("The file is not an SQLite database: name another file in `database_url` in {my}.toml.")
 
 
 def test_all_connections_to_a_server_without_writes_are_closed_and_the_transaction_is_repeated(postgres):

@@ -63,8 +63,8 @@ def test_no_part_of_a_password_is_shown(url):
 
 def test_an_at_sign_in_a_password_is_answered_with_how_to_write_it():
     assert said_of(f"postgresql://u:hun@ter2@{NOBODY}") == (
-        "HOOKMIRROR_DATABASE_URL cannot be used: it has an @ besides the one before the host. Write those of user, "
-        "password and query as %40."
+        "HOOKMIRROR_DATABASE_URL cannot be used: it has an @ besides the one before the host. Write each @ in user, "
+        "password or query as %40."
     )
 
 

@@ -29,7 +29,7 @@ READ_BY_BOTH = [
 
 
 def told(url: str) -> dict[str, str]:
-    """Return what the driver gets: each server, and the user and database there."""
+    """Return the driver's arguments: each server, and the user and database there."""
     parsed = parse(url)
     _, named = create_engine(parsed).dialect.create_connect_args(parsed)
     named.pop("context")

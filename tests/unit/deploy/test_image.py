@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from ports import free_port
 
 from receiver import cli
 
@@ -33,13 +33,13 @@ def every(instruction: str) -> list[str]:
 
 
 def copied() -> list[str]:
-    """Return what is copied from this repository, as paths in it."""
+    """Return the paths that are copied from this repository."""
     return [source for rest in every("COPY") if not rest.startswith("--from") for source in rest.split()[:-1]]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """Build the wheel as in the image, from what is copied there only."""
+    """Build the wheel as in the image, from the files that are copied there only."""
     source = tmp_path_factory.mktemp("source")
     for name in copied():
         path = ROOT / name
@@ -48,7 +48,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         else:
             shutil.copy(path, source / name)
     command = [*(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."), "-w", "."]
-    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
     (found,) = source.glob("hookmirror-*.whl")
     return zipfile.ZipFile(found)
 
@@ -88,15 +88,20 @@ def test_a_page_of_the_console_opens_from_the_image_s_wheel(wheel: zipfile.ZipFi
     assert done.stdout.split() == [str(tmp_path / "receiver" / "console" / "rendering.py"), "5"]
 
 
+@pytest.mark.parametrize("package", PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+def test_the_wheel_says_that_each_package_has_types(wheel: zipfile.ZipFile, package: str):
+    assert f"{package}/py.typed" in wheel.namelist()
+
+
 def test_the_image_s_wheel_has_the_entry_points(wheel: zipfile.ZipFile):
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert "hookmirror = receiver.cli:main" in wheel.read(name).decode()
+    assert "hookmirror = receiver.__main__:main" in wheel.read(name).decode()
 
 
 def test_the_image_starts_an_existing_command_with_existing_options():
     [entry], [name, *options] = (json.loads(every(instruction)[0]) for instruction in ("ENTRYPOINT", "CMD"))
     assert entry in PROJECT["project"]["scripts"]
-    command = typer.main.get_command(cli.app).commands[name]
+    command = typer.main.get_command(cli.compose(name)).commands[name]
     command.make_context(name, options)
 
 
@@ -136,9 +141,7 @@ def test_docker_stops_the_image_with_sigterm():
 
 @pytest.mark.parametrize("command", [["worker"], ["serve", "--host", "0.0.0.0", "--no-worker"]])
 def test_the_health_check_finds_endpoint_and_worker_healthy(tmp_path, command):
-    # Use a port outside the range of clients: a client that asks a free port of that range may connect to itself.
-    with socket.create_server(("127.0.0.1", 20_000 + os.getpid() % 10_000)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     given = dict(pair.split("=", 1) for rest in every("ENV") for pair in rest.split() if pair.startswith("HOOKMIRROR_"))
     environment = {name: value.replace("8000", port) for name, value in given.items()} | {
         "PATH": os.environ["PATH"],

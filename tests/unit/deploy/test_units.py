@@ -51,7 +51,7 @@ def test_a_unit_starts_an_existing_command_with_existing_options(service):
     (line,) = service["ExecStart"]
     program, name, *options = shlex.split(line.replace("%i", "1"))
     assert program == PROGRAM
-    typer.main.get_command(cli.app).commands[name].make_context(name, options)
+    typer.main.get_command(cli.compose(name)).commands[name].make_context(name, options)
 
 
 @pytest.mark.parametrize("name", ["hookmirror-worker@.service", "hookmirror.service"])
@@ -59,7 +59,7 @@ def test_a_unit_reloads_settings_with_a_command_that_signals_only_its_process(na
     (line,) = settings(DEPLOY / name)["ExecReload"]
     program, command, *options = shlex.split(line.replace("$MAINPID", "4711"))
     assert program == PROGRAM
-    asked = typer.main.get_command(cli.app).commands[command].make_context(command, options)
+    asked = typer.main.get_command(cli.compose(command)).commands[command].make_context(command, options)
     assert asked.params["pid"] == 4711
 
 

@@ -126,6 +126,24 @@ def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
         shop.on("product.updated")(wait)
 
 
+@pytest.mark.parametrize("register", ["on", "hydrate"])
+def test_a_handler_with_a_yield_is_refused_because_a_call_would_run_nothing(shop, register):
+    def generate(event, mirror):
+        yield
+
+    with pytest.raises(WiringError, match=r"generate has a `yield`, .* none of its code: remove the `yield`\."):
+        getattr(shop, register)("product.updated")(generate)
+
+
+def test_a_handler_that_is_an_object_is_refused_with_the_advice_to_write_a_function(shop):
+    class Callable:
+        def __call__(self, event, mirror):
+            pass
+
+    with pytest.raises(WiringError, match="Callable is neither a function nor a method: register a function"):
+        shop.on("product.updated")(Callable())
+
+
 @pytest.mark.parametrize("register", ["envelope", "connect", "compose"])
 def test_no_function_of_a_dialect_may_be_async(register):
     async def wait(body):
@@ -269,6 +287,12 @@ def test_an_envelope_without_annotation_takes_an_object():
 def test_a_missing_member_is_unreadable_with_its_name(shop):
     with pytest.raises(Unreadable, match="The body is not what the dialect expects: id: Field required"):
         shop.read(b'{"type": "product.updated", "timestamp": "2026-03-08T12:00:00Z"}')
+
+
+def test_a_time_without_an_offset_is_unreadable_with_what_to_write_into_the_dialect(shop):
+    told = "timestamp: the time has no offset from UTC, .*: annotate it as `datetime`, and attach the sender's zone"
+    with pytest.raises(Unreadable, match=told):
+        shop.read(b'{"type": "product.updated", "id": "A1", "timestamp": "2026-03-08T12:00:00"}')
 
 
 def test_any_error_of_an_envelope_function_makes_the_body_unreadable_with_the_reason():

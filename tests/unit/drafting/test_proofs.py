@@ -4,6 +4,8 @@ import hmac
 
 import pytest
 
+from receiver.drafting.captures import capture_of
+from receiver.drafting.draft import draft
 from receiver.drafting.proofs import proof_of, secret_header
 
 DIGEST = hmac.new(b"secret", b"{}", hashlib.sha256)
@@ -73,3 +75,48 @@ def test_a_wrong_secret_confirms_nothing():
 def test_a_header_with_the_secret_itself_is_not_taken_for_a_signature():
     assert proof_of({"x-pump-token": "abc"}, b"{}") is None
     assert secret_header({"user-agent": "x", "x-pump-token": "abc"}) == "x-pump-token"
+
+
+@pytest.mark.parametrize(("digest", "by"), [("sha512", "hmac_sha512"), ("sha1", "hmac_sha1"), ("sha256", None)])
+@pytest.mark.parametrize(
+    ("encode", "written"),
+    [
+        (bytes.hex, None),
+        (lambda raw: base64.b64encode(raw).decode(), "base64"),
+        (lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=").decode(), "base64url"),
+    ],
+)
+@pytest.mark.parametrize("signed", ["{t}.{body}", "{t}{body}", "{t}:{body}", "{body}"])
+def test_the_length_of_a_signature_beside_its_time_chooses_the_algorithm(digest, by, encode, written, signed):
+    text = signed.replace("{t}", "1700000000").replace("{body}", "{}")
+    value = encode(hmac.new(b"secret", text.encode(), digest).digest())
+    found = proof_of({"x-comm": f"t=1700000000,s={value}", "x-sign": f"t=1700000000,s={value}"}, b"{}", [b"secret"])
+    assert found.is_confirmed
+    assert found.call.args == (signed,)
+    assert (found.call.named.get("by"), found.call.named.get("written")) == (by, written)
+
+
+def test_without_a_secret_the_length_chooses_the_algorithm():
+    value = base64.b64encode(hmac.new(b"secret", b"1.{}", hashlib.sha512).digest()).decode()
+    found = proof_of({"x-sign": f"t=1700000000,s={value}"}, b"{}")
+    assert (found.call.args, found.call.named["by"], found.is_confirmed) == (("{t}.{body}",), "hmac_sha512", False)
+
+
+@pytest.mark.parametrize(("secret", "key"), [(base64.b64encode(b"\0key"), "base64"), (b"\0key".hex().encode(), "hex")])
+@pytest.mark.parametrize("before", ["", "sha256=", "v0="])
+def test_a_secret_that_is_decoded_before_use_confirms_the_signature(secret, key, before):
+    signed = hmac.new(b"\0key", b"{}", hashlib.sha256).hexdigest()
+    found = proof_of({"x-sign": before + signed}, b"{}", [secret])
+    assert (found.is_confirmed, found.call.named["key"]) == (True, key)
+
+
+def test_the_forms_that_no_secret_confirmed_are_told_with_the_consequence():
+    value = base64.b64encode(hmac.new(b"right", b"{}", hashlib.sha512).digest()).decode()
+    capture = capture_of(b'{"type": "a.updated", "id": 1}', {"x-sign": f"t=1700000000,s={value}"}, name="it")
+    made = draft("comm", capture, origin="a test", secrets=[b"wrong"], secrets_file="'S'")
+    assert made.unknown[0] == (
+        "signature: NOT confirmed: the secret in 'S' fits none of the 12 forms tried ({t}.{body}, {t}{body}, "
+        "{t}:{body}, {body}; hmac_sha512; the secret as text, base64 or hexadecimal digits). Every webhook will be "
+        "refused until you correct `verify=`"
+    )
+    assert not any("Give --secrets-file" in line for line in made.unknown)

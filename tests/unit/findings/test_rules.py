@@ -94,6 +94,19 @@ def test_a_secret_changed_at_the_sender_is_found_with_its_minute_and_the_kept_re
     assert finding.evidence["refused"] == 30
 
 
+def test_a_changed_secret_is_told_with_the_times_of_arrival_and_not_of_counting():
+    good, wrong = NOW - 22 * MINUTE, NOW - 19 * MINUTE
+    finding = the_finding(
+        with_tallies(
+            tally("verified", 20, detail="0"),
+            tally("refused", 17, 10, 2, number=10, **WRONG),
+            signatures={"shop": SignatureHistory(NOW - 20 * MINUTE, 0, good, wrong)},
+        )
+    )
+    assert finding.since == wrong
+    assert "fails since 11:41 UTC, and the last good one came at 11:38 UTC" in finding.says
+
+
 def test_a_secret_that_never_verified_is_found():
     finding = the_finding(
         with_tallies(tally("refused", 3, 2, 1, **WRONG), signatures={"shop": SignatureHistory(None, 0)})
@@ -150,6 +163,28 @@ def test_the_finding_about_a_corrected_secret_ends():
     assert rules_of(situation) == []
 
 
+def test_a_changed_secret_is_not_found_a_second_time_as_a_mixture_of_signatures():
+    situation = with_tallies(
+        tally("verified", *range(30, 60), detail="0"),
+        # One came late, while the webhooks of the changed secret were refused already.
+        tally("refused", 31, 20, 10, 2, number=5, **WRONG),
+        signatures={"shop": SignatureHistory(NOW - 30 * MINUTE, 0)},
+    )
+    assert rules_of(situation) == ["secret_changed"]
+
+
+def test_what_earlier_secrets_refused_is_no_mixture_of_signatures():
+    mixed = (
+        tally("verified", *range(60), detail="0"),
+        tally("refused", 9, 8, 7, number=5, **WRONG),
+    )
+    history = {"shop": SignatureHistory(NOW, 15)}
+    assert rules_of(with_tallies(*mixed, signatures=history)) == ["some_signatures_wrong"]
+    # The settings with the sender's new secret were read six minutes ago, and nothing was refused since.
+    read = {"shop": NOW - 6 * MINUTE}
+    assert rules_of(with_tallies(*mixed, signatures=history, secrets_since=read)) == []
+
+
 def test_a_sender_that_still_uses_the_old_secret_is_found():
     situation = with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": SourceFacts("shop", 2)})
     assert the_finding(situation).rule == "sender_not_switched"
@@ -158,6 +193,17 @@ def test_a_sender_that_still_uses_the_old_secret_is_found():
         tally("verified", 1, detail="0"),
         sources={"shop": SourceFacts("shop", 2)},
     )
+    assert rules_of(switched) == []
+
+
+def test_an_old_secret_counts_against_the_sender_only_since_another_one_stands_before_it():
+    rotated = {"shop": SourceFacts("shop", 2, marks=("new", "old"))}
+    uses = tally("secret", *range(10), detail="old")
+    since = {"shop": NOW - 5 * MINUTE}
+    assert rules_of(with_tallies(uses, sources=rotated, secrets_since={"shop": NOW - 3 * MINUTE})) == []
+    (finding,) = findings(with_tallies(uses, sources=rotated, secrets_since=since))
+    assert (finding.rule, finding.since) == ("sender_not_switched", NOW - 4 * MINUTE)
+    switched = with_tallies(uses, tally("secret", 1, detail="new"), sources=rotated, secrets_since=since)
     assert rules_of(switched) == []
 
 
@@ -370,6 +416,12 @@ def test_dead_deliveries_with_one_cause_are_one_finding():
     finding = the_finding(replace(WELL, faults=[fault(dead=412)]))
     assert finding.says.startswith("412 deliveries of shop are dead, all for one cause since 11:50 UTC")
     assert finding.evidence["dead"] == 412
+
+
+def test_the_finding_about_a_fault_has_the_text_that_finds_its_deliveries_alone():
+    found = the_finding(replace(WELL, faults=[fault("… is not a number of the shop", dead=2)]))
+    assert found.evidence["reason_has"] == "is not a number of the shop"
+    assert the_finding(replace(WELL, faults=[fault("…: …", dead=2)])).evidence["reason_has"] is None
 
 
 def test_the_finding_about_a_fault_names_a_release_that_began_with_it():

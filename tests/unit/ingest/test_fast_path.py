@@ -320,6 +320,46 @@ def test_a_request_that_is_not_a_whole_webhook_is_left_to_the_application(pieces
     play(scene)
 
 
+@pytest.mark.parametrize("cut", [None, -1], ids=["in one piece", "in two pieces"])
+def test_a_sender_that_is_asked_to_come_back_can_use_its_connection_again(cut: int | None):
+    async def scene(connection: Connection) -> None:
+        for body in (b"stalled", b"{}"):
+            whole = request(body=body)
+            await connection.feed(*filter(None, (whole[:cut], whole[len(whole[:cut]) :])))
+        statuses = [status for status, _ in answers(connection.wire.written)]
+        assert statuses == [b"503", b"200"]
+        assert b"connection: close" not in connection.wire.written
+
+    play(scene)
+
+
+def test_backpressure_leaves_the_connection_open():
+    async def scene(connection: Connection) -> None:
+        waiting = connection.application.endpoint.waiting
+        waiting.hold(waiting.max_bytes)
+        await connection.feed(request())
+        waiting.release(waiting.max_bytes)
+        await connection.feed(request())
+        assert [status for status, _ in answers(connection.wire.written)] == [b"503", b"200"]
+        assert not connection.wire.closing
+
+    play(scene)
+
+
+def test_a_503_before_the_end_of_the_body_ends_the_connection():
+    async def scene(connection: Connection) -> None:
+        await connection.feed(request(body=b"x" * 1_000)[:-1])
+        incoming = connection.application.incoming
+        # As if the largest and slowest of too many incomplete bodies were ended.
+        incoming.hold(1 << 30)
+        await settle()
+        assert connection.wire.written.startswith(b"HTTP/1.1 503 ")
+        assert b"connection: close" in connection.wire.written
+        assert connection.wire.half_closed
+
+    play(scene)
+
+
 def test_a_sender_that_does_not_read_its_answers_gets_no_more_until_it_does():
     async def scene(connection: Connection) -> None:
         connection.protocol.pause_writing()

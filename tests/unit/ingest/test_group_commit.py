@@ -168,6 +168,7 @@ def test_a_commit_beyond_its_time_is_answered_503_and_its_late_end_does_no_harm(
         with pytest.raises(Unavailable, match="takes too long"):
             await late
         inbox.open.set()
+        monkeypatch.setattr(module, "COMMIT_TIMEOUT", BOUND)
         await send(accepting, "b")
 
     assert scene(play).batches == [["a"], ["b"]]

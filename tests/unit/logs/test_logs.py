@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from receiver.logs import logs
+from receiver.logs.standard_error import Unfailing
 
 #: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end before a forged
 #: line.
@@ -82,7 +83,7 @@ def test_a_traceback_keeps_its_lines_and_none_looks_like_a_line_of_the_log(form:
 
 def test_a_library_s_line_and_traceback_are_escaped(form: str, capsys):
     # pytest's own handlers would keep the line unescaped, and a lone surrogate cannot be sent to another process.
-    logging.root.handlers[:] = [each for each in logging.root.handlers if isinstance(each.stream, logs.Unfailing)]
+    logging.root.handlers[:] = [each for each in logging.root.handlers if isinstance(each.stream, Unfailing)]
     try:
         fails()
     except ValueError:
@@ -132,9 +133,9 @@ def test_a_command_that_reads_no_settings_keeps_its_standard_output_for_its_answ
     script = (
         "import structlog\n"
         "from receiver import cli\n"
-        "cli.app.command(name='answer')(lambda: structlog.get_logger().warning('logged beside the answer'))\n"
+        "cli.own_command = lambda _: lambda: structlog.get_logger().warning('logged beside the answer')\n"
         "cli.main()\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script, "answer"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, "token"], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
     assert "logged beside the answer" in ended.stderr

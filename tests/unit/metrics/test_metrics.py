@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
-from receiver.metrics import metrics
+from receiver.metrics import metrics, sharing
 
 #: A process that counts some deliveries, has some hung workers, and prints its process id.
 COUNTING = """
 import os, sys
 from receiver.metrics import metrics
-metrics.count_accepted([("shop", 0, "accepted")] * int(sys.argv[1]))
+metrics.count_accepted([("shop", 0, "", "accepted")] * int(sys.argv[1]))
 metrics.HUNG_WORKERS.set(int(sys.argv[2]))
 metrics.OLDEST_PENDING_SECONDS.set(int(sys.argv[3]))
 print(os.getpid())
@@ -50,7 +50,7 @@ def samples(tmp_path, monkeypatch):
 
 def test_a_single_process_shows_its_own_counts():
     before = _accepted()
-    metrics.count_accepted([("alone", 1, "accepted"), ("alone", None, "duplicate")])
+    metrics.count_accepted([("alone", 1, "m", "accepted"), ("alone", None, "", "duplicate")])
     assert _accepted() == before + 1
     assert 'hookmirror_verified_total{secret="unsigned",source="alone"}' in metrics.text().decode()
 
@@ -68,7 +68,7 @@ def test_the_counts_of_several_processes_are_added_up(process, samples):
 def test_the_counts_of_an_ended_process_stay_and_its_gauges_go(process, samples, tmp_path):
     first, second = process(accepted=3, hung=2), process(accepted=4, hung=1)
     assert samples()["hookmirror_hung_workers"] == 3
-    metrics.forget(first, Path(tmp_path))
+    sharing.forget(first, Path(tmp_path))
     assert samples()["hookmirror_hung_workers"] == 1
     assert samples()['hookmirror_deliveries_total{source="shop",status="accepted"}'] == 7
     assert first != second

@@ -8,8 +8,12 @@ import resource
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from receiver.metrics import sharing
 
 RESERVING = """
 import json, os
@@ -41,6 +45,21 @@ def test_the_files_of_shared_metrics_have_their_blocks_reserved(tmp_path):
     files = list(tmp_path.iterdir())
     assert len(files) == 4
     assert {file.stat().st_blocks * 512 >= file.stat().st_size == 1 << 20 for file in files} == {True}
+
+
+def test_another_process_may_read_while_the_files_are_made(tmp_path, monkeypatch):
+    opening, reads = Path.open, []
+
+    def opened(file, mode):
+        made = opening(file, mode)
+        reads.append(list(MultiProcessCollector(None, tmp_path).collect()))
+        return made
+
+    monkeypatch.setenv(sharing.SHARED_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(Path, "open", opened)
+    sharing.reserve()
+    assert reads == [[]] * 4
+    assert sharing.unshared() is None
 
 
 def test_a_process_without_room_counts_for_itself_and_gives_the_reason(tmp_path):

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from receiver.mirror.versions import (
     Outcome,
     Patch,
@@ -273,7 +274,7 @@ def taken(deliveries):
     return registers
 
 
-@settings(max_examples=250, deadline=None)
+@examples(100)
 @given(histories(), st.none() | st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank), arrival=st.just(99)))
 def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     one, other = (taken(deliveries) for deliveries in history)
@@ -282,7 +283,26 @@ def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     assert row_status(one, gone) == row_status(other, gone)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(150)
+@given(histories())
+def test_merging_all_columns_at_once_does_what_merging_one_after_the_other_does(history):
+    one_by_one, at_once = Registers(), Registers()
+    for columns, since in history[1]:
+        outcomes = [one_by_one.merge(column, value, since) for column, value in columns.items()]
+        assert strongest(at_once.merge_all(columns, since)) is strongest(outcomes)
+        assert at_once == one_by_one
+        assert dump(at_once) == dump(one_by_one)
+
+
+def test_later_news_of_a_whole_row_has_one_outcome():
+    registers = Registers()
+    lamp = {"active": True, "name": "Lamp"}
+    assert registers.merge_all(lamp, version(1)) == [Outcome.APPLIED]
+    assert registers.merge_all(lamp, version(2)) == [Outcome.UNCHANGED]
+    assert registers.merge_all(lamp | {"name": "Kettle"}, version(3)) == [Outcome.APPLIED]
+
+
+@examples(60)
 @given(histories())
 def test_any_order_and_any_duplication_marks_the_same_ties(history):
     """Without documents, whose ties depend on whether a whole document came first."""
@@ -290,7 +310,7 @@ def test_any_order_and_any_duplication_marks_the_same_ties(history):
     assert one == other
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(st.lists(st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank)), min_size=1).flatmap(st.permutations))
 def test_any_order_of_lost_children_ends_with_the_newest(losses):
     registers = Registers()
@@ -299,7 +319,7 @@ def test_any_order_of_lost_children_ends_with_the_newest(losses):
     assert registers.children_gone["variants"] == max(losses)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(60)
 @given(histories(), st.none() | st.just(version(2, rank=Rank.DELETE)))
 def test_a_stored_row_is_loaded_unchanged(history, gone):
     registers = taken(history[1])
@@ -309,7 +329,7 @@ def test_a_stored_row_is_loaded_unchanged(history, gone):
     assert load(shown, dump(registers)) == registers
 
 
-@settings(max_examples=120, deadline=None)
+@examples(60)
 @given(histories(), st.integers(0, 10))
 def test_storing_a_row_between_two_pieces_of_news_changes_nothing(history, position):
     news = history[1]
@@ -336,7 +356,7 @@ RESEMBLING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(150)
 @given(st.text(max_size=20) | RESEMBLING.map(json.dumps))
 def test_any_text_is_either_versions_with_a_status_or_refused_with_what_is_wrong(text):
     try:
@@ -348,7 +368,7 @@ def test_any_text_is_either_versions_with_a_status_or_refused_with_what_is_wrong
         assert load({"name": "Lamp"}, dump(found)) == found
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(histories())
 def test_what_was_written_is_read_again(history):
     registers = taken(history[0])

@@ -11,6 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from receiver import codec
+from receiver.dialects.doubts import doubts_about_sources
+from receiver.dialects.sources import build_sources, find_dialects
+from receiver.settings.settings import Settings
 from simulator.__main__ import app
 from simulator.commands import print_reports
 from simulator.delivery import Log
@@ -133,6 +136,12 @@ def test_the_settings_of_a_seed_are_printed():
     tables = [tomllib.loads(done.stdout)["sources"] for done in runs]
     assert tables[0] == tables[1] != tables[2]
     assert tables[0]["sigma"]["api_url"] == "http://127.0.0.1:9100/sigma/api/v1"
+
+
+def test_the_printed_secrets_look_like_secrets_of_their_senders():
+    settings = tomllib.loads(invoke("simulate", "--print-settings").stdout)
+    sources = build_sources(Settings(sources=settings["sources"]), find_dialects())
+    assert doubts_about_sources(sources) == []
 
 
 def test_the_settings_of_a_rotation_have_both_secrets():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -256,6 +257,11 @@ def test_without_a_terminal_the_progress_is_a_line_at_intervals(monkeypatch):
     assert "8 sent, 7 acked" in output.getvalue()
 
 
+def without_time(output: StringIO) -> str:
+    """The lines without the seconds since the beginning, which a busy machine makes more."""
+    return re.sub(r"(?m)^\d+ s: ", "", output.getvalue())
+
+
 def test_without_a_terminal_a_line_sums_the_receiver_s_statistics_over_all_sources():
     output = StringIO()
     stats = {"sources": [*STATS["sources"], STATS["sources"][0] | {"source": "sticky", "freshness_seconds": 1.5}]}
@@ -266,7 +272,7 @@ def test_without_a_terminal_a_line_sums_the_receiver_s_statistics_over_all_sourc
             await asyncio.sleep(0)
 
     asyncio.run(scene())
-    assert output.getvalue() == "0 s: 8 sent, 7 acked, 12 processed, freshness 1.50 s\n"
+    assert without_time(output) == "8 sent, 7 acked, 12 processed, freshness 1.50 s\n"
 
 
 def test_the_last_line_of_the_progress_has_the_final_numbers():
@@ -278,7 +284,7 @@ def test_the_last_line_of_the_progress_has_the_final_numbers():
             sending.log.acked = 8
 
     asyncio.run(scene())
-    assert output.getvalue() == "0 s: 8 sent, 8 acked\n"
+    assert without_time(output) == "8 sent, 8 acked\n"
 
 
 def test_on_a_terminal_the_progress_is_a_table():

@@ -176,6 +176,6 @@ def test_the_example_of_the_docs_works(tmp_path):
     installed = any(point.value == "simulator.testing" for point in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "simulator.testing"]
     command = [sys.executable, "-m", "pytest", "-q", *plugin, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from receiver import codec
 from receiver.errors import NotVerified
-from receiver.verify.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
+from receiver.verify.ciphers import CIPHERS, EncryptedBody
+from receiver.verify.layouts import LAYOUTS, Undecryptable
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Secret
 
@@ -205,3 +207,71 @@ def test_the_application_key_is_removed_from_the_stored_body(written):
 
 def test_allow_unsigned_is_possible_with_plain_bodies():
     assert verifier.check(Credentials(app_key="key", cipher="none", allow_unsigned=True)) is None
+
+
+@given(
+    turns=st.lists(st.tuples(st.sampled_from(ENCRYPTED), st.sampled_from([PHRASE, OTHER]), st.binary(max_size=60))),
+    strange=st.binary(max_size=80),
+)
+def test_kept_decryptors_forget_every_body_before(turns, strange):
+    for layout, phrase, plain in turns:
+        with suppress(Undecryptable):
+            LAYOUTS[layout].decrypt(strange, phrase)
+        assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, phrase), phrase) == plain
+
+
+def test_threads_decrypt_at_the_same_time():
+    bodies = [bytes([number]) * 50_000 for number in range(8)]
+    sealed = [LAYOUTS["aes-256-cbc"].encrypt(body, PHRASE) for body in bodies]
+    with ThreadPoolExecutor(max_workers=len(bodies)) as threads:
+        opened = threads.map(lambda each: [LAYOUTS["aes-256-cbc"].decrypt(each, PHRASE) for _ in range(20)], sealed)
+    assert [set(each) for each in opened] == [{body} for body in bodies]
+
+
+@pytest.mark.parametrize("key", ['"app_key_here"', '"app\\u005fkey_here"'])
+def test_a_damaged_block_is_refused_although_the_key_is_right(key):
+    plain = b'{"clientAppKey":%s,"name":"%s"}' % (key.encode(), b"x" * 64)
+    sealed = bytearray(LAYOUTS["aes-256-cbc"].encrypt(plain, PHRASE))
+    reasons = set()
+    for damage in range(32):
+        changed = sealed.copy()
+        # This block becomes random bytes, in the middle of the name.
+        changed[-48] ^= 1 + damage
+        reasons.add(refusal(b64encode(changed), credentials("aes-256-cbc")))
+    assert reasons == {"not_decryptable"}
+
+
+def test_escapes_elsewhere_in_a_body_keep_their_bytes_when_the_key_is_redacted():
+    plain = b'{"clientAppKey":"app_key_here","link":"https:\\/\\/shop.example\\/1","n":1.10}'
+    assert verifier.redact(plain, credentials()) == plain.replace(b"app_key_here", b"(not stored)")
+
+
+def test_a_key_spelled_with_escapes_is_redacted():
+    redacted = verifier.redact(b'{"clientAppKey":"app\\u005fkey_here","n":1.10}', credentials())
+    assert redacted == b'{"clientAppKey":"(not stored)","n":1.10}'
+
+
+@pytest.mark.parametrize("name", ["clientAppKey", "client\\u0041ppKey"])
+def test_a_usual_body_is_verified_without_decoding_its_other_members(monkeypatch, name):
+    sealed, _ = verifier.sign(WebhookRequest(BODY.replace(b"clientAppKey", name.encode())), credentials())
+    monkeypatch.setattr(codec, "decode", lambda _: pytest.fail("the whole body was decoded"))
+    assert verifier.verify(WebhookRequest(sealed), credentials()).secret == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY.decode().encode("utf-16"),
+        b"\xef\xbb\xbf" + BODY,
+        BODY.replace(b'"type"', b'"half":"\\ud800","type"'),
+        b'{"clientAppKey":"another",' + BODY[1:],
+    ],
+)
+def test_an_unusual_body_with_the_right_key_is_verified_by_decoding_it(body):
+    sealed = b64encode(LAYOUTS["aes-256-cbc"].encrypt(body, PHRASE))
+    assert verifier.verify(WebhookRequest(sealed), credentials()).plain == body
+
+
+def test_a_deeply_nested_body_is_refused_without_its_key():
+    sealed = b64encode(LAYOUTS["aes-256-cbc"].encrypt(b'{"a":' * 100_000, PHRASE))
+    assert refusal(sealed, credentials()) == "not_decryptable"

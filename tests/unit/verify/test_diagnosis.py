@@ -10,8 +10,12 @@ import pytest
 from raw import raw_headers
 
 from receiver import senders
-from receiver.verify.diagnosis import likely_mistake
+from receiver.verify.composed import Signature
+from receiver.verify.diagnosis import likely_form, likely_mistake
+from receiver.verify.freshness import Fresh
+from receiver.verify.places import Header
 from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256
 from receiver.verify.verifiers import Credentials, Secret, Verifier
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -84,3 +88,58 @@ def test_the_secret_of_another_source_is_recognised():
 def test_without_a_known_mistake_no_cause_is_named(body):
     github = senders.GitHub()
     assert told(github, posted(github, b"guess", body, body), b"secret", other=b"another") == ""
+
+
+def timed(unit: str) -> Signature:
+    return Signature("{X-Time}.{body}", at=Header("X-Sign"), fresh=Fresh("{X-Time}", unit=unit))
+
+
+@pytest.mark.parametrize("theirs", ["seconds", "milliseconds", "iso"])
+@pytest.mark.parametrize("ours", ["seconds", "milliseconds", "iso"])
+def test_a_signed_time_in_another_unit_is_recognised(theirs, ours):
+    request = posted(timed(theirs), b"secret")
+    said = likely_form(timed(ours), request, credentials(b"secret"))
+    assert said is None if theirs == ours else f'set unit="{theirs}" in Fresh' in said
+    if (ours, theirs) == ("seconds", "milliseconds"):
+        assert "looks like milliseconds" in said
+
+
+def test_an_old_time_and_a_time_under_a_wrong_signature_are_not_of_another_unit():
+    request = posted(timed("seconds"), b"secret")
+    old = WebhookRequest(request.body, request.headers, at=datetime(2030, 1, 1, tzinfo=UTC))
+    assert likely_form(timed("seconds"), old, credentials(b"secret")) is None
+    assert likely_form(timed("milliseconds"), request, credentials(b"other")) is None
+
+
+@pytest.mark.parametrize(("theirs", "size"), [("hmac_sha256", 32), ("hmac_sha1", 20), ("hmac_sha512", 64)])
+@pytest.mark.parametrize("written", ["hex", "base64"])
+def test_the_algorithm_that_makes_the_length_of_a_signature_is_named(theirs, size, written):
+    request = posted(Signature("{body}", at=Header("X-Sign"), by=theirs, written=written), b"secret")
+    for ours in {"hmac_sha256", "hmac_sha1", "hmac_sha512"} - {theirs}:
+        said = likely_form(
+            Signature("{body}", at=Header("X-Sign"), by=ours, written=written), request, credentials(b"s")
+        )
+        assert f"to {size} bytes, the length that {theirs} makes" in said
+        assert f'set by="{theirs}" in a Signature' in said
+
+
+def test_another_encoding_of_a_signature_is_named():
+    request = posted(Signature("{body}", at=Header("X-Sign"), by="hmac_sha512", written="base64"), b"secret")
+    said = likely_form(HmacSha256(header="X-Sign"), request, credentials(b"secret"))
+    assert 'set by="hmac_sha512" and written="base64" in a Signature' in said
+
+
+@pytest.mark.parametrize("value", ["", "zz", "a" * 10, "é", "A" * 5000])
+def test_no_form_is_invented_for_another_text(value):
+    request = WebhookRequest(BODY, [(b"x-sign", value.encode())], at=AT)
+    for verifier in (HmacSha256(header="X-Sign"), Signature("{body}", at=Header("X-Sign"))):
+        assert likely_form(verifier, request, credentials(b"secret")) is None
+    assert likely_form(HmacSha256(header="X-Other"), request, credentials(b"secret")) is None
+
+
+def test_an_error_of_a_signed_text_is_no_hint():
+    def fails(request):
+        raise SystemExit
+
+    verifier = Signature(fails, at=Header("X-Sign"), fresh=None)
+    assert likely_form(verifier, WebhookRequest(BODY, [(b"x-sign", b"zz")], at=AT), credentials(b"s")) is None

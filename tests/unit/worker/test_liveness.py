@@ -30,7 +30,7 @@ def other():
 
 
 def elsewhere(name: str, **parts: object) -> str:
-    """Return the name with other parts, as of a worker on another machine or in another process."""
+    """Return the name with other parts, like that of a worker on another machine or in another process."""
     host, namespace, pid, began, token = name.split(":")
     told = {"host": host, "namespace": namespace, "pid": pid, "began": began, "token": token} | parts
     return ":".join(str(told[part]) for part in ("host", "namespace", "pid", "began", "token"))
@@ -105,9 +105,9 @@ def test_a_handler_without_a_sign_of_life_for_the_lease_is_reported_with_its_lin
     pulse, gate = Pulse(), threading.Event()
 
     def hang_here() -> None:
-        pulse.begin(7, "shop.upsert")
+        begun = pulse.begin(7, "shop.upsert")
         gate.wait()
-        pulse.end(7)
+        pulse.end(begun)
 
     watch = Watch(pulse)
     thread = threading.Thread(target=hang_here)
@@ -158,9 +158,9 @@ def test_a_handler_that_moves_between_two_polls_does_not_hang():
 def test_the_time_counts_anew_for_the_next_handler():
     pulse = Pulse()
     watch = Watch(pulse)
-    pulse.begin(1, "shop.upsert")
+    begun = pulse.begin(1, "shop.upsert")
     for _ in range(POLLS_PER_LEASE):
         watch.poll()
-    pulse.end(1)
+    pulse.end(begun)
     pulse.begin(2, "shop.upsert")
     assert [watch.poll() for _ in range(POLLS_PER_LEASE)] == [[]] * POLLS_PER_LEASE

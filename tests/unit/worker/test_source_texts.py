@@ -1,4 +1,4 @@
-"""The modules whose texts decide what a delivery becomes."""
+"""The modules whose texts decide the result of a delivery."""
 
 from __future__ import annotations
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from contextlib import closing
 
 import pytest
-from notes import add, notes, write_a_note, write_a_note_at_once
+from notes import add, notes, write_a_note, write_a_note_at_once, write_a_note_together
 from raw import ping
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from receiver.database.database import Database
 from receiver.database.errors import explain, is_infrastructure_error, is_transient
-from receiver.database.sqlite.connections import BUSY_TIMEOUT
+from receiver.database.sqlite import connections
 
 # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,7 +87,14 @@ def test_a_single_statement_that_waits_too_long_for_another_program_may_be_repea
     assert is_transient(raised.value)
 
 
-@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def sleep_instead(monkeypatch, sleep):
+    """Call this function when this thread would sleep; other threads of the process sleep as ever."""
+    really, here = time.sleep, threading.current_thread()
+    replacement = lambda seconds: (sleep if threading.current_thread() is here else really)(seconds)  # noqa: E731
+    monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", replacement)
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, write_a_note_together])
 def test_a_write_that_waits_for_another_program_polls_every_millisecond(sqlite, file, monkeypatch, write):
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -96,14 +105,14 @@ def test_a_write_that_waits_for_another_program_polls_every_millisecond(sqlite, 
             if len(looks) == 4:
                 other.execute("COMMIT")
 
-        monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", sleep)
+        sleep_instead(monkeypatch, sleep)
         write(sqlite)
     assert looks == [0.001] * 4
     assert notes(sqlite) == ["in the end"]
 
 
 def test_a_failure_other_than_a_lock_is_not_repeated(sqlite, monkeypatch):
-    monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", lambda _: pytest.fail("it waited"))
+    sleep_instead(monkeypatch, lambda _: pytest.fail("it waited"))
     with pytest.raises(OperationalError, match="no such table"):
         sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
 
@@ -112,13 +121,13 @@ def test_only_writers_poll_that_often_and_readers_use_sqlite_s_own_wait(sqlite):
     with sqlite.write() as connection:
         add(connection, "kept")
     with sqlite.read() as connection:
-        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == BUSY_TIMEOUT
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == connections.BUSY_TIMEOUT
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, notes])
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, write_a_note_together, notes])
 @pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another in its place"])
 def test_a_file_missing_from_its_path_is_an_infrastructure_error_until_it_is_back(sqlite, file, write, replaced):
     notes(sqlite)
@@ -130,8 +139,8 @@ def test_a_file_missing_from_its_path_is_an_infrastructure_error_until_it_is_bac
     assert is_infrastructure_error(raised.value)
     assert not is_transient(raised.value)
     assert explain(raised.value, f"sqlite:///{file}").endswith(
-        "the file was moved or removed while it was open. Put it back; or stop every process that has it open, and "
-        "start them again."
+        "the file was moved or removed while it was open. Put the file back; or stop every process that has it open, "
+        "and start them again."
     )
     moved.rename(file)
     write_a_note(sqlite)

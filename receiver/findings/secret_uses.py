@@ -1,0 +1,49 @@
+"""Uses of secrets: the time since which a source has had its present secrets, and the last use of a removed one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from receiver.database.columns import UtcDateTime
+from receiver.dialects.sources import Source
+from receiver.findings.counting import SECRET_USED, SECRETS_SET
+from receiver.findings.tables import TALLIES
+from receiver.verify.secret_marks import mark_of_all
+
+
+def marks_of_sources(sources: Mapping[str, Source]) -> dict[str, str]:
+    """For each source whose secrets have marks, the mark of all of them."""
+    return {name: mark_of_all(source.credentials.marks) for name, source in sources.items() if source.credentials.marks}
+
+
+def secrets_since(connection: Connection, sources: Mapping[str, Source], now: datetime) -> dict[str, datetime]:
+    """The minute since which each source has had its present secrets; now, if no process has written it yet."""
+    return {
+        name: beginning_of_detail(connection, name, SECRETS_SET, mark, now) or now
+        for name, mark in marks_of_sources(sources).items()
+    }
+
+
+def beginning_of_detail(
+    connection: Connection, source: str, kind: str, detail: str, until: datetime
+) -> datetime | None:
+    """The first minute or hour of this detail after the last one of any other; None without one."""
+    of_it = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
+    other = connection.execute(
+        select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail != detail)
+    ).scalar()
+    after = () if other is None else (TALLIES.c.at >= other,)
+    first = select(func.min(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail == detail, *after)
+    at: datetime | None = connection.execute(first).scalar()
+    return at
+
+
+def last_use_of_removed(connection: Connection, source: str, marks: Sequence[str], until: datetime) -> datetime | None:
+    """The last minute or hour in which a secret without one of these marks verified a webhook of the source."""
+    of_it = (TALLIES.c.source == source, TALLIES.c.kind == SECRET_USED, TALLIES.c.at <= until)
+    found = select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail.not_in(marks))
+    at: datetime | None = connection.execute(found).scalar()
+    return at

@@ -1,0 +1,88 @@
+"""Due deliveries: whether there are any, whether others arrive, and those that a clock dated ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, bindparam, exists, false, select, text, update
+
+from receiver.database.columns import UtcDateTime
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
+
+#: The time without arrivals after which larger batches delay no ack.
+CALM = timedelta(seconds=0.5)
+
+#: The most deliveries that one transaction makes due after the clock was set back.
+MADE_DUE_AT_ONCE = 1_000
+
+
+class Due(NamedTuple):
+    """Whether ordinary deliveries and suspects are due."""
+
+    ordinary: bool
+    suspect: bool
+    #: Whether no delivery has arrived for `CALM`.
+    is_calm: bool
+
+
+class FirstDue(NamedTuple):
+    """The times at which the first ordinary pending delivery and the first suspect are due; None without one."""
+
+    ordinary: datetime | None
+    suspect: datetime | None
+    #: Whether a delivery, pending or not, arrived in the last moment.
+    arrives: bool
+
+
+def first_due(connection: Connection, sources: Collection[str], *, now: datetime) -> FirstDue:
+    """Read what is due first of these sources, and whether any delivery has arrived in the last `CALM`."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_BY_INDEX)
+    parameters = {"sources": sorted(sources), "since": first_id_at(now - CALM)}
+    return FirstDue(*connection.execute(_FIRST_DUE, parameters).one())
+
+
+def make_due(connection: Connection, *, now: datetime) -> int:
+    """Make some deliveries due that were never attempted and are not due yet; return their number.
+
+    Such a delivery is due when it arrives, so its time lies ahead only if the clock was set back since.
+    """
+    ids = list(connection.execute(_DATED_AHEAD, {"now": now}).scalars())
+    if ids:
+        connection.execute(_MAKE_DUE, {"ids": ids, "now": now})
+    return len(ids)
+
+
+def _first_due_at(suspect: bool) -> Any:
+    pending = select(DELIVERIES.c.due_at).where(in_state(State.PENDING), DELIVERIES.c.suspect == suspect, OF_SOURCES)
+    return pending.order_by(DELIVERIES.c.due_at).limit(1).scalar_subquery()
+
+
+#: Makes PostgreSQL use the index of due deliveries for the rest of the transaction. Its statistics may date from a time
+#: with few pending deliveries, and it would then sort the whole backlog each time.
+BY_INDEX = (
+    "set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
+    "set_config('enable_seqscan', 'off', true)"
+)
+
+_BY_INDEX = text(f"SELECT {BY_INDEX}")
+
+_NOW = bindparam("now", type_=UtcDateTime())
+
+_DATED_AHEAD = (
+    select(DELIVERIES.c.id)
+    .where(in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _NOW)
+    .where(DELIVERIES.c.attempts == 0)
+    .order_by(DELIVERIES.c.due_at)
+    .limit(MADE_DUE_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
+
+_MAKE_DUE = update(DELIVERIES).where(IDS).values(due_at=_NOW)
+
+_ARRIVES = exists().where(DELIVERIES.c.id >= bindparam("since", type_=BigInteger()))
+
+_FIRST_DUE = select(_first_due_at(False), _first_due_at(True), _ARRIVES)

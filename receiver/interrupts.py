@@ -1,0 +1,28 @@
+"""Ctrl-C: the exit code of a command that it ended, and its effect while a command is still importing."""
+
+from __future__ import annotations
+
+# The imports of this module have no guard, so they are few and quick.
+import os
+import signal
+
+#: The exit code that shells show for a command that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+class EndingAtOnce:
+    """Lets Ctrl-C end the process inside the block, which must begin nothing that has to be finished or undone.
+
+    Without it, Ctrl-C raises an exception inside an import, which is shown with all its frames, or is lost in code that
+    ignores it.
+    """
+
+    def __enter__(self) -> None:
+        # In the background, the shell has a command ignore Ctrl-C.
+        self._is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._is_ours:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,72 @@
+"""Sockets to listen on, opened by this process or inherited from its parent."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import structlog
+
+from receiver.errors import ConfigurationError
+
+
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """Open a socket on this address. Raises `ConfigurationError` with the reason if that fails.
+
+    `option` is the option for another port; the one for the host has a similar name.
+    """
+    if not host.strip():
+        # The system would listen on all addresses.
+        raise ConfigurationError(
+            f"{option.replace('port', 'host')} is empty: name an address of this machine, 127.0.0.1 for this machine "
+            "only, or 0.0.0.0 for all its addresses."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        listening.close()
+        reason = error.strerror if isinstance(error, OSError) else "not the name of a machine"
+        raise ConfigurationError(
+            f"Nothing can listen on {host} port {port} ({reason}): {_mend(error, option)}."
+        ) from None
+    return listening
+
+
+def _mend(error: Exception, option: str) -> str:
+    """Advise what to do about an address on which the server cannot listen."""
+    if isinstance(error, PermissionError):
+        return f"choose another {option}, from 1024 on, or let systemd open the socket, as docs/deployment.md says"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"stop the program that listens there, or choose another {option}"
+    return f"{option.replace('port', 'host')} takes an address of this machine, or 0.0.0.0 for all its addresses"
+
+
+def inherit(number: int) -> socket.socket:
+    """The socket that this process inherited from its parent. Raises `ConfigurationError` if it is not a socket."""
+    try:
+        return socket.socket(fileno=number)
+    except OSError as error:
+        raise ConfigurationError(
+            f"File descriptor {number} is not a socket of this process ({error.strerror}): --fd takes the number of "
+            "one that its starter left open, such as 3 for a socket of systemd."
+        ) from None
+
+
+def url_here(listening: socket.socket) -> str | None:
+    """The URL by which a browser on this machine reaches the socket; None for one without a port."""
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    address, port = listening.getsockname()[:2]
+    every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (names, of which none is listened on here)
+    host = every.get(address, address)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def say_where(listening: socket.socket, path: str) -> None:
+    """Log the address of the socket, with the path that is served there."""
+    address, *rest = listening.getsockname()
+    where = f"{address}:{rest[0]}" if rest else address
+    structlog.get_logger(__name__).info("listening", url=f"http://{where}{path}")

@@ -1,0 +1,47 @@
+"""Reclaims the deliveries of dead workers, and those that were dated ahead before the clock was set back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from receiver.inbox.inbox import Inbox
+from receiver.moments import has_passed
+from receiver.worker import liveness
+
+log = structlog.get_logger(__name__)
+
+#: Polls for dead workers per lease.
+LOOKS_PER_LEASE = 10
+
+
+class Reclaiming:
+    """Reclaims the deliveries of dead workers, between two passes of a worker."""
+
+    def __init__(self, inbox: Inbox, *, lease: timedelta, max_attempts: int) -> None:
+        self._inbox = inbox
+        self._lease, self._max_attempts = lease, max_attempts
+        self._looked_at: datetime | None = None
+        #: The time at the last call; None before the first.
+        self._called_at: datetime | None = None
+
+    def look(self, now: datetime) -> None:
+        """Reclaim deliveries if it is time; most calls do nothing, because the last one was a moment ago."""
+        if self._called_at is None or now < self._called_at:
+            self._undate(now)
+        self._called_at = now
+        if self._looked_at is not None and not has_passed(self._looked_at, self._lease / LOOKS_PER_LEASE, now):
+            return
+        self._looked_at = now
+        dead = liveness.dead(self._inbox.workers())
+        pause = self._lease / 4
+        reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._max_attempts, pause=pause)
+        if reclaimed:
+            log.warning("reclaimed the deliveries of a dead worker", deliveries=reclaimed)
+
+    def _undate(self, now: datetime) -> None:
+        """Make deliveries due that arrived before the clock was set back, now or before this process began."""
+        made_due = self._inbox.make_due(now=now)
+        if made_due:
+            log.warning("the clock was set back: deliveries that would have waited for it are due", deliveries=made_due)

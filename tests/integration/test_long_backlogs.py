@@ -1,0 +1,114 @@
+"""Pages and operations beside a long backlog: what they read of it is bounded, or shared by all requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from receiver.api import stats
+from receiver.api.stats import Counts
+from receiver.database import shared_results
+from receiver.database.database import Database
+from receiver.findings import tallies
+from receiver.findings.counting import KindCount, TallyKey
+from receiver.inbox import inbox
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.inbox import pending_sources
+from receiver.inbox.tables import DELIVERIES, State
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+SECOND = timedelta(seconds=1)
+
+#: The setting for processes that help with one statement.
+WORKERS = "max_parallel_workers_per_gather"
+
+
+@pytest.fixture
+def database(mirror_url) -> Iterator[Database]:
+    with closing(Database(mirror_url)) as opened:
+        yield opened
+
+
+def accept(database: Database, at: datetime, state: State = State.PENDING, **columns: Any) -> None:
+    """Insert a delivery that arrived then."""
+    ended = None if state in (State.PENDING, State.PROCESSING) else at + 3 * SECOND
+    row = {"id": first_id_at(at), "source": "shop", "state": state.value, "received_at": at, "due_at": at}
+    row |= {"occurred_at": at, "ended_at": ended, "dedup_key": f"{at}", "conflict": False}
+    with database.write() as connection:
+        connection.execute(insert(DELIVERIES).values(**(row | columns)))
+
+
+def pending(counts: Counts, now: datetime) -> tuple[int, datetime]:
+    (shop,) = counts.per_source(now=now, brief=True)
+    return shop.states[State.PENDING], shop.counted_at
+
+
+def test_a_large_count_is_shared_for_a_while_and_says_when_it_was_counted(database, monkeypatch):
+    monkeypatch.setattr(stats, "MANY", 2)
+    monkeypatch.setattr(shared_results, "LEAST_REUSE", 60.0)
+    counts = Counts(database, ["shop"])
+    for number in range(2):
+        accept(database, NOW + number * SECOND)
+    assert pending(counts, NOW) == (2, NOW)
+    accept(database, NOW + 2 * SECOND)
+    assert pending(counts, NOW + SECOND) == (2, NOW)
+
+
+def test_a_small_count_is_made_anew_for_each_request(database):
+    counts = Counts(database, ["shop"])
+    for number in range(3):
+        accept(database, NOW + number * SECOND)
+        assert pending(counts, NOW + number * SECOND) == (number + 1, NOW + number * SECOND)
+
+
+def test_the_freshness_is_that_of_the_last_processed_delivery_before_the_backlog(database, monkeypatch):
+    monkeypatch.setattr(stats, "NEWEST_LOOKED_AT", 2)
+    accept(database, NOW - 2 * SECOND, State.PROCESSED, occurred_at=NOW - 7 * SECOND)
+    accept(database, NOW - SECOND, State.IGNORED)
+    for number in range(3):
+        accept(database, NOW + number * SECOND)
+    (shop,) = Counts(database, ["shop"]).per_source(now=NOW, brief=True)
+    assert shop.freshness_seconds == 8.0
+
+
+def test_a_source_that_no_worker_knows_is_found_among_the_deliveries_that_have_been_due_for_longest(
+    database, monkeypatch
+):
+    monkeypatch.setattr(inbox, "LONGEST_DUE", 2)
+    accept(database, NOW, source="gone")
+    for number in range(1, 4):
+        accept(database, NOW + number * SECOND)
+    assert pending_sources(database) == ["gone", "shop"]
+
+
+def test_the_last_arrivals_of_all_sources_are_read_in_one_statement(database):
+    counted = {
+        TallyKey("shop", "accepted", ""): KindCount(1),
+        TallyKey("mall", "duplicate", ""): KindCount(1),
+        TallyKey("kiosk", "refused", ""): KindCount(1),
+    }
+    minute = tallies.beginning(NOW, tallies.MINUTE)
+    with database.write() as connection:
+        for back in (5, 1):
+            tallies.add(connection, "aaaaaa", counted, at=minute - back * tallies.MINUTE)
+        tallies.add(connection, "aaaaaa", {TallyKey("shop", "duplicate", ""): KindCount(1)}, at=minute)
+    with database.read() as connection:
+        found = tallies.last_arrivals(connection, ["shop", "mall", "kiosk", "it's"], NOW)
+        assert found == {"shop": minute, "mall": minute - tallies.MINUTE}
+        assert tallies.last_arrivals(connection, [], NOW) == {}
+        assert tallies.last_arrivals(connection, ["shop"], minute - SECOND) == {"shop": minute - tallies.MINUTE}
+
+
+def test_a_reader_s_statement_takes_one_process_of_the_server_and_compiles_nothing(database):
+    if not database.is_postgresql:
+        pytest.skip("SQLite runs a statement in the process that asks")
+    with database.beside(connections=1, seconds=5.0).read() as connection:
+        shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in ("jit", WORKERS, "statement_timeout")]
+    assert shown == ["off", "0", "5s"]
+    with database.read() as connection:
+        assert connection.exec_driver_sql(f"SHOW {WORKERS}").scalar() != "0"

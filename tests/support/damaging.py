@@ -1,0 +1,47 @@
+"""Damages single values of a database, as a person does who edits it by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Column, Table, text
+
+from receiver.database.database import Database
+
+
+@contextmanager
+def damaged(
+    database: Database, column: Column[Any], value: object, *, row: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Have this value in the column until the end of the block: in this row, or in the first one.
+
+    Values are written and read as the database stores them.
+    """
+    row = row or first_row(database, column.table)
+    assert row is not None, f"{column.table.name} is empty"
+    _write(database, column, value, row)
+    try:
+        yield
+    finally:
+        _write(database, column, row[column.name], {**row, column.name: value})
+
+
+def first_row(database: Database, table: Any, *, newest: bool = True) -> Mapping[str, Any] | None:
+    """Return the last row by the primary key, or the first one, as stored; None for an empty table."""
+    order = ", ".join(f'"{key.name}" {"DESC" if newest else "ASC"}' for key in table.primary_key)
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    with database.read() as connection:
+        found = connection.execute(text(f'SELECT {names} FROM "{table.name}" ORDER BY {order} LIMIT 1'))
+        return found.mappings().first()
+
+
+def _write(database: Database, column: Column[Any], value: object, row: Mapping[str, Any]) -> None:
+    table: Table = column.table
+    keys = [str(key.name) for key in table.primary_key]
+    mine = " AND ".join(f'"{key}" = :key_{number}' for number, key in enumerate(keys))
+    given = {f"key_{number}": row[key] for number, key in enumerate(keys)}
+    statement = text(f'UPDATE "{table.name}" SET "{column.name}" = :value WHERE {mine}')
+    with database.write() as connection:
+        connection.execute(statement, {"value": value, **given})
