@@ -1,4 +1,4 @@
-"""The top of every page: its name, its menu, the search and the person, on one line of a wide screen."""
+"""The top of every page: its name, its menu and the person on one line of a wide screen, and the search below."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def test_the_top_takes_one_line_of_a_screen_of_1280_pixels(browsing: Browsing):
     found = page.evaluate(PARTS)
     assert found["lines"] == 1
     assert max(found["middles"]) - min(found["middles"]) < 8, found["middles"]
+
+
+def test_the_field_of_the_search_shows_its_whole_hint(browsing: Browsing):
+    page = browsing.open("/console/deliveries")
+    field = page.locator(".search input")
+    assert field.get_attribute("placeholder") == "/ SKU, id, entity…"
+    # A field shows a value like its hint, and tells the width only of a value.
+    field.fill("/ SKU, id, entity…")
+    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")

@@ -19,8 +19,8 @@ PAGES = ("/", "/deliveries", "/deliveries.csv", "/deliveries/1", "/deliveries/1/
 
 
 def form_token(visitor: Visitor) -> str:
-    """The fields of the form at the top of each page."""
-    return hidden_fields(visitor.page("/search").partition("<main")[0])["form_token"]
+    """The token of the form to sign out, at the top of each page."""
+    return hidden_fields(visitor.page("/search").partition("</header>")[0])["form_token"]
 
 
 @pytest.mark.parametrize("path", PAGES)
