@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_headers
+from receiver.console.live import NO_TURN
 from receiver.console.page import CONSOLE_PATH, filled
 from receiver.console.rendering import render
 from receiver.errors import Refused, Unavailable
@@ -27,6 +28,9 @@ DONE = "done"
 SAID, SEAL = "said", "seal"
 
 HTML = "text/html; charset=utf-8"
+
+#: The header with the reason why an open page is not live, if its page cannot be read: the stream gives the same.
+REASON_HEADER = "X-Hookmirror-Reason"
 
 #: Characters that stay as they are in an address. A header carries only ASCII, so all others are percent-encoded.
 ADDRESS_CHARACTERS = "/?#&=%:@!$'()*+,;[]~"
@@ -89,10 +93,12 @@ def fault_answer(request: Request) -> Response:
     return page_answer(request, "error.html", status=500, says=says, away=False)
 
 
-def refusal_answer(request: Request, refusal: Refused, **values: Any) -> Response:
-    """The page about a refused request, with its message."""
+def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
+    """The page about a refused request, with its message. `reason` is for an open page that fetches itself again."""
     away = isinstance(refusal, Unavailable)
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
+    headers = {}
+    if isinstance(refusal, Unavailable):
+        headers = {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
     return page_answer(
         request, "error.html", status=refusal.status, headers=headers, says=refusal.message, away=away, **values
     )

@@ -40,7 +40,7 @@ from receiver.console.footers import footer_of
 from receiver.console.guests import Guests
 from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS
 from receiver.console.hosts import refuse_other_hosts
-from receiver.console.live import Live, marks_of
+from receiver.console.live import NO_ANSWER, Live, marks_of
 from receiver.console.page import CONSOLE_PATH, ConsolePage
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
@@ -142,7 +142,7 @@ class Console:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:
                 log.warning("cannot show a page, because the database does not answer", path=request.url.path[:200])
-                return refusal_answer(request, Unavailable("The database does not answer."))
+                return refusal_answer(request, Unavailable("The database does not answer."), reason=NO_ANSWER)
             except Exception:
                 log.exception("a page failed", path=request.url.path[:200])
                 return fault_answer(request)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from away import away
-from browsing import Browsing, Page, Scheme, signed_in
+from browsing import TIMEOUT_MS, Browsing, Page, Scheme, signed_in
+from playwright.sync_api import Route, expect
 from serving import Served, serving
 from visiting import new_link
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 
 from receiver.console import live
+from receiver.console.live import NO_ANSWER
+
+#: A pattern of the line at the top of a page that is not live.
+NOT_LIVE = r"not live since \d\d:\d\d:\d\d"
 
 #: The interval at which a page without a stream polls.
 ASKS_EVERY_MS = 15_000
@@ -38,6 +44,11 @@ def looking(chromium, served) -> Iterator[Browsing]:
 def status(page: Page) -> str:
     """The text of the line at the top, without its time."""
     return str(page.locator("#live span").inner_text()).strip(" ·")
+
+
+def says(page: Page, words: str) -> None:
+    """Wait until the line at the top says words of this pattern: the first reason may be followed by a better one."""
+    expect(page.locator("#live span")).to_have_text(re.compile(rf"^\s*· {words}\s*$"), timeout=TIMEOUT_MS)
 
 
 def arrives(page: Page, delivery: str) -> None:
@@ -101,8 +112,7 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     streams = served.app._rest.console.live
     # The browser comes back for another stream, and gets none.
     streams.end()
-    page.locator("#live.lost").wait_for()
-    assert re.fullmatch(r"not live since \d\d:\d\d:\d\d", status(page))
+    says(page, NOT_LIVE)
     delivery = served.send("sigma", key="unheard")
     page.clock.fast_forward(ASKS_EVERY_MS)
     page.clock.run_for(1_000)
@@ -126,18 +136,56 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
     as_of = page.locator("#live time").get_attribute("datetime")
     looking.watch.expected.add(503)
     with away(str(served.beside.engine.url)):
-        page.locator("#live.lost").wait_for()
-        assert re.fullmatch(r"not live since \d\d:\d\d:\d\d: the database does not answer", status(page))
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
         # The page asks by itself meanwhile, and does not show the error instead of its content.
         with page.expect_response(lambda answer: answer.status == 503):
             page.clock.fast_forward(ASKS_EVERY_MS)
             page.clock.run_for(1_000)
         arrives(page, shown)
         assert page.locator("#live time").get_attribute("datetime") == as_of
-        assert "the database does not answer" in status(page)
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
     page.locator("#live.on").wait_for()
     assert status(page) == "live"
     arrives(page, served.send("sigma", key="after"))
+
+
+def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(served, looking, monkeypatch):
+    monkeypatch.setattr(live, "LONGEST_SILENCE", 10 * TIMEOUT)
+    page = looking.open("/console/deliveries")
+    page.locator("#live.on").wait_for()
+    looking.watch.expected.add(503)
+    with ExitStack() as stack:
+
+        def take_away(route: Route) -> None:
+            stack.enter_context(away(str(served.beside.engine.url)))
+            route.continue_()
+
+        page.route("**/console/deliveries", take_away, times=1)
+        served.send("sigma", key="a hint")
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
+
+
+def test_a_reason_follows_a_vaguer_one_and_is_not_replaced_by_it(served, looking, monkeypatch):
+    monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
+    context = looking.context()
+    context.clock.install()
+    page = context.new_page()
+    page.goto(f"{looking.site}/console/deliveries")
+    page.locator("#live.on").wait_for()
+    looking.watch.expected |= {502, 503}
+    page.route("**/console/deliveries", lambda route: route.fulfill(status=502, body="of a proxy"))
+    served.send("sigma", key="a hint")
+    says(page, f"{NOT_LIVE}: the page could not be loaded again")
+    with away(str(served.beside.engine.url)):
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
+        # One fetch follows the other: when the second one begins, the page has heard of the first.
+        for _ in range(2):
+            with page.expect_response(lambda answer: answer.status == 502):
+                page.clock.fast_forward(ASKS_EVERY_MS)
+                page.clock.run_for(1_000)
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
+    page.unroute_all()
+    page.locator("#live.on").wait_for()
 
 
 def test_without_scripts_a_page_says_as_of_when_it_is_and_offers_no_pause(served, looking):

@@ -49,6 +49,8 @@ def test_a_page_is_told_that_the_database_is_away_and_that_it_is_back(mirror_url
             assert (name, why["reason"]) == ("lost", NO_ANSWER)
             assert why["seconds"] >= SILENCE
             assert visitor.get("/live").status_code == 503
+            # A page that fetches itself meanwhile is told the same.
+            assert visitor.get("/").headers["X-Hookmirror-Reason"] == NO_ANSWER
         assert next_event(lines) == ("live", True)
         served.send("sigma", key="after")
         assert "deliveries" in hint(lines)

@@ -55,60 +55,56 @@
   // Live: after a hint of a change from the server, the page fetches itself again. Without hints it does so every 15 seconds.
   const live = document.getElementById("live");
   const parts = live?.dataset.live?.split(" ") ?? [];
-  let source = null, heard = false, paused = false, failed = false, lost = null, due = null, rest = 500;
-  const say = (words, state) => {
-    live.querySelector("span").textContent = ` · ${words}`;
-    live.className = `live ${state}`;
-  };
-  const lose = ({ reason, seconds = 0 }) => {
-    lost ??= new Date(Date.now() - seconds * 1000);
-    say(`not live since ${lost.toLocaleTimeString()}${reason && `: ${reason}`}`, "lost");
-  };
-  const regain = () => {
-    lost = null;
-    say("live", "on");
+  // Why the page is not live: what its stream said last, and how its last fetch ended. Null is no reason, "" an unknown one.
+  let unheard = "", failed = null;
+  let source = null, paused = false, fetching = false, refused = null, lost = null, due = null, rest = 500;
+  const tell = (seconds = 0) => {
+    const isLive = unheard === null && failed === null;
+    lost = isLive ? null : new Date(Math.min(lost ?? Infinity, Date.now() - seconds * 1000));
+    const why = [lost?.toLocaleTimeString(), unheard || failed].filter(Boolean).join(": ");
+    live.querySelector("span").textContent = ` · ${paused ? "paused" : isLive ? "live" : `not live since ${why}`}`;
+    live.className = `live ${paused ? "" : isLive ? "on" : "lost"}`;
   };
   const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
   const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
   const refresh = async () => {
     due = null;
     if (paused || document.hidden || isTyping() || !window.htmx) return;
+    if (fetching) return refreshSoon();
     const open = opened();
     const began = performance.now();
-    failed = false;
+    fetching = true;
+    refused = null;
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
-    if (heard && failed) lose({ reason: "the page could not be loaded again" });
-    else if (heard) regain();
+    fetching = false;
     for (const summary of document.querySelectorAll("#page details > summary"))
       if (open.has(summary.textContent)) summary.parentElement.open = true;
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
+    failed = refused;
+    tell();
   };
   const refreshSoon = () => (due ??= setTimeout(refresh, rest));
   const stop = () => {
     source?.close();
-    heard = false;
+    unheard = "";
   };
   const listen = () => {
     stop();
     // What changed between the reading of the page and the opening of the stream is told by the stream's first hint.
     source = new EventSource(`${live.dataset.address}?seen=${document.querySelector("#page footer")?.dataset.marks ?? ""}`);
-    const hear = () => {
-      if (lost) refreshSoon();
-      heard = true;
-      regain();
+    const hear = ({ reason, seconds }) => {
+      if (reason === null && lost) refreshSoon();
+      unheard = reason;
+      tell(seconds);
     };
-    const unhear = (why) => {
-      heard = false;
-      lose(why);
-    };
-    source.onopen = hear;
-    source.onerror = () => unhear({ reason: "" });
+    source.onopen = () => hear({ reason: null });
+    source.onerror = () => hear({ reason: "" });
     // The server says when its database has not answered for some seconds, and when it answers again.
-    source.addEventListener("live", hear);
-    source.addEventListener("lost", (event) => unhear(JSON.parse(event.data)));
+    source.addEventListener("live", source.onopen);
+    source.addEventListener("lost", (event) => hear(JSON.parse(event.data)));
     source.addEventListener("changed", (event) => {
       if (JSON.parse(event.data).some((part) => parts.includes(part))) refreshSoon();
     });
@@ -121,11 +117,8 @@
       button.textContent = paused ? "continue" : "pause";
       if (paused) {
         stop();
-        say("paused", "");
-      } else {
-        lost = new Date();
-        listen();
-      }
+        tell();
+      } else listen();
     });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) stop();
@@ -144,7 +137,11 @@
     listen();
   }
 
-  document.addEventListener("htmx:response:error", () => (failed = true));
+  // An answer that is not the page may give the reason in a header, as the stream does.
+  const refuse = ({ detail: { ctx } }) => {
+    refused = ctx?.response?.headers.get("X-Hookmirror-Reason") ?? "the page could not be loaded again";
+  };
+  for (const name of ["htmx:response:error", "htmx:error"]) document.addEventListener(name, refuse);
   document.addEventListener("htmx:after:swap", enhance);
   enhance();
 })();
