@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from console_stock import SOURCE, TABLE, ConsoleStock, console_stock
+from damaging import UNDISTURBED, heartbeats_in_between
 from in_turn import databases_in_turn
 from sqlalchemy import Table, insert, select, text, update
 from visiting import Visitor, text_of, visitor_at
@@ -38,7 +39,8 @@ DATA = sql_table(Product).c.data
 
 @pytest.fixture(scope="module")
 def stock(lend_database, tmp_path_factory) -> Iterator[ConsoleStock]:
-    with lend_database(tmp_path_factory.mktemp("damaged")) as url, console_stock(url) as found:
+    folder = tmp_path_factory.mktemp("damaged")
+    with heartbeats_in_between(), lend_database(folder) as url, console_stock(url) as found:
         now = datetime.now(UTC)
         closed = {"id": CLOSED, "opened_at": now - timedelta(hours=2), "closed_at": now - timedelta(hours=1)}
         says = {
@@ -112,16 +114,17 @@ def damaged(stock: ConsoleStock, column: Any, content: str) -> Iterator[None]:
     """Have this text in the column of all rows until the end of the block."""
     table: Table = column.table
     keys = list(table.primary_key.columns)
-    with stock.served.beside.write() as connection:
-        before = connection.execute(select(*keys, column)).all()
-        connection.execute(text(f'UPDATE "{table.name}" SET "{column.name}" = :content'), {"content": content})
-    try:
-        yield
-    finally:
+    with UNDISTURBED:
         with stock.served.beside.write() as connection:
-            for *values, value in before:
-                mine = [key == one for key, one in zip(keys, values, strict=True)]
-                connection.execute(update(table).where(*mine).values({column.name: value}))
+            before = connection.execute(select(*keys, column)).all()
+            connection.execute(text(f'UPDATE "{table.name}" SET "{column.name}" = :content'), {"content": content})
+        try:
+            yield
+        finally:
+            with stock.served.beside.write() as connection:
+                for *values, value in before:
+                    mine = [key == one for key, one in zip(keys, values, strict=True)]
+                    connection.execute(update(table).where(*mine).values({column.name: value}))
 
 
 @databases_in_turn("column", COLUMNS)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from commanding import Folder, Forks
 from console_stock import SOURCE, TABLE, ConsoleStock, console_stock
-from damaging import damaged, first_row
+from damaging import damaged, first_row, heartbeats_in_between
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import token
@@ -132,7 +132,8 @@ CASES = [(column, value) for table in tables() for column in table.columns for v
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory) -> Iterator[ConsoleStock]:
     """A console with data on SQLite, which stores every kind of value in every column."""
-    with console_stock(f"sqlite:///{tmp_path_factory.mktemp('odd') / 'hookmirror.db'}") as found:
+    url = f"sqlite:///{tmp_path_factory.mktemp('odd') / 'hookmirror.db'}"
+    with heartbeats_in_between(), console_stock(url) as found:
         yield found
 
 

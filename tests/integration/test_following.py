@@ -284,7 +284,8 @@ def test_an_endless_answer_is_read_in_part_and_counts(database):
         expect(endpoint, "A", "B")
 
 
-def test_the_end_does_not_wait_for_a_hanging_target_and_keeps_the_cursor(database):
+def test_the_end_does_not_wait_for_a_hanging_target_and_keeps_the_cursor(database, monkeypatch):
+    monkeypatch.setattr("receiver.following.target.END_GRACE", 0.1)
     write(database, "A", "B")
     hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "B" else OK  # noqa: E731
     with receiving(hanging) as endpoint:

@@ -121,7 +121,8 @@ class ConsoleStock:
         wait_until(lambda: self.ask(f"/api/v1/runs/{run}")["state"] == state, f"run {run} to be {state}")
 
     def examine(self) -> None:
-        """Write the tallies and evaluate the rules immediately instead of once a minute."""
+        """Keep the refused requests, write the tallies and evaluate the rules now, instead of some time later."""
+        self.served.app._keeper.flush()
         self.count()
         self.served.app._watch.evaluate()
 

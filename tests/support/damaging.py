@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import Column, Table, text
 
 from receiver.database.database import Database
+from receiver.server.registry import Registration
+
+#: Held while values are damaged, and by each heartbeat within `heartbeats_in_between`.
+UNDISTURBED = threading.RLock()
+
+
+@contextmanager
+def heartbeats_in_between() -> Iterator[None]:
+    """Let servers of this process write their rows while nothing is damaged: a heartbeat would mend a damaged row."""
+    heartbeat = Registration.heartbeat
+
+    def wait_for_its_turn(registration: Registration) -> None:
+        with UNDISTURBED:
+            heartbeat(registration)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registration, "heartbeat", wait_for_its_turn)
+        yield
 
 
 @contextmanager
@@ -19,13 +39,14 @@ def damaged(
 
     Values are written and read as the database stores them.
     """
-    row = row or first_row(database, column.table)
-    assert row is not None, f"{column.table.name} is empty"
-    _write(database, column, value, row)
-    try:
-        yield
-    finally:
-        _write(database, column, row[column.name], {**row, column.name: value})
+    with UNDISTURBED:
+        row = row or first_row(database, column.table)
+        assert row is not None, f"{column.table.name} is empty"
+        _write(database, column, value, row)
+        try:
+            yield
+        finally:
+            _write(database, column, row[column.name], {**row, column.name: value})
 
 
 def first_row(database: Database, table: Any, *, newest: bool = True) -> Mapping[str, Any] | None:

@@ -13,14 +13,16 @@ from contextlib import contextmanager
 import pytest
 from waiting import TIMEOUT
 
-from receiver.api import provenance, readiness, reads
+from receiver.api import exposition, provenance, readiness, reads
 from receiver.database import shared_results
 from receiver.database.sqlite import connections
 from receiver.findings import watching
+from receiver.following import target
 from receiver.ingest import gathering
 from receiver.provenance import recomputation, why
 from receiver.reconcile import seen
 from receiver.runs import forecast
+from receiver.server import acceptor_process
 from receiver.worker import hydration, isolation, thread
 
 
@@ -30,12 +32,16 @@ def more_patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Of a commit: for the next requests, and for those that wait for it.
         patch.setattr(gathering, "STALLED", TIMEOUT)
+        patch.setattr(gathering, "STALLED_AGAIN", TIMEOUT)
         patch.setattr(gathering, "COMMIT_TIMEOUT", TIMEOUT)
         patch.setattr(connections, "BUSY_TIMEOUT", int(TIMEOUT * 1_000))
         # Of a read: for its turn, and for its answer; and of the check whether the process is ready.
         patch.setattr(reads, "LONGEST_WAIT", TIMEOUT)
         patch.setattr(reads, "GRACE", TIMEOUT)
         patch.setattr(readiness, "ANSWER_SECONDS", TIMEOUT)
+        patch.setattr(readiness, "READINESS_STATEMENT_SECONDS", TIMEOUT)
+        # Of the measurements behind /metrics, which otherwise shows those of before.
+        patch.setattr(exposition, "STATEMENT_SECONDS", TIMEOUT)
         patch.setattr(provenance, "TURN_SECONDS", TIMEOUT)
         patch.setattr(shared_results, "READ_TIMEOUT", TIMEOUT)
         # Of an answer that is given in part when its time is over.
@@ -48,6 +54,9 @@ def more_patience() -> Iterator[None]:
         patch.setattr(hydration, "BUDGET_SECONDS", TIMEOUT)
         patch.setattr(isolation, "HANG_SECONDS", TIMEOUT)
         patch.setattr(thread, "STANDSTILL_SECONDS", TIMEOUT)
+        # Of the end: for the answer to a posted change, and for the process that stores webhooks.
+        patch.setattr(target, "END_GRACE", TIMEOUT)
+        patch.setattr(acceptor_process, "ACCEPTOR_STOP_SECONDS", TIMEOUT)
         # A server's own round, which would otherwise come in the middle of the tests that make one themselves.
         patch.setattr(watching, "FIRST_ROUND_SECONDS", 60 * TIMEOUT)
         yield
