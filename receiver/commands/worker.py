@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import ExitStack
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Annotated
 
 import structlog
@@ -24,6 +24,10 @@ from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between two looks for a signal that did not interrupt the main thread. A process that stands still while it
+#: is signalled, as after Ctrl-Z, takes the signal on any of its threads, and only the main thread runs the handler.
+SIGNAL_POLL = 1.0
 
 
 def worker(
@@ -60,7 +64,7 @@ def worker(
         shown.enter_context(watch(runtime.database, registration.name, Kind.WORKER, runtime.facts))
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
-        ends.get()
+        _wait_for(ends)
         for part in (reloader, reconciling, feeding, running, registration):
             part.stop()
     runtime.database.close()
@@ -74,3 +78,12 @@ def _asked_to_end() -> SimpleQueue[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ends.put(number))
     return ends
+
+
+def _wait_for(ends: SimpleQueue[int]) -> None:
+    while True:
+        try:
+            ends.get(timeout=SIGNAL_POLL)
+        except Empty:
+            continue
+        return

@@ -16,6 +16,16 @@ from handlers.catalog import Product
 #: There are more entities than the batches of two processes hold, so that the third finds some, too.
 PROCESSES, EVENTS, ENTITIES = 3, 240, 30
 
+#: Code that a process runs first: it looks for dead workers every second, much more often than in a release.
+LOOKS_OFTEN = "from receiver.worker import reclaiming; reclaiming.LOOKS_PER_LEASE = 600"
+
+#: Code that a process runs first: SIGTERM reaches only a thread that is not the main one, since later ones inherit masks.
+ANOTHER_THREAD_IS_SIGNALLED = """
+import signal, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+"""
+
 
 @pytest.fixture
 def record(tmp_path, kit):
@@ -57,8 +67,7 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record)
 
 def test_the_deliveries_of_a_killed_process_are_reclaimed_on_its_machine_before_the_lease_ends(kit, record):
     """An attempt that the dead process had begun counts."""
-    # They look for dead workers every second, much more often than in a release.
-    record.before = "from receiver.worker import reclaiming; reclaiming.LOOKS_PER_LEASE = 600"
+    record.before = LOOKS_OFTEN
     slow = tell(kit, "SLOW")
     others = [tell(kit, f"A{number}") for number in range(5)]
     with record.working() as first, record.working() as second:
@@ -83,7 +92,7 @@ def test_the_deliveries_of_a_vanished_machine_are_reclaimed_when_the_lease_ends(
     lease = timedelta(seconds=2)
     claimed_at = kit.now()
     assert kit.inbox.claim(elsewhere, ["shop"], limit=1, now=claimed_at, lease=lease)
-    record.lease_seconds = 3
+    record.before = LOOKS_OFTEN
     with record.working() as worker:
         begun = wait_for_begin(record, "A1")
         wait_until(lambda: states(kit) == ["processed"], "the worker")
@@ -107,3 +116,12 @@ def test_a_process_asked_to_end_finishes_its_delivery_and_returns_the_others(kit
     assert len(record.notes("end")) == done < 60
     assert states(kit) == ["processed"] * done + ["pending"] * (60 - done)
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * done + [0] * (60 - done)
+
+
+def test_a_process_ends_although_the_system_gives_the_signal_to_another_of_its_threads(kit, record):
+    """As it does with a process that was stopped by Ctrl-Z when it was signalled."""
+    record.before = ANOTHER_THREAD_IS_SIGNALLED
+    tell(kit, "A1")
+    with record.working() as worker:
+        wait_for_begin(record, "A1")
+        end(worker)

@@ -18,11 +18,11 @@ from receiver.database import shared_results
 from receiver.database.sqlite import connections
 from receiver.findings import watching
 from receiver.following import target
-from receiver.ingest import gathering
+from receiver.ingest import gathering, keeping
 from receiver.provenance import recomputation, why
 from receiver.reconcile import seen
-from receiver.runs import forecast
-from receiver.server import acceptor_process
+from receiver.runs import feeder, forecast
+from receiver.server import acceptor_process, arrival_watch, registry, renewal
 from receiver.worker import hydration, isolation, thread
 
 
@@ -59,4 +59,12 @@ def more_patience() -> Iterator[None]:
         patch.setattr(acceptor_process, "ACCEPTOR_STOP_SECONDS", TIMEOUT)
         # A server's own round, which would otherwise come in the middle of the tests that make one themselves.
         patch.setattr(watching, "FIRST_ROUND_SECONDS", 60 * TIMEOUT)
+        # Of a thread's last step when its server ends: a thread that is left behind leaves a connection open, and the
+        # warning about that fails a later test.
+        patch.setattr(registry, "DEREGISTER_TIMEOUT", TIMEOUT)
+        patch.setattr(watching, "WATCH_STOP_SECONDS", TIMEOUT)
+        patch.setattr(keeping, "KEEPER_STOP_SECONDS", TIMEOUT)
+        patch.setattr(feeder, "FEEDER_STOP_TIMEOUT", TIMEOUT)
+        patch.setattr(renewal, "RELOAD_STOP_TIMEOUT", TIMEOUT)
+        patch.setattr(arrival_watch, "LONGEST_WATCH_END", TIMEOUT)
         yield
