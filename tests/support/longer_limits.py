@@ -51,6 +51,8 @@ LIMITS_OF_PROCESSES: dict[str, dict[str, float]] = LIMITS | {
     "receiver.runs.feeder": {"FEEDER_STOP_TIMEOUT": TIMEOUT / 3},
     # Of the requests that an acceptor process still has when new settings replace it.
     "receiver.server.acceptor_process": {"ACCEPTOR_STOP_SECONDS": TIMEOUT / 3},
+    # Of an examination of a new session, to find out whether a pooler gives it to others.
+    "receiver.database.postgresql": {"PROBE_TIMEOUT": int(TIMEOUT)},
     # Of a reload's answers, and of the figures in /metrics that the database counts.
     "receiver.server.reloading": {"reload_settings.timeout": TIMEOUT},
     "receiver.api.exposition": {"STATEMENT_SECONDS": TIMEOUT},
