@@ -149,8 +149,11 @@ class Registration:
         self.warnings = warnings
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while True:
+            # Cleared before the check, so that a stop between the two also ends the wait.
             self._turn.clear()
+            if self._stopping.is_set():
+                break
             self._try(self.heartbeat)
             self._turn.wait(HEARTBEAT)
         self._try(self._leave)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from installing import installed_python
+from patience import more_patience
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _more_patience() -> Iterator[None]:
+    """Raise limits of the servers that run in the tests' process; `Folder` raises those of the commands."""
+    with more_patience():
+        yield
 
 
 @pytest.fixture(scope="session")

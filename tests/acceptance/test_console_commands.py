@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,11 @@ def test_a_console_of_its_own_shows_pages_and_probes_and_nothing_else(folder: Fo
 
 def test_the_thread_that_copies_the_log_keeps_its_priority_in_a_console_of_its_own(folder: Folder) -> None:
     with console_of(folder) as (process, _):
-        threads = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
-        priorities = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+        priorities = {}
+        for path in Path(f"/proc/{process.pid}/task").iterdir():
+            # A thread may end meanwhile.
+            with suppress(ProcessLookupError):
+                priorities[int(path.name)] = os.getpriority(os.PRIO_PROCESS, int(path.name))
         ours, lowest = os.getpriority(os.PRIO_PROCESS, 0), 19
         if ours == lowest:
             pytest.skip("no priority is lower than that of these tests")

@@ -57,6 +57,7 @@ def test_a_killed_follower_goes_on_from_its_cursor_and_skips_nothing(mirror_url,
                 assert process.wait() == -signal.SIGKILL
         with folder.running(*arguments) as process:
             wait_until(lambda: len(set(endpoint.ids())) == 400 or process.poll() is not None, "all")
+            wait_until(lambda: cursor(folder) == 400, "the cursor to be saved")
             process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT) == 0
     firsts = list(dict.fromkeys(endpoint.ids()))

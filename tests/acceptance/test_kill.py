@@ -61,6 +61,8 @@ def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
             for stream in streams:
                 stream.result()
             if not kills_left:
+                # A connection that was idle for too long is cut, which a sender takes for the server's death.
+                wait_until(lambda: sender.send_until_it_dies(client) or not sender.to_send, "all acks")
                 wait_until(lambda: folder.states().keys() <= {"processed"}, "the worker")
         sender.resend_some()
 

@@ -231,7 +231,7 @@ def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(
         with other.running("worker") as second:
             assert second.stderr is not None
             assert "working" in second.stderr.readline()
-            told = second.stderr.readline()
+            told = next(line for line in second.stderr if "Wired differently" in line)
             assert re.search(r"Wired differently: worker \S+ \(hookmirror \S+\) has besides: source iimmpact", told)
             good, says = processes(one)
             assert not good

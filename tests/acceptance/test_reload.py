@@ -290,6 +290,15 @@ def catches_hangups(pid: int) -> bool:
     return bool(caught and int(caught[1], 16) & 1 << signal.SIGHUP - 1)
 
 
+def hang_up_until(condition, process, *, pause: float) -> None:
+    """Send SIGHUP again and again until the condition is true, at the same pace all the time."""
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        process.send_signal(signal.SIGHUP)
+        time.sleep(pause)
+
+
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_hangup_signals_during_start_and_stop_do_no_harm(folder, command):
     folder.fresh = command == "serve"
@@ -298,14 +307,10 @@ def test_hangup_signals_during_start_and_stop_do_no_harm(folder, command):
     with folder.running(command, *options) as process:
         wait_until(lambda: catches_hangups(process.pid), "the first moment")
         ready = "listening" if command == "serve" else "working"
-        while ready not in folder.log:
-            process.send_signal(signal.SIGHUP)
-            time.sleep(0.005)
+        hang_up_until(lambda: ready in folder.log or process.poll() is not None, process, pause=0.005)
         folder.logged("no setting that can be adopted has changed")
         process.terminate()
-        while process.poll() is None:
-            process.send_signal(signal.SIGHUP)
-            time.sleep(0.001)
+        hang_up_until(lambda: process.poll() is not None, process, pause=0.001)
         assert process.returncode == 0
     assert "Traceback" not in folder.log
 

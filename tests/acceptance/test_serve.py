@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import httpx
-from commanding import PATIENT, TIMEOUT, Folder, is_alive, lines, post, product, wait_until
+from commanding import TIMEOUT, Folder, is_alive, lines, post, product, signed, wait_until
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -61,17 +61,13 @@ def nobody_else_writes(folder: Folder):
         yield
 
 
-#: Lets a commit wait for SQLite's lock for as long as the test holds it.
-MORE_PATIENT = f"{PATIENT}\nfrom receiver.database.sqlite import connections\n"
-MORE_PATIENT += f"connections.BUSY_TIMEOUT = {TIMEOUT * 1_000:.0f}"
-
-
 def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered(tmp_path, mirror_url):
-    folder = Folder(tmp_path, database_url=mirror_url, before=MORE_PATIENT)
+    folder = Folder(tmp_path, database_url=mirror_url)
     with folder.serving() as (process, client), ThreadPoolExecutor(20) as pool:
         with nobody_else_writes(folder):
-            waiting = [pool.submit(post, client, product(number, key="x", name="Lamp")) for number in range(20)]
-            wait_until(lambda: under_way(client) >= 20, "all requests to be under way")
+            steps: list[str] = []
+            waiting = [pool.submit(post_told, client, product(n, key="x", name="Lamp"), steps) for n in range(20)]
+            wait_until(lambda: steps.count(SENT) == 20, "all requests to be sent")
             assert is_alive(client), "and to be read, because what came before this question was"
             process.terminate()
             wait_until(lambda: not is_alive(client), "the server to take no more")
@@ -83,9 +79,14 @@ def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered
     assert folder.count("claimed_by IS NOT NULL") == 0
 
 
-def under_way(client: httpx.Client) -> int:
-    """Count this client's connections on which an answer is awaited."""
-    return sum(not each.is_idle() for each in client._transport._pool.connections)
+#: The step in which the last byte of a request has been sent.
+SENT = "http11.send_request_body.complete"
+
+
+def post_told(client: httpx.Client, content: bytes, steps: list[str]) -> httpx.Response:
+    """Post a webhook, and add the steps of the client to a list."""
+    trace = {"trace": lambda step, _: steps.append(step)}
+    return client.post("/hooks/iimmpact", content=content, headers=signed("iimmpact", content), extensions=trace)
 
 
 def test_a_full_disk_is_answered_with_503_and_acks_go_on_once_there_is_room(tmp_path):

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from serving import serving, wait_until
 from shopping import new_shop
 from sqlalchemy import Text, insert, text, type_coerce
 from structlog.testing import capture_logs
+from waiting import TIMEOUT
 
 from receiver.database.database import Database
 from receiver.database.schema import Schema
@@ -91,7 +93,8 @@ def run(database, statement):
 # ── the table `processes` ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_process_is_registered_as_long_as_it_runs(database):
+def test_a_process_is_registered_as_long_as_it_runs(database, monkeypatch):
+    monkeypatch.setattr(registry, "DEREGISTER_TIMEOUT", TIMEOUT)
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.BOTH)
     registration.start()
     row = wait_until(lambda: registered(database).get(registration.name))
@@ -99,6 +102,29 @@ def test_a_process_is_registered_as_long_as_it_runs(database):
     assert (row.release, row.revision) == (registry.release(), Schema(database).release)
     assert "source shop speaks shop" in row.wiring
     registration.stop()
+    assert registered(database) == {}
+
+
+class StoppedBeforeItsClear(threading.Event):
+    """A turn that is given by a stop at the last moment before it is cleared."""
+
+    def __init__(self, stopping):
+        super().__init__()
+        self.stopping = stopping
+
+    def clear(self):
+        self.stopping.set()
+        self.set()
+        super().clear()
+
+
+def test_a_stop_just_before_a_heartbeat_does_not_wait_for_the_next_one(process, database, monkeypatch):
+    monkeypatch.setattr(registry, "HEARTBEAT", 10 * TIMEOUT)
+    working = process(sources("shop"))
+    working.heartbeat()
+    monkeypatch.setattr(working, "_turn", StoppedBeforeItsClear(working._stopping))
+    working.start()
+    working._thread.join(TIMEOUT)
     assert registered(database) == {}
 
 

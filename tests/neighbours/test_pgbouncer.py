@@ -8,7 +8,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from commanding import Folder, post, product, wait_until
+from commanding import TIMEOUT, Folder, post, product, wait_until
 from pgbouncer import pooling
 from postgresql_server import PostgresServer
 from raw import ping
@@ -25,6 +25,12 @@ REFUSED = (
     "HOOKMIRROR_DATABASE_URL leads to a pooler that pools transactions, such as PgBouncer, where no session is our "
     "own: set its pool_mode to `session`, or name PostgreSQL's own address and port."
 )
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """Let a session be examined for longer than a machine stands still, except where a test sets the limit."""
+    monkeypatch.setattr("receiver.database.postgresql.PROBE_TIMEOUT", int(TIMEOUT))
 
 
 @pytest.fixture(scope="module")

@@ -67,11 +67,13 @@ def test_while_every_sync_fails_nothing_is_acked_and_acks_go_on_when_they_succee
 #: error of the read and of a write after it, with whether the file counts as sound, and a write's result once it is
 #: shown to be sound.
 READING = f"""
-import mmap, os, struct, sys, time
+import mmap, os, struct, sys, threading, time
 from receiver.database.database import Database
-from receiver.database.sqlite import checkpoints
+from receiver.database.sqlite.checkpoints import Checkpoints
 
-checkpoints.QUIET = checkpoints.POLL = checkpoints.IDLE_POLL = 2.0
+# Nothing is shown to be sound before both have failed.
+go_on, poll = threading.Event(), Checkpoints._poll
+Checkpoints._poll = lambda self: (go_on.wait(), poll(self))[1]
 database = Database(sys.argv[1])
 database.look_after()
 beside = database.beside(connections=1)
@@ -95,6 +97,7 @@ for attempt in (read, write):
         attempt()
     except Exception as error:
         print(error.orig, database.is_sound)
+go_on.set()
 while not database.is_sound:
     time.sleep(0.01)
 write()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from killing import judge
-from observing import ENDPOINT_TIMEOUT, acking, readiness, refusing, settled, told_at_once, until
+from observing import ENDPOINT_TIMEOUT, LONG_WAITS, acking, readiness, refusing, settled, told_at_once, until
 from scene import Scene, staged
 
 
@@ -14,9 +14,9 @@ from scene import Scene, staged
 def play():
     """Return a function that runs a scene with a network and checks its counts."""
 
-    def play(trouble) -> Scene:
+    def play(trouble, *, sabotage: str = "") -> Scene:
         async def run() -> Scene:
-            async with staged("postgresql", with_network=True) as scene:
+            async with staged("postgresql", with_network=True, sabotage=sabotage) as scene:
                 async with scene.flowing():
                     await until(acking(scene), "acks")
                     await trouble(scene)
@@ -46,12 +46,12 @@ def test_while_the_network_is_down_senders_are_refused_at_once(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.close_door()
-        await until(refused, "a refusal", seconds=ENDPOINT_TIMEOUT)
+        await until(refused, "a refusal")
         await asyncio.sleep(2)
         assert (await readiness(scene)).status_code == 503
         scene.network.open_door()
 
-    assert told_at_once(play(trouble))
+    assert told_at_once(play(trouble, sabotage=LONG_WAITS))
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import psycopg
 from forked import Forked
+from longer_limits import PATIENT, PATIENT_FOLDER
 from ports import free_port
 from templates import copy_tables_to, installed_file
 from waiting import TIMEOUT, wait_until
@@ -67,10 +68,6 @@ def product(number: int, *, key: str, name: str, at: str = "2026-03-04T12:00:00Z
     data = {"display_name": name, "product_code": key}
     content = {"type": "product.updated", "resource": "products", "id": f"P{number}", "timestamp": at, "data": data}
     return json.dumps(content).encode()
-
-
-#: Lets requests wait for their commit for as long as tests do: a busy machine exceeds the limit that senders get.
-PATIENT = f"from receiver.ingest import gathering; gathering.STALLED = gathering.COMMIT_TIMEOUT = {TIMEOUT}"
 
 
 @dataclass
@@ -133,6 +130,8 @@ class Folder:
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),
             "HOOKMIRROR_DATABASE_URL": self.url,
+            # For the processes that a command starts.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PATIENT_FOLDER), os.environ.get("PYTHONPATH")])),
             **self.environment,
         }
         return {**inherited, **{name: value for name, value in given.items() if value is not None}}

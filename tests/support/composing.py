@@ -26,6 +26,7 @@ import psycopg
 import yaml
 from commanding import TIMEOUT, wait_until
 from forked import Forked
+from longer_limits import PATIENT
 from postgresql_server import PostgresServer
 from proxying import proxying
 
@@ -139,7 +140,8 @@ class Composition:
     def _forked(self, service: str, container: str, arguments: Sequence[str], *, log: str | None = None) -> Forked:
         surroundings = self._surroundings(service, container)
         folder = surroundings["cwd"]
-        return Forked(arguments, folder, surroundings["env"], log=None if log is None else folder / log)
+        output = None if log is None else folder / log
+        return Forked(arguments, folder, surroundings["env"], log=output, before=PATIENT)
 
     def run(self, service: str, *more: str) -> subprocess.CompletedProcess[str]:
         """Run a service that ends by itself, with additional arguments, until it ends."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from forked import Forked
+from longer_limits import PATIENT
 from ports import free_port
 from serving import token
 from templates import copy_tables_to, installed_file
@@ -127,7 +128,7 @@ async def receiving(
         environment["HOOKMIRROR_DATABASE_URL"] = database_url
     copy_tables_to(environment["HOOKMIRROR_DATABASE_URL"], installed_file)
     url, log = f"http://127.0.0.1:{port}", folder / "receiver.log"
-    with Forked(["serve", "--port", str(port)], folder, environment, log=log) as process:
+    with Forked(["serve", "--port", str(port)], folder, environment, log=log, before=PATIENT) as process:
         try:
             await wait_ready(url, process, log)
             yield Receiver(url, token(Scope.OPERATE, keys=[KEY]), process, log, environment)

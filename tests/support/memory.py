@@ -18,8 +18,11 @@ def claim_folder(memory: Path) -> Path:
     folder.mkdir()
     # The tests' PostgreSQL server runs as another user and must be able to enter.
     folder.chmod(0o711)
-    # Never closed: the system releases the lock when the process ends.
-    fcntl.flock(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
+    # Locked under another name, so that no process finds the file unlocked. Never closed: the system releases the lock
+    # when the process ends.
+    begun = folder / f"{LOCK}.begun"
+    fcntl.flock(os.open(begun, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
+    begun.rename(folder / LOCK)
     return folder
 
 

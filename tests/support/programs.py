@@ -62,7 +62,7 @@ def _libraries() -> str:
 
 
 def run(
-    name: str, *arguments: str | Path, given: str | None = None, seconds: float = 60.0
+    name: str, *arguments: str | Path, given: str | None = None, seconds: float = 300.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, with `given` as its input; it must exit with 0."""
     program = find(name)

@@ -9,9 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
-
-#: Most seconds that a test waits for anything.
-TIMEOUT = 60.0
+from longer_limits import TIMEOUT
 
 #: Seconds between two polls at least, and the least ratios of a pause to a poll and to the time already waited: the
 #: processes waited for need the cores.

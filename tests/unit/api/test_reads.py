@@ -26,6 +26,13 @@ FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 BOUND = 20.0
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """Let reads wait for longer than a machine stands still, except where a test sets a limit."""
+    for limit in ("LONGEST_WAIT", "GRACE"):
+        monkeypatch.setattr(module, limit, BOUND)
+
+
 @pytest.fixture
 def database(mirror_url):
     with closing(Database(mirror_url)) as opened:
@@ -34,10 +41,8 @@ def database(mirror_url):
 
 def test_a_statement_beyond_its_time_is_ended(database):
     beside = database.beside(connections=1, seconds=0.2)
-    began = time.monotonic()
     with beside.read() as connection, pytest.raises(SQLAlchemyError) as raised:
         connection.execute(text(FOREVER))
-    assert time.monotonic() - began < BOUND
     assert is_overdue(raised.value)
 
 
@@ -84,8 +89,7 @@ def test_a_read_waits_for_its_turn_and_gets_it():
     reads.close()
 
 
-def test_more_reads_than_may_wait_are_refused_at_once(monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_WAIT", BOUND)
+def test_more_reads_than_may_wait_are_refused_at_once():
     reads, gate = Reads(at_once=1, seconds=BOUND), threading.Event()
 
     async def ask() -> None:
@@ -111,7 +115,8 @@ def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
         with pytest.raises(Unavailable, match="Too many reads"):
             await reads.run(lambda: None)
         gate.set()
-        monkeypatch.setattr(module, "LONGEST_WAIT", BOUND)
+        for limit in ("LONGEST_WAIT", "GRACE"):
+            monkeypatch.setattr(module, limit, BOUND)
         assert await reads.run(lambda: "done") == "done"
 
     asyncio.run(ask())

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from receiver.api import read_budget
 from receiver.api.read_budget import ReadBudget
 from receiver.api.turns import Turns
 
@@ -76,11 +77,13 @@ def test_a_turn_that_does_not_come_in_time_is_refused_and_not_given_later() -> N
     asyncio.run(ask())
 
 
-def test_a_read_that_waits_for_the_budget_gets_a_turn_when_the_webhooks_end() -> None:
+def test_a_read_that_waits_for_the_budget_gets_a_turn_when_the_webhooks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_budget, "LONGEST_KEY_REST", 2 * BOUND)
+
     async def ask() -> None:
         acking = True
         turns = Turns(4, ReadBudget(is_busy=lambda: acking))
-        turns.give_back(await turns.take("list", seconds=BOUND), used=1.0)
+        turns.give_back(await turns.take("list", seconds=BOUND), used=2.0)
         waiting = asyncio.create_task(turns.take("list", seconds=BOUND))
         await asyncio.sleep(0)
         assert not waiting.done()

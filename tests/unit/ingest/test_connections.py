@@ -6,11 +6,11 @@ import asyncio
 import resource
 
 import pytest
+from waiting import TIMEOUT
 
 from receiver.ingest import connections as module
 from receiver.ingest.connections import (
     RESERVED_FILES,
-    SENDING_GRACE,
     Awaited,
     Connections,
     Wait,
@@ -75,9 +75,10 @@ def test_past_the_bound_the_longest_waiting_head_is_closed_before_idle_connectio
 
 
 @pytest.mark.parametrize("awaited", [Awaited.HEAD_OR_READING, Awaited.BODY])
-def test_an_idle_connection_is_closed_before_one_whose_request_has_just_begun(loop, awaited):
+def test_an_idle_connection_is_closed_before_one_whose_request_has_just_begun(loop, awaited, monkeypatch):
+    monkeypatch.setattr(module, "SENDING_GRACE", 2 * TIMEOUT)
     now = loop.time()
-    new_one, idle = Stub(now - SENDING_GRACE + 1.0, awaited), Stub(now, Awaited.REQUEST)
+    new_one, idle = Stub(now - TIMEOUT, awaited), Stub(now, Awaited.REQUEST)
     assert cut_for_one_more(loop, new_one, idle) == [False, True]
 
 
@@ -141,7 +142,7 @@ def test_a_connection_that_fails_does_not_keep_others_from_being_checked(loop):
 
 
 async def looked_at(stub: Stub, *, times: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         while stub.looks < times:
             await asyncio.sleep(0.005)
 

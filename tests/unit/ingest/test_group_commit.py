@@ -20,6 +20,13 @@ from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
 BOUND = 20.0
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """Let requests wait for longer than a machine stands still, except where a test sets a limit."""
+    for limit in ("GATHERING", "STALLED", "COMMIT_TIMEOUT"):
+        monkeypatch.setattr(module, limit, 2 * BOUND)
+
+
 class Inbox:
     """Keeps batches in a list while its gate is open, and raises the prepared errors."""
 
@@ -142,7 +149,6 @@ def test_arrivals_behind_a_stalled_commit_are_refused_at_once(monkeypatch):
 
 
 def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
-    monkeypatch.setattr(module, "STALLED", 2 * BOUND)
     monkeypatch.setattr(module, "STALLED_AGAIN", 0.1)
     monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
@@ -168,7 +174,7 @@ def test_a_commit_beyond_its_time_is_answered_503_and_its_late_end_does_no_harm(
         with pytest.raises(Unavailable, match="takes too long"):
             await late
         inbox.open.set()
-        monkeypatch.setattr(module, "COMMIT_TIMEOUT", BOUND)
+        monkeypatch.setattr(module, "COMMIT_TIMEOUT", 2 * BOUND)
         await send(accepting, "b")
 
     assert scene(play).batches == [["a"], ["b"]]

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from waiting import TIMEOUT
 
-from receiver.logs import logs
+from receiver.logs import logs, rates
 from receiver.logs.standard_error import Unfailing
 
 #: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end before a forged
@@ -114,7 +115,8 @@ def test_numbers_and_flags_keep_their_types_in_json(form: str, capsys):
         assert (line["lines"], line["seconds"], line["forced"], line["source"]) == (3, 1.5, True, None)
 
 
-def test_a_repeated_warning_of_a_library_is_written_once(form: str, capsys):
+def test_a_repeated_warning_of_a_library_is_written_once(form: str, capsys, monkeypatch):
+    monkeypatch.setattr(rates, "FIRST_WHILE", TIMEOUT)
     for number in range(50):
         logging.getLogger("uvicorn.error").warning("Invalid HTTP request %d", number)
     logging.getLogger("uvicorn.error").info("Started")

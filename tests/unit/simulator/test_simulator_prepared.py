@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from raw import raw_headers
 from simulator_receiver import START, served
+from waiting import TIMEOUT
 
 from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
@@ -71,7 +72,7 @@ def test_an_answer_may_come_in_pieces():
             _, made = messages(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 3)
             return await blast(made[:3], connections=1)
 
-    assert asyncio.run(asyncio.wait_for(scene(), 10)).statuses == {200: 3}
+    assert asyncio.run(asyncio.wait_for(scene(), TIMEOUT)).statuses == {200: 3}
 
 
 @pytest.mark.parametrize(

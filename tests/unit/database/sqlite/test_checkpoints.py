@@ -527,9 +527,8 @@ sys.exit(1)
 def test_a_stopped_thread_ends_before_its_next_look(sqlite, monkeypatch):
     monkeypatch.setattr(checkpoints, "POLL", 10 * TIMEOUT)
     monkeypatch.setattr(checkpoints, "IDLE_POLL", 10 * TIMEOUT)
-    before = set(threading.enumerate())
     sqlite.look_after()
-    (thread,) = set(threading.enumerate()) - before
+    thread = sqlite._care.checkpoints._thread
     sqlite.close()
     wait_until(lambda: not thread.is_alive())
 

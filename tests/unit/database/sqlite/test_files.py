@@ -209,7 +209,7 @@ def look_after_elsewhere(path):
     """Look after a database in another process, because SQLite shares the logs of one file within a process."""
     code = "import sys; from receiver.database.database import Database; Database(sys.argv[1]).look_after()"
     command = [sys.executable, "-c", code, f"sqlite:///{path}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the lock would meet those of SQLite")

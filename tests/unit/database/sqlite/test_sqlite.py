@@ -96,6 +96,7 @@ def sleep_instead(monkeypatch, sleep):
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, write_a_note_together])
 def test_a_write_that_waits_for_another_program_polls_every_millisecond(sqlite, file, monkeypatch, write):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 60_000)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         looks = []
