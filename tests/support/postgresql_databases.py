@@ -15,9 +15,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import make_url
-
-#: Seconds that the sessions of a used database get to end; after that, the database is dropped.
-TIMEOUT = 2.0
+from waiting import TIMEOUT
 
 #: The first object id that PostgreSQL gives to objects of users.
 FIRST_OID = 16_384
@@ -164,7 +162,7 @@ class Databases:
             self.drop(renamed)
 
     def _end_sessions(self, name: str) -> None:
-        """End all sessions of the database, and return once they have ended. Raises `TimeoutError`."""
+        """End all sessions of the database, and return once they have ended. After `TIMEOUT`, raises `TimeoutError`."""
         end = time.monotonic() + TIMEOUT
         while self._run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name):
             if time.monotonic() > end:
