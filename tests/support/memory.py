@@ -14,13 +14,15 @@ PREFIX, LOCK = "hookmirror-tests-", "lock"
 
 def claim_folder(memory: Path) -> Path:
     """Make a folder below `memory` that belongs to this process until it ends, even by a kill."""
-    folder = memory / f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
-    folder.mkdir()
+    name = f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    # Under another name until it is locked: another process would take it for abandoned.
+    making = memory / f".{name}"
+    making.mkdir()
     # The tests' PostgreSQL server runs as another user and must be able to enter.
-    folder.chmod(0o711)
+    making.chmod(0o711)
     # Never closed: the system releases the lock when the process ends.
-    fcntl.flock(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
-    return folder
+    fcntl.flock(os.open(making / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
+    return making.rename(memory / name)
 
 
 def remove_abandoned(memory: Path) -> None:
