@@ -18,11 +18,11 @@ from receiver.database import shared_results
 from receiver.database.sqlite import connections
 from receiver.findings import watching
 from receiver.following import target
-from receiver.ingest import gathering
+from receiver.ingest import gathering, group_commit, keeping
 from receiver.provenance import recomputation, why
 from receiver.reconcile import seen
-from receiver.runs import forecast
-from receiver.server import acceptor_process
+from receiver.runs import feeder, forecast
+from receiver.server import acceptor_process, registry
 from receiver.worker import hydration, isolation, thread
 
 
@@ -57,6 +57,12 @@ def more_patience() -> Iterator[None]:
         # Of the end: for the answer to a posted change, and for the process that stores webhooks.
         patch.setattr(target, "END_GRACE", TIMEOUT)
         patch.setattr(acceptor_process, "ACCEPTOR_STOP_SECONDS", TIMEOUT)
+        # Of threads at the end, which would otherwise meet a database that is closed. One that hangs takes this long.
+        patch.setattr(group_commit, "COMMIT_STOP_TIMEOUT", TIMEOUT / 6)
+        patch.setattr(keeping, "KEEPER_STOP_SECONDS", TIMEOUT / 6)
+        patch.setattr(watching, "WATCH_STOP_SECONDS", TIMEOUT / 6)
+        patch.setattr(feeder, "FEEDER_STOP_TIMEOUT", TIMEOUT / 6)
+        patch.setattr(registry, "DEREGISTER_TIMEOUT", TIMEOUT / 6)
         # A server's own round, which would otherwise come in the middle of the tests that make one themselves.
         patch.setattr(watching, "FIRST_ROUND_SECONDS", 60 * TIMEOUT)
         yield
