@@ -94,8 +94,14 @@ class Databases:
         self._session: psycopg.Connection[Any] | None = None
 
     def create(self, template: str = "template1", *, encoding: str | None = None) -> str:
-        """Make a database like the template, with another encoding if one is given; return its name."""
+        """Make a database like the template, with another encoding if one is given; return its name.
+
+        Nobody may be connected to the template.
+        """
         name = _new_name()
+        if template != "template1":
+            # A session that was closed may end later. The server waits for it for five seconds only.
+            self._end_sessions(template)
         encoded = "" if encoding is None else f" ENCODING '{encoding}' LOCALE 'C'"
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{encoded}')
         return name
