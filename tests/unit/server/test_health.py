@@ -8,6 +8,7 @@ import httpx
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from waiting import TIMEOUT
 
 from receiver.logs.repeats import Repeats
 from receiver.server.health import vitals
@@ -21,7 +22,7 @@ def ask():
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         with vitals(listening, trouble=lambda: trouble, metrics=lambda: metrics):
-            return httpx.get(f"http://127.0.0.1:{port}{path}")
+            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT)
 
     return asking
 

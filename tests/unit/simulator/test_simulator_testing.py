@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from raw import raw_headers
 from simulator_asking import sign_request
+from waiting import TIMEOUT
 
 from receiver.verify.request import WebhookRequest
 from simulator.faults import Faults
@@ -129,7 +130,7 @@ def test_the_api_of_the_system_is_served(simulated, receiver):
 
     shop = simulated.start("iimmpact", to=receiver.url)
     shop.create(kind="product")
-    catalog = httpx.get(f"{shop.api_url}/v2/catalog", headers=sign_request(shop.system)).json()
+    catalog = httpx.get(f"{shop.api_url}/v2/catalog", headers=sign_request(shop.system), timeout=TIMEOUT).json()
     assert len(catalog["products"]) == 1
 
 
@@ -145,7 +146,7 @@ def test_a_test_event_is_sent_before_the_wait_ends(simulated, receiver):
 
     shop = simulated.start("sticky", to=receiver.url)
     auth = (shop.system.api_user, shop.system.api_password)
-    assert httpx.post(f"{shop.api_url}/api/v2/webhooks/test", auth=auth).status_code == 202
+    assert httpx.post(f"{shop.api_url}/api/v2/webhooks/test", auth=auth, timeout=TIMEOUT).status_code == 202
     assert (shop.wait().acked, shop.events) == (1, 0)
 
 
