@@ -603,7 +603,7 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
         assert run(tmp_path, *arguments, "--to", base, **settings).startswith("200 ")
         headers = {"Authorization": f"Bearer {run(tmp_path, 'token', **settings).strip()}"}
         wait_for(base + urlsplit(url[0]).path, serving, headers=headers)
-        answer = httpx.get(base + urlsplit(url[0]).path, headers=headers).text
+        answer = httpx.get(base + urlsplit(url[0]).path, headers=headers, timeout=TIMEOUT).text
         assert '"price":"19.90"' in answer
         assert '"price":"19.90"' in text_of("README.md")
     finally:

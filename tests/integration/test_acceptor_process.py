@@ -168,6 +168,7 @@ def test_no_acked_webhook_is_lost_when_the_process_is_killed_under_load(served: 
 
 def test_while_the_process_hangs_new_webhooks_are_refused_at_once_and_readiness_tells(served: Served, monkeypatch):
     monkeypatch.setattr("receiver.ingest.gathering.STALLED", 0.2)
+    monkeypatch.setattr("receiver.ingest.gathering.STALLED_AGAIN", 0.2)
     monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
     pid = pid_of(served)
     os.kill(pid, signal.SIGSTOP)

@@ -31,9 +31,16 @@ def served(lend_database, tmp_path_factory):
 
 @pytest.fixture
 def impatient(mirror_url, monkeypatch):
-    """Serve with short timeouts for bodies and for other writers."""
+    """Serve with short timeouts for other writers."""
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 20)
     monkeypatch.setattr("receiver.ingest.gathering.COMMIT_TIMEOUT", 1.0)
+    with serving(mirror_url) as running:
+        yield running
+
+
+@pytest.fixture
+def hurried(mirror_url):
+    """Serve with a short timeout for bodies."""
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
         yield running
 
@@ -123,20 +130,20 @@ def test_a_body_cut_off_between_chunks_leaves_nothing_behind(served: Served):
     assert served.count() == before + 1
 
 
-def test_a_body_that_stops_in_the_middle_is_answered_with_503(impatient: Served):
-    with impatient.connect() as connection:
+def test_a_body_that_stops_in_the_middle_is_answered_with_503(hurried: Served):
+    with hurried.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
         status, content = read_answer(connection)
     assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
-def test_the_bytes_of_stopped_bodies_are_freed(impatient: Served):
-    with impatient.connect() as one, impatient.connect() as another:
+def test_the_bytes_of_stopped_bodies_are_freed(hurried: Served):
+    with hurried.connect() as one, hurried.connect() as another:
         for connection in (one, another):
             connection.sendall(request_head("sigma", b"Content-Length: 600000") + b" " * 500_000)
         assert [read_answer(connection)[0] for connection in (one, another)] == [503, 503]
     large = sent("sigma", padded("sigma", MIB - 1))
-    wait_until(lambda: impatient.post("sigma", *large).status_code == 200, "room for a large body")
+    wait_until(lambda: hurried.post("sigma", *large).status_code == 200, "room for a large body")
 
 
 # ── backpressure ──────────────────────────────────────────────────────────────────────────────────────────────

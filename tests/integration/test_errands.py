@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ports import free_port
-from serving import error, serving
+from serving import error, serving, wait_until
 
 from receiver.api.tokens import Scope
 from receiver.metrics.few_names import TEST_EVENT_TYPE
@@ -87,6 +87,7 @@ def test_what_senders_would_meet_at_a_wrong_address_is_said(tmp_path, url, statu
 
 def test_a_process_that_cannot_read_its_settings_again_is_counted_and_no_signal_is_given(reachable):
     """The server of a test is the process of the tests, which a signal would end."""
+    wait_until(lambda: reachable.count("processes") == 1, "the server's first heartbeat")
     answer = post(reachable, "/api/v1/reload").json()
     (process,) = answer["items"]
     assert (process["taken"], "cannot reload while it runs" in process["says"]) == (False, True)

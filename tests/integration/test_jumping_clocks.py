@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paging import PagedSource, listened_to
 from running import Runs, asked, new_reconciler
-from shopping import NOON, named, new_shop, sources_of, states
+from shopping import NOON, drain, named, new_shop, new_worker, sources_of, states
 from sqlalchemy import update
 
 from handlers.catalog import Product
 from receiver.database.database import Database
 from receiver.errors import RunConflict
 from receiver.inbox import ids
+from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES
 from receiver.runs.immediate_actions import replay_now
 from receiver.runs.runs import Verbs
@@ -74,9 +75,10 @@ def test_a_retry_stays_due_when_its_clock_says_so(kit, shop, reclaiming):
         raise RuntimeError("not yet")
 
     kit.send("shop", "failing", id="A", at=NOON, data={})
-    kit.drain()
-    reclaiming.look(kit.now())
-    assert kit.drain() == 0
+    with closing(new_worker(kit, retries=RetrySchedule(first=HOUR))) as worker:
+        assert drain(worker) == 1
+        reclaiming.look(kit.now())
+        assert drain(worker) == 0
 
 
 def test_dead_workers_are_looked_for_although_the_clock_was_set_back(kit, reclaiming):
@@ -188,7 +190,8 @@ def test_a_replay_after_the_plan_outdates_it_although_the_clock_was_set_back_bet
 def test_the_next_scheduled_reconcile_does_not_wait_for_a_clock_that_was_ahead(kit, shop):
     paged = PagedSource()
     paged.speak(shop)
-    listened_to(kit, reconcile="daily 02:10")
+    # Half a day away, so that it is not due in the middle of the test.
+    listened_to(kit, reconcile=f"daily {kit.now() + DAY / 2:%H:%M}")
     paged.hold(["A1"])
     schedule = ReconcileSchedule(
         Verbs(kit.database, Wiring.of(sources_of(kit))), sources_of(kit), clock=kit.now, poll=0

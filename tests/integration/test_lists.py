@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Boolean, event, func
 from stocked import BEGAN, EVENT_TYPES, MINUTE, SOURCES, Stock, stocked
+from waiting import TIMEOUT
 
 from examples import examples
 from handlers.catalog import Product
@@ -92,7 +93,7 @@ def test_any_filter_of_deliveries_gives_each_match_once_newest_first(stock, want
 
     fitting = sorted((each["id"] for each in stock.deliveries if fits(each, wanted)), reverse=True)
     assert everything(listed, limit=limit, seconds=seconds) == fitting
-    counted = count_deliveries(stock.database, wanted, seconds=5.0)
+    counted = count_deliveries(stock.database, wanted, seconds=TIMEOUT)
     assert (counted.number, counted.more, counted.horizon) == (len(fitting), False, None)
 
 
@@ -118,7 +119,7 @@ def test_any_filter_of_rows_gives_each_match_once_in_the_order_of_keys(stock, wa
         if all(getattr(wanted, name) in (None, row[name]) for name in names)
     )
     assert everything(listed, limit=200, seconds=seconds) == fitting
-    assert count_rows(stock.database, Product, wanted, seconds=5.0).number == len(fitting)
+    assert count_rows(stock.database, Product, wanted, seconds=TIMEOUT).number == len(fitting)
 
 
 @some
@@ -176,7 +177,7 @@ def test_a_list_that_runs_out_of_time_returns_its_horizon(stock):
 
 
 def test_the_last_page_has_no_horizon_although_it_is_empty(stock):
-    with_time = PageBounds(seconds=60)
+    with_time = PageBounds(seconds=TIMEOUT)
     page = list_deliveries(stock.database, DeliveryFilter(event_type="sun.set"), lambda row: row["id"], with_time)
     assert page == ([], None, None)
 

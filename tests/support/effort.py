@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
+from waiting import wait_until
 
 from receiver.database.database import Database
 
@@ -142,15 +143,20 @@ def _changes(connection: Any) -> int:
 
 def _written_on_server(engine: Engine, connections: list[Any]) -> tuple[int, int]:
     """Ask the server, over a connection to another database, which adds nothing to the figures of this one."""
-    for connection in connections:
-        if not connection.closed:
-            # The server counts when a session's transaction ends, at most once a second unless it is asked to.
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_stat_force_next_flush()")
-            connection.commit()
+    opened = [connection for connection in connections if not connection.closed]
+    for connection in opened:
+        # The server counts when a session's transaction ends, at most once a second unless it is asked to.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+        connection.commit()
+    ours = [connection.info.backend_pid for connection in opened]
     url = engine.url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
     counted = "SELECT xact_commit, tup_inserted + tup_updated + tup_deleted FROM pg_stat_database WHERE datname = %s"
-    with psycopg.connect(url) as beside:
+    with psycopg.connect(url, autocommit=True) as beside:
+        # A session that was closed before adds its figures when its process ends, which may be later.
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> ALL(%s)"
+        given = (engine.url.database, ours)
+        wait_until(lambda: beside.execute(others, given).fetchone() == (0,), "the sessions of others to end")
         row = beside.execute(counted, (engine.url.database,)).fetchone()
     assert row is not None
     return row[0], row[1]

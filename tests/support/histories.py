@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 from faults import Killed
-from serving import wait_until
+from serving import TIMEOUT, wait_until
 from sqlalchemy import event, func, select
 from starlette.applications import Starlette
 
@@ -216,7 +216,15 @@ class Api:
     def __init__(self) -> None:
         self._shown = Starlette()
         self._socket = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(self._answer, log_level="critical", lifespan="off", ws="none", interface="asgi3")
+        config = uvicorn.Config(
+            self._answer,
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            interface="asgi3",
+            # An idle connection would otherwise be closed just as the dialect's client uses it again.
+            timeout_keep_alive=int(10 * TIMEOUT),
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -15,9 +15,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import make_url
-
-#: Seconds that the sessions of a used database get to end; after that, the database is dropped.
-TIMEOUT = 2.0
+from waiting import TIMEOUT
 
 #: The first object id that PostgreSQL gives to objects of users.
 FIRST_OID = 16_384
@@ -96,8 +94,14 @@ class Databases:
         self._session: psycopg.Connection[Any] | None = None
 
     def create(self, template: str = "template1", *, encoding: str | None = None) -> str:
-        """Make a database like the template, with another encoding if one is given; return its name."""
+        """Make a database like the template, with another encoding if one is given; return its name.
+
+        Nobody may be connected to the template.
+        """
         name = _new_name()
+        if template != "template1":
+            # A session that was closed may end later. The server waits for it for five seconds only.
+            self._end_sessions(template)
         encoded = "" if encoding is None else f" ENCODING '{encoding}' LOCALE 'C'"
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{encoded}')
         return name
@@ -164,7 +168,7 @@ class Databases:
             self.drop(renamed)
 
     def _end_sessions(self, name: str) -> None:
-        """End all sessions of the database, and return once they have ended. Raises `TimeoutError`."""
+        """End all sessions of the database, and return once they have ended. After `TIMEOUT`, raises `TimeoutError`."""
         end = time.monotonic() + TIMEOUT
         while self._run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name):
             if time.monotonic() > end:

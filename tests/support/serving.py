@@ -167,6 +167,8 @@ def serving(
             access_log=False,
             lifespan="on",
             timeout_graceful_shutdown=5,
+            # uvicorn's own protocol would close an idle connection just as a client of the test uses it again.
+            timeout_keep_alive=int(10 * TIMEOUT),
         )
     )
     with socket.create_server(("127.0.0.1", port)) as listening:
