@@ -25,6 +25,7 @@ READERS = 40
 def served(mirror_url, monkeypatch) -> Iterator[Served]:
     monkeypatch.setattr(reads, "LONGEST_WAIT", 0.3)
     monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.8)
+    monkeypatch.setattr(readiness, "READINESS_STATEMENT_SECONDS", 0.5)
     with serving(mirror_url, with_worker=True, api_read_seconds=0.3) as running:
         running.send("iimmpact", id="A1")
         wait_until(lambda: running.count("deliveries", "ended_at IS NULL") == 0, "the worker")

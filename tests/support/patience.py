@@ -37,6 +37,7 @@ def more_patience() -> Iterator[None]:
         patch.setattr(reads, "LONGEST_WAIT", TIMEOUT)
         patch.setattr(reads, "GRACE", TIMEOUT)
         patch.setattr(readiness, "ANSWER_SECONDS", TIMEOUT)
+        patch.setattr(readiness, "READINESS_STATEMENT_SECONDS", TIMEOUT)
         patch.setattr(provenance, "TURN_SECONDS", TIMEOUT)
         patch.setattr(shared_results, "READ_TIMEOUT", TIMEOUT)
         # Of an answer that is given in part when its time is over.
