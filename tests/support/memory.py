@@ -14,13 +14,18 @@ PREFIX, LOCK = "hookmirror-tests-", "lock"
 
 def claim_folder(memory: Path) -> Path:
     """Make a folder below `memory` that belongs to this process until it ends, even by a kill."""
-    folder = memory / f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
-    folder.mkdir()
-    # The tests' PostgreSQL server runs as another user and must be able to enter.
-    folder.chmod(0o711)
-    # Never closed: the system releases the lock when the process ends.
-    fcntl.flock(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX)
-    return folder
+    while True:
+        folder = memory / f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+        folder.mkdir()
+        # The tests' PostgreSQL server runs as another user and must be able to enter.
+        folder.chmod(0o711)
+        # Never closed: the system releases the lock when the process ends.
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / LOCK).exists():
+            return folder
+        # Another process that started at the same time took the folder for abandoned before it was locked.
+        os.close(lock)
 
 
 def remove_abandoned(memory: Path) -> None:
