@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from senders import SECRETS, SOURCES, body, seal, sent
-from serving import SECRET_KEY, Served, serving, wait_until
+from serving import SECRET_KEY, TIMEOUT, Served, serving, wait_until
 from sqlalchemy import delete, insert, text, update
 from sqlmodel import SQLModel
 
@@ -585,7 +585,7 @@ def test_every_answer_of_the_document_is_tested_above(document):
 @pytest.mark.parametrize(("status", "query", "headers"), [(414, "x" * 8_193, {}), (431, "", {"X-Long": "x" * 20_000})])
 def test_the_answer_to_a_request_that_is_too_long_agrees_with_the_document(served, document, status, query, headers):
     for path in ("/healthz", "/api/v1/search", "/api/v1/deliveries/1"):
-        answer = httpx.get(f"{served.client.base_url}{path}?q={query}", headers=headers)
+        answer = httpx.get(f"{served.client.base_url}{path}?q={query}", headers=headers, timeout=TIMEOUT)
         assert answer.status_code == status
         check(document, "GET", path, answer)
 
