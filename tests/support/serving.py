@@ -176,7 +176,7 @@ def serving(
             log_config=None,
             access_log=False,
             lifespan="on",
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=20,
         )
     )
     with socket.create_server(("127.0.0.1", port)) as listening:
