@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tomllib
@@ -25,6 +24,7 @@ import pytest
 import typer
 from api_alone import api_of
 from forked import Forked
+from ports import free_port
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
@@ -586,8 +586,7 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
     url = re.search(r"http://\S+", ask)
     assert url is not None
     settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{VARIABLE_PREFIX}SECRET_KEY": "k" * 32}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     serving = subprocess.Popen(
         ["hookmirror", "serve", "--port", str(port)],
@@ -621,5 +620,5 @@ def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str]
         except httpx.TransportError:
             return False
 
-    with httpx.Client() as client:
+    with httpx.Client(timeout=TIMEOUT) as client:
         wait_until(answers, url)

@@ -137,13 +137,14 @@ class _Rehearsing:
 
         thread = threading.Thread(target=work, name="rehearsal", daemon=True)
         thread.start()
-        seen, since = worker.pulse.at_hand, monotonic()
+        # Polls are counted, not seconds: a process that was paused as a whole has not polled, and nothing hangs in it.
+        seen, still = worker.pulse.at_hand, 0
         while thread.is_alive():
             thread.join(SCRATCH_LOOK_SECONDS)
             now = worker.pulse.at_hand
-            if now != seen or not now:
-                seen, since = now, monotonic()
-            elif monotonic() - since > self._job.hang_seconds:
+            still = still + 1 if now == seen and now else 0
+            seen = now
+            if still * SCRATCH_LOOK_SECONDS > self._job.hang_seconds:
                 worker.give_up()
                 _end_hung(database, worker.name, {each.delivery for each in now}, self._job.hang_seconds)
                 return False

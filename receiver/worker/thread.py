@@ -66,7 +66,7 @@ class WorkerThread:
         self._leaving: threading.Thread | None = None
         self._changing = threading.Lock()
         self._hung: list[threading.Thread] = []
-        self._begin(new_worker())
+        self._thread = self._begin(new_worker())
         self._watcher = threading.Thread(target=self._keep, name="watcher", daemon=True)
         self._listener = _listener(database, self.wake)
 
@@ -88,7 +88,9 @@ class WorkerThread:
         """Describe a failure that only a restart mends; None while the worker lives and is watched."""
         if not self._watcher.is_alive():
             return "The worker is no longer watched: restart this process."
-        return None if self._thread.is_alive() else "The worker's thread has ended."
+        thread = self._thread
+        # One that was asked to end is about to be replaced.
+        return None if thread.is_alive() or thread is self._leaving else "The worker's thread has ended."
 
     def renew(self) -> None:
         """Continue with a new worker once the present one has finished its delivery. Safe to call from any thread."""
@@ -106,10 +108,11 @@ class WorkerThread:
         if self._listener is not None:
             self._listener.stop()
 
-    def _begin(self, worker: Worker) -> None:
+    def _begin(self, worker: Worker) -> threading.Thread:
+        """Make this the present worker, and return its thread, which is not started."""
         self._worker = worker
         self._watch = Watch(worker.pulse)
-        self._thread = threading.Thread(target=self._work, args=(worker,), name="worker", daemon=True)
+        return threading.Thread(target=self._work, args=(worker,), name="worker", daemon=True)
 
     def _work(self, worker: Worker) -> None:
         worker.run()
@@ -161,8 +164,10 @@ class WorkerThread:
     def _replace(self) -> None:
         with self._changing:
             self._worker.give_up()
-            self._begin(self._new_worker())
-        self._thread.start()
+            thread = self._begin(self._new_worker())
+            # A thread that is not started yet would be reported as one that has ended.
+            thread.start()
+            self._thread = thread
 
 
 def _listener(database: Database, heard: Callable[[], None]) -> Listener | None:

@@ -98,7 +98,6 @@ def told_in_a_file(new_kit, tmp_path, monkeypatch):
         return Forked(command[2:], tmp_path, os.environ, python=True, log=Path(stdout.name))
 
     monkeypatch.setattr(rehearsal, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
-    monkeypatch.setattr(rehearsal, "REHEARSAL_HANG_SECONDS", 1.0)
     return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
 
 
@@ -173,7 +172,8 @@ def test_code_that_ends_the_process_is_reported_with_its_delivery(told_in_a_file
     assert [(row.external_id, row.kind) for row in found.rows] == [("A1", "only old")]
 
 
-def test_code_that_hangs_is_reported_and_the_other_deliveries_are_run(told_in_a_file, write):
+def test_code_that_hangs_is_reported_and_the_other_deliveries_are_run(told_in_a_file, write, monkeypatch):
+    monkeypatch.setattr(rehearsal, "REHEARSAL_HANG_SECONDS", 1.0)
     new = write("rehearsed_hanging", f'__import__("time").sleep(60) if event.entity_id == "A1" else {NOW}')
     found = run(told_in_a_file, new)
     assert [each.entity for each in found.ends] == ["product:A1"]

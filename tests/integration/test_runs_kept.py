@@ -108,6 +108,8 @@ def test_a_feeder_records_its_trouble_on_the_run_and_goes_on(kit, runs, monkeypa
         raise RuntimeError("no room for it")
 
     monkeypatch.setattr(type(kind), "plan", lambda self, held: fail(held))
+    # A standstill must not be longer than the pause that is asserted.
+    monkeypatch.setattr("receiver.runs.feeder.FIRST_RETRY_DELAY", 60.0)
     assert feeder.step_all() > 0
     assert "no room for it" in runs.run(again)["trouble"]
     monkeypatch.undo()

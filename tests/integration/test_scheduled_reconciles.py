@@ -8,7 +8,7 @@ import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import new_reconciler, reconciled
-from shopping import sources_of
+from shopping import NOON, sources_of
 from sqlalchemy import select
 from waiting import wait_until
 
@@ -23,7 +23,9 @@ from receiver.worker.processes import Wiring
 
 @pytest.fixture
 def source(shop, kit) -> PagedSource:
-    """Make a source that is reconciled every day."""
+    """Make a source that is reconciled every day. It is noon, so that no time of the schedule comes by itself."""
+    now = kit.now()
+    kit.advance(seconds=((NOON - now) % timedelta(days=1)).total_seconds())
     paged = PagedSource()
     paged.speak(shop)
     listened_to(kit, reconcile="daily 02:10")

@@ -13,6 +13,7 @@ from shopping import NOON, drain, inbox_of_another_process, named, new_worker, r
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
+from receiver.worker.thread import WorkerThread
 
 
 class Gate:
@@ -178,6 +179,24 @@ def test_a_stopped_worker_returns_unbegun_deliveries_without_an_attempt(kit, gat
     thread.join(TIMEOUT)
     assert states(kit) == ["processed"] + ["pending"] * 5
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1, 0, 0, 0, 0, 0]
+
+
+def test_a_worker_that_is_replaced_after_new_settings_is_not_reported_as_ended(kit):
+    told = []
+
+    def make():
+        # The second is made when the thread of the first has ended.
+        told.append(thread.trouble() if told else None)
+        return new_worker(kit)
+
+    thread = WorkerThread(make, kit.database)
+    thread.start()
+    try:
+        thread.renew()
+        wait_until(lambda: len(told) == 2, "the next worker")
+    finally:
+        thread.stop()
+    assert told == [None, None]
 
 
 def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are_processed(tmp_path, kit):

@@ -23,10 +23,11 @@ from receiver.worker import hydration
 THIN, GOOD = 400, 60
 
 
-@pytest.fixture(autouse=True)
-def as_in_production(monkeypatch) -> None:
-    """Let a pass wait for the answers no longer than usual."""
+@pytest.fixture
+def as_in_production(monkeypatch) -> float:
+    """Let a pass wait for the answers no longer than usual; give the seconds for which a client waits for one."""
     monkeypatch.setattr(hydration, "BUDGET_SECONDS", 3.0)
+    return 2.0
 
 
 class Api(ThreadingHTTPServer):
@@ -77,12 +78,14 @@ def served() -> Iterator[Api]:
 
 
 @pytest.fixture
-def sources(shop, kit, served):
+def sources(request, shop, kit, served):
     """Make `slow` with an API, which thin events need, and `north` and `south` without one."""
+    in_time = "as_in_production" in request.fixturenames
+    seconds = request.getfixturevalue("as_in_production") if in_time else TIMEOUT
 
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client | None:
-        return httpx.Client(base_url=source.api_url, timeout=2.0) if source.api_url else None
+        return httpx.Client(base_url=source.api_url, timeout=seconds) if source.api_url else None
 
     @shop.hydrate("product.thin")
     def fetch_product(event: Event, client: httpx.Client) -> dict:
@@ -129,6 +132,7 @@ def send_good(kit) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("as_in_production")
 def test_while_an_api_hangs_other_sources_go_on_and_afterwards_everything_is_applied(kit, served, sources):
     send_thin(kit)
     send_good(kit)

@@ -122,16 +122,16 @@ def test_an_idle_connection_is_closed(strict: Served):
 
 
 def test_a_connection_that_waits_for_its_commit_is_not_closed_as_idle(strict: Served, gate):
-    with strict.connect() as connection:
+    with strict.connect() as connection, strict.connect() as idle:
         gate.set()
-        connection.sendall(whole("sigma", body("sigma", key="first")))
-        assert answer_on(connection).read()
+        for number, each in enumerate((connection, idle)):
+            each.sendall(whole("sigma", body("sigma", key=f"first {number}")))
+            assert answer_on(each).read()
         gate.clear()
         connection.sendall(whole("sigma", body("sigma", key="slow")))
-        wait_until(lambda: waiting(strict))
+        wait_until(lambda: strict.at_work())
         strict.limit(keep_alive_timeout=0.05)
-        # Later than an idle connection is closed, and much earlier than a sender gives up.
-        time.sleep(0.3)
+        assert idle.recv(1) == b"", "the limit is in force"
         gate.set()
         assert json.loads(answer_on(connection).read())["status"] == "accepted"
 
@@ -139,9 +139,9 @@ def test_a_connection_that_waits_for_its_commit_is_not_closed_as_idle(strict: Se
 def test_a_server_that_stops_answers_waiting_webhooks_with_connection_close(served: Served, gate):
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma")))
-        wait_until(lambda: waiting(served))
+        wait_until(lambda: served.at_work())
         served.server.should_exit = True
-        wait_until(lambda: not any(each.cycle.keep_alive for each in served.server.server_state.connections))
+        wait_until(lambda: not any(each.cycle.keep_alive for each in served.at_work()), "the news")
         gate.set()
         answer = answer_on(connection)
         assert (answer.status, answer.getheader("connection")) == (200, "close")
@@ -155,18 +155,12 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def waiting(served: Served) -> bool:
-    """Whether a connection waits for an answer."""
-    cycles = [each.cycle for each in served.server.server_state.connections]
-    return any(cycle is not None and not cycle.response_complete for cycle in cycles)
-
-
 def test_a_complete_webhook_is_kept_although_its_sender_is_gone(served: Served, gate, caplog):
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="gone")))
-        wait_until(lambda: waiting(served))
+        wait_until(lambda: served.at_work())
         reset(connection)
-    wait_until(lambda: not served.server.server_state.connections)
+    wait_until(lambda: not served.connections())
     gate.set()
     wait_until(lambda: served.count() == 1)
     served.send("sigma", key="the next one")

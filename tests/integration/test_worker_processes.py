@@ -19,7 +19,7 @@ PROCESSES, EVENTS, ENTITIES = 3, 240, 30
 #: Code that a process runs first: it looks for dead workers every second, much more often than in a release.
 LOOKS_OFTEN = "from receiver.worker import reclaiming; reclaiming.LOOKS_PER_LEASE = 600"
 
-#: Code that a process runs first: SIGTERM reaches only a thread that is not the main one, since later ones inherit masks.
+#: Code that a process runs first: SIGTERM reaches only another than its main thread, since later ones inherit the mask.
 ANOTHER_THREAD_IS_SIGNALLED = """
 import signal, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()

@@ -105,6 +105,16 @@ class Served:
         for name, seconds in limits.items():
             setattr(self.app.connections.limits, name, seconds)
 
+    def connections(self) -> list[Any]:
+        """List the open connections at this moment; the server's thread adds and removes some meanwhile."""
+        return list(self.server.server_state.connections)
+
+    def at_work(self) -> list[Any]:
+        """List the connections that are in the middle of a request."""
+        # A connection that is just being lost has no cycle any more, so it is read once.
+        cycles = ((each, each.cycle) for each in self.connections())
+        return [each for each, cycle in cycles if cycle is not None and not cycle.response_complete]
+
     def connect(self) -> socket.socket:
         """Open a bare connection, to send what no HTTP client would send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
@@ -166,7 +176,7 @@ def serving(
             log_config=None,
             access_log=False,
             lifespan="on",
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=20,
             # uvicorn's own protocol would close an idle connection just as a client of the test uses it again.
             timeout_keep_alive=int(10 * TIMEOUT),
         )

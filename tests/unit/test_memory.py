@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 
@@ -32,3 +33,18 @@ def test_files_of_a_killed_process_are_removed_and_those_of_others_are_left(tmp_
     os.waitpid(child, 0)
     remove_abandoned(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["another-programs"]
+
+
+def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    lock, looks = fcntl.flock, []
+
+    def remove_before(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and not looks:
+            looks.append(how)
+            remove_abandoned(tmp_path)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_before)
+    claimed = claim_folder(tmp_path)
+    assert claimed.is_dir()
+    assert list(tmp_path.iterdir()) == [claimed]
