@@ -220,8 +220,7 @@ class Live:
         return _event("lost", {"seconds": time.monotonic() - self._answered_at, "reason": self._reason})
 
     def _tell(self, event: StreamEvent) -> None:
-        # A copy, because a process may stop while a stream begins or ends.
-        for events in [*self._streams]:
+        for events in self._streams:
             _put(events, event)
 
     def _read(self) -> Marks:

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from away import away
+from away import acked_again, away
 from browsing import TIMEOUT_MS, Browsing, Page, Scheme, signed_in
 from playwright.sync_api import Route, expect
-from senders import body, sent
 from serving import Served, serving
 from visiting import new_link
-from waiting import TIMEOUT, wait_until
+from waiting import wait_until
 
 from receiver.console import live
 from receiver.console.live import NO_ANSWER
@@ -27,12 +26,8 @@ ASKS_EVERY_MS = 15_000
 
 @pytest.fixture
 def served(tmp_path, monkeypatch) -> Iterator[Served]:
-    """A console of each test's own, since it changes, or ends its streams.
-
-    It looks for changes more often. A machine that stands still for some seconds makes no page lose its stream.
-    """
+    """A console of each test's own, since it changes, or ends its streams. It looks for changes more often."""
     monkeypatch.setattr(live, "LOOK_INTERVAL", 0.1)
-    monkeypatch.setattr(live, "LONGEST_SILENCE", 10 * TIMEOUT)
     with serving(f"sqlite:///{tmp_path}/live.db", with_worker=True, console=True) as running:
         yield running
 
@@ -49,13 +44,6 @@ def looking(chromium, served) -> Iterator[Browsing]:
 def says(page: Page, words: str) -> None:
     """Wait until the line at the top says words of this pattern: the first reason may be followed by a better one."""
     expect(page.locator("#live span")).to_have_text(re.compile(rf"^\s*· {words}\s*$"), timeout=TIMEOUT_MS)
-
-
-def sent_at_last(served: Served, *, key: str) -> str:
-    """Send a webhook until it is acked: a database that was away must be shown to be sound before."""
-    whole = sent("sigma", body("sigma", key=key))
-    answer = wait_until(lambda: (found := served.post("sigma", *whole)).status_code == 200 and found, "the ack")
-    return str(answer.json()["delivery"])
 
 
 def arrives(page: Page, delivery: str) -> None:
@@ -143,7 +131,7 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     page.locator("#live.on").wait_for()
     streams = served.app._rest.console.live
     # The browser comes back for another stream, and gets none.
-    streams.end()
+    served.app.end_streams()
     says(page, NOT_LIVE)
     delivery = served.send("sigma", key="unheard")
     page.clock.fast_forward(ASKS_EVERY_MS)
@@ -179,7 +167,7 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
         assert page.locator("#live time").get_attribute("datetime") == as_of
         says(page, f"{NOT_LIVE}: {NO_ANSWER}")
     says(page, "live")
-    arrives(page, sent_at_last(served, key="after"))
+    arrives(page, acked_again(served, key="after"))
 
 
 def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(served, looking):

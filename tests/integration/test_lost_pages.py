@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from away import away
+from away import acked_again, away
 from live_events import hint, listening, next_event
 from visiting import visiting
 from waiting import TIMEOUT, wait_until
@@ -19,9 +21,16 @@ LOOK, SILENCE = 0.1, 0.6
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "LOOK_INTERVAL", LOOK)
-    monkeypatch.setattr(live, "LONGEST_SILENCE", SILENCE)
+
+
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Let pages be told until the end of the block; elsewhere a machine that stands still would make them lost, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "LONGEST_SILENCE", SILENCE)
+        yield
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def test_a_page_is_told_that_the_database_is_away_and_that_it_is_back(mirror_url
         wait_until(lambda: looks, "the first look")
         served.send("sigma", key="before")
         assert "deliveries" in hint(lines)
-        with away(mirror_url):
+        with away(mirror_url), impatience():
             name, why = next_event(lines)
             assert (name, why["reason"]) == ("lost", NO_ANSWER)
             assert why["seconds"] >= SILENCE
@@ -52,7 +61,7 @@ def test_a_page_is_told_that_the_database_is_away_and_that_it_is_back(mirror_url
             # A page that fetches itself meanwhile is told the same.
             assert visitor.get("/").headers["X-Hookmirror-Reason"] == NO_ANSWER
         assert next_event(lines) == ("live", True)
-        served.send("sigma", key="after")
+        acked_again(served, key="after")
         assert "deliveries" in hint(lines)
 
 
@@ -65,7 +74,8 @@ def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_pat
         return look(this)
 
     monkeypatch.setattr(Live, "_read", read)
-    with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
+    # A look that hangs was begun with its patience.
+    with impatience(), visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
         assert next(lines) == "retry: 5000"
         hanging.set()
         try:
@@ -76,7 +86,7 @@ def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_pat
         assert next_event(lines) == ("live", True)
 
 
-def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(tmp_path, monkeypatch) -> None:
+def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(tmp_path, monkeypatch, looks) -> None:
     busy, look = threading.Event(), Live._read
 
     def read(this: Live) -> live.Marks:
@@ -87,18 +97,19 @@ def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(tmp_pa
     monkeypatch.setattr(Live, "_read", read)
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
         busy.set()
-        assert next_event(lines)[1]["reason"] == NO_TURN
+        wait_until(lambda: None in looks, "a look that is refused")
+        with impatience():
+            assert next_event(lines)[1]["reason"] == NO_TURN
         with listening(visitor) as (_, later):
             name, why = next_event(later)
             assert (name, why["reason"]) == ("lost", NO_TURN)
 
 
-def test_pages_stay_live_while_the_database_is_away_for_a_moment(tmp_path, monkeypatch, looks) -> None:
-    monkeypatch.setattr(live, "LONGEST_SILENCE", 20.0)
+def test_pages_stay_live_while_the_database_is_away_for_a_moment(tmp_path, looks) -> None:
     url = f"sqlite:///{tmp_path}/c.db"
     with visiting(url) as (served, visitor), listening(visitor) as (_, lines):
         wait_until(lambda: looks, "the first look")
         with away(url):
             wait_until(lambda: None in looks, "a look in vain")
-        served.send("sigma", key="after")
+        acked_again(served, key="after")
         assert "deliveries" in hint(lines)

@@ -230,6 +230,8 @@ def _contradict(stock: ConsoleStock) -> None:
     shop = stock.systems[SOURCE]
     lamp = shop.create(kind="product", product_code=SKU, display_name="Lamp")
     stock.rows["contradicted"] = (TABLE, SOURCE, lamp.external_id)
+    # A sender that repeats the first of two messages would make it the later one.
+    shop.wait()
     shop.update(lamp, display_name="Bright lamp")
     shop.wait()
     stock.settle()
@@ -252,6 +254,7 @@ def _break(stock: ConsoleStock) -> None:
     for number in range(12):
         content, headers = sent("indexed", b'{"number": %d}' % number, "a secret that was changed there")
         assert stock.served.post("indexed", content, headers).status_code == 401
+    wait_until(lambda: stock.served.count("refused") == 12, "the keeper")
 
 
 def event_about(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from waiting import TIMEOUT
 
 from receiver.api import provenance, readiness, reads
+from receiver.console import live
 from receiver.database import shared_results
 from receiver.database.sqlite import connections
 from receiver.findings import watching
@@ -38,6 +39,8 @@ def more_patience() -> Iterator[None]:
         patch.setattr(readiness, "ANSWER_SECONDS", TIMEOUT)
         patch.setattr(provenance, "TURN_SECONDS", TIMEOUT)
         patch.setattr(shared_results, "READ_TIMEOUT", TIMEOUT)
+        # Of a database that does not answer, after which open pages are told.
+        patch.setattr(live, "LONGEST_SILENCE", 10 * TIMEOUT)
         # Of an answer that is given in part when its time is over.
         patch.setattr(forecast, "MOST_SECONDS", 10 * TIMEOUT)
         for explaining in (why.explain_row, recomputation.recompute):
