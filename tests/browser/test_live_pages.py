@@ -170,6 +170,23 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
     arrives(page, acked_again(served, key="after"))
 
 
+@pytest.mark.parametrize(
+    "fail", [lambda route: route.fulfill(status=502), lambda route: route.abort()], ids=["an error", "no answer"]
+)
+def test_a_page_that_cannot_be_loaded_again_is_not_live_although_its_stream_is(served, looking, fail):
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    looking.watch.expected.add(502)
+    page.route("**/console/deliveries", fail)
+    served.send("sigma", key="a hint")
+    says(page, f"{NOT_LIVE}: the page could not be loaded again")
+    page.unroute_all()
+    arrives(page, served.send("sigma", key="another hint"))
+    says(page, "live")
+    # The browser itself reports a request without an answer.
+    looking.watch.faults = [each for each in looking.watch.faults if "net::ERR_FAILED" not in each]
+
+
 def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(served, looking):
     page = looking.open("/console/deliveries")
     page.locator("#live.on").wait_for()
