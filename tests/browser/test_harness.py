@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from browsing import DESKTOP, PHONE, Browsing, Scheme, barriers, overflow, widest
 from stand_in_pages import StandIn, page, site
+from waiting import wait_until
 
 SCRIPT = "text/javascript"
 
@@ -72,7 +74,9 @@ def test_a_page_without_faults_passes(browsing, path, scripts):
     ],
 )
 def test_each_fault_of_a_page_is_noticed(browsing, path, scripts, reason):
-    browsing.open(path, scripts=scripts)
+    opened = browsing.open(path, scripts=scripts)
+    # The browser may tell of a fault after it has told that the page is loaded. A call lets it be heard.
+    wait_until(lambda: opened.title() is not None and re.search(reason, "\n".join(browsing.watch.faults)), reason)
     with pytest.raises(AssertionError, match=reason):
         browsing.watch.check()
 

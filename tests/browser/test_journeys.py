@@ -14,7 +14,7 @@ from console_stock import SKU, SOURCE, ConsoleStock, console_stock, event_about
 from playwright.sync_api import Locator
 from pydantic import SecretStr
 from senders import sent
-from waiting import wait_for_a_later_date, wait_until
+from waiting import TIMEOUT, wait_for_a_later_date, wait_until
 
 from handlers.iimmpact import iimmpact, upsert_product
 from receiver.dialects.sources import build_sources
@@ -191,7 +191,7 @@ def test_a_source_is_reconciled_within_three_clicks_and_its_rows_are_right(at_wo
     system = bad_day.systems[SOURCE]
     code, name = f"R{scripts}", f"Lamp as its source has it, {scripts}"
     lamp = system.create(kind="product", product_code=code, display_name="Lamp")
-    system.wait()
+    system.wait(TIMEOUT)
     bad_day.settle()
     system.system.alter(lamp.family, datetime.now(UTC), display_name=name)
     wait_for_a_later_date(system.api_url)

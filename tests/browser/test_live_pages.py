@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from away import away
+from away import acked_again, away
 from browsing import TIMEOUT_MS, Browsing, Page, Scheme, signed_in
 from playwright.sync_api import Route, expect
 from serving import Served, serving
 from visiting import new_link
-from waiting import TIMEOUT, wait_until
+from waiting import wait_until
 
 from receiver.console import live
 from receiver.console.live import NO_ANSWER
@@ -41,11 +41,6 @@ def looking(chromium, served) -> Iterator[Browsing]:
     opened.watch.check()
 
 
-def status(page: Page) -> str:
-    """The text of the line at the top, without its time."""
-    return str(page.locator("#live span").inner_text()).strip(" ·")
-
-
 def says(page: Page, words: str) -> None:
     """Wait until the line at the top says words of this pattern: the first reason may be followed by a better one."""
     expect(page.locator("#live span")).to_have_text(re.compile(rf"^\s*· {words}\s*$"), timeout=TIMEOUT_MS)
@@ -58,8 +53,7 @@ def arrives(page: Page, delivery: str) -> None:
 
 def test_a_live_page_says_so_and_shows_what_arrives(served, looking):
     page = looking.open("/console/deliveries")
-    page.locator("#live.on").wait_for()
-    assert status(page) == "live"
+    says(page, "live")
     assert "No delivery matches" in page.locator("main").inner_text()
     arrives(page, served.send("sigma", key="first"))
     arrives(page, served.send("sigma", key="second"))
@@ -94,13 +88,39 @@ def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
     paused, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
     other.locator("#live.on").wait_for()
     paused.get_by_role("button", name="pause").click()
-    assert status(paused) == "paused"
+    says(paused, "paused")
     delivery = served.send("sigma", key="meanwhile")
     arrives(other, delivery)
     assert "No delivery matches" in paused.locator("main").inner_text()
     paused.get_by_role("button", name="continue").click()
     arrives(paused, delivery)
-    assert status(paused) == "live"
+    says(paused, "live")
+
+
+def test_what_arrives_while_a_person_types_is_shown_when_they_leave_the_field(served, looking):
+    typing, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
+    for page in (typing, other):
+        says(page, "live")
+    typing.locator("#page details.filters summary").click()
+    field = typing.locator("#page input[name=entity]")
+    field.fill("product:1")
+    delivery = served.send("sigma", key="meanwhile")
+    arrives(other, delivery)
+    field.blur()
+    arrives(typing, delivery)
+    assert field.input_value() == "product:1"
+
+
+def test_a_mark_stays_with_its_delivery_when_another_one_arrives_above_it(served, looking):
+    first, second = (served.ended(served.send("sigma", key=key))["id"] for key in ("first", "second"))
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    mark = page.locator(f"input[name=ids][value='{first}']")
+    mark.check()
+    mark.blur()
+    arrives(page, served.send("sigma", key="third"))
+    marked = [each.get_attribute("value") for each in page.locator("input[name=ids]:checked").all()]
+    assert marked == [first] != [second]
 
 
 def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, looking):
@@ -111,7 +131,7 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     page.locator("#live.on").wait_for()
     streams = served.app._rest.console.live
     # The browser comes back for another stream, and gets none.
-    streams.end()
+    served.app.end_streams()
     says(page, NOT_LIVE)
     delivery = served.send("sigma", key="unheard")
     page.clock.fast_forward(ASKS_EVERY_MS)
@@ -126,16 +146,18 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
 def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_is_not_live(
     served, looking, monkeypatch
 ):
-    monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
     context = looking.context()
     context.clock.install()
     page = context.new_page()
     shown = served.send("sigma", key="shown")
+    # No hint comes after that, so the page stays of this time.
+    served.ended(shown)
     page.goto(f"{looking.site}/console/deliveries")
     page.locator("#live.on").wait_for()
     as_of = page.locator("#live time").get_attribute("datetime")
     looking.watch.expected.add(503)
     with away(str(served.beside.engine.url)):
+        monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
         says(page, f"{NOT_LIVE}: {NO_ANSWER}")
         # The page asks by itself meanwhile, and does not show the error instead of its content.
         with page.expect_response(lambda answer: answer.status == 503):
@@ -144,13 +166,28 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
         arrives(page, shown)
         assert page.locator("#live time").get_attribute("datetime") == as_of
         says(page, f"{NOT_LIVE}: {NO_ANSWER}")
-    page.locator("#live.on").wait_for()
-    assert status(page) == "live"
-    arrives(page, served.send("sigma", key="after"))
+    says(page, "live")
+    arrives(page, acked_again(served, key="after"))
 
 
-def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(served, looking, monkeypatch):
-    monkeypatch.setattr(live, "LONGEST_SILENCE", 10 * TIMEOUT)
+@pytest.mark.parametrize(
+    "fail", [lambda route: route.fulfill(status=502), lambda route: route.abort()], ids=["an error", "no answer"]
+)
+def test_a_page_that_cannot_be_loaded_again_is_not_live_although_its_stream_is(served, looking, fail):
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    looking.watch.expected.add(502)
+    page.route("**/console/deliveries", fail)
+    served.send("sigma", key="a hint")
+    says(page, f"{NOT_LIVE}: the page could not be loaded again")
+    page.unroute_all()
+    arrives(page, served.send("sigma", key="another hint"))
+    says(page, "live")
+    # The browser itself reports a request without an answer.
+    looking.watch.faults = [each for each in looking.watch.faults if "net::ERR_FAILED" not in each]
+
+
+def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(served, looking):
     page = looking.open("/console/deliveries")
     page.locator("#live.on").wait_for()
     looking.watch.expected.add(503)
@@ -166,7 +203,6 @@ def test_a_page_whose_own_fetch_fails_first_gives_the_reason_of_that_answer(serv
 
 
 def test_a_reason_follows_a_vaguer_one_and_is_not_replaced_by_it(served, looking, monkeypatch):
-    monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
     context = looking.context()
     context.clock.install()
     page = context.new_page()
@@ -177,6 +213,7 @@ def test_a_reason_follows_a_vaguer_one_and_is_not_replaced_by_it(served, looking
     served.send("sigma", key="a hint")
     says(page, f"{NOT_LIVE}: the page could not be loaded again")
     with away(str(served.beside.engine.url)):
+        monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
         says(page, f"{NOT_LIVE}: {NO_ANSWER}")
         # One fetch follows the other: when the second one begins, the page has heard of the first.
         for _ in range(2):
@@ -191,7 +228,7 @@ def test_a_reason_follows_a_vaguer_one_and_is_not_replaced_by_it(served, looking
 def test_without_scripts_a_page_says_as_of_when_it_is_and_offers_no_pause(served, looking):
     page = looking.open("/console/deliveries", scripts=False)
     assert page.locator("#live").inner_text().startswith("As of ")
-    assert status(page) == ""
+    assert page.locator("#live span").inner_text() == ""
     assert page.locator("button", has_text="pause").is_hidden()
     assert [each for each in page.locator("button.copy").all() if each.is_visible()] == []
     delivery = served.send("sigma", key="later")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from away import away
+from away import acked_again, away
 from live_events import hint, listening, next_event
 from visiting import visiting
 from waiting import TIMEOUT, wait_until
@@ -20,19 +21,16 @@ LOOK, SILENCE = 0.1, 0.6
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Return a function that ends the patience with a silent database, or brings it back.
-
-    While nothing is wrong, a pause of the machine is no silence.
-    """
-
-    def be_patient(patient: bool) -> None:
-        monkeypatch.setattr(live, "LONGEST_SILENCE", 10 * TIMEOUT if patient else SILENCE)
-
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "LOOK_INTERVAL", LOOK)
-    monkeypatch.setattr(live, "SIGN_OF_LIFE", TIMEOUT)
-    be_patient(True)
-    return be_patient
+
+
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Let pages be told until the end of the block; elsewhere a machine that stands still would make them lost, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "LONGEST_SILENCE", SILENCE)
+        yield
 
 
 @pytest.fixture
@@ -49,47 +47,37 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[live.Marks | None]:
     return found
 
 
-def test_a_page_is_told_that_the_database_is_away_and_that_it_is_back(mirror_url: str, looks, patience) -> None:
+def test_a_page_is_told_that_the_database_is_away_and_that_it_is_back(mirror_url: str, looks) -> None:
     with visiting(mirror_url) as (served, visitor), listening(visitor) as (_, lines):
         assert next(lines) == "retry: 5000"
         wait_until(lambda: looks, "the first look")
         served.send("sigma", key="before")
         assert "deliveries" in hint(lines)
-        with away(mirror_url):
-            patience(False)
+        with away(mirror_url), impatience():
             name, why = next_event(lines)
-            patience(True)
             assert (name, why["reason"]) == ("lost", NO_ANSWER)
             assert why["seconds"] >= SILENCE
             assert visitor.get("/live").status_code == 503
             # A page that fetches itself meanwhile is told the same.
             assert visitor.get("/").headers["X-Hookmirror-Reason"] == NO_ANSWER
         assert next_event(lines) == ("live", True)
-        served.send("sigma", key="after")
+        acked_again(served, key="after")
         assert "deliveries" in hint(lines)
 
 
-def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_path, monkeypatch, patience) -> None:
-    wanted, hanging, over = threading.Event(), threading.Event(), threading.Event()
-    look, look_now = Live._marks, Live._read
-
-    async def marks(this: Live) -> live.Marks | None:
-        if wanted.is_set():
-            # Before the look, because the silence that it may last is fixed at its beginning.
-            patience(False)
-            hanging.set()
-        return await look(this)
+def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_path, monkeypatch) -> None:
+    hanging, over, look = threading.Event(), threading.Event(), Live._read
 
     def read(this: Live) -> live.Marks:
         if hanging.is_set():
             over.wait(10 * TIMEOUT)
-        return look_now(this)
+        return look(this)
 
-    monkeypatch.setattr(Live, "_marks", marks)
     monkeypatch.setattr(Live, "_read", read)
-    with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
+    # A look that hangs was begun with its patience.
+    with impatience(), visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
         assert next(lines) == "retry: 5000"
-        wanted.set()
+        hanging.set()
         try:
             name, why = next_event(lines)
         finally:
@@ -98,9 +86,7 @@ def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_pat
         assert next_event(lines) == ("live", True)
 
 
-def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(
-    tmp_path, monkeypatch, looks, patience
-) -> None:
+def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(tmp_path, monkeypatch, looks) -> None:
     busy, look = threading.Event(), Live._read
 
     def read(this: Live) -> live.Marks:
@@ -111,9 +97,9 @@ def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(
     monkeypatch.setattr(Live, "_read", read)
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
         busy.set()
-        wait_until(lambda: None in looks, "a look in vain")
-        patience(False)
-        assert next_event(lines)[1]["reason"] == NO_TURN
+        wait_until(lambda: None in looks, "a look that is refused")
+        with impatience():
+            assert next_event(lines)[1]["reason"] == NO_TURN
         with listening(visitor) as (_, later):
             name, why = next_event(later)
             assert (name, why["reason"]) == ("lost", NO_TURN)
@@ -125,5 +111,5 @@ def test_pages_stay_live_while_the_database_is_away_for_a_moment(tmp_path, looks
         wait_until(lambda: looks, "the first look")
         with away(url):
             wait_until(lambda: None in looks, "a look in vain")
-        served.send("sigma", key="after")
+        acked_again(served, key="after")
         assert "deliveries" in hint(lines)

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from senders import body, sent
+from serving import Served
 from sqlalchemy import URL, make_url
+from waiting import wait_until
 
 
 @contextmanager
@@ -31,6 +34,13 @@ def away(url: str) -> Iterator[None]:
         yield
     finally:
         _allow_connections(parsed, allowed=True)
+
+
+def acked_again(served: Served, *, key: str) -> str:
+    """Send a webhook until it is acked, because a database that was away must first be shown to be sound."""
+    whole = sent("sigma", body("sigma", key=key))
+    answer = wait_until(lambda: (given := served.post("sigma", *whole)).status_code == 200 and given, "an ack")
+    return str(answer.json()["delivery"])
 
 
 def _allow_connections(url: URL, *, allowed: bool) -> None:

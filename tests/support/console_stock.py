@@ -20,7 +20,7 @@ from ports import free_port
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, select
-from waiting import wait_for_a_later_date
+from waiting import TIMEOUT, wait_for_a_later_date
 
 from receiver.api.tokens import Scope
 from receiver.findings.tables import TALLIES
@@ -209,7 +209,7 @@ def _live(stock: ConsoleStock) -> None:
     for system in stock.systems.values():
         system.live(EVENTS)
     for system in stock.systems.values():
-        system.wait()
+        system.wait(TIMEOUT)
     stock.settle()
 
 
@@ -231,8 +231,10 @@ def _contradict(stock: ConsoleStock) -> None:
     shop = stock.systems[SOURCE]
     lamp = shop.create(kind="product", product_code=SKU, display_name="Lamp")
     stock.rows["contradicted"] = (TABLE, SOURCE, lamp.external_id)
+    # A sender that repeats the first of two messages would make it the later one.
+    shop.wait(TIMEOUT)
     shop.update(lamp, display_name="Bright lamp")
-    shop.wait()
+    shop.wait(TIMEOUT)
     stock.settle()
     newest, first = stock.ask(f"/api/v1/deliveries?source={SOURCE}&entity=product:{SKU}")["items"]
     stock.deliveries |= {"first": first["id"], "newest": newest["id"]}
@@ -253,6 +255,7 @@ def _break(stock: ConsoleStock) -> None:
     for number in range(12):
         content, headers = sent("indexed", b'{"number": %d}' % number, "a secret that was changed there")
         assert stock.served.post("indexed", content, headers).status_code == 401
+    wait_until(lambda: stock.served.count("refused") == 12, "the keeper")
 
 
 def event_about(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:

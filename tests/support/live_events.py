@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from visiting import Visitor
+from waiting import TIMEOUT
 
 
 @contextmanager
@@ -20,14 +22,24 @@ def listening(visitor: Visitor, *, seen: str | None = None) -> Iterator[tuple[ht
 
 def next_event(lines: Iterator[str]) -> tuple[str, Any]:
     """Return the name and the data of the next event of the stream."""
-    name = ""
+    name, end = "", time.monotonic() + TIMEOUT
     for line in lines:
-        assert "still here" not in line, "nothing was told for as long as a stream is silent"
+        # A stream gives a sign of life however long nothing is told.
+        assert time.monotonic() < end, f"nothing was told for {TIMEOUT:.0f} s"
         if line.startswith("event: "):
             name = line.removeprefix("event: ")
         if line.startswith("data: "):
             return name, json.loads(line.removeprefix("data: "))
     raise AssertionError("the stream has ended")
+
+
+def read_to_its_end(lines: Iterator[str]) -> list[str]:
+    """Return the other lines of a stream, which must end in time."""
+    found, end = [], time.monotonic() + TIMEOUT
+    for line in lines:
+        assert time.monotonic() < end, f"the stream did not end for {TIMEOUT:.0f} s"
+        found.append(line)
+    return found
 
 
 def hint(lines: Iterator[str]) -> list[str]:

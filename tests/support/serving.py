@@ -24,6 +24,7 @@ from receiver.api.tokens import Scope, Tokens
 from receiver.database.database import Database
 from receiver.ingest.fast_path import FastPathProtocol
 from receiver.server.app import App
+from receiver.server.registry import Reading
 from receiver.server.runtime import Runtime
 from receiver.settings.settings import Settings
 
@@ -89,6 +90,12 @@ class Served:
             return found if found["ended_at"] else None
 
         return dict(wait_until(look, f"the end of {delivery_id}"))
+
+    def note_reading(self, reading: Reading | None) -> None:
+        """Register the server as a process that has read its settings so; with None, as one that cannot read them."""
+        # Each heartbeat writes this again, so that none undoes it.
+        self.app._registration._settings = None if reading is None else reading.as_json()
+        self.app._registration.heartbeat()
 
     def count(self, table: str = "deliveries", where: str = "true") -> int:
         """Count rows through a separate connection to the database."""

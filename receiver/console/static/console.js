@@ -69,8 +69,8 @@
   const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
   const refresh = async () => {
     due = null;
-    if (paused || document.hidden || isTyping() || !window.htmx) return;
-    if (fetching) return refreshSoon();
+    if (paused || document.hidden || !window.htmx) return;
+    if (fetching || isTyping()) return refreshSoon();
     const open = opened();
     const began = performance.now();
     fetching = true;

@@ -23,7 +23,6 @@ from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.tables import RUN_ROWS, RUNS
 from receiver.server.registry import Reading
 from receiver.sessions.roles import Role
-from receiver.worker.processes import PROCESSES
 
 #: Texts with which strangers try to change a page.
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\x1b[31m'
@@ -171,15 +170,12 @@ def test_settings_that_were_not_read_since_they_changed_are_read_before_requests
         assert served.post("iimmpact", *sent("iimmpact", b"{}", "a secret of before")).status_code == 401
         served.app._keeper.flush()
         for read_at, is_told in ((NOW - timedelta(days=1), True), (datetime.now(UTC) + timedelta(hours=1), False)):
-            with served.beside.write() as connection:
-                reading = Reading(read_at, None, (), (str(file),))
-                connection.execute(PROCESSES.update().values(settings=reading.as_json()))
+            served.note_reading(Reading(read_at, None, (), (str(file),)))
             page = operator.page("/refused")
             assert (f"{file} changed since it was read." in text_of(page)) == is_told
             assert ("Read the settings again" in page) == is_told
-        with served.beside.write() as connection:
-            # A process that can reload would get a signal, and this one is the test's.
-            connection.execute(PROCESSES.update().values(settings=None))
+        # A process that can reload would get a signal, and this one is the test's.
+        served.note_reading(None)
         fields = {"form_token": hidden_fields(page)["form_token"], "then": "refused"}
         assert operator.post("/system/reload", **fields).headers["location"].startswith("/console/refused?done=")
 
@@ -269,6 +265,7 @@ def test_a_link_cannot_make_a_page_say_that_something_was_done(
 ) -> None:
     query = {"done": "verify_refused", "said": "Everything is well.", "seal": "x"}
     assert "Everything is well." not in operator.page("/refused", **query)
+    shown.note_reading(None)
     answer = post_form(operator, operator.page("/system"), "Read the settings again")
     address = answer.headers["location"].removeprefix("/console")
     assert "1 process did not adopt them" in text_of(operator.page(address))

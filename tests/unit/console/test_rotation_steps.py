@@ -16,7 +16,6 @@ from receiver.findings.record import update_record
 from receiver.findings.tables import TALLIES
 from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.server.registry import Reading
-from receiver.worker.processes import PROCESSES
 
 NEW, OLD = "the-new-secret-here", "the-old-secret-here"
 SHOP = SOURCES["sigma"] | {"dialect": "sigma", "secrets": [NEW, OLD]}
@@ -31,6 +30,7 @@ def test_the_steps_of_a_rotation_are_open_until_they_are_done(tmp_path: Path) ->
     since = datetime.now(UTC) - timedelta(minutes=10)
     finding = Finding("secret_changed", "shop", since, "every signature of shop fails", "Rotate it.")
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
+        served.note_reading(None)
         update_record(served.beside, [finding], now=datetime.now(UTC))
         assert served.post("shop", *sent("sigma", body("sigma", key="refused"), "another secret")).status_code == 401
         served.app._keeper.flush()
@@ -41,9 +41,8 @@ def test_the_steps_of_a_rotation_are_open_until_they_are_done(tmp_path: Path) ->
             "open The secret before it verified nothing so far, and is the older one for 0 s: keep it until that is "
             "two weeks.",
         ]
+        served.note_reading(Reading(datetime.now(UTC), None, ()))
         with served.beside.write() as connection:
-            reading = Reading(datetime.now(UTC), None, ())
-            connection.execute(PROCESSES.update().values(settings=reading.as_json()))
             connection.exec_driver_sql("DELETE FROM refused")
         for secret in (NEW, OLD):
             assert served.post("shop", *sent("sigma", body("sigma", key=secret), secret)).status_code == 200
@@ -63,7 +62,7 @@ def test_an_old_secret_may_go_once_it_was_the_older_one_for_two_weeks_without_a_
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
         update_record(served.beside, [finding], now=datetime.now(UTC))
         served.app._watch.tally()
-        assert re.search(r"is the older one for .* s: keep it until that is two weeks\.", steps(visitor, finding)[-1])
+        assert re.search(r"is the older one for .*: keep it until that is two weeks\.", steps(visitor, finding)[-1])
         with served.beside.write() as connection:
             long_ago = datetime.now(UTC) - timedelta(days=14, minutes=2)
             connection.execute(TALLIES.update().where(TALLIES.c.kind == SECRETS_SET).values(at=long_ago))
@@ -77,6 +76,7 @@ def test_a_changed_secret_is_mended_by_reading_the_settings_and_only_then_by_ver
     mend = "Put the new secret first, and run `hookmirror reload`."
     finding = Finding("secret_changed", "shop", since, "every signature of shop fails", mend)
     with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
+        served.note_reading(None)
         update_record(served.beside, [finding], now=datetime.now(UTC))
         page = visitor.page(f"/findings/{finding.id}")
         assert page.count(">Read the settings again</button>") == 1
@@ -84,8 +84,7 @@ def test_a_changed_secret_is_mended_by_reading_the_settings_and_only_then_by_ver
         fields = {"form_token": hidden_fields(page)["form_token"], "finding": finding.id}
         answer = visitor.post("/system/reload", **fields)
         assert answer.headers["location"].startswith(f"/console/findings/{finding.id}?done=reload_settings&said=")
-        with served.beside.write() as connection:
-            connection.execute(PROCESSES.update().values(settings=Reading(datetime.now(UTC), None, ()).as_json()))
+        served.note_reading(Reading(datetime.now(UTC), None, ()))
         assert "Verify the kept requests again" in visitor.page(f"/findings/{finding.id}")
 
 

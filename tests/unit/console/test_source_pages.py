@@ -71,7 +71,7 @@ def test_the_uses_of_a_secret_follow_it_when_another_one_is_put_before_it(tmp_pa
         counted = {each["position"]: (each["verified"], each["last_at"] is not None) for each in found}
         assert counted == {"0": (0, False), "1": (1, True), "removed": (1, True)}
         words = text_of(visitor.page("/sources/shop"))
-        assert re.search(r"secret 1, the newest 0 not within .* secret 2 1 \d+ s ago removed secrets 1 ", words)
+        assert re.search(r"secret 1, the newest 0 not within .* secret 2 1 \d+ \w+ ago removed secrets 1 ", words)
 
 
 def test_of_many_secrets_without_use_only_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:

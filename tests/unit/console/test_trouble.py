@@ -16,8 +16,10 @@ from serving import SECRET_KEY, serving
 from visiting import new_link, text_of
 
 from receiver.api.reads import Reads
+from receiver.console.live import NO_ANSWER, NO_TURN
 from receiver.console.site import Console, ConsoleParts
 from receiver.database.database import Database
+from receiver.errors import Unavailable
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import COOKIE_SALT, Sessions
 from receiver.settings.settings import Settings
@@ -53,12 +55,28 @@ def ask(console: Console, method: str, path: str, **parts: object) -> httpx.Resp
     return asyncio.run(asked())
 
 
-def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: Console) -> None:
+def ask_for_a_page(console: Console) -> httpx.Response:
     signed = Signer([SECRET_KEY], salt=COOKIE_SALT, digest_method=hashlib.sha256).sign(b"anybody").decode()
-    answer = ask(away, "GET", "/deliveries", headers={"Cookie": f"hookmirror-console={signed}"})
+    return ask(console, "GET", "/deliveries", headers={"Cookie": f"hookmirror-console={signed}"})
+
+
+def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: Console) -> None:
+    answer = ask_for_a_page(away)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "The database does not answer." in text_of(answer.text)
     assert '<meta http-equiv="refresh" content="10">' in answer.text
+
+
+def test_an_open_page_that_fetches_itself_is_told_why_it_cannot_be_read(
+    away: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask_for_a_page(away).headers["X-Hookmirror-Reason"] == NO_ANSWER
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise Unavailable("Too many reads.")
+
+    monkeypatch.setattr(Reads, "run", refuse)
+    assert ask_for_a_page(away).headers["X-Hookmirror-Reason"] == NO_TURN
 
 
 def test_a_link_used_while_the_database_is_away_stays_valid(away: Console) -> None:
