@@ -44,7 +44,7 @@ SOURCES = ("north", "south", "odd", "slow")
 #: Numbers in a body of 240 kB, which takes 25 times as much memory.
 DECIMALS = 60_000
 
-GOOD = 40
+GOOD = 24
 
 
 def overflow(depth: int = 0) -> None:
@@ -117,7 +117,7 @@ def _short_pauses(monkeypatch):
     """Shorten the worker's pauses after trouble, and between suspects while others cannot be claimed."""
     monkeypatch.setattr(worker, "POLL_INTERVAL", 0.02)
     monkeypatch.setattr(worker, "FIRST_RETRY_PAUSE", 0.02)
-    monkeypatch.setattr(worker, "LONGEST_RETRY_PAUSE", 0.2)
+    monkeypatch.setattr(worker, "LONGEST_RETRY_PAUSE", 0.05)
 
 
 @pytest.fixture
