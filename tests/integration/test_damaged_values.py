@@ -12,7 +12,7 @@ import pytest
 from commanding import Folder, Forks
 from console_stock import SOURCE, TABLE, ConsoleStock, console_stock
 from damaging import damaged, first_row, heartbeats_in_between
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from serving import token
 from shopping import NOON, named, new_shop, states
@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 from visiting import Visitor, strange_markup, text_of, visitor_at
 
+from examples import examples
 from handlers.catalog import Product
 from receiver.api.tokens import Scope
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
@@ -152,7 +153,7 @@ def read(stock: ConsoleStock, visitor: Visitor, address: str) -> str:
     return answer.text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=st.sampled_from(CASES))
 def test_any_odd_value_leaves_every_page_and_list_that_reads_it_readable(stock, visitor, case):
     column, value = case
