@@ -40,16 +40,14 @@ def tell(kit, entity: str, number: int = 0) -> str:
 def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record):
     with ExitStack() as stack:
         workers = [stack.enter_context(record.working()) for _ in range(PROCESSES)]
-        sent = 0
-
-        def everybody_took_part() -> bool:
-            nonlocal sent
-            for _ in range(10):
-                tell(kit, f"A{sent % ENTITIES}", sent)
-                sent += 1
-            return sent >= EVENTS and len({note.process for note in record.notes("begin")}) == PROCESSES
-
-        wait_until(everybody_took_part, "every process to take part")
+        for number in range(PROCESSES):
+            # Those before it are at work on the earlier ones, so that another one takes it.
+            tell(kit, f"SLOW{number}")
+            wait_for_begin(record, f"SLOW{number}")
+        for number in range(EVENTS):
+            if number == EVENTS // 2:
+                record.let_go()
+            tell(kit, f"A{number % ENTITIES}", number)
         wait_until(lambda: set(states(kit)) == {"processed"}, "the workers to finish")
         for worker in workers:
             end(worker)
@@ -59,9 +57,11 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record)
     for note in record.notes("begin"):
         begun[note.entity].append(int(note.delivery))
     assert all(deliveries == sorted(set(deliveries)) for deliveries in begun.values())
-    assert sum(map(len, begun.values())) == sent
+    assert sum(map(len, begun.values())) == EVENTS + PROCESSES
+    assert len({note.process for note in record.notes("begin")}) == PROCESSES
     assert {delivery["attempts_made"] for delivery in kit.deliveries()} == {1}
-    last = {f"A{number % ENTITIES}": str(number) for number in range(sent)}
+    last = {f"A{number % ENTITIES}": str(number) for number in range(EVENTS)}
+    last |= {f"SLOW{number}": "0" for number in range(PROCESSES)}
     assert {row.external_id: row.name for row in kit.rows(Product)} == last
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from forked import Forked
 from serving import TIMEOUT, wait_until
 
-#: Each handler takes a moment, so that those of several processes overlap. SLOW waits for the file `go`, and an event's
+#: Each handler takes a moment, so that those of several processes overlap. SLOW… waits for the file `go`, and an event's
 #: data may set the seconds.
 DIALECT = """
 import os, time
@@ -44,7 +44,7 @@ def read(body: Body) -> Envelope:
 def upsert(event: Event[dict], mirror: Mirror) -> None:
     note("begin", event)
     time.sleep(float(event.data.get("seconds", 0.002)))
-    while event.entity_id == "SLOW" and not (folder / "go").exists():
+    while event.entity_id.startswith("SLOW") and not (folder / "go").exists():
         time.sleep(0.01)
     mirror.upsert(Product, event.entity_id, name=event.data["name"])
     note("end", event)
@@ -93,7 +93,7 @@ class Record:
         return [note for note in found if what in (None, note.what)]
 
     def let_go(self) -> None:
-        """Let the handlers of SLOW return."""
+        """Let the handlers of SLOW… return."""
         (self.folder / "go").touch()
 
     def overlaps(self) -> list[Note]:
