@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Annotated
 
 import structlog
@@ -24,6 +24,9 @@ from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between two moments in which the main thread, which waits for the end, handles signals.
+SIGNAL_POLL = 0.5
 
 
 def worker(
@@ -60,12 +63,24 @@ def worker(
         shown.enter_context(watch(runtime.database, registration.name, Kind.WORKER, runtime.facts))
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
-        ends.get()
+        _wait_for_the_end(ends)
         for part in (reloader, reconciling, feeding, running, registration):
             part.stop()
     runtime.database.close()
     log.info("stopped")
     stop_listening()
+
+
+def _wait_for_the_end(ends: SimpleQueue[int]) -> None:
+    """Wait for a signal to end.
+
+    Python handles signals in this thread, the main one, and only while it runs. The system may give a signal to another
+    thread, which does not wake this one: for example, if the process was paused when the signal came.
+    """
+    while True:
+        with suppress(Empty):
+            ends.get(timeout=SIGNAL_POLL)
+            return
 
 
 def _asked_to_end() -> SimpleQueue[int]:
