@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
+import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import httpx
+import pytest
 from commanding import TIMEOUT, Folder, is_alive, lines, post, product, signed, wait_until
 from sqlalchemy import text
 
@@ -131,3 +136,17 @@ def test_serve_ends_in_order_after_a_request_for_a_web_socket(tmp_path):
         _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a signal cannot be sent to one thread of a process")
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_signal_that_another_thread_gets_ends_the_process(tmp_path, command):
+    """The system gives a signal to any thread, for example if the process was paused when the signal came."""
+    folder, options = Folder(tmp_path), ("--port", "0") if command == "serve" else ()
+    folder.migrate()
+    with folder.running(command, *options) as process:
+        wait_until(lambda: folder.count(table="processes") == 1, "the main thread to wait for the end")
+        others = {*map(int, os.listdir(f"/proc/{process.pid}/task"))} - {process.pid}
+        # The first is the one that copies the log, and does not end before the process.
+        assert ctypes.CDLL(None).tgkill(process.pid, min(others), signal.SIGTERM) == 0
+        assert process.wait(TIMEOUT) == 0

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-from forking import Forking, Process
+from forking import Forking, Process, wait_until
 from ports import free_port
 
 from receiver.api.tokens import Scope, Tokens
@@ -168,7 +168,18 @@ class Deployment:
         processes = [post.process for post in self.posts if post.process is not None]
         for process in processes:
             process.send(signal.SIGTERM)
-        return [await asyncio.to_thread(process.wait) for process in processes]
+        return [await asyncio.to_thread(self._end_of, post) for post in self.posts if post.process is not None]
+
+    def _end_of(self, post: Post) -> int:
+        """Wait for the end of the process, and return its exit code. Without an end, fail with where it stands."""
+        assert post.process is not None
+        try:
+            return post.process.wait()
+        except TimeoutError as error:
+            post.process.send(signal.SIGUSR2)
+            with contextlib.suppress(TimeoutError):
+                wait_until(lambda: "(most recent call first)" in self.log(post.name, 400), "the stacks", 10)
+            raise AssertionError(f"{error}: {post.name}\n{self.log(post.name, 400)}") from None
 
     async def ready(self, endpoint: int = 0) -> None:
         """Wait until this endpoint answers its health check."""

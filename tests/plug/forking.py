@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 
 #: Forks a child for every line that it reads, and reports that the child began and how it ended.
 FORKING = """
-import ctypes, gc, json, os, resource, signal, sys, traceback
+import ctypes, faulthandler, gc, json, os, resource, signal, sys, traceback
 import receiver.cli, receiver.api.routes, receiver.worker.worker, receiver.server.serving
 import handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite, uvicorn.loops.auto
@@ -71,6 +71,8 @@ def command(job):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # Tells in the log where each thread stands.
+    faulthandler.register(signal.SIGUSR2)
     for name, limit in job["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
     exec(job["sabotage"], {})

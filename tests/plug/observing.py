@@ -49,7 +49,7 @@ class Held:
         )
 
 
-async def until(condition: Condition, what: str, seconds: float = 60.0) -> None:
+async def until(condition: Condition, what: str, seconds: float = 120.0) -> None:
     """Wait until the condition is true. Fails after this many seconds."""
     async with asyncio.timeout(seconds):
         while not await condition():
