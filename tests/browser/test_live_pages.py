@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -97,6 +97,23 @@ def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
     says(paused, "live")
 
 
+def test_a_page_that_is_paused_while_it_fetches_itself_stays_as_it_was(served, looking):
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    held: list[Route] = []
+    page.route("**/console/deliveries", lambda route: held.append(route), times=1)
+    delivery = served.send("sigma", key="a hint")
+    wait_until(lambda: page.title() is not None and held, "the page's own request")
+    page.get_by_role("button", name="pause").click()
+    page.evaluate("document.addEventListener('htmx:finally:request', () => (document.body.id = 'fetched'))")
+    held[0].continue_()
+    page.locator("#fetched").wait_for()
+    says(page, "paused")
+    assert "No delivery matches" in page.locator("main").inner_text()
+    page.get_by_role("button", name="continue").click()
+    arrives(page, delivery)
+
+
 def test_what_arrives_while_a_person_types_is_shown_when_they_leave_the_field(served, looking):
     typing, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
     for page in (typing, other):
@@ -170,16 +187,26 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
     arrives(page, acked_again(served, key="after"))
 
 
+def gives(status: int) -> Callable[[Route], None]:
+    """Answer with a page that is none of ours, as a proxy does that wants people to sign in there."""
+    return lambda route: route.fulfill(status=status, content_type="text/html", body="<p>Sign in.</p>")
+
+
 @pytest.mark.parametrize(
-    "fail", [lambda route: route.fulfill(status=502), lambda route: route.abort()], ids=["an error", "no answer"]
+    "fail",
+    [lambda route: route.fulfill(status=502), lambda route: route.abort(), gives(403), gives(200)],
+    ids=["an error", "no answer", "a refusal of a proxy", "a page of a proxy"],
 )
-def test_a_page_that_cannot_be_loaded_again_is_not_live_although_its_stream_is(served, looking, fail):
+def test_a_page_that_cannot_be_loaded_again_keeps_its_content_and_is_not_live_although_its_stream_is(
+    served, looking, fail
+):
     page = looking.open("/console/deliveries")
     says(page, "live")
-    looking.watch.expected.add(502)
+    looking.watch.expected |= {502, 403}
     page.route("**/console/deliveries", fail)
     served.send("sigma", key="a hint")
     says(page, f"{NOT_LIVE}: the page could not be loaded again")
+    assert page.get_by_role("heading", name="Deliveries").is_visible()
     page.unroute_all()
     arrives(page, served.send("sigma", key="another hint"))
     says(page, "live")
@@ -255,7 +282,7 @@ def test_paper_gets_what_a_page_says_and_nothing_to_press(served, looking):
     assert page.get_by_role("heading", name="Deliveries").is_visible()
     assert page.locator("main table tbody tr").first.is_visible()
     assert page.locator("footer").is_visible()
-    for what in ("button", "input", "select", "nav", "#live"):
+    for what in ("button", "input", "select", "nav", ".bar"):
         assert [each for each in page.locator(what).all() if each.is_visible()] == [], what
     # Ink is dark and paper is light, whatever the screen was.
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -67,6 +67,11 @@
   };
   const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
   const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
+  // An answer that is not the page may give the reason in a header, as the stream does.
+  const refuse = (event) => {
+    const headers = event.detail?.ctx?.response?.headers;
+    refused = headers?.get("X-Hookmirror-Reason") ?? "the page could not be loaded again";
+  };
   const refresh = async () => {
     due = null;
     if (paused || document.hidden || !window.htmx) return;
@@ -75,7 +80,7 @@
     const began = performance.now();
     fetching = true;
     refused = null;
-    await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
+    await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" }).catch(refuse);
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
     fetching = false;
@@ -90,9 +95,9 @@
   const stop = () => {
     source?.close();
     unheard = "";
+    tell();
   };
   const listen = () => {
-    stop();
     // What changed between the reading of the page and the opening of the stream is told by the stream's first hint.
     source = new EventSource(`${live.dataset.address}?seen=${document.querySelector("#page footer")?.dataset.marks ?? ""}`);
     const hear = ({ reason, seconds }) => {
@@ -115,17 +120,12 @@
     button.addEventListener("click", () => {
       paused = !paused;
       button.textContent = paused ? "continue" : "pause";
-      if (paused) {
-        stop();
-        tell();
-      } else listen();
+      if (paused) stop();
+      else listen();
     });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) stop();
-      else if (!paused) {
-        lost ??= new Date();
-        listen();
-      }
+      else if (!paused) listen();
     });
     addEventListener("pagehide", stop);
     setInterval(() => {
@@ -134,14 +134,16 @@
       // A browser does not reconnect by itself after an answer that is an error.
       if (source?.readyState === EventSource.CLOSED) listen();
     }, 15000);
-    listen();
+    if (!document.hidden) listen();
   }
 
-  // An answer that is not the page may give the reason in a header, as the stream does.
-  const refuse = ({ detail: { ctx } }) => {
-    refused = ctx?.response?.headers.get("X-Hookmirror-Reason") ?? "the page could not be loaded again";
-  };
   for (const name of ["htmx:response:error", "htmx:error"]) document.addEventListener(name, refuse);
+  // An answer without a page of ours, such as a proxy's, would leave nothing here; a paused page stays as it is.
+  document.addEventListener("htmx:before:swap", (event) => {
+    const isPage = event.detail.tasks.some((task) => task.fragment.childElementCount);
+    if (!isPage) refuse(event);
+    if (!isPage || paused) event.preventDefault();
+  });
   document.addEventListener("htmx:after:swap", enhance);
   enhance();
 })();
