@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from forked import Forked
 from serving import TIMEOUT, wait_until
 
-#: Each handler takes a moment, so that those of several processes overlap. SLOW… waits for the file `go`, and an event's
-#: data may set the seconds.
+#: Each handler takes a moment, so that those of several processes overlap; an event's data may set the seconds. That of
+#: an entity whose name begins with SLOW waits for the file `go`.
 DIALECT = """
 import os, time
 from pathlib import Path
@@ -93,7 +93,7 @@ class Record:
         return [note for note in found if what in (None, note.what)]
 
     def let_go(self) -> None:
-        """Let the handlers of SLOW… return."""
+        """Let the handlers return that wait for the file."""
         (self.folder / "go").touch()
 
     def overlaps(self) -> list[Note]:
