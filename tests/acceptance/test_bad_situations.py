@@ -136,8 +136,8 @@ def a_full_disk(path: Path) -> Folder:
 def a_locked_database(path: Path) -> Iterator[Folder]:
     with closing(sqlite3.connect(path / "hookmirror.db", isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        # Without patience: the command gives up.
-        yield Folder(path, before="")
+        # The command gives up.
+        yield Folder(path, patience=False)
 
 
 def taken(port: int) -> Callable[[Path], Folder]:

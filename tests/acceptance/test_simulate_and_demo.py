@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from forked import Forked
-from longer_limits import PATIENT_FOLDER
+from longer_limits import with_patience
 from waiting import TIMEOUT, wait_until
 
 from receiver import codec
@@ -23,8 +23,7 @@ ROOT = Path(__file__).parents[2]
 def environment():
     """Return an environment in which the demo's receiver has the patience of tests."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
-    path = [str(PATIENT_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(path)}
+    return inherited | with_patience()
 
 
 def start(*arguments, before=""):

@@ -8,12 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from browsing import Browsing, sign_in
-from commanding import PATIENT, SECRETS, Folder
+from commanding import SECRETS, Folder
 from senders import sent
-from waiting import TIMEOUT, wait_until
-
-#: A busy machine exceeds the limits of a page's reads, too.
-PATIENT_WITH_PAGES = f"{PATIENT}; from receiver.api import reads; reads.LONGEST_WAIT = reads.GRACE = {TIMEOUT}"
+from waiting import wait_until
 
 NEW_SECRET = "the-new-secret-of-these-tests"
 
@@ -21,7 +18,7 @@ NEW_SECRET = "the-new-secret-of-these-tests"
 @pytest.fixture
 def rotating(tmp_path: Path) -> Iterator[tuple[Folder, httpx.Client]]:
     """An installation of its own, since its settings change."""
-    folder = Folder(tmp_path, before=PATIENT_WITH_PAGES)
+    folder = Folder(tmp_path)
     with folder.serving("--console") as (_, client):
         yield folder, client
 

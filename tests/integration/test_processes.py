@@ -93,8 +93,7 @@ def run(database, statement):
 # ── the table `processes` ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_process_is_registered_as_long_as_it_runs(database, monkeypatch):
-    monkeypatch.setattr(registry, "DEREGISTER_TIMEOUT", TIMEOUT)
+def test_a_process_is_registered_as_long_as_it_runs(database):
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.BOTH)
     registration.start()
     row = wait_until(lambda: registered(database).get(registration.name))

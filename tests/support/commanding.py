@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psycopg
 from forked import Forked
-from longer_limits import PATIENT, PATIENT_FOLDER
+from longer_limits import PATIENT, with_patience
 from ports import free_port
 from templates import copy_tables_to, installed_file
 from waiting import TIMEOUT, wait_until
@@ -81,7 +81,9 @@ class Folder:
     #: Variables added to the environment; None removes a variable.
     environment: dict[str, str | None] = field(default_factory=dict)
     #: Python code that the new process runs before the command, for example to drop a right.
-    before: str = PATIENT
+    before: str = ""
+    #: Whether the commands have the patience of tests, in place of the limits of time of a release.
+    patience: bool = True
     #: Whether each command starts a fresh interpreter, as it does outside these tests, instead of being forked.
     fresh: bool = False
 
@@ -130,8 +132,8 @@ class Folder:
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),
             "HOOKMIRROR_DATABASE_URL": self.url,
-            # For the processes that a command starts.
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(PATIENT_FOLDER), os.environ.get("PYTHONPATH")])),
+            # For the processes that a command starts, too.
+            **(with_patience() if self.patience else {}),
             **self.environment,
         }
         return {**inherited, **{name: value for name, value in given.items() if value is not None}}
@@ -139,7 +141,8 @@ class Folder:
     def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
         """Start a command with its output in pipes."""
         if not self.fresh:
-            return Forked(arguments, self.path, self.surroundings(), before=self.before)
+            before = f"{PATIENT}\n{self.before}" if self.patience else self.before
+            return Forked(arguments, self.path, self.surroundings(), before=before)
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],
             cwd=self.path,

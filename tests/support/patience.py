@@ -1,4 +1,4 @@
-"""Patience with a busy machine in the tests' own process: limits of time are raised, if nothing else is slow."""
+"""Patience with a busy machine in the tests' own process: higher limits of time, and no round of a server by itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 import pytest
-from longer_limits import LIMITS, TIMEOUT
+from longer_limits import LIMITS, TIMEOUT, limits_of
 
 from receiver.findings import watching
 
@@ -16,13 +16,9 @@ from receiver.findings import watching
 def more_patience() -> Iterator[None]:
     """Raise the limits in this process until the end of the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, limits in LIMITS.items():
-            for name, limit in limits.items():
-                function, _, parameter = name.partition(".")
-                if parameter:
-                    patch.setitem(getattr(import_module(module), function).__kwdefaults__, parameter, limit)
-                else:
-                    patch.setattr(import_module(module), name, limit)
+        for module in LIMITS:
+            for among, name, raised in limits_of(import_module(module)):
+                patch.setitem(among, name, raised)
         # A server's own round, which would otherwise come in the middle of the tests that make one themselves.
         patch.setattr(watching, "FIRST_ROUND_SECONDS", 60 * TIMEOUT)
         yield
