@@ -165,21 +165,20 @@ class Deployment:
     async def stop(self) -> list[int]:
         """Send `SIGTERM` to all processes, and return their exit codes."""
         await self._stop_keeping()
-        processes = [post.process for post in self.posts if post.process is not None]
-        for process in processes:
+        processes = {post.name: post.process for post in self.posts if post.process is not None}
+        for process in processes.values():
             process.send(signal.SIGTERM)
-        return [await asyncio.to_thread(self._end_of, post) for post in self.posts if post.process is not None]
+        return [await asyncio.to_thread(self._end_of, name, process) for name, process in processes.items()]
 
-    def _end_of(self, post: Post) -> int:
-        """Wait for the end of the process, and return its exit code. Without an end, fail with where it stands."""
-        assert post.process is not None
+    def _end_of(self, name: str, process: Process) -> int:
+        """Wait for the end of the process, and return its exit code. If it does not end, fail with its stacks."""
         try:
-            return post.process.wait()
+            return process.wait()
         except TimeoutError as error:
-            post.process.send(signal.SIGUSR2)
+            process.send(signal.SIGUSR2)
             with contextlib.suppress(TimeoutError):
-                wait_until(lambda: "(most recent call first)" in self.log(post.name, 400), "the stacks", 10)
-            raise AssertionError(f"{error}: {post.name}\n{self.log(post.name, 400)}") from None
+                wait_until(lambda: "(most recent call first)" in self.log(name, 400), "the stacks", 10)
+            raise AssertionError(f"{error}: {name}\n{self.log(name, 400)}") from None
 
     async def ready(self, endpoint: int = 0) -> None:
         """Wait until this endpoint answers its health check."""

@@ -35,16 +35,16 @@ def test_files_of_a_killed_process_are_removed_and_those_of_others_are_left(tmp_
     assert [each.name for each in tmp_path.iterdir()] == ["another-programs"]
 
 
-def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+def test_a_folder_that_is_being_made_is_not_taken_for_abandoned(tmp_path, monkeypatch):
     lock, looks = fcntl.flock, []
 
-    def remove_before(descriptor: int, how: int) -> None:
-        if how == fcntl.LOCK_EX and not looks:
+    def look_before(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX:
             looks.append(how)
             remove_abandoned(tmp_path)
         lock(descriptor, how)
 
-    monkeypatch.setattr(fcntl, "flock", remove_before)
+    monkeypatch.setattr(fcntl, "flock", look_before)
     claimed = claim_folder(tmp_path)
-    assert claimed.is_dir()
+    assert looks == [fcntl.LOCK_EX]
     assert list(tmp_path.iterdir()) == [claimed]

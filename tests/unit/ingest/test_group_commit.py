@@ -22,8 +22,8 @@ BOUND = 20.0
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """Let requests wait for longer than a machine stands still, except where a test sets a limit."""
-    for limit in ("GATHERING", "STALLED", "COMMIT_TIMEOUT"):
+    """Let batches and requests wait for longer than a machine stands still, except where a test sets a limit."""
+    for limit in ("GATHERING", "STALLED", "STALLED_AGAIN", "COMMIT_TIMEOUT"):
         monkeypatch.setattr(module, limit, 2 * BOUND)
 
 
