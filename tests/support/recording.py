@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from forked import Forked
 from serving import TIMEOUT, wait_until
 
-#: Each handler takes a moment, so that those of several processes overlap. SLOW… waits for the file `go`, and an event's
-#: data may set the seconds.
+#: Each handler takes a moment, so that those of several processes overlap. SLOW… waits for the file `go`, and the data
+#: of an event may set the seconds.
 DIALECT = """
 import os, time
 from pathlib import Path
