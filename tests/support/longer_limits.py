@@ -48,7 +48,7 @@ LIMITS: dict[str, dict[str, float]] = {
     # Of the end: for the answer to a posted change, for requests that an acceptor process still has, and for what is
     # still to be written. A thread that is left behind leaves a connection open, and the warning about that fails a
     # later test.
-    "receiver.following.target": {"END_GRACE": TIMEOUT},
+    "receiver.following.target": {"END_GRACE": LAST_STEP / 2},
     "receiver.server.acceptor_process": {"ACCEPTOR_STOP_SECONDS": LAST_STEP},
     "receiver.ingest.group_commit": {"COMMIT_STOP_TIMEOUT": LAST_STEP},
     "receiver.ingest.keeping": {"KEEPER_STOP_SECONDS": LAST_STEP},
