@@ -46,8 +46,8 @@ def upsert(event: Event, mirror: Mirror) -> None:
     match event.entity_id:
         case "EXITS":
             os._exit(66)
-        case "CRASHES":
-            os.kill(os.getpid(), signal.SIGSEGV)
+        case "CRASHES":  # in this thread: another one would take the signal of the process a moment later
+            signal.raise_signal(signal.SIGSEGV)
         case "KILLED":  # as the system does when memory runs out
             os.kill(os.getpid(), signal.SIGKILL)
         case "GREEDY":

@@ -52,7 +52,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "receiver.server.reloading": {"reload_settings.timeout": TIMEOUT},
     # The end: of a posted change, of the requests in an acceptor process, and of what is still to be written. A thread
     # that is left behind leaves a connection open, and the warning about that fails a later test.
-    "receiver.following.target": {"END_GRACE": TIMEOUT},
+    "receiver.following.target": {"END_GRACE": LAST_STEP / 2},
     "receiver.server.acceptor_process": {"ACCEPTOR_STOP_SECONDS": LAST_STEP},
     "receiver.ingest.group_commit": {"COMMIT_STOP_TIMEOUT": LAST_STEP},
     "receiver.ingest.keeping": {"KEEPER_STOP_SECONDS": LAST_STEP},
