@@ -24,10 +24,9 @@ THIN, GOOD = 400, 60
 
 
 @pytest.fixture
-def as_in_production(monkeypatch) -> float:
-    """Let a pass wait for the answers no longer than usual; give the seconds for which a client waits for one."""
-    monkeypatch.setattr(hydration, "BUDGET_SECONDS", 3.0)
-    return 2.0
+def client_seconds() -> float:
+    """Return the seconds for which a client waits for an answer."""
+    return TIMEOUT
 
 
 class Api(ThreadingHTTPServer):
@@ -78,14 +77,12 @@ def served() -> Iterator[Api]:
 
 
 @pytest.fixture
-def sources(request, shop, kit, served):
+def sources(shop, kit, served, client_seconds):
     """Make `slow` with an API, which thin events need, and `north` and `south` without one."""
-    in_time = "as_in_production" in request.fixturenames
-    seconds = request.getfixturevalue("as_in_production") if in_time else TIMEOUT
 
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client | None:
-        return httpx.Client(base_url=source.api_url, timeout=seconds) if source.api_url else None
+        return httpx.Client(base_url=source.api_url, timeout=client_seconds) if source.api_url else None
 
     @shop.hydrate("product.thin")
     def fetch_product(event: Event, client: httpx.Client) -> dict:
@@ -132,8 +129,9 @@ def send_good(kit) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("as_in_production")
-def test_while_an_api_hangs_other_sources_go_on_and_afterwards_everything_is_applied(kit, served, sources):
+@pytest.mark.parametrize("client_seconds", [2.0])
+def test_while_an_api_hangs_other_sources_go_on_and_afterwards_everything_is_applied(kit, served, sources, monkeypatch):
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", 3.0)
     send_thin(kit)
     send_good(kit)
     with capture_logs() as logs, running(new_worker(kit, sources=sources)):

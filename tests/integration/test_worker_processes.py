@@ -19,13 +19,6 @@ PROCESSES, EVENTS, ENTITIES = 3, 240, 30
 #: Code that a process runs first: it looks for dead workers every second, much more often than in a release.
 LOOKS_OFTEN = "from receiver.worker import reclaiming; reclaiming.LOOKS_PER_LEASE = 600"
 
-#: Code that a process runs first: SIGTERM reaches only another than its main thread, since later ones inherit the mask.
-ANOTHER_THREAD_IS_SIGNALLED = """
-import signal, threading
-threading.Thread(target=threading.Event().wait, daemon=True).start()
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-"""
-
 
 @pytest.fixture
 def record(tmp_path, kit):
@@ -41,7 +34,7 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival(kit, record)
     with ExitStack() as stack:
         workers = [stack.enter_context(record.working()) for _ in range(PROCESSES)]
         for number in range(PROCESSES):
-            # Those before it are at work on the earlier ones, so that another one takes it.
+            # The processes that have begun are busy with the earlier ones, so that another process takes this one.
             tell(kit, f"SLOW{number}")
             wait_for_begin(record, f"SLOW{number}")
         for number in range(EVENTS):
@@ -116,12 +109,3 @@ def test_a_process_asked_to_end_finishes_its_delivery_and_returns_the_others(kit
     assert len(record.notes("end")) == done < 60
     assert states(kit) == ["processed"] * done + ["pending"] * (60 - done)
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * done + [0] * (60 - done)
-
-
-def test_a_process_ends_although_the_system_gives_the_signal_to_another_of_its_threads(kit, record):
-    """As it does with a process that was stopped by Ctrl-Z when it was signalled."""
-    record.before = ANOTHER_THREAD_IS_SIGNALLED
-    tell(kit, "A1")
-    with record.working() as worker:
-        wait_for_begin(record, "A1")
-        end(worker)
