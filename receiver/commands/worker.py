@@ -25,8 +25,8 @@ from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks for a signal that did not interrupt the main thread. A process that stands still while it
-#: is signalled, as after Ctrl-Z, takes the signal on any of its threads, and only the main thread runs the handler.
+#: Seconds between two checks for a signal that did not interrupt the main thread. The system may deliver the signal to
+#: any thread, for example if the process was stopped (Ctrl-Z) when it was sent, but only the main thread handles it.
 SIGNAL_POLL = 1.0
 
 

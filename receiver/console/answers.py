@@ -29,7 +29,7 @@ SAID, SEAL = "said", "seal"
 
 HTML = "text/html; charset=utf-8"
 
-#: The header with the reason why an open page is not live, if its page cannot be read: the stream gives the same.
+#: The header with the reason why a page cannot be read. An open page that fetches itself shows it, like its stream's.
 REASON_HEADER = "X-Hookmirror-Reason"
 
 #: Characters that stay as they are in an address. A header carries only ASCII, so all others are percent-encoded.
@@ -94,7 +94,7 @@ def fault_answer(request: Request) -> Response:
 
 
 def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
-    """The page about a refused request, with its message. `reason` is for an open page that fetches itself again."""
+    """The page about a refused request, with its message. `reason` is told to an open page that fetches itself."""
     away = isinstance(refusal, Unavailable)
     headers = {}
     if isinstance(refusal, Unavailable):

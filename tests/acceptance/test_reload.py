@@ -291,7 +291,7 @@ def catches_hangups(pid: int) -> bool:
 
 
 def hang_up_until(condition, process, *, pause: float) -> None:
-    """Send SIGHUP again and again until the condition is true, at the same pace all the time."""
+    """Send SIGHUP at a steady pace until the condition is true."""
     end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end

@@ -75,7 +75,7 @@ def test_a_page_without_faults_passes(browsing, path, scripts):
 )
 def test_each_fault_of_a_page_is_noticed(browsing, path, scripts, reason):
     opened = browsing.open(path, scripts=scripts)
-    # The browser may tell of a fault after it has told that the page is loaded. A call lets it be heard.
+    # The browser may report a fault after the page is loaded, and a report is received during a call.
     wait_until(lambda: opened.title() is not None and re.search(reason, "\n".join(browsing.watch.faults)), reason)
     with pytest.raises(AssertionError, match=reason):
         browsing.watch.check()

@@ -167,7 +167,7 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
     context.clock.install()
     page = context.new_page()
     shown = served.send("sigma", key="shown")
-    # No hint comes after that, so the page stays of this time.
+    # No hint comes after that, so the time of the page stays as it is.
     served.ended(shown)
     page.goto(f"{looking.site}/console/deliveries")
     page.locator("#live.on").wait_for()

@@ -27,7 +27,7 @@ def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def impatience() -> Iterator[None]:
-    """Let pages be told until the end of the block; elsewhere a machine that stands still would make them lost, too."""
+    """Tell pages soon that they are lost, only until the end of the block: a standstill makes them lost, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "LONGEST_SILENCE", SILENCE)
         yield
@@ -74,7 +74,7 @@ def test_a_page_is_told_that_a_database_hangs_while_the_read_still_waits(tmp_pat
         return look(this)
 
     monkeypatch.setattr(Live, "_read", read)
-    # A look that hangs was begun with its patience.
+    # The look that hangs keeps the limit with which it began.
     with impatience(), visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor) as (_, lines):
         assert next(lines) == "retry: 5000"
         hanging.set()

@@ -386,7 +386,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, m
 
     @shop.on("product.updated", override=True)
     def hang(event: Event[Any], mirror: Mirror) -> None:
-        # Only this handler may not take long: the next one waits for a database that may stand still.
+        # The limit is short for this handler only: the next one waits for a database that may stand still.
         with monkeypatch.context() as patch:
             patch.setattr(isolation, "HANG_SECONDS", 0.2)
             wait_until(isolation.is_left_behind, "the end of the patience")

@@ -64,7 +64,7 @@ def checked(served: Served, path: str = "/readyz") -> httpx.Response:
 
 
 def wait_until_ready(served: Served) -> None:
-    """Wait for the answer that the server is ready: a check that a standstill exceeded says otherwise once."""
+    """Wait until the server says that it is ready: one check may fail because of a standstill."""
     wait_until(lambda: checked(served).json() == {"status": "ready", "warnings": []}, "a server that is ready")
 
 

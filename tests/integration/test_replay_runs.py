@@ -143,7 +143,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_forecast_goes_on(kit, shop,
     @shop.on("hanging")
     def hang(event, mirror):
         if called:
-            # Only this handler may not take long: the next one waits for a database that may stand still.
+            # The limit is short for this handler only: the next one waits for a database that may stand still.
             with monkeypatch.context() as patch:
                 patch.setattr(isolation, "HANG_SECONDS", 0.2)
                 wait_until(isolation.is_left_behind, "the end of the patience")

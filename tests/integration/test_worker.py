@@ -27,7 +27,7 @@ def due_in(kit: Webhooks, delivery: dict) -> timedelta:
 
 @pytest.fixture
 def _standing_clock(monkeypatch):
-    """Let the kit's clock stand, later than all deliveries arrive, except for its advances: waits are then exact."""
+    """Stop the kit's clock at a time after all arrivals, except for its advances, so that waits are exact."""
     at = datetime.now(UTC) + timedelta(hours=1)
     monkeypatch.setattr(Webhooks, "now", lambda kit: at + kit._moved)
 

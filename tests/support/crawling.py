@@ -80,7 +80,7 @@ def combinations_at(turn: int, addresses: int) -> list[tuple[Scheme, int]]:
 def _look(
     page: Page, browsing: Browsing, address: str, combinations: list[tuple[Scheme, int]], assets: dict[str, int]
 ) -> SeenPage:
-    # The page before may have fetched itself again meanwhile, which is no weight of this one.
+    # What the page before has fetched meanwhile does not count for this one.
     browsing.watch.responses.clear()
     page.goto(browsing.site + address)
     weights = browsing.watch.weights()

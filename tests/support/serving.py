@@ -92,8 +92,8 @@ class Served:
         return dict(wait_until(look, f"the end of {delivery_id}"))
 
     def note_reading(self, reading: Reading | None) -> None:
-        """Register the server as a process that has read its settings so; with None, as one that cannot read them."""
-        # Each heartbeat writes this again, so that none undoes it.
+        """Register the server with this result of reading its settings; with None, as a process that cannot reload."""
+        # Written where the heartbeats take it from, so that none of them undoes it.
         self.app._registration._settings = None if reading is None else reading.as_json()
         self.app._registration.heartbeat()
 
