@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from longer_limits import LAST_STEP
 from senders import SOURCES, body, sent
 from short_pauses import shorten_pauses_of_uvicorn
 from sqlalchemy import text
@@ -183,7 +184,7 @@ def serving(
             log_config=None,
             access_log=False,
             lifespan="on",
-            timeout_graceful_shutdown=20,
+            timeout_graceful_shutdown=int(LAST_STEP),
             # uvicorn's own protocol would close an idle connection just as a client of the test uses it again.
             timeout_keep_alive=int(10 * TIMEOUT),
         )
