@@ -20,6 +20,14 @@ from receiver.console.live import NO_ANSWER
 #: A pattern of the line at the top of a page that is not live.
 NOT_LIVE = r"not live since \d\d:\d\d:\d\d"
 
+#: A function of the page that hides it, as another tab in front of it does, or shows it.
+HIDING = """
+window.hide = (isHidden) => {
+    Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+};
+"""
+
 #: The interval at which a page without a stream polls.
 ASKS_EVERY_MS = 15_000
 
@@ -138,6 +146,34 @@ def test_a_mark_stays_with_its_delivery_when_another_one_arrives_above_it(served
     arrives(page, served.send("sigma", key="third"))
     marked = [each.get_attribute("value") for each in page.locator("input[name=ids]:checked").all()]
     assert marked == [first] != [second]
+
+
+def test_a_page_ends_its_stream_while_it_is_hidden_and_is_live_again_when_it_is_shown(served, looking):
+    page = looking.context().new_page()
+    page.add_init_script(HIDING)
+    page.goto(f"{looking.site}/console/deliveries")
+    says(page, "live")
+    streams = served.app._rest.console.live._streams
+    assert len(streams) == 1
+    page.evaluate("hide(true)")
+    says(page, NOT_LIVE)
+    wait_until(lambda: not streams, "the end of its stream")
+    delivery = served.send("sigma", key="unseen")
+    page.evaluate("hide(false)")
+    arrives(page, delivery)
+    says(page, "live")
+
+
+def test_a_page_that_is_opened_in_the_background_has_no_stream_until_it_is_shown(looking):
+    page = looking.context().new_page()
+    page.add_init_script(HIDING)
+    page.add_init_script("hide(true)")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.partition("?")[0]))
+    page.goto(f"{looking.site}/console/deliveries")
+    page.evaluate("hide(false)")
+    says(page, "live")
+    assert asked.count(f"{looking.site}/console/live") == 1
 
 
 def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, looking):

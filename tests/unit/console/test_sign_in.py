@@ -30,6 +30,10 @@ def test_without_a_session_no_page_is_shown(stranger: Visitor, path: str) -> Non
     assert "hookmirror console-link" in answer.text
 
 
+def test_a_page_without_a_session_has_no_bar_for_time_and_search(stranger: Visitor, viewer: Visitor) -> None:
+    assert ['class="bar"' in visitor.get("/").text for visitor in (stranger, viewer)] == [False, True]
+
+
 def test_opening_a_link_does_not_use_it_and_its_button_signs_in_once(stranger: Visitor) -> None:
     link = new_link(Role.VIEWER, "eve")
     for _ in range(2):
