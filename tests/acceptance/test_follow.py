@@ -68,6 +68,7 @@ def test_a_killed_follower_goes_on_from_its_cursor_and_skips_nothing(mirror_url,
 
 
 def test_a_follower_ends_although_its_target_hangs(folder):
+    folder.patience = False
     write(folder, "P1", "P2")
     hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "P2" else OK  # noqa: E731
     with receiving(hanging) as endpoint:
