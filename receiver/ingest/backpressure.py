@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from receiver.errors import Unavailable
 
+#: Seconds from such a refusal to its answer. Meanwhile its sender sends nothing more over the connection. If it tried
+#: again at once, an overloaded server would be busy with refusals instead of acks (docs/decisions/0056).
+REFUSAL_PAUSE = 1.0
+
 
 class Backpressure:
     """Counts the bytes of waiting bodies. Used by one event loop, so it needs no lock."""

@@ -24,7 +24,7 @@ from receiver.errors import (
 )
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
-from receiver.ingest.backpressure import Backpressure
+from receiver.ingest.backpressure import REFUSAL_PAUSE, Backpressure
 from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.gathering import PendingReply
 from receiver.ingest.group_commit import Submitted
@@ -195,7 +195,13 @@ class Endpoint:
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
             # Some servers read no body after such a head. An ack of the empty body would lose the real one.
             raise _BodyMissing("The body did not arrive. Send it again, without the header Upgrade.")
-        self.waiting.hold(body.size)
+        try:
+            self.waiting.hold(body.size)
+        except Unavailable:
+            # Freed, because the bytes of refused bodies are not bounded.
+            del chunks, chunk, message
+            await asyncio.sleep(REFUSAL_PAUSE)
+            raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self, size: int) -> BodyTooLarge:

@@ -18,6 +18,7 @@ from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
+from receiver.ingest.backpressure import REFUSAL_PAUSE
 from receiver.ingest.bounded import BoundedProtocol
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.replies import Reply
@@ -114,20 +115,22 @@ class FastPathProtocol(BoundedProtocol):
     def _submitted(self, name: str) -> bool:
         """Submit the webhook, to be answered later; return whether it was submitted.
 
-        A body that is too large, or that backpressure does not allow, is left to the application, which refuses it.
+        A body that is too large is left to the application, which refuses it.
         """
         endpoint = self._endpoint
         body = b"".join(self._parts)
         if len(body) > endpoint.max_body_bytes:
             return False
+        webhook = FastPathRequest(self, endpoint, name, keep_alive=self._stays)
         try:
-            endpoint.waiting.hold(len(body))
-        except Unavailable:
-            return False
-        webhook = FastPathRequest(self, endpoint, name, len(body), keep_alive=self._stays)
-        # The target includes the root path, as on uvicorn's way, because a sender may sign the path that it called.
-        target = self._root + self.url
-        endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
+            webhook.hold(len(body))
+        except Unavailable as refusal:
+            # Not by the application, whose refusals cost more than an ack.
+            self.loop.call_later(REFUSAL_PAUSE, webhook.set_exception, refusal)
+        else:
+            # The target includes the root path, as on uvicorn's way, because a sender may sign the path that it called.
+            target = self._root + self.url
+            endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
         self._source, self._parts = None, []
         self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True
@@ -153,21 +156,25 @@ class FastPathRequest:
         *("disconnected", "keep_alive", "message_event", "response_complete"),
     )
 
-    def __init__(
-        self, protocol: FastPathProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool
-    ) -> None:
-        """`name` is the name of the source, and `size` the size of the body in bytes."""
+    def __init__(self, protocol: FastPathProtocol, endpoint: Endpoint, name: str, *, keep_alive: bool) -> None:
+        """`name` is the name of the source."""
         self._began = perf_counter()
         self._endpoint = endpoint
         self._name = name
         self._protocol = protocol
         self._replied = False
-        self._size = size
+        #: The bytes that count as waiting.
+        self._size = 0
         #: Whether the connection stays open. The server sets this to False when it stops.
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY
+
+    def hold(self, size: int) -> None:
+        """Count a body of `size` bytes as waiting until the answer. Raises `Unavailable` if too much waits."""
+        self._endpoint.waiting.hold(size)
+        self._size = size
 
     def done(self) -> bool:
         return self._replied

@@ -64,17 +64,21 @@ class Gathering(Generic[Item]):
         hand: Callable[[list[Waiting[Item]]], None],
         *,
         at_once: int,
+        full_at_once: int,
         largest: int,
         quiet_turns: int = 0,
         fill: Callable[[Sequence[Waiting[Item]]], int] = len,
     ) -> None:
-        """`hand` hands a batch over, which `end` must be told of later; `at_once` batches may be handed over.
+        """`hand` hands a batch over, which `end` must be told of later.
 
         A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items. `fill`
-        returns how many of up to `largest` items the next batch takes.
+        returns how many of up to `largest` items the next batch takes. `at_once` batches may be handed over, and
+        `full_at_once` while two full ones gather: in an overloaded server a turn of the loop takes so long that one
+        batch a turn would be too few.
         """
         self._hand = hand
-        self._at_once, self._largest, self._quiet_turns, self._fill = at_once, largest, quiet_turns, fill
+        self._at_once, self._full_at_once = at_once, full_at_once
+        self._largest, self._quiet_turns, self._fill = largest, quiet_turns, fill
         self._gathering: list[Waiting[Item]] = []
         self._handed: deque[list[Waiting[Item]]] = deque()
         #: The time since which the oldest handed batch is the one being committed.
@@ -148,7 +152,7 @@ class Gathering(Generic[Item]):
         send_away(gathered, refusal)
 
     def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._watching and len(self._handed) < self._at_once and self._gathering:
+        if not self._watching and self._gathering and self._may_hand_over():
             self._watching = True
             self._seen = self._quiet = 0
             loop.call_soon(self._poll, loop)
@@ -158,18 +162,31 @@ class Gathering(Generic[Item]):
         gathered = len(self._gathering)
         self._quiet = 0 if gathered > self._seen else self._quiet + 1
         self._seen = gathered
-        complete = self._quiet >= self._quiet_turns or gathered >= self._largest
+        complete = self._quiet >= self._quiet_turns or self._is_full()
         if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
             loop.call_soon(self._poll, loop)
             return
         self._watching = False
         # Senders that got a 503 meanwhile will send again, so their requests need not be stored now.
-        live = [waiting for waiting in self._gathering if not waiting.answer.done()]
-        taken = self._fill(live[: self._largest])
-        batch, self._gathering = live[:taken], live[taken:]
-        if batch:
-            self._hand_over(batch)
-            self._watch_for_quiet(loop)
+        self._gathering = [waiting for waiting in self._gathering if not waiting.answer.done()]
+        if self._gathering:
+            self._hand_next_over()
+        while self._is_full() and self._may_hand_over():
+            self._hand_next_over()
+        self._watch_for_quiet(loop)
+
+    def _may_hand_over(self) -> bool:
+        is_behind = len(self._gathering) >= 2 * self._largest
+        return len(self._handed) < (self._full_at_once if is_behind else self._at_once)
+
+    def _is_full(self) -> bool:
+        """Whether more requests would not make the next batch larger."""
+        return len(self._gathering) >= self._largest
+
+    def _hand_next_over(self) -> None:
+        taken = self._fill(self._gathering[: self._largest])
+        batch, self._gathering = self._gathering[:taken], self._gathering[taken:]
+        self._hand_over(batch)
 
     def _hand_over(self, batch: list[Waiting[Item]]) -> None:
         if not self._handed:

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 #: The most arrivals in one batch. With more connections, the event loop answers one half while the other is stored.
 LARGEST_BATCH = 128
 
+#: The most full batches that wait for the thread, which stores them while the event loop is busy with other requests.
+FULL_BATCHES = 8
+
 #: The most events in one batch, unless a single body has more.
 LARGEST_EVENTS = 256
 
@@ -77,7 +80,12 @@ class GroupCommit:
         self._storing = Storing(inbox)
         self._accepted, self._admit, self._keep, self._prepare = accepted, admit, keep, prepare
         self._gathering = Gathering[Arrival](
-            self._hand, at_once=1, largest=LARGEST_BATCH, quiet_turns=QUIET_TURNS, fill=_how_many
+            self._hand,
+            at_once=1,
+            full_at_once=FULL_BATCHES,
+            largest=LARGEST_BATCH,
+            quiet_turns=QUIET_TURNS,
+            fill=_how_many,
         )
         self._batches: SimpleQueue[list[Waiting[Arrival]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
@@ -153,6 +161,10 @@ class GroupCommit:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
+            if all(waiting.answer.done() for waiting in batch):
+                # Commits stalled, so these were refused meanwhile, and their senders will send them again.
+                self._tell(self._failed, batch)
+                continue
             try:
                 answers = self._storing.store([waiting.item for waiting in batch])
             except BaseException as error:

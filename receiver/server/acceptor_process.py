@@ -77,7 +77,11 @@ class AcceptorProcess:
         self._settings, self._beside = settings, beside
         self._keep, self._accepted = keep, accepted
         self._gathering = Gathering[Request](
-            self._send, at_once=FRAMES_UNDER_WAY, largest=LARGEST_FRAME, fill=_how_many
+            self._send,
+            at_once=FRAMES_UNDER_WAY,
+            full_at_once=FRAMES_UNDER_WAY,
+            largest=LARGEST_FRAME,
+            fill=_how_many,
         )
         self._unframing = Unframing()
         self._started: Started | None = None

@@ -22,6 +22,7 @@ from wire import Wire
 
 from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
+from receiver.ingest import endpoint, fast_path
 from receiver.ingest.admission import Request
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
@@ -333,15 +334,38 @@ def test_a_sender_that_is_asked_to_come_back_can_use_its_connection_again(cut: i
     play(scene)
 
 
-def test_backpressure_leaves_the_connection_open():
+@pytest.mark.parametrize("cut", [None, 60], ids=["in one piece", "in two pieces"])
+def test_backpressure_leaves_the_connection_open(cut, monkeypatch):
+    for module in (endpoint, fast_path):
+        monkeypatch.setattr(module, "REFUSAL_PAUSE", 0.0)
+
     async def scene(connection: Connection) -> None:
         waiting = connection.application.endpoint.waiting
         waiting.hold(waiting.max_bytes)
-        await connection.feed(request())
+        whole = request()
+        await connection.feed(*filter(None, (whole[:cut], whole[len(whole[:cut]) :])))
         waiting.release(waiting.max_bytes)
         await connection.feed(request())
         assert [status for status, _ in answers(connection.wire.written)] == [b"503", b"200"]
         assert not connection.wire.closing
+        assert waiting.bytes == 0
+        assert connection.application.asked == (0 if cut is None else 1), (
+            "the fast path refuses without the application"
+        )
+
+    play(scene)
+
+
+def test_a_webhook_that_backpressure_refuses_is_answered_after_a_pause(monkeypatch):
+    monkeypatch.setattr(fast_path, "REFUSAL_PAUSE", 3_600.0)
+
+    async def scene(connection: Connection) -> None:
+        waiting = connection.application.endpoint.waiting
+        waiting.hold(waiting.max_bytes)
+        await connection.feed(request())
+        assert connection.wire.written == b""
+        assert connection.application.admitted == []
+        assert waiting.bytes == waiting.max_bytes
 
     play(scene)
 

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from receiver.errors import Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest import gathering as module
-from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
+from receiver.ingest.group_commit import FULL_BATCHES, LARGEST_BATCH, GroupCommit
 
 #: Seconds that nothing takes unless it is broken.
 BOUND = 20.0
@@ -83,6 +84,12 @@ async def stall(accepting: GroupCommit, inbox: Inbox, key: str) -> asyncio.Futur
     return answer
 
 
+async def turns() -> None:
+    """Let the event loop do what it has to do."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 def test_a_single_arrival_is_committed_without_waiting_for_others():
     async def play(accepting: GroupCommit, _: Inbox) -> None:
         assert (await send(accepting, "a")).status == "accepted"
@@ -119,6 +126,39 @@ def test_the_size_of_a_batch_is_bounded():
         await asyncio.gather(first, *others)
 
     assert list(map(len, scene(play).batches)) == [1, LARGEST_BATCH, 1]
+
+
+def test_the_thread_has_several_full_batches_to_store_while_the_event_loop_is_busy():
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "first")
+        others = [send(accepting, str(number)) for number in range((FULL_BATCHES + 1) * LARGEST_BATCH)]
+        await turns()
+        inbox.open.set()
+        # The loop stands still here, and so hands nothing over.
+        wait_until(lambda: len(inbox.batches) == FULL_BATCHES, "the batches that were handed over")
+        assert not any(each.done() for each in others)
+        await asyncio.gather(first, *others)
+
+    assert list(map(len, scene(play).batches)) == [1, *[LARGEST_BATCH] * (FULL_BATCHES + 1)]
+
+
+def test_a_batch_whose_senders_were_all_refused_meanwhile_is_not_stored(monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
+
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "first")
+        refused = [send(accepting, f"behind {number}") for number in range(2 * LARGEST_BATCH)]
+        await turns()
+        monkeypatch.setattr(module, "STALLED", 0.0)
+        for each in refused:
+            with pytest.raises(Unavailable, match="does not answer"):
+                await each
+        monkeypatch.setattr(module, "STALLED", 2 * BOUND)
+        inbox.open.set()
+        assert (await first).status == "accepted"
+        await send(accepting, "after")
+
+    assert scene(play).batches == [["first"], ["after"]]
 
 
 def test_a_failed_commit_answers_503_and_the_next_one_works():
