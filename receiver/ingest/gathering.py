@@ -123,12 +123,16 @@ class Gathering(Generic[Item]):
         self._gathering += waiting
         self._watch_for_quiet(self.loop)
 
-    def end(self, *, failed: bool = False) -> list[Waiting[Item]]:
-        """Continue after the end of the oldest batch that was handed over, and return it."""
+    def end(self, *, failed: bool | None = False) -> list[Waiting[Item]]:
+        """Continue after the end of the oldest batch that was handed over, and return it.
+
+        `failed` is None if nothing tried to store the batch, which says nothing about the database.
+        """
         assert self.loop is not None
         ended = self._handed.popleft()
-        self._last_failed = failed
         self._moved_at = self._committing_since = time.monotonic()
+        if failed is not None:
+            self._last_failed = failed
         if failed:
             self._failed_at = self._moved_at
         self._watch_for_quiet(self.loop)

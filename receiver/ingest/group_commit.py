@@ -153,6 +153,9 @@ class GroupCommit:
         self._accepted()
         count_answers(kept)
 
+    def _skipped(self) -> None:
+        self._gathering.end(failed=None)
+
     def _failed(self, batch: Sequence[Waiting[Arrival]]) -> None:
         self._gathering.end(failed=True)
         send_away(batch, not_stored())
@@ -163,7 +166,7 @@ class GroupCommit:
         while (batch := self._batches.get()) is not None:
             if all(waiting.answer.done() for waiting in batch):
                 # Commits stalled, so these were refused meanwhile, and their senders will send them again.
-                self._tell(self._failed, batch)
+                self._tell(self._skipped)
                 continue
             try:
                 answers = self._storing.store([waiting.item for waiting in batch])

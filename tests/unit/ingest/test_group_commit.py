@@ -156,6 +156,10 @@ def test_a_batch_whose_senders_were_all_refused_meanwhile_is_not_stored(monkeypa
         monkeypatch.setattr(module, "STALLED", 2 * BOUND)
         inbox.open.set()
         assert (await first).status == "accepted"
+        monkeypatch.setattr(module, "IDLE", 0.0)
+        while accepting.is_busy():
+            await asyncio.sleep(0)
+        assert accepting.trouble() is None, "nothing failed"
         await send(accepting, "after")
 
     assert scene(play).batches == [["first"], ["after"]]
