@@ -185,6 +185,7 @@ PLAIN = {
             "record",
             "keeping",
             "identity",
+            "byte_arrays",
             "temporary",
             *("own_tables", "page_sizes"),
             "calendar",

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
+from receiver.database.byte_arrays import write_byte_arrays
 from receiver.database.calendar import read_any_time
 from receiver.database.errors import SETTING, is_of_the_connection
 from receiver.errors import PoolerError
@@ -58,6 +59,13 @@ SESSION = {
 #: and of whole transactions.
 LATER_LIMITS = {140_000: "idle_session_timeout", 170_000: "transaction_timeout"}
 
+#: Chooses the compression of values of more than 2 kB, such as bodies, if the server offers it and nobody chose one:
+#: the usual one takes half of the server's time for such a body (docs/decisions/0059).
+COMPRESS_BY_LZ4 = (
+    "(SELECT set_config(name, 'lz4', false) FROM pg_settings "
+    "WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals))"
+)
+
 #: Further settings of sessions with a time limit, because webhooks are acked beside them. The parallel workers of one
 #: statement could occupy every core, and compiling a short statement takes longer than running it.
 #: Each plan is made for its values, because sources differ a lot in their numbers of deliveries.
@@ -74,7 +82,7 @@ def _setting(values: Mapping[str, str], *first: str) -> str:
 def _greeting(release: int) -> str:
     """The statement that sets up a session of a server of this release, and asks for its process id."""
     limits = {name: "0" for first, name in LATER_LIMITS.items() if release >= first}
-    return _setting({**SESSION, **limits}, "pg_backend_pid()")
+    return _setting({**SESSION, **limits}, "pg_backend_pid()", COMPRESS_BY_LZ4)
 
 
 #: libpq's option for choosing among several servers, and its value for a server that accepts writes.
@@ -100,6 +108,7 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
     # Runs before SQLAlchemy's own first queries, which a pooler of statements refuses.
     event.listen(engine, "connect", lambda connection, _: greeter.greet(connection), insert=True)
     event.listen(engine, "connect", lambda connection, _: read_any_time(connection))
+    event.listen(engine, "connect", lambda connection, _: write_byte_arrays(connection))
     event.listen(engine, "handle_error", _drop)
     if engine.url.query.get(SERVER_WANTED, TAKES_WRITES) == TAKES_WRITES:
         event.listen(engine, "checkout", _leave_demoted)

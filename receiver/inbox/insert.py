@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from receiver import codec
 from receiver.database.bulk import SIZES, padded, portions, values
+from receiver.database.byte_arrays import ByteArray
 from receiver.database.columns import iso_text
 from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
@@ -46,7 +47,7 @@ def prepare(arrivals: Iterable[Arrival], *, is_postgresql: bool) -> None:
     It is done by the thread that made the arrivals, which has them in its caches (docs/decisions/0048). A row that
     cannot be made is left to `insert_all`, which raises the error.
     """
-    single, items = (_SINGLE.json_row, _ITEMS.json_row) if is_postgresql else (_SINGLE.table_rows, _ITEMS.table_rows)
+    single, items = (_SINGLE.query_row, _ITEMS.query_row) if is_postgresql else (_SINGLE.table_rows, _ITEMS.table_rows)
     for arrival in arrivals:
         try:  # noqa: SIM105 (entering a context for each arrival takes a third of the time of making its row)
             arrival.row = single(arrival) if arrival.item is None else items(arrival)
@@ -225,13 +226,19 @@ def _sqlite_value(column: _Column) -> str:
 # ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _divided(columns: Sequence[_Column]) -> tuple[list[_Column], list[_Column]]:
+    """The columns that the statement reads from JSON, and those with bytes, each of which is an array."""
+    return [each for each in columns if each.kind != "bytea"], [each for each in columns if each.kind == "bytea"]
+
+
 def _query(columns: Sequence[_Column]) -> str:
-    """Build the statement, which returns the number of new arrivals. Its parameter is JSON, with bytes in Base64.
+    """Build the statement, which returns the number of new arrivals. Its parameters are JSON and the arrays of bytes.
 
     Keys are inserted in sorted order, so that two processes with the same keys wait for each other instead of
     deadlocking. Of two arrivals with one key, the earlier is kept. A bundle's body is kept if any of its items is new.
     """
-    given = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in columns}
+    in_json, of_bytes = _divided(columns)
+    given = {each.name: each.name for each in columns}
     kept = "JOIN new ON new.delivery_id = arrivals.id"
     if columns is not _COLUMNS:
         kept = (
@@ -240,9 +247,10 @@ def _query(columns: Sequence[_Column]) -> str:
         )
     return f"""
 WITH arrivals AS (
-    SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given (
-        {", ".join(f"{each.name} {'text' if each.kind == 'bytea' else each.kind}" for each in columns)}
-    )
+    SELECT * FROM ROWS FROM (
+        json_to_recordset(CAST(%s AS json)) AS ({", ".join(f"{each.name} {each.kind}" for each in in_json)}),
+        {", ".join("unnest(CAST(%b AS bytea[]))" for _ in of_bytes)}
+    ) AS given ({", ".join(each.name for each in (*in_json, *of_bytes))})
 ), new AS (
     {_fill(DEDUP_KEYS, given)} FROM arrivals ORDER BY source, lead || dedup_key, id
     ON CONFLICT DO NOTHING
@@ -254,6 +262,13 @@ WITH arrivals AS (
 )
 SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
 """  # noqa: S608 (our own names)
+
+
+def _query_row(columns: Sequence[_Column]) -> str:
+    """The expression of an arrival's members in JSON and of its bytes."""
+    in_json, of_bytes = _divided(columns)
+    members = ", ".join(f"{each.name!r}: {each.value}" for each in in_json)
+    return f"({{{members}}}, ({', '.join(each.value for each in of_bytes)}))"
 
 
 # ── the two kinds of batches ──────────────────────────────────────────────────────────────────────────────────────
@@ -272,7 +287,7 @@ class _Kind(NamedTuple):
     view_row: Callable[[Arrival], tuple[Any, ...]]
     #: On PostgreSQL.
     statement: str
-    json_row: Callable[[Arrival], dict[str, Any]]
+    query_row: Callable[[Arrival], tuple[dict[str, Any], tuple[bytes | None, ...]]]
 
     def inserts(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield as few statements for SQLite as possible, each with its parameters."""
@@ -282,10 +297,11 @@ class _Kind(NamedTuple):
             for some, size in portions(own, BATCH_SIZES):
                 yield _insertion(fill, width, size), padded(some, size, width)
 
-    def query(self, arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
-        """The statement for PostgreSQL, which returns the number of new arrivals, with its parameter."""
-        rows = [arrival.row or self.json_row(arrival) for arrival in arrivals]
-        return self.statement, (codec.encode(rows).decode(),)
+    def query(self, arrivals: Sequence[Arrival]) -> tuple[str, tuple[str | ByteArray, ...]]:
+        """The statement for PostgreSQL, which returns the number of new arrivals, with its parameters."""
+        rows = [arrival.row or self.query_row(arrival) for arrival in arrivals]
+        arrays = [ByteArray([own[place] for _, own in rows]) for place, _ in enumerate(_divided(self.columns)[1])]
+        return self.statement, (codec.encode([members for members, _ in rows]).decode(), *arrays)
 
 
 def _kind(view: str, columns: Sequence[_Column]) -> _Kind:
@@ -299,7 +315,7 @@ def _kind(view: str, columns: Sequence[_Column]) -> _Kind:
         view=view,
         view_row=_compiled(_row(columns)),
         statement=_query(columns),
-        json_row=_compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for column in columns)}}}"),
+        query_row=_compiled(_query_row(columns)),
     )
 
 
