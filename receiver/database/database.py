@@ -183,9 +183,7 @@ class Database:
     def run_at_once(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit."""
         if self.is_postgresql:
-            with self.engine.connect() as connection:
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-                return list(connection.exec_driver_sql(statement, tuple(parameters)))
+            return postgresql.run_at_once(self.engine, statement, parameters)
         with self._turn() as pooled:
             return self._run_in_turn(pooled, lambda driver: driver.execute(statement, parameters).fetchall())
 

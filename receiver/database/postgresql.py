@@ -9,14 +9,14 @@ from __future__ import annotations
 import selectors
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from receiver.database.byte_arrays import write_byte_arrays
 from receiver.database.calendar import read_any_time
@@ -133,6 +133,29 @@ def limit_statements(engine: Engine, seconds: float) -> None:
         connection.commit()
 
     event.listen(engine, "connect", limit)
+
+
+def run_at_once(engine: Engine, statement: str, parameters: Sequence[Any]) -> list[Any]:
+    """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit.
+
+    Straight on the driver, because a connection of SQLAlchemy's costs as much as several rows. Raises SQLAlchemy's
+    errors; a connection that leads to the wrong server, or nowhere, is dropped.
+    """
+    with closing(engine.raw_connection()) as pooled:
+        driver = cast("Connection[Any]", pooled.driver_connection)
+        driver.autocommit = True
+        try:
+            return driver.execute(statement, parameters).fetchall()
+        except driver.Error as error:
+            is_lost = is_of_the_connection(error) or engine.dialect.is_disconnect(cast("Any", error), pooled, None)
+            if is_lost:
+                pooled.invalidate(error)
+            raise DBAPIError.instance(
+                None, None, error, driver.Error, connection_invalidated=is_lost, dialect=engine.dialect
+            ) from error
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
 
 
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import psycopg
@@ -67,42 +68,45 @@ def losing_its_connection(database: Database, before: str) -> Iterator[list[int]
     """
     ended: list[int] = []
 
-    def end(connection, _cursor, statement, *_) -> None:
-        if before in statement and not ended:
-            ended.append(connection.connection.dbapi_connection.info.backend_pid)
+    def end(cursor: psycopg.Cursor[Any], statement: Any, *given: Any, **named: Any) -> Any:
+        if before in str(statement) and not ended:
+            ended.append(cursor.connection.info.backend_pid)
             end_connection(database, ended[0])
+        return execute(cursor, statement, *given, **named)
 
-    event.listen(database.engine, "before_cursor_execute", end)
-    yield ended
-    event.remove(database.engine, "before_cursor_execute", end)
+    # In the driver, because an accept does without SQLAlchemy's connection.
+    execute = psycopg.Cursor.execute
+    with patch.object(psycopg.Cursor, "execute", end):
+        yield ended
 
 
 @contextmanager
 def losing_the_answer_to_its_commit(database: Database, holding: str) -> Iterator[list[bool]]:
     """Commit the first transaction with `holding` in a statement, and then cut its connection before the answer."""
-    commit, marked, lost = database.engine.dialect.do_commit, set(), []
+    commit, execute, marked, lost = database.engine.dialect.do_commit, psycopg.Cursor.execute, set(), []
 
     def lose(connection) -> None:
         lost.append(True)
-        connection.dbapi_connection.close()
+        connection.close()
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    def after_statement(connection, _cursor, statement, *_) -> None:
-        if holding in statement:
+    def execute_and_lose(cursor: psycopg.Cursor[Any], statement: Any, *given: Any, **named: Any) -> Any:
+        result = execute(cursor, statement, *given, **named)
+        if holding in str(statement):
             marked.add(threading.get_ident())
-            if connection.connection.dbapi_connection.autocommit and not lost:
-                lose(connection.connection)
+            if cursor.connection.autocommit and not lost:
+                lose(cursor.connection)
+        return result
 
     def commit_and_lose(connection) -> None:
         commit(connection)
         if threading.get_ident() in marked and not lost:
-            lose(connection)
+            lose(connection.dbapi_connection)
 
-    event.listen(database.engine, "after_cursor_execute", after_statement)
     database.engine.dialect.do_commit = commit_and_lose
-    yield lost
+    with patch.object(psycopg.Cursor, "execute", execute_and_lose):
+        yield lost
     del database.engine.dialect.do_commit
-    event.remove(database.engine, "after_cursor_execute", after_statement)
 
 
 def told_once(kit: Webhooks) -> bool:
