@@ -12,7 +12,7 @@ from receiver.codec import encode, storable
 from receiver.errors import Unreadable
 from receiver.header_values import TrustedValue
 from receiver.logs.safe_text import quoted, told
-from receiver.moments import EPOCH, in_utc, is_zero
+from receiver.moments import EPOCH, MICROSECOND, in_utc, is_zero
 
 Data = TypeVar("Data")
 
@@ -165,6 +165,9 @@ ReadBody = Envelope | Bundle
 
 def lead_of(moment: datetime) -> str:
     """Format the lead of a dedup key: a time in microseconds since 1970."""
+    if moment.year > EPOCH.year:
+        return f"{(moment - EPOCH) // MICROSECOND}-"
+    # Keys of earlier releases have this form for all times; before 1970 it differs.
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 

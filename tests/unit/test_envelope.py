@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.codec import storable
-from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Envelope, unread_identity
+from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Envelope, lead_of, unread_identity
 from receiver.errors import Unreadable
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -96,6 +96,21 @@ def test_a_fingerprint_depends_on_the_body():
 
 def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
+
+
+@pytest.mark.parametrize(
+    ("moment", "lead"),
+    [
+        ("1969-12-31T23:59:58.75+00:00", "-1750000-"),
+        ("1970-01-01T00:00:00.25+00:00", "0250000-"),
+        ("1971-01-01T00:00:00+00:00", "31536000000000-"),
+        ("2026-03-08T12:00:00.000001+00:00", "1772971200000001-"),
+        ("2026-03-08T12:00:00.999999+02:00", "1772964000999999-"),
+        ("2100-12-31T23:59:59.999999+00:00", "4133980799999999-"),
+    ],
+)
+def test_the_lead_of_a_time_never_changes_since_stored_keys_have_it(moment, lead):
+    assert lead_of(datetime.fromisoformat(moment)) == lead
 
 
 def test_the_time_leads_the_senders_key_where_the_whole_body_is_the_fingerprint():
