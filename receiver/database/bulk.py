@@ -103,12 +103,11 @@ def values(width: int, size: int) -> str:
 
 
 @cache
-def replace_clause(table: Table) -> str:
-    """The ON CONFLICT clause that makes an INSERT an upsert of whole rows."""
+def replace_clause(table: Table, but: tuple[str, ...] = ()) -> str:
+    """The ON CONFLICT clause that makes an INSERT an upsert of whole rows, which keeps the columns in `but`."""
     keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    rest = ", ".join(
-        f'"{column.name}" = excluded."{column.name}"' for column in table.columns if not column.primary_key
-    )
+    set_again = [column.name for column in table.columns if not column.primary_key and column.name not in but]
+    rest = ", ".join(f'"{name}" = excluded."{name}"' for name in set_again)
     return f"ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 

@@ -320,6 +320,9 @@ def _what(value: Any) -> str:
     return f"the {name_of(value)} {quoted(value)}"
 
 
+#: The function that converts text.
+TEXT_NORMALIZER: Normalizer = _text
+
 #: Functions that convert values into types that JSON has.
 PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
 
