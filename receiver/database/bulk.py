@@ -68,7 +68,7 @@ def insertions(
     # Column by column, because most columns need no processing.
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for position, process in _processors(table, names, dialect):
-        columns[position] = list(map(process, columns[position]))
+        columns[position] = _processed(columns[position], process)
     processed = list(zip(*columns, strict=True))
     if dialect.name == "postgresql":
         return [Statement(_json_statement(table, names, conflict, dialect), (codec.encode(processed).decode(),))]
@@ -76,6 +76,13 @@ def insertions(
         Statement(_values_statement(table, names, size, conflict), padded(some, size, len(names)))
         for some, size in portions(processed)
     ]
+
+
+def _processed(column: Sequence[Any], process: Callable[[Any], Any]) -> list[Any]:
+    if column[0] is column[-1] and len(set(map(id, column))) == 1:
+        # One value for all rows, such as the time of a settlement.
+        return [process(column[0])] * len(column)
+    return list(map(process, column))
 
 
 def portions(
