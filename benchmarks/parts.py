@@ -37,7 +37,7 @@ PARTS: Sequence[tuple[Any, str, str]] = (
     (worker, "read", "parse the body"),
     (Handling, "handle", "run handlers"),
     (Settlement, "_commit", "begin, commit and sync"),
-    (Inbox, "held", "check what is still held"),
+    (Inbox, "holds_all", "check what is still held"),
     (UnitOfWork, "load", "load rows"),
     (UnitOfWork, "apply", "version guard"),
     (UnitOfWork, "saves", "prepare the rows' statements"),

@@ -126,4 +126,6 @@ class Sent(BaseModel):
 
     def news(self, **fields: str) -> dict[str, Any]:
         """Return column values, given the field of each column: `news(sku="sku_num")`. Fields not sent are left out."""
-        return {column: getattr(self, field) for column, field in fields.items() if field in self.model_fields_set}
+        # Not by `getattr`, which in a model of pydantic's takes several times as long.
+        values, sent = self.__dict__, self.model_fields_set
+        return {column: values[field] for column, field in fields.items() if field in sent}

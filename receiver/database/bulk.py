@@ -1,7 +1,8 @@
 """Inserts many rows by one statement, without SQLAlchemy's expensive parts (docs/decisions/0009).
 
 Its text does not depend on the number of rows, so that each table has a few prepared statements at most: preparing one
-costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document.
+costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document
+with an array for each row.
 Statements can be made ready before the transaction in which they run, because that takes longer than running them.
 """
 
@@ -12,7 +13,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Connection, Dialect, LargeBinary, Table
+from sqlalchemy import Connection, Dialect, LargeBinary, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from receiver import codec
@@ -67,15 +68,21 @@ def insertions(
     # Column by column, because most columns need no processing.
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for position, process in _processors(table, names, dialect):
-        columns[position] = list(map(process, columns[position]))
+        columns[position] = _processed(columns[position], process)
     processed = list(zip(*columns, strict=True))
     if dialect.name == "postgresql":
-        document = codec.encode([dict(zip(names, row, strict=True)) for row in processed]).decode()
-        return [Statement(_json_statement(table, names, conflict, dialect), (document,))]
+        return [Statement(_json_statement(table, names, conflict, dialect), (codec.encode(processed).decode(),))]
     return [
         Statement(_values_statement(table, names, size, conflict), padded(some, size, len(names)))
         for some, size in portions(processed)
     ]
+
+
+def _processed(column: Sequence[Any], process: Callable[[Any], Any]) -> list[Any]:
+    if column[0] is column[-1] and len(set(map(id, column))) == 1:
+        # One value for all rows, such as the time of a settlement.
+        return [process(column[0])] * len(column)
+    return list(map(process, column))
 
 
 def portions(
@@ -103,12 +110,11 @@ def values(width: int, size: int) -> str:
 
 
 @cache
-def replace_clause(table: Table) -> str:
-    """The ON CONFLICT clause that makes an INSERT an upsert of whole rows."""
+def replace_clause(table: Table, but: tuple[str, ...] = ()) -> str:
+    """The ON CONFLICT clause that makes an INSERT an upsert of whole rows, which keeps the columns in `but`."""
     keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    rest = ", ".join(
-        f'"{column.name}" = excluded."{column.name}"' for column in table.columns if not column.primary_key
-    )
+    set_again = [column.name for column in table.columns if not column.primary_key and column.name not in but]
+    rest = ", ".join(f'"{name}" = excluded."{name}"' for name in set_again)
     return f"ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 
@@ -122,9 +128,9 @@ def _values_statement(table: Table, names: tuple[str, ...], size: int, conflict:
 
 @cache
 def _json_statement(table: Table, names: tuple[str, ...], conflict: str, dialect: Dialect) -> str:
-    given = ", ".join(f'"{name}" {_json_type(table.c[name].type, dialect)}' for name in names)
-    taken = ", ".join(_from_json(name, table.c[name].type, dialect) for name in names)
-    source = f"json_to_recordset(CAST(%s AS json)) AS given ({given})"
+    taken = ", ".join(_from_json(place, table.c[name].type, dialect) for place, name in enumerate(names))
+    # Not json_to_recordset, which makes a hash table for each row; and not json, which is parsed for each value.
+    source = "jsonb_array_elements(CAST(%s AS jsonb)) AS given"
     return f"{_insert_into(table, names)} SELECT {taken} FROM {source} {conflict}"  # noqa: S608
 
 
@@ -133,16 +139,11 @@ def _insert_into(table: Table, names: tuple[str, ...]) -> str:
     return f'INSERT INTO "{table.name}" ({columns})'
 
 
-def _json_type(kind: TypeEngine[Any], dialect: Dialect) -> str:
-    """The type with which a column is read from JSON."""
-    return "text" if isinstance(_inside(kind, dialect), (LargeBinary, JSON)) else kind.compile(dialect)
-
-
-def _from_json(name: str, kind: TypeEngine[Any], dialect: Dialect) -> str:
-    inside = _inside(kind, dialect)
-    if isinstance(inside, LargeBinary):
-        return f"decode(\"{name}\", 'base64')"
-    return f'CAST("{name}" AS {kind.compile(dialect)})' if isinstance(inside, JSON) else f'"{name}"'
+def _from_json(place: int, kind: TypeEngine[Any], dialect: Dialect) -> str:
+    """The expression that reads a column from its place in a row, which is a JSON array."""
+    if isinstance(_inside(kind, dialect), LargeBinary):
+        return f"decode(given ->> {place}, 'base64')"
+    return f"CAST(given ->> {place} AS {kind.compile(dialect)})"
 
 
 def _inside(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:

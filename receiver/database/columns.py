@@ -59,15 +59,11 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Text())
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name == "postgresql" else format(value, "f")
+    def bind_processor(self, dialect: Dialect) -> Callable[[Decimal | None], Any] | None:
+        return None if dialect.name == "postgresql" else _digits
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
-        """The number; for damaged text, the value that stands for it."""
-        try:
-            return None if value is None else Decimal(value)
-        except InvalidOperation:
-            return damaged(str(value), "is not a number", mend=Document.mend)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return _number_of
 
 
 class ShownDecimal(ExactDecimal):
@@ -75,9 +71,8 @@ class ShownDecimal(ExactDecimal):
 
     cache_ok = True
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        number = super().process_result_value(value, dialect)
-        return damage_of(number) or number
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return _shown_number
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -224,6 +219,23 @@ def iso_text(value: datetime | None) -> str | None:
     return text[1:-1] if value.microsecond else f"{text[1:-2]}.000000Z"
 
 
+def _digits(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")
+
+
+def _number_of(stored: Any) -> Any:
+    """The number of an `ExactDecimal`; for damaged text, the value that stands for it."""
+    try:
+        return None if stored is None else Decimal(stored)
+    except InvalidOperation:
+        return damaged(str(stored), "is not a number", mend=Document.mend)
+
+
+def _shown_number(stored: Any) -> Any:
+    number = _number_of(stored)
+    return damage_of(number) or number
+
+
 def _json_text(value: Any) -> str | None:
     """Encode the value of a `Document`; damage as it is stored."""
     if value is None:
@@ -319,6 +331,9 @@ def _integer(name: str, value: Any) -> int:
 def _what(value: Any) -> str:
     return f"the {name_of(value)} {quoted(value)}"
 
+
+#: The function that converts text.
+TEXT_NORMALIZER: Normalizer = _text
 
 #: Functions that convert values into types that JSON has.
 PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})

@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from receiver.codec import storable
@@ -34,8 +34,7 @@ SETTLEMENTS_AT_ONCE = 20
 MOST_MICROSECONDS = (1 << 31) - 1
 
 
-@dataclass(slots=True)
-class AttemptDetails:
+class AttemptDetails(Struct):
     """The handler of an attempt, and the durations of its steps."""
 
     #: The handler as `module.function`; None until one is found.
@@ -47,7 +46,7 @@ class AttemptDetails:
     traceback: str | None = None
 
 
-class AttemptResult(NamedTuple):
+class AttemptResult(Struct, frozen=True):
     """The result of an attempt, to be recorded in the transaction of its effect."""
 
     delivery_id: int
@@ -66,6 +65,11 @@ class AttemptResult(NamedTuple):
     round: int = 1
     #: None for an attempt that its worker never ended.
     details: AttemptDetails | None = None
+
+    @property
+    def of_the_delivery(self) -> tuple[object, ...]:
+        """The values that are written into the delivery's row; one statement writes equal ones."""
+        return self.state, self.outcome, self.reason, self.due_at, self.event_type, self.entity, self.occurred_at
 
 
 def keep(

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Connection, Text, bindparam, case, func, null
 
 from receiver.codec import decode
 from receiver.database.columns import Many, among
+from receiver.database.postgresql import BINARY_RESULTS
 from receiver.header_values import SIGNED_MARK, KeptBody
 from receiver.inbox.tables import BODIES
 
@@ -26,8 +27,12 @@ def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
 _HEADERS = type_coerce(BODIES.c.headers, Text)
 
 #: Only those stored headers that an envelope function reads.
-_PLAIN = select(
-    BODIES.c.delivery_id,
-    func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain"),
-    case((func.substr(_HEADERS, 1, len(_MARKED)) == _MARKED, _HEADERS), else_=null()).label("headers"),
-).where(among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger))))
+_PLAIN = (
+    select(
+        BODIES.c.delivery_id,
+        func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain"),
+        case((func.substr(_HEADERS, 1, len(_MARKED)) == _MARKED, _HEADERS), else_=null()).label("headers"),
+    )
+    .where(among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger))))
+    .execution_options(**{BINARY_RESULTS: True})
+)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, and_, bindparam, literal, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, func, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error, retry_transaction
@@ -129,6 +129,11 @@ class Inbox:
         """Extend the leases of deliveries that the worker is still processing."""
         statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
+
+    def holds_all(self, connection: Connection, worker: str, ids: Sequence[int]) -> bool:
+        """Whether the worker still holds all these deliveries. Those that it holds are locked as by `held`."""
+        number = connection.execute(_NUMBER_HELD, {"ids": ids, "worker": worker}).scalar()
+        return number == len(ids)
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Select the deliveries that the worker still holds, and lock them until the transaction ends."""
@@ -310,3 +315,5 @@ def pending_entities(database: Database, source: str) -> set[str]:
 _HELD_BY_WORKER = and_(IDS, in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
 
 _HELD = select(DELIVERIES.c.id).where(_HELD_BY_WORKER).order_by(DELIVERIES.c.id).with_for_update()
+
+_NUMBER_HELD = select(func.count()).select_from(_HELD.subquery())

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
+from msgspec import Struct
 from sqlalchemy import Connection, Select, bindparam, literal, select, text, update
 
 from receiver.database.columns import UtcDateTime
@@ -24,8 +25,7 @@ log = structlog.get_logger(__name__)
 CLAIM_LOCK = 0x686F6F6B0002
 
 
-@dataclass(slots=True)
-class Claimed:
+class Claimed(Struct):
     """A delivery that this worker has claimed, until its lease ends."""
 
     id: int
@@ -200,7 +200,7 @@ _ENTITY_IS_BUSY = (
 _CLAIM_ALONE = text(f"SELECT pg_advisory_xact_lock(:key), {BY_INDEX}")
 
 
-class _Claimable(NamedTuple):
+class _Claimable(Struct, frozen=True):
     """A row of `_COLUMNS`. A row of SQLAlchemy's takes ten times as long to give a value by its name."""
 
     id: int
@@ -274,7 +274,7 @@ def _claim(connection: Connection, rows: Sequence[_Claimable], worker: str, unti
 
 def _how_many(rows: Sequence[_Claimable], max_bytes: int | None) -> int:
     """The number of leading rows that fit into `max_bytes` together, at least one. A shared body counts once."""
-    if max_bytes is None:
+    if max_bytes is None or sum(row.size or 0 for row in rows) <= max_bytes:
         return len(rows)
     return max(sum(total <= max_bytes for total in accumulate(_sizes(rows))), 1)
 

@@ -13,9 +13,6 @@ from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.tables import DELIVERIES, IDS, State, kept_reason
 
-#: The fields of a result that are columns of the delivery.
-_OF_THE_DELIVERY = slice(1, 8)
-
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
     """Make the result of an attempt that its worker never ended. `over` says that no attempt is left."""
@@ -36,7 +33,7 @@ def record(
     """Record the results of the worker's attempts. `settle_us` are the microseconds that settling has taken so far."""
     alike: dict[Any, list[AttemptResult]] = {}
     for result in results:
-        alike.setdefault(result[_OF_THE_DELIVERY], []).append(result)
+        alike.setdefault(result.of_the_delivery, []).append(result)
     for group in alike.values():
         values = _values(group[0], now)
         ids = [result.delivery_id for result in group]

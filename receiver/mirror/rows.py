@@ -18,6 +18,7 @@ from sqlmodel import Field, SQLModel
 from receiver.codec import storable
 from receiver.database.columns import (
     PLAIN_NORMALIZERS,
+    TEXT_NORMALIZER,
     Document,
     ExactDecimal,
     Normalizer,
@@ -116,6 +117,13 @@ def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
 def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
     """The columns with values for which JSON has no type, such as decimals and times."""
     return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
+
+
+@cache
+def indexed_texts(table: type[MirrorRow]) -> tuple[str, ...]:
+    """The own columns of text that have an index."""
+    indexed = {column.name for index in sql_table(table).indexes for column in index.columns}
+    return tuple(name for name, normal in own_columns(table).items() if normal is TEXT_NORMALIZER and name in indexed)
 
 
 @cache

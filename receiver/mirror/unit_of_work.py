@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from msgspec import Struct
+from sqlalchemy import Connection
 
 from receiver.codec import plain
 from receiver.database.bulk import Statement, execute_all, insertions, replace_clause
@@ -17,12 +17,14 @@ from receiver.inbox.ids import arrived
 from receiver.mirror.basis import RowsFound, rows_among
 from receiver.mirror.changes import RowChange, operation_between
 from receiver.mirror.damaged_rows import read_registers
+from receiver.mirror.locks import lock_families, lock_order, lock_rows
 from receiver.mirror.rows import (
     ACTIVE,
     Key,
     MirrorRow,
     Write,
     exact_columns,
+    indexed_texts,
     own_columns,
     sql_table,
     table_name,
@@ -30,21 +32,17 @@ from receiver.mirror.rows import (
 )
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, row_status, strongest
 
-#: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
-#: lock table of fixed size for all connections, about 6,400 locks by default, and refuses locks once it is full.
-MOST_LOCKS = 1_000
 
-#: The key of the advisory lock that stands for all rows.
-MIRROR_LOCK = 0x686F6F6B0004
-
-
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     """One row in memory, with its visible state when it was loaded or last reported."""
 
     registers: Registers
     shown: dict[str, Any] | None
+    #: The key of its parent, which other news may change; None for a row without one.
+    parent: Key | None = None
     dirty: bool = False
+    #: The values of `indexed_texts` in the database; None for a row that is not there.
+    stored_texts: Sequence[Any] | None = None
     #: The status at the last report, which follows every change of the row or its parent; None before the first.
     status: RowStatus | None = None
 
@@ -72,8 +70,8 @@ class UnitOfWork:
         """
         writes = list(writes)
         if lock and self.connection.dialect.name == "postgresql":
-            self._lock([*(write.key for write in writes), *self._parents(writes)])
-            self._lock_families(writes)
+            lock_rows(self.connection, [*(write.key for write in writes), *self._parents(writes)])
+            lock_families(self.connection, writes)
         self._fetch({write.key for write in writes}, lock)
         # A parent is read without a lock. A batch that deactivates children locks them after the parent, so locking
         # the parent here, after a child, could deadlock.
@@ -144,10 +142,9 @@ class UnitOfWork:
         self.load(related)
         self.apply(related, delivery_id=None)
         entry = self._entries.get(key)
-        parent = self._parent(key, entry.registers) if entry is not None else None
-        if parent is not None:
+        if entry is not None and entry.parent is not None:
             # The row's status depends on the parent.
-            self._fetch({parent}, lock=False)
+            self._fetch({entry.parent}, lock=False)
         return self.row(key)
 
     def save(self) -> None:
@@ -164,41 +161,56 @@ class UnitOfWork:
         statements = []
         for table, entries in sorted(changed.items(), key=lambda item: table_name(item[0])):
             sql, names = sql_table(table), (*own_columns(table), *_KEPT)
-            rows = [self._values(key, entry) for key, entry in sorted(entries, key=_by_source_and_id)]
-            statements += insertions(self.connection.dialect, sql, names, rows, conflict=replace_clause(sql))
+            by_kept: dict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
+            for key, entry in sorted(entries, key=_by_source_and_id):
+                by_kept[self._kept_texts(key, entry)].append(self._values(key, entry))
+            for kept, rows in by_kept.items():
+                conflict = replace_clause(sql, but=kept)
+                statements += insertions(self.connection.dialect, sql, names, rows, conflict=conflict)
         return statements
+
+    def _kept_texts(self, key: Key, entry: _Entry) -> tuple[str, ...]:
+        """The columns that the statement for this row leaves as they are: on SQLite `indexed_texts`, if none differs.
+
+        SQLite writes to the index of each column that a statement sets, even to the same value; PostgreSQL does not.
+        """
+        if self.connection.dialect.name == "postgresql":
+            return ()
+        names = indexed_texts(key.table)
+        before, entry.stored_texts = entry.stored_texts, list(map(entry.registers.values.get, names))
+        return names if entry.stored_texts == before else ()
 
     def _merge(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
         if write.children_gone:
             return [entry.registers.lose_children(table_name(write.children_gone), write.version)]
         outcomes = entry.registers.merge_all(write.columns, write.version)
-        self._adopt(write.key, entry.registers)
+        self._adopt(write.key, entry)
         return outcomes
 
-    def _adopt(self, key: Key, registers: Registers) -> None:
-        parent = self._parent_of(key, registers.values.get("parent"))
-        if parent is not None:
-            self._children[parent].add(key)
+    def _adopt(self, key: Key, entry: _Entry) -> None:
+        """Note the row's parent, and the row among the parent's children."""
+        entry.parent = self._parent_of(key, entry.registers.values.get("parent"))
+        if entry.parent is not None:
+            self._children[entry.parent].add(key)
 
     def _report(self, key: Key, delivery_id: int | None) -> RowChange | None:
         entry = self._entries[key]
-        parent = self._parent(key, entry.registers)
-        if parent is not None and parent not in self._sought:
-            self._fetch({parent}, lock=False)
-        status = entry.status = self._status(key, entry.registers)
+        if entry.parent is not None and entry.parent not in self._sought:
+            self._fetch({entry.parent}, lock=False)
+        status = entry.status = self._status(key, entry)
         shown = _shown(key.table, entry.registers.values, status.active)
         before, entry.shown = entry.shown, shown
         if before is None:
             return _change(key, "insert", {}, shown, delivery_id, status)
-        if shown == before:
+        differing = [name for name, value in shown.items() if value != before[name]]
+        if not differing:
             return None
-        differing = [name for name in shown if shown[name] != before.get(name)]
         entry.dirty = True
         return _change(
             key,
             operation_between(before[ACTIVE], status.active),
-            {name: before.get(name) for name in differing},
+            {name: before[name] for name in differing},
             {name: shown[name] for name in differing},
             delivery_id,
             status,
@@ -207,65 +219,41 @@ class UnitOfWork:
     def _values(self, key: Key, entry: _Entry) -> tuple[Any, ...]:
         """The values of the row's own columns, and then of `_KEPT`."""
         registers = entry.registers
-        active, changed_at, deactivated_at = entry.status or self._status(key, registers)
+        active, changed_at, deactivated_at = entry.status or self._status(key, entry)
         own = map(registers.values.get, own_columns(key.table))
         tie = bool(registers.ties)
         return *own, key.source, key.external_id, active, changed_at, deactivated_at, tie, dump(registers)
 
-    def _status(self, key: Key, registers: Registers) -> RowStatus:
-        return row_status(registers, self._gone(key, registers))
+    def _status(self, key: Key, entry: _Entry) -> RowStatus:
+        return row_status(entry.registers, self._gone(key, entry))
 
-    def _gone(self, key: Key, registers: Registers) -> Version | None:
-        parent = self._parent(key, registers)
-        entry = self._entries.get(parent) if parent is not None else None
-        return entry.registers.children_gone.get(table_name(key.table)) if entry is not None else None
-
-    def _parent(self, key: Key, registers: Registers) -> Key | None:
-        return self._parent_of(key, registers.values.get("parent"))
+    def _gone(self, key: Key, entry: _Entry) -> Version | None:
+        """The range tombstone of its parent for rows of this table, if there is one."""
+        parent = None if entry.parent is None else self._entries.get(entry.parent)
+        return None if parent is None else parent.registers.children_gone.get(table_name(key.table))
 
     @staticmethod
     def _parent_of(key: Key, parent: Any) -> Key | None:
-        if key.table.parent_table is None or parent is None:
+        if parent is None or key.table.parent_table is None:
             return None
         return Key(key.table.parent_table, key.source, parent)
 
     def _parents(self, writes: Iterable[Write]) -> Iterable[Key]:
         for write in writes:
+            if write.key.table.parent_table is None:
+                continue
             entry = self._entries.get(write.key)
-            known = entry.registers.values.get("parent") if entry is not None else None
-            for parent in (known, write.columns.get("parent")):
-                key = self._parent_of(write.key, parent)
+            known = None if entry is None else entry.parent
+            for key in (known, self._parent_of(write.key, write.columns.get("parent"))):
                 if key is not None:
                     yield key
-
-    def _lock(self, keys: Iterable[Key]) -> None:
-        """Lock out other writers of these rows, even of rows that do not exist yet and so cannot have row locks."""
-        # All writers lock in the same order, so that two of them wait for each other instead of deadlocking.
-        numbers = sorted({_lock_number(key) for key in keys})
-        if len(numbers) > MOST_LOCKS:
-            self.connection.execute(_LOCK_ALL, {"all": MIRROR_LOCK})
-            return
-        self.connection.execute(_LOCK_SOME, {"all": MIRROR_LOCK, "numbers": numbers})
-
-    def _lock_families(self, writes: Sequence[Write]) -> None:
-        """Lock the children of lost parents together with the batch's own rows of their table, in one order."""
-        lost: dict[tuple[type[MirrorRow], str], set[str]] = defaultdict(set)
-        for write in writes:
-            if write.children_gone:
-                lost[write.children_gone, write.key.source].add(write.key.external_id)
-        for (table, source), parents in sorted(lost.items(), key=_lock_order):
-            sql = sql_table(table)
-            own = {write.key.external_id for write in writes if (write.key.table, write.key.source) == (table, source)}
-            concerned = sql.c.external_id.in_(sorted(own)) | sql.c.parent.in_(sorted(parents))
-            rows = select(sql.c.external_id).where(sql.c.source == source, concerned).order_by(sql.c.external_id)
-            self.connection.execute(rows.with_for_update())
 
     def _fetch(self, keys: set[Key], lock: bool) -> None:
         missing = keys - self._sought
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for key in missing:
             groups[key.table, key.source].append(key.external_id)
-        for (table, source), ids in sorted(groups.items(), key=_lock_order):
+        for (table, source), ids in sorted(groups.items(), key=lock_order):
             self._select(table, source, "external_id", sorted(ids), lock)
         # Recorded afterwards, because a refused row must not count as a missing row.
         self._sought |= missing
@@ -274,15 +262,17 @@ class UnitOfWork:
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for parent, child in lost:
             groups[child, parent.source].append(parent.external_id)
-        for (table, source), parents in sorted(groups.items(), key=_lock_order):
+        for (table, source), parents in sorted(groups.items(), key=lock_order):
             self._select(table, source, "parent", sorted(parents), lock)
 
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
         names = tuple(own_columns(table))
         wanted = rows_among(table, column, own_columns=names, lock=lock)
         found = self.connection.execute(wanted, {"source": source, "values": values}).all()
-        self.basis.append(RowsFound(table, source, column, values, [tuple(row[:3]) for row in found]))
+        basis = RowsFound(table, source, column, values, [])
+        self.basis.append(basis)
         for external_id, active, versions, *own in found:
+            basis.found.append((external_id, active, versions))
             key = Key(table, source, external_id)
             if key not in self._entries:
                 self._enter(key, dict(zip(names, own, strict=True)), active, versions)
@@ -292,30 +282,13 @@ class UnitOfWork:
         if is_damaged:
             self.damaged.add(key)
         self._sought.add(key)
-        entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active))
-        self._adopt(key, entry.registers)
+        stored_texts = list(map(values.get, indexed_texts(key.table)))
+        entry = self._entries[key] = _Entry(registers, _shown(key.table, values, active), stored_texts=stored_texts)
+        self._adopt(key, entry)
 
 
 #: The columns of a row besides its own, in the order of `UnitOfWork._values`.
 _KEPT = ("source", "external_id", "active", "changed_at", "deactivated_at", "tie", "versions")
-
-_LOCK_ALL = text("SELECT pg_advisory_xact_lock(:all)")
-#: The lock that stands for all rows comes before the first of the others.
-_LOCK_SOME = text(
-    "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(number) "
-    "FROM unnest(CAST(:numbers AS bigint[])) AS number"
-)
-
-
-def _lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, str]:
-    """The sort key of tables and sources, in whose order all writers lock, so that they wait instead of deadlocking."""
-    (table, source), _ = group
-    return table_name(table), source
-
-
-def _lock_number(key: Key) -> int:
-    name = "\0".join((table_name(key.table), key.source, key.external_id))
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def _by_table_and_id(key: Key) -> tuple[str, str]:

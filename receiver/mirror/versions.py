@@ -7,11 +7,13 @@ its parent's), never from the order in which they were filled. This module does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from receiver import codec
 from receiver.errors import Unreadable
@@ -75,8 +77,7 @@ class Patch:
     members: Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class Registers:
+class Registers(Struct):
     """One row: the newest news about each of its columns."""
 
     #: The newest value per column. `active` reflects only news about this row, not about its parent.
@@ -228,7 +229,10 @@ def strongest(outcomes: Any) -> Outcome:
     """The outcome of a delivery with several effects; `unchanged` if there are none."""
     # A list, because Python computes the hash of an enum's member slowly.
     found = list(outcomes)
-    return next((outcome for outcome in STRONGEST_FIRST if outcome in found), _UNCHANGED)
+    for outcome in STRONGEST_FIRST:
+        if outcome in found:
+            return outcome
+    return _UNCHANGED
 
 
 def microseconds(moment: datetime) -> int:
@@ -273,30 +277,35 @@ def load(values: dict[str, Any], versions: str) -> Registers:
         raise ValueError("they are not JSON" if versions else "they are empty") from None
     try:
         known: dict[str, Version] = {}
-        for entry in document["at"]:
-            known |= dict.fromkeys(entry[3:], _version(entry))
-        found = Registers(
-            values={**values, "active": document["own"]},
-            versions=known,
-            ties=set(document.get("ties", ())),
-            children_gone={table: _version(version) for table, version in document.get("gone", {}).items()},
-        )
+        for time, rank, arrival, *registers in document["at"]:
+            known.update(dict.fromkeys(registers, _version(time, rank, arrival)))
+        found = Registers({**values, "active": document["own"]}, known)
+        if len(document) > len(_ALWAYS):
+            found.ties.update(document.get("ties", ()))
+            gone = document.get("gone", {})
+            found.children_gone.update({table: _version(*version[:3]) for table, version in gone.items()})
+        # Fails unless every register has a name.
+        "".join(known)
     except (LookupError, TypeError, AttributeError, ValueError):
         raise ValueError("they are JSON of another shape") from None
-    if type(document["own"]) is not bool or "active" not in known or set(map(type, known)) != {str}:
+    if type(document["own"]) is not bool or "active" not in known:
         raise ValueError("they are JSON of another shape")
     return found
 
 
-def _version(entry: Sequence[Any]) -> Version:
-    """The version at the beginning of an entry. Raises `ValueError` for numbers that no version has."""
-    time, rank, arrival = entry[:3]
+#: The members of the JSON that are always there.
+_ALWAYS = ("own", "at")
+
+
+def _version(time: Any, rank: Any, arrival: Any) -> Version:
+    """The version with these parts. Raises `ValueError` for parts that no version has."""
     if not type(time) is type(rank) is type(arrival) is int:
         raise ValueError("not a number")
-    if not (_FIRST <= time <= _LAST and Rank.ABSENT <= rank <= Rank.DELETE and 0 <= arrival < 2**63):
+    if not (_FIRST <= time <= _LAST and _LOWEST <= rank <= _HIGHEST and 0 <= arrival < 2**63):
         raise ValueError("out of range")
     return Version(time, rank, arrival)
 
 
-#: The times that a version may have, in microseconds since 1970.
+#: The times that a version may have, in microseconds since 1970, and its ranks.
 _FIRST, _LAST = (microseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))
+_LOWEST, _HIGHEST = int(Rank.ABSENT), int(Rank.DELETE)

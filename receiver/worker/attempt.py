@@ -7,11 +7,11 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
+from msgspec import Struct, field
 from sqlalchemy.exc import DBAPIError
 
 from receiver.database.errors import RUNS_AGAIN, is_transient
@@ -35,8 +35,7 @@ log = structlog.get_logger(__name__)
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One claimed delivery on its way through a pass of the worker."""
 
     delivery: Claimed
@@ -167,8 +166,7 @@ class Guard(Protocol):
     ) -> AbstractContextManager[None]: ...
 
 
-@dataclass(slots=True)
-class DialectGuard(AbstractContextManager[None]):
+class DialectGuard(Struct):
     """A context manager around a dialect's code: reports it to the pulse, and turns exceptions into results.
 
     A class, because it is faster than a generator, and entered several times per delivery.

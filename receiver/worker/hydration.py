@@ -11,13 +11,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter_ns
 
 import httpx
 import structlog
+from msgspec.structs import replace
 
 from receiver.dialects.handlers import Handler
 from receiver.dialects.sources import Source

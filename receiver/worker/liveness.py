@@ -19,6 +19,9 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 #: Polls of a pulse per lease: a hang is detected at most one poll late.
 POLLS_PER_LEASE = 10
 
@@ -154,7 +157,7 @@ _ALONE = secrets.token_hex(5)
 # ── signs of life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class AtHand(NamedTuple):
+class AtHand(Struct, frozen=True):
     """A running call of a dialect's code: its delivery, its code, and its thread."""
 
     delivery: int
@@ -190,7 +193,7 @@ class Pulse:
         known = list(self._running.items())
         for delivery, each in [item for item in known if item[1].thread is here] or known:
             if self._running.get(delivery) is each:
-                self._running[delivery] = each._replace(beats=next(self._beats))
+                self._running[delivery] = replace(each, beats=next(self._beats))
 
     def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> AtHand:
         """Note that a dialect's code begins for this delivery on this thread, and return the call, for `end`."""

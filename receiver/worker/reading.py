@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import structlog
 
@@ -84,8 +85,13 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
         received_at=delivery.received_at,
         waited=now - delivery.received_at,
         is_last=retries.exhausted(delivery.attempt),
-        api_lag=timedelta(seconds=source.settings.api_lag_seconds),
+        api_lag=_seconds(source.settings.api_lag_seconds),
     )
+
+
+@lru_cache(maxsize=64)
+def _seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
 
 
 def _envelope(attempt: Attempt, source: Source, plain: bytes) -> Envelope:

@@ -104,9 +104,8 @@ class Settlement:
         now, began = self._clock(), perf_counter_ns()
         prepared = self._prepare(attempts, now)
         with self._inbox.database.write() as connection:
-            held = self._inbox.held(connection, self._worker, [attempt.delivery.id for attempt in attempts])
-            ours = [attempt for attempt in attempts if attempt.delivery.id in held]
-            if prepared is not None and len(ours) == len(attempts) and still_holds(connection, prepared.basis):
+            ours = self._ours(connection, attempts)
+            if prepared is not None and ours is attempts and still_holds(connection, prepared.basis):
                 effect = prepared
             else:
                 self._run_with_sessions(ours, connection)
@@ -115,6 +114,14 @@ class Settlement:
             self._inbox.settle(connection, self._worker, effect.results, now=now, settle_us=microseconds_since(began))
             changes.append(connection, effect.feed)
         return list(effect.results)
+
+    def _ours(self, connection: Connection, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+        """The attempts whose deliveries the worker still holds, locked: usually all."""
+        ids = [attempt.delivery.id for attempt in attempts]
+        if self._inbox.holds_all(connection, self._worker, ids):
+            return attempts
+        held = self._inbox.held(connection, self._worker, ids)
+        return [attempt for attempt in attempts if attempt.delivery.id in held]
 
     def _prepare(self, attempts: Sequence[Attempt], now: datetime) -> MirrorEffect | None:
         """Compute the effect on a reader's snapshot, because acks wait while SQLite's one writer computes.

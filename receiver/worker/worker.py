@@ -27,6 +27,7 @@ from receiver.moments import has_passed
 from receiver.worker import liveness
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.batch_sizes import BatchSize
+from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
@@ -78,17 +79,15 @@ class Worker:
         self._sources = sources
         # On PostgreSQL, several workers share a backlog, and larger batches would lock out the others' rows for longer.
         self._batch_size = BatchSize(batch_size, grows=not self._database.is_postgresql)
-        self._max_batch_bytes = max_batch_bytes
         #: The current batch.
         self._batch: list[Attempt] = []
         self._requests_wait = requests_wait
         self.lease, self._extend_after = lease, lease / 3
+        self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
         self._retention, self._prune_at = retention, clock()
         self._clock, self._jitter = clock, jitter
-        #: Set initially, so that a worker that replaces a hung one begins with ordinary deliveries, not with suspects.
-        self._suspects_turn = True
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
         self._handling = self._new_handling()
@@ -146,9 +145,10 @@ class Worker:
 
         Returns how many must wait.
         """
+        now = self._clock()
         for attempt in attempts:
             with self._guarded(attempt, "the dialect's envelope"):
-                read(attempt, self._sources, self._retries, now=self._clock())
+                read(attempt, self._sources, self._retries, now=now)
         self._unfold(attempts)
         self._hydration.sort(attempts)
         left = self._settle_ready(attempts, ready)
@@ -174,6 +174,8 @@ class Worker:
         """Handle and settle the chosen attempts, and return the others."""
         chosen = choose(attempts)
         self._settle_all(chosen)
+        if len(chosen) == len(attempts):
+            return []
         done = {attempt.delivery.id for attempt in chosen}
         return [attempt for attempt in attempts if attempt.delivery.id not in done]
 
@@ -249,21 +251,8 @@ class Worker:
         now = self._clock()
         if not self._hydration.under_way:
             self._extended_at = now
-        known = self.claims_of = self._sources.keys() - self._hydration.resting()
-        due = self._inbox.due(known, now=now)
-        # A suspect may have ended its worker; claimed alone, it interrupts no other delivery.
-        self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
-        if not due.ordinary and not due.suspect:
-            return []
-        return self._inbox.claim(
-            self.name,
-            known,
-            limit=1 if self._suspects_turn else self._batch_size.next(is_calm=due.is_calm),
-            max_bytes=self._max_batch_bytes,
-            now=now,
-            lease=self.lease,
-            suspect=self._suspects_turn,
-        )
+        self.claims_of = self._sources.keys() - self._hydration.resting()
+        return self._claims.claim(self.claims_of, self._batch_size, now=now)
 
     def _prune(self) -> None:
         """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.

@@ -23,7 +23,7 @@ from receiver import Event, Listed, Mirror
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
 from receiver.mirror.changes import after
-from receiver.mirror.unit_of_work import MIRROR_LOCK
+from receiver.mirror.locks import MIRROR_LOCK
 from receiver.reconcile import reconcile
 from receiver.testing import Webhooks
 

@@ -17,7 +17,7 @@ from telling import NOON, shop
 
 from handlers.catalog import Product, Variant
 from receiver.database.database import Database
-from receiver.mirror.unit_of_work import MOST_LOCKS
+from receiver.mirror.locks import MOST_LOCKS
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
 
@@ -75,7 +75,7 @@ def snapshot(kit: Webhooks, source: str) -> list[dict[str, Any]]:
 def test_many_workers_at_once_leave_the_mirror_that_one_worker_leaves_without_a_deadlock(
     kit, worker_elsewhere, errors, monkeypatch, most_locks
 ):
-    monkeypatch.setattr("receiver.mirror.unit_of_work.MOST_LOCKS", most_locks)
+    monkeypatch.setattr("receiver.mirror.locks.MOST_LOCKS", most_locks)
     jitter = random.Random(20260304)
     story = [(*some_event(jitter, second), NOON + timedelta(seconds=second)) for second in range(EVENTS)]
     for source in ("one", "many"):
