@@ -247,10 +247,11 @@ def _query(columns: Sequence[_Column]) -> str:
         )
     return f"""
 WITH arrivals AS (
-    SELECT * FROM ROWS FROM (
-        json_to_recordset(CAST(%s AS json)) AS ({", ".join(f"{each.name} {each.kind}" for each in in_json)}),
-        {", ".join("unnest(CAST(%b AS bytea[]))" for _ in of_bytes)}
-    ) AS given ({", ".join(each.name for each in (*in_json, *of_bytes))})
+    SELECT {", ".join(f"CAST(shown ->> {place} AS {each.kind}) AS {each.name}" for place, each in enumerate(in_json))},
+        {", ".join(each.name for each in of_bytes)}
+    FROM ROWS FROM (
+        jsonb_array_elements(CAST(%s AS jsonb)), {", ".join("unnest(CAST(%b AS bytea[]))" for _ in of_bytes)}
+    ) AS given (shown, {", ".join(each.name for each in of_bytes)})
 ), new AS (
     {_fill(DEDUP_KEYS, given)} FROM arrivals ORDER BY source, lead || dedup_key, id
     ON CONFLICT DO NOTHING
@@ -265,10 +266,9 @@ SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
 
 
 def _query_row(columns: Sequence[_Column]) -> str:
-    """The expression of an arrival's members in JSON and of its bytes."""
+    """The expression of an arrival's values in JSON and of its bytes."""
     in_json, of_bytes = _divided(columns)
-    members = ", ".join(f"{each.name!r}: {each.value}" for each in in_json)
-    return f"({{{members}}}, ({', '.join(each.value for each in of_bytes)}))"
+    return f"(({', '.join(each.value for each in in_json)}), ({', '.join(each.value for each in of_bytes)}))"
 
 
 # ── the two kinds of batches ──────────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +287,7 @@ class _Kind(NamedTuple):
     view_row: Callable[[Arrival], tuple[Any, ...]]
     #: On PostgreSQL.
     statement: str
-    query_row: Callable[[Arrival], tuple[dict[str, Any], tuple[bytes | None, ...]]]
+    query_row: Callable[[Arrival], tuple[tuple[Any, ...], tuple[bytes | None, ...]]]
 
     def inserts(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield as few statements for SQLite as possible, each with its parameters."""
@@ -301,7 +301,7 @@ class _Kind(NamedTuple):
         """The statement for PostgreSQL, which returns the number of new arrivals, with its parameters."""
         rows = [arrival.row or self.query_row(arrival) for arrival in arrivals]
         arrays = [ByteArray([own[place] for _, own in rows]) for place, _ in enumerate(_divided(self.columns)[1])]
-        return self.statement, (codec.encode([members for members, _ in rows]).decode(), *arrays)
+        return self.statement, (codec.encode([shown for shown, _ in rows]).decode(), *arrays)
 
 
 def _kind(view: str, columns: Sequence[_Column]) -> _Kind:
