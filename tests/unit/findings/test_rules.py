@@ -395,9 +395,11 @@ def test_a_backlog_right_after_the_clock_was_set_forward_is_not_a_finding():
     assert rules_of(jumped) == []
 
 
-def fault(cause: str = "data.price: not a number", *, dead: int = 0, waiting: int = 0, ago: int = 10) -> Fault:
-    first = NOW - ago * MINUTE
-    return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=NOW + HOUR if waiting else None)
+def fault(
+    cause: str = "data.price: not a number", *, dead: int = 0, waiting: int = 0, ago: int = 10, attempts: int = 1
+) -> Fault:
+    first, until = NOW - ago * MINUTE, NOW + HOUR if waiting else None
+    return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=until, attempts=attempts if waiting else 0)
 
 
 def test_a_failing_api_is_found_with_the_time_of_the_next_try():
@@ -439,6 +441,20 @@ def test_the_first_start_of_all_is_not_named_as_a_circumstance():
 def test_two_deliveries_that_wait_for_another_attempt_are_not_a_finding():
     assert rules_of(replace(WELL, faults=[fault(waiting=2)])) == []
     assert rules_of(replace(WELL, faults=[fault(waiting=3)])) == ["one_cause"]
+
+
+def test_a_single_delivery_that_has_failed_five_times_is_a_finding_with_its_next_attempt():
+    assert rules_of(replace(WELL, faults=[fault(waiting=1, attempts=4)])) == []
+    finding = the_finding(replace(WELL, faults=[fault(waiting=1, attempts=5)]))
+    assert finding.says == "1 delivery of shop fails, for this cause since 11:50 UTC: data.price: not a number"
+    assert "the first of them at 13:00 UTC" in finding.mend
+    assert "`hookmirror retry 7`" in finding.mend
+    assert finding.evidence["attempts"] == 5
+
+
+def test_a_single_delivery_that_an_api_fails_again_and_again_is_found_once():
+    failing = fault("/items of the source's API answered 503.", waiting=1, attempts=9)
+    assert rules_of(replace(WELL, faults=[failing])) == ["api_fails"]
 
 
 # ── the wiring ────────────────────────────────────────────────────────────────────────────────────────────────────
