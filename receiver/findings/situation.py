@@ -89,7 +89,7 @@ class Unhandled:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """The result of comparing a source with its mirror."""
+    """The result of comparing a source with its mirror, or the failure to compare."""
 
     source: str
     at: datetime
@@ -97,6 +97,9 @@ class Reconciled:
     wrong: int
     #: Event types whose loss explains the difference; empty if unknown.
     missing: Sequence[str] = ()
+    #: The reason why the reconcile failed, and its run; None for one that did not fail.
+    trouble: str | None = None
+    run: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
-from receiver.runs.comparisons import latest_comparisons
+from receiver.runs.comparisons import failed_reconciles, latest_comparisons
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind, Wiring, running, shown
 
@@ -64,8 +64,13 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
 
 
 def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
-    """The latest reconcile of each source, in the form that the rules need."""
-    return [Reconciled(*found) for found in latest_comparisons(connection, now)]
+    """The latest reconcile of each source, and those that failed, in the form that the rules need."""
+    compared = [Reconciled(*found) for found in latest_comparisons(connection, now)]
+    failed = [
+        Reconciled(source, began_at, 0, 0, trouble=trouble, run=run)
+        for source, began_at, run, trouble in failed_reconciles(connection)
+    ]
+    return [*compared, *failed]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:

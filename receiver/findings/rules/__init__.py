@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     wiring.no_handler,
     wiring.handler_appeared,
     wiring.dated_in_the_future,
+    wiring.reconcile_fails,
     wiring.mirror_differs,
 )
 

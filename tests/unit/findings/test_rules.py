@@ -487,6 +487,16 @@ def test_a_mirror_that_differs_from_its_source_is_found():
     assert "product.deleted" in finding.says
 
 
+def test_a_reconcile_that_failed_is_found_with_its_reason():
+    failed = Reconciled("shop", NOW - HOUR, 0, 0, trouble="The list of shop broke off.", run=81)
+    finding = the_finding(replace(WELL, reconciles=[failed, replace(failed, source="no longer listened to")]))
+    assert (finding.rule, finding.source, finding.evidence["run"]) == ("reconcile_fails", "shop", "81")
+    assert (
+        finding.says == "the reconcile of shop that its schedule began at 11:00 UTC failed: The list of shop broke off"
+    )
+    assert "`hookmirror reconcile shop`" in finding.mend
+
+
 def test_a_difference_of_one_row_or_a_thousandth_is_not_a_finding():
     few = [Reconciled("shop", NOW, 100, 1), Reconciled("pim", NOW, 100_000, 100)]
     assert rules_of(replace(WELL, reconciles=few)) == []
