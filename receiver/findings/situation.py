@@ -103,6 +103,19 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """A follower of the change feed, with the state of its target."""
+
+    name: str
+    #: The reason for which the target accepts nothing at present, and the time since which it does not.
+    trouble: str | None = None
+    trouble_since: datetime | None = None
+    #: The number of changes that the target has refused, and the time of the first one.
+    dead: int = 0
+    dead_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """The input of all rules at one moment."""
 
@@ -127,6 +140,7 @@ class Situation:
     unhandled: Sequence[Unhandled] = ()
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
+    followers: Sequence[Followed] = ()
 
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT

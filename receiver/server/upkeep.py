@@ -11,8 +11,9 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.findings import record, tallies, watching
 from receiver.findings.gathering import Facts
-from receiver.findings.situation import Reconciled, RunningProcess
+from receiver.findings.situation import Followed, Reconciled, RunningProcess
 from receiver.findings.watching import FindingsWatch
+from receiver.following import dead_changes, followers
 from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
@@ -52,6 +53,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         max_backlog_seconds=settings.max_backlog_seconds,
         running=processes,
         reconciles=reconciles,
+        followers=followed,
     )
 
 
@@ -71,6 +73,15 @@ def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
         for source, began_at, run, trouble in failed_reconciles(connection)
     ]
     return [*compared, *failed]
+
+
+def followed(connection: Connection) -> Sequence[Followed]:
+    """The followers, in the form that the rules need."""
+    refused = dead_changes.first_dead(connection)
+    return [
+        Followed(row["name"], row["trouble"], row["trouble_since"], *refused.get(row["name"], ()))
+        for row in followers.every(connection)
+    ]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:

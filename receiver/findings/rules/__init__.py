@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from receiver.findings.finding import Finding
-from receiver.findings.rules import refusals, signatures, silence, wiring, work
+from receiver.findings.rules import following, refusals, signatures, silence, wiring, work
 from receiver.findings.situation import Situation
 
 Rule = Callable[[Situation], Iterable[Finding]]
@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     wiring.dated_in_the_future,
     wiring.reconcile_fails,
     wiring.mirror_differs,
+    following.follower_fails,
 )
 
 

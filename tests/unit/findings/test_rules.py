@@ -16,6 +16,7 @@ from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
 from receiver.findings.rules.silence import usual_gap
 from receiver.findings.situation import (
+    Followed,
     Reconciled,
     RunningProcess,
     SignatureHistory,
@@ -500,6 +501,19 @@ def test_a_reconcile_that_failed_is_found_with_its_reason():
 def test_a_difference_of_one_row_or_a_thousandth_is_not_a_finding():
     few = [Reconciled("shop", NOW, 100, 1), Reconciled("pim", NOW, 100_000, 100)]
     assert rules_of(replace(WELL, reconciles=few)) == []
+
+
+def test_a_target_that_refuses_changes_is_found_at_once_and_one_that_accepts_none_after_a_while():
+    refusing = Followed("the erp", dead=3, dead_since=NOW - MINUTE)
+    finding = the_finding(replace(WELL, followers=[refusing]))
+    assert finding.says.startswith("the target of the follower the erp has refused 3 changes since 11:59 UTC")
+    assert "--retry-dead --name 'the erp'" in finding.mend
+    away = Followed("erp", trouble="It answered 502.", trouble_since=NOW - 9 * MINUTE)
+    assert rules_of(replace(WELL, followers=[away, Followed("well")])) == []
+    still_away = replace(away, trouble_since=NOW - 10 * MINUTE)
+    assert (
+        "accepted nothing since 11:50 UTC: It answered 502" in the_finding(replace(WELL, followers=[still_away])).says
+    )
 
 
 # ── all rules together ────────────────────────────────────────────────────────────────────────────────────────────
