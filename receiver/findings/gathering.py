@@ -30,6 +30,7 @@ from receiver.findings.situation import (
     Situation,
     SourceFacts,
     Start,
+    StillRun,
     Unhandled,
     total,
 )
@@ -82,6 +83,8 @@ class Facts:
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
     #: The followers of the change feed.
     followers: Callable[[Connection], Sequence[Followed]] = lambda _: ()
+    #: The runs at work that make no progress.
+    still_runs: Callable[[Connection, datetime], Sequence[StillRun]] = lambda *_: ()
     #: The latest examination, for readers who ask at the same time.
     shared: SharedResult[Examination] = field(
         default_factory=lambda: SharedResult(is_large=lambda found: found.is_large), compare=False
@@ -135,6 +138,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
             followers=facts.followers(connection),
+            still_runs=facts.still_runs(connection, now),
         )
 
 

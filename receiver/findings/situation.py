@@ -116,6 +116,17 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
+class StillRun:
+    """A run at work whose lease has expired, although a process that makes progress renews it."""
+
+    run: int
+    kind: str
+    sources: Sequence[str]
+    #: The end of the lease.
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """The input of all rules at one moment."""
 
@@ -141,6 +152,7 @@ class Situation:
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
     followers: Sequence[Followed] = ()
+    still_runs: Sequence[StillRun] = ()
 
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT

@@ -11,7 +11,7 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.findings import record, tallies, watching
 from receiver.findings.gathering import Facts
-from receiver.findings.situation import Followed, Reconciled, RunningProcess
+from receiver.findings.situation import Followed, Reconciled, RunningProcess, StillRun
 from receiver.findings.watching import FindingsWatch
 from receiver.following import dead_changes, followers
 from receiver.inbox import refused
@@ -19,6 +19,7 @@ from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
 from receiver.runs.comparisons import failed_reconciles, latest_comparisons
+from receiver.runs.leases import with_expired_lease
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind, Wiring, running, shown
 
@@ -54,6 +55,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         running=processes,
         reconciles=reconciles,
         followers=followed,
+        still_runs=still_runs,
     )
 
 
@@ -82,6 +84,11 @@ def followed(connection: Connection) -> Sequence[Followed]:
         Followed(row["name"], row["trouble"], row["trouble_since"], *refused.get(row["name"], ()))
         for row in followers.every(connection)
     ]
+
+
+def still_runs(connection: Connection, now: datetime) -> Sequence[StillRun]:
+    """The runs at work whose lease has expired, in the form that the rules need."""
+    return [StillRun(*found) for found in with_expired_lease(connection, now)]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:

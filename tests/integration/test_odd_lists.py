@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -23,6 +25,8 @@ from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.loading import foreign_code
 from receiver.reconcile.ask import ask_source
 from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.leases import with_expired_lease
+from receiver.runs.reconcile import RECONCILE_LEASE
 from receiver.runs.tables import RunState
 from receiver.testing import Webhooks
 
@@ -116,6 +120,26 @@ def test_a_run_whose_list_raises_anything_says_so_and_the_feeder_goes_on(kit, sh
         again = planned(runs)
         feeder.wake()
         wait_until(lambda: runs.run(again)["state"] == RunState.PLANNED, "the plan")
+
+
+def test_a_run_whose_list_never_returns_is_known_once_its_lease_has_expired(kit, shop):
+    begun, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        over.wait(10 * TIMEOUT)
+
+    connected(shop, kit)
+    paging(shop, hang)
+    with feeding(kit) as feeder:
+        run = planned(Runs(kit))
+        feeder.wake()
+        assert begun.wait(TIMEOUT)
+        with kit.database.read() as connection:
+            assert with_expired_lease(connection, kit.now()) == []
+            (found,) = with_expired_lease(connection, kit.now() + RECONCILE_LEASE + timedelta(minutes=5))
+        assert found[:3] == (run, "reconcile", ["shop"])
+        over.set()
 
 
 @pytest.mark.parametrize("where", [walking, paging, connecting])

@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     wiring.no_handler,
     wiring.handler_appeared,
     wiring.dated_in_the_future,
+    work.run_stands_still,
     wiring.reconcile_fails,
     wiring.mirror_differs,
     following.follower_fails,

@@ -28,6 +28,9 @@ FEW_WAITING = 3
 #: further attempts grow to hours.
 FAILS_AGAIN = 5
 
+#: The time for which the lease of a run must have been over. A process on a busy machine may renew it late.
+LEASE_OVER = timedelta(minutes=1)
+
 #: Words in a cause that is about a source's API.
 API = "source's API"
 
@@ -77,6 +80,29 @@ def _why_late(situation: Situation) -> str:
     if not total(situation.tallied(None, "ended", within=STANDSTILL)):
         return "workers run, but no delivery has ended for five minutes"
     return "more deliveries arrive than workers finish"
+
+
+def run_stands_still(situation: Situation) -> Iterator[Finding]:
+    """A run makes no progress, because code of its dialect has not returned."""
+    # Without a worker, or right after a start, nothing has taken the run yet.
+    if not situation.is_steady or not any(process.works for process in situation.processes):
+        return
+    for each in situation.still_runs:
+        if situation.now - each.until < LEASE_OVER:
+            continue
+        of = f" of {', '.join(each.sources)}" if each.sources else ""
+        yield Finding(
+            "run_stands_still",
+            each.sources[0] if len(each.sources) == 1 else "",
+            each.until,
+            f"run {each.run}, a {each.kind}{of}, has made no progress since before "
+            f"{clock_time(each.until, situation.now)}",
+            "Most likely, a function of the dialect that asks its source does not return, and no other run of that "
+            "process goes on: give the function a timeout, and restart the process. To give the run up, "
+            f"`hookmirror runs cancel {each.run}`.",
+            {"run": str(each.run), "link": f"/api/v1/runs/{each.run}"},
+            about=str(each.run),
+        )
 
 
 def api_fails(situation: Situation) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from receiver.findings.situation import (
     Situation,
     SourceFacts,
     Start,
+    StillRun,
     Unhandled,
 )
 from receiver.findings.tallies import Tallied, beginning
@@ -394,6 +395,16 @@ def test_a_growing_backlog_beside_workers_is_found_with_its_figures():
 def test_a_backlog_right_after_the_clock_was_set_forward_is_not_a_finding():
     jumped = replace(WELL, now=NOW + DAY, processes=[], oldest_due_seconds=DAY.total_seconds())
     assert rules_of(jumped) == []
+
+
+def test_a_run_whose_feeder_has_not_renewed_its_lease_is_found_while_workers_run():
+    still = [StillRun(81, "reconcile", ["shop"], NOW - 2 * MINUTE)]
+    finding = the_finding(replace(WELL, still_runs=still))
+    assert (finding.rule, finding.source, finding.evidence["run"]) == ("run_stands_still", "shop", "81")
+    assert finding.says == "run 81, a reconcile of shop, has made no progress since before 11:58 UTC"
+    assert rules_of(replace(WELL, still_runs=[replace(still[0], until=NOW - timedelta(seconds=59))])) == []
+    assert rules_of(replace(WELL, still_runs=still, processes=[])) == []
+    assert rules_of(replace(WELL, still_runs=still, now=NOW + DAY)) == []
 
 
 def fault(
