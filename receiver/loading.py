@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
@@ -71,18 +72,25 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
     """Turn an error of foreign code in the block into a `WiringError` of one line; `what` is the subject of the line.
 
     Errors of Hookmirror and of the database pass unchanged, because their messages are clear. For code that holds
-    secrets, the text of the error is left out, because it may quote a secret. `SystemExit` is turned, too, because it
-    would end the program without a message.
+    secrets, the text of the error is left out, because it may quote a secret. Errors that are no `Exception`, such as
+    `SystemExit`, are turned, too, because they would end the program or its thread without a message.
     """
     try:
         yield
     except HookmirrorError:
         raise
-    except (Exception, SystemExit) as error:
-        if is_of_database(error):
+    except BaseException as error:
+        if is_of_database(error) or not is_of_the_code(error):
             raise
         said = f"{place_of(error)}{safe_text.name_of(error)}" if holds_secrets else told_with_place(error)
         raise WiringError(f"{what} failed: {said}.") from error
+
+
+def is_of_the_code(error: BaseException) -> bool:
+    """Whether foreign code raised the error, and not a person who interrupts the main thread."""
+    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
+        return True
+    return threading.current_thread() is not threading.main_thread()
 
 
 def is_of_database(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import typer
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import source_named
+from receiver.commands.wiring import tell_other_workers
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted
@@ -42,6 +43,7 @@ def ask(
     shown = asdict(asked) | {"equal": asked.equal}
     shown["repaired"] = None if asked.repaired is None else [change._asdict() for change in asked.repaired]
     typer.echo(encode(shown) if as_json else "\n".join(asked.lines()))
+    tell_other_workers(runtime)
     if asked.left or not (asked.equal or repair):
         raise typer.Exit(1)
 

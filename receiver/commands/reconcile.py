@@ -12,6 +12,7 @@ from receiver.commands.ask import ask
 from receiver.commands.options import JsonFlag, no_reason
 from receiver.commands.progress import progress
 from receiver.commands.selection import source_named
+from receiver.commands.wiring import tell_other_workers
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
@@ -52,6 +53,7 @@ def reconcile(
         report = _repaired(runtime, listening, force=force, misdated=misdated, reason=reason)
     repaired = [change._asdict() for change in report.repaired]
     typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
+    tell_other_workers(runtime)
     if report.braked:
         raise typer.Exit(1)
 

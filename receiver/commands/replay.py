@@ -29,6 +29,7 @@ from receiver.commands.plan_filters import parse_filter
 from receiver.commands.planning import Wish, plan_here
 from receiver.commands.runs import NO_WORKER
 from receiver.commands.selection import meant_deliveries
+from receiver.commands.wiring import tell_other_workers
 from receiver.errors import RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.escapes import visible
@@ -81,6 +82,7 @@ def replay(
         answer = {"replayed": _at_once(runtime, first, arguments, reason), "run": None}
     answer |= {"left": len(wanted.ids) - answer["replayed"] if wanted.ids else 0, "dry_run": dry_run}
     typer.echo(encode(answer) if as_json else "\n".join(map(visible, _lines(runtime, answer))))
+    tell_other_workers(runtime)
 
 
 def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], reason: str) -> int:

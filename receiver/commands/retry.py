@@ -9,6 +9,7 @@ import typer
 from receiver.codec import encode
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag, no_reason
+from receiver.interrupts import EndingAtOnce
 
 TRY_PATH = "/api/v1/try"
 
@@ -22,10 +23,17 @@ def retry(
 ) -> None:
     """Make the next attempt of pending deliveries due now. To try finished deliveries again, use `replay`."""
     query = {"ids": ",".join(map(str, sorted(set(ids)))), "reason": reason}
-    tried = int(client_of(to, token).do(TRY_PATH, {}, query)["deliveries"])
+    client = client_of(to, token)
+    tried = int(client.do(TRY_PATH, {}, query)["deliveries"])
     left = len(set(ids)) - tried
-    if as_json:
-        typer.echo(encode({"tried": tried, "left": left}))
-        return
     others = f" {left} of the given deliveries wait for no attempt, and stay as they are." if left else ""
-    typer.echo(f"Deliveries that are tried now: {tried}.{others}")
+    told = f"Deliveries that are tried now: {tried}.{others}"
+    typer.echo(encode({"tried": tried, "left": left}) if as_json else told)
+    if to is None:
+        # Imported here, because a question to another receiver needs nothing of the application.
+        with EndingAtOnce():
+            from receiver.commands.local_client import LocalClient
+            from receiver.commands.wiring import tell_other_workers
+
+        assert isinstance(client, LocalClient)
+        tell_other_workers(client.runtime)

@@ -10,13 +10,15 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from receiver.console.hosts import port_of
 from receiver.errors import Forbidden
 from receiver.sessions.links import LONGEST_GUEST_NAME
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
 
-#: The cookie's name without and with TLS. The prefix `__Host-` keeps other hosts and paths from setting it.
+#: The cookie's name without and with TLS, before the port. The prefix `__Host-` keeps other hosts and paths from
+#: setting it.
 COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
 
 PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)
@@ -32,31 +34,37 @@ class Guests:
         secret = settings.console_proxy_secret
         self._secret = b"" if secret is None else secret.get_secret_value().encode()
 
-    @property
-    def cookie_name(self) -> str:
-        return SECURE_COOKIE if self._settings.console_is_secure else COOKIE
+    def _cookie_name(self, request: Request) -> str:
+        """The cookie's name, with the port at which the browser asks.
+
+        Browsers send a cookie to all ports of a host, where the console of another installation may be.
+        """
+        name, port = SECURE_COOKIE if self._settings.console_is_secure else COOKIE, port_of(request.headers)
+        return f"{name}-{port}" if port else name
+
+    def _cookie_of(self, request: Request) -> str:
+        return request.cookies.get(self._cookie_name(request), "")
 
     def guest(self, request: Request, *, now: datetime) -> Guest | None:
         """The person who sent a request; None for a stranger. Reads the database."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return by_proxy
-        cookie = request.cookies.get(self.cookie_name)
+        cookie = self._cookie_of(request)
         return self._sessions.recognise(cookie, now=now) if cookie else None
 
     def is_still_there(self, request: Request, *, now: datetime) -> bool:
         """Whether the person who sent a request is still signed in. Reads the database."""
         if self._by_proxy(request) is not None:
             return True
-        cookie = request.cookies.get(self.cookie_name, "")
-        return self._sessions.recognise(cookie, now=now, notes=False) is not None
+        return self._sessions.recognise(self._cookie_of(request), now=now, notes=False) is not None
 
     def key_of(self, request: Request) -> str:
         """A key for each person, made without the database. All strangers share one."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return _by_word(by_proxy.name)
-        return self._sessions.session_of(request.cookies.get(self.cookie_name, "")) or ""
+        return self._sessions.session_of(self._cookie_of(request)) or ""
 
     def bound_to(self, guest: Guest) -> str:
         """The id to which a person's forms and streams belong: that of the session, or one made of a proxy's name."""
@@ -75,9 +83,14 @@ class Guests:
     def is_sealed(self, guest: Guest, said: str, seal: str) -> bool:
         return self._sessions.is_form_token(seal, f"{self.bound_to(guest)}\n{said}")
 
-    def cookie(self, content: str, *, ends: timedelta) -> str:
+    def cookie(self, request: Request, content: str, *, ends: timedelta) -> str:
         """The header `Set-Cookie` that keeps a session in the browser. Empty content ends the session there."""
-        parts = [f"{self.cookie_name}={content}", "Path=/", f"Max-Age={int(ends.total_seconds())}", "HttpOnly"]
+        parts = [
+            f"{self._cookie_name(request)}={content}",
+            "Path=/",
+            f"Max-Age={int(ends.total_seconds())}",
+            "HttpOnly",
+        ]
         # With `Lax` the browser sends the cookie when a person opens an address of the console from a chat.
         parts.append("SameSite=Lax")
         return "; ".join([*parts, "Secure"] if self._settings.console_is_secure else parts)

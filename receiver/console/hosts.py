@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from receiver.errors import BadRequest
 
@@ -13,6 +13,12 @@ def host_name(host: str) -> str:
     if name.startswith("["):
         return name.partition("]")[0] + "]"
     return name.partition(":")[0]
+
+
+def port_of(headers: Mapping[str, str]) -> str:
+    """The port in the header `Host`; empty for the usual one, which browsers leave out."""
+    _, colon, port = headers.get("host", "").rpartition(":")
+    return port if colon and port.isascii() and port.isdigit() else ""
 
 
 def refuse_other_hosts(host: str, known: Set[str]) -> None:

@@ -42,6 +42,9 @@ LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
 #: its turn, and a failover to another server, may take two or three.
 LONGEST_SILENCE = 5.0
 
+#: Seconds between two counts of a silence. A standstill of the whole process is one count, however long it is.
+COUNT_INTERVAL = 0.25
+
 #: Most streams of one person.
 MOST_OF_ONE = 2
 
@@ -118,8 +121,10 @@ class Live:
         self._streams: dict[asyncio.Queue[StreamEvent], Reader] = {}
         self._looking: asyncio.Task[None] | None = None
         self._ending = False
-        #: When the database answered last; the reason why it has not answered since; whether pages know that.
+        #: When the database answered last, and the seconds for which this process has waited since; the reason why it
+        #: has not answered since; whether pages know that.
         self._answered_at = 0.0
+        self._waited = 0.0
         self._reason = NO_ANSWER
         self._is_lost = False
 
@@ -172,7 +177,7 @@ class Live:
 
     async def _look(self) -> None:
         """Look for changes while there are streams."""
-        self._answered_at = time.monotonic()
+        self._answered_at, self._waited = time.monotonic(), 0.0
         while self._streams:
             try:
                 now = await self._marks()
@@ -184,6 +189,7 @@ class Live:
             if now is not None:
                 self._tell_changes(now.told())
             await asyncio.sleep(LOOK_INTERVAL)
+            self._wait_on(LOOK_INTERVAL)
 
     def _tell_changes(self, now: str) -> None:
         """Tell each stream what changed since its page was read, or since the last look."""
@@ -194,24 +200,29 @@ class Live:
 
     async def _marks(self) -> Marks | None:
         """The present marks; None if the database does not answer, of which the streams are told in time."""
-        left = self._answered_at + LONGEST_SILENCE - time.monotonic()
-        alarm = asyncio.get_running_loop().call_later(max(left, 0.0), self._lose)
+        counting = asyncio.get_running_loop().create_task(self._count_silence())
         try:
             now = await self._reads.run(self._read, key="live")
         except (Refused, SQLAlchemyError) as error:
             self._reason = NO_TURN if isinstance(error, Refused) else NO_ANSWER
             return None
         finally:
-            alarm.cancel()
-        self._answered_at, self._reason = time.monotonic(), NO_ANSWER
+            counting.cancel()
+        self._answered_at, self._waited, self._reason = time.monotonic(), 0.0, NO_ANSWER
         if self._is_lost:
             self._is_lost = False
             self._tell(_event("live", True))
         return now
 
-    def _lose(self) -> None:
-        """Tell the pages that they are not live, if they do not know it."""
-        if not self._is_lost:
+    async def _count_silence(self) -> None:
+        while True:
+            await asyncio.sleep(COUNT_INTERVAL)
+            self._wait_on(COUNT_INTERVAL)
+
+    def _wait_on(self, seconds: float) -> None:
+        """Count these seconds of waiting, and tell the pages after a long silence that they are not live."""
+        self._waited += seconds
+        if self._waited >= LONGEST_SILENCE and not self._is_lost:
             self._is_lost = True
             self._tell(self._lost())
 

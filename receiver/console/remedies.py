@@ -34,7 +34,7 @@ def remedy_of(finding: FindingShown) -> Remedy | None:
         event_type = str(evidence["event_type"])
         wanted = {"kind": "replay", "source": source, "state": "ignored", "event_type": event_type}
         return _plan("Plan a replay of the ignored ones", **wanted)
-    if finding.rule in ("mirror_differs", "source_silent"):
+    if finding.rule in ("mirror_differs", "reconcile_fails", "source_silent"):
         return _plan("Plan a reconcile", kind="reconcile", source=source)
     return None
 

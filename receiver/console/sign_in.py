@@ -59,7 +59,7 @@ class SignIn:
         now = datetime.now(UTC)
         invitation = self._links.read(fields.get(LINK, ""), now=now)
         begun = await self._reads.run(request, "sign in", lambda: self._sessions.begin(invitation, now=now))
-        cookie = self._guests.cookie(begun.cookie, ends=begun.ends_at - now)
+        cookie = self._guests.cookie(request, begun.cookie, ends=begun.ends_at - now)
         return redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
 
     async def end(self, request: Request) -> Response:
@@ -77,7 +77,7 @@ class SignIn:
                 sessions.end(self._sessions.database, asked, guest.session, now=now)
 
         await self._reads.run(request, "sign out", end_session)
-        return redirect(request, "/sign-in", cookie=self._guests.cookie("", ends=timedelta()))
+        return redirect(request, "/sign-in", cookie=self._guests.cookie(request, "", ends=timedelta()))
 
     def wanted(self, request: Request, refusal: NotAuthorized) -> Response:
         """The page that explains how to sign in."""

@@ -36,7 +36,7 @@ from receiver.dialects.replies import SenderReply, accepting, refusing
 from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
-from receiver.loading import told_with_place
+from receiver.loading import is_of_the_code, told_with_place
 from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
@@ -266,7 +266,9 @@ class Dialect:
         try:
             document = self._compose(event_type, entity_id, at, data)
             body = write_form(document, self.form) if self.form else codec.encode(document)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_of_the_code(error):
+                raise
             self._refuse_composed(told_with_place(error))
         try:
             signed = dict.fromkeys(getattr(self.verifier, "signed_headers", ()), "example")
@@ -328,13 +330,12 @@ class Dialect:
         for pattern in map(Pattern, event_types):
             rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]
             replaced = [rival for rival in rivals if override and rival.pattern == pattern]
-            for rival in rivals:
-                if rival not in replaced:
-                    raise WiringError(
-                        f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
-                        f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
-                        "override=True in one of them."
-                    )
+            for rival in (each for each in rivals if each not in replaced):
+                raise WiringError(
+                    f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
+                    f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
+                    "override=True in one of them."
+                )
             handlers[:] = [handler for handler in handlers if handler not in replaced]
             handlers.append(Handler(pattern, function, model, name_of_function(function)))
 

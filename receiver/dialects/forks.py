@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from receiver.logs.standard_error import STANDARD_ERROR
@@ -26,6 +27,17 @@ class Forks:
 
 
 FORKS = Forks()
+
+
+@contextmanager
+def ending_forks() -> Iterator[None]:
+    """End a process that a dialect's code in the block forked, and in which it came back."""
+    number = FORKS.number
+    try:
+        yield
+    finally:
+        if FORKS.number != number:
+            end_fork()
 
 
 def end_fork() -> NoReturn:

@@ -11,12 +11,13 @@ from pathlib import Path
 from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.forks import ending_forks
 from receiver.dialects.items import MOST_EVENTS
 from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
-from receiver.loading import entry_points, foreign_code, import_foreign, place_of
+from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
@@ -228,10 +229,13 @@ def begin_fetching(sources: Iterable[Source]) -> None:
 def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
     """Make a client of the source's API once, so that a missing setting is found at start and not at a webhook."""
     try:
-        client = dialect.client(settings)
+        with ending_forks():
+            client = dialect.client(settings)
     except HookmirrorError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_of_the_code(error):
+            raise
         raise ConfigurationError(
             f"The API of the source {settings.name} cannot be called with these settings "
             f"({place_of(error)}{name_of(error)}): "

@@ -53,6 +53,8 @@ class Fault:
     example: str
     #: The time of the next attempt.
     until: datetime | None = None
+    #: The most attempts that one of the waiting deliveries has had.
+    attempts: int = 0
     #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
 
@@ -111,6 +113,7 @@ def _sum(one: Fault, other: Fault) -> Fault:
         first=min(one.first, other.first),
         last=max(one.last, other.last),
         until=min(dues, default=None),
+        attempts=max(one.attempts, other.attempts),
     )
 
 
@@ -124,8 +127,8 @@ def _dead(connection: Connection) -> list[Fault]:
 def _waiting(connection: Connection, now: datetime) -> list[Fault]:
     """The faults of deliveries that have failed and wait for another attempt."""
     return [
-        Fault(source, reason, 0, number, first=first, last=last, delivery=newest, example=reason, until=until)
-        for source, reason, number, first, last, newest, until in connection.execute(_WAITING, {"now": now})
+        Fault(source, reason, 0, number, first, last, newest, example=reason, until=until, attempts=attempts)
+        for source, reason, number, first, last, newest, until, attempts in connection.execute(_WAITING, {"now": now})
     ]
 
 
@@ -177,6 +180,7 @@ def _select_waiting() -> Select[Any]:
             func.max(ATTEMPTS.c.ended_at),
             func.max(due_later.c.id),
             func.min(due_later.c.due_at),
+            func.max(due_later.c.attempts),
         )
         .join_from(due_later, ATTEMPTS, failed)
         .group_by(*columns)
@@ -184,7 +188,7 @@ def _select_waiting() -> Select[Any]:
 
 
 def _due_later(suspect: bool) -> Select[Any]:
-    columns = (DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.reason, DELIVERIES.c.due_at)
+    columns = (DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.reason, DELIVERIES.c.due_at, DELIVERIES.c.attempts)
     later = DELIVERIES.c.due_at > bindparam("now", type_=DELIVERIES.c.due_at.type)
     wanted = (in_state(State.PENDING), DELIVERIES.c.suspect == literal(suspect), later)
     found = select(*columns).where(*wanted, DELIVERIES.c.reason.is_not(None))

@@ -22,6 +22,7 @@ from receiver.findings.rules.silence import SILENCE_DAYS
 from receiver.findings.secret_uses import secrets_since
 from receiver.findings.situation import (
     RECENT,
+    Followed,
     Reconciled,
     RunningProcess,
     SignatureHistory,
@@ -29,6 +30,7 @@ from receiver.findings.situation import (
     Situation,
     SourceFacts,
     Start,
+    StillRun,
     Unhandled,
     total,
 )
@@ -79,6 +81,10 @@ class Facts:
     running: Callable[[Connection, datetime], Sequence[RunningProcess]]
     #: The results of recent reconciles.
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
+    #: The followers of the change feed.
+    followers: Callable[[Connection], Sequence[Followed]] = lambda _: ()
+    #: The runs at work that make no progress.
+    still_runs: Callable[[Connection, datetime], Sequence[StillRun]] = lambda *_: ()
     #: The latest examination, for readers who ask at the same time.
     shared: SharedResult[Examination] = field(
         default_factory=lambda: SharedResult(is_large=lambda found: found.is_large), compare=False
@@ -131,6 +137,8 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
+            followers=facts.followers(connection),
+            still_runs=facts.still_runs(connection, now),
         )
 
 

@@ -89,7 +89,7 @@ class Unhandled:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """The result of comparing a source with its mirror."""
+    """The result of comparing a source with its mirror, or the failure to compare."""
 
     source: str
     at: datetime
@@ -97,6 +97,33 @@ class Reconciled:
     wrong: int
     #: Event types whose loss explains the difference; empty if unknown.
     missing: Sequence[str] = ()
+    #: The reason why the reconcile failed, and its run; None for one that did not fail.
+    trouble: str | None = None
+    run: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A follower of the change feed, with the state of its target."""
+
+    name: str
+    #: The reason for which the target accepts nothing at present, and the time since which it does not.
+    trouble: str | None = None
+    trouble_since: datetime | None = None
+    #: The number of changes that the target has refused, and the time of the first one.
+    dead: int = 0
+    dead_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StillRun:
+    """A run at work whose lease has expired, although a process that makes progress renews it."""
+
+    run: int
+    kind: str
+    sources: Sequence[str]
+    #: The end of the lease.
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +151,8 @@ class Situation:
     unhandled: Sequence[Unhandled] = ()
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
+    followers: Sequence[Followed] = ()
+    still_runs: Sequence[StillRun] = ()
 
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT

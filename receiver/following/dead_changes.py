@@ -142,6 +142,12 @@ def numbers(connection: Connection) -> dict[tuple[str, str], int]:
     return {(follower, state): number for follower, state, number in connection.execute(counted)}
 
 
+def first_dead(connection: Connection) -> dict[str, tuple[int, datetime]]:
+    """By follower, the number of changes that its target refused, and the time of the first one."""
+    dead = select(_D.follower, func.count(), func.min(_D.since)).where(_D.state == DeadState.DEAD.value)
+    return {follower: (number, first) for follower, number, first in connection.execute(dead.group_by(_D.follower))}
+
+
 def listed(connection: Connection, *, limit: int) -> Sequence[RowMapping]:
     """The first `limit` changes of the list, ordered by follower and number."""
     return connection.execute(select(DEAD_CHANGES).order_by(_D.follower, _D.seq).limit(limit)).mappings().all()

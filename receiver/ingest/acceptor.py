@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -43,6 +44,11 @@ class Acceptor:
 
     def serve(self) -> None:
         """Serve until the other side closes the socket."""
+        # The other side may be gone at any moment. Senders send again what was stored and not answered.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._serve()
+
+    def _serve(self) -> None:
         self._channel.sendall(framed(READY))
         for frames in self._arriving():
             admitted = [self._admitted(frame) for frame in frames]

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from receiver.dialects.forks import ending_forks
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError
 from receiver.logs.safe_text import told_with_type
@@ -20,7 +21,8 @@ class Asking:
 
     def __init__(self, source: Source, clock: Callable[[], datetime]) -> None:
         """Raise `ConfigurationError` for a source without an API."""
-        client = source.dialect.client(source.settings)
+        with ending_forks():
+            client = source.dialect.client(source.settings)
         if client is None:
             raise ConfigurationError(
                 f"The source {source.name} has no `api_url`: set it, and the keys that its API wants."
@@ -49,10 +51,14 @@ class Asking:
 
     @contextmanager
     def telling(self, read: int) -> Iterator[None]:
-        """Turn failures of the API into `ApiError`. `read` is the number of rows read before."""
+        """Run a dialect's code in the block, and turn failures of the API into `ApiError`.
+
+        `read` is the number of rows read before. Ends a process that the code forked, in which it came back.
+        """
         self._read = read
         try:
-            yield
+            with ending_forks():
+                yield
         except httpx.HTTPError as error:
             raise ApiError(
                 f"The list of {self._source} broke off after {self._read} rows ({told_with_type(error)}), so nothing "

@@ -1,4 +1,4 @@
-"""Comparisons: the result of each source's latest reconcile, which shows whether webhooks are missing."""
+"""Comparisons: the result of each source's latest reconcile, which shows whether webhooks are missing, and failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from receiver.database.damage import damage_of
-from receiver.runs.tables import RUNS, RunState
+from receiver.runs.reconcile import RECONCILE
+from receiver.runs.schedule import BY_SCHEDULE
+from receiver.runs.tables import RUNS, TURNS, RunState
 
 #: The age up to which a reconcile is evidence, and the most runs that are examined.
 TELLING, MOST_RUNS = timedelta(days=7), 1_000
@@ -24,6 +26,27 @@ class Comparison(NamedTuple):
     wrong: int
 
 
+class FailedReconcile(NamedTuple):
+    """A reconcile that its schedule began, and that was given up after its failures."""
+
+    source: str
+    began_at: datetime
+    run: int
+    trouble: str
+
+
+def failed_reconciles(connection: Connection) -> list[FailedReconcile]:
+    """The reconciles by a schedule that failed and that none has followed. A person sees the failure of their own."""
+    found = (
+        select(TURNS.c.source, RUNS.c.started_at, RUNS.c.id, RUNS.c.trouble)
+        .join_from(TURNS, RUNS, RUNS.c.id == TURNS.c.run)
+        .where(TURNS.c.kind == RECONCILE, RUNS.c.state == RunState.PAUSED.value)
+        .where(RUNS.c.trouble.is_not(None), RUNS.c.started_by == BY_SCHEDULE.who)
+        .order_by(TURNS.c.source)
+    )
+    return [FailedReconcile(*row) for row in connection.execute(found)]
+
+
 def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Comparison]:
     """The latest comparison of each source, if recent and not the source's first.
 
@@ -31,7 +54,7 @@ def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Compar
     """
     found = (
         select(RUNS.c.sources, RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally)
-        .where(RUNS.c.kind == "reconcile", RUNS.c.state == RunState.DONE.value)
+        .where(RUNS.c.kind == RECONCILE, RUNS.c.state == RunState.DONE.value)
         .order_by(RUNS.c.id.desc())
         .limit(MOST_RUNS)
     )

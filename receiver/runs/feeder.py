@@ -81,8 +81,9 @@ class Feeder:
         while not self._stopping.is_set():
             try:
                 wait = self.step_all()
-            except Exception as error:
-                # Every error is caught, because without the feeder all runs would stand still without a log line.
+            except BaseException as error:
+                # Every error is caught, because without the feeder all runs would stand still without a log line. In
+                # this thread, even those that are no `Exception` come from a dialect's code.
                 log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
                 wait = LONGEST_RETRY_DELAY
             if self._turn.wait(wait):
@@ -166,13 +167,13 @@ class Feeder:
             return 0.0
         except SQLAlchemyError:
             raise
-        except Exception as error:
+        except BaseException as error:
             return self._pause(run, error)
         self._pauses.pop(run, None)
         self._failing.pop(run, None)
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
-    def _pause(self, run: int, error: Exception) -> float:
+    def _pause(self, run: int, error: BaseException) -> float:
         """Postpone a run after a failure, longer each time, and store the reason; in the end, pause it for a person."""
         trouble = told(error) if isinstance(error, HookmirrorError) else told_with_type(error)
         pause = self._pauses[run] = min(self._pauses.get(run, FIRST_RETRY_DELAY / 2) * 2, LONGEST_RETRY_DELAY)

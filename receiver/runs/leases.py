@@ -139,6 +139,18 @@ def open_runs(database: Database) -> list[int]:
         return list(connection.execute(found).scalars())
 
 
+def with_expired_lease(connection: Connection, now: datetime) -> list[tuple[int, str, Sequence[str], datetime]]:
+    """Id, kind, sources and end of the lease of each run at work whose feeder has not renewed its lease."""
+    found = (
+        select(RUNS.c.id, RUNS.c.kind, RUNS.c.sources, RUNS.c.fed_until)
+        .where(text("state IN ('planning', 'running')"), RUNS.c.fed_until < now)
+        .order_by(RUNS.c.id)
+        .limit(MOST_OPEN_RUNS)
+    )
+    rows = connection.execute(found).all()
+    return [(row.id, row.kind, () if damage_of(row.sources) else row.sources, row.fed_until) for row in rows]
+
+
 def is_held(row: RowMapping, lease: timedelta, now: datetime) -> bool:
     """Whether an unexpired lease of a feeder holds the run."""
     if row["fed_by"] is None or row["fed_until"] is None or dead([row["fed_by"]]):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping
 from receiver.database.damage import damage_of
 from receiver.release import release
 from receiver.runs.overlap import replayed_since
-from receiver.worker.processes import Kind, Wiring, running, shown
+from receiver.worker.processes import Wiring, shown, workers_unlike
 
 #: The options of `hookmirror runs plan` whose names differ from those of the filter's fields.
 OPTIONS_OF_FIELDS = {"begin": "since", "end": "until", "reason": "reason_has"}
@@ -35,12 +35,11 @@ def _wired_anew(connection: Connection, run: RowMapping, wiring: Wiring, now: da
             f"Run {run['id']} was planned by hookmirror {run['release']} with other handlers or sources than this "
             "process has now, so its forecast no longer applies: plan it again."
         )
-    for process in running(connection, now):
-        if Kind(process["kind"]).works and (process["release"], process["fingerprint"]) != planned_with:
-            return (
-                f"The {shown(process)} has another release, or other handlers or sources, than run {run['id']} was "
-                "planned with: restart it with the same ones, or plan again with the settings that it has."
-            )
+    for process in workers_unlike(connection, wiring, now):
+        return (
+            f"The {shown(process)} has another release, or other handlers or sources, than run {run['id']} was "
+            "planned with: restart it with the same ones, or plan again with the settings that it has."
+        )
     return None
 
 

@@ -104,8 +104,8 @@ class Reconcile:
     def _walk(self, held: RunLease) -> Progress:
         run = held.run.id
         try:
-            walk = self._walks.get(run) or self._begin(held)
             with foreign_code(f"The list of {held.run.sources[0]}"):
+                walk = self._walks.get(run) or self._begin(held)
                 progress = walk.step()
         except BaseException:
             # The walk in memory may be ahead of the last stored mark.

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from math import inf
@@ -56,7 +57,7 @@ LONGEST_PAUSE = 5.0
 
 
 class Started(NamedTuple):
-    """A process that is ready, and our end of its socket."""
+    """A process, and our end of its socket."""
 
     process: subprocess.Popen[bytes]
     socket: socket.socket
@@ -85,6 +86,10 @@ class AcceptorProcess:
         )
         self._unframing = Unframing()
         self._started: Started | None = None
+        #: The processes that were started and do not serve yet; among them, the one of a reload.
+        self._starting: set[Started] = set()
+        self._prepared: Started | None = None
+        self._starter: threading.Thread | None = None
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -103,10 +108,14 @@ class AcceptorProcess:
 
         To be called in another thread. Raises `ConfigurationError` if it does not get ready.
         """
-        return partial(self._renew, settings, self._begin(settings))
+        if self._prepared is not None:
+            # The reload that it was started for was refused.
+            self._discard(self._prepared)
+        self._prepared = self._begin(settings)
+        return partial(self._renew, settings, self._prepared)
 
     def _renew(self, settings: Settings, started: Started) -> None:
-        self._settings = settings
+        self._settings, self._prepared = settings, None
         self._finish()
         self._use(started)
 
@@ -116,6 +125,16 @@ class AcceptorProcess:
         if self._channel is not None:
             self._gathering.hand_rest()
         self._finish()
+        self._end_starting()
+
+    def _end_starting(self) -> None:
+        """End the processes that do not serve yet, so that none is left when the server has ended."""
+        for each in list(self._starting):
+            _hang_up(each)
+        if self._starter is not None:
+            self._starter.join(2 * ACCEPTOR_STOP_SECONDS)
+        for each in list(self._starting):
+            self._discard(each)
 
     # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,10 +194,12 @@ class AcceptorProcess:
         ended, self._started, self._channel = self._started, None, None
         self._gathering.give_up(_gone())
         if not self._stopping.is_set():
-            threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True).start()
+            self._starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
+            self._starter.start()
 
     def _use(self, started: Started) -> None:
         assert self._loop is not None
+        self._starting.discard(started)
         self._started, self._began = started, time.monotonic()
         self._unframing = Unframing()
         self._channel = Channel(started.socket, self._loop, received=self._receive, lost=self._lose)
@@ -202,23 +223,35 @@ class AcceptorProcess:
             log.error("the acceptor process ended; starting another", code=code, seconds=pause)
             if self._stopping.wait(pause):
                 return
+            settings = self._settings
             try:
-                started = self._begin(self._settings)
+                started = self._begin(settings)
             except ConfigurationError as error:
-                log.error("cannot start the acceptor process; trying again", error=told(error))
+                if not self._stopping.is_set():
+                    log.error("cannot start the acceptor process; trying again", error=told(error))
                 continue
             assert self._loop is not None
             try:
-                self._loop.call_soon_threadsafe(self._use_if_running, started)
+                self._loop.call_soon_threadsafe(self._use_if_running, started, settings)
             except RuntimeError:
-                started.socket.close()
+                self._discard(started)
             return
 
-    def _use_if_running(self, started: Started) -> None:
-        if self._stopping.is_set() or self._started is not None:
-            started.socket.close()
+    def _use_if_running(self, started: Started, settings: Settings) -> None:
+        if self._stopping.is_set():
+            self._discard(started)
+        elif self._started is not None or settings is not self._settings:
+            # A reload has brought another one. This one may take a moment to end, and the event loop must not wait.
+            threading.Thread(target=self._discard, args=(started,), name="acceptor-ender", daemon=True).start()
         else:
             self._use(started)
+
+    def _discard(self, started: Started) -> int:
+        """End a process that never served; return its exit code."""
+        started.socket.close()
+        code = _end(started.process, time.monotonic() + ACCEPTOR_STOP_SECONDS)
+        self._starting.discard(started)
+        return code
 
     def _begin(self, settings: Settings) -> Started:
         ours, theirs = socket.socketpair()
@@ -235,16 +268,19 @@ class AcceptorProcess:
             ours.close()
             raise ConfigurationError(f"The acceptor process cannot be started: {told(error)}") from error
         ours.settimeout(ACCEPTOR_START_SECONDS)
+        started = Started(process, ours)
+        self._starting.add(started)
+        if self._stopping.is_set():
+            _hang_up(started)
         try:
             ours.sendall(acceptor.settings_sent(settings, self._beside))
             unframing = Unframing()
             while data := ours.recv(READ_BYTES):
                 if unframing.feed(data):
-                    return Started(process, ours)
+                    return started
         except OSError as error:
             log.error("the acceptor process does not answer", error=told(error))
-        ours.close()
-        code = _end(process, time.monotonic() + ACCEPTOR_STOP_SECONDS)
+        code = self._discard(started)
         raise ConfigurationError(f"The acceptor process ended at its start with the code {code}: see the log before.")
 
 
@@ -262,6 +298,12 @@ def _environment() -> Mapping[str, str]:
     without = {VITALS_VARIABLE, sharing.SHARED_VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in without}
     return kept | {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}
+
+
+def _hang_up(started: Started) -> None:
+    """Let both ends of the socket know that nothing more comes; a thread that waits for the process goes on."""
+    with suppress(OSError):
+        started.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _end(process: subprocess.Popen[bytes], deadline: float) -> int:

@@ -264,7 +264,10 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     else:
         says = f"{', '.join(map(shown, found))}"
         otherwise = " ".join(differences(wiring, found[:1]))
-        yield Check("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+        # Of edited modules, `_edited` says more.
+        doubtful = bool(otherwise) and not wiring.edited(found[0]["wiring"])
+        says += f"; compared with these settings: {otherwise}" if otherwise else ""
+        yield Check("processes", True, says, doubtful=doubtful)
     yield from _refusals(found)
     yield from _unread(found)
     yield from _edited(wiring, found)

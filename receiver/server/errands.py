@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from receiver import codec
 from receiver.api.errands import Errands, Reloaded, ReloadedProcess, SentTestEvent
 from receiver.database.database import Database
+from receiver.dialects.forks import ending_forks
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.http_urls import shown_url
@@ -40,7 +41,8 @@ def send_test_event(source: Source) -> SentTestEvent:
             f"The settings do not give the address at which senders reach this installation: set `public_url`, or run "
             f"`hookmirror send {source.name} {TEST_EVENT_TYPE} --to URL`."
         )
-    body = source.dialect.write(TEST_EVENT_TYPE, sending.USUAL_ID, at=datetime.now(UTC), data=None)
+    with ending_forks():
+        body = source.dialect.write(TEST_EVENT_TYPE, sending.USUAL_ID, at=datetime.now(UTC), data=None)
     shown = shown_url(address)
     try:
         sent = sending.send(source, body, address, source.dialect.usual_headers(TEST_EVENT_TYPE))

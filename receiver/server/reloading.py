@@ -7,14 +7,14 @@ registered, because another process may have got its process id since.
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import Connection, RowMapping, select, text
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
@@ -32,8 +32,11 @@ RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 #: The action, and the author of one that a signal alone began.
 RELOAD, SIGNAL = "reload settings", "signal"
 
-#: A reload within this time after a recorded one belongs to the same action.
+#: A reload that began within this time of a recorded one belongs to the same action.
 SAME_RELOAD = timedelta(seconds=20)
+
+#: The key of the advisory lock under which reloads by a signal are recorded on PostgreSQL.
+RELOAD_LOCK = 0x686F6F6B0007
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +74,27 @@ def reload_settings(
     return answers, says
 
 
-def note_signal(database: Database, says: str, *, now: datetime) -> None:
+def note_signal(database: Database, began: datetime, says: str) -> None:
     """Record that a signal made this process read its settings again; commands and pages record their own requests.
 
-    The signal to all processes of one server is one action.
+    The signal to all processes of one server is one action: they begin at the same time, and may end far apart.
     """
-    with database.read() as connection:
-        same = (ACTIONS.c.what == RELOAD, ACTIONS.c.at > now - SAME_RELOAD)
-        if connection.execute(select(ACTIONS.c.id).where(*same).limit(1)).first() is not None:
-            return
-    # Two processes may get here at the same time.
-    key = f"{SIGNAL} {socket.gethostname()} {now.timestamp() // SAME_RELOAD.total_seconds():.0f}"
-    asked = Asked(by=By(SIGNAL, Via.COMMAND), what=RELOAD, key=key)
-    perform(database, asked, lambda _: _effect(1, says), now=now)
+
+    def unless_recorded(connection: Connection) -> Effect | None:
+        if connection.dialect.name == "postgresql":
+            # Two processes may get here at the same time. On SQLite, they take turns in any case.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RELOAD_LOCK})
+        # An action that lies further ahead was recorded before the clock was set back.
+        about = ACTIONS.c.at.between(began - SAME_RELOAD, began + SAME_RELOAD)
+        same = select(ACTIONS.c.id).where(ACTIONS.c.what == RELOAD, about).limit(1)
+        return _effect(1, says) if connection.execute(same).first() is None else None
+
+    perform(database, Asked(by=By(SIGNAL, Via.COMMAND), what=RELOAD), unless_recorded, now=began)
 
 
-def recorder(database: Database) -> Callable[[str], None]:
+def recorder(database: Database) -> Callable[[datetime, str], None]:
     """Make the function by which a process records that a signal made it read its settings again."""
-    return lambda says: note_signal(database, says, now=datetime.now(UTC))
+    return partial(note_signal, database)
 
 
 def summary(answers: Sequence[ReloadResult]) -> str:

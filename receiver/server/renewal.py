@@ -134,13 +134,13 @@ class Reloader:
         read: Callable[[], Renewal],
         adopt: Callable[[Renewal], None],
         note: Callable[[datetime, str | None, tuple[str, ...]], None],
-        record: Callable[[str], None],
+        record: Callable[[datetime, str], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`adopt` puts a renewal in force.
 
         `note` gets the time of the reading, the reason if the settings were refused, and those that need a restart.
-        `record` gets the result in words, for the record of actions.
+        `record` gets that time and the result in words, for the record of actions.
         """
         self._record = record
         self._requests = requests
@@ -171,16 +171,16 @@ class Reloader:
             if not isinstance(error, HookmirrorError):
                 log.exception("cannot read the new settings")
             self._note(began, said, ())
-            self._try_to_record(f"It refused them, and keeps the old ones: {said}")
+            self._try_to_record(began, f"It refused them, and keeps the old ones: {said}")
         else:
             _tell(renewal)
             self._note(began, None, renewal.needs_restart)
             waits = ", ".join(renewal.needs_restart)
-            self._try_to_record(f"In force, except {waits}, which wait for a restart." if waits else "In force.")
+            self._try_to_record(began, f"In force, except {waits}, which wait for a restart." if waits else "In force.")
 
-    def _try_to_record(self, says: str) -> None:
+    def _try_to_record(self, began: datetime, says: str) -> None:
         try:
-            self._record(says)
+            self._record(began, says)
         except (SQLAlchemyError, HookmirrorError) as error:
             log.warning("cannot record the reload as an action", error=told(error))
 

@@ -11,13 +11,15 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.findings import record, tallies, watching
 from receiver.findings.gathering import Facts
-from receiver.findings.situation import Reconciled, RunningProcess
+from receiver.findings.situation import Followed, Reconciled, RunningProcess, StillRun
 from receiver.findings.watching import FindingsWatch
+from receiver.following import dead_changes, followers
 from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
-from receiver.runs.comparisons import latest_comparisons
+from receiver.runs.comparisons import failed_reconciles, latest_comparisons
+from receiver.runs.leases import with_expired_lease
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind, Wiring, running, shown
 
@@ -52,6 +54,8 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         max_backlog_seconds=settings.max_backlog_seconds,
         running=processes,
         reconciles=reconciles,
+        followers=followed,
+        still_runs=still_runs,
     )
 
 
@@ -64,8 +68,27 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
 
 
 def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
-    """The latest reconcile of each source, in the form that the rules need."""
-    return [Reconciled(*found) for found in latest_comparisons(connection, now)]
+    """The latest reconcile of each source, and those that failed, in the form that the rules need."""
+    compared = [Reconciled(*found) for found in latest_comparisons(connection, now)]
+    failed = [
+        Reconciled(source, began_at, 0, 0, trouble=trouble, run=run)
+        for source, began_at, run, trouble in failed_reconciles(connection)
+    ]
+    return [*compared, *failed]
+
+
+def followed(connection: Connection) -> Sequence[Followed]:
+    """The followers, in the form that the rules need."""
+    refused = dead_changes.first_dead(connection)
+    return [
+        Followed(row["name"], row["trouble"], row["trouble_since"], *refused.get(row["name"], ()))
+        for row in followers.every(connection)
+    ]
+
+
+def still_runs(connection: Connection, now: datetime) -> Sequence[StillRun]:
+    """The runs at work whose lease has expired, in the form that the rules need."""
+    return [StillRun(*found) for found in with_expired_lease(connection, now)]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:

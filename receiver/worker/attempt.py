@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from receiver.inbox.attempts import AttemptDetails, AttemptResult, shortened
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
+from receiver.loading import is_of_the_code
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
@@ -94,7 +94,7 @@ class AttemptResults:
 
     def on_error(self, attempt: Attempt, code: str, error: BaseException) -> bool:
         """Set the attempt's result by an error that `code` raised; False if the error does not concern the attempt."""
-        if not _is_of_the_code(error):
+        if not is_of_the_code(error):
             return False
         try:
             attempt.result = self._verdict(attempt, code, error)
@@ -202,13 +202,6 @@ class DialectGuard(Struct):
             return False
         self.attempt.interruptions += 1
         return self.attempt.interruptions <= RUNS_AGAIN
-
-
-def _is_of_the_code(error: BaseException) -> bool:
-    """Whether the dialect's code raised the error, and not a person who interrupts the main thread."""
-    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
-        return True
-    return threading.current_thread() is not threading.main_thread()
 
 
 def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now: datetime) -> None:

@@ -19,6 +19,7 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
+from receiver.release import release
 from receiver.worker.liveness import dead, is_here
 from receiver.worker.source_texts import source_texts, texts_by_module
 
@@ -206,6 +207,13 @@ def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
         "restart them."
         for difference, names in who.items()
     ]
+
+
+def workers_unlike(connection: Connection, wiring: Wiring, now: datetime) -> list[RowMapping]:
+    """The running workers with another release or wiring than this process; they make the attempts with their own."""
+    ours = (release(), wiring.fingerprint)
+    alive = running(connection, now)
+    return [each for each in alive if Kind(each["kind"]).works and (each["release"], each["fingerprint"]) != ours]
 
 
 def shown(process: RowMapping) -> str:

@@ -228,6 +228,9 @@ def test_two_workers_with_different_sources_are_reported_at_start_and_by_doctor(
         good, says = processes(other)
         assert good
         assert "compared with these settings: Wired differently: worker" in says
+        assert forks.run(one, "replay", "--state", "dead").stderr == ""
+        told = forks.run(other, "replay", "--state", "dead").stderr
+        assert "or other handlers or sources, than this command: restart it" in told
         with other.running("worker") as second:
             assert second.stderr is not None
             assert "working" in second.stderr.readline()

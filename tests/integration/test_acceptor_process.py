@@ -242,6 +242,35 @@ def test_the_process_ends_with_the_server(tmp_path):
     assert process.poll() == 0
 
 
+@pytest.fixture
+def processes(monkeypatch) -> list[subprocess.Popen[bytes]]:
+    """Start the processes as in production, and list them."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*args, **named):
+        started.append(subprocess.Popen(*args, **named))
+        return started[-1]
+
+    monkeypatch.setattr(acceptor_process, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+    return started
+
+
+def test_a_process_that_is_just_being_started_ends_with_the_server(tmp_path, processes):
+    with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}"):
+        processes[0].kill()
+        wait_until(lambda: len(processes) == 2, "another process")
+    assert [each.poll() for each in processes] == [-signal.SIGKILL, 0]
+
+
+def test_the_process_of_a_refused_reload_ends_at_the_next_one_and_with_the_server(tmp_path, processes):
+    with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}") as served:
+        accepting = served.app._accepting
+        for _ in range(2):
+            accepting.prepare(accepting._settings)
+        assert [each.poll() for each in processes] == [None, 0, None]
+    assert [each.poll() for each in processes] == [0, 0, 0]
+
+
 def test_the_process_ends_when_the_one_that_started_it_is_gone():
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import timedelta
 
 import pytest
 from faults import each_death
@@ -17,6 +18,7 @@ from receiver.database.database import Database
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.runs import actions
 from receiver.runs.actions import ACTIONS, LONGEST_ACTION_REASON, Asked, By, Effect, Via, by_command, perform
+from receiver.server import reloading
 
 OPS = By("ops-1", Via.API)
 
@@ -188,3 +190,33 @@ def test_actions_are_listed_newest_first_and_by_run(database):
         assert [row.run for row in connection.execute(actions.recent(run=1))] == [1]
         newest = connection.execute(select(func.max(ACTIONS.c.id))).scalar()
         assert [row.run for row in connection.execute(actions.recent(before=newest))] == [1, 0]
+
+
+# ── reloads by a signal ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_processes_that_reload_at_the_same_signal_record_one_action_at_any_second(database, monkeypatch):
+    both = threading.Barrier(2, timeout=TIMEOUT)
+
+    def perform_together(*args, **named):
+        both.wait()
+        return perform(*args, **named)
+
+    monkeypatch.setattr(reloading, "perform", perform_together)
+    # One began at the end of one period of twenty seconds, the other at the beginning of the next.
+    moments = (NOON - timedelta(milliseconds=1), NOON)
+    threads = [
+        threading.Thread(target=reloading.note_signal, args=(database, moment, "In force.")) for moment in moments
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    (action,) = recorded(database)
+    assert (action["what"], action["who"], action["result"]["says"]) == ("reload settings", "signal", "In force.")
+
+
+def test_a_reload_after_the_clock_was_set_back_is_recorded(database):
+    for moment in (NOON, NOON - timedelta(hours=1), NOON - timedelta(hours=1, seconds=-19)):
+        reloading.note_signal(database, moment, "In force.")
+    assert len(recorded(database)) == 2

@@ -309,6 +309,21 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
     assert failing.until is not None
 
 
+def test_a_single_delivery_that_fails_again_and_again_is_found_long_before_it_is_dead(kit, shop: Dialect):
+    @shop.on("product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise LookupError(f"no product {event.entity_id}")
+
+    sent = kit.send("shop", "product.failing", id="B1")
+    found: list[list[str]] = []
+    for _ in range(6):
+        kit.drain()
+        found.append([each.rule for each in examine(kit.database, facts(kit), now=kit.now())])
+        kit.advance(days=1)
+    assert found == [[], [], [], [], ["one_cause"], ["one_cause"]]
+    assert kit.delivery(sent)["state"] == "pending"
+
+
 def test_an_event_type_without_a_handler_is_logged_once_with_a_similar_one(kit, monkeypatch):
     monkeypatch.setattr(unhandled, "_told", few_names.Names(5))
     with capture_logs() as lines:

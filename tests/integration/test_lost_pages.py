@@ -105,6 +105,19 @@ def test_a_stream_that_begins_while_pages_are_lost_begins_with_the_reason(tmp_pa
             assert (name, why["reason"]) == ("lost", NO_TURN)
 
 
+def test_pages_stay_live_after_a_standstill_of_the_whole_process(tmp_path, monkeypatch) -> None:
+    look = Live._marks
+
+    async def after_a_standstill(this: Live) -> live.Marks | None:
+        this._answered_at -= 1_000 * TIMEOUT
+        return await look(this)
+
+    monkeypatch.setattr(Live, "_marks", after_a_standstill)
+    # Marks that no page had cause a hint at the first look.
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor), listening(visitor, seen="none") as (_, lines):
+        assert hint(lines)
+
+
 def test_pages_stay_live_while_the_database_is_away_for_a_moment(tmp_path, looks) -> None:
     url = f"sqlite:///{tmp_path}/c.db"
     with visiting(url) as (served, visitor), listening(visitor) as (_, lines):

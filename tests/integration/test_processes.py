@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -18,9 +19,11 @@ from sqlalchemy import Text, insert, text, type_coerce
 from structlog.testing import capture_logs
 from waiting import TIMEOUT
 
+from receiver.commands.wiring import tell_other_workers
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import build_source
+from receiver.runs.runs import Verbs
 from receiver.server import doctor, registry
 from receiver.server.registry import Registration
 from receiver.settings.settings import SourceSettings
@@ -199,6 +202,42 @@ def test_the_doctor_names_a_process_that_has_loaded_another_text_of_an_edited_mo
     run(database, f"UPDATE processes SET wiring = replace(wiring, '{source_digest('shopping')}', '0123456789abcdef')")
     (told,) = (each for each in doctor._processes(database, wiring) if each.verdict == "LOOK")
     assert "has loaded another text of shopping than this process: restart it if the file was edited" in told.says
+
+
+def test_the_doctor_doubts_processes_with_other_sources_than_its_settings(process, clock, database):
+    clock.now = datetime.now(UTC)
+    process(sources("shop", "outlet"), Kind.BOTH).heartbeat()
+    (told,) = doctor._processes(database, Wiring.of(sources("shop")))
+    assert told.verdict == "LOOK"
+    assert "has besides: source outlet speaks shop" in told.says
+
+
+@pytest.fixture
+def told(database, capsys):
+    """Return a function that gives what a command with these sources tells about other workers."""
+
+    def told(listening):
+        tell_other_workers(SimpleNamespace(database=database, runs=Verbs(database, Wiring.of(listening))))
+        return capsys.readouterr().err
+
+    return told
+
+
+def test_a_command_names_workers_that_have_loaded_another_text_of_its_modules(process, clock, database, told):
+    clock.now, edited = datetime.now(UTC), f"'{source_digest('shopping')}', '0123456789abcdef'"
+    process(sources("shop"), Kind.BOTH).heartbeat()
+    assert told(sources("shop")) == ""
+    run(database, f"UPDATE processes SET wiring = replace(wiring, {edited}), fingerprint = 'another'")
+    here = f"endpoint and worker {socket.gethostname()}:{os.getpid()} (hookmirror {registry.release()})"
+    assert f"The {here} has loaded another text of shopping than this command: restart it" in told(sources("shop"))
+
+
+def test_a_command_names_workers_with_other_sources_and_no_endpoints(process, clock, told):
+    clock.now = datetime.now(UTC)
+    process(sources("shop"), Kind.ENDPOINT).heartbeat()
+    assert told(sources("shop", "outlet")) == ""
+    process(sources("shop"), Kind.WORKER).heartbeat()
+    assert "or other handlers or sources, than this command" in told(sources("shop", "outlet"))
 
 
 def test_a_source_that_other_processes_lack_is_named(process):

@@ -12,12 +12,16 @@ from shopping import NOON, sources_of
 from sqlalchemy import select
 from waiting import wait_until
 
-from receiver.errors import RunConflict
+from receiver.errors import ApiError, RunConflict
+from receiver.findings.finding import Finding
+from receiver.findings.gathering import examine
 from receiver.runs.actions import ACTIONS, Asked, By, Via
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.reconcile import Reconcile
 from receiver.runs.runs import Verbs
 from receiver.runs.schedule import ReconcileSchedule, due_sources, statuses
+from receiver.server.upkeep import facts_of
+from receiver.settings.settings import Settings
 from receiver.worker.processes import Wiring
 
 
@@ -126,12 +130,27 @@ def test_a_run_that_stopped_is_reported_and_waits_for_the_next_time(kit, source,
     assert "broke off after 0 rows (ConnectError: refused)" in status(kit).error
     assert not status(kit).under_way
     first = status(kit).run
+    assert [each.evidence["run"] for each in failures(kit)] == [str(first)]
     assert not is_due(kit)
     kit.advance(days=1)
     assert is_due(kit)
     source.before = lambda _: None
     worker.look()
+    assert failures(kit) == []
     assert (status(kit).run > first, status(kit).error, mirrored(kit)) == (True, None, source.names)
+
+
+def test_a_reconcile_by_hand_that_fails_is_not_a_finding(kit, source):
+    source.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused"))
+    with pytest.raises(ApiError):
+        reconciled(kit, sources_of(kit)["shop"])
+    assert (status(kit).error is not None, failures(kit)) == (True, [])
+
+
+def failures(kit) -> list[Finding]:
+    """Return the findings about reconciles that failed."""
+    found = examine(kit.database, facts_of(Settings(database_url="sqlite://"), sources_of(kit)), now=kit.now())
+    return [each for each in found if each.rule == "reconcile_fails"]
 
 
 def test_a_run_paused_by_a_person_is_left_alone_by_the_schedule(kit, source, worker):

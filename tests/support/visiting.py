@@ -72,6 +72,11 @@ class Visitor:
         self.client.close()
 
 
+def cookie_name(visitor: Visitor) -> str:
+    """The name of the cookie that this visitor's console sets."""
+    return f"hookmirror-console-{visitor.client.base_url.port}"
+
+
 def new_link(role: Role = Role.OPERATOR, name: str = "ops-1", *, now: datetime | None = None) -> str:
     """Make the secret part of a sign-in link."""
     return Links([SECRET_KEY]).issue(name, role, now=now or datetime.now(UTC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from receiver.findings.finding import Finding
-from receiver.findings.rules import refusals, signatures, silence, wiring, work
+from receiver.findings.rules import following, refusals, signatures, silence, wiring, work
 from receiver.findings.situation import Situation
 
 Rule = Callable[[Situation], Iterable[Finding]]
@@ -27,7 +27,10 @@ RULES: tuple[Rule, ...] = (
     wiring.no_handler,
     wiring.handler_appeared,
     wiring.dated_in_the_future,
+    work.run_stands_still,
+    wiring.reconcile_fails,
     wiring.mirror_differs,
+    following.follower_fails,
 )
 
 

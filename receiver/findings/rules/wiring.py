@@ -77,6 +77,23 @@ def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def reconcile_fails(situation: Situation) -> Iterator[Finding]:
+    """A reconcile by the schedule was given up, so nothing finds the webhooks that are lost meanwhile."""
+    for each in situation.reconciles:
+        if each.trouble is None or each.source not in situation.sources:
+            continue
+        yield Finding(
+            "reconcile_fails",
+            each.source,
+            each.at,
+            f"the reconcile of {each.source} that its schedule began at {clock_time(each.at, situation.now)} failed: "
+            f"{each.trouble.rstrip('.')}",
+            f"Mend the cause, then run `hookmirror reconcile {each.source}`, or wait for the next one of the schedule. "
+            "Until then, rows whose webhooks were lost stay wrong.",
+            {"run": str(each.run), "link": f"/api/v1/runs/{each.run}"},
+        )
+
+
 def mirror_differs(situation: Situation) -> Iterator[Finding]:
     """A reconcile found more wrong rows than late webhooks explain."""
     for each in situation.reconciles:

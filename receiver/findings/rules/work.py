@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from receiver.findings.faults import Fault, telling_part
 from receiver.findings.finding import Finding
@@ -23,6 +23,13 @@ WITH_A_START = timedelta(minutes=5)
 
 #: The least number of deliveries that wait for another attempt with one cause; fewer may recover by themselves.
 FEW_WAITING = 3
+
+#: The attempts after which a delivery alone needs a person: about five minutes after the first one, while the waits for
+#: further attempts grow to hours.
+FAILS_AGAIN = 5
+
+#: The time for which the lease of a run must have been over. A process on a busy machine may renew it late.
+LEASE_OVER = timedelta(minutes=1)
 
 #: Words in a cause that is about a source's API.
 API = "source's API"
@@ -75,6 +82,29 @@ def _why_late(situation: Situation) -> str:
     return "more deliveries arrive than workers finish"
 
 
+def run_stands_still(situation: Situation) -> Iterator[Finding]:
+    """A run makes no progress, because code of its dialect has not returned."""
+    # Without a worker, or right after a start, nothing has taken the run yet.
+    if not situation.is_steady or not any(process.works for process in situation.processes):
+        return
+    for each in situation.still_runs:
+        if situation.now - each.until < LEASE_OVER:
+            continue
+        of = f" of {', '.join(each.sources)}" if each.sources else ""
+        yield Finding(
+            "run_stands_still",
+            each.sources[0] if len(each.sources) == 1 else "",
+            each.until,
+            f"run {each.run}, a {each.kind}{of}, has made no progress since before "
+            f"{clock_time(each.until, situation.now)}",
+            "Most likely, a function of the dialect that asks its source does not return, and no other run of that "
+            "process goes on: give the function a timeout, and restart the process. To give the run up, "
+            f"`hookmirror runs cancel {each.run}`.",
+            {"run": str(each.run), "link": f"/api/v1/runs/{each.run}"},
+            about=str(each.run),
+        )
+
+
 def api_fails(situation: Situation) -> Iterator[Finding]:
     """Attempts fail because the API of their source fails."""
     for fault in situation.faults:
@@ -98,7 +128,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
     """Deliveries die, or fail again and again, for one cause; perhaps since another release."""
     causes = Counter(fault.source for fault in situation.faults if fault.dead)
     for fault in situation.faults:
-        if not fault.dead and (fault.waiting < FEW_WAITING or _is_of_the_api(situation, fault)):
+        if not fault.dead and (_may_recover(fault) or _is_of_the_api(situation, fault)):
             continue
         start = next((start for start in situation.starts if _came_with(fault, start)), None)
         with_it = f", just after release {start.release} or its handlers had started" if start is not None else ""
@@ -106,14 +136,15 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             "one_cause",
             fault.source,
             fault.first,
-            f"{_how_many(fault)}, all for one cause since {clock_time(fault.first, situation.now)}{with_it}: "
-            f"{fault.cause}",
+            f"{_how_many(fault)}, {'for this cause' if fault.number == 1 else 'all for one cause'} since "
+            f"{clock_time(fault.first, situation.now)}{with_it}: {fault.cause}",
             "Mend the handler or the source, "
             + ("or return to the earlier release, " if start is not None else "")
-            + _replay(fault, causes[fault.source]),
+            + _further(fault, causes[fault.source], situation.now),
             {
                 "dead": fault.dead,
                 "waiting": fault.waiting,
+                "attempts": fault.attempts or None,
                 "delivery": str(fault.delivery),
                 "reason_has": telling_part(fault.cause, fault.example) if fault.dead else None,
                 "release": start.release if start is not None else fault.release,
@@ -123,10 +154,16 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def _replay(fault: Fault, causes: int) -> str:
-    """The command that replays the deliveries, and the number of findings that it mends."""
+def _may_recover(fault: Fault) -> bool:
+    """Whether so few deliveries wait, after so few attempts, that the next one may succeed by itself."""
+    return fault.waiting < FEW_WAITING and fault.attempts < FAILS_AGAIN
+
+
+def _further(fault: Fault, causes: int, now: datetime) -> str:
+    """The end of the advice: the next attempts, or the command that replays and the number of findings it mends."""
     if not fault.dead:
-        return "then wait for the next attempts."
+        first = f", the first of them at {clock_time(fault.until, now)}" if fault.until is not None else ""
+        return f"then wait for the next attempts{first}, or try them now: `hookmirror retry {fault.delivery}`."
     command = f"then run `hookmirror replay --source {fault.source} --state dead`"
     return f"{command}." if causes == 1 else f"{command} once, for all {causes} causes of {fault.source}."
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from senders import sent
 from serving import Served
 from starlette.requests import Request
-from visiting import Visitor, hidden_fields, text_of, visiting
+from visiting import Visitor, cookie_name, hidden_fields, text_of, visiting
 
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
@@ -128,7 +128,7 @@ def test_strangers_with_forged_cookies_share_the_turns_of_one_person(shown: Serv
         return str(guests.key_of(Request({"type": "http", "headers": [(b"cookie", f"{COOKIE}={cookie}".encode())]})))
 
     assert {key_of(cookie) for cookie in ("", "a.b", "c.d", "x" * 80)} == {""}
-    assert len(key_of(operator.client.cookies[COOKIE])) == 64
+    assert len(key_of(operator.client.cookies[cookie_name(operator)])) == 64
 
 
 # ── proxies ───────────────────────────────────────────────────────────────────────────────────────────────────────

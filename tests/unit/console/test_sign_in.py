@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from serving import Served, serving
 from sqlalchemy import update
-from visiting import SAME_ORIGIN, Visitor, hidden_fields, new_link, text_of, visiting
+from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting
 
 from receiver.api.tokens import Scope
 from receiver.sessions.links import LINK_LIFETIME, Links
@@ -100,7 +100,7 @@ def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stra
 
 @pytest.mark.parametrize("cookie", ["x", "x.y", "..", "é", "a" * 4_000, '"', "null"])
 def test_a_forged_cookie_is_refused(stranger: Visitor, cookie: str) -> None:
-    answer = stranger.client.get("/", headers=[(b"Cookie", f"hookmirror-console={cookie}".encode("latin-1"))])
+    answer = stranger.client.get("/", headers=[(b"Cookie", f"{cookie_name(stranger)}={cookie}".encode("latin-1"))])
     assert answer.status_code == 401
 
 
@@ -108,6 +108,18 @@ def test_the_cookie_is_limited_to_this_host_and_hidden_from_scripts(stranger: Vi
     cookie = stranger.sign_in().headers["set-cookie"]
     assert cookie.endswith("; Path=/; Max-Age=43199; HttpOnly; SameSite=Lax") or "Max-Age=43200" in cookie
     assert "Secure" not in cookie
+
+
+def test_consoles_at_two_ports_of_one_host_sign_nobody_out_of_each_other(stranger: Visitor, tmp_path: Path) -> None:
+    assert stranger.sign_in().status_code == 303
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None) as (_, elsewhere):
+        # One browser, which sends its cookies to every port.
+        elsewhere.client.cookies = stranger.client.cookies
+        assert elsewhere.get("/").status_code == 401
+        assert elsewhere.sign_in().status_code == 303
+        assert [each.get("/").status_code for each in (elsewhere, stranger)] == [200, 200]
+        assert elsewhere.post("/sign-out", form_token=form_token(elsewhere)).status_code == 303
+        assert [each.get("/").status_code for each in (elsewhere, stranger)] == [401, 200]
 
 
 def test_with_https_the_cookie_is_sent_over_https_only(tmp_path: Path) -> None:
@@ -177,7 +189,7 @@ def test_a_session_is_listed_and_ended_through_the_api_which_records_it(shown: S
 
 
 def test_the_database_does_not_contain_the_cookie(shown: Served, operator: Visitor) -> None:
-    secret = operator.client.cookies["hookmirror-console"].partition(".")[0]
+    secret = operator.client.cookies[cookie_name(operator)].partition(".")[0]
     assert shown.count("sessions", f"id = '{secret}' OR link = '{secret}'") == 0
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from serving import Served
-from visiting import Visitor, strange_markup
+from visiting import Visitor, new_link, strange_markup
 
 #: Texts with which strangers try to change a page.
 HOSTILE = (
@@ -86,7 +86,7 @@ def test_a_request_for_another_host_gets_no_page(operator: Visitor, host: str) -
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
 def test_the_names_of_this_machine_are_accepted_as_hosts(operator: Visitor, host: str) -> None:
-    assert operator.get("/", {"Host": host}).status_code == 200
+    assert operator.get("/sign-in", {"Host": host}, link=new_link()).status_code == 200
 
 
 def test_texts_of_a_sender_are_shown_as_text_on_every_page(shown: Served, operator: Visitor) -> None:

@@ -16,6 +16,7 @@ from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
 from receiver.findings.rules.silence import usual_gap
 from receiver.findings.situation import (
+    Followed,
     Reconciled,
     RunningProcess,
     SignatureHistory,
@@ -23,6 +24,7 @@ from receiver.findings.situation import (
     Situation,
     SourceFacts,
     Start,
+    StillRun,
     Unhandled,
 )
 from receiver.findings.tallies import Tallied, beginning
@@ -395,9 +397,21 @@ def test_a_backlog_right_after_the_clock_was_set_forward_is_not_a_finding():
     assert rules_of(jumped) == []
 
 
-def fault(cause: str = "data.price: not a number", *, dead: int = 0, waiting: int = 0, ago: int = 10) -> Fault:
-    first = NOW - ago * MINUTE
-    return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=NOW + HOUR if waiting else None)
+def test_a_run_whose_feeder_has_not_renewed_its_lease_is_found_while_workers_run():
+    still = [StillRun(81, "reconcile", ["shop"], NOW - 2 * MINUTE)]
+    finding = the_finding(replace(WELL, still_runs=still))
+    assert (finding.rule, finding.source, finding.evidence["run"]) == ("run_stands_still", "shop", "81")
+    assert finding.says == "run 81, a reconcile of shop, has made no progress since before 11:58 UTC"
+    assert rules_of(replace(WELL, still_runs=[replace(still[0], until=NOW - timedelta(seconds=59))])) == []
+    assert rules_of(replace(WELL, still_runs=still, processes=[])) == []
+    assert rules_of(replace(WELL, still_runs=still, now=NOW + DAY)) == []
+
+
+def fault(
+    cause: str = "data.price: not a number", *, dead: int = 0, waiting: int = 0, ago: int = 10, attempts: int = 1
+) -> Fault:
+    first, until = NOW - ago * MINUTE, NOW + HOUR if waiting else None
+    return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=until, attempts=attempts if waiting else 0)
 
 
 def test_a_failing_api_is_found_with_the_time_of_the_next_try():
@@ -441,6 +455,20 @@ def test_two_deliveries_that_wait_for_another_attempt_are_not_a_finding():
     assert rules_of(replace(WELL, faults=[fault(waiting=3)])) == ["one_cause"]
 
 
+def test_a_single_delivery_that_has_failed_five_times_is_a_finding_with_its_next_attempt():
+    assert rules_of(replace(WELL, faults=[fault(waiting=1, attempts=4)])) == []
+    finding = the_finding(replace(WELL, faults=[fault(waiting=1, attempts=5)]))
+    assert finding.says == "1 delivery of shop fails, for this cause since 11:50 UTC: data.price: not a number"
+    assert "the first of them at 13:00 UTC" in finding.mend
+    assert "`hookmirror retry 7`" in finding.mend
+    assert finding.evidence["attempts"] == 5
+
+
+def test_a_single_delivery_that_an_api_fails_again_and_again_is_found_once():
+    failing = fault("/items of the source's API answered 503.", waiting=1, attempts=9)
+    assert rules_of(replace(WELL, faults=[failing])) == ["api_fails"]
+
+
 # ── the wiring ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -471,9 +499,32 @@ def test_a_mirror_that_differs_from_its_source_is_found():
     assert "product.deleted" in finding.says
 
 
+def test_a_reconcile_that_failed_is_found_with_its_reason():
+    failed = Reconciled("shop", NOW - HOUR, 0, 0, trouble="The list of shop broke off.", run=81)
+    finding = the_finding(replace(WELL, reconciles=[failed, replace(failed, source="no longer listened to")]))
+    assert (finding.rule, finding.source, finding.evidence["run"]) == ("reconcile_fails", "shop", "81")
+    assert (
+        finding.says == "the reconcile of shop that its schedule began at 11:00 UTC failed: The list of shop broke off"
+    )
+    assert "`hookmirror reconcile shop`" in finding.mend
+
+
 def test_a_difference_of_one_row_or_a_thousandth_is_not_a_finding():
     few = [Reconciled("shop", NOW, 100, 1), Reconciled("pim", NOW, 100_000, 100)]
     assert rules_of(replace(WELL, reconciles=few)) == []
+
+
+def test_a_target_that_refuses_changes_is_found_at_once_and_one_that_accepts_none_after_a_while():
+    refusing = Followed("the erp", dead=3, dead_since=NOW - MINUTE)
+    finding = the_finding(replace(WELL, followers=[refusing]))
+    assert finding.says.startswith("the target of the follower the erp has refused 3 changes since 11:59 UTC")
+    assert "--retry-dead --name 'the erp'" in finding.mend
+    away = Followed("erp", trouble="It answered 502.", trouble_since=NOW - 9 * MINUTE)
+    assert rules_of(replace(WELL, followers=[away, Followed("well")])) == []
+    still_away = replace(away, trouble_since=NOW - 10 * MINUTE)
+    assert (
+        "accepted nothing since 11:50 UTC: It answered 502" in the_finding(replace(WELL, followers=[still_away])).says
+    )
 
 
 # ── all rules together ────────────────────────────────────────────────────────────────────────────────────────────
