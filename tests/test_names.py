@@ -186,7 +186,7 @@ PLAIN = {
             "keeping",
             "identity",
             "temporary",
-            *("own_tables", "page_sizes"),
+            *("own_tables", "usable_tables", "page_sizes"),
             "calendar",
             "stored_types",
         ),

@@ -48,6 +48,9 @@ POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 #: PostgreSQL's code of a server that accepts no writes: a standby, or a demoted server.
 READ_ONLY = "25006"
 
+#: PostgreSQL's code of a role that lacks a right, or to which row-level security applies.
+LACK_OF_RIGHTS = "42501"
+
 #: PostgreSQL's classes and codes of errors of a connection, and of a server that shuts down.
 OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 
@@ -112,6 +115,11 @@ def is_read_only(error: BaseException) -> bool:
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
     return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
+
+
+def is_lack_of_rights(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses this role a right on a table, or row-level security applies to the role."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == LACK_OF_RIGHTS
 
 
 def is_infrastructure_error(error: BaseException) -> bool:
@@ -196,6 +204,8 @@ _NO_CONNECTION = (
     "says how many are needed."
 )
 
+_OTHER_TABLES = "The tables are not those of this release: run `hookmirror doctor`, which says what to do."
+
 _ADVICE = (
     (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
     (BESIDE_MOVED, "Stop every process that has the database open, and start them again."),
@@ -219,6 +229,11 @@ _ADVICE = (
     ("locked", "Another program holds the file: stop that program, or wait for it."),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),
+    (
+        "row-level security",
+        "Run `ALTER TABLE … DISABLE ROW LEVEL SECURITY` for the table, or `ALTER ROLE … BYPASSRLS`.",
+    ),
+    *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
     ("does not exist", "Create the database, or correct its name in {setting}."),
     ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )
