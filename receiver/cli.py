@@ -21,6 +21,7 @@ from receiver.interrupts import INTERRUPTED, EndingAtOnce
 from receiver.loading import entry_points, is_of_database
 from receiver.logs import logs
 from receiver.logs.escapes import visible
+from receiver.system_limits import explain_limit
 
 #: The entry point group by which packages add commands.
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
@@ -48,6 +49,9 @@ def main() -> None:
     except HookmirrorError as error:
         _fail(words_of(error))
     except Exception as error:
+        reached = explain_limit(error)
+        if reached is not None:
+            _fail(reached)
         if not is_of_database(error):
             raise
         # Imported here, because a command that uses no database need not load SQLAlchemy.

@@ -65,7 +65,7 @@ PLAIN = {
         "app",
         "server",
         "thread",
-        *("interpreter", "interrupts", "signals", "sockets"),
+        *("interpreter", "interrupts", "signals", "sockets", "system_limits", "lifespan"),
         "testing",
         "errors",
         "logs",

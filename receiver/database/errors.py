@@ -18,6 +18,7 @@ from receiver.database.sqlite.connections import DOUBTFUL
 from receiver.database.sqlite.files import BESIDE_MOVED, MOVED
 from receiver.logs.safe_text import told
 from receiver.settings.settings import load
+from receiver.system_limits import explain_few_files, has_few_files
 
 Result = TypeVar("Result")
 
@@ -181,6 +182,8 @@ def _reason(error: BaseException) -> str:
 
 def _advice(reason: str, url: URL) -> str:
     file = url.database or ""
+    if _NOT_OPENED in reason and has_few_files():
+        return explain_few_files()
     if _NOT_OPENED in reason and os.path.isdir(file):
         return "This path is a folder: name a file in {setting}."
     if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):

@@ -40,6 +40,7 @@ from receiver.server import acceptor
 from receiver.server.supervisor import RestartPauses
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.settings.settings import Settings
+from receiver.system_limits import explain_limit
 from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,9 @@ ACCEPTOR_START_SECONDS, ACCEPTOR_STOP_SECONDS = 60.0, 5.0
 
 #: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
 LONGEST_PAUSE = 5.0
+
+#: Seconds until a thread that the system did not start is tried again.
+THREAD_PAUSE = 1.0
 
 
 class Started(NamedTuple):
@@ -174,8 +178,16 @@ class AcceptorProcess:
         assert self._started is not None
         ended, self._started, self._channel = self._started, None, None
         self._gathering.give_up(_gone())
-        if not self._stopping.is_set():
+        self._replace_soon(ended)
+
+    def _replace_soon(self, ended: Started) -> None:
+        if self._stopping.is_set() or self._loop is None:
+            return
+        try:
             threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True).start()
+        except RuntimeError as error:
+            log.error("cannot start the acceptor process; trying again", error=explain_limit(error) or told(error))
+            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
 
     def _use(self, started: Started) -> None:
         assert self._loop is not None
@@ -204,8 +216,9 @@ class AcceptorProcess:
                 return
             try:
                 started = self._begin(self._settings)
-            except ConfigurationError as error:
-                log.error("cannot start the acceptor process; trying again", error=told(error))
+            except Exception as error:
+                # Every error is caught, such as that no further process may be started: nothing else starts one.
+                log.error("cannot start the acceptor process; trying again", error=explain_limit(error) or told(error))
                 continue
             assert self._loop is not None
             try:

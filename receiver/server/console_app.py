@@ -29,6 +29,7 @@ from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.arrival_watch import ArrivalWatch
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
+from receiver.server.lifespan import explained, running
 from receiver.server.renewal import Reloader, Renewal, adopt_in
 from receiver.server.runtime import Runtime
 from receiver.server.signals import Requests
@@ -82,7 +83,8 @@ class ConsoleApp:
         if scope["type"] == "http" and is_for_console(inner_path(scope)):
             await self._console(scope, receive, send)  # type: ignore[arg-type]
         else:
-            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+            sending = explained(send) if scope["type"] == "lifespan" else send
+            await self._rest(scope, receive, sending)  # type: ignore[arg-type]
 
     def note_url(self, url: str) -> None:
         """Record the URL at which the console is served, for links to it."""
@@ -115,13 +117,8 @@ class ConsoleApp:
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Run the application's threads from start to stop."""
         self._loop = asyncio.get_running_loop()
-        self._registration.start()
-        self._reloader.start()
-        self._watch.start()
-        yield
-        self._watch.stop()
-        self._reloader.stop()
-        self._registration.stop()
+        with running((self._registration, self._reloader, self._watch)):
+            yield
         served = self._served
         for each in (served.reads, served.measuring, served.questions, served.errands, served.readiness):
             each.close()
