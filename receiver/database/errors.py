@@ -198,7 +198,10 @@ _NO_WRITES = "session is read-only"
 _NOT_OPENED = "unable to open database file"
 
 
-_NO_PRIMARY = "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end."
+_NO_PRIMARY = (
+    "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end. If it is "
+    "the primary, turn off `default_transaction_read_only` of the role or of the database."
+)
 
 _POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
 

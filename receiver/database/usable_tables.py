@@ -67,7 +67,10 @@ def _declared() -> list[str]:
 def _refuse_lesser_role(connection: Connection, setting: str) -> None:
     """Raise `ConfigurationError` if this role lacks rights that serving and working need."""
     if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
-        raise ConfigurationError(f"The database accepts no writes: name the primary server in {setting}, not a copy.")
+        raise ConfigurationError(
+            f"The database accepts no writes: name the primary server in {setting}, not a copy; if it is the primary, "
+            "turn off `default_transaction_read_only` of the role or of the database."
+        )
     lacking = connection.execute(_LACKING_RIGHTS, {"tables": _declared()}).scalars().all()
     if lacking:
         raise ConfigurationError(
