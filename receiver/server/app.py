@@ -18,7 +18,7 @@ from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_refused, http_errors
+from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
 from receiver.console.site import Console
 from receiver.dialects.sources import Source, begin_fetching
 from receiver.errors import HookmirrorError, Refused
@@ -136,6 +136,7 @@ class App:
                 Refused: answer_refused,
                 HTTPException: http_errors(self.endpoint.meant_elsewhere),
                 SQLAlchemyError: answer_database_error,
+                Exception: answer_own_error,
             },
         )
         # With `redirect_slashes` a path with an extra slash would be redirected to a host that the request names.

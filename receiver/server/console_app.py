@@ -18,7 +18,7 @@ from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_refused, http_errors
+from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
 from receiver.errors import Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
@@ -74,6 +74,7 @@ class ConsoleApp:
             Refused: answer_refused,
             HTTPException: http_errors(),
             SQLAlchemyError: answer_database_error,
+            Exception: answer_own_error,
         }
         routes = [route for route in api.routes() if getattr(route, "path", "") in PROBES]
         self._rest = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers=handlers)

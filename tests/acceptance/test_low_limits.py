@@ -83,6 +83,21 @@ def test_a_worker_goes_on_and_stays_watched_without_the_timer_outside_the_interp
         assert client.get("/readyz").json()["status"] == "ready"
 
 
+def test_a_server_without_threads_for_reads_answers_with_a_reason_and_goes_on_acking(tmp_path):
+    folder = Folder(tmp_path, before=NO_THREAD.format(names={"readiness_0": 1, "reads_0": 1}))
+    with folder.serving("--no-worker") as (_, client):
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["reason"].startswith("The system gives this process no further thread: raise its limits")
+        token = folder.run("token", "--scope", "read").stdout.strip()
+        listed = [client.get("/api/v1/deliveries", headers={"Authorization": f"Bearer {token}"}) for _ in range(2)]
+        assert (listed[0].status_code, listed[0].json()["error"]) == (503, "unavailable")
+        assert "An error in this process prevented the answer" in listed[0].json()["message"]
+        assert listed[1].status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert post(client, product(1, key="1", name="Lamp")).status_code == 200
+
+
 def test_a_command_in_a_folder_that_was_removed_says_so(tmp_path):
     place = tmp_path / "gone"
     place.mkdir()
