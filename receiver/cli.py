@@ -5,6 +5,7 @@ The exit code is 1 on an error, 2 on wrong usage, and 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -21,9 +22,14 @@ from receiver.interrupts import INTERRUPTED, EndingAtOnce
 from receiver.loading import entry_points, is_of_database
 from receiver.logs import logs
 from receiver.logs.escapes import visible
+from receiver.logs.standard_error import forget_output
+from receiver.system_limits import explain_limit
 
 #: The entry point group by which packages add commands.
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
+
+#: The codes of the system for an output that takes no more: a full disk, a quota, a broken disk, the largest file.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 #: Our commands in the order of the help. Each has a module in `receiver.commands`, with a function of the same name.
 COMMANDS = (
@@ -48,6 +54,15 @@ def main() -> None:
     except HookmirrorError as error:
         _fail(words_of(error))
     except Exception as error:
+        reached = explain_limit(error)
+        if reached is not None:
+            _fail(reached)
+        if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:
+            forget_output()
+            _fail(
+                f"The output cannot be written ({error.strerror}): free some space, or let it go elsewhere. What the "
+                "command did before stays done."
+            )
         if not is_of_database(error):
             raise
         # Imported here, because a command that uses no database need not load SQLAlchemy.

@@ -6,6 +6,7 @@ of Python's causes a warning, because all other code that imports the name gets 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -64,7 +65,7 @@ def shadowed(module: str, folder: Path | None) -> str | None:
     if top in sys.stdlib_module_names:
         other = "a module of Python's own"
     else:
-        elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != folder.resolve()]
+        elsewhere = [entry for entry in sys.path if os.path.realpath(entry or ".") != os.path.realpath(folder)]
         found = PathFinder.find_spec(top, elsewhere)
         if found is None or found.origin is None:
             return None

@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from sqlalchemy import delete, false
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database.errors import is_overdue, is_read_only, is_transient
+from receiver.database.errors import is_lack_of_rights, is_overdue, is_read_only, is_transient
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
+from receiver.system_limits import explain_limit
 
 #: The time limits of one statement, locks included, and of the whole answer, in seconds.
 READINESS_STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
@@ -64,14 +65,17 @@ class Readiness:
             return known
         if time.monotonic() - self._looked_at < REUSE:
             return self._reason
-        if self._look is None or self._look.done():
-            self._look = self._thread.submit(self._find_out)
         try:
+            if self._look is None or self._look.done():
+                self._look = self._thread.submit(self._find_out)
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._look)), ANSWER_SECONDS)
         except TimeoutError:
             if time.monotonic() - self._good_at < STILL_GOOD:
                 return None
             return "The database does not answer within a second."
+        except RuntimeError as error:
+            # The system gives this process no thread for the check.
+            return explain_limit(error) or _told(error)
         return self._reason
 
     def close(self) -> None:
@@ -104,6 +108,8 @@ def _told(error: Exception) -> str:
         return "The database can be read, but not written."
     if is_overdue(error) or (is_transient(error) and not getattr(error, "connection_invalidated", False)):
         return "The database cannot be written now: another session holds a lock."
+    if is_lack_of_rights(error):
+        return "The database refuses this process a right on its tables: run `hookmirror doctor`, which names it."
     if isinstance(error, SQLAlchemyError):
         return "The database does not answer."
     return "An error in this process prevented the check of the database."

@@ -138,3 +138,12 @@ def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Cal
 
 def answer_database_error(request: Request, _: Exception) -> Response:
     return answer_refused(request, Unavailable("The database does not answer. Try again later."))
+
+
+def answer_own_error(request: Request, _: Exception) -> Response:
+    """Answer after an error here, which the server logs: with a code and a message, as after every other error."""
+    told = Unavailable("An error in this process prevented the answer, and its log says which. Try again later.")
+    answer = answer_refused(request, told)
+    # The server ends the connection after an error.
+    answer.headers["Connection"] = "close"
+    return answer

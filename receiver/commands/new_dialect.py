@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -118,7 +119,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _elsewhere(folder: Path) -> list[str]:
     """The folders of installed modules."""
-    return [entry for entry in sys.path if entry and Path(entry).resolve() not in (folder.resolve(), Path().resolve())]
+    ours = {os.path.realpath(folder), os.path.realpath("")}
+    return [entry for entry in sys.path if entry and os.path.realpath(entry) not in ours]
 
 
 def example_of(name: str, given: Iterable[str]) -> Capture:

@@ -1,6 +1,6 @@
 """Lists of bytes for PostgreSQL, in its binary form of an array, which the server takes over without parsing it.
 
-In a JSON document, bytes would be base64 text that both sides convert (docs/decisions/0059).
+In a JSON document, bytes would be base64 text that both sides convert (docs/decisions/0058).
 """
 
 from __future__ import annotations

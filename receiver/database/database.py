@@ -25,6 +25,7 @@ from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite import wal
 from receiver.database.sqlite.checkpoints import Checkpoints
 from receiver.errors import ConfigurationError
+from receiver.system_limits import explain_limit
 
 if TYPE_CHECKING:
     import psycopg
@@ -288,6 +289,9 @@ class _Care:
 
 def _unusable(error: OSError, path: str) -> ConfigurationError:
     """Make the error for an unusable file beside the database."""
+    reached = explain_limit(error)
+    if reached is not None:
+        return ConfigurationError(f"{error.filename or path} cannot be opened. {reached}")
     return ConfigurationError(
         f"{error.filename or path} cannot be used ({error.strerror or error}): give it the owner, group and mode of "
         f"{path} with chown and chmod, and free some space on the disk; if another file has its name, move that away."

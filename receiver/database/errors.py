@@ -18,6 +18,7 @@ from receiver.database.sqlite.connections import DOUBTFUL
 from receiver.database.sqlite.files import BESIDE_MOVED, MOVED
 from receiver.logs.safe_text import told
 from receiver.settings.settings import load
+from receiver.system_limits import explain_few_files, has_few_files
 
 Result = TypeVar("Result")
 
@@ -47,6 +48,9 @@ POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
 #: PostgreSQL's code of a server that accepts no writes: a standby, or a demoted server.
 READ_ONLY = "25006"
+
+#: PostgreSQL's code of a role that lacks a right, or to which row-level security applies.
+LACK_OF_RIGHTS = "42501"
 
 #: PostgreSQL's classes and codes of errors of a connection, and of a server that shuts down.
 OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
@@ -114,6 +118,11 @@ def is_read_only(error: BaseException) -> bool:
     return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
 
 
+def is_lack_of_rights(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses this role a right on a table, or row-level security applies to the role."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == LACK_OF_RIGHTS
+
+
 def is_infrastructure_error(error: BaseException) -> bool:
     """Whether the database as a whole fails (away, full, read-only, damaged), and not one statement's values."""
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
@@ -173,6 +182,8 @@ def _reason(error: BaseException) -> str:
 
 def _advice(reason: str, url: URL) -> str:
     file = url.database or ""
+    if _NOT_OPENED in reason and has_few_files():
+        return explain_few_files()
     if _NOT_OPENED in reason and os.path.isdir(file):
         return "This path is a folder: name a file in {setting}."
     if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
@@ -187,7 +198,10 @@ _NO_WRITES = "session is read-only"
 _NOT_OPENED = "unable to open database file"
 
 
-_NO_PRIMARY = "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end."
+_NO_PRIMARY = (
+    "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end. If it is "
+    "the primary, turn off `default_transaction_read_only` of the role or of the database."
+)
 
 _POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
 
@@ -195,6 +209,8 @@ _NO_CONNECTION = (
     "Close other connections, or raise `max_connections` of the server or the role's own limit: docs/deployment.md "
     "says how many are needed."
 )
+
+_OTHER_TABLES = "The tables are not those of this release: run `hookmirror doctor`, which says what to do."
 
 _ADVICE = (
     (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
@@ -219,6 +235,11 @@ _ADVICE = (
     ("locked", "Another program holds the file: stop that program, or wait for it."),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),
+    (
+        "row-level security",
+        "Run `ALTER TABLE … DISABLE ROW LEVEL SECURITY` for the table, or `ALTER ROLE … BYPASSRLS`.",
+    ),
+    *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
     ("does not exist", "Create the database, or correct its name in {setting}."),
     ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )

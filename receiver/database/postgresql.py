@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 #: The settings of every session, whatever the server's own settings are, and whether or not a pooler passes options on.
 #: UTC, because other zones cannot represent the times at the ends of the calendar. Synchronous commits, because an ack
-#: is a promise. Read committed, so that a writer that has waited for a lock sees the changes of its last holder. The
+#: is a promise. Read committed, so that a writer that has waited for a lock sees the changes of its last holder. No row
+#: security: a policy then fails the statement, instead of hiding deliveries from a worker (docs/decisions/0057). The
 #: forms of dates, intervals, bytes, numbers, texts and names that the driver and SQLAlchemy read. No time limits of the
 #: role's, because a batch or a migration that takes longer would fail each time. The last settings let the server
 #: detect a machine that vanished, or a process that hangs inside a transaction, whose locks it would otherwise keep; in
@@ -48,6 +49,7 @@ SESSION = {
     "lock_timeout": "0",
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
+    "row_security": "off",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -60,7 +62,7 @@ SESSION = {
 LATER_LIMITS = {140_000: "idle_session_timeout", 170_000: "transaction_timeout"}
 
 #: Chooses the compression of values of more than 2 kB, such as bodies, if the server offers it and nobody chose one:
-#: the usual one takes half of the server's time for such a body (docs/decisions/0059).
+#: the usual one takes half of the server's time for such a body (docs/decisions/0058).
 COMPRESS_BY_LZ4 = (
     "(SELECT set_config(name, 'lz4', false) FROM pg_settings "
     "WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals))"

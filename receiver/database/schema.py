@@ -19,6 +19,7 @@ from sqlmodel import SQLModel
 from receiver.database.database import Database
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.unfinished import refuse_unfinished
+from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
 from receiver.errors import ConfigurationError
 
 #: The key of the advisory lock that lets one process at a time change the schema on PostgreSQL.
@@ -117,9 +118,8 @@ class Schema:
             if missing:
                 raise ConfigurationError(f"The database lacks the tables {', '.join(missing)}: {MIGRATE}.")
             self._refuse_lacking(connection)
-            if self._database.is_postgresql:
-                _refuse_lesser_role(connection, self._database.setting)
-            else:
+            refuse_unusable_tables(connection, setting=self._database.setting)
+            if not self._database.is_postgresql:
                 _demand_writable(connection)
 
     # ── migration ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +140,7 @@ class Schema:
                 self._upgrade(connection, branch)
             SQLModel.metadata.create_all(connection, tables=list(self._missing(connection)))
             self._refuse_lacking(connection)
+            refuse_other_columns(connection)
             if not self._database.is_postgresql:
                 _demand_writable(connection)
         return plan
@@ -261,30 +262,6 @@ def _behind(status: BranchStatus) -> str:
 def _demand_writable(connection: Connection) -> None:
     """Raise SQLAlchemy's error for a read-only file, by writing, because SQLite reports that only then."""
     connection.execute(delete(table(Branch(*OWN).version_table)).where(false()))
-
-
-def _refuse_lesser_role(connection: Connection, setting: str) -> None:
-    """Raise `ConfigurationError` if this role lacks rights that serving and working need."""
-    if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
-        raise ConfigurationError(f"The database accepts no writes: name the primary server in {setting}, not a copy.")
-    tables = [each.name for each in SQLModel.metadata.sorted_tables]
-    lacking = connection.execute(_LACKING_RIGHTS, {"tables": tables}).scalars().all()
-    if lacking:
-        role = connection.execute(text("SELECT current_user")).scalar()
-        raise ConfigurationError(
-            f"The role {role} may not read and write {', '.join(lacking)}: GRANT it SELECT, INSERT, UPDATE and DELETE "
-            "on all tables, and USAGE on all sequences; see docs/deployment.md."
-        )
-
-
-_LACKING_RIGHTS = text(
-    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL AND NOT "
-    "(has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')"
-    " AND (name = 'changes' OR has_table_privilege(quote_ident(name), 'UPDATE')"
-    " AND has_table_privilege(quote_ident(name), 'DELETE')))"
-    " UNION ALL SELECT number FROM pg_get_serial_sequence('changes', 'seq') AS number"
-    " WHERE NOT has_sequence_privilege(number, 'USAGE')"
-)
 
 
 def _quoted(connection: Connection, each: Table) -> str:

@@ -261,7 +261,8 @@ class BoundedProtocol(ClosingProtocol):
                 f"A header is larger than {self._largest_header} bytes. Shorten it.", limit="max_header_bytes"
             )
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        # A client of HTTP/1.0 would take `100 Continue` for the answer (RFC 9110 §10.1.1).
+        if name == b"expect" and value.lower() == b"100-continue" and self.parser.get_http_version() != "1.0":
             self.expect_100_continue = True
         headers.append((name, value))
 

@@ -14,8 +14,8 @@ from io import TextIOWrapper
 
 from receiver.logs.wording import counted
 
-#: The file descriptor of standard error, the last one of the standard streams.
-STANDARD_ERROR = 2
+#: The file descriptors of standard output and of standard error, the last one of the standard streams.
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 #: Seconds to wait for room once; while there still is none, later lines are dropped at once.
 ROOM_TIMEOUT = 0.1
@@ -86,9 +86,19 @@ def prepare_standard_streams() -> None:
     while (opened := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         os.set_inheritable(opened, True)
     os.close(opened)
+    # Libraries ask these streams whether they are a terminal.
+    if sys.stdout is None:
+        sys.stdout = open(STANDARD_OUTPUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (stays open)
     if sys.stderr is None:
         sys.stderr = open(STANDARD_ERROR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (stays open)
     for stream in (sys.stdout, sys.stderr):
         # A locale such as C or de_DE.ISO-8859-1 has no letter for most of the catalog.
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def forget_output() -> None:
+    """Send standard output nowhere from now on, because the interpreter writes what is left of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STANDARD_OUTPUT)
+    os.close(nowhere)

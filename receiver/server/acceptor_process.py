@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
-from receiver.errors import ConfigurationError, Refused, Unavailable
+from receiver.errors import Refused, Unavailable
 from receiver.ingest.admission import Request
-from receiver.ingest.channel import READ_BYTES, Channel
+from receiver.ingest.channel import Channel
 from receiver.ingest.frames import (
     SentAnswer,
     SentReply,
@@ -35,12 +29,12 @@ from receiver.ingest.frames import (
 from receiver.ingest.gathering import Gathering, Waiting
 from receiver.ingest.group_commit import Submitted, keep_nothing
 from receiver.logs.safe_text import told
-from receiver.metrics import metrics, sharing
+from receiver.metrics import metrics
 from receiver.metrics.few_names import count_unhandled
-from receiver.server import acceptor
+from receiver.server.acceptor_starts import AcceptorStarts, Started, end, end_deadline
 from receiver.server.supervisor import RestartPauses
-from receiver.settings.environment import VITALS_VARIABLE
 from receiver.settings.settings import Settings
+from receiver.system_limits import explain_limit
 from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
@@ -49,18 +43,11 @@ log = structlog.get_logger(__name__)
 #: single body has more.
 FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 4, 96, 1 << 20
 
-#: Seconds that the process may take to start, and to end.
-ACCEPTOR_START_SECONDS, ACCEPTOR_STOP_SECONDS = 60.0, 5.0
-
 #: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
 LONGEST_PAUSE = 5.0
 
-
-class Started(NamedTuple):
-    """A process, and our end of its socket."""
-
-    process: subprocess.Popen[bytes]
-    socket: socket.socket
+#: Seconds until a thread that the system did not start is tried again.
+THREAD_PAUSE = 1.0
 
 
 class AcceptorProcess:
@@ -75,7 +62,7 @@ class AcceptorProcess:
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
         """`keep` is called with each request that is refused, and `accepted` after commits, to wake the workers."""
-        self._settings, self._beside = settings, beside
+        self._settings, self._starts = settings, AcceptorStarts(beside=beside)
         self._keep, self._accepted = keep, accepted
         self._gathering = Gathering[Request](
             self._send,
@@ -86,8 +73,7 @@ class AcceptorProcess:
         )
         self._unframing = Unframing()
         self._started: Started | None = None
-        #: The processes that were started and do not serve yet; among them, the one of a reload.
-        self._starting: set[Started] = set()
+        #: The process of a reload that has not taken over yet.
         self._prepared: Started | None = None
         self._starter: threading.Thread | None = None
         self._channel: Channel | None = None
@@ -101,7 +87,7 @@ class AcceptorProcess:
     def start(self) -> None:
         """Start the process, in the event loop. Raises `ConfigurationError` if it does not get ready."""
         self._loop = asyncio.get_running_loop()
-        self._use(self._begin(self._settings))
+        self._use(self._starts.begin(self._settings))
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         """Start a process with new settings; the result, called in the event loop, lets it take over.
@@ -110,8 +96,8 @@ class AcceptorProcess:
         """
         if self._prepared is not None:
             # The reload that it was started for was refused.
-            self._discard(self._prepared)
-        self._prepared = self._begin(settings)
+            self._starts.discard(self._prepared)
+        self._prepared = self._starts.begin(settings)
         return partial(self._renew, settings, self._prepared)
 
     def _renew(self, settings: Settings, started: Started) -> None:
@@ -125,16 +111,7 @@ class AcceptorProcess:
         if self._channel is not None:
             self._gathering.hand_rest()
         self._finish()
-        self._end_starting()
-
-    def _end_starting(self) -> None:
-        """End the processes that do not serve yet, so that none is left when the server has ended."""
-        for each in list(self._starting):
-            _hang_up(each)
-        if self._starter is not None:
-            self._starter.join(2 * ACCEPTOR_STOP_SECONDS)
-        for each in list(self._starting):
-            self._discard(each)
+        self._starts.stop(self._starter)
 
     # ── from any thread ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,13 +170,23 @@ class AcceptorProcess:
         assert self._started is not None
         ended, self._started, self._channel = self._started, None, None
         self._gathering.give_up(_gone())
-        if not self._stopping.is_set():
-            self._starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
-            self._starter.start()
+        self._replace_soon(ended)
+
+    def _replace_soon(self, ended: Started) -> None:
+        if self._stopping.is_set() or self._loop is None:
+            return
+        starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
+        try:
+            starter.start()
+        except RuntimeError as error:
+            log.error("cannot start the acceptor process; trying again", error=explain_limit(error) or told(error))
+            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
+        else:
+            self._starter = starter
 
     def _use(self, started: Started) -> None:
         assert self._loop is not None
-        self._starting.discard(started)
+        self._starts.serves(started)
         self._started, self._began = started, time.monotonic()
         self._unframing = Unframing()
         self._channel = Channel(started.socket, self._loop, received=self._receive, lost=self._lose)
@@ -209,15 +196,15 @@ class AcceptorProcess:
         if self._started is None or self._channel is None:
             return
         started, channel, self._started, self._channel = self._started, self._channel, None, None
-        deadline = time.monotonic() + ACCEPTOR_STOP_SECONDS
+        deadline = end_deadline()
         channel.finish(deadline)
         self._gathering.give_up_handed(_gone())
-        _end(started.process, deadline)
+        end(started.process, deadline)
 
     # ── in threads that start processes ───────────────────────────────────────────────────────────────────────
 
     def _replace(self, ended: Started) -> None:
-        code = _end(ended.process, time.monotonic())
+        code = end(ended.process, time.monotonic())
         while not self._stopping.is_set():
             pause = self._pauses.after(time.monotonic() - self._began)
             log.error("the acceptor process ended; starting another", code=code, seconds=pause)
@@ -225,95 +212,34 @@ class AcceptorProcess:
                 return
             settings = self._settings
             try:
-                started = self._begin(settings)
-            except ConfigurationError as error:
+                started = self._starts.begin(settings)
+            except Exception as error:
+                # Every error is caught, such as that no further process may be started: nothing else starts one.
                 if not self._stopping.is_set():
-                    log.error("cannot start the acceptor process; trying again", error=told(error))
+                    why = explain_limit(error) or told(error)
+                    log.error("cannot start the acceptor process; trying again", error=why)
                 continue
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(self._use_if_running, started, settings)
             except RuntimeError:
-                self._discard(started)
+                self._starts.discard(started)
             return
 
     def _use_if_running(self, started: Started, settings: Settings) -> None:
         if self._stopping.is_set():
-            self._discard(started)
+            self._starts.discard(started)
         elif self._started is not None or settings is not self._settings:
             # A reload has brought another one. This one may take a moment to end, and the event loop must not wait.
-            threading.Thread(target=self._discard, args=(started,), name="acceptor-ender", daemon=True).start()
+            threading.Thread(target=self._starts.discard, args=(started,), name="acceptor-ender", daemon=True).start()
         else:
             self._use(started)
-
-    def _discard(self, started: Started) -> int:
-        """End a process that never served; return its exit code."""
-        started.socket.close()
-        code = _end(started.process, time.monotonic() + ACCEPTOR_STOP_SECONDS)
-        self._starting.discard(started)
-        return code
-
-    def _begin(self, settings: Settings) -> Started:
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                process = subprocess.Popen(  # noqa: S603 (the command is ours)
-                    [sys.executable, "-P", "-m", acceptor.__name__, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env=_environment(),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            ours.close()
-            raise ConfigurationError(f"The acceptor process cannot be started: {told(error)}") from error
-        ours.settimeout(ACCEPTOR_START_SECONDS)
-        started = Started(process, ours)
-        self._starting.add(started)
-        if self._stopping.is_set():
-            _hang_up(started)
-        try:
-            ours.sendall(acceptor.settings_sent(settings, self._beside))
-            unframing = Unframing()
-            while data := ours.recv(READ_BYTES):
-                if unframing.feed(data):
-                    return started
-        except OSError as error:
-            log.error("the acceptor process does not answer", error=told(error))
-        code = self._discard(started)
-        raise ConfigurationError(f"The acceptor process ended at its start with the code {code}: see the log before.")
 
 
 def _how_many(waiting: Sequence[Waiting[Request]]) -> int:
     """The number of requests in the next frame."""
     sizes = accumulate(len(each.item.body) for each in waiting)
     return max(sum(size <= LARGEST_FRAME_BYTES for size in sizes), 1)
-
-
-def _environment() -> Mapping[str, str]:
-    """The environment of the process, which has no metrics of its own and is not one of those that register.
-
-    It finds every module where this process finds it.
-    """
-    without = {VITALS_VARIABLE, sharing.SHARED_VARIABLE}
-    kept = {name: value for name, value in os.environ.items() if name not in without}
-    return kept | {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}
-
-
-def _hang_up(started: Started) -> None:
-    """Let both ends of the socket know that nothing more comes; a thread that waits for the process goes on."""
-    with suppress(OSError):
-        started.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _end(process: subprocess.Popen[bytes], deadline: float) -> int:
-    """Wait for the process to end, or kill it at the deadline; return its exit code. No acked webhook is lost."""
-    try:
-        return process.wait(max(deadline - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        log.error("the acceptor process did not end in time; killing it", pid=process.pid)
-        process.kill()
-        return process.wait()
 
 
 def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> None:

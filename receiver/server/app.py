@@ -18,7 +18,7 @@ from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_refused, http_errors
+from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
 from receiver.console.site import Console
 from receiver.dialects.sources import Source, begin_fetching
 from receiver.errors import HookmirrorError, Refused
@@ -37,6 +37,7 @@ from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
 from receiver.server.interpreter import tune_interpreter
+from receiver.server.lifespan import EXIT_CANNOT_START, explained, running
 from receiver.server.renewal import Reloader, Renewal, adopt_in
 from receiver.server.runtime import Runtime, install
 from receiver.server.signals import Requests
@@ -46,9 +47,6 @@ from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
-
-#: The exit code that tells uvicorn and gunicorn not to start another process, which would fail, too.
-EXIT_CANNOT_START = 3
 
 
 class Rest(NamedTuple):
@@ -138,6 +136,7 @@ class App:
                 Refused: answer_refused,
                 HTTPException: http_errors(self.endpoint.meant_elsewhere),
                 SQLAlchemyError: answer_database_error,
+                Exception: answer_own_error,
             },
         )
         # With `redirect_slashes` a path with an extra slash would be redirected to a host that the request names.
@@ -153,7 +152,8 @@ class App:
         elif self._rest.console is not None and is_for_console(path):
             await self._rest.console(scope, receive, send)  # type: ignore[arg-type]
         else:
-            await self._rest.api(scope, receive, send)  # type: ignore[arg-type]
+            sending = explained(send) if scope["type"] == "lifespan" else send
+            await self._rest.api(scope, receive, sending)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -162,13 +162,9 @@ class App:
         self._loop = asyncio.get_running_loop()
         working = (self._worker, self._feeder, self._reconciler)
         parts = (self._registration, self._watch, *working, self._keeper, self._accepting, self._reloader)
-        started = [part for part in parts if part is not None]
-        for part in started:
-            part.start()
-        begin_fetching(self._runtime.sources.values())
-        yield
-        for part in reversed(started):
-            part.stop()
+        with running(parts):
+            begin_fetching(self._runtime.sources.values())
+            yield
         served = self._served
         for each in (served.reads, served.measuring, served.questions, served.errands, self._readiness):
             each.close()

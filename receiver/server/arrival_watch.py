@@ -6,7 +6,6 @@ import threading
 from typing import Final
 
 from sqlalchemy import func, literal, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
 from receiver.inbox.tables import DELIVERIES
@@ -56,6 +55,6 @@ class ArrivalWatch:
         while not self._ending.wait(WATCH_INTERVAL):
             try:
                 self.look()
-            except SQLAlchemyError:
-                # Nothing can be stored in a database that does not answer.
+            except Exception:
+                # Every error is caught: nothing can be stored in a database that does not answer.
                 self._is_busy = False

@@ -18,7 +18,7 @@ from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_refused, http_errors
+from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
 from receiver.errors import Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
@@ -29,6 +29,7 @@ from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.arrival_watch import ArrivalWatch
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
+from receiver.server.lifespan import explained, running
 from receiver.server.renewal import Reloader, Renewal, adopt_in
 from receiver.server.runtime import Runtime
 from receiver.server.signals import Requests
@@ -73,6 +74,7 @@ class ConsoleApp:
             Refused: answer_refused,
             HTTPException: http_errors(),
             SQLAlchemyError: answer_database_error,
+            Exception: answer_own_error,
         }
         routes = [route for route in api.routes() if getattr(route, "path", "") in PROBES]
         self._rest = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers=handlers)
@@ -82,7 +84,8 @@ class ConsoleApp:
         if scope["type"] == "http" and is_for_console(inner_path(scope)):
             await self._console(scope, receive, send)  # type: ignore[arg-type]
         else:
-            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+            sending = explained(send) if scope["type"] == "lifespan" else send
+            await self._rest(scope, receive, sending)  # type: ignore[arg-type]
 
     def note_url(self, url: str) -> None:
         """Record the URL at which the console is served, for links to it."""
@@ -115,13 +118,8 @@ class ConsoleApp:
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Run the application's threads from start to stop."""
         self._loop = asyncio.get_running_loop()
-        self._registration.start()
-        self._reloader.start()
-        self._watch.start()
-        yield
-        self._watch.stop()
-        self._reloader.stop()
-        self._registration.stop()
+        with running((self._registration, self._reloader, self._watch)):
+            yield
         served = self._served
         for each in (served.reads, served.measuring, served.questions, served.errands, served.readiness):
             each.close()

@@ -18,12 +18,10 @@ from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, RowMapping, delete, insert, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source
-from receiver.errors import HookmirrorError
 from receiver.release import release
 from receiver.worker.liveness import deregister, new_name
 from receiver.worker.processes import PROCESSES, Kind, Wiring, differences, drop_stale, running, settings_read
@@ -161,8 +159,9 @@ class Registration:
     def _try(self, do: Callable[[], None]) -> None:
         try:
             do()
-        except (SQLAlchemyError, HookmirrorError):
-            # Other parts of the process report the database's errors. The heartbeat waits for its next turn.
+        except Exception:
+            # Every error is caught, because the others reclaim the leases of a process without a heartbeat. Other parts
+            # of the process report the database's errors. The heartbeat waits for its next turn.
             log.debug("cannot write the heartbeat or read the other processes", exc_info=True)
 
     def _leave(self) -> None:

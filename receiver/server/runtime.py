@@ -33,6 +33,7 @@ from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
 from receiver.shadowing import doubts_about
+from receiver.system_limits import demand_open_files
 from receiver.worker.processes import Kind, Wiring
 from receiver.worker.worker import Worker
 
@@ -132,6 +133,8 @@ def install(*, quiet: bool = False) -> Runtime:
     With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
     settings ask for `debug`. Doubts about sources and their code are left to `doctor` and to serving processes.
     """
+    if not quiet:
+        demand_open_files()
     settings = load()
     logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
     if sharing.unshared() is not None:

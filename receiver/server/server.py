@@ -15,6 +15,7 @@ from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.server.app import App
 from receiver.server.console_app import ConsoleApp
+from receiver.server.lifespan import EXIT_CANNOT_START
 from receiver.server.signals import stop_listening
 from receiver.server.sockets import say_where, url_here
 
@@ -59,7 +60,11 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
     if url is not None:
         application.note_url(f"{url}{root_path}")
     say_where(listening, f"{HOOKS_PATH}<source>" if isinstance(application, App) else f"{CONSOLE_PATH}/")
+    server = _Server(config, application)
     try:
-        _Server(config, application).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         stop_listening()
+    if server.lifespan.should_exit and not server.started:
+        # The log says why.
+        sys.exit(EXIT_CANNOT_START)

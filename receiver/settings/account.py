@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field
 
 from receiver.errors import ConfigurationError
 from receiver.http_urls import url_flaw
+from receiver.settings import files
 from receiver.settings.files import read_bounded
 from receiver.settings.timetable import Timetable, read_timetable
 from receiver.verify.verifiers import Credentials, Secret
@@ -144,7 +145,7 @@ def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:
     Raises `ConfigurationError` if the file is unreadable or has no secret.
     """
     try:
-        content = read_bounded(file)
+        content = read_bounded(file, timeout=files.WRITER_TIMEOUT)
     except OSError as error:
         raise ConfigurationError(
             f"{named}, which cannot be read ({error.strerror}): create it with one secret a line, or correct the path."

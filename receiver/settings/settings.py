@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from receiver.errors import ConfigurationError
-from receiver.settings import environment, mistakes
+from receiver.settings import environment, files, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
 from receiver.settings.account import check_public_url
 from receiver.settings.console import ConsoleSettings
@@ -198,7 +198,8 @@ def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
 def settings_folder() -> Path:
     """The folder of the settings file, where a user's dialects may stand; without a file, the working directory."""
     named = environment.value(CONFIG_VARIABLE)
-    return Path(named).resolve().parent if named else Path.cwd()
+    # Not `resolve`, which raises an error for a link to itself.
+    return Path(os.path.realpath(named)).parent if named else Path.cwd()
 
 
 def load(path: Path | None = None) -> Settings:
@@ -251,7 +252,9 @@ def _refuse_unknown_variables() -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         # Some editors begin a file with a byte order mark, which is not a part of the text.
-        content = tomllib.loads(read_bounded(path).decode("utf-8-sig").replace("\r\n", "\n"))
+        content = tomllib.loads(
+            read_bounded(path, timeout=files.WRITER_TIMEOUT).decode("utf-8-sig").replace("\r\n", "\n")
+        )
     except IsADirectoryError:
         raise ConfigurationError(
             f"{CONFIG_VARIABLE} names {str(path)!r}, which is a folder: name a file, such as "

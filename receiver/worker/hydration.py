@@ -213,11 +213,12 @@ class Hydration:
         assert hydrator is not None
         assert client is not None
         call = Call(attempt, hydrator, client)
-        attempt.under_way = True
-        self._calls.append(call)
         # Not an executor: the interpreter would wait for its threads at exit, and a hanging thread never ends.
         call.thread = threading.Thread(target=self._make, args=(call,), name="hydrate", daemon=True)
+        # First, because a call whose thread cannot be started never ends.
         call.thread.start()
+        attempt.under_way = True
+        self._calls.append(call)
 
     def _make(self, call: Call) -> None:
         self._at_hand.call = call

@@ -13,7 +13,6 @@ import structlog
 from receiver.database.database import Database
 from receiver.database.engines import CONNECT_TIMEOUT
 from receiver.database.redaction import redacted
-from receiver.errors import PoolerError
 from receiver.inbox.insert import CHANNEL
 from receiver.logs.safe_text import told
 
@@ -47,7 +46,8 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 self._listen()
-            except (psycopg.Error, PoolerError) as error:
+            except Exception as error:
+                # Every error is caught, such as that no file can be opened: the next try may succeed.
                 log.warning(
                     "cannot listen for deliveries accepted elsewhere; polling continues",
                     error=redacted(told(error), self._database.engine.url),

@@ -21,7 +21,7 @@ from senders import SOURCES, body, seal, sent
 from serving import TIMEOUT, Served, serving, wait_until
 
 from receiver.errors import ConfigurationError
-from receiver.server import acceptor, acceptor_process
+from receiver.server import acceptor, acceptor_starts
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.settings.settings import Settings
 
@@ -43,7 +43,7 @@ def served(lend_database, tmp_path_factory) -> Iterator[Served]:
         return Forked(arguments, folder, env, python=True, log=folder / "log", inherited=pass_fds[0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acceptor_process, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
+        patch.setattr(acceptor_starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
         with lend_database(folder) as url, served_by_a_process(url) as running:
             yield running
 
@@ -51,7 +51,7 @@ def served(lend_database, tmp_path_factory) -> Iterator[Served]:
 @pytest.fixture
 def _not_forked(monkeypatch):
     """Start the process as in production."""
-    monkeypatch.setattr(acceptor_process, "subprocess", subprocess)
+    monkeypatch.setattr(acceptor_starts, "subprocess", subprocess)
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +225,7 @@ def _signed(content: bytes) -> tuple[bytes, dict[str, str]]:
 
 @pytest.mark.usefixtures("_not_forked")
 def test_a_process_that_cannot_start_is_an_error_of_the_start(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(acceptor_process.acceptor, "__name__", "receiver.no_such_module")
+    monkeypatch.setattr(acceptor_starts.acceptor, "__name__", "receiver.no_such_module")
 
     async def start() -> None:
         AcceptorProcess(Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}")).start()
@@ -251,7 +251,7 @@ def processes(monkeypatch) -> list[subprocess.Popen[bytes]]:
         started.append(subprocess.Popen(*args, **named))
         return started[-1]
 
-    monkeypatch.setattr(acceptor_process, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+    monkeypatch.setattr(acceptor_starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
     return started
 
 

@@ -206,6 +206,15 @@ def test_a_sender_that_expects_100_continue_gets_it_and_can_use_its_connection_a
             assert b"connection: close" not in answer
 
 
+def test_a_sender_of_http_1_0_gets_its_answer_first_whatever_it_expects(served: Served):
+    with served.connect() as connection:
+        head, _, content = whole("sigma", body("sigma", key="expects in 1.0")).partition(b"\r\n\r\n")
+        old = head.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n")
+        connection.sendall(old + b"\r\nExpect: 100-continue\r\n\r\n")
+        connection.sendall(content)
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_sender_refused_before_its_body_need_not_send_it(served: Served):
     with served.connect() as connection:
         connection.sendall(request_head("nobody", b"Content-Length: 9", b"Expect: 100-continue"))

@@ -53,7 +53,7 @@ LIMITS: dict[str, dict[str, float]] = {
     # The end: of a posted change, of the requests in an acceptor process, and of what is still to be written. A thread
     # that is left behind leaves a connection open, and the warning about that fails a later test.
     "receiver.following.target": {"END_GRACE": LAST_STEP / 2},
-    "receiver.server.acceptor_process": {"ACCEPTOR_STOP_SECONDS": LAST_STEP},
+    "receiver.server.acceptor_starts": {"ACCEPTOR_STOP_SECONDS": LAST_STEP},
     "receiver.ingest.group_commit": {"COMMIT_STOP_TIMEOUT": LAST_STEP},
     "receiver.ingest.keeping": {"KEEPER_STOP_SECONDS": LAST_STEP},
     "receiver.findings.watching": {"WATCH_STOP_SECONDS": LAST_STEP},

@@ -267,6 +267,8 @@ def test_an_unknown_error_is_explained_with_where_to_look(file):
     [
         ('FATAL:  too many connections for role "hookmirror"', "raise `max_connections` of the server or the role's"),
         ("FATAL:  sorry, too many clients already", "Close other connections"),
+        ("connection failed: session is read-only", "If it is the primary, turn off `default_transaction_read_only`"),
+        ('column "tenant" of relation "bodies" does not exist', "run `hookmirror doctor`, which says what to do."),
         ("no schema has been selected to create in", "run `ALTER ROLE … SET search_path = public`."),
     ],
 )

@@ -167,6 +167,25 @@ def test_a_command_runs_with_all_standard_streams_closed(tmp_path):
     subprocess.run(["sh", "-c", '"$@" 0<&- >&- 2>&-', "sh", *command], check=True, env=environment, cwd=tmp_path)
 
 
+def test_a_command_whose_output_cannot_be_written_says_so_in_one_line(tmp_path):
+    environment = {**os.environ, "HOOKMIRROR_SECRET_KEY": "k" * 32}
+    for command in ("token", "--version", "--help", "doctor"):
+        asked = [sys.executable, "-m", "receiver", command]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, env=environment, cwd=tmp_path, text=True)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "hookmirror: The output cannot be written (No space left on device): free some space, or let it go "
+            "elsewhere. What the command did before stays done.\n",
+        )
+
+
+def test_libraries_may_ask_a_closed_standard_output_whether_it_is_a_terminal(tmp_path):
+    code = PREPARED + "sys.exit(3 + sys.stdout.isatty())"
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code])
+    assert done.returncode == 3
+
+
 def test_a_locale_without_a_character_shows_its_number():
     code = PREPARED + "print('Gr\\u00fcn \\U0001f60a')"
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from receiver.errors import ConfigurationError
+from receiver.settings import files
 from receiver.settings.account import lines_of_secrets
 from receiver.settings.files import read_bounded
-from receiver.settings.settings import load
+from receiver.settings.settings import load, settings_folder
 
 ENDLESS = Path("/dev/zero")
 
@@ -32,3 +35,44 @@ def test_a_settings_file_without_an_end_is_refused():
 def test_a_file_of_secrets_without_an_end_is_refused():
     with pytest.raises(ConfigurationError, match=r"The source names it, which cannot be read \(File too large\)"):
         lines_of_secrets(ENDLESS, named="The source names it", setting="secrets_file")
+
+
+@pytest.fixture
+def pipe(tmp_path, monkeypatch):
+    """Make a pipe into which nothing is written, and shorten the wait for its writer."""
+    monkeypatch.setattr(files, "WRITER_TIMEOUT", 0.05)
+    made = tmp_path / "pipe"
+    os.mkfifo(made)
+    return made
+
+
+def test_settings_and_secrets_from_a_pipe_without_a_writer_are_refused_instead_of_awaited(pipe):
+    with pytest.raises(ConfigurationError, match=r"which cannot be read \(nothing was written into it for 0 seconds\)"):
+        load(pipe)
+    with pytest.raises(ConfigurationError, match=r"The source names it, which cannot be read \(nothing was written"):
+        lines_of_secrets(pipe, named="The source names it", setting="secrets_file")
+
+
+def test_a_writer_that_pauses_in_the_middle_is_not_awaited_for_ever(pipe):
+    # Opened for both directions, so that the pipe has a writer.
+    with pipe.open("r+b", buffering=0) as writer:
+        writer.write(b"secret_")
+        with pytest.raises(OSError, match="nothing was written into it"):
+            read_bounded(pipe, timeout=0.05)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    written = b"x" * 300_000
+    threading.Thread(target=pipe.write_bytes, args=(written,), daemon=True).start()
+    assert read_bounded(pipe, most=300_000) == written
+
+
+def test_a_settings_file_that_is_a_link_to_itself_is_refused(tmp_path, monkeypatch):
+    link = tmp_path / "loop.toml"
+    link.symlink_to(link)
+    monkeypatch.setenv("HOOKMIRROR_CONFIG", str(link))
+    assert settings_folder() == tmp_path
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(Too many levels of symbolic links\)"):
+        load()

@@ -1,0 +1,118 @@
+"""Checks that this process can use the tables that it declares, as they are: their columns, rights and policies.
+
+The recorded revision says which migrations ran. It does not say what a person, a partial backup or another program did
+to the tables since, nor which table the role's `search_path` finds first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Table, text
+from sqlmodel import SQLModel
+
+from receiver.errors import ConfigurationError
+
+RESTORE = "restore it from a backup"
+
+
+def refuse_unusable_tables(connection: Connection, *, setting: str) -> None:
+    """Raise `ConfigurationError` with advice if a declared table cannot be used; `setting` names the database's URL.
+
+    Writes nothing.
+    """
+    refuse_other_columns(connection)
+    if connection.dialect.name == "postgresql":
+        _refuse_lesser_role(connection, setting)
+        _refuse_row_security(connection)
+
+
+def refuse_other_columns(connection: Connection) -> None:
+    """Raise `ConfigurationError` for a declared table that is absent, lacks a column, or demands another one."""
+    found = _columns(connection)
+    for each in SQLModel.metadata.sorted_tables:
+        for mistake in _mistakes(each, found.get(each.name, {}), is_postgresql=connection.dialect.name == "postgresql"):
+            raise ConfigurationError(mistake)
+
+
+def _columns(connection: Connection) -> dict[str, dict[str, bool]]:
+    """The columns of each declared table in the database, each with whether an insert must give it a value."""
+    asked = _POSTGRESQL_COLUMNS if connection.dialect.name == "postgresql" else _SQLITE_COLUMNS
+    values = {"tables": _declared()} if asked is _POSTGRESQL_COLUMNS else {}
+    found: dict[str, dict[str, bool]] = {}
+    for name, column, is_demanded in connection.execute(asked, values):
+        found.setdefault(name, {})[column] = bool(is_demanded)
+    return found
+
+
+def _mistakes(declared: Table, found: dict[str, bool], *, is_postgresql: bool) -> Iterator[str]:
+    if not found:
+        yield f"The database lacks the table {declared.name}, which a migration made: {RESTORE}."
+    lacking = [column.name for column in declared.columns if column.name not in found]
+    if lacking:
+        path = " If the role's `search_path` names several schemas, let it name the right one." if is_postgresql else ""
+        yield f"The table {declared.name} lacks {', '.join(lacking)}, which a migration made: {RESTORE}.{path}"
+    for name, is_demanded in found.items():
+        if is_demanded and name not in declared.columns:
+            yield (
+                f"Nothing can be stored in the table {declared.name}, because its column {name} is not this release's "
+                "and demands a value: give it a default, or allow NULL in it."
+            )
+
+
+def _declared() -> list[str]:
+    return [each.name for each in SQLModel.metadata.sorted_tables]
+
+
+def _refuse_lesser_role(connection: Connection, setting: str) -> None:
+    """Raise `ConfigurationError` if this role lacks rights that serving and working need."""
+    if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
+        raise ConfigurationError(
+            f"The database accepts no writes: name the primary server in {setting}, not a copy; if it is the primary, "
+            "turn off `default_transaction_read_only` of the role or of the database."
+        )
+    lacking = connection.execute(_LACKING_RIGHTS, {"tables": _declared()}).scalars().all()
+    if lacking:
+        raise ConfigurationError(
+            f"The role {_role(connection)} may not read and write {', '.join(lacking)}: GRANT it SELECT, INSERT, "
+            "UPDATE and DELETE on all tables, and USAGE on all sequences; see docs/deployment.md."
+        )
+
+
+def _refuse_row_security(connection: Connection) -> None:
+    """Raise `ConfigurationError` if row-level security applies to this role in a declared table."""
+    restricted = connection.execute(_ROW_SECURITY, {"tables": _declared()}).scalars().all()
+    if restricted:
+        raise ConfigurationError(
+            f"Row-level security may hide rows of {', '.join(restricted)} from the role {_role(connection)}: run "
+            "`ALTER TABLE … DISABLE ROW LEVEL SECURITY` for each, or `ALTER ROLE … BYPASSRLS`."
+        )
+
+
+def _role(connection: Connection) -> str:
+    return str(connection.execute(text("SELECT current_user")).scalar())
+
+
+_SQLITE_COLUMNS = text(
+    'SELECT made.name, columns.name, columns."notnull" AND columns.dflt_value IS NULL FROM sqlite_master AS made '
+    "JOIN pragma_table_info(made.name) AS columns WHERE made.type IN ('table', 'view')"
+)
+
+_POSTGRESQL_COLUMNS = text(
+    "SELECT name, attname, attnotnull AND NOT atthasdef AND attidentity = '' "
+    "FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_attribute "
+    "ON attrelid = to_regclass(quote_ident(name)) WHERE attnum > 0 AND NOT attisdropped"
+)
+
+_LACKING_RIGHTS = text(
+    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL AND NOT "
+    "(has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')"
+    " AND (name = 'changes' OR has_table_privilege(quote_ident(name), 'UPDATE')"
+    " AND has_table_privilege(quote_ident(name), 'DELETE')))"
+    " UNION ALL SELECT number FROM pg_get_serial_sequence('changes', 'seq') AS number"
+    " WHERE NOT has_sequence_privilege(number, 'USAGE')"
+)
+
+_ROW_SECURITY = text(
+    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE row_security_active(to_regclass(quote_ident(name)))"
+)
