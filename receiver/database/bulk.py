@@ -2,24 +2,42 @@
 
 Its text does not depend on the number of rows, so that each table has a few prepared statements at most: preparing one
 costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document
-with an array for each row.
+with an array for each row, or a few if one would be too large.
 Statements can be made ready before the transaction in which they run, because that takes longer than running them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, LargeBinary, Table
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Date,
+    DateTime,
+    Dialect,
+    Enum,
+    Integer,
+    LargeBinary,
+    Numeric,
+    String,
+    Table,
+    Time,
+    Uuid,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from receiver import codec
 
 #: Rows of one statement on SQLite. Larger statements gain hardly anything.
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+#: The most bytes of a JSON document with several rows. PostgreSQL takes documents of up to 256 MB.
+LARGEST_DOCUMENT = 64 * 1024 * 1024
 
 
 class Statement(NamedTuple):
@@ -71,11 +89,23 @@ def insertions(
         columns[position] = _processed(columns[position], process)
     processed = list(zip(*columns, strict=True))
     if dialect.name == "postgresql":
-        return [Statement(_json_statement(table, names, conflict, dialect), (codec.encode(processed).decode(),))]
+        statement = _json_statement(table, names, conflict, dialect)
+        return [Statement(statement, (document,)) for document in _documents(processed)]
     return [
         Statement(_values_statement(table, names, size, conflict), padded(some, size, len(names)))
         for some, size in portions(processed)
     ]
+
+
+def _documents(rows: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+    """Yield the rows as JSON: in one document, if it is not too large."""
+    document = codec.encode(rows)
+    if len(document) <= LARGEST_DOCUMENT or len(rows) == 1:
+        yield document.decode()
+        return
+    half = len(rows) // 2
+    yield from _documents(rows[:half])
+    yield from _documents(rows[half:])
 
 
 def _processed(column: Sequence[Any], process: Callable[[Any], Any]) -> list[Any]:
@@ -141,9 +171,20 @@ def _insert_into(table: Table, names: tuple[str, ...]) -> str:
 
 def _from_json(place: int, kind: TypeEngine[Any], dialect: Dialect) -> str:
     """The expression that reads a column from its place in a row, which is a JSON array."""
-    if isinstance(_inside(kind, dialect), LargeBinary):
+    inside, name = _inside(kind, dialect), kind.compile(dialect)
+    if isinstance(inside, LargeBinary):
         return f"decode(given ->> {place}, 'base64')"
-    return f"CAST(given ->> {place} AS {kind.compile(dialect)})"
+    if isinstance(inside, String) and not isinstance(inside, Enum):
+        # Without a cast, which would cut text to the column's length instead of failing.
+        return f"given ->> {place}"
+    if isinstance(inside, _CAST):
+        return f"CAST(given ->> {place} AS {name})"
+    # Other types, such as arrays, are not always read from their JSON text.
+    return f"(SELECT it FROM jsonb_to_record(jsonb_build_object('it', given -> {place})) AS read (it {name}))"  # noqa: S608
+
+
+#: The types whose text a cast reads as the column would.
+_CAST = (Integer, Numeric, Boolean, DateTime, Date, Time, Uuid, JSON)
 
 
 def _inside(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
