@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from receiver.database.byte_arrays import write_byte_arrays
 from receiver.database.calendar import read_any_time
@@ -90,6 +91,9 @@ def _greeting(release: int) -> str:
 #: The option of a statement whose results come in the binary format: bytes are twice as long as text, and are parsed.
 BINARY_RESULTS = "binary_results"
 
+#: libpq's status of a connection without a transaction.
+WITHOUT_TRANSACTION = 0
+
 #: libpq's option for choosing among several servers, and its value for a server that accepts writes.
 SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 
@@ -162,21 +166,39 @@ def run_at_once(engine: Engine, statement: str, parameters: Sequence[Any]) -> li
     Straight on the driver, because a connection of SQLAlchemy's costs as much as several rows. Raises SQLAlchemy's
     errors; a connection that leads to the wrong server, or nowhere, is dropped.
     """
-    with closing(engine.raw_connection()) as pooled:
-        driver = cast("Connection[Any]", pooled.driver_connection)
+    with closing(_pooled(engine)) as pooled:
+        driver, is_lost = cast("Connection[Any]", pooled.driver_connection), False
         driver.autocommit = True
         try:
             return driver.execute(statement, parameters).fetchall()
         except driver.Error as error:
             is_lost = is_of_the_connection(error) or engine.dialect.is_disconnect(cast("Any", error), pooled, None)
-            if is_lost:
-                pooled.invalidate(error)
-            raise DBAPIError.instance(
-                None, None, error, driver.Error, connection_invalidated=is_lost, dialect=engine.dialect
-            ) from error
+            raise _error_of_sqlalchemy(engine, error, is_lost=is_lost) from error
         finally:
-            if not driver.closed:
+            # After an interrupted wait the statement still runs, and the connection can do nothing else.
+            if is_lost or driver.pgconn.transaction_status != WITHOUT_TRANSACTION:
+                pooled.invalidate()
+            else:
                 driver.autocommit = False
+
+
+def _pooled(engine: Engine) -> PoolProxiedConnection:
+    """Take a connection from the pool, which itself raises the driver's errors."""
+    try:
+        return engine.raw_connection()
+    except _errors_of_driver(engine) as error:
+        raise _error_of_sqlalchemy(engine, error, is_lost=False) from error
+
+
+def _error_of_sqlalchemy(engine: Engine, error: Exception, *, is_lost: bool) -> BaseException:
+    """SQLAlchemy's error for an error of the driver, without the statement and its parameters."""
+    return DBAPIError.instance(
+        None, None, error, _errors_of_driver(engine), connection_invalidated=is_lost, dialect=engine.dialect
+    )
+
+
+def _errors_of_driver(engine: Engine) -> type[Exception]:
+    return cast("Any", engine.dialect.loaded_dbapi).Error  # type: ignore[no-any-return]
 
 
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from receiver.database.database import Database
-from receiver.database.errors import is_fault_of_values, is_transient
+from receiver.database.errors import is_fault_of_values, is_infrastructure_error, is_transient
 
 
 @pytest.fixture
@@ -91,3 +93,24 @@ def test_a_connection_to_a_server_that_accepts_no_writes_is_dropped(database):
         database.run_at_once("SELECT write()", ())
     assert is_transient(raised.value)
     assert session(database) != before
+
+
+def test_a_server_that_is_away_is_an_error_of_sqlalchemy(postgresql_url):
+    with closing(Database(f"{postgresql_url}_which_is_not_there")) as away, pytest.raises(OperationalError) as raised:
+        away.run_at_once("SELECT 1", ())
+    assert is_infrastructure_error(raised.value)
+
+
+def test_an_interrupted_statement_takes_its_connection_along(database):
+    """Its results would be those of the next statement, which would not be in a transaction."""
+    before = session(database)
+
+    def interrupt(cursor: psycopg.Cursor[Any], *_: Any, **__: Any) -> None:
+        cursor.connection.pgconn.send_query(b"INSERT INTO notes VALUES (1)")
+        raise SystemExit
+
+    with patch.object(psycopg.Cursor, "execute", interrupt), pytest.raises(SystemExit):
+        insert(database, 1)
+    roll_back(database)
+    assert session(database) != before
+    assert 2 not in notes(database)
