@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ForwardRef
 
+import msgspec
 import pydantic
 import pytest
 import sqlalchemy.exc
@@ -145,9 +146,14 @@ def parameter(each: ast.arg, kind: Any, default: ast.expr | None = None) -> Para
 
 
 def fields_of(kind: type) -> dict[str, tuple[str, str]]:
-    """Return type and default of each field of a dataclass, a named tuple or a model; empty for another class."""
+    """Return type and default of each field of a dataclass, a struct, a named tuple or a model; empty for another."""
     if dataclasses.is_dataclass(kind):
         return {each.name: (annotation_text(each.type), default_of(each)) for each in dataclasses.fields(kind)}
+    if issubclass(kind, msgspec.Struct):
+        return {
+            each.name: (annotation_text(kind.__annotations__[each.name]), default_of_struct(each))
+            for each in msgspec.structs.fields(kind)
+        }
     if issubclass(kind, pydantic.BaseModel):
         return {
             name: (annotation_text(annotation), default_of_member(kind, name))
@@ -164,6 +170,12 @@ def default_of(each: dataclasses.Field[Any]) -> str:
     if each.default is not dataclasses.MISSING:
         return default_text(each.default)
     return "" if each.default_factory is dataclasses.MISSING else "..."
+
+
+def default_of_struct(each: msgspec.structs.FieldInfo) -> str:
+    if each.default is not msgspec.NODEFAULT:
+        return default_text(each.default)
+    return "" if each.default_factory is msgspec.NODEFAULT else "..."
 
 
 def default_of_member(model: type[pydantic.BaseModel], name: str) -> str:
