@@ -165,11 +165,15 @@ class Bundle(NamedTuple):
 ReadBody = Envelope | Bundle
 
 
+#: A year before the first time whose seconds, as a float, are rounded up to the next one, which is in 2514.
+_SECONDS_ROUNDED_FROM = 2500
+
+
 def lead_of(moment: datetime) -> str:
     """Format the lead of a dedup key: a time in microseconds since 1970."""
-    if moment.year > EPOCH.year:
+    if EPOCH.year < moment.year < _SECONDS_ROUNDED_FROM:
         return f"{(moment - EPOCH) // MICROSECOND}-"
-    # Keys of earlier releases have this form for all times; before 1970 it differs.
+    # Stored keys have this form for all times. It differs before 1970, and where a float rounds the seconds up.
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 
