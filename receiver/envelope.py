@@ -14,7 +14,7 @@ from receiver.codec import encode, storable
 from receiver.errors import Unreadable
 from receiver.header_values import TrustedValue
 from receiver.logs.safe_text import quoted, told
-from receiver.moments import EPOCH, MICROSECOND, in_utc, is_zero
+from receiver.moments import EPOCH, in_utc, is_zero
 
 Data = TypeVar("Data")
 
@@ -165,15 +165,8 @@ class Bundle(NamedTuple):
 ReadBody = Envelope | Bundle
 
 
-#: A year before the first time whose seconds, as a float, are rounded up to the next one, which is in 2514.
-_SECONDS_ROUNDED_FROM = 2500
-
-
 def lead_of(moment: datetime) -> str:
     """Format the lead of a dedup key: a time in microseconds since 1970."""
-    if EPOCH.year < moment.year < _SECONDS_ROUNDED_FROM:
-        return f"{(moment - EPOCH) // MICROSECOND}-"
-    # Stored keys have this form for all times. It differs before 1970, and where a float rounds the seconds up.
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 
