@@ -6,6 +6,7 @@ to the tables since, nor which table the role's `search_path` finds first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, Table, text
@@ -37,10 +38,12 @@ def refuse_other_columns(connection: Connection) -> None:
 
 def _columns(connection: Connection) -> dict[str, dict[str, bool]]:
     """The columns of each declared table in the database, each with whether an insert must give it a value."""
-    asked = _POSTGRESQL_COLUMNS if connection.dialect.name == "postgresql" else _SQLITE_COLUMNS
-    values = {"tables": _declared()} if asked is _POSTGRESQL_COLUMNS else {}
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(_POSTGRESQL_COLUMNS, {"tables": _declared()})
+    else:
+        rows = connection.execute(_SQLITE_COLUMNS, {"tables": json.dumps(_declared())})
     found: dict[str, dict[str, bool]] = {}
-    for name, column, is_demanded in connection.execute(asked, values):
+    for name, column, is_demanded in rows:
         found.setdefault(name, {})[column] = bool(is_demanded)
     return found
 
@@ -93,15 +96,20 @@ def _role(connection: Connection) -> str:
     return str(connection.execute(text("SELECT current_user")).scalar())
 
 
+#: Names no other table or view, because SQLite refuses to describe one whose own tables or module are absent.
+#: `table_xinfo`, because `table_info` leaves generated columns out.
 _SQLITE_COLUMNS = text(
-    'SELECT made.name, columns.name, columns."notnull" AND columns.dflt_value IS NULL FROM sqlite_master AS made '
-    "JOIN pragma_table_info(made.name) AS columns WHERE made.type IN ('table', 'view')"
+    'SELECT names.value, columns.name, columns."notnull" AND columns.dflt_value IS NULL AND NOT columns.hidden '
+    "FROM json_each(:tables) AS names JOIN pragma_table_xinfo(names.value) AS columns"
 )
 
+#: A value also comes from the default of a domain, or from a trigger that is called before each inserted row (the bits
+#: 1, 2 and 4 of its type).
 _POSTGRESQL_COLUMNS = text(
-    "SELECT name, attname, attnotnull AND NOT atthasdef AND attidentity = '' "
-    "FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_attribute "
-    "ON attrelid = to_regclass(quote_ident(name)) WHERE attnum > 0 AND NOT attisdropped"
+    "SELECT name, attname, attnotnull AND NOT atthasdef AND attidentity = '' AND typdefault IS NULL AND NOT EXISTS "
+    "(SELECT FROM pg_trigger WHERE tgrelid = attrelid AND tgtype & 7 = 7 AND tgenabled <> 'D') "
+    "FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_attribute ON attrelid = to_regclass(quote_ident(name)) "
+    "JOIN pg_type ON pg_type.oid = atttypid WHERE attnum > 0 AND NOT attisdropped"
 )
 
 _LACKING_RIGHTS = text(

@@ -7,8 +7,9 @@ import secrets
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Computed, Integer, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Field, SQLModel
 
 from receiver.api.readiness import Readiness
 from receiver.database.database import Database
@@ -85,6 +86,41 @@ def test_a_column_of_a_stranger_that_demands_a_value_is_refused_and_any_other_is
     Schema(owned).check()
     run(owned, "ALTER TABLE bodies ALTER COLUMN tenant DROP DEFAULT")
     assert "stored in the table bodies, because its column tenant is not this release's" in refusal(owned)
+
+
+def test_a_column_of_a_stranger_that_gets_its_value_from_a_domain_or_a_trigger_is_not_refused(owned):
+    run(owned, "CREATE DOMAIN tenant AS INTEGER NOT NULL DEFAULT 1", "ALTER TABLE bodies ADD COLUMN tenant tenant")
+    run(owned, "ALTER TABLE bodies ADD COLUMN region TEXT NOT NULL")
+    assert "its column region is not this release's" in refusal(owned)
+    run(
+        owned,
+        "CREATE FUNCTION place() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.region := 1; RETURN NEW; END'",
+        "CREATE TRIGGER place BEFORE INSERT ON bodies FOR EACH ROW EXECUTE FUNCTION place()",
+    )
+    Schema(owned).check()
+    run(owned, "ALTER TABLE bodies DISABLE TRIGGER place")
+    assert "its column region is not this release's" in refusal(owned)
+
+
+def test_a_view_of_a_stranger_whose_table_is_gone_prevents_no_start(database):
+    run(database, "CREATE TABLE theirs (id INTEGER)", "CREATE VIEW report AS SELECT id FROM theirs")
+    run(database, "DROP TABLE theirs CASCADE" if database.is_postgresql else "DROP TABLE theirs")
+    Schema(database).upgrade()
+    Schema(database).check()
+
+
+class Priced(SQLModel, table=True):
+    """A table of a package without migrations, with a column that the database computes."""
+
+    __tablename__ = "prices_of_these_tests"
+
+    id: int = Field(primary_key=True)
+    gross: int = Field(sa_column=Column(Integer, Computed("id * 2", persisted=True), nullable=False))
+
+
+def test_a_declared_column_that_the_database_computes_is_not_taken_for_a_lost_one(database):
+    Schema(database).upgrade()
+    Schema(database).check()
 
 
 def test_a_table_of_the_same_name_in_an_earlier_schema_is_not_taken_for_ours(owned):
