@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from receiver.database.damage import damage_of
 from receiver.runs.reconcile import RECONCILE
 from receiver.runs.schedule import BY_SCHEDULE
-from receiver.runs.tables import RUNS, TURNS, RunState
+from receiver.runs.tables import RUNS, STARTED_RECONCILES, TURNS, RunState
 
 #: The age up to which a reconcile is evidence, and the most runs that are examined.
 TELLING, MOST_RUNS = timedelta(days=7), 1_000
@@ -35,16 +35,29 @@ class FailedReconcile(NamedTuple):
     trouble: str
 
 
-def failed_reconciles(connection: Connection) -> list[FailedReconcile]:
-    """The reconciles by a schedule that failed and that none has followed. A person sees the failure of their own."""
-    found = (
-        select(TURNS.c.source, RUNS.c.started_at, RUNS.c.id, RUNS.c.trouble)
-        .join_from(TURNS, RUNS, RUNS.c.id == TURNS.c.run)
-        .where(TURNS.c.kind == RECONCILE, RUNS.c.state == RunState.PAUSED.value)
-        .where(RUNS.c.trouble.is_not(None), RUNS.c.started_by == BY_SCHEDULE.who)
-        .order_by(TURNS.c.source)
-    )
-    return [FailedReconcile(*row) for row in connection.execute(found)]
+def failed_reconciles(connection: Connection) -> Iterator[FailedReconcile]:
+    """The latest reconciles by a schedule, if they failed. A person sees the failure of their own.
+
+    A failure counts until the next reconcile has ended; otherwise, a source that fails each hour would seem well in
+    between.
+    """
+    turns = select(*_BEGUN).join_from(TURNS, RUNS, RUNS.c.id == TURNS.c.run).where(TURNS.c.kind == RECONCILE)
+    for turn in connection.execute(turns.order_by(TURNS.c.source)).all():
+        if turn.started_by != BY_SCHEDULE.who or damage_of(turn.sources) is not None:
+            continue
+        latest = _one_before(connection, turn) if turn.state == RunState.RUNNING else turn
+        if latest is not None and latest.started_by == BY_SCHEDULE.who and latest.trouble is not None:
+            (source,) = turn.sources
+            yield FailedReconcile(source, latest.started_at, latest.id, latest.trouble)
+
+
+def _one_before(connection: Connection, run: Row[Any]) -> Row[Any] | None:
+    """The reconcile of the same source that was begun before this one."""
+    earlier = (STARTED_RECONCILES, RUNS.c.sources == run.sources, RUNS.c.id < run.id)
+    return connection.execute(select(*_BEGUN).where(*earlier).order_by(RUNS.c.id.desc()).limit(1)).first()
+
+
+_BEGUN = [RUNS.c[name] for name in ("id", "sources", "state", "started_by", "started_at", "trouble")]
 
 
 def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Comparison]:

@@ -171,14 +171,14 @@ def newest_started(connection: Connection, *, limit: int) -> list[StartedRun]:
 _STARTED = [RUNS.c[name] for name in StartedRun._fields]
 
 
-def finish(connection: Connection, run: int, state: RunState, *, now: datetime) -> None:
-    """End the run, so that its sources may have another one of the same kind."""
+def finish(connection: Connection, run: int, state: RunState, *, now: datetime, trouble: str | None = None) -> None:
+    """End the run, so that its sources may have another one of the same kind; `trouble` is the reason of a failure."""
     connection.execute(delete(TURNS).where(TURNS.c.run == run))
     for left in (ItemState.FED, ItemState.RETRYING):
         # Otherwise these deliveries would count as deliveries of a run at work for as long as the run is kept.
         going_on = update(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, in_item_state(left))
         connection.execute(going_on.values(state=ItemState.ENDED.value, reason=LEFT_ALONE))
-    set_state(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
+    set_state(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=trouble)
 
 
 def has_worker(database: Database, *, now: datetime) -> bool:

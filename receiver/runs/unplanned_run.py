@@ -55,7 +55,8 @@ def _begin(connection: Connection, verbs: Verbs, asked: Asked, wanted: Unplanned
         if wanted.goes_on and row["arguments"] == dict(asked.arguments):
             set_state(connection, other, RunState.RUNNING, trouble=None, **holding)
             return _effect(other, is_resumed=True)
-        finish(connection, other, RunState.CANCELLED, now=now)
+        failure = row["trouble"] if row["state"] == RunState.PAUSED else None
+        finish(connection, other, RunState.CANCELLED, now=now, trouble=failure)
     values = new_run(wanted.kind, asked, [wanted.source], verbs.wiring, now)
     values |= {"state": RunState.RUNNING.value, "total": 0, "reason": asked.reason, **holding}
     values |= {"started_by": asked.by.who, "started_at": now}

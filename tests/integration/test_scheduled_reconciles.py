@@ -134,6 +134,9 @@ def test_a_run_that_stopped_is_reported_and_waits_for_the_next_time(kit, source,
     assert not is_due(kit)
     kit.advance(days=1)
     assert is_due(kit)
+    worker.schedule.look()
+    # The finding stays while the next one is under way, which may fail, too.
+    assert (status(kit).run > first, [each.evidence["run"] for each in failures(kit)]) == (True, [str(first)])
     source.before = lambda _: None
     worker.look()
     assert failures(kit) == []
