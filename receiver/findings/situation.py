@@ -110,6 +110,8 @@ class Followed:
     #: The reason for which the target accepts nothing at present, and the time since which it does not.
     trouble: str | None = None
     trouble_since: datetime | None = None
+    #: Whether a process posts the changes.
+    is_served: bool = True
     #: The number of changes that the target has refused, and the time of the first one.
     dead: int = 0
     dead_since: datetime | None = None

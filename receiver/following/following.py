@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
@@ -191,7 +192,7 @@ class Following:
         self._dead_in_a_row += 1
         self._lease.done(item)
         with self._database.write() as connection:
-            self._lease.save(connection)
+            self._save_without_trouble(connection)
             refusal = TargetRefusal(answer.status, answer.says, self._options.tries)
             dead_changes.bury(connection, self._options.name, item, refusal, now=datetime.now(UTC))
         log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
@@ -227,7 +228,10 @@ class Following:
             self._lease.pause(max(self._backoff(0), answer.retry_after or 0.0))
             return False
         with self._database.write() as connection:
-            self._lease.save(connection)
+            if answer is None:
+                self._lease.save(connection)
+            else:
+                self._save_without_trouble(connection)
             if answer is None or answer.verdict is PostVerdict.ACCEPTED:
                 dead_changes.remove(connection, self._options.name, seq)
             else:
@@ -259,6 +263,11 @@ class Following:
             self._trouble = ""
             self._lease.save(trouble=None, trouble_since=None)
             log.info("the target accepts changes again", follower=self._options.name)
+
+    def _save_without_trouble(self, connection: Connection) -> None:
+        """Save the cursor, and that the target answers: a change that it refuses is listed in the same transaction."""
+        self._trouble = ""
+        self._lease.save(connection, trouble=None, trouble_since=None)
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._options.first_backoff * 2.0 ** min(failures, 16), LONGEST_BACKOFF)

@@ -81,8 +81,9 @@ def followed(connection: Connection) -> Sequence[Followed]:
     """The followers, in the form that the rules need."""
     refused = dead_changes.first_dead(connection)
     return [
-        Followed(row["name"], row["trouble"], row["trouble_since"], *refused.get(row["name"], ()))
+        Followed(row["name"], row["trouble"], row["trouble_since"], row["holder"] is not None, *dead)
         for row in followers.every(connection)
+        for dead in [refused.get(row["name"], (0, None))]
     ]
 
 

@@ -40,3 +40,7 @@ def test_a_follower_is_found_while_its_target_refuses_changes_or_accepts_none(ki
     refused, away = found()
     assert (refused.since, refused.evidence["dead"]) == (now - 9 * MINUTE, 2)
     assert (away.since, "It answered 502" in away.says) == (now - 20 * MINUTE, True)
+    assert away.mend.startswith("Mend the target, and start its `hookmirror follow` again, because no process posts")
+    with kit.database.write() as connection:
+        connection.execute(update(FOLLOWERS).values(holder="a process"))
+    assert found()[1].mend.startswith("Mend the target: the follower then goes on by itself.")

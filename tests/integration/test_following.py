@@ -342,6 +342,20 @@ def test_a_refused_change_is_dead_and_delays_only_later_changes_of_its_row(datab
     assert (lag(database).dead, lag(database).waiting) == (1, 1)
 
 
+def test_a_target_is_not_in_trouble_for_a_change_that_is_dead(database):
+    write(database, "A", "BAD")
+    with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A")
+        wait_until(lambda: lag(database).dead == 1, "the change to be dead")
+        assert (follower(database)["trouble"], follower(database)["trouble_since"]) == (None, None)
+        endpoint.reply = lambda *_: Reply(502)
+        repair.retry_dead(database, NAME, by=BY)
+        wait_until(lambda: "502" in (follower(database)["trouble"] or ""), "the failure")
+        endpoint.reply = refusing(422, "BAD")
+        wait_until(lambda: follower(database)["trouble"] is None, "the end of the failure")
+        assert lag(database).dead == 1
+
+
 def test_dead_changes_are_sent_again_in_the_order_of_their_row(database):
     write(database, "BAD", "BAD", "OTHER", "BAD")
     with receiving(refusing(400, "BAD")) as endpoint, following(database, endpoint.url):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from receiver.findings.finding import Finding
-from receiver.findings.situation import Situation
+from receiver.findings.situation import Followed, Situation
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
@@ -41,8 +41,13 @@ def follower_fails(situation: Situation) -> Iterator[Finding]:
                 each.trouble_since,
                 f"the target of the follower {each.name} has accepted nothing since "
                 f"{clock_time(each.trouble_since, now)}: {each.trouble.rstrip('.')}",
-                f"Mend the target: the follower then goes on by itself. If nobody needs it any more, run `hookmirror "
-                f"follow --forget --name {name}`.",
+                f"{_going_on(each)} If nobody needs it any more, run `hookmirror follow --forget --name {name}`.",
                 evidence,
                 about=each.name,
             )
+
+
+def _going_on(follower: Followed) -> str:
+    if follower.is_served:
+        return "Mend the target: the follower then goes on by itself."
+    return "Mend the target, and start its `hookmirror follow` again, because no process posts its changes."
