@@ -136,9 +136,9 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             "one_cause",
             fault.source,
             fault.first,
-            f"{_how_many(fault)}, {'for this cause' if fault.number == 1 else 'all for one cause'} since "
+            f"{_how_many(fault)}{' for this cause' if fault.number == 1 else ', all for one cause'} since "
             f"{clock_time(fault.first, situation.now)}{with_it}: {fault.cause}",
-            "Mend the handler or the source, "
+            "Mend the source, or mend the handler and restart the worker, "
             + ("or return to the earlier release, " if start is not None else "")
             + _further(fault, causes[fault.source], situation.now),
             {
@@ -162,8 +162,11 @@ def _may_recover(fault: Fault) -> bool:
 def _further(fault: Fault, causes: int, now: datetime) -> str:
     """The end of the advice: the next attempts, or the command that replays and the number of findings it mends."""
     if not fault.dead:
-        first = f", the first of them at {clock_time(fault.until, now)}" if fault.until is not None else ""
-        return f"then wait for the next attempts{first}, or try them now: `hookmirror retry {fault.delivery}`."
+        when = f" at {clock_time(fault.until, now)}" if fault.until is not None else ""
+        retry = f"`hookmirror retry {fault.delivery}`"
+        if fault.waiting == 1:
+            return f"then wait for its next attempt{when}, or try it now: {retry}."
+        return f"then wait for the next attempts, the first of them{when}, or try one of them now: {retry}."
     command = f"then run `hookmirror replay --source {fault.source} --state dead`"
     return f"{command}." if causes == 1 else f"{command} once, for all {causes} causes of {fault.source}."
 

@@ -458,9 +458,10 @@ def test_two_deliveries_that_wait_for_another_attempt_are_not_a_finding():
 def test_a_single_delivery_that_has_failed_five_times_is_a_finding_with_its_next_attempt():
     assert rules_of(replace(WELL, faults=[fault(waiting=1, attempts=4)])) == []
     finding = the_finding(replace(WELL, faults=[fault(waiting=1, attempts=5)]))
-    assert finding.says == "1 delivery of shop fails, for this cause since 11:50 UTC: data.price: not a number"
-    assert "the first of them at 13:00 UTC" in finding.mend
-    assert "`hookmirror retry 7`" in finding.mend
+    assert finding.says == "1 delivery of shop fails for this cause since 11:50 UTC: data.price: not a number"
+    assert finding.mend.endswith("then wait for its next attempt at 13:00 UTC, or try it now: `hookmirror retry 7`.")
+    several = the_finding(replace(WELL, faults=[fault(waiting=3)]))
+    assert several.mend.endswith("the first of them at 13:00 UTC, or try one of them now: `hookmirror retry 7`.")
     assert finding.evidence["attempts"] == 5
 
 
