@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, HookmirrorError, RunTaken, UnsteadyListError
+from receiver.loading import is_of_the_code
 from receiver.logs.safe_text import told, told_with_type
 from receiver.metrics import metrics
 from receiver.moments import time_text
@@ -168,6 +169,8 @@ class Feeder:
         except SQLAlchemyError:
             raise
         except BaseException as error:
+            if not is_of_the_code(error):
+                raise
             return self._pause(run, error)
         self._pauses.pop(run, None)
         self._failing.pop(run, None)

@@ -122,6 +122,19 @@ def test_a_run_whose_list_raises_anything_says_so_and_the_feeder_goes_on(kit, sh
         wait_until(lambda: runs.run(again)["state"] == RunState.PLANNED, "the plan")
 
 
+def test_an_interrupt_of_the_main_thread_is_no_failure_of_a_run(kit, shop):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    connected(shop, kit)
+    paging(shop, interrupt)
+    runs = Runs(kit)
+    run = planned(runs)
+    with closing(new_reconciler(kit)) as feeder, pytest.raises(KeyboardInterrupt):
+        feeder.step_all()
+    assert runs.run(run)["trouble"] is None
+
+
 def test_a_run_whose_list_never_returns_is_known_once_its_lease_has_expired(kit, shop):
     begun, over = threading.Event(), threading.Event()
 
