@@ -34,7 +34,10 @@ def remedy_of(finding: FindingShown) -> Remedy | None:
         event_type = str(evidence["event_type"])
         wanted = {"kind": "replay", "source": source, "state": "ignored", "event_type": event_type}
         return _plan("Plan a replay of the ignored ones", **wanted)
-    if finding.rule in ("mirror_differs", "reconcile_fails", "source_silent"):
+    if finding.rule == "reconcile_fails" and not evidence.get("next_run"):
+        # Another reconcile of the source cannot be started before this one has ended.
+        return Remedy("resume_run", "Let the reconcile go on", {}, {"id": str(evidence["run"])})
+    if finding.rule in ("mirror_differs", "source_silent"):
         return _plan("Plan a reconcile", kind="reconcile", source=source)
     return None
 

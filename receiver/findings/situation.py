@@ -100,6 +100,8 @@ class Reconciled:
     #: The reason why the reconcile failed, and its run; None for one that did not fail.
     trouble: str | None = None
     run: int | None = None
+    #: The run that has begun since and has not ended.
+    next_run: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class FailedReconcile(NamedTuple):
     began_at: datetime
     run: int
     trouble: str
+    #: The run that has begun since and has not ended.
+    next_run: int | None
 
 
 def failed_reconciles(connection: Connection) -> Iterator[FailedReconcile]:
@@ -45,10 +47,12 @@ def failed_reconciles(connection: Connection) -> Iterator[FailedReconcile]:
     for turn in connection.execute(turns.order_by(TURNS.c.source)).all():
         if turn.started_by != BY_SCHEDULE.who or damage_of(turn.sources) is not None:
             continue
-        latest = _one_before(connection, turn) if turn.state == RunState.RUNNING else turn
+        is_running = turn.state == RunState.RUNNING
+        latest = _one_before(connection, turn) if is_running else turn
         if latest is not None and latest.started_by == BY_SCHEDULE.who and latest.trouble is not None:
             (source,) = turn.sources
-            yield FailedReconcile(source, latest.started_at, latest.id, latest.trouble)
+            next_run = turn.id if is_running else None
+            yield FailedReconcile(source, latest.started_at, latest.id, latest.trouble, next_run)
 
 
 def _one_before(connection: Connection, run: Row[Any]) -> Row[Any] | None:

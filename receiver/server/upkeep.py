@@ -71,8 +71,8 @@ def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
     """The latest reconcile of each source, and those that failed, in the form that the rules need."""
     compared = [Reconciled(*found) for found in latest_comparisons(connection, now)]
     failed = [
-        Reconciled(source, began_at, 0, 0, trouble=trouble, run=run)
-        for source, began_at, run, trouble in failed_reconciles(connection)
+        Reconciled(each.source, each.began_at, 0, 0, trouble=each.trouble, run=each.run, next_run=each.next_run)
+        for each in failed_reconciles(connection)
     ]
     return [*compared, *failed]
 

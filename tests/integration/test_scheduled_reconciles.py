@@ -12,7 +12,9 @@ from shopping import NOON, sources_of
 from sqlalchemy import select
 from waiting import wait_until
 
-from receiver.errors import ApiError, RunConflict
+from receiver.api.findings import FindingShown
+from receiver.console.remedies import remedy_of
+from receiver.errors import ApiError, ConfigurationError, RunConflict
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import examine
 from receiver.runs.actions import ACTIONS, Asked, By, Via
@@ -136,11 +138,30 @@ def test_a_run_that_stopped_is_reported_and_waits_for_the_next_time(kit, source,
     assert is_due(kit)
     worker.schedule.look()
     # The finding stays while the next one is under way, which may fail, too.
-    assert (status(kit).run > first, [each.evidence["run"] for each in failures(kit)]) == (True, [str(first)])
+    (failure,) = failures(kit)
+    assert (failure.evidence["run"], failure.evidence["next_run"]) == (str(first), str(status(kit).run))
+    assert f"wait for run {status(kit).run}, which has begun since." in failure.mend
     source.before = lambda _: None
     worker.look()
     assert failures(kit) == []
     assert (status(kit).run > first, status(kit).error, mirrored(kit)) == (True, None, source.names)
+
+
+def test_the_remedy_of_a_failed_reconcile_lets_it_go_on(kit, source, worker):
+    assert not is_due(kit)
+    kit.advance(days=1)
+    source.before = lambda _: (_ for _ in ()).throw(ConfigurationError("no key"))
+    worker.look()
+    (failure,) = failures(kit)
+    said = (failure.source, failure.since, failure.says, failure.mend, failure.evidence)
+    remedy = remedy_of(FindingShown(failure.id, failure.rule, *said, kit.now(), None, None, None))
+    assert remedy is not None
+    run = int(remedy.path["id"])
+    source.before = lambda _: None
+    verbs_of(kit).resume(Asked(by=By("ops-1", Via.COMMAND), what="resume run"), run, now=kit.now())
+    assert failures(kit) == []
+    Worker(kit).look()
+    assert (remedy.button, status(kit).run, status(kit).error, mirrored(kit)) == ("resume_run", run, None, source.names)
 
 
 def test_a_reconcile_by_hand_that_fails_is_not_a_finding(kit, source):

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from receiver.findings.finding import Finding
-from receiver.findings.situation import Situation, total
+from receiver.findings.situation import Reconciled, Situation, total
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
@@ -88,10 +88,19 @@ def reconcile_fails(situation: Situation) -> Iterator[Finding]:
             each.at,
             f"the reconcile of {each.source} that its schedule began at {clock_time(each.at, situation.now)} failed: "
             f"{each.trouble.rstrip('.')}",
-            f"Mend the cause, then run `hookmirror reconcile {each.source}`, or wait for the next one of the schedule. "
-            "Until then, rows whose webhooks were lost stay wrong.",
-            {"run": str(each.run), "link": f"/api/v1/runs/{each.run}"},
+            f"Mend the cause, then {_further(each)} Until then, rows whose webhooks were lost stay wrong.",
+            {
+                "run": str(each.run),
+                "next_run": None if each.next_run is None else str(each.next_run),
+                "link": f"/api/v1/runs/{each.run}",
+            },
         )
+
+
+def _further(failed: Reconciled) -> str:
+    if failed.next_run is not None:
+        return f"wait for run {failed.next_run}, which has begun since."
+    return f"run `hookmirror reconcile {failed.source}`, or wait for the next one of the schedule."
 
 
 def mirror_differs(situation: Situation) -> Iterator[Finding]:

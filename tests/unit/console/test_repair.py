@@ -302,7 +302,7 @@ def finding(rule: str, **evidence: object) -> FindingShown:
             {"kind": "replay", "source": "shop", "state": "ignored", "event_type": "a"},
         ),
         (finding("mirror_differs"), "plan_run", {"kind": "reconcile", "source": "shop"}),
-        (finding("reconcile_fails"), "plan_run", {"kind": "reconcile", "source": "shop"}),
+        (finding("reconcile_fails", run="7"), "resume_run", {}),
     ],
 )
 def test_a_finding_has_exactly_one_button_as_its_remedy(
