@@ -7,7 +7,7 @@ to the tables since, nor which table the role's `search_path` finds first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, Table, text
 from sqlmodel import SQLModel
@@ -30,18 +30,19 @@ def refuse_unusable_tables(connection: Connection, *, setting: str) -> None:
 
 def refuse_other_columns(connection: Connection) -> None:
     """Raise `ConfigurationError` for a declared table that is absent, lacks a column, or demands another one."""
-    found = _columns(connection)
-    for each in SQLModel.metadata.sorted_tables:
-        for mistake in _mistakes(each, found.get(each.name, {}), is_postgresql=connection.dialect.name == "postgresql"):
+    tables = _declared(connection)
+    found = _columns(connection, list(tables))
+    for name, each in tables.items():
+        for mistake in _mistakes(each, found.get(name, {}), is_postgresql=connection.dialect.name == "postgresql"):
             raise ConfigurationError(mistake)
 
 
-def _columns(connection: Connection) -> dict[str, dict[str, bool]]:
+def _columns(connection: Connection, tables: Sequence[str]) -> dict[str, dict[str, bool]]:
     """The columns of each declared table in the database, each with whether an insert must give it a value."""
     if connection.dialect.name == "postgresql":
-        rows = connection.execute(_POSTGRESQL_COLUMNS, {"tables": _declared()})
+        rows = connection.execute(_POSTGRESQL_COLUMNS, {"tables": tables})
     else:
-        rows = connection.execute(_SQLITE_COLUMNS, {"tables": json.dumps(_declared())})
+        rows = connection.execute(_SQLITE_COLUMNS, {"tables": json.dumps(tables)})
     found: dict[str, dict[str, bool]] = {}
     for name, column, is_demanded in rows:
         found.setdefault(name, {})[column] = bool(is_demanded)
@@ -63,8 +64,12 @@ def _mistakes(declared: Table, found: dict[str, bool], *, is_postgresql: bool) -
             )
 
 
-def _declared() -> list[str]:
-    return [each.name for each in SQLModel.metadata.sorted_tables]
+def _declared(connection: Connection) -> dict[str, Table]:
+    """The declared tables by the names that statements give them: on PostgreSQL quoted, with a schema if declared."""
+    tables = SQLModel.metadata.sorted_tables
+    if connection.dialect.name != "postgresql":
+        return {each.name: each for each in tables}
+    return {connection.dialect.identifier_preparer.format_table(each): each for each in tables}
 
 
 def _refuse_lesser_role(connection: Connection, setting: str) -> None:
@@ -74,7 +79,7 @@ def _refuse_lesser_role(connection: Connection, setting: str) -> None:
             f"The database accepts no writes: name the primary server in {setting}, not a copy; if it is the primary, "
             "turn off `default_transaction_read_only` of the role or of the database."
         )
-    lacking = connection.execute(_LACKING_RIGHTS, {"tables": _declared()}).scalars().all()
+    lacking = connection.execute(_LACKING_RIGHTS, {"tables": list(_declared(connection))}).scalars().all()
     if lacking:
         raise ConfigurationError(
             f"The role {_role(connection)} may not read and write {', '.join(lacking)}: GRANT it SELECT, INSERT, "
@@ -84,7 +89,7 @@ def _refuse_lesser_role(connection: Connection, setting: str) -> None:
 
 def _refuse_row_security(connection: Connection) -> None:
     """Raise `ConfigurationError` if row-level security applies to this role in a declared table."""
-    restricted = connection.execute(_ROW_SECURITY, {"tables": _declared()}).scalars().all()
+    restricted = connection.execute(_ROW_SECURITY, {"tables": list(_declared(connection))}).scalars().all()
     if restricted:
         raise ConfigurationError(
             f"Row-level security may hide rows of {', '.join(restricted)} from the role {_role(connection)}: run "
@@ -108,19 +113,19 @@ _SQLITE_COLUMNS = text(
 _POSTGRESQL_COLUMNS = text(
     "SELECT name, attname, attnotnull AND NOT atthasdef AND attidentity = '' AND typdefault IS NULL AND NOT EXISTS "
     "(SELECT FROM pg_trigger WHERE tgrelid = attrelid AND tgtype & 7 = 7 AND tgenabled <> 'D') "
-    "FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_attribute ON attrelid = to_regclass(quote_ident(name)) "
+    "FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_attribute ON attrelid = to_regclass(name) "
     "JOIN pg_type ON pg_type.oid = atttypid WHERE attnum > 0 AND NOT attisdropped"
 )
 
 _LACKING_RIGHTS = text(
-    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL AND NOT "
-    "(has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')"
-    " AND (name = 'changes' OR has_table_privilege(quote_ident(name), 'UPDATE')"
-    " AND has_table_privilege(quote_ident(name), 'DELETE')))"
+    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE to_regclass(name) IS NOT NULL AND NOT "
+    "(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT')"
+    " AND (name = 'changes' OR has_table_privilege(name, 'UPDATE')"
+    " AND has_table_privilege(name, 'DELETE')))"
     " UNION ALL SELECT number FROM pg_get_serial_sequence('changes', 'seq') AS number"
     " WHERE NOT has_sequence_privilege(number, 'USAGE')"
 )
 
 _ROW_SECURITY = text(
-    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE row_security_active(to_regclass(quote_ident(name)))"
+    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE row_security_active(to_regclass(name))"
 )

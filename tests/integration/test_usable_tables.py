@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Column, Computed, Integer, text
+from sqlalchemy import Column, Computed, Integer, MetaData, Table, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
@@ -15,6 +16,7 @@ from receiver.api.readiness import Readiness
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
+from receiver.database.usable_tables import refuse_unusable_tables
 from receiver.dialects.sources import find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
@@ -116,6 +118,16 @@ class Priced(SQLModel, table=True):
 
     id: int = Field(primary_key=True)
     gross: int = Field(sa_column=Column(Integer, Computed("id * 2", persisted=True), nullable=False))
+
+
+def test_a_table_of_a_package_is_found_in_the_schema_that_it_declares(owned, monkeypatch):
+    other = Table("deliveries", MetaData(), Column("id", Integer), schema="Other")
+    monkeypatch.setattr("receiver.database.usable_tables.SQLModel", SimpleNamespace(metadata=other.metadata))
+    with owned.read() as connection, pytest.raises(ConfigurationError, match="lacks the table deliveries"):
+        refuse_unusable_tables(connection, setting="database_url")
+    run(owned, 'CREATE SCHEMA "Other"', 'CREATE TABLE "Other".deliveries (id BIGINT)')
+    with owned.read() as connection:
+        refuse_unusable_tables(connection, setting="database_url")
 
 
 def test_a_declared_column_that_the_database_computes_is_not_taken_for_a_lost_one(database):
