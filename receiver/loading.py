@@ -72,8 +72,9 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
     """Turn an error of foreign code in the block into a `WiringError` of one line; `what` is the subject of the line.
 
     Errors of Hookmirror and of the database pass unchanged, because their messages are clear. For code that holds
-    secrets, the text of the error is left out, because it may quote a secret. Errors that are no `Exception`, such as
-    `SystemExit`, are turned, too, because they would end the program or its thread without a message.
+    secrets, the text of the error is left out, because it may quote a secret. Errors that do not derive from
+    `Exception`, such as `SystemExit`, are turned, too, because they would end the program or its thread without a
+    message.
     """
     try:
         yield

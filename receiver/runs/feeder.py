@@ -84,7 +84,7 @@ class Feeder:
                 wait = self.step_all()
             except BaseException as error:
                 # Every error is caught, because without the feeder all runs would stand still without a log line. In
-                # this thread, even those that are no `Exception` come from a dialect's code.
+                # this thread, even those that do not derive from `Exception` come from a dialect's code.
                 log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
                 wait = LONGEST_RETRY_DELAY
             if self._turn.wait(wait):

@@ -24,8 +24,8 @@ WITH_A_START = timedelta(minutes=5)
 #: The least number of deliveries that wait for another attempt with one cause; fewer may recover by themselves.
 FEW_WAITING = 3
 
-#: The attempts after which a delivery alone needs a person: about five minutes after the first one, while the waits for
-#: further attempts grow to hours.
+#: The attempts after which a delivery alone needs a person: ten minutes after the first one at most, while the waits
+#: for further attempts grow to hours.
 FAILS_AGAIN = 5
 
 #: The time for which the lease of a run must have been over. A process on a busy machine may renew it late.
