@@ -311,7 +311,8 @@ def test_no_page_names_an_address_of_the_api_that_does_not_exist(page: str) -> N
 def test_every_table_and_column_is_documented() -> None:
     section = ARCHITECTURE.partition("## The tables")[2].partition("\n## ")[0]
     for model in SQLModel.__subclasses__():
-        if hasattr(model, "__table__"):
+        # Tests declare models, too.
+        if hasattr(model, "__table__") and model.__module__.startswith("receiver."):
             paragraph = next(part for part in section.split("\n\n") if part.startswith(f"**`{model.__tablename__}`**"))
             missing = {name for name in model.model_fields if f"`{name}`" not in paragraph}
             assert missing == set(), model.__tablename__

@@ -111,15 +111,6 @@ def test_a_view_of_a_stranger_whose_table_is_gone_prevents_no_start(database):
     Schema(database).check()
 
 
-class Priced(SQLModel, table=True):
-    """A table of a package without migrations, with a column that the database computes."""
-
-    __tablename__ = "prices_of_these_tests"
-
-    id: int = Field(primary_key=True)
-    gross: int = Field(sa_column=Column(Integer, Computed("id * 2", persisted=True), nullable=False))
-
-
 def test_a_table_of_a_package_is_found_in_the_schema_that_it_declares(owned, monkeypatch):
     other = Table("deliveries", MetaData(), Column("id", Integer), schema="Other")
     monkeypatch.setattr("receiver.database.usable_tables.SQLModel", SimpleNamespace(metadata=other.metadata))
@@ -130,6 +121,21 @@ def test_a_table_of_a_package_is_found_in_the_schema_that_it_declares(owned, mon
         refuse_unusable_tables(connection, setting="database_url")
 
 
+@pytest.fixture(scope="module")
+def priced():
+    """Declare a table of a package without migrations, with a column that the database computes."""
+
+    class Priced(SQLModel, table=True):
+        __tablename__ = "prices_of_these_tests"
+
+        id: int = Field(primary_key=True)
+        gross: int = Field(sa_column=Column(Integer, Computed("id * 2", persisted=True), nullable=False))
+
+    yield
+    SQLModel.metadata.remove(Priced.__table__)
+
+
+@pytest.mark.usefixtures("priced")
 def test_a_declared_column_that_the_database_computes_is_not_taken_for_a_lost_one(database):
     Schema(database).upgrade()
     Schema(database).check()
