@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from receiver.codec import storable
+from receiver.system_limits import explain_limit
 
 #: The longest text of an error, of a quoted value, and of a name, in characters.
 LONGEST_SAYING, LONGEST_QUOTE, LONGEST_TYPE_NAME = 1_000, 64, 200
@@ -31,6 +32,11 @@ def told(error: BaseException) -> str:
     """
     said = _safely(lambda: _first_line(str(getattr(error, "orig", None) or error)), "")
     return said or name_of(error)
+
+
+def told_with_limit(error: BaseException) -> str:
+    """The limit of the system that this error shows, and what to do; for any other error, its text as by `told`."""
+    return explain_limit(error) or told(error)
 
 
 def told_with_type(error: BaseException) -> str:

@@ -28,13 +28,12 @@ from receiver.ingest.frames import (
 )
 from receiver.ingest.gathering import Gathering, Waiting
 from receiver.ingest.group_commit import Submitted, keep_nothing
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
 from receiver.metrics.few_names import count_unhandled
 from receiver.server.acceptor_starts import AcceptorStarts, Started, end, end_deadline
 from receiver.server.supervisor import RestartPauses
 from receiver.settings.settings import Settings
-from receiver.system_limits import explain_limit
 from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
@@ -179,7 +178,7 @@ class AcceptorProcess:
         try:
             starter.start()
         except RuntimeError as error:
-            log.error("cannot start the acceptor process; trying again", error=explain_limit(error) or told(error))
+            log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
             self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
         else:
             self._starter = starter
@@ -216,8 +215,7 @@ class AcceptorProcess:
             except Exception as error:
                 # Every error is caught, such as that no further process may be started: nothing else starts one.
                 if not self._stopping.is_set():
-                    why = explain_limit(error) or told(error)
-                    log.error("cannot start the acceptor process; trying again", error=why)
+                    log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
                 continue
             assert self._loop is not None
             try:

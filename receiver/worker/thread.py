@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from receiver.database.database import Database
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import told_with_limit
 from receiver.logs.standard_error import STANDARD_ERROR
 from receiver.metrics import metrics
-from receiver.system_limits import explain_limit
 from receiver.worker.liveness import POLLS_PER_LEASE, AtHand, Watch
 from receiver.worker.worker import Worker
 
@@ -134,12 +133,12 @@ class WorkerThread:
                 standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
                 faulthandler.dump_traceback_later(standstill, exit=True, file=STANDARD_ERROR)
             except Exception as error:
-                log.error("cannot set the timer for handlers that block the interpreter", error=_said(error))
+                log.error("cannot set the timer for handlers that block the interpreter", error=told_with_limit(error))
             try:
                 self._poll(asked)
             except Exception as error:
                 # Every error is caught, such as that no thread can be started: the next poll may succeed.
-                log.error("cannot look after the worker; trying again", error=_said(error))
+                log.error("cannot look after the worker; trying again", error=told_with_limit(error))
         faulthandler.cancel_dump_traceback_later()
 
     def _poll(self, asked: bool) -> None:
@@ -177,10 +176,6 @@ class WorkerThread:
             # A thread that is not started yet would be reported as one that has ended.
             thread.start()
             self._thread = thread
-
-
-def _said(error: Exception) -> str:
-    return explain_limit(error) or told(error)
 
 
 def _listener(database: Database, heard: Callable[[], None]) -> Listener | None:
