@@ -32,6 +32,9 @@ PENDING, RARE = 20_000, 5
 #: The product whose deliveries have readable bodies; all other bodies are empty.
 SUBJECT = 42
 
+#: Greater than the id of every delivery of the history, and less than those of deliveries that arrive.
+END = (ended.FIRST + DELIVERIES * ended.BETWEEN) * MOST_PROCESSES
+
 BEGAN = datetime.fromtimestamp(ended.FIRST / 1_000_000, UTC)
 MIDDLE = BEGAN + timedelta(microseconds=DELIVERIES // 2 * ended.BETWEEN)
 
@@ -69,9 +72,8 @@ def fill(url: str) -> None:
     """Write the history into a database that is empty and has its tables."""
     ended.fill(url, DELIVERIES)
     with closing(Database(url)) as database:
-        last = (ended.FIRST + DELIVERIES * ended.BETWEEN) * MOST_PROCESSES
         bounds = {
-            "pending": last - PENDING * ended.BETWEEN * MOST_PROCESSES,
+            "pending": END - PENDING * ended.BETWEEN * MOST_PROCESSES,
             "rare": (ended.FIRST + RARE * ended.BETWEEN) * MOST_PROCESSES,
         }
         with database.write() as connection:
@@ -85,6 +87,13 @@ def fill(url: str) -> None:
         if database.is_postgresql:
             with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 connection.execute(text("VACUUM ANALYZE"))
+
+
+def remove_arrivals(url: str) -> None:
+    """Remove what has arrived since the history was written, so that the backlog is as long as it was."""
+    with closing(Database(url)) as database, database.write() as connection:
+        for table, key in (("dedup_keys", "delivery_id"), ("bodies", "delivery_id"), ("deliveries", "id")):
+            connection.execute(text(f"DELETE FROM {table} WHERE {key} >= :end"), {"end": END})
 
 
 def _forms(database: Database) -> dict[str, object]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 #: How many times its usual size a batch may have while no webhook arrives, and the most deliveries of such a batch.
 LARGER_WHEN_CALM, LARGEST_WHEN_CALM = 4, 1_000
 
+#: The most deliveries that are claimed at once on SQLite while requests arrive (docs/decisions/0014).
+CLAIMED_BESIDE_REQUESTS = 50
+
 #: The longest pass in seconds after which a batch may grow, so that slow handlers leave deliveries to other workers.
 QUICK_PASS = 0.5
 
@@ -24,10 +27,14 @@ class BatchSize:
         self._number = usual
         self._may_grow = False
 
-    def next(self, *, is_calm: bool) -> int:
-        """The number for the pass that begins; `is_calm` says that no webhook has arrived for a moment."""
+    def next(self, *, is_calm: bool, requests_wait: bool) -> int:
+        """The number for the pass that begins.
+
+        `is_calm` says that no webhook has arrived for a moment, and `requests_wait` that requests wait for the claim.
+        """
         self._may_grow = is_calm
-        return min(self._number, self._largest)
+        number = min(self._number, self._largest)
+        return min(number, CLAIMED_BESIDE_REQUESTS) if requests_wait else number
 
     def passed(self, *, seconds: float, is_done: bool) -> None:
         """Note that a pass took this long; `is_done` says that it left no delivery for a later pass."""

@@ -22,11 +22,16 @@ class Claims:
         #: Whether the last claim was full, so that the next one need not look for what is due.
         self._was_full = False
 
-    def claim(self, sources: Collection[str], size: BatchSize, *, now: datetime) -> list[Claimed]:
-        """Claim the due deliveries of these sources whose turn it is, at most as many as `size` permits."""
+    def claim(
+        self, sources: Collection[str], size: BatchSize, *, now: datetime, requests_wait: bool = False
+    ) -> list[Claimed]:
+        """Claim the due deliveries of these sources whose turn it is, at most as many as `size` permits.
+
+        `requests_wait` says that requests wait for the claim, as on SQLite for every writer of their process.
+        """
         if self._was_full:
             self._was_full = False
-            claimed = self._claim(sources, size.next(is_calm=False), now=now)
+            claimed = self._claim(sources, size.next(is_calm=False, requests_wait=requests_wait), now=now)
             if claimed:
                 return claimed
         due = self._inbox.due(sources, now=now)
@@ -34,7 +39,7 @@ class Claims:
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
-        limit = 1 if self._suspects_turn else size.next(is_calm=due.is_calm)
+        limit = 1 if self._suspects_turn else size.next(is_calm=due.is_calm, requests_wait=requests_wait)
         claimed = self._claim(sources, limit, now=now, suspect=self._suspects_turn)
         self._was_full = len(claimed) == limit and self._may_claim_unseen(due)
         return claimed

@@ -45,7 +45,7 @@ POLL_INTERVAL = 0.2
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: The most deliveries settled together on SQLite while requests arrive (docs/decisions/0014).
-BESIDE_REQUESTS = 25
+SETTLED_BESIDE_REQUESTS = 25
 
 #: Seconds to wait after an error of the database; doubled up to the longest.
 FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
@@ -252,7 +252,7 @@ class Worker:
         if not self._hydration.under_way:
             self._extended_at = now
         self.claims_of = self._sources.keys() - self._hydration.resting()
-        return self._claims.claim(self.claims_of, self._batch_size, now=now)
+        return self._claims.claim(self.claims_of, self._batch_size, now=now, requests_wait=self._is_waited_for())
 
     def _prune(self) -> None:
         """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.
@@ -327,8 +327,11 @@ class Worker:
 
     def _turn(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """The attempts to settle next: few while requests wait for SQLite's one writer, otherwise all."""
-        beside_requests = not self._database.is_postgresql and self._requests_wait()
-        return attempts[:BESIDE_REQUESTS] if beside_requests else attempts
+        return attempts[:SETTLED_BESIDE_REQUESTS] if self._is_waited_for() else attempts
+
+    def _is_waited_for(self) -> bool:
+        """Whether requests of this process wait while the worker writes: on SQLite, only one writes at a time."""
+        return not self._database.is_postgresql and self._requests_wait()
 
     def _guarded(self, attempt: Attempt, code: str, *, in_transaction: bool = False) -> DialectGuard:
         """Make the context manager around a dialect's code, whose exceptions become this attempt's result."""

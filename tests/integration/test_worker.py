@@ -303,6 +303,17 @@ def test_while_requests_wait_for_sqlite_s_only_writer_a_batch_is_settled_in_turn
     worker.close()
 
 
+@pytest.mark.parametrize("requests_wait", [True, False])
+def test_while_requests_wait_for_sqlite_s_only_writer_few_deliveries_are_claimed_at_once(kit, requests_wait):
+    for number in range(60):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    worker = new_worker(kit, requests_wait=lambda: requests_wait)
+    few = requests_wait and not kit.database.is_postgresql
+    assert [worker.work(), worker.work()] == ([50, 10] if few else [60, 0])
+    assert set(states(kit)) == {"processed"}
+    worker.close()
+
+
 def test_a_later_turn_builds_on_the_result_of_an_earlier_one(shop, kit, settled):
     @shop.on("product.counted")
     def count(event: Event, mirror: Mirror) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.worker.batch_sizes import LARGER_WHEN_CALM, QUICK_PASS, BatchSize
+from receiver.worker.batch_sizes import CLAIMED_BESIDE_REQUESTS, LARGER_WHEN_CALM, QUICK_PASS, BatchSize
 
 
 def sizes(
-    size: BatchSize, passes: int, *, is_calm: bool = True, seconds: float = 0.0, is_done: bool = True
+    size: BatchSize,
+    passes: int,
+    *,
+    is_calm: bool = True,
+    requests_wait: bool = False,
+    seconds: float = 0.0,
+    is_done: bool = True,
 ) -> list[int]:
     """Return the number that each of these passes claims; all passes take equally long."""
     found = []
     for _ in range(passes):
-        found.append(size.next(is_calm=is_calm))
+        found.append(size.next(is_calm=is_calm, requests_wait=requests_wait))
         size.passed(seconds=seconds, is_done=is_done)
     return found
 
@@ -25,6 +31,18 @@ def test_while_webhooks_arrive_each_batch_has_the_usual_size():
 def test_while_none_arrives_a_batch_grows_to_a_bound():
     assert LARGER_WHEN_CALM == 4
     assert sizes(BatchSize(10, grows=True), 4) == [10, 20, 40, 40]
+
+
+def test_while_requests_wait_a_batch_is_small():
+    assert CLAIMED_BESIDE_REQUESTS == 50
+    assert sizes(BatchSize(200, grows=True), 2, is_calm=False, requests_wait=True) == [50, 50]
+    assert sizes(BatchSize(10, grows=True), 2, is_calm=False, requests_wait=True) == [10, 10]
+
+
+def test_after_requests_have_waited_a_batch_has_the_usual_size_again():
+    size = BatchSize(200, grows=True)
+    sizes(size, 2, is_calm=False, requests_wait=True)
+    assert sizes(size, 1, is_calm=False) == [200]
 
 
 def test_where_batches_may_not_grow_each_has_the_usual_size():
