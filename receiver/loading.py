@@ -89,9 +89,16 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
 
 def is_of_the_code(error: BaseException) -> bool:
     """Whether foreign code raised the error, and not a person who interrupts the main thread."""
-    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
+    if isinstance(error, (Exception, SystemExit, GeneratorExit)) or _is_cancellation(error):
         return True
     return threading.current_thread() is not threading.main_thread()
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether a task of asyncio was cancelled, which foreign code may run in an event loop of its own."""
+    # If nobody has imported asyncio, nobody can have raised it, and commands start faster without asyncio.
+    loaded = sys.modules.get("asyncio")
+    return loaded is not None and isinstance(error, loaded.CancelledError)
 
 
 def is_of_database(error: BaseException) -> bool:

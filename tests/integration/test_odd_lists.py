@@ -223,6 +223,8 @@ def test_an_interrupt_of_a_person_is_not_an_error_of_the_code():
         raise KeyboardInterrupt
     with pytest.raises(WiringError, match="GeneratorExit"), foreign_code("A test"):
         raise GeneratorExit
+    with pytest.raises(WiringError, match="CancelledError"), foreign_code("A test"):
+        raise asyncio.CancelledError
 
 
 @pytest.mark.parametrize("error", ODD[1:])
