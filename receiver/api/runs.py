@@ -73,9 +73,19 @@ class OverlappingRun(Shape, frozen=True):
     says: str
 
 
+class ReadSoFar(Shape, frozen=True):
+    """How much of a source's list a run has read, repeated rows and pages included."""
+
+    rows: int
+    pages: int
+
+
 class WholeRun(Run, frozen=True):
     """A run with the rows of its forecast."""
 
+    read: Annotated[
+        ReadSoFar | None, Meta(description="How much of the source's list it has read; null for runs without a list.")
+    ]
     rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
     overlaps: Annotated[
         list[OverlappingRun], Meta(description="Runs with common deliveries. Feeding one outdates the others' plans.")
@@ -241,7 +251,8 @@ class Runs:
             )
         rows = [ForecastRow(**row) for row in run.pop("rows")]
         overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
-        return WholeRun(**run, rows=rows, overlaps=overlaps)
+        read = run.pop("read")
+        return WholeRun(**run, read=read and ReadSoFar(**read), rows=rows, overlaps=overlaps)
 
     def list_rows(self, asked: Question) -> ForecastPage:
         after, limit = asked[RUN_ROWS_AFTER], asked[LIMIT]
