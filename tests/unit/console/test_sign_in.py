@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from serving import Served, serving
 from sqlalchemy import update
-from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting
+from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting, visitor_at
 
 from receiver.api.tokens import Scope
 from receiver.sessions.links import LINK_LIFETIME, Links
@@ -42,8 +42,23 @@ def test_opening_a_link_does_not_use_it_and_its_button_signs_in_once(stranger: V
     answer = stranger.post("/sign-in", **hidden_fields(page))
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/deliveries")
     assert "eve , viewer" in text_of(stranger.page("/"))
-    again = stranger.sign_in(link=link)
+    with visitor_at(stranger.base, role=None) as other:
+        again = other.sign_in(link=link)
     assert (again.status_code, "was used before" in again.text) == (401, True)
+
+
+def test_a_link_pressed_again_in_the_browser_that_used_it_leads_to_the_page_and_begins_no_other_session(
+    stranger: Visitor, shown: Served
+) -> None:
+    link = new_link(Role.VIEWER, "eve")
+    assert stranger.sign_in(link=link).status_code == 303
+    sessions = shown.count("sessions")
+    cookie = stranger.client.cookies[cookie_name(stranger)]
+    again = stranger.post("/sign-in", link=link, next="/deliveries")
+    assert (again.status_code, again.headers["location"]) == (303, "/console/deliveries")
+    assert shown.count("sessions") == sessions
+    assert stranger.client.cookies[cookie_name(stranger)] == cookie
+    assert "eve , viewer" in text_of(stranger.page("/"))
 
 
 def test_a_link_s_page_sends_no_referrer_to_others_and_the_origin_to_us(
