@@ -283,7 +283,7 @@ _NEWEST_IDS = select(
 )
 
 _RUNS_AT_WORK = (
-    select(RUNS.c.id, RUNS.c.state, RUNS.c.done)
+    select(RUNS.c.id, RUNS.c.state, RUNS.c.done, RUNS.c.total)
     .where(RUNS.c.state.in_([RunState.PLANNING, RunState.RUNNING]))
     .order_by(RUNS.c.id)
 )

@@ -169,6 +169,7 @@ class Walk:
         page = answer.page
         keys = {key_of(mark.source, row): row for row in page.rows}
         known = self._seen.known(mark, keys, walk=mark.walk)
+        mark.read += len(page.rows)
         note_page(mark, part, page, new=keys.keys() - known)
         if part.walk is None:
             mark.repeats |= bool(known)
@@ -176,7 +177,6 @@ class Walk:
                 mark.totals = [*mark.totals, page.total][:2]
             if page.next is not None:
                 mark.split = sorted({*mark.split, seen.name_of(part.tables[0])})
-        mark.read += len(page.rows)
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
