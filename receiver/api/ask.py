@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import plain_text
-from receiver.api.reads import Reads
+from receiver.api.reads import DaemonThreads, Reads
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
@@ -113,7 +113,7 @@ class SourceQuestions:
         self._database, self.sources = database, sources
         #: The source and the beginning, in monotonic seconds, of each lookup under way.
         self._under_way: dict[int, tuple[str, float]] = {}
-        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS)
+        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS, threads=DaemonThreads())
 
     def close(self) -> None:
         self._turns.close()
