@@ -34,7 +34,8 @@ HookmirrorError
 ├── HandlerError                 a handler used the mirror wrongly
 ├── DamagedRow                   a stored row that was edited by hand; the message says what repairs it
 ├── ApiError                     a source's own API refused, or answered in an undocumented form
-│   └── UnsteadyListError        its list changed each time while it was read
+│   ├── UnsteadyListError        its list changed each time while it was read
+│   └── EndlessListError         its list leads in a circle, or repeats its rows without an end
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied; the message says what to do
 └── Verdict                      raised by a handler to decide how its delivery ends
@@ -298,6 +299,10 @@ class ApiError(HookmirrorError):
 
 class UnsteadyListError(ApiError):
     """A list that changed during each reading, so that it may be incomplete."""
+
+
+class EndlessListError(ApiError):
+    """A list that leads in a circle, or repeats its rows without an end; the message says what to correct."""
 
 
 class RunTaken(HookmirrorError):

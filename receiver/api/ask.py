@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import plain_text
-from receiver.api.reads import Reads
+from receiver.api.reads import DaemonThreads, Reads
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
@@ -34,6 +35,12 @@ from receiver.worker.processes import Wiring
 
 #: The most simultaneous questions to sources, and the timeout of one in seconds.
 ASKED_AT_ONCE, LONGEST_ANSWER_SECONDS = 2, 60.0
+
+#: The advice about a lookup that does not end.
+GIVE_A_TIMEOUT = (
+    "If it never ends, restart this process, and correct the lookup: each of its requests needs a timeout, as the "
+    "client of `connect` has by default."
+)
 
 
 class AskedColumn(Shape, frozen=True):
@@ -104,7 +111,9 @@ class SourceQuestions:
     def __init__(self, database: Database, sources: Callable[[], Mapping[str, Source]]) -> None:
         """`sources` returns the sources of the settings in force."""
         self._database, self.sources = database, sources
-        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS)
+        #: The source and the beginning, in monotonic seconds, of each lookup under way.
+        self._under_way: dict[int, tuple[str, float]] = {}
+        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS, threads=DaemonThreads())
 
     def close(self) -> None:
         self._turns.close()
@@ -138,11 +147,45 @@ class SourceQuestions:
         ]
 
     async def ask(self, asked: Question) -> AskedRow:
-        return await self._turns.run(lambda: self._ask(asked, asking.ask))
+        return await self._in_turn(asked, asking.ask)
 
     async def repair(self, asked: Question) -> AskedRow:
-        repair = partial(asking.repair, reason=asked[REPAIR_REASON] or "")
-        return await self._turns.run(lambda: self._ask(asked, repair))
+        return await self._in_turn(asked, partial(asking.repair, reason=asked[REPAIR_REASON] or ""))
+
+    async def _in_turn(self, asked: Question, verb: Callable[..., SourceAnswer]) -> AskedRow:
+        """Ask when there is a turn. Raises `Unavailable`, which names the lookups that hold the turns."""
+        began: list[float] = []
+
+        def ask() -> AskedRow:
+            began.append(monotonic())
+            self._under_way[id(began)] = asked[ASKED_SOURCE], began[0]
+            try:
+                return self._ask(asked, verb)
+            finally:
+                del self._under_way[id(began)]
+
+        try:
+            return await self._turns.run(ask)
+        except Unavailable as refusal:
+            if id(began) in self._under_way:
+                raise Unavailable(
+                    f"The lookup of {asked[ASKED_SOURCE]} has not answered within {LONGEST_ANSWER_SECONDS:.0f} "
+                    f"seconds. It goes on, and if it ends, the list of actions says so. {GIVE_A_TIMEOUT}"
+                ) from None
+            if began:
+                raise
+            raise Unavailable(self._all_taken() or refusal.message) from None
+
+    def _all_taken(self) -> str:
+        """The sentence about the lookups under way; empty without any."""
+        now, under_way = monotonic(), [*self._under_way.values()]
+        told = ", ".join(f"that of {source} for {now - began:.0f} s" for source, began in sorted(under_way))
+        if not told:
+            return ""
+        return (
+            f"Nothing was asked, because {ASKED_AT_ONCE} lookups at once may be under way, and others have not ended: "
+            f"{told}. Ask again later. {GIVE_A_TIMEOUT}"
+        )
 
     def _ask(self, asked: Question, verb: Callable[..., SourceAnswer]) -> AskedRow:
         sources = self.sources()

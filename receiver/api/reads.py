@@ -6,12 +6,13 @@ So a client that reads much or slowly delays no ack, worker or health check.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from time import monotonic, thread_time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,21 +31,48 @@ LONGEST_WAIT, WAITING_FOR_EACH = 2.0, 8
 GRACE = 2.0
 
 
+class DaemonThreads(Executor):
+    """Runs each call on a daemon thread of its own: the end of the process does not wait for one that never returns."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                # As a pool of threads does: whoever waits for the result gets the error.
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=run, name="daemon reads", daemon=True).start()
+        return future
+
+
 class Reads:
     """Runs reading functions from an event loop, on a bounded number of threads."""
 
     def __init__(
-        self, *, at_once: int, seconds: float, budget: ReadBudget | None = None, waiting_cost: float = 0.0
+        self,
+        *,
+        at_once: int,
+        seconds: float,
+        budget: ReadBudget | None = None,
+        waiting_cost: float = 0.0,
+        threads: Executor | None = None,
     ) -> None:
         """`seconds` is the time limit of a statement, enforced by the database; `budget` bounds all reads together.
 
         `waiting_cost` are the seconds of CPU time that other processes, such as those of the database, use for each
-        second that the thread of a read does not compute.
+        second that the thread of a read does not compute. `threads` run the reads, a pool of threads by default.
         """
         self._at_once = at_once
         self._seconds = seconds
         self._waiting_cost = waiting_cost
-        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reads")
+        self._threads = threads or ThreadPoolExecutor(at_once, thread_name_prefix="reads")
         self._turns = Turns(at_once, budget)
 
     async def run(self, read: Callable[[], Result], *, key: Hashable = None) -> Result:

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 from receiver.api.actions import BEFORE, IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import LIMIT, number
+from receiver.api.parameters import LIMIT, flag, number
 from receiver.api.tokens import Scope
 from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Refused, RunConflict, Unavailable
@@ -73,9 +73,19 @@ class OverlappingRun(Shape, frozen=True):
     says: str
 
 
+class ReadSoFar(Shape, frozen=True):
+    """How much of a source's list a run has read, repeated rows and pages included."""
+
+    rows: int
+    pages: int
+
+
 class WholeRun(Run, frozen=True):
     """A run with the rows of its forecast."""
 
+    read: Annotated[
+        ReadSoFar | None, Meta(description="How much of the source's list it has read; null for runs without a list.")
+    ]
     rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
     overlaps: Annotated[
         list[OverlappingRun], Meta(description="Runs with common deliveries. Feeding one outdates the others' plans.")
@@ -117,6 +127,9 @@ class RunChanged(Shape, frozen=True):
 
     run: str
     state: RunState
+    again: Annotated[
+        bool, Meta(description="Whether the same request was carried out before, so that nothing was done now.")
+    ]
 
 
 def _run_id(text: str) -> int:
@@ -138,6 +151,15 @@ RUN_ROWS_AFTER: Parameter[int] = Parameter(
 
 RUN_DELIVERIES_AFTER: Parameter[int | None] = Parameter(
     "after", {"type": "string"}, "The value of `next` in the page before.", number("after"), None
+)
+
+
+ONLY_PLAN = Parameter(
+    "only_plan",
+    {"type": "boolean"},
+    "Refuse if the run was started meanwhile, instead of ending it.",
+    flag("only_plan"),
+    False,
 )
 
 
@@ -205,7 +227,7 @@ class Runs:
             ("start", self._changing(self._verbs.start, "start run"), Scope.OPERATE),
             ("pause", self._changing(self._verbs.pause, "pause run"), Scope.OPERATE),
             ("resume", self._changing(self._verbs.resume, "resume run"), Scope.OPERATE),
-            ("cancel", self._changing(self._verbs.cancel, "cancel run"), Scope.OPERATE),
+            ("cancel", self._cancel, Scope.OPERATE),
         )
 
     def _verb(self, name: str, answer: Callable[[Question], RunChanged], scope: Scope) -> Operation:
@@ -217,9 +239,14 @@ class Runs:
             answer=answer,
             answers={200: RunChanged},
             scope=scope,
-            parameters=(RUN_ID, WHY, IDEMPOTENCY_KEY),
+            parameters=(RUN_ID, *((ONLY_PLAN,) if name == "cancel" else ()), WHY, IDEMPOTENCY_KEY),
             refusals=(BadRequest, NotFound, ReasonWanted, RunConflict, KeyUsed, Unavailable),
         )
+
+    def _cancel(self, asked: Question) -> RunChanged:
+        run, only_plan = asked[RUN_ID], asked[ONLY_PLAN]
+        request = asked_by(asked, "cancel run", run=str(run), **({"only_plan": True} if only_plan else {}))
+        return show_changed(self._verbs.cancel(request, run, now=datetime.now(UTC), only_plan=only_plan))
 
     def _changing(self, do: Callable[..., Done], what: str) -> Callable[[Question], RunChanged]:
         def answer(asked: Question) -> RunChanged:
@@ -241,7 +268,8 @@ class Runs:
             )
         rows = [ForecastRow(**row) for row in run.pop("rows")]
         overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
-        return WholeRun(**run, rows=rows, overlaps=overlaps)
+        read = run.pop("read")
+        return WholeRun(**run, read=read and ReadSoFar(**read), rows=rows, overlaps=overlaps)
 
     def list_rows(self, asked: Question) -> ForecastPage:
         after, limit = asked[RUN_ROWS_AFTER], asked[LIMIT]
@@ -268,4 +296,4 @@ def _show(row: RowMapping) -> Run:
 
 def show_changed(done: Done) -> RunChanged:
     """Format the result of a verb for the API."""
-    return RunChanged(done.result["run"], RunState(done.result["state"]))
+    return RunChanged(done.result["run"], RunState(done.result["state"]), done.again)

@@ -17,6 +17,9 @@ FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 #: The field that ties a form to its session.
 TOKEN_FIELD = "form_token"  # noqa: S105 (a name)
 
+#: The field with the key by which a form that is pressed twice is recognised.
+KEY_FIELD = "idempotency_key"
+
 #: Fields that a form may have several times: the marks in a list. Their values are joined with commas.
 MARKS = ("ids",)
 

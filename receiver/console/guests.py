@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -20,6 +21,11 @@ from receiver.settings.console import ConsoleSettings
 #: The cookie's name without and with TLS, before the port. The prefix `__Host-` keeps other hosts and paths from
 #: setting it.
 COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
+
+FOREIGN_FORM = "This form is not from your session, so nothing was done: load the page, and press again."
+
+#: The end of the name of the cookie with the page to come back to after signing in, and the time for which it is kept.
+WANTED_PAGE, WANTED_PAGE_KEPT = "-next", timedelta(hours=1)
 
 PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)
 
@@ -70,10 +76,10 @@ class Guests:
         """The id to which a person's forms and streams belong: that of the session, or one made of a proxy's name."""
         return guest.session or _by_word(guest.name)
 
-    def refuse_foreign_form(self, guest: Guest, token: str) -> None:
-        """Raise `Forbidden` unless the form with this token was made for this person."""
+    def refuse_foreign_form(self, guest: Guest, token: str, *, says: str = FOREIGN_FORM) -> None:
+        """Raise `Forbidden`, which says this, unless the form with this token was made for this person."""
         if not self._sessions.is_form_token(token, self.bound_to(guest)):
-            raise Forbidden("This form is not from your session, so nothing was done: load the page, and press again.")
+            raise Forbidden(says)
 
     def seal(self, guest: Guest, said: str) -> str:
         """Make the seal that proves, for this person only, that the console wrote the message."""
@@ -83,10 +89,26 @@ class Guests:
     def is_sealed(self, guest: Guest, said: str, seal: str) -> bool:
         return self._sessions.is_form_token(seal, f"{self.bound_to(guest)}\n{said}")
 
-    def cookie(self, request: Request, content: str, *, ends: timedelta) -> str:
-        """The header `Set-Cookie` that keeps a session in the browser. Empty content ends the session there."""
+    def brings_session(self, request: Request) -> bool:
+        """Whether the browser was signed in here before, be it with a session that has ended."""
+        return bool(self._cookie_of(request))
+
+    def wanted_page(self, request: Request) -> str:
+        """The page that the browser asked for when nobody was signed in; empty if there is none."""
+        return unquote(request.cookies.get(self._cookie_name(request) + WANTED_PAGE, ""))
+
+    def keep_wanted_page(self, request: Request, page: str) -> str:
+        """The header `Set-Cookie` that keeps this page in the browser until somebody signs in; "" drops it."""
+        ends = WANTED_PAGE_KEPT if page else timedelta()
+        return self.cookie(request, quote(page, safe=""), ends=ends, suffix=WANTED_PAGE)
+
+    def cookie(self, request: Request, content: str, *, ends: timedelta, suffix: str = "") -> str:
+        """The header `Set-Cookie` that keeps a session in the browser. Empty content ends the session there.
+
+        With `suffix` it is another cookie of the console.
+        """
         parts = [
-            f"{self._cookie_name(request)}={content}",
+            f"{self._cookie_name(request)}{suffix}={content}",
             "Path=/",
             f"Max-Age={int(ends.total_seconds())}",
             "HttpOnly",

@@ -88,6 +88,7 @@ class Reader:
 
 #: The reasons that a page gives while it is not live.
 NO_ANSWER, NO_TURN = "the database does not answer", "the database is too slow or too busy"
+NO_SESSION = "you are not signed in any more"
 
 #: What a stream sends next; None ends it.
 StreamEvent = bytes | None
@@ -172,6 +173,7 @@ class Live:
             if time.monotonic() - looked >= SIGN_OF_LIFE and not self._is_lost:
                 looked = time.monotonic()
                 if not await _or_unknown(is_there):
+                    yield _event("lost", {"seconds": 0, "reason": NO_SESSION})
                     return
             yield said
 
@@ -281,7 +283,7 @@ _NEWEST_IDS = select(
 )
 
 _RUNS_AT_WORK = (
-    select(RUNS.c.id, RUNS.c.state, RUNS.c.done)
+    select(RUNS.c.id, RUNS.c.state, RUNS.c.done, RUNS.c.total)
     .where(RUNS.c.state.in_([RunState.PLANNING, RunState.RUNNING]))
     .order_by(RUNS.c.id)
 )

@@ -21,21 +21,24 @@ from receiver.console.guests import Guests
 from receiver.console.page import Button, filled
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
+from receiver.console.sign_in import SignIn, page_with
 from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, Forbidden, NotAuthorized, Refused
 from receiver.sessions.roles import Guest, Role
-from receiver.sessions.sessions import Sessions
 
-KEY_FIELD = "idempotency_key"
+FROM_ANOTHER_SESSION = (
+    "This form is not from your session, so nothing was done: you may have signed in anew since it was opened. Read it "
+    "again, and press the button again."
+)
 
 
 class Pressing:
     """Shows the forms of buttons, and carries out the action of a pressed button."""
 
-    def __init__(self, parts: VisitedParts, sessions: Sessions, guests: Guests, reads: PageReads) -> None:
+    def __init__(self, parts: VisitedParts, sign_in: SignIn, guests: Guests, reads: PageReads) -> None:
         self._parts = parts
         self._operations = parts.operations
-        self._sessions = sessions
+        self._sign_in = sign_in
         self._guests = guests
         self._reads = reads
 
@@ -53,8 +56,13 @@ class Pressing:
         forms.refuse_other_sites(request.headers)
         fields = await forms.read_form(request)
         token = fields.pop(forms.TOKEN_FIELD, "")
-        visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields, token=token))
         try:
+            visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields))
+        except NotAuthorized as refusal:
+            page = page_with(filled(button.path, _quoted(request.path_params)), fields.items())
+            return self._sign_in.wanted(request, refusal, page=page)
+        try:
+            self._guests.refuse_foreign_form(visit.guest, token, says=FROM_ANOTHER_SESSION)
             answer = await self._done(button, request, visit)
         except Refused as refusal:
             return self._form(button, request, visit, refusal=refusal)
@@ -75,15 +83,15 @@ class Pressing:
         names = {parameter.name for parameter in operation.parameters}
         given = {**visit.query, **visit.path, **dict(button.given)}
         words = {name: text for name, text in given.items() if name in names}
-        if KEY_FIELD in words:
-            words[KEY_FIELD] = _key_of(words)
+        if forms.KEY_FIELD in words:
+            words[forms.KEY_FIELD] = _key_of(words)
         question = visit.question(operation, words)
         if iscoroutinefunction(answer):
             return await answer(question)
         return await self._reads.run(request, button.name, lambda: answer(question))
 
-    def _visit(self, button: Button, request: Request, fields: Mapping[str, str], *, token: str | None = None) -> Visit:
-        """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer or a foreign form."""
+    def _visit(self, button: Button, request: Request, fields: Mapping[str, str]) -> Visit:
+        """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:
@@ -92,8 +100,6 @@ class Pressing:
         for name in button.leaves_out:
             if fields.get(name, "").strip():
                 raise BadRequest(f"The console does not take `{name}`: give it to `{button.command.split(' {')[0]}`.")
-        if token is not None:
-            self._guests.refuse_foreign_form(guest, token)
         return Visit(
             self._parts,
             guest,
@@ -123,8 +129,8 @@ class Pressing:
             hidden={
                 name: text for name, text in visit.query.items() if name in described and name not in button.fields
             },
-            takes_key=KEY_FIELD in described,
-            key=visit.query.get(KEY_FIELD) or new_key(),
+            takes_key=forms.KEY_FIELD in described,
+            key=visit.query.get(forms.KEY_FIELD) or new_key(),
             refusal=refusal,
             back=filled(button.then, _quoted(visit.path)) if isinstance(button.then, str) else None,
             menu=MENU,

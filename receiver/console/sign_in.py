@@ -6,21 +6,36 @@ press buttons.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.console import forms
-from receiver.console.answers import page_answer, redirect
+from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, page_answer, redirect
+from receiver.console.forms import KEY_FIELD
 from receiver.console.guests import Guests
+from receiver.console.live import NO_SESSION
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.page_reads import PageReads
 from receiver.errors import NotAuthorized
 from receiver.runs.actions import Asked, By, Via
 from receiver.sessions import sessions
-from receiver.sessions.links import Links
+from receiver.sessions.links import Invitation, Links
 from receiver.sessions.sessions import Sessions
+
+#: The beginnings of addresses that are no pages to come back to.
+NO_PAGES = ("/sign-in", "/live", "/static/")
+
+#: The ends of addresses of files.
+FILES = (".csv", ".jsonl", "/body")
+
+#: Parameters and fields of one request, which a page does not get again: the message about an action, and the key and
+#: the token of a form. The longest query that a cookie keeps, in characters.
+OF_ONE_REQUEST = (DONE, SAID, SEAL, KEY_FIELD, forms.TOKEN_FIELD)
+LONGEST_WANTED_QUERY = 2_500
 
 #: The parameters of a link: its secret, and the page to go to.
 LINK, NEXT_PAGE = "link", "next"
@@ -49,7 +64,7 @@ class SignIn:
             headers={"Referrer-Policy": "strict-origin"},
             invitation=invitation,
             secret=secret,
-            next_page=_page_of_ours(request.query_params.get(NEXT_PAGE, "")),
+            next_page=_page_of_ours(request.query_params.get(NEXT_PAGE, "") or self._guests.wanted_page(request)),
         )
 
     async def begin(self, request: Request) -> Response:
@@ -58,9 +73,21 @@ class SignIn:
         fields = await forms.read_form(request)
         now = datetime.now(UTC)
         invitation = self._links.read(fields.get(LINK, ""), now=now)
-        begun = await self._reads.run(request, "sign in", lambda: self._sessions.begin(invitation, now=now))
-        cookie = self._guests.cookie(request, begun.cookie, ends=begun.ends_at - now)
-        return redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
+        cookie = await self._reads.run(request, "sign in", lambda: self._begun(request, invitation, now))
+        answer = redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
+        answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, ""))
+        return answer
+
+    def _begun(self, request: Request, invitation: Invitation, now: datetime) -> str:
+        """Begin a session, and return its cookie; empty if another tab of this browser has used the link already."""
+        try:
+            begun = self._sessions.begin(invitation, now=now)
+        except NotAuthorized:
+            guest = self._guests.guest(request, now=now)
+            if guest is None or guest.session is None or not self._sessions.was_begun_by(invitation, guest.session):
+                raise
+            return ""
+        return self._guests.cookie(request, begun.cookie, ends=begun.ends_at - now)
 
     async def end(self, request: Request) -> Response:
         """End the session. It is not an error if it has ended already. Raises `Forbidden` for another's form."""
@@ -79,9 +106,40 @@ class SignIn:
         await self._reads.run(request, "sign out", end_session)
         return redirect(request, "/sign-in", cookie=self._guests.cookie(request, "", ends=timedelta()))
 
-    def wanted(self, request: Request, refusal: NotAuthorized) -> Response:
-        """The page that explains how to sign in."""
-        return page_answer(request, "closed.html", status=refusal.status, says=refusal.message)
+    def wanted(self, request: Request, refusal: NotAuthorized, *, page: str | None = None) -> Response:
+        """The page that explains how to sign in. The browser comes back to `page`, or else to the page asked for."""
+        page = _page_asked_for(request) if page is None else page
+        was_pressed = bool(page) and request.method == "POST"
+        says = "Your session has ended." if page and self._guests.brings_session(request) else refusal.message
+        answer = page_answer(
+            request,
+            "closed.html",
+            status=refusal.status,
+            headers={REASON_HEADER: NO_SESSION},
+            says=f"{says} Nothing was done." if was_pressed else says,
+            was_pressed=was_pressed,
+            wanted=page,
+        )
+        if page:
+            answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, page))
+        return answer
+
+
+def _page_asked_for(request: Request) -> str:
+    """Path and query of the page of this request, below the console; empty if it is none to come back to."""
+    path = request.url.path.removeprefix(request.scope.get("root_path", "").rstrip("/")).removeprefix(CONSOLE_PATH)
+    if request.method != "GET" or path.startswith(NO_PAGES):
+        return ""
+    # A browser would save a file and stay where it is, so the person comes back to the page with the link to the file.
+    for end in FILES:
+        path = path.removesuffix(end)
+    return page_with(path, request.query_params.multi_items())
+
+
+def page_with(path: str, fields: Iterable[tuple[str, str]]) -> str:
+    """A page with these parameters, without those of one request only, or without all if they are too long to keep."""
+    query = urlencode([(name, text) for name, text in fields if name not in OF_ONE_REQUEST])
+    return f"{path}?{query}" if query and len(query) <= LONGEST_WANTED_QUERY else path
 
 
 def _page_of_ours(path: str) -> str:

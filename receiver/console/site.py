@@ -92,7 +92,7 @@ class Console:
         )
         self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
-        self._pressing = Pressing(self._visited, parts.sessions, self._guests, self._reads)
+        self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])

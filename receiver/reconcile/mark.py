@@ -68,8 +68,18 @@ class Mark:
     split: list[str] = field(default_factory=list)
     #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)
-    #: Rows read so far, those of repeated walks included.
+    #: Rows and pages read so far, those of repeated walks included.
     read: int = 0
+    pages: int = 0
+    #: The pages of this walk through the part, and the different rows in them.
+    pages_of_walk: int = 0
+    rows_of_walk: int = 0
+    #: Since the last page with a new row: the pages with rows, the rows in them, and the pages without rows.
+    repeated_pages: int = 0
+    repeated_rows: int = 0
+    empty_pages: int = 0
+    #: A digest of the `next` of an earlier page of this walk.
+    earlier_next: str = ""
     #: The number of different rows in the list; None until it is read to its end.
     listed: int | None = None
     repaired: int = 0
@@ -91,9 +101,21 @@ class Mark:
         return self.stage is Stage.DONE
 
     @property
+    def counts_from(self) -> datetime:
+        """The moment from which the list counts, once the first stage has recorded it."""
+        assert self.as_of is not None
+        return self.as_of
+
+    @property
     def window(self) -> Window:
         """The window opened at the beginning, for conclusions from the list as a whole."""
         return Window(self.low, self.seq)
+
+    def begin_walk(self, number: int) -> None:
+        """Go to the beginning of the walk with this number through the current part."""
+        self.walk, self.start, self.totals, self.repeats = number, None, [], False
+        self.pages_of_walk = self.rows_of_walk = self.repeated_pages = self.repeated_rows = self.empty_pages = 0
+        self.earlier_next = ""
 
     def copy(self) -> Mark:
         return deepcopy(self)

@@ -16,10 +16,11 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
-from receiver.errors import UnsteadyListError
+from receiver.errors import EndlessListError, UnsteadyListError
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.reconcile import misdated, missing, seen
+from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
@@ -87,7 +88,7 @@ class Walk:
     def step(self, mark: Mark) -> WalkStep:
         """Process one page, and return the mark from which to continue.
 
-        Raises `ApiError` if the list cannot be read; the mark before it stays valid.
+        Raises `ApiError` if the list cannot be read; the stored mark stays valid.
         """
         mark = mark.copy()
         if mark.again:
@@ -100,7 +101,11 @@ class Walk:
             Stage.DETAILS: self._read_details,
             Stage.MISSING: self._deactivate,
         }
-        return stages[mark.stage](mark)
+        try:
+            return stages[mark.stage](mark)
+        except EndlessListError:
+            self._seen.flush(mark)
+            raise
 
     def finish(self, mark: Mark) -> None:
         """Drop the keys that the walk has seen."""
@@ -121,7 +126,6 @@ class Walk:
 
     def _date_back(self, mark: Mark) -> WalkStep:
         tables = tables_from_the_top()
-        as_of = _as_of(mark)
         while mark.part < len(tables):
             keys = self._misdated(mark, tables[mark.part])
             if keys:
@@ -143,7 +147,7 @@ class Walk:
         done = misdated.date_back(
             self._database,
             keys,
-            as_of=as_of,
+            as_of=mark.counts_from,
             plan=mark.plan,
             clock=self._clock,
             transact=self._transact,
@@ -164,14 +168,15 @@ class Walk:
         self._first = None
         page = answer.page
         keys = {key_of(mark.source, row): row for row in page.rows}
+        known = self._seen.known(mark, keys, walk=mark.walk)
+        mark.read += len(page.rows)
+        note_page(mark, part, page, new=keys.keys() - known)
         if part.walk is None:
-            known = self._seen.known(mark, keys, walk=mark.walk)
             mark.repeats |= bool(known)
             if page.total is not None and page.total not in mark.totals:
                 mark.totals = [*mark.totals, page.total][:2]
             if page.next is not None:
                 mark.split = sorted({*mark.split, seen.name_of(part.tables[0])})
-        mark.read += len(page.rows)
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
@@ -188,11 +193,10 @@ class Walk:
         part = self._parts[mark.part]
         found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
         is_complete = part.walk is not None or (not mark.repeats and mark.totals in ([], [found]))
-        mark.totals, mark.repeats, mark.start = [], False, None
+        mark.begin_walk(mark.walk if is_complete else mark.walk + 1)
+        mark.stage = Stage.PAGES
         if is_complete:
             mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
-        else:
-            mark.walk, mark.stage = mark.walk + 1, Stage.PAGES
         self._seen.flush(mark)
         if not is_complete and (mark.walk - 1) % WALKS == 0:
             raise UnsteadyListError(
@@ -234,9 +238,8 @@ class Walk:
         mark.after = keys[-1].external_id
         if asks:
             return self._ask_for(mark, keys)
-        as_of, window = _as_of(mark), mark.window
-        writes = [absent(key, window, as_of) for key in keys]
-        return self._let_in(mark, writes, window, as_of, again=False)
+        writes = [absent(key, mark.window, mark.counts_from) for key in keys]
+        return self._let_in(mark, writes, mark.window, mark.counts_from, again=False)
 
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
@@ -273,10 +276,11 @@ class Walk:
         if mark.start is not None and not self._list.is_under_way:
             # The walk was begun by another process, so this process walks through the list from the beginning.
             seen.drop(self._database, mark.run, tables=part.tables)
+            mark.begin_walk(mark.walk)
         return self._list.go_on(part, mark, window)
 
     def _misdated(self, mark: Mark, table: type[MirrorRow]) -> list[Key]:
-        which: dict[str, Any] = {"as_of": _as_of(mark), "after": mark.after, "limit": REPAIRED_AT_ONCE}
+        which: dict[str, Any] = {"as_of": mark.counts_from, "after": mark.after, "limit": REPAIRED_AT_ONCE}
         return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
 
     def _missing(self, mark: Mark, *, limit: int) -> list[Key]:
@@ -325,11 +329,6 @@ class Walk:
                 self._foresee(done.changes)
             self._seen.flush(following, now=False)
         return WalkStep(following, done.changes)
-
-
-def _as_of(mark: Mark) -> datetime:
-    assert mark.as_of is not None, "the first stage records it"
-    return mark.as_of
 
 
 def _dated_back(mark: Mark, done: DatedBack) -> Mark:

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
-from receiver.errors import ConfigurationError, HookmirrorError, RunTaken, UnsteadyListError
+from receiver.errors import ConfigurationError, EndlessListError, HookmirrorError, RunTaken, UnsteadyListError
 from receiver.loading import is_of_the_code
 from receiver.logs.safe_text import told, told_with_type
 from receiver.metrics import metrics
@@ -39,7 +39,7 @@ FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 GIVEN_UP_AFTER = 1_800.0
 
 #: Errors that no retry can mend.
-HOPELESS = (ConfigurationError, UnsteadyListError)
+HOPELESS = (ConfigurationError, EndlessListError, UnsteadyListError)
 
 #: Seconds between two batches of retention, and between two checks for expired rows.
 RETENTION_PAUSE, RETENTION_INTERVAL = 1.0, 3_600.0

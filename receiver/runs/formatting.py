@@ -12,6 +12,7 @@ from receiver import codec
 from receiver.database.damage import damage_of
 from receiver.logs.wording import counted, grouped
 from receiver.moments import time_text
+from receiver.runs.leased_walk import read_so_far
 from receiver.runs.outdated import plan_command, why_outdated
 from receiver.runs.overlap import overlapping
 from receiver.runs.runs import find, thing_of
@@ -47,6 +48,7 @@ def whole_run(connection: Connection, run: int, *, rows: int, wiring: Wiring, no
     found = find(connection, run)
     is_planned = found["state"] == RunState.PLANNED
     return run_as_json(found) | {
+        "read": read_so_far(found["mark"]),
         "rows": forecast_rows(connection, run, limit=rows),
         "overlaps": [each.as_json() for each in overlapping(connection, found)],
         "outdated": why_outdated(connection, found, wiring, now) if is_planned else None,
@@ -88,6 +90,9 @@ def run_line(run: Mapping[str, Any]) -> str:
 def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Format a run, as `whole_run` returns it, as lines of text."""
     yield run_line(run)
+    # A receiver of an earlier release does not say how much was read.
+    if run.get("read"):
+        yield f"Read so far: {_read_text(run['read'])} of the source's list."
     if run["tally"]:
         yield f"Became: {tally_text(run['tally'])}."
     if run["forecast"]:
@@ -96,6 +101,10 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield each["says"]
     if run["state"] == RunState.PLANNED:
         yield from _next_step(run)
+
+
+def _read_text(read: Mapping[str, int]) -> str:
+    return f"{counted(read['rows'], 'row')} in {counted(read['pages'], 'page')}"
 
 
 def _next_step(plan: Mapping[str, Any]) -> Iterator[str]:

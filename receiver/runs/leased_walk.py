@@ -107,6 +107,20 @@ def mark_of(document: Mapping[str, Any]) -> Mark:
         ) from None
 
 
+def read_so_far(document: Any) -> dict[str, int] | None:
+    """The numbers of `rows` and `pages` of the source's list that a run has read.
+
+    None if its mark is not that of a walk through a list, or cannot be read.
+    """
+    if not isinstance(document, Mapping) or "walk" not in document:
+        return None
+    try:
+        mark = mark_of(document)
+    except ConfigurationError:
+        return None
+    return None if mark.only_misdated else {"rows": mark.read, "pages": mark.pages}
+
+
 def kept_at(document: Mapping[str, Any]) -> datetime:
     """The time at which the mark of a run was stored."""
     return datetime.fromisoformat(document["kept_at"])

@@ -106,11 +106,16 @@ class Verbs:
 
         return self._change("resumed", asked, run, go_on, now)
 
-    def cancel(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """End a run for good; fed deliveries continue, the others stay. Raises `RunConflict` if it has ended."""
+    def cancel(self, asked: Asked, run: int, *, now: datetime, only_plan: bool = False) -> Done:
+        """End a run for good; fed deliveries continue, the others stay.
+
+        Raises `RunConflict` if it has ended; with `only_plan`, also if it was started.
+        """
 
         def end(connection: Connection) -> Effect:
             row = locked(connection, run)
+            if only_plan:
+                _demand(row, "dropped as a plan", RunState.PLANNING, RunState.PLANNED)
             _demand(row, "cancelled", *(state for state in RunState if state not in OVER))
             finish(connection, run, RunState.CANCELLED, now=now)
             return _effect(row, RunState.CANCELLED)

@@ -96,6 +96,12 @@ class Sessions:
             self._note_seen(session, now)
         return Guest(row["name"], Role(row["role"]), self.form_token(session), session)
 
+    def was_begun_by(self, invitation: Invitation, session: str) -> bool:
+        """Whether this link began the session."""
+        with self.database.read() as connection:
+            found = connection.execute(select(SESSIONS.c.link).where(SESSIONS.c.id == session)).scalar()
+        return found == _hashed(invitation.number)
+
     def form_token(self, bound_to: str) -> str:
         """The token that forms of this session carry."""
         return self._forms.get_signature(bound_to.encode()).decode()

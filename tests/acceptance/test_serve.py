@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 
 import httpx
 import pytest
-from commanding import TIMEOUT, Folder, is_alive, lines, post, product, signed, wait_until
+from commanding import SECRET_KEY, TIMEOUT, Folder, is_alive, lines, post, product, signed, wait_until
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -125,6 +125,51 @@ def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path
     assert (process.returncode, lines(out)) == (0, [])
     assert "secret-of-these-tests" not in err
     assert "secret-key-of-these-tests" not in err
+
+
+HANGING = """
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, HmacSha256, Listed, SourceSettings, Wanted
+
+hanging = Dialect("hanging", verify=HmacSha256(header="X-Signature"))
+
+
+@hanging.envelope
+def read(body: dict[str, Any]) -> Envelope:
+    return Envelope(event_type="x", entity=("product", "A1"), occurred_at=datetime.now(UTC), data=None)
+
+
+@hanging.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    return httpx.Client()
+
+
+@hanging.lookup(Product)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    open("asked", "w").close()
+    threading.Event().wait()
+    return []
+"""
+
+
+def test_serve_ends_although_a_lookup_of_a_source_never_returns(tmp_path):
+    settings = f'secret_key = "{SECRET_KEY}"\ndialects = ["hanging:hanging"]\n[sources.hanging]\nsecrets = ["x"]'
+    (tmp_path / "hanging.py").write_text(HANGING)
+    folder = Folder(tmp_path, f'{settings}\napi_url = "http://127.0.0.1:9"', fresh=True)
+    with folder.serving() as (process, client):
+        headers = {"Authorization": f"Bearer {folder.run('token', '--scope', 'operate').stdout.strip()}"}
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/api/v1/catalog/products/hanging/A1/ask", headers=headers, timeout=1.0)
+        wait_until((tmp_path / "asked").exists, "the lookup")
+        process.terminate()
+        process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
 
 
 def test_serve_ends_in_order_after_a_request_for_a_web_socket(tmp_path):

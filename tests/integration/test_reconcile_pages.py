@@ -21,7 +21,7 @@ from handlers.catalog import Product
 from receiver import ApiError, Listed, ListPage
 from receiver.codec import decode, encode
 from receiver.database.database import Database
-from receiver.errors import RunConflict
+from receiver.errors import EndlessListError, RunConflict
 from receiver.mirror.changes import after
 from receiver.reconcile import seen
 from receiver.reconcile.mark import Mark, new_mark
@@ -286,7 +286,7 @@ def test_a_page_that_leads_to_itself_ends_the_walk(kit, shop):
     source.speak(shop)
     listened_to(kit)
     source.hold(f"A{number}" for number in range(10))
-    with pytest.raises(ApiError, match="from a page to the same page, so it has no end"):
+    with pytest.raises(EndlessListError, match="leads from page 2 to a page that was read before, so it has no end"):
         run(kit)
 
 

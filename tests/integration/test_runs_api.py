@@ -47,7 +47,7 @@ def test_a_run_is_planned_started_and_done_over_http(served: Served):
     assert (planned["total"], planned["forecast"]["outcomes"]) == (3, {"unchanged": 2, "dead": 1})
     assert planned["rows"] == []
     started = post(served, f"runs/{planned['id']}/start?reason=the+parser+was+mended")
-    assert (started.status_code, started.json()) == (200, {"run": planned["id"], "state": "running"})
+    assert (started.status_code, started.json()) == (200, {"run": planned["id"], "state": "running", "again": False})
     done = run_in(served, planned["id"], "done")
     assert (done["tally"], done["started_by"], done["reason"]) == (
         {"unchanged": 2, "dead": 1},
@@ -101,7 +101,7 @@ def test_a_run_without_a_reason_is_not_started(served: Served):
     run_in(served, run, "planned")
     assert error(post(served, f"runs/{run}/start")) == (400, "reason_wanted")
     assert error(post(served, f"runs/{run}/pause")) == (409, "run_conflict")
-    assert post(served, f"runs/{run}/cancel").json() == {"run": run, "state": "cancelled"}
+    assert post(served, f"runs/{run}/cancel").json() == {"run": run, "state": "cancelled", "again": False}
     assert error(post(served, f"runs/{run}/start?reason=because")) == (409, "run_conflict")
 
 

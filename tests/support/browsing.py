@@ -157,9 +157,10 @@ class Browsing:
         scripts: bool = True,
         still: bool = False,
         stranger: bool = False,
+        zone: str = "Europe/Berlin",
         **more: Any,
     ) -> BrowserContext:
-        """Open a separate context with cookies and a window. With `still`, it prefers reduced motion."""
+        """Open a separate context with cookies and a window, in this zone. With `still`, it prefers reduced motion."""
         made = self.browser.new_context(
             viewport={"width": width, "height": HEIGHTS.get(width, 800)},
             color_scheme=scheme.value,
@@ -167,7 +168,7 @@ class Browsing:
             reduced_motion="reduce" if still else "no-preference",
             storage_state=None if stranger else self.state,
             locale="en-GB",
-            timezone_id="Europe/Berlin",
+            timezone_id=zone,
             **more,
         )
         made.set_default_timeout(TIMEOUT_MS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from receiver.api.actions import Action, ActionPage
 from receiver.api.plans import PLAN_FILTERS
 from receiver.api.processes import ProcessList
-from receiver.api.runs import DeliveryInRun, DeliveryInRunPage, ForecastPage, ForecastRow, Run, WholeRun
+from receiver.api.runs import DeliveryInRun, DeliveryInRunPage, ForecastPage, ForecastRow, Run, RunChanged, WholeRun
 from receiver.codec import encode
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
@@ -225,6 +226,16 @@ PAGES = (
 )
 
 
+#: The message after a form that was pressed before, such as one that the browser kept and showed again.
+DONE_BEFORE = (
+    "This form was pressed before, and did its work then. Nothing was done now: the page shows the state of the run."
+)
+
+
+def _saying(says: str) -> Callable[[RunChanged], str]:
+    return lambda answer: DONE_BEFORE if answer.again else says
+
+
 def _verb(verb: str, label: str, says: str, *, fields: tuple[str, ...] = ()) -> Button:
     return Button(
         name=f"{verb}_run",
@@ -232,7 +243,7 @@ def _verb(verb: str, label: str, says: str, *, fields: tuple[str, ...] = ()) -> 
         label=label,
         operation=f"{verb}_run",
         command=f"hookmirror runs {verb} {{id}}",
-        says=says,
+        says=_saying(says),
         then="/runs/{id}",
         fields=fields,
     )
@@ -244,5 +255,15 @@ BUTTONS = (
     _verb("resume", "Go on", "The run goes on."),
     _verb(
         "cancel", "Cancel", "The run is cancelled: deliveries that were fed continue, and the others stay unchanged."
+    ),
+    Button(
+        name="drop_plan",
+        path="/runs/{id}/drop",
+        label="Drop the plan",
+        operation="cancel_run",
+        command="hookmirror runs cancel {id}",
+        says=_saying("The plan is dropped. Nothing was changed."),
+        then="/runs/{id}",
+        given=(("only_plan", "true"),),
     ),
 )

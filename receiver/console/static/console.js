@@ -57,14 +57,18 @@
   const parts = live?.dataset.live?.split(" ") ?? [];
   // Why the page is not live: what its stream said last, and how its last fetch ended. Null is no reason, "" an unknown one.
   let unheard = "", failed = null;
-  let source = null, paused = false, fetching = false, refused = null, lost = null, due = null, rest = 500;
+  let source = null, paused = false, fetching = false, refused = null, lost = null, due = null, rest = 500, read = 0;
+  // The browser's clock may be wrong or be set, so times count from the server's time in the page, by the monotonic clock.
+  const align = () => (read = Date.parse(live.querySelector("time").dateTime) - performance.now());
   const tell = (seconds = 0) => {
     const isLive = unheard === null && failed === null;
-    lost = isLive ? null : new Date(Math.min(lost ?? Infinity, Date.now() - seconds * 1000));
+    lost = isLive ? null : new Date(Math.min(lost ?? Infinity, read + performance.now() - seconds * 1000));
     const why = [lost?.toLocaleTimeString(), unheard || failed].filter(Boolean).join(": ");
     live.querySelector("span").textContent = ` · ${paused ? "paused" : isLive ? "live" : `not live since ${why}`}`;
     live.className = `live ${paused ? "" : isLive ? "on" : "lost"}`;
   };
+  // Whether a field has what the page did not bring: typed text, or a mark.
+  const isFilled = () => [...document.querySelectorAll("#page :is(input, textarea)")].some(({ value, defaultValue, checked, defaultChecked }) => value !== defaultValue || checked !== defaultChecked);
   const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
   const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
   // An answer that is not the page may give the reason in a header, as the stream does.
@@ -88,6 +92,7 @@
       if (open.has(summary.textContent)) summary.parentElement.open = true;
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
+    if (refused === null) align();
     failed = refused;
     tell();
   };
@@ -106,7 +111,7 @@
       tell(seconds);
     };
     source.onopen = () => hear({ reason: null });
-    source.onerror = () => hear({ reason: "" });
+    source.onerror = () => hear({ reason: unheard ?? "" });
     // The server says when its database has not answered for some seconds, and when it answers again.
     source.addEventListener("live", source.onopen);
     source.addEventListener("lost", (event) => hear(JSON.parse(event.data)));
@@ -115,6 +120,7 @@
     });
   };
   if (parts.length) {
+    align();
     const button = live.querySelector("button");
     button.hidden = false;
     button.addEventListener("click", () => {
@@ -138,11 +144,12 @@
   }
 
   for (const name of ["htmx:response:error", "htmx:error"]) document.addEventListener(name, refuse);
-  // An answer without a page of ours, such as a proxy's, would leave nothing here; a paused page stays as it is.
+  // An answer without a page of ours, such as a proxy's, would leave nothing here. A paused page stays as it is, and so does
+  // one with typed text if the session has ended: the page for signing in would lose it.
   document.addEventListener("htmx:before:swap", (event) => {
     const isPage = event.detail.tasks.some((task) => task.fragment.childElementCount);
     if (!isPage) refuse(event);
-    if (!isPage || paused) event.preventDefault();
+    if (!isPage || paused || (event.detail.ctx.response.status === 401 && isFilled())) event.preventDefault();
   });
   document.addEventListener("htmx:after:swap", enhance);
   enhance();

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from serving import Served, serving
 from sqlalchemy import update
-from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting
+from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting, visitor_at
 
 from receiver.api.tokens import Scope
 from receiver.sessions.links import LINK_LIFETIME, Links
@@ -42,8 +43,23 @@ def test_opening_a_link_does_not_use_it_and_its_button_signs_in_once(stranger: V
     answer = stranger.post("/sign-in", **hidden_fields(page))
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/deliveries")
     assert "eve , viewer" in text_of(stranger.page("/"))
-    again = stranger.sign_in(link=link)
+    with visitor_at(stranger.base, role=None) as other:
+        again = other.sign_in(link=link)
     assert (again.status_code, "was used before" in again.text) == (401, True)
+
+
+def test_a_link_pressed_again_in_the_browser_that_used_it_leads_to_the_page_and_begins_no_other_session(
+    stranger: Visitor, shown: Served
+) -> None:
+    link = new_link(Role.VIEWER, "eve")
+    assert stranger.sign_in(link=link).status_code == 303
+    sessions = shown.count("sessions")
+    cookie = stranger.client.cookies[cookie_name(stranger)]
+    again = stranger.post("/sign-in", link=link, next="/deliveries")
+    assert (again.status_code, again.headers["location"]) == (303, "/console/deliveries")
+    assert shown.count("sessions") == sessions
+    assert stranger.client.cookies[cookie_name(stranger)] == cookie
+    assert "eve , viewer" in text_of(stranger.page("/"))
 
 
 def test_a_link_s_page_sends_no_referrer_to_others_and_the_origin_to_us(
@@ -96,6 +112,48 @@ def test_signing_in_leads_only_to_pages_of_the_console(stranger: Visitor, page: 
 def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stranger: Visitor) -> None:
     answer = stranger.post("/sign-in", link=new_link(), next="/search?q=Käse ☃%2F&x=[1]")
     assert answer.headers["location"] == "/console/search?q=K%C3%A4se%20%E2%98%83%2F&x=[1]"
+
+
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [
+        ("/runs?limit=5", "/console/runs?limit=5"),
+        ("/search?q=K%C3%A4se+%26+%25", "/console/search?q=K%C3%A4se+%26+%25"),
+        ("/deliveries.csv?state=dead", "/console/deliveries?state=dead"),
+        ("/deliveries/1/body", "/console/deliveries/1"),
+        ("/runs/7?done=start_run&said=forged&seal=x", "/console/runs/7"),
+        (f"/search?q={'x' * 3_000}", "/console/search"),
+        ("/live?seen=x", "/console/"),
+        ("/sign-in", "/console/"),
+        ("/%5Cevil.example", "/console/"),
+    ],
+)
+def test_the_browser_comes_back_to_the_page_that_was_asked_for_without_a_session(
+    stranger: Visitor, asked: str, then: str
+) -> None:
+    assert stranger.get(asked).status_code in (401, 404)
+    form = hidden_fields(stranger.page("/sign-in", link=new_link()))
+    assert stranger.post("/sign-in", **form).headers["location"] == then
+    form = hidden_fields(stranger.page("/sign-in", link=new_link()))
+    assert form["next"] == "/", "it comes back once"
+
+
+@pytest.mark.parametrize("page", ["//evil.example", "https://evil.example/", "%0d%0aX: y", "/console/"])
+def test_a_forged_page_to_come_back_to_leads_to_the_overview(stranger: Visitor, page: str) -> None:
+    stranger.client.cookies.set(f"{cookie_name(stranger)}-next", quote(page, safe=""))
+    assert hidden_fields(stranger.page("/sign-in", link=new_link()))["next"] == "/"
+
+
+def test_a_form_of_another_site_leaves_no_page_to_come_back_to(stranger: Visitor) -> None:
+    answer = stranger.post("/runs/7/start", {"Sec-Fetch-Site": "cross-site"}, reason="from elsewhere")
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+def test_with_https_the_page_to_come_back_to_is_kept_over_https_only(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, console_url="https://hooks.example") as (_, visitor):
+        cookie = visitor.get("/runs", {"Host": "hooks.example"}).headers["set-cookie"]
+    assert cookie.startswith("__Host-hookmirror-console-next=%2Fruns; Path=/; Max-Age=3600;")
+    assert cookie.endswith("HttpOnly; SameSite=Lax; Secure")
 
 
 @pytest.mark.parametrize("cookie", ["x", "x.y", "..", "é", "a" * 4_000, '"', "null"])

@@ -1,0 +1,114 @@
+"""Plans of a reconcile whose list is long or endless, in the browser: the page says how much was read, and why."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from browsing import Browsing, Page, signed_in
+from planning import BOTH_BROWSERS, press
+from playwright.sync_api import expect
+from serving import Served, serving
+from visiting import new_link
+from waiting import TIMEOUT, wait_until
+
+from receiver.console import live
+from receiver.reconcile import seen
+
+#: The rows of a page, and a total that no offset reaches.
+ROWS, TOTAL = 3, 10**9
+
+
+def record(number: int) -> dict[str, Any]:
+    return {"id": f"e{number}", "values": {"name": [{"scope": {}, "value": "Lamp"}]}}
+
+
+class Endless(BaseHTTPRequestHandler):
+    """An API whose list has no end. `repeats` says whether it ignores the offset."""
+
+    repeats = False
+
+    def do_GET(self) -> None:
+        offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
+        first = 0 if self.repeats else offset
+        items = [record(first + number) for number in range(ROWS)]
+        content = json.dumps({"items": items, "total": TOTAL}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Write no log."""
+
+
+@pytest.fixture
+def api(monkeypatch, request) -> Iterator[str]:
+    monkeypatch.setattr(Endless, "repeats", request.param)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
+    server.shutdown()
+    thread.join(TIMEOUT)
+    server.server_close()
+
+
+@pytest.fixture
+def served(tmp_path, api, monkeypatch) -> Iterator[Served]:
+    """A console of a source with this list, of whose progress nothing waits long to be stored."""
+    monkeypatch.setattr(live, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(seen, "SECONDS_AT_ONCE", 0.1)
+    source = {"dialect": "sigma", "secrets": ["sign-of-these-tests"], "api_url": api, "api_key": "sk"}
+    with serving(f"sqlite:///{tmp_path}/lists.db", with_worker=True, console=True, sources={"pim": source}) as running:
+        yield running
+
+
+@pytest.fixture
+def looking(chromium, served) -> Iterator[Browsing]:
+    site = str(served.client.base_url).rstrip("/")
+    opened = Browsing(chromium, site, signed_in(served, new_link()))
+    yield opened
+    opened.close()
+    opened.watch.check()
+
+
+def plan(page: Page) -> str:
+    """Plan a reconcile of the source on its page, and return the run."""
+    press(page, "Plan a reconcile")
+    return page.url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.mark.parametrize("api", [True], indirect=True)
+@BOTH_BROWSERS
+def test_a_plan_of_a_list_that_repeats_its_rows_ends_with_what_to_correct(served, looking, scripts):
+    page = looking.open("/console/sources/pim", scripts=scripts)
+    run = plan(page)
+    wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == "cancelled", "the end of the plan")
+    if not scripts:
+        page.reload()
+    expect(page.locator(".fate .state")).to_have_text("cancelled")
+    said = page.locator("main").inner_text()
+    assert "The list of pim repeated only rows of earlier pages in its last 100 pages" in said
+    assert "nothing was deactivated: correct its list function, which must ask for the page that start names" in said
+    assert "Read so far: 303 rows in 101 pages of the source's list." in said
+
+
+@pytest.mark.parametrize("api", [False], indirect=True)
+@BOTH_BROWSERS
+def test_a_plan_of_a_list_of_ever_new_rows_says_how_much_was_read_and_can_be_dropped(served, looking, scripts):
+    page = looking.open("/console/sources/pim", scripts=scripts)
+    run = plan(page)
+    wait_until(lambda: (served.get(f"/api/v1/runs/{run}").json()["read"] or {"pages": 0})["pages"] >= 5, "some pages")
+    if not scripts:
+        page.reload()
+    read = page.get_by_text("Read so far:")
+    expect(read).to_contain_text("pages of the source's list.")
+    assert "The source's list is being read" in page.locator("main").inner_text()
+    press(page, "Drop the plan")
+    assert served.get(f"/api/v1/runs/{run}").json()["state"] == "cancelled"

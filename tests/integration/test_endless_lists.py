@@ -1,0 +1,176 @@
+"""Lists without an end: their walk is broken off with a sentence that says what to correct, and deactivates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+from paging import PagedSource, listened_to, mirrored
+from running import Runs, asked, new_reconciler, reconciled
+from shopping import NOON, tell_all
+
+from handlers.catalog import Product
+from receiver import Listed, ListPage
+from receiver.codec import encode
+from receiver.errors import EndlessListError
+from receiver.reconcile import endless
+from receiver.runs.tables import RunState
+
+#: Steps after which a test gives up.
+MOST_STEPS = 5_000
+
+
+def row(number: int) -> Listed:
+    return Listed(Product, f"A{number}", {"name": "Lamp"})
+
+
+@pytest.fixture
+def shop_of(kit, shop) -> Callable[[Callable[[Any], ListPage]], Runs]:
+    """Give the shop a list whose pages a function makes of `start`; the mirror knows a row that the list lacks."""
+
+    def make(page: Callable[[Any], ListPage]) -> Runs:
+        source = PagedSource()
+        source.speak(shop, lookup=False)
+        shop.listing_of = None
+        shop.pages(Product)(lambda api, start: (api.get("/"), page(start))[1])
+        listened_to(kit)
+        tell_all(kit, {"UNLISTED": "Lamp"}, at=NOON)
+        runs = Runs(kit)
+        runs.feeder = new_reconciler(kit)
+        return runs
+
+    return make
+
+
+def planned(runs: Runs) -> int:
+    """Plan a reconcile, and step it until it is broken off or planned."""
+    request = asked("plan reconcile", source="shop", force=False)
+    run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=runs.kit.now()).result["run"])
+    stepped(runs, run, RunState.PLANNING)
+    return run
+
+
+def stepped(runs: Runs, run: int, state: RunState) -> None:
+    for _ in range(MOST_STEPS):
+        if runs.run(run)["state"] != state:
+            return
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    raise AssertionError(runs.run(run))
+
+
+def test_a_next_that_came_before_ends_the_plan_with_what_to_correct(shop_of):
+    runs = shop_of(lambda start: ListPage([row((start or 0) % 5)], next=(start or 0) % 5 + 1))
+    found = runs.run(planned(runs))
+    assert found["state"] == RunState.CANCELLED
+    assert "to a page that was read before, so it has no end, and nothing was deactivated" in found["trouble"]
+    assert "correct its list function, which must give `next=None` with the last page" in found["trouble"]
+
+
+@pytest.mark.parametrize(("before", "circle"), [(0, 1), (0, 7), (13, 1), (20, 30), (3, 100)])
+def test_a_circle_of_any_length_is_found_within_three_times_the_pages_up_to_its_end(shop_of, before, circle):
+    asked_for: list[Any] = []
+
+    def page(start: Any) -> ListPage:
+        asked_for.append(start)
+        at = 0 if start is None else start["at"]
+        return ListPage([], next={"at": at + 1 if at + 1 < before + circle else before})
+
+    runs = shop_of(page)
+    assert "read before" in runs.run(planned(runs))["trouble"]
+    assert len(asked_for) <= 3 * (before + circle) + 2
+
+
+def test_new_cursors_with_rows_that_came_before_end_the_run_and_deactivate_nothing(kit, shop_of):
+    runs = shop_of(lambda start: ListPage([row(number) for number in range(10)], next=(start or 0) + 1))
+    with pytest.raises(EndlessListError, match="repeated only rows of earlier pages in its last 100 pages"):
+        reconciled(kit, kit.source("shop"), force=True)
+    assert "UNLISTED" in mirrored(kit)
+    (found,) = [runs.run(1)]
+    assert found["state"] == RunState.PAUSED
+    assert "must ask for the page that `start` names" in found["trouble"]
+
+
+def test_empty_pages_without_an_end_end_the_run(kit, shop_of, monkeypatch):
+    monkeypatch.setattr(endless, "MOST_EMPTY_PAGES", 50)
+    shop_of(lambda start: ListPage([], next=(start or 0) + 1))
+    with pytest.raises(EndlessListError, match="had no row in 50 pages, and no end, so nothing was deactivated"):
+        reconciled(kit, kit.source("shop"), force=True)
+    assert "UNLISTED" in mirrored(kit)
+
+
+def test_a_list_with_empty_and_repeated_pages_and_an_end_is_read_to_its_end(kit, shop_of):
+    def page(start: Any) -> ListPage:
+        number = start or 0
+        rows = [row(number // 60)] if number % 60 == 0 else []
+        return ListPage(rows, next=number + 1 if number < 400 else None)
+
+    shop_of(page)
+    assert reconciled(kit, kit.source("shop"), force=True).listed == 7
+    assert "UNLISTED" not in mirrored(kit)
+
+
+def test_a_run_that_goes_on_after_the_function_was_mended_reads_the_list_from_its_beginning(kit, shop_of):
+    starts: list[Any] = []
+    mended: list[bool] = []
+
+    def page(start: Any) -> ListPage:
+        starts.append(start)
+        number = start or 0
+        if mended:
+            return ListPage([row(number)], next=number + 1 if number < 3 else None)
+        return ListPage([row(number)], next=2 if number == 2 else number + 1)
+
+    runs = shop_of(page)
+    with pytest.raises(EndlessListError):
+        reconciled(kit, kit.source("shop"), force=True)
+    starts.clear()
+    mended.append(True)
+    runs.verbs.resume(asked("resume run"), 1, now=kit.now())
+    stepped(runs, 1, RunState.RUNNING)
+    assert starts == [None, 1, 2, 3]
+    assert runs.run(1)["state"] == RunState.DONE
+    assert sorted(mirrored(kit)) == ["A0", "A1", "A2", "A3"]
+
+
+def test_a_stream_that_repeats_its_rows_for_ever_is_broken_off(kit, shop, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
+
+    def walk(api: httpx.Client) -> Iterator[Listed]:
+        api.get("/")
+        return (row(number % 40) for number in count())
+
+    PagedSource().speak(shop, lookup=False)
+    shop.listing_of = None
+    shop.listing(Product)(walk)
+    listened_to(kit)
+    with pytest.raises(EndlessListError, match=r"its last 500 rows, so .* must end after the last row"):
+        reconciled(kit, kit.source("shop"))
+
+
+def test_a_stream_that_names_its_rows_once_for_each_category_is_read_to_its_end(kit, shop, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
+    PagedSource().speak(shop, lookup=False)
+    shop.listing_of = None
+    shop.listing(Product)(lambda api: (api.get("/"), (row(number % 100) for number in range(900)))[1])
+    listened_to(kit)
+    assert reconciled(kit, kit.source("shop")).listed == 100
+
+
+def test_a_list_of_ever_new_rows_says_how_much_was_read_and_its_mark_stays_small(kit, shop_of, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    runs = shop_of(lambda start: ListPage([row((start or 0) * 2), row((start or 0) * 2 + 1)], next=(start or 0) + 1))
+    request = asked("plan reconcile", source="shop", force=False)
+    run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
+    for _ in range(200):
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    with kit.database.read() as connection:
+        shown = runs.whole(connection, run)
+    assert shown["state"] == RunState.PLANNING
+    assert shown["read"]["pages"] > 100
+    assert shown["read"]["rows"] == 2 * shown["read"]["pages"]
+    assert len(encode(runs.run(run)["mark"])) < 2_000
