@@ -42,12 +42,10 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
-    if (event.key === "/") {
-      const field = document.querySelector(".search input");
-      if (field) {
-        event.preventDefault();
-        field.focus();
-      }
+    const field = event.key === "/" && document.querySelector(".search input");
+    if (field) {
+      event.preventDefault();
+      field.focus();
     } else if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
   });
@@ -68,19 +66,17 @@
     live.className = `live ${paused ? "" : isLive ? "on" : "lost"}`;
   };
   // Whether a field has what the page did not bring: typed text, or a mark.
-  const isFilled = () => [...document.querySelectorAll("#page :is(input, textarea)")].some(({ value, defaultValue, checked, defaultChecked }) => value !== defaultValue || checked !== defaultChecked);
+  const isChanged = (field) => field.value !== field.defaultValue || field.checked !== field.defaultChecked;
+  const isFilled = () => [...document.querySelectorAll("#page :is(input, textarea)")].some(isChanged);
   const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
-  const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
   // An answer that is not the page may give the reason in a header, as the stream does.
-  const refuse = (event) => {
-    const headers = event.detail?.ctx?.response?.headers;
-    refused = headers?.get("X-Hookmirror-Reason") ?? "the page could not be loaded again";
-  };
+  const reasonOf = (event) => event.detail?.ctx?.response?.headers?.get("X-Hookmirror-Reason");
+  const refuse = (event) => (refused = reasonOf(event) ?? "the page could not be loaded again");
   const refresh = async () => {
     due = null;
     if (paused || document.hidden || !window.htmx) return;
     if (fetching || isTyping()) return refreshSoon();
-    const open = opened();
+    const open = new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
     const began = performance.now();
     fetching = true;
     refused = null;
@@ -119,6 +115,7 @@
       if (JSON.parse(event.data).some((part) => parts.includes(part))) refreshSoon();
     });
   };
+  const follow = () => (paused || document.hidden ? stop() : listen());
   if (parts.length) {
     align();
     const button = live.querySelector("button");
@@ -126,13 +123,9 @@
     button.addEventListener("click", () => {
       paused = !paused;
       button.textContent = paused ? "continue" : "pause";
-      if (paused) stop();
-      else listen();
+      follow();
     });
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) stop();
-      else if (!paused) listen();
-    });
+    document.addEventListener("visibilitychange", follow);
     addEventListener("pagehide", stop);
     setInterval(() => {
       if (!lost || paused || document.hidden) return;
