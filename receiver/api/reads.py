@@ -43,7 +43,7 @@ class DaemonThreads(Executor):
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                # As a pool of threads does: whoever waits for the result gets the error.
+                # The caller that waits for the result gets the error, as from a pool of threads.
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -78,10 +78,15 @@ class Reads:
     async def run(self, read: Callable[[], Result], *, key: Hashable = None) -> Result:
         """Run `read` when its turn comes, which is fair to reads of other keys, and return its result.
 
-        Raises `Unavailable` if its turn does not come, or if it takes too long.
+        Raises `Unavailable` if its turn does not come, if no thread can be started, or if it takes too long.
         """
-        turn = await self._take_turn(key)
+        held = [await self._take_turn(key)]
         loop = asyncio.get_running_loop()
+
+        def give_back(*, used: float) -> None:
+            # A pool that could not start a thread may run the read later.
+            if held:
+                self._turns.give_back(held.pop(), used=used)
 
         def timed() -> Result:
             computed_before, began = thread_time(), monotonic()
@@ -91,10 +96,14 @@ class Reads:
                 computed = thread_time() - computed_before
                 used = computed + self._waiting_cost * max(monotonic() - began - computed, 0)
                 with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(partial(self._turns.give_back, turn, used=used))
+                    loop.call_soon_threadsafe(partial(give_back, used=used))
 
         # The turn ends when the thread is free, even if its request was abandoned before.
-        reading = self._threads.submit(timed)
+        try:
+            reading = self._threads.submit(timed)
+        except RuntimeError as error:
+            give_back(used=0.0)
+            raise Unavailable("No thread can be started for this read. Ask again later.") from error
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(reading)), self._seconds + GRACE)
         except TimeoutError:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api import reads as module
 from receiver.api.read_budget import ReadBudget
-from receiver.api.reads import WAITING_FOR_EACH, Reads
+from receiver.api.reads import WAITING_FOR_EACH, DaemonThreads, Reads
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
@@ -120,6 +120,24 @@ def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
         assert await reads.run(lambda: "done") == "done"
 
     asyncio.run(ask())
+    reads.close()
+
+
+@pytest.mark.parametrize("threads", [None, DaemonThreads()], ids=["a pool", "daemon threads"])
+def test_a_turn_ends_when_no_thread_can_be_started(monkeypatch, threads):
+    reads = Reads(at_once=1, seconds=BOUND, threads=threads)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> None:
+        with monkeypatch.context() as without_threads:
+            without_threads.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Unavailable, match="No thread can be started for this read"):
+                await reads.run(lambda: None)
+        assert [await reads.run(lambda: "done") for _ in range(2)] == ["done", "done"]
+
+    asyncio.run(asyncio.wait_for(ask(), BOUND))
     reads.close()
 
 
