@@ -90,7 +90,7 @@ class Guests:
         return self._sessions.is_form_token(seal, f"{self.bound_to(guest)}\n{said}")
 
     def brings_session(self, request: Request) -> bool:
-        """Whether the browser was signed in here before, be it with a session that has ended."""
+        """Whether the browser has the cookie of a session, which may have ended."""
         return bool(self._cookie_of(request))
 
     def wanted_page(self, request: Request) -> str:

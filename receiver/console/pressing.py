@@ -59,8 +59,8 @@ class Pressing:
         try:
             visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields))
         except NotAuthorized as refusal:
-            page = page_with(filled(button.path, _quoted(request.path_params)), fields.items())
-            return self._sign_in.wanted(request, refusal, page=page)
+            form = page_with(filled(button.path, _quoted(request.path_params)), fields.items())
+            return self._sign_in.wanted(request, refusal, form=form)
         try:
             self._guests.refuse_foreign_form(visit.guest, token, says=FROM_ANOTHER_SESSION)
             answer = await self._done(button, request, visit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,16 +26,18 @@ from receiver.sessions import sessions
 from receiver.sessions.links import Invitation, Links
 from receiver.sessions.sessions import Sessions
 
-#: The beginnings of addresses that are no pages to come back to.
+#: The beginnings of addresses to which a browser does not come back.
 NO_PAGES = ("/sign-in", "/live", "/static/")
 
 #: The ends of addresses of files.
 FILES = (".csv", ".jsonl", "/body")
 
 #: Parameters and fields of one request, which a page does not get again: the message about an action, and the key and
-#: the token of a form. The longest query that a cookie keeps, in characters.
+#: the token of a form.
 OF_ONE_REQUEST = (DONE, SAID, SEAL, KEY_FIELD, forms.TOKEN_FIELD)
-LONGEST_WANTED_QUERY = 2_500
+
+#: The longest page that a cookie keeps, in characters of the cookie. Browsers drop cookies of more than 4,096 bytes.
+LONGEST_WANTED_PAGE = 3_500
 
 #: The parameters of a link: its secret, and the page to go to.
 LINK, NEXT_PAGE = "link", "next"
@@ -106,11 +108,18 @@ class SignIn:
         await self._reads.run(request, "sign out", end_session)
         return redirect(request, "/sign-in", cookie=self._guests.cookie(request, "", ends=timedelta()))
 
-    def wanted(self, request: Request, refusal: NotAuthorized, *, page: str | None = None) -> Response:
-        """The page that explains how to sign in. The browser comes back to `page`, or else to the page asked for."""
-        page = _page_asked_for(request) if page is None else page
-        was_pressed = bool(page) and request.method == "POST"
-        says = "Your session has ended." if page and self._guests.brings_session(request) else refusal.message
+    def wanted(self, request: Request, refusal: NotAuthorized, *, form: str | None = None) -> Response:
+        """The page that explains how to sign in. The browser comes back to it, or to the page with the pressed `form`.
+
+        An empty `form` was pressed, too, but cannot be kept.
+        """
+        was_pressed = form is not None
+        page = _page_asked_for(request) if form is None else form
+        ended = (page or was_pressed) and self._guests.brings_session(request)
+        # A page that fetches itself does not displace the page or form that a person asked for in another window.
+        fetches_itself = "HX-Request" in request.headers
+        comes_back = bool(page) and not (fetches_itself and self._guests.wanted_page(request) not in ("", page))
+        says = "Your session has ended." if ended else refusal.message
         answer = page_answer(
             request,
             "closed.html",
@@ -118,28 +127,32 @@ class SignIn:
             headers={REASON_HEADER: NO_SESSION},
             says=f"{says} Nothing was done." if was_pressed else says,
             was_pressed=was_pressed,
+            comes_back=comes_back,
             wanted=page,
         )
-        if page:
+        if comes_back:
             answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, page))
         return answer
 
 
 def _page_asked_for(request: Request) -> str:
     """Path and query of the page of this request, below the console; empty if it is none to come back to."""
-    path = request.url.path.removeprefix(request.scope.get("root_path", "").rstrip("/")).removeprefix(CONSOLE_PATH)
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
+    path = path.removeprefix(CONSOLE_PATH)
     if request.method != "GET" or path.startswith(NO_PAGES):
         return ""
     # A browser would save a file and stay where it is, so the person comes back to the page with the link to the file.
     for end in FILES:
         path = path.removesuffix(end)
-    return page_with(path, request.query_params.multi_items())
+    path = quote(path)
+    return page_with(path, request.query_params.multi_items()) or page_with(path)
 
 
-def page_with(path: str, fields: Iterable[tuple[str, str]]) -> str:
-    """A page with these parameters, without those of one request only, or without all if they are too long to keep."""
+def page_with(path: str, fields: Iterable[tuple[str, str]] = ()) -> str:
+    """A page with these parameters, without those of one request only; empty if it is too long to keep."""
     query = urlencode([(name, text) for name, text in fields if name not in OF_ONE_REQUEST])
-    return f"{path}?{query}" if query and len(query) <= LONGEST_WANTED_QUERY else path
+    page = f"{path}?{query}" if query else path
+    return page if len(quote(page, safe="")) <= LONGEST_WANTED_PAGE else ""
 
 
 def _page_of_ours(path: str) -> str:

@@ -122,7 +122,11 @@ def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stra
         ("/deliveries.csv?state=dead", "/console/deliveries?state=dead"),
         ("/deliveries/1/body", "/console/deliveries/1"),
         ("/runs/7?done=start_run&said=forged&seal=x", "/console/runs/7"),
-        (f"/search?q={'x' * 3_000}", "/console/search"),
+        (f"/search?q={'x' * 3_600}", "/console/search"),
+        (f"/search?q={'%C3%A4' * 400}", "/console/search"),
+        (f"/mirror/products/pim/{'x' * 3_600}", "/console/"),
+        ("/mirror/products/pim/50%2541%3F%23", "/console/mirror/products/pim/50%2541%3F%23"),
+        ("/mirror/products/pim/%7Bid%7D", "/console/mirror/products/pim/%7Bid%7D"),
         ("/live?seen=x", "/console/"),
         ("/sign-in", "/console/"),
         ("/%5Cevil.example", "/console/"),
@@ -142,6 +146,28 @@ def test_the_browser_comes_back_to_the_page_that_was_asked_for_without_a_session
 def test_a_forged_page_to_come_back_to_leads_to_the_overview(stranger: Visitor, page: str) -> None:
     stranger.client.cookies.set(f"{cookie_name(stranger)}-next", quote(page, safe=""))
     assert hidden_fields(stranger.page("/sign-in", link=new_link()))["next"] == "/"
+
+
+def test_the_cookie_with_the_page_to_come_back_to_is_one_that_browsers_keep(stranger: Visitor) -> None:
+    for length in range(0, 1_000, 20):
+        answer = stranger.get(f"/search?q={'%C3%A4' * length}")
+        name_and_page = answer.headers["set-cookie"].partition(";")[0]
+        assert len(name_and_page) <= 4_000
+
+
+def test_a_pressed_form_that_is_too_long_to_keep_does_nothing_and_says_so(stranger: Visitor) -> None:
+    answer = stranger.post("/runs/7/start", reason="ä" * 1_000)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+    assert "Nothing was done." in answer.text
+    assert "copy what you typed before you sign in" in answer.text
+
+
+def test_a_page_that_fetches_itself_does_not_displace_the_page_that_a_person_asked_for(stranger: Visitor) -> None:
+    stranger.post("/runs/7/start", reason="typed text")
+    own = stranger.get("/deliveries", {"HX-Request": "true"})
+    assert "comes back to this page" not in own.text
+    form = hidden_fields(stranger.page("/sign-in", link=new_link()))
+    assert stranger.post("/sign-in", **form).headers["location"] == "/console/runs/7/start?reason=typed+text"
 
 
 def test_a_form_of_another_site_leaves_no_page_to_come_back_to(stranger: Visitor) -> None:
