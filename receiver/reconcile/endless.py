@@ -15,11 +15,12 @@ from receiver.errors import EndlessListError
 from receiver.reconcile.mark import Mark
 
 #: The pages in a row that repeat only rows of earlier pages, and those without any row, after which a list is endless.
-#: A list by days may have no row for years.
-MOST_REPEATED_PAGES, MOST_EMPTY_PAGES = 100, 10_000
+#: A list by days may begin in 1970, more than 20,000 pages before its first row.
+MOST_REPEATED_PAGES, MOST_EMPTY_PAGES = 100, 40_000
 
-#: A stream may name a row once for each of its categories: the number of times that it may repeat all its rows.
-MOST_ROUNDS_OF_STREAM = 10
+#: The number of times that a stream may repeat all its rows. It may name a row once for each category, collection and
+#: tag, after a first category with all rows.
+MOST_ROUNDS_OF_STREAM = 50
 
 #: Bytes of the digest of a `next`.
 DIGEST_BYTES = 16

@@ -110,7 +110,7 @@ def mark_of(document: Mapping[str, Any]) -> Mark:
 def read_so_far(document: Any) -> dict[str, int] | None:
     """The numbers of `rows` and `pages` of the source's list that a run has read.
 
-    None if its mark is not that of a walk through a list, or cannot be read.
+    None if its mark is not that of a walk through a list, cannot be read, or is of a release that counted no pages.
     """
     if not isinstance(document, Mapping) or "walk" not in document:
         return None
@@ -118,7 +118,8 @@ def read_so_far(document: Any) -> dict[str, int] | None:
         mark = mark_of(document)
     except ConfigurationError:
         return None
-    return None if mark.only_misdated else {"rows": mark.read, "pages": mark.pages}
+    counts_pages = mark.pages > 0 or mark.read == 0
+    return {"rows": mark.read, "pages": mark.pages} if counts_pages and not mark.only_misdated else None
 
 
 def kept_at(document: Mapping[str, Any]) -> datetime:

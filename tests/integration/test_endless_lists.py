@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date, timedelta
 from itertools import count
 from typing import Any
 
@@ -15,8 +17,13 @@ from shopping import NOON, tell_all
 from handlers.catalog import Product
 from receiver import Listed, ListPage
 from receiver.codec import encode
+from receiver.dialects.listing import ListPart
 from receiver.errors import EndlessListError
 from receiver.reconcile import endless
+from receiver.reconcile.mark import Mark, new_mark
+from receiver.reconcile.question import Asking
+from receiver.reconcile.walk import Walk
+from receiver.runs.leased_walk import read_so_far
 from receiver.runs.tables import RunState
 
 #: Steps after which a test gives up.
@@ -138,6 +145,7 @@ def test_a_run_that_goes_on_after_the_function_was_mended_reads_the_list_from_it
 
 def test_a_stream_that_repeats_its_rows_for_ever_is_broken_off(kit, shop, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
+    monkeypatch.setattr(endless, "MOST_ROUNDS_OF_STREAM", 10)
 
     def walk(api: httpx.Client) -> Iterator[Listed]:
         api.get("/")
@@ -155,9 +163,37 @@ def test_a_stream_that_names_its_rows_once_for_each_category_is_read_to_its_end(
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
     PagedSource().speak(shop, lookup=False)
     shop.listing_of = None
-    shop.listing(Product)(lambda api: (api.get("/"), (row(number % 100) for number in range(900)))[1])
+    shop.listing(Product)(lambda api: (api.get("/"), (row(number % 50) for number in range(50 * 40)))[1])
     listened_to(kit)
-    assert reconciled(kit, kit.source("shop")).listed == 100
+    assert reconciled(kit, kit.source("shop")).listed == 50
+
+
+def test_a_list_by_days_from_1970_may_be_empty_until_today():
+    mark, part = new_mark("shop", now=NOON), ListPart((Product,), read=lambda _, start: ListPage([], next=start))
+    day = date(1970, 1, 1)
+    while day < date(2060, 1, 1):
+        day += timedelta(days=1)
+        endless.note_page(mark, part, ListPage([], next=day.isoformat()), new=())
+        mark.start = day.isoformat()
+    assert mark.pages_of_walk == mark.empty_pages > 30_000
+
+
+def test_a_mark_of_a_release_that_counted_no_pages_says_nothing_about_them_and_its_walk_goes_on(kit, shop_of):
+    shop_of(lambda start: ListPage([row(start or 0)], next=(start or 0) + 1 if (start or 0) < 5 else None))
+    with closing(Asking(kit.source("shop"), kit.now)) as asking:
+        walk = Walk(kit.database, kit.source("shop"), asking, clock=kit.now)
+        mark = new_mark("shop", now=kit.now())
+        while mark.read < 3:
+            mark = walk.step(mark).mark
+        document = mark.to_json()
+        for added in ("pages", "pages_of_walk", "rows_of_walk", "repeated_pages", "repeated_rows", "empty_pages"):
+            del document[added]
+        del document["earlier_next"]
+        assert read_so_far({"walk": document}) is None
+        mark = Mark.from_json(document)
+        while not mark.is_done:
+            mark = walk.step(mark).mark
+    assert mark.listed == 6
 
 
 def test_a_list_of_ever_new_rows_says_how_much_was_read_and_its_mark_stays_small(kit, shop_of, monkeypatch):
