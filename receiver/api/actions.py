@@ -27,8 +27,8 @@ WHY = plain_text(
 )
 IDEMPOTENCY_KEY = plain_text(
     "idempotency_key",
-    "A new random key for each request. A repetition with the same key takes effect once, and gets the same answer. If "
-    "the answer has `again`, that is then true.",
+    "A new random key for each request. A repetition with the same key takes effect once, and gets the same answer, "
+    "except that `again` is then true, if the answer has it.",
     longest=LONGEST_KEY,
 )
 

@@ -34,7 +34,17 @@ GRACE = 2.0
 class DaemonThreads(Executor):
     """Runs each call on a daemon thread of its own: the end of the process does not wait for one that never returns."""
 
+    def __init__(self) -> None:
+        self._is_shut_down = False
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Begin no further call. Waits for none, and all calls have begun, so both arguments have no effect."""
+        self._is_shut_down = True
+
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Run the call. Raises `RuntimeError` after `shutdown`, or if no thread can be started."""
+        if self._is_shut_down:
+            raise RuntimeError("no call begins after the shutdown")
         future: Future[Result] = Future()
 
         def run() -> None:

@@ -123,9 +123,18 @@ def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
     reads.close()
 
 
-@pytest.mark.parametrize("threads", [None, DaemonThreads()], ids=["a pool", "daemon threads"])
+@pytest.mark.parametrize("threads", [lambda: None, DaemonThreads], ids=["a pool", "daemon threads"])
+def test_after_the_close_no_further_read_begins(threads):
+    reads, began = Reads(at_once=1, seconds=BOUND, threads=threads()), []
+    reads.close()
+    with pytest.raises(Unavailable, match="No thread can be started for this read"):
+        asyncio.run(reads.run(lambda: began.append(True)))
+    assert began == []
+
+
+@pytest.mark.parametrize("threads", [lambda: None, DaemonThreads], ids=["a pool", "daemon threads"])
 def test_a_turn_ends_when_no_thread_can_be_started(monkeypatch, threads):
-    reads = Reads(at_once=1, seconds=BOUND, threads=threads)
+    reads = Reads(at_once=1, seconds=BOUND, threads=threads())
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

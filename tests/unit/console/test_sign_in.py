@@ -148,6 +148,14 @@ def test_a_forged_page_to_come_back_to_leads_to_the_overview(stranger: Visitor, 
     assert hidden_fields(stranger.page("/sign-in", link=new_link()))["next"] == "/"
 
 
+def test_below_the_path_of_a_proxy_the_browser_comes_back_to_the_page_that_was_asked_for(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, root_path="/pim") as (_, visitor):
+        visitor.get("/runs?limit=5")
+        form = hidden_fields(visitor.page("/sign-in", link=new_link()))
+        assert form["next"] == "/runs?limit=5"
+        assert visitor.post("/sign-in", **form).headers["location"] == "/pim/console/runs?limit=5"
+
+
 def test_the_cookie_with_the_page_to_come_back_to_is_one_that_browsers_keep(stranger: Visitor) -> None:
     for length in range(0, 1_000, 20):
         answer = stranger.get(f"/search?q={'%C3%A4' * length}")
