@@ -37,8 +37,8 @@ class DaemonThreads(Executor):
     def __init__(self) -> None:
         self._is_shut_down = False
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Begin no further call. Waits for none, and all calls have begun, so both arguments have no effect."""
+    def shutdown(self, *_: Any, **_options: Any) -> None:
+        """Begin no further call, and wait for none. The options of a pool of threads have no effect."""
         self._is_shut_down = True
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:

@@ -114,6 +114,28 @@ def test_a_clock_that_is_set_while_the_page_is_open_changes_nothing(looking):
     assert near_now(text, "Europe/Berlin"), text
 
 
+def test_an_answer_that_a_paused_page_does_not_show_sets_no_time(served, looking):
+    page = looking.context().new_page()
+    page.goto(f"{looking.site}/console/deliveries")
+    page.locator("#live.on").wait_for()
+    earlier = (datetime.now(UTC) - timedelta(hours=6)).isoformat()
+    page.evaluate("earlier => document.querySelector('#page footer time').dateTime = earlier", earlier)
+    held: list[Route] = []
+    page.route("**/console/deliveries", lambda route: held.append(route))
+    with page.expect_request("**/console/deliveries"):
+        served.send("sigma", key="a change")
+    page.get_by_role("button", name="pause").click()
+    with page.expect_response("**/console/deliveries"):
+        held[0].continue_()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 200))")
+    page.unroute("**/console/deliveries")
+    page.route("**/console/live*", lambda route: route.fulfill(status=503))
+    page.get_by_role("button", name="continue").click()
+    expect(page.locator("#live")).to_contain_text("not live since")
+    text = page.locator("#live span").inner_text()
+    assert near_now(text, "Europe/Berlin"), text
+
+
 @pytest.mark.parametrize("zone", ZONES)
 def test_times_are_shown_in_the_zone_of_the_reader_and_their_titles_in_utc(looking, zone):
     # The browser's date is half a year away, when another offset holds in zones with daylight saving.

@@ -88,7 +88,7 @@
       if (open.has(summary.textContent)) summary.parentElement.open = true;
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
-    if (refused === null) align();
+    if (refused === null && !paused) align();
     failed = refused;
     tell();
   };
