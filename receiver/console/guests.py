@@ -24,7 +24,7 @@ COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
 
 FOREIGN_FORM = "This form is not from your session, so nothing was done: load the page, and press again."
 
-#: The end of the name of the cookie with the page to come back to after signing in, and the time for which it is kept.
+#: The suffix of the cookie that keeps the page to come back to after signing in, and the time for which it is kept.
 WANTED_PAGE, WANTED_PAGE_KEPT = "-next", timedelta(hours=1)
 
 PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)

@@ -29,7 +29,7 @@ from receiver.sessions.sessions import Sessions
 #: The beginnings of addresses to which a browser does not come back.
 NO_PAGES = ("/sign-in", "/live", "/static/")
 
-#: The ends of addresses of files.
+#: The suffixes of the addresses of files.
 FILES = (".csv", ".jsonl", "/body")
 
 #: Parameters and fields of one request, which a page does not get again: the message about an action, and the key and
@@ -142,8 +142,10 @@ def _page_asked_for(request: Request) -> str:
     if request.method != "GET" or path.startswith(NO_PAGES):
         return ""
     # A browser would save a file and stay where it is, so the person comes back to the page with the link to the file.
+    # An id may end in the same way.
     for end in FILES:
-        path = path.removesuffix(end)
+        if not any(str(part).endswith(end) for part in request.path_params.values()):
+            path = path.removesuffix(end)
     path = quote(path)
     return page_with(path, request.query_params.multi_items()) or page_with(path)
 

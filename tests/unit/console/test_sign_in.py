@@ -126,6 +126,8 @@ def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stra
         (f"/search?q={'%C3%A4' * 400}", "/console/search"),
         (f"/mirror/products/pim/{'x' * 3_600}", "/console/"),
         ("/mirror/products/pim/50%2541%3F%23", "/console/mirror/products/pim/50%2541%3F%23"),
+        ("/mirror/products/pim/list.csv", "/console/mirror/products/pim/list.csv"),
+        ("/mirror/products/pim/a/body", "/console/mirror/products/pim/a/body"),
         ("/mirror/products/pim/%7Bid%7D", "/console/mirror/products/pim/%7Bid%7D"),
         ("/live?seen=x", "/console/"),
         ("/sign-in", "/console/"),
