@@ -77,7 +77,8 @@ class SignIn:
         invitation = self._links.read(fields.get(LINK, ""), now=now)
         cookie = await self._reads.run(request, "sign in", lambda: self._begun(request, invitation, now))
         answer = redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
-        answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, ""))
+        if self._guests.wanted_page(request):
+            answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, ""))
         return answer
 
     def _begun(self, request: Request, invitation: Invitation, now: datetime) -> str:

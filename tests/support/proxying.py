@@ -17,6 +17,9 @@ from waiting import TIMEOUT
 #: A directive: its words, and its block, which is empty for a simple directive.
 Directive = tuple[list[str], "list[Directive]"]
 
+#: The headers of an answer, in order.
+Headers = Sequence[tuple[str, str]]
+
 TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[{};]|[^\s{};"']+""")
 
 
@@ -133,7 +136,7 @@ class _Request(BaseHTTPRequestHandler):
             self.close_connection = True
             place = self.server.site.place("@too_large")
         if isinstance(place, tuple):
-            self.answer(place[0], place[1].encode(), {"Content-Type": "application/json"})
+            self.answer(place[0], place[1].encode(), [("Content-Type", "application/json")])
             return
         body = self.rfile.read(length)
         for server in self.server.order(place):
@@ -149,23 +152,24 @@ class _Request(BaseHTTPRequestHandler):
             return
         if "@away" not in self.server.site.locations:
             # As nginx answers if no server of the upstream is there.
-            self.answer(502, b"Bad Gateway", {"Content-Type": "text/plain"})
+            self.answer(502, b"Bad Gateway", [("Content-Type", "text/plain")])
             return
         status, message = self.server.site.place("@away")
-        self.answer(status, message.encode(), {"Content-Type": "application/json", "Retry-After": "5"})
+        self.answer(status, message.encode(), [("Content-Type", "application/json"), ("Retry-After", "5")])
 
     def pass_on(self, answer: HTTPResponse) -> None:
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in ("connection", "date")}
-        if kept.get("content-type", kept.get("Content-Type", "")).startswith("text/event-stream"):
+        # As pairs, because an answer may have several Set-Cookie.
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("connection", "date")]
+        if (answer.getheader("Content-Type") or "").startswith("text/event-stream"):
             self.stream(answer, kept)
         else:
             self.answer(answer.status, answer.read(), kept)
 
-    def stream(self, answer: HTTPResponse, headers: dict[str, str]) -> None:
+    def stream(self, answer: HTTPResponse, headers: Headers) -> None:
         """Pass on what comes at once, as nginx does without buffering. The end of the connection ends the stream."""
         self.close_connection = True
         self.send_response(answer.status)
-        for name, value in headers.items():
+        for name, value in headers:
             if name.lower() != "transfer-encoding":
                 self.send_header(name, value)
         self.send_header("Connection", "close")
@@ -175,11 +179,12 @@ class _Request(BaseHTTPRequestHandler):
                 self.wfile.write(content)
                 self.wfile.flush()
 
-    def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def answer(self, status: int, content: bytes, headers: Headers) -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(content))}).items():
-            if name.lower() != "content-length" or name == "Content-Length":
+        for name, value in headers:
+            if name.lower() != "content-length":
                 self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
