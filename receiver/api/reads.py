@@ -20,6 +20,7 @@ from receiver.api.read_budget import ReadBudget
 from receiver.api.turns import Turn, Turns
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
+from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
 
 Result = TypeVar("Result")
@@ -113,7 +114,8 @@ class Reads:
             reading = self._threads.submit(timed)
         except RuntimeError as error:
             give_back(used=0.0)
-            raise Unavailable("No thread can be started for this read. Ask again later.") from error
+            said = told_with_limit(error).rstrip(".")
+            raise Unavailable(f"No thread can be started for this read. {said}. Ask again later.") from error
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(reading)), self._seconds + GRACE)
         except TimeoutError:
