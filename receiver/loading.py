@@ -96,7 +96,7 @@ def is_of_the_code(error: BaseException) -> bool:
 
 def _is_cancellation(error: BaseException) -> bool:
     """Whether a task of asyncio was cancelled, which foreign code may run in an event loop of its own."""
-    # If nobody has imported asyncio, nobody can have raised it, and commands start faster without asyncio.
+    # Without the module, no code can raise the error. It is not imported here, so that commands start faster.
     loaded = sys.modules.get("asyncio")
     return loaded is not None and isinstance(error, loaded.CancelledError)
 

@@ -94,7 +94,7 @@ class Guests:
         return bool(self._cookie_of(request))
 
     def wanted_page(self, request: Request) -> str:
-        """The page that the browser asked for when nobody was signed in; empty if there is none."""
+        """The page that the browser requested without a session; empty if it requested none."""
         return unquote(request.cookies.get(self._cookie_name(request) + WANTED_PAGE, ""))
 
     def keep_wanted_page(self, request: Request, page: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
-from browsing import Browsing, Page, path_of, signed_in
+from browsing import Browsing, Page, operating, path_of
 from planning import BOTH_BROWSERS, REASON, START, actions, planned_replay, press
 from playwright.sync_api import expect
 from serving import Served, serving
@@ -33,12 +33,8 @@ def served(tmp_path, monkeypatch) -> Iterator[Served]:
 
 @pytest.fixture
 def looking(chromium, served) -> Iterator[Browsing]:
-    site = str(served.client.base_url).rstrip("/")
-    opened = Browsing(chromium, site, signed_in(served, new_link()))
-    opened.watch.expected |= {401, 403}
-    yield opened
-    opened.close()
-    opened.watch.check()
+    with operating(chromium, served, expected={401, 403}) as opened:
+        yield opened
 
 
 def end_sessions(served: Served) -> None:

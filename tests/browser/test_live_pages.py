@@ -8,10 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 from away import acked_again, away
-from browsing import TIMEOUT_MS, Browsing, Page, Scheme, signed_in
+from browsing import TIMEOUT_MS, Browsing, Page, Scheme, operating
 from playwright.sync_api import Route, expect
 from serving import Served, serving
-from visiting import new_link
 from waiting import wait_until
 
 from receiver.console import live
@@ -42,11 +41,8 @@ def served(tmp_path, monkeypatch) -> Iterator[Served]:
 
 @pytest.fixture
 def looking(chromium, served) -> Iterator[Browsing]:
-    site = str(served.client.base_url).rstrip("/")
-    opened = Browsing(chromium, site, signed_in(served, new_link()))
-    yield opened
-    opened.close()
-    opened.watch.check()
+    with operating(chromium, served) as opened:
+        yield opened
 
 
 def says(page: Page, words: str) -> None:

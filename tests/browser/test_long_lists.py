@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browsing import Browsing, Page, signed_in
+from browsing import Browsing, Page, operating
 from planning import BOTH_BROWSERS, press
 from playwright.sync_api import expect
 from serving import Served, serving
-from visiting import new_link
-from waiting import TIMEOUT, wait_until
+from stub_servers import answering
+from waiting import wait_until
 
 from receiver.console import live
 from receiver.reconcile import seen
@@ -50,13 +49,8 @@ class Endless(BaseHTTPRequestHandler):
 @pytest.fixture
 def api(monkeypatch, request) -> Iterator[str]:
     monkeypatch.setattr(Endless, "repeats", request.param)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
-    server.shutdown()
-    thread.join(TIMEOUT)
-    server.server_close()
+    with answering(Endless) as url:
+        yield f"{url}/api/v1"
 
 
 @pytest.fixture
@@ -71,11 +65,8 @@ def served(tmp_path, api, monkeypatch) -> Iterator[Served]:
 
 @pytest.fixture
 def looking(chromium, served) -> Iterator[Browsing]:
-    site = str(served.client.base_url).rstrip("/")
-    opened = Browsing(chromium, site, signed_in(served, new_link()))
-    yield opened
-    opened.close()
-    opened.watch.check()
+    with operating(chromium, served) as opened:
+        yield opened
 
 
 def plan(page: Page) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
-from browsing import Browsing, Page, path_of, signed_in
+from browsing import Browsing, Page, operating, path_of
 from planning import BOTH_BROWSERS, REASON, START, actions, planned_replay, press, wait_for_state
 from playwright.sync_api import expect
 from serving import Served, serving
-from visiting import new_link
 
 from receiver.console import live
 from receiver.runs.feeder import Feeder
@@ -25,14 +25,11 @@ def served(tmp_path, monkeypatch) -> Iterator[Served]:
 @pytest.fixture
 def people(chromium, served) -> Iterator[dict[str, Browsing]]:
     """Two operators at one console."""
-    site = str(served.client.base_url).rstrip("/")
-    made = {name: Browsing(chromium, site, signed_in(served, new_link(name=name))) for name in ("ops-1", "ops-2")}
-    for each in made.values():
-        each.watch.expected.add(409)
-    yield made
-    for each in made.values():
-        each.close()
-        each.watch.check()
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(operating(chromium, served, name=name, expected={409}))
+            for name in ("ops-1", "ops-2")
+        }
 
 
 @pytest.fixture

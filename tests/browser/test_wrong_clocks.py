@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from browsing import Browsing, Page, signed_in
+from browsing import Browsing, Page, operating
 from playwright.sync_api import Locator, Route, expect
 from serving import Served, serving
-from visiting import new_link
 
 from receiver.console import live
 
@@ -39,12 +38,8 @@ def served(tmp_path, monkeypatch) -> Iterator[Served]:
 
 @pytest.fixture
 def looking(chromium, served) -> Iterator[Browsing]:
-    site = str(served.client.base_url).rstrip("/")
-    opened = Browsing(chromium, site, signed_in(served, new_link()))
-    opened.watch.expected.add(503)
-    yield opened
-    opened.close()
-    opened.watch.check()
+    with operating(chromium, served, expected={503}) as opened:
+        yield opened
 
 
 def page_in(looking: Browsing, path: str, *, wrong: timedelta = timedelta(), zone: str = "Europe/Berlin") -> Page:

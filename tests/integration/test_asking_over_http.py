@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
-from serving import TIMEOUT, Served, serving
+from serving import Served, serving
+from stub_servers import answering
 
 from receiver.api.tokens import Scope
 
@@ -38,13 +38,8 @@ class SigmaApi(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), SigmaApi)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
-    server.shutdown()
-    thread.join(TIMEOUT)
-    server.server_close()
+    with answering(SigmaApi) as url:
+        yield f"{url}/api/v1"
 
 
 @pytest.fixture(scope="module")

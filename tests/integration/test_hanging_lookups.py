@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from serving import Served, serving
+from stub_servers import answering
 from visiting import Visitor, text_of, visitor_at
 from waiting import TIMEOUT, wait_until
 
@@ -38,14 +39,9 @@ def api(away) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Write no log."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Silent)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
-    away.set()
-    server.shutdown()
-    thread.join(TIMEOUT)
-    server.server_close()
+    with answering(Silent) as url:
+        yield f"{url}/api/v1"
+        away.set()
 
 
 @pytest.fixture

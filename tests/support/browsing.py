@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,7 +22,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 from serving import Served
-from visiting import Visitor
+from visiting import Visitor, new_link
 
 #: Names of Chromium, the fastest first: the headless shell opens a page in a third of the time that the full browser
 #: needs.
@@ -219,6 +219,21 @@ def signed_in(served: Served, link: str) -> Any:
     ]
     visitor.close()
     return {"cookies": cookies, "origins": []}
+
+
+@contextmanager
+def operating(
+    browser: Browser, served: Served, *, name: str = "ops-1", expected: Collection[int] = ()
+) -> Iterator[Browsing]:
+    """Give an operator's view of a served console; at the end of the block, fail if a page had faults.
+
+    `expected` are statuses of 400 and above that the test expects.
+    """
+    opened = Browsing(browser, str(served.client.base_url).rstrip("/"), signed_in(served, new_link(name=name)))
+    opened.watch.expected.update(expected)
+    yield opened
+    opened.close()
+    opened.watch.check()
 
 
 def path_of(page: Page) -> str:
