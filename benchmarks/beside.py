@@ -1,56 +1,93 @@
-"""Acks of one server beside others who ask it, against its acks alone, in turns."""
+"""Acks of one server beside others who ask it, against its acks alone."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from itertools import count
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks import load, scale
-from benchmarks.rounds import take_turns
+from benchmarks.rounds import Figure, Spread
 
-#: Rounds, and the seconds of each. The rate swings with the checkpoints of the database, so it takes many. Reads may
-#: use time that was saved before the webhooks came, so a short round would show a greater share of reads.
-ROUNDS, SECONDS = scale.either((10, 10), (4, 5))
+#: Rounds, and the seconds of each part of a round.
+ROUNDS, SECONDS = scale.either((10, 5), (4, 3))
 
-#: Webhooks made for each round: more than are answered.
-POOL = 20_000 * SECONDS
+#: Seconds at the beginning of a part that do not count: reads may use time in them that was saved before.
+SETTLING = 1
 
-#: The name of the rounds without askers.
+#: Seconds that askers may take to end.
+ENDING = 3
+
+#: Webhooks made for each second of load: more than are answered.
+A_SECOND = 20_000
+
+#: The name of the parts without askers.
 ALONE = "acks alone"
 
 #: Starts askers, who count their answers by status until the end of the block.
 Askers = Callable[[], AbstractContextManager[Counter[int]]]
 
 
-def acks_beside(
-    server: str, folder: Path, askers: Mapping[str, Askers], *, restore: Callable[[], None]
-) -> Iterator[str]:
+class Arrivals(Protocol):
+    """What a round stores."""
+
+    def count(self, since: datetime, until: datetime) -> int:
+        """The number of deliveries that arrived between these times."""
+
+    def remove(self) -> None:
+        """Remove all of them from the database."""
+
+
+def acks_beside(server: str, folder: Path, askers: Mapping[str, Askers], arrivals: Arrivals) -> Iterator[str]:
     """Yield a line about the acks a second alone, and one about those beside each kind of askers.
 
-    `restore` is called after each round, and removes from the database what the round has stored.
+    A round is one load without a pause. It begins and ends with acks alone; the kinds of askers come in between, in
+    every second round in reverse order. So the rates of a round are of the same minute, while those of two loads differ
+    by more than askers can cost.
     """
-    numbers = count()
-    answers: dict[str, Counter[int]] = {name: Counter() for name in (ALONE, *askers)}
-
-    def acks(name: str, asking: Askers) -> float:
+    parts: dict[str, Askers] = {ALONE: _no_askers, **askers}
+    rates: dict[str, list[float]] = {name: [] for name in parts}
+    answers: dict[str, Counter[int]] = {name: Counter() for name in parts}
+    for number in range(ROUNDS):
+        between = list(askers) if number % 2 == 0 else list(reversed(askers))
+        order = [ALONE, *between, ALONE]
+        seconds = len(order) * SECONDS + len(between) * ENDING
         pool = folder / "pool.txt"
-        load.write_pool(pool, next(numbers) * POOL, POOL)
-        with asking() as answered:
-            rate = load.send(server, pool, seconds=SECONDS).requests_per_second
-            answers[name] += answered
-        restore()
-        return rate
-
-    cells = {name: partial(acks, name, asking) for name, asking in {ALONE: _no_askers, **askers}.items()}
-    figures = take_turns(cells, rounds=ROUNDS, unit="acks/s")
-    alone = figures[ALONE]
-    yield f"  {ALONE:<56}{alone.spread.median:>8,.0f}/s ({alone.spread.least:,.0f} to {alone.spread.most:,.0f})"
+        load.write_pool(pool, number * seconds * A_SECOND, seconds * A_SECOND)
+        spans: dict[str, list[tuple[datetime, datetime]]] = {name: [] for name in parts}
+        with ThreadPoolExecutor(1) as executor:
+            sending = executor.submit(load.send, server, pool, seconds=seconds)
+            _wait_for_acks(arrivals)
+            for name in order:
+                with parts[name]() as answered:
+                    began = datetime.now(UTC) + timedelta(seconds=SETTLING)
+                    time.sleep(SECONDS)
+                    spans[name].append((began, datetime.now(UTC)))
+                answers[name] += answered
+            if sending.done():
+                raise RuntimeError("the load ended before the last part: let the askers end sooner, or raise ENDING")
+        for name, some in spans.items():
+            counted = sum(arrivals.count(*span) for span in some)
+            rates[name].append(counted / sum((until - since).total_seconds() for since, until in some))
+        arrivals.remove()
+    figures = {name: Figure(name, "acks/s", values) for name, values in rates.items()}
+    alone: Spread = figures[ALONE].spread
+    yield f"  {ALONE:<56}{alone.median:>8,.0f}/s ({alone.least:,.0f} to {alone.most:,.0f})"
     for name in askers:
-        yield f"  {name + ' / alone':<56}{(figures[name] / alone).spread} {_told(answers[name])}"
+        yield f"  {name + ' / alone':<56}{(figures[name] / figures[ALONE]).spread} {_told(answers[name])}"
+
+
+def _wait_for_acks(arrivals: Arrivals) -> None:
+    end = time.monotonic() + 60
+    while not arrivals.count(datetime.min.replace(tzinfo=UTC), datetime.now(UTC)):
+        if time.monotonic() > end:
+            raise RuntimeError("no ack came within a minute")
+        time.sleep(0.1)
 
 
 def _no_askers() -> AbstractContextManager[Counter[int]]:
@@ -58,6 +95,5 @@ def _no_askers() -> AbstractContextManager[Counter[int]]:
 
 
 def _told(answers: Counter[int]) -> str:
-    """The answers of a round, of which those count, too, that came before the load generator began to send."""
     refused = sum(number for status, number in answers.items() if status != 200)
     return f"({answers[200] / ROUNDS:.0f} answers in a round, {refused / ROUNDS:.0f} refusals)"

@@ -21,7 +21,7 @@ from benchmarks import ended, processor, scale
 from benchmarks.askers import asking
 from benchmarks.beside import acks_beside
 from benchmarks.inboxes import SOURCE
-from benchmarks.long_history import MIDDLE, filled, remove_arrivals
+from benchmarks.long_history import MIDDLE, LaterArrivals, filled
 from benchmarks.servers import SECRET_KEY, running
 from receiver.inbox.ids import MOST_PROCESSES
 from receiver.sessions.links import Links
@@ -140,7 +140,7 @@ def _acks(url: str) -> Iterator[str]:
             f"beside {PEOPLE} people, the console in serve": partial(_browsing, server),
             f"beside {PEOPLE} people, the console apart": partial(_browsing, apart),
         }
-        yield from acks_beside(server, folder, people, restore=partial(remove_arrivals, url))
+        yield from acks_beside(server, folder, people, LaterArrivals(url))
 
 
 def _browsing(console: str) -> AbstractContextManager[Counter[int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text
 
 from benchmarks import ended, scale, senders
 from benchmarks.inboxes import SOURCE
@@ -21,6 +21,7 @@ from receiver.database.database import Database
 from receiver.findings import tallies
 from receiver.findings.counting import RUNNING, WATCHED
 from receiver.findings.tables import TALLIES
+from receiver.inbox import tables
 from receiver.inbox.ids import MOST_PROCESSES
 
 DELIVERIES = int(os.environ.get("BENCHMARK_DELIVERIES") or scale.either(1_000_000, 100_000))
@@ -89,11 +90,24 @@ def fill(url: str) -> None:
                 connection.execute(text("VACUUM ANALYZE"))
 
 
-def remove_arrivals(url: str) -> None:
-    """Remove what has arrived since the history was written, so that the backlog is as long as it was."""
-    with closing(Database(url)) as database, database.write() as connection:
-        for table, key in (("dedup_keys", "delivery_id"), ("bodies", "delivery_id"), ("deliveries", "id")):
-            connection.execute(text(f"DELETE FROM {table} WHERE {key} >= :end"), {"end": END})
+class LaterArrivals:
+    """What has arrived since the history was written; removed, so that the backlog is as long as it was."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def count(self, since: datetime, until: datetime) -> int:
+        """The number of deliveries that arrived between these times."""
+        received_at = tables.DELIVERIES.c.received_at
+        arrived = tables.DELIVERIES.c.id >= END, received_at >= since, received_at < until
+        with closing(Database(self._url)) as database, database.read() as connection:
+            return int(connection.execute(select(func.count()).where(*arrived)).scalar_one())
+
+    def remove(self) -> None:
+        """Remove all of them from the database."""
+        with closing(Database(self._url)) as database, database.write() as connection:
+            for table, key in (("dedup_keys", "delivery_id"), ("bodies", "delivery_id"), ("deliveries", "id")):
+                connection.execute(text(f"DELETE FROM {table} WHERE {key} >= :end"), {"end": END})
 
 
 def _forms(database: Database) -> dict[str, object]:

@@ -19,7 +19,7 @@ from benchmarks import ended
 from benchmarks.askers import asking
 from benchmarks.beside import acks_beside
 from benchmarks.inboxes import SOURCE
-from benchmarks.long_history import MIDDLE, filled, remove_arrivals
+from benchmarks.long_history import MIDDLE, LaterArrivals, filled
 from benchmarks.servers import SECRET_KEY, running
 from handlers.catalog import Product
 from receiver.api.tokens import Scope, Tokens
@@ -135,7 +135,7 @@ def _acks(url: str) -> Iterator[str]:
         readers = {
             f"beside {READERS} readers, pausing {pause:g} s": partial(_reading, server, pause) for pause in PAUSES
         }
-        yield from acks_beside(server, folder, readers, restore=partial(remove_arrivals, url))
+        yield from acks_beside(server, folder, readers, LaterArrivals(url))
 
 
 def _reading(server: str, pause: float) -> AbstractContextManager[Counter[int]]:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Hashable
 from math import inf
 
-#: The share of one core that all reads together may use while webhooks are being acked.
-SHARE = 0.05
+#: The share of one core that all reads together may use while webhooks are being acked. It is smaller on PostgreSQL,
+#: whose processes compute for reads at the priority at which they compute for acks.
+SHARE, SHARE_ON_POSTGRESQL = 0.05, 0.03
 
 #: The most seconds of CPU time that the budget saves: enough for a few people who open a page.
 BURST = 0.15
@@ -21,14 +22,14 @@ BURST = 0.15
 MOST_SHARED = 0.05
 
 #: The longest wait of a key's reads after an expensive one, in seconds: less than a read waits for its turn.
-LONGEST_KEY_REST = 1.5
+LONGEST_KEY_REST = 1.9
 
 #: Seconds of CPU time that a request and its answer take in the event loop, beside the thread of the read.
 REQUEST_COST = 0.001
 
 #: Seconds of CPU time that PostgreSQL uses for each second that a read waits for it. It computes during most of a long
 #: wait, and competes for the cores with the acks meanwhile.
-COST_OF_POSTGRESQL = 0.5
+COST_OF_POSTGRESQL = 0.75
 
 #: Seconds for which no webhook may come before reads are unlimited. On an overloaded machine the event loop itself
 #: stands still for a moment, in which no webhook can come, and reads would get most when there is least for them.
@@ -44,9 +45,11 @@ MOST_KEYS = 1_000
 class ReadBudget:
     """An account of CPU time in seconds, for one event loop. A key stands for similar reads."""
 
-    def __init__(self, *, is_busy: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        """`is_busy` returns whether webhooks are being acked."""
-        self._is_busy = is_busy
+    def __init__(
+        self, *, is_busy: Callable[[], bool], share: float = SHARE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`is_busy` returns whether webhooks are being acked; `share` is that of one core."""
+        self._is_busy, self._share = is_busy, share
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
         #: The time of the first question since which no webhook was being acked; infinite while one is.
@@ -57,12 +60,12 @@ class ReadBudget:
 
     def wait(self, key: Hashable) -> float:
         """The seconds until a read of this key may begin while webhooks keep arriving."""
-        if self._is_quiet():
+        if self.is_quiet():
             self._balance, self._counted_at = BURST, self._clock()
             self._rests.clear()
             return 0.0
         now = self._count()
-        owed = 0.0 if self._balance > 0 else -self._balance / SHARE
+        owed = 0.0 if self._balance > 0 else -self._balance / self._share
         return max(owed, self._rests.get(key, now) - now)
 
     def begin(self, key: Hashable) -> float:
@@ -82,10 +85,10 @@ class ReadBudget:
         estimate = min(cost, MOST_SHARED)
         self._costs[key] = self._costs.get(key, estimate) * (1 - NEWEST_WEIGHT) + estimate * NEWEST_WEIGHT
         if cost > MOST_SHARED and self._is_busy():
-            self._rests[key] = now + min(cost / SHARE, LONGEST_KEY_REST)
+            self._rests[key] = now + min(cost / self._share, LONGEST_KEY_REST)
 
-    def _is_quiet(self) -> bool:
-        """Whether no webhook is being acked, at this question and at an earlier one."""
+    def is_quiet(self) -> bool:
+        """Whether no webhook is being acked, at this question and at an earlier one, so that reads are not limited."""
         now = self._clock()
         if self._is_busy():
             self._quiet_since = inf
@@ -95,6 +98,6 @@ class ReadBudget:
 
     def _count(self) -> float:
         now = self._clock()
-        self._balance = min(self._balance + (now - self._counted_at) * SHARE, BURST)
+        self._balance = min(self._balance + (now - self._counted_at) * self._share, BURST)
         self._counted_at = now
         return now

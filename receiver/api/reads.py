@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from time import monotonic, thread_time
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
 from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
+from receiver.search.windows import beside_acks
 
 Result = TypeVar("Result")
 
@@ -91,7 +92,8 @@ class Reads:
 
         Raises `Unavailable` if its turn does not come, if no thread can be started, or if it takes too long.
         """
-        held = [await self._take_turn(key)]
+        turn = await self._take_turn(key)
+        held, beside = [turn], beside_acks if turn.is_beside_acks else nullcontext
         loop = asyncio.get_running_loop()
 
         def give_back(*, used: float) -> None:
@@ -102,7 +104,8 @@ class Reads:
         def timed() -> Result:
             computed_before, began = thread_time(), monotonic()
             try:
-                return read()
+                with beside():
+                    return read()
             finally:
                 computed = thread_time() - computed_before
                 used = computed + self._waiting_cost * max(monotonic() - began - computed, 0)

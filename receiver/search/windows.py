@@ -1,13 +1,15 @@
 """Finds rows in the order of a key: directly by an index, or window by window for conditions without one.
 
 A window is a run of consecutive rows on a path, each of which is examined. After a tenth of a second the search stops,
-and the answer carries its horizon, the key from which the next page continues.
+and the answer carries its horizon, the key from which the next page continues. Beside acks it stops earlier.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +37,12 @@ from receiver.database.statement_timeouts import statement_timeout
 #: Seconds for which rows are examined that no index finds.
 SECONDS = 0.1
 
+#: The share of its seconds that a search examines rows while webhooks are being acked: the database computes during
+#: most of them, on cores that the acks need.
+SHARE_BESIDE_ACKS = 0.3
+
+_share: ContextVar[float] = ContextVar("share of the seconds", default=1.0)
+
 #: Rows of the first window, which is always examined completely, and of the largest.
 FIRST_WINDOW, LARGEST_WINDOW = 500, 32_000
 
@@ -43,6 +51,16 @@ SMALL_SHARE = 0.25
 
 #: The values of the key's columns in one row.
 SortKey = tuple[Any, ...]
+
+
+@contextmanager
+def beside_acks() -> Iterator[None]:
+    """Let the searches of the block stop after `SHARE_BESIDE_ACKS` of their seconds."""
+    before = _share.set(SHARE_BESIDE_ACKS)
+    try:
+        yield
+    finally:
+        _share.reset(before)
 
 
 class Look(NamedTuple):
@@ -173,7 +191,7 @@ class _Looking:
         self._path = path
         self._limit = limit
         self._counts = counts
-        self._until = time.monotonic() + seconds
+        self._until = time.monotonic() + seconds * _share.get()
         self._keys: list[SortKey] = []
         #: The number of rows that fit, and of those that were examined.
         self.number, self.looked_at = 0, 0

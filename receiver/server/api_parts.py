@@ -10,7 +10,7 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
 from receiver.api.probes import Probes
-from receiver.api.read_budget import COST_OF_POSTGRESQL, ReadBudget
+from receiver.api.read_budget import COST_OF_POSTGRESQL, SHARE, SHARE_ON_POSTGRESQL, ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
@@ -53,11 +53,12 @@ class ServedParts:
 
 def new_reads(runtime: Runtime, is_busy: Callable[[], bool]) -> Reads:
     """Make the reads of a process: with a budget while `is_busy` returns that webhooks are being acked."""
+    share, waiting_cost = (SHARE_ON_POSTGRESQL, COST_OF_POSTGRESQL) if runtime.database.is_postgresql else (SHARE, 0.0)
     return Reads(
         at_once=runtime.settings.api_reads_at_once,
         seconds=runtime.settings.api_read_seconds,
-        budget=ReadBudget(is_busy=is_busy),
-        waiting_cost=COST_OF_POSTGRESQL if runtime.database.is_postgresql else 0.0,
+        budget=ReadBudget(is_busy=is_busy, share=share),
+        waiting_cost=waiting_cost,
     )
 
 

@@ -13,6 +13,7 @@ from receiver.api.read_budget import (
     NO_WEBHOOK_FOR,
     REQUEST_COST,
     SHARE,
+    SHARE_ON_POSTGRESQL,
     ReadBudget,
 )
 from receiver.api.reads import LONGEST_WAIT
@@ -24,10 +25,11 @@ WHILE = 60.0
 class Process:
     """A process with a clock, whose reads take turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float) -> None:
         self.now = 1_000.0
         self.acking = True
-        self.budget = ReadBudget(is_busy=lambda: self.acking, clock=lambda: self.now)
+        self.share = share
+        self.budget = ReadBudget(is_busy=lambda: self.acking, share=share, clock=lambda: self.now)
 
     def read(self, key: str, cost: float) -> float:
         """Wait for the budget, read for this many seconds of CPU time, and return the seconds of waiting."""
@@ -42,9 +44,9 @@ class Process:
         return waited
 
 
-@pytest.fixture
-def process() -> Process:
-    return Process()
+@pytest.fixture(params=[SHARE, SHARE_ON_POSTGRESQL])
+def process(request: pytest.FixtureRequest) -> Process:
+    return Process(request.param)
 
 
 @pytest.mark.parametrize("cost", [0.0005, 0.002, 0.01, MOST_SHARED - REQUEST_COST])
@@ -53,8 +55,8 @@ def test_greedy_reads_together_take_their_share_while_webhooks_are_acked(process
     while process.now - began < WHILE:
         process.read("list", cost)
         used += cost + REQUEST_COST
-    assert used <= WHILE * SHARE + BURST + 2 * MOST_SHARED
-    assert used >= WHILE * SHARE * 0.8, "the share is theirs"
+    assert used <= WHILE * process.share + BURST + 2 * MOST_SHARED
+    assert used >= WHILE * process.share * 0.8, "the share is theirs"
 
 
 def test_reads_go_at_full_speed_when_no_webhook_comes(process: Process) -> None:
@@ -98,13 +100,13 @@ def test_one_expensive_read_does_not_keep_the_cheap_ones_waiting_beyond_their_ti
     for _ in range(20):
         process.read("list", 0.01)
     process.read("long list", 30.0)
-    assert process.read("list", 0.001) <= MOST_SHARED / SHARE + 1e-6 < LONGEST_WAIT
+    assert process.read("list", 0.001) <= MOST_SHARED / process.share + 1e-6 < LONGEST_WAIT
 
 
 def test_an_expensive_read_may_be_repeated_after_a_bounded_wait(process: Process) -> None:
     process.read("long list", 30.0)
     waited = process.read("long list", 30.0)
-    assert MOST_SHARED / SHARE < waited <= LONGEST_KEY_REST + 1e-6 < LONGEST_WAIT
+    assert MOST_SHARED / process.share < waited <= LONGEST_KEY_REST + 1e-6 < LONGEST_WAIT
 
 
 def test_reads_that_begin_together_pay_in_advance(process: Process) -> None:

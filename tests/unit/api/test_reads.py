@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Hashable
 from contextlib import closing
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, MetaData, Table, insert, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api import reads as module
@@ -18,6 +20,7 @@ from receiver.api.reads import WAITING_FOR_EACH, DaemonThreads, Reads
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
+from receiver.search import windows
 
 #: A statement that runs until it is ended, on either system.
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -176,3 +179,27 @@ def test_a_read_pays_for_what_other_processes_compute_while_it_waits(waiting_cos
     asyncio.run(asyncio.wait_for(ask(), BOUND))
     assert (charges.used[0] >= 0.05) == (waiting_cost == 0.5)
     reads.close()
+
+
+def test_a_search_beside_acks_examines_rows_for_a_part_of_its_time(database, monkeypatch):
+    """Each look at the clock takes a second, so the rows that a search examines show its time."""
+    numbers = Table("numbers", MetaData(), Column("number", Integer, primary_key=True))
+    with database.write() as connection:
+        numbers.create(connection)
+        connection.execute(insert(numbers), [{"number": number} for number in range(2_000)])
+    monkeypatch.setattr(windows, "FIRST_WINDOW", 10)
+    monkeypatch.setattr(windows, "LARGEST_WINDOW", 10)
+    monkeypatch.setattr(windows, "time", SimpleNamespace(monotonic=count().__next__))
+    looks = (windows.Look(("number",), windows.equals(-1)),)
+    path = windows.Path(table=numbers, key=("number",), looks=looks)
+
+    def examined() -> int:
+        with database.read() as connection:
+            return windows.find(connection, path, behind=None, limit=1, seconds=200.0).looked_at
+
+    by_business = {}
+    for is_busy in (False, True):
+        budget = ReadBudget(is_busy=lambda is_busy=is_busy: is_busy, clock=count().__next__)
+        with closing(Reads(at_once=1, seconds=BOUND, budget=budget)) as reads:
+            by_business[is_busy] = asyncio.run(reads.run(examined))
+    assert by_business[True] == pytest.approx(by_business[False] * windows.SHARE_BESIDE_ACKS, rel=0.2)
