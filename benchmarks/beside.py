@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks import load, scale
-from benchmarks.rounds import Figure, Spread
+from benchmarks.rounds import Figure
+from receiver.moments import EPOCH
 
 #: Rounds, and the seconds of each part of a round.
 ROUNDS, SECONDS = scale.either((10, 5), (4, 3))
@@ -20,17 +21,21 @@ ROUNDS, SECONDS = scale.either((10, 5), (4, 3))
 #: Seconds at the beginning of a part that do not count: reads may use time in them that was saved before.
 SETTLING = 1
 
-#: Seconds that askers may take to end.
-ENDING = 3
+#: Seconds that askers may take to end, and that a load may take to begin.
+ENDING, LONGEST_START = 5, 60
 
 #: Webhooks made for each second of load: more than are answered.
-A_SECOND = 20_000
+A_SECOND = 18_000
 
 #: The name of the parts without askers.
 ALONE = "acks alone"
 
 #: Starts askers, who count their answers by status until the end of the block.
 Askers = Callable[[], AbstractContextManager[Counter[int]]]
+
+
+#: The beginning and the end of a part.
+Span = tuple[datetime, datetime]
 
 
 class Arrivals(Protocol):
@@ -50,44 +55,53 @@ def acks_beside(server: str, folder: Path, askers: Mapping[str, Askers], arrival
     every second round in reverse order. So the rates of a round are of the same minute, while those of two loads differ
     by more than askers can cost.
     """
-    parts: dict[str, Askers] = {ALONE: _no_askers, **askers}
-    rates: dict[str, list[float]] = {name: [] for name in parts}
-    answers: dict[str, Counter[int]] = {name: Counter() for name in parts}
+    kinds: dict[str, Askers] = {ALONE: _no_askers, **askers}
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    answers: dict[str, Counter[int]] = {name: Counter() for name in kinds}
     for number in range(ROUNDS):
+        spans: dict[str, list[Span]] = {name: [] for name in kinds}
         between = list(askers) if number % 2 == 0 else list(reversed(askers))
-        order = [ALONE, *between, ALONE]
-        seconds = len(order) * SECONDS + len(between) * ENDING
-        pool = folder / "pool.txt"
-        load.write_pool(pool, number * seconds * A_SECOND, seconds * A_SECOND)
-        spans: dict[str, list[tuple[datetime, datetime]]] = {name: [] for name in parts}
-        with ThreadPoolExecutor(1) as executor:
-            sending = executor.submit(load.send, server, pool, seconds=seconds)
+        with _acking(server, folder, number, seconds=(2 + len(between)) * SECONDS + len(between) * ENDING):
             _wait_for_acks(arrivals)
-            for name in order:
-                with parts[name]() as answered:
+            for name in (ALONE, *between, ALONE):
+                with kinds[name]() as answered:
                     began = datetime.now(UTC) + timedelta(seconds=SETTLING)
                     time.sleep(SECONDS)
                     spans[name].append((began, datetime.now(UTC)))
                 answers[name] += answered
-            if sending.done():
-                raise RuntimeError("the load ended before the last part: let the askers end sooner, or raise ENDING")
         for name, some in spans.items():
-            counted = sum(arrivals.count(*span) for span in some)
-            rates[name].append(counted / sum((until - since).total_seconds() for since, until in some))
+            rates[name].append(_rate(arrivals, some))
         arrivals.remove()
     figures = {name: Figure(name, "acks/s", values) for name, values in rates.items()}
-    alone: Spread = figures[ALONE].spread
+    alone = figures[ALONE].spread
     yield f"  {ALONE:<56}{alone.median:>8,.0f}/s ({alone.least:,.0f} to {alone.most:,.0f})"
     for name in askers:
         yield f"  {name + ' / alone':<56}{(figures[name] / figures[ALONE]).spread} {_told(answers[name])}"
 
 
+@contextmanager
+def _acking(server: str, folder: Path, number: int, *, seconds: int) -> Iterator[None]:
+    """Load the server with the `number`th load during the block, which must end within these seconds."""
+    pool = folder / "pool.txt"
+    load.write_pool(pool, number * seconds * A_SECOND, seconds * A_SECOND)
+    with ThreadPoolExecutor(1) as executor:
+        sending = executor.submit(load.send, server, pool, seconds=seconds)
+        yield
+        if sending.done():
+            raise RuntimeError("the load ended before the last part: let the askers end sooner, or raise ENDING")
+
+
 def _wait_for_acks(arrivals: Arrivals) -> None:
-    end = time.monotonic() + 60
-    while not arrivals.count(datetime.min.replace(tzinfo=UTC), datetime.now(UTC)):
+    end = time.monotonic() + LONGEST_START
+    while not arrivals.count(EPOCH, datetime.now(UTC)):
         if time.monotonic() > end:
-            raise RuntimeError("no ack came within a minute")
+            raise RuntimeError(f"no ack came within {LONGEST_START} seconds")
         time.sleep(0.1)
+
+
+def _rate(arrivals: Arrivals, spans: Sequence[Span]) -> float:
+    seconds = sum((until - since).total_seconds() for since, until in spans)
+    return sum(arrivals.count(*span) for span in spans) / seconds
 
 
 def _no_askers() -> AbstractContextManager[Counter[int]]:
