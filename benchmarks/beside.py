@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ SETTLING = 1
 ENDING, LONGEST_START = 5, 60
 
 #: Webhooks made for each second of load: more than are answered.
-A_SECOND = 18_000
+A_SECOND = 20_000
 
 #: The name of the parts without askers.
 ALONE = "acks alone"
@@ -61,8 +61,9 @@ def acks_beside(server: str, folder: Path, askers: Mapping[str, Askers], arrival
     for number in range(ROUNDS):
         spans: dict[str, list[Span]] = {name: [] for name in kinds}
         between = list(askers) if number % 2 == 0 else list(reversed(askers))
-        with _acking(server, folder, number, seconds=(2 + len(between)) * SECONDS + len(between) * ENDING):
-            _wait_for_acks(arrivals)
+        seconds = (2 + len(between)) * SECONDS + len(between) * ENDING
+        with _acking(server, folder, number, seconds=seconds) as sending:
+            _wait_for_acks(arrivals, sending)
             for name in (ALONE, *between, ALONE):
                 with kinds[name]() as answered:
                     began = datetime.now(UTC) + timedelta(seconds=SETTLING)
@@ -80,20 +81,26 @@ def acks_beside(server: str, folder: Path, askers: Mapping[str, Askers], arrival
 
 
 @contextmanager
-def _acking(server: str, folder: Path, number: int, *, seconds: int) -> Iterator[None]:
+def _acking(server: str, folder: Path, number: int, *, seconds: int) -> Iterator[Future[load.Load]]:
     """Load the server with the `number`th load during the block, which must end within these seconds."""
     pool = folder / "pool.txt"
     load.write_pool(pool, number * seconds * A_SECOND, seconds * A_SECOND)
     with ThreadPoolExecutor(1) as executor:
         sending = executor.submit(load.send, server, pool, seconds=seconds)
-        yield
-        if sending.done():
-            raise RuntimeError("the load ended before the last part: let the askers end sooner, or raise ENDING")
+        yield sending
+        ended_early = sending.done()
+        sent = sending.result()
+    if ended_early:
+        raise RuntimeError("the load ended before the last part: let the askers end sooner, or raise ENDING")
+    if sent.failed or sent.answers > seconds * A_SECOND:
+        raise RuntimeError(f"{sent.failed} answers failed, and {sent.answers} came: bodies repeated; raise A_SECOND")
 
 
-def _wait_for_acks(arrivals: Arrivals) -> None:
+def _wait_for_acks(arrivals: Arrivals, sending: Future[load.Load]) -> None:
     end = time.monotonic() + LONGEST_START
     while not arrivals.count(EPOCH, datetime.now(UTC)):
+        if sending.done():
+            sending.result()
         if time.monotonic() > end:
             raise RuntimeError(f"no ack came within {LONGEST_START} seconds")
         time.sleep(0.1)

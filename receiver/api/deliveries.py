@@ -22,7 +22,6 @@ from receiver.api.pages import (
     Matching,
     count_beside,
     is_whole,
-    seconds_left,
     show_count,
 )
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
@@ -42,6 +41,7 @@ from receiver.search.arguments import LONGEST_ENTITY, is_id
 from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Count, FoundPage, Horizon
+from receiver.search.windows import seconds_left
 
 #: The most ids of deliveries in one request.
 MOST_NAMED = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from msgspec import Meta
 
 from receiver.schemas import Shape
 from receiver.search.pages import MOST_COUNTED, Count, FoundPage
-from receiver.search.windows import SECONDS
+from receiver.search.windows import seconds_left
 
 LookedAt = Annotated[int, Meta(description="The number of examined rows.")]
 
@@ -28,7 +27,8 @@ class Matching(Shape, frozen=True):
     more: Annotated[
         bool,
         Meta(
-            description=f"Whether the number is a lower bound: counts stop at {MOST_COUNTED:,} or a tenth of a second."
+            description=f"Whether the number is a lower bound: counts stop at {MOST_COUNTED:,}, "
+            "or when the time of the search has passed."
         ),
     ]
     says: Annotated[str, Meta(description="The same in words, such as `more than 10,000`.")]
@@ -42,17 +42,12 @@ def is_whole(page: FoundPage, *, is_first: bool) -> bool:
 def count_beside(page: FoundPage, count: Callable[[float], Count], *, began: float, is_first: bool) -> Matching:
     """Count the matches of a list whose page was begun at `began` by the monotonic clock.
 
-    `count` takes the seconds that remain: the list and its count together take a tenth of a second.
+    `count` takes the seconds that remain: the list and its count together take the time of one search.
     """
     if is_whole(page, is_first=is_first):
         return show_count(Count(len(page.items), False, page.horizon))
     counted = count(seconds_left(began))
     return show_count(counted._replace(number=max(counted.number, len(page.items))))
-
-
-def seconds_left(began: float) -> float:
-    """The seconds that are left for counts beside a list that was begun at `began` by the monotonic clock."""
-    return max(SECONDS - (time.monotonic() - began), 0.0)
 
 
 def show_count(counted: Count) -> Matching:

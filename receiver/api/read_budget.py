@@ -49,7 +49,9 @@ class ReadBudget:
         self, *, is_busy: Callable[[], bool], share: float = SHARE, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`is_busy` returns whether webhooks are being acked; `share` is that of one core."""
-        self._is_busy, self._share = is_busy, share
+        #: Whether webhooks are being acked right now.
+        self.is_busy = is_busy
+        self._share = share
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
         #: The time of the first question since which no webhook was being acked; infinite while one is.
@@ -60,7 +62,7 @@ class ReadBudget:
 
     def wait(self, key: Hashable) -> float:
         """The seconds until a read of this key may begin while webhooks keep arriving."""
-        if self.is_quiet():
+        if self._is_quiet():
             self._balance, self._counted_at = BURST, self._clock()
             self._rests.clear()
             return 0.0
@@ -84,13 +86,13 @@ class ReadBudget:
             self._costs.clear()
         estimate = min(cost, MOST_SHARED)
         self._costs[key] = self._costs.get(key, estimate) * (1 - NEWEST_WEIGHT) + estimate * NEWEST_WEIGHT
-        if cost > MOST_SHARED and self._is_busy():
+        if cost > MOST_SHARED and self.is_busy():
             self._rests[key] = now + min(cost / self._share, LONGEST_KEY_REST)
 
-    def is_quiet(self) -> bool:
-        """Whether no webhook is being acked, at this question and at an earlier one, so that reads are not limited."""
+    def _is_quiet(self) -> bool:
+        """Whether no webhook is being acked, at this question and at an earlier one."""
         now = self._clock()
-        if self._is_busy():
+        if self.is_busy():
             self._quiet_since = inf
         elif self._quiet_since == inf:
             self._quiet_since = now

@@ -94,7 +94,7 @@ class Turns:
         place = self._reached = self._place(waiting.key)
         advance, is_beside_acks = 0.0, False
         if self._budget is not None:
-            advance, is_beside_acks = self._budget.begin(waiting.key), not self._budget.is_quiet()
+            advance, is_beside_acks = self._budget.begin(waiting.key), self._budget.is_busy()
         # Waiting reads of the same key move back at once, not only when this one has ended.
         self._places[waiting.key] = place + advance
         self._running += 1

@@ -22,7 +22,7 @@ def console(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8001,
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
-    """Serve the console in a separate process, so that reading pages takes no time from the acks."""
+    """Serve the console in a separate process, so that reading pages takes hardly any time from the acks."""
     requests = Requests()
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()

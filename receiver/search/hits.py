@@ -26,7 +26,7 @@ from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import MOST_COUNTED, Count, count_of, find_on_all
 from receiver.search.rows import HIDDEN, has_indexed_sku, with_keys
 from receiver.search.sources import stored_sources
-from receiver.search.windows import SECONDS, SortKey
+from receiver.search.windows import SECONDS, SortKey, seconds_left
 
 #: The most hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
@@ -216,7 +216,7 @@ class _Search:
             ways,
             behind=None,
             limit=MOST_HITS,
-            seconds=max(self._began + KEY_SECONDS - time.monotonic(), 0.0),
+            seconds=seconds_left(self._began, KEY_SECONDS),
         )
         self.examined = None if found.horizon is None else found.looked_at
         return [key[0] for key in found.keys]

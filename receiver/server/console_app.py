@@ -1,6 +1,6 @@
 """The console as a separate process, which serves pages, health and metrics, but no endpoint and no API.
 
-Reading its pages takes no time from the acks of other processes.
+Reading its pages takes hardly any time from the acks of other processes.
 """
 
 from __future__ import annotations

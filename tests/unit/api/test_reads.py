@@ -199,7 +199,16 @@ def test_a_search_beside_acks_examines_rows_for_a_part_of_its_time(database, mon
 
     by_business = {}
     for is_busy in (False, True):
-        budget = ReadBudget(is_busy=lambda is_busy=is_busy: is_busy, clock=count().__next__)
+        budget = ReadBudget(is_busy=lambda is_busy=is_busy: is_busy)
         with closing(Reads(at_once=1, seconds=BOUND, budget=budget)) as reads:
             by_business[is_busy] = asyncio.run(reads.run(examined))
     assert by_business[True] == pytest.approx(by_business[False] * windows.SHARE_BESIDE_ACKS, rel=0.2)
+
+
+def test_the_searches_of_one_read_take_the_time_of_one_search_together(monkeypatch):
+    now, shorter = 1_000.0, windows.SECONDS * windows.SHARE_BESIDE_ACKS
+    monkeypatch.setattr(windows, "time", SimpleNamespace(monotonic=lambda: now))
+    assert windows.seconds_left(now - shorter) == pytest.approx(windows.SECONDS - shorter)
+    with windows.beside_acks():
+        assert windows.seconds_left(now - shorter) == pytest.approx(0.0)
+        assert windows.seconds_left(now - shorter / 2) == pytest.approx(windows.SECONDS / 2)
