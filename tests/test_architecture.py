@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         *("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures", "http_urls"),
-        *("interrupts", "system_limits"),
+        *("interrupts", "system_limits", "daemon_threads"),
     ),
     ("logs", "metrics"),
     ("header_values",),

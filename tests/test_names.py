@@ -65,7 +65,7 @@ PLAIN = {
         "app",
         "server",
         "thread",
-        *("interpreter", "interrupts", "signals", "sockets", "system_limits", "lifespan"),
+        *("interpreter", "interrupts", "signals", "sockets", "system_limits", "daemon_threads", "lifespan"),
         "testing",
         "errors",
         "logs",

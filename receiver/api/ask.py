@@ -11,8 +11,9 @@ from msgspec import Meta
 
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import plain_text
-from receiver.api.reads import DaemonThreads, Reads
+from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
+from receiver.daemon_threads import DaemonThreads
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import (
@@ -113,7 +114,9 @@ class SourceQuestions:
         self._database, self.sources = database, sources
         #: The source and the beginning, in monotonic seconds, of each lookup under way.
         self._under_way: dict[int, tuple[str, float]] = {}
-        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS, threads=DaemonThreads())
+        self._turns = Reads(
+            at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS, threads=DaemonThreads("asks a source")
+        )
 
     def close(self) -> None:
         self._turns.close()

@@ -6,13 +6,12 @@ So a client that reads much or slowly delays no ack, worker or health check.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
 from time import monotonic, thread_time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,37 +30,6 @@ LONGEST_WAIT, WAITING_FOR_EACH = 2.0, 8
 
 #: Seconds that an answer may take beyond the limit of a statement, to open a connection and to format it.
 GRACE = 2.0
-
-
-class DaemonThreads(Executor):
-    """Runs each call on a daemon thread of its own: the end of the process does not wait for one that never returns."""
-
-    def __init__(self) -> None:
-        self._is_shut_down = False
-
-    def shutdown(self, *_: Any, **_options: Any) -> None:
-        """Begin no further call, and wait for none. The options of a pool of threads have no effect."""
-        self._is_shut_down = True
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        """Run the call. Raises `RuntimeError` after `shutdown`, or if no thread can be started."""
-        if self._is_shut_down:
-            raise RuntimeError("no call begins after the shutdown")
-        future: Future[Result] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                # The caller that waits for the result gets the error, as from a pool of threads.
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        threading.Thread(target=run, name="daemon reads", daemon=True).start()
-        return future
 
 
 class Reads:

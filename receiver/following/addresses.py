@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from enum import StrEnum
 
+from receiver.daemon_threads import DaemonThreads
 from receiver.errors import HookmirrorError
 
 #: Resolves a name into addresses. Raises `OSError`.
@@ -69,13 +68,4 @@ def resolve(host: str, port: int) -> list[str]:
 
 async def resolve_beside(ask: Resolve, host: str, port: int) -> Sequence[str]:
     """Resolve on a daemon thread, because a name server may be slow and a process does not wait for such threads."""
-    answer: Future[Sequence[str]] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(ask(host, port))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="resolve", daemon=True).start()
-    return await asyncio.wrap_future(answer)
+    return await asyncio.wrap_future(DaemonThreads("resolve").submit(ask, host, port))

@@ -16,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api import reads as module
 from receiver.api.read_budget import ReadBudget
-from receiver.api.reads import WAITING_FOR_EACH, DaemonThreads, Reads
+from receiver.api.reads import WAITING_FOR_EACH, Reads
+from receiver.daemon_threads import DaemonThreads
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
@@ -126,7 +127,7 @@ def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
     reads.close()
 
 
-@pytest.mark.parametrize("threads", [lambda: None, DaemonThreads], ids=["a pool", "daemon threads"])
+@pytest.mark.parametrize("threads", [lambda: None, lambda: DaemonThreads("asks")], ids=["a pool", "daemon threads"])
 def test_after_the_close_no_further_read_begins(threads):
     reads, began = Reads(at_once=1, seconds=BOUND, threads=threads()), []
     reads.close()
@@ -135,7 +136,7 @@ def test_after_the_close_no_further_read_begins(threads):
     assert began == []
 
 
-@pytest.mark.parametrize("threads", [lambda: None, DaemonThreads], ids=["a pool", "daemon threads"])
+@pytest.mark.parametrize("threads", [lambda: None, lambda: DaemonThreads("asks")], ids=["a pool", "daemon threads"])
 def test_a_turn_ends_when_no_thread_can_be_started(monkeypatch, threads):
     reads = Reads(at_once=1, seconds=BOUND, threads=threads())
 
