@@ -33,7 +33,6 @@ ALONE = "acks alone"
 #: Starts askers, who count their answers by status until the end of the block.
 Askers = Callable[[], AbstractContextManager[Counter[int]]]
 
-
 #: The beginning and the end of a part.
 Span = tuple[datetime, datetime]
 
