@@ -1,8 +1,8 @@
 """The read budget: the share of CPU time that reads may use while webhooks are being acked.
 
 Reads run in threads of the process that acks, and a computing thread delays all others. So while webhooks arrive, reads
-spend from a budget that grows with time, and the next read begins when the budget covers it. Without webhooks, reads
-are not limited.
+spend from a budget that grows with time, and the next read begins when the budget covers it. It grows the faster, the
+less of the time the webhooks take. Without webhooks, reads are not limited.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable, Hashable
 from math import inf
 
-#: The share of one core that all reads together may use while webhooks are being acked. It is smaller on PostgreSQL,
-#: whose processes compute for reads at the priority at which they compute for acks.
+#: The share of one core that all reads together may use while webhooks take much of the time. It is smaller on
+#: PostgreSQL, whose processes compute for reads at the priority at which they compute for acks.
 SHARE, SHARE_ON_POSTGRESQL = 0.05, 0.03
+
+#: The share while webhooks take hardly any time, and the utilisation from which on reads get the smaller share.
+LARGEST_SHARE, MUCH = 0.5, 0.8
 
 #: The most seconds of CPU time that the budget saves: enough for a few people who open a page.
 BURST = 0.15
@@ -46,12 +49,19 @@ class ReadBudget:
     """An account of CPU time in seconds, for one event loop. A key stands for similar reads."""
 
     def __init__(
-        self, *, is_busy: Callable[[], bool], share: float = SHARE, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        is_busy: Callable[[], bool],
+        utilisation: Callable[[], float] = lambda: 1.0,
+        share: float = SHARE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_busy` returns whether webhooks are being acked; `share` is that of one core."""
-        #: Whether webhooks are being acked right now.
-        self.is_busy = is_busy
-        self._share = share
+        """`is_busy` returns whether webhooks are being acked right now, and `utilisation` the share of time they take.
+
+        `share` is that of one core which reads get while webhooks take much of the time.
+        """
+        self._is_busy, self._utilisation = is_busy, utilisation
+        self._least_share = share
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
         #: The time of the first question since which no webhook was being acked; infinite while one is.
@@ -60,6 +70,10 @@ class ReadBudget:
         self._costs: dict[Hashable, float] = {}
         self._rests: dict[Hashable, float] = {}
 
+    def is_tight(self) -> bool:
+        """Whether webhooks take so much of the time that reads get the smaller share."""
+        return self._is_busy() and self._utilisation() >= MUCH
+
     def wait(self, key: Hashable) -> float:
         """The seconds until a read of this key may begin while webhooks keep arriving."""
         if self._is_quiet():
@@ -67,7 +81,7 @@ class ReadBudget:
             self._rests.clear()
             return 0.0
         now = self._count()
-        owed = 0.0 if self._balance > 0 else -self._balance / self._share
+        owed = 0.0 if self._balance > 0 else -self._balance / self._share()
         return max(owed, self._rests.get(key, now) - now)
 
     def begin(self, key: Hashable) -> float:
@@ -86,20 +100,25 @@ class ReadBudget:
             self._costs.clear()
         estimate = min(cost, MOST_SHARED)
         self._costs[key] = self._costs.get(key, estimate) * (1 - NEWEST_WEIGHT) + estimate * NEWEST_WEIGHT
-        if cost > MOST_SHARED and self.is_busy():
-            self._rests[key] = now + min(cost / self._share, LONGEST_KEY_REST)
+        if cost > MOST_SHARED and self._is_busy():
+            self._rests[key] = now + min(cost / self._share(), LONGEST_KEY_REST)
 
     def _is_quiet(self) -> bool:
         """Whether no webhook is being acked, at this question and at an earlier one."""
         now = self._clock()
-        if self.is_busy():
+        if self._is_busy():
             self._quiet_since = inf
         elif self._quiet_since == inf:
             self._quiet_since = now
         return now - self._quiet_since >= NO_WEBHOOK_FOR
 
+    def _share(self) -> float:
+        """The share of one core that reads may use now."""
+        free = max(1 - self._utilisation() / MUCH, 0.0)
+        return self._least_share + (LARGEST_SHARE - self._least_share) * free
+
     def _count(self) -> float:
         now = self._clock()
-        self._balance = min(self._balance + (now - self._counted_at) * self._share, BURST)
+        self._balance = min(self._balance + (now - self._counted_at) * self._share(), BURST)
         self._counted_at = now
         return now

@@ -61,7 +61,7 @@ class Reads:
         Raises `Unavailable` if its turn does not come, if no thread can be started, or if it takes too long.
         """
         turn = await self._take_turn(key)
-        held, beside = [turn], beside_acks if turn.is_beside_acks else nullcontext
+        held, beside = [turn], beside_acks if turn.is_tight else nullcontext
         loop = asyncio.get_running_loop()
 
         def give_back(*, used: float) -> None:

@@ -20,8 +20,8 @@ class Turn(NamedTuple):
     place: float
     #: The charge to the budget in advance, in seconds.
     advance: float
-    #: Whether it began while webhooks were being acked.
-    is_beside_acks: bool
+    #: Whether it began while webhooks took much of the time.
+    is_tight: bool
 
 
 class _Waiting(NamedTuple):
@@ -92,13 +92,13 @@ class Turns:
         if waiting.turn.done():
             return
         place = self._reached = self._place(waiting.key)
-        advance, is_beside_acks = 0.0, False
+        advance, is_tight = 0.0, False
         if self._budget is not None:
-            advance, is_beside_acks = self._budget.begin(waiting.key), self._budget.is_busy()
+            advance, is_tight = self._budget.begin(waiting.key), self._budget.is_tight()
         # Waiting reads of the same key move back at once, not only when this one has ended.
         self._places[waiting.key] = place + advance
         self._running += 1
-        waiting.turn.set_result(Turn(waiting.key, place, advance, is_beside_acks))
+        waiting.turn.set_result(Turn(waiting.key, place, advance, is_tight))
 
     def _place(self, key: Hashable) -> float:
         return max(self._places.get(key, 0.0), self._reached)

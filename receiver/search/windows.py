@@ -37,8 +37,8 @@ from receiver.database.statement_timeouts import statement_timeout
 #: Seconds for which rows are examined that no index finds.
 SECONDS = 0.1
 
-#: The share of its seconds that a search examines rows while webhooks are being acked: the database computes during
-#: most of them, on cores that the acks need.
+#: The share of its seconds that a search examines rows while webhooks take most of the time: the database computes
+#: during most of them, on cores that the acks need.
 SHARE_BESIDE_ACKS = 0.3
 
 _share: ContextVar[float] = ContextVar("share of the seconds", default=1.0)

@@ -51,13 +51,13 @@ class ServedParts:
     warnings: Callable[[], list[str]] = list
 
 
-def new_reads(runtime: Runtime, is_busy: Callable[[], bool]) -> Reads:
-    """Make the reads of a process: with a budget while `is_busy` returns that webhooks are being acked."""
+def new_reads(runtime: Runtime, *, is_busy: Callable[[], bool], utilisation: Callable[[], float]) -> Reads:
+    """Make the reads of a process, with a budget while webhooks are being acked: see `ReadBudget`."""
     share, waiting_cost = (SHARE_ON_POSTGRESQL, COST_OF_POSTGRESQL) if runtime.database.is_postgresql else (SHARE, 0.0)
     return Reads(
         at_once=runtime.settings.api_reads_at_once,
         seconds=runtime.settings.api_read_seconds,
-        budget=ReadBudget(is_busy=is_busy, share=share),
+        budget=ReadBudget(is_busy=is_busy, utilisation=utilisation, share=share),
         waiting_cost=waiting_cost,
     )
 

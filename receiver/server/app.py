@@ -115,7 +115,9 @@ class App:
         at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
         return ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=new_reads(runtime, self._accepting.is_busy),
+            reads=new_reads(
+                runtime, is_busy=self._accepting.is_busy, utilisation=self.endpoint.waiting.utilisation.share
+            ),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
             exposition=runtime.exposition,

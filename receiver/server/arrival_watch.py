@@ -14,6 +14,10 @@ from receiver.inbox.tables import DELIVERIES
 WATCH_INTERVAL: Final = 0.5
 MANY_ARRIVALS: Final = 50
 
+#: The arrivals between two looks that count as all of the time of the other processes. Even a server on a single slow
+#: core acks so many, and most ack several times as many (docs/benchmarks.md).
+MOST_ARRIVALS: Final = 2_000
+
 #: Seconds that the end of the watch waits for a look.
 LONGEST_WATCH_END: Final = 2.0
 
@@ -24,7 +28,7 @@ class ArrivalWatch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._newest: int | None = None
-        self._is_busy = False
+        self._arrived = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="arrival-watch", daemon=True)
 
@@ -38,7 +42,11 @@ class ArrivalWatch:
 
     def is_busy(self) -> bool:
         """Whether many deliveries arrived between the last two looks. Safe to call from any thread."""
-        return self._is_busy
+        return self._arrived >= MANY_ARRIVALS
+
+    def utilisation(self) -> float:
+        """About what share of their time the other processes needed for them, from 0.0 to 1.0. Thread-safe."""
+        return self._arrived / MOST_ARRIVALS
 
     def look(self) -> None:
         """Compare the inbox with the last look."""
@@ -47,9 +55,9 @@ class ArrivalWatch:
             # Ids grow with arrival: deliveries since the last look have larger ids than the newest one of that look.
             since = select(literal(1)).where(DELIVERIES.c.id > (newest if self._newest is None else self._newest))
             arrived = connection.execute(
-                select(func.count()).select_from(since.limit(MANY_ARRIVALS).subquery())
+                select(func.count()).select_from(since.limit(MOST_ARRIVALS).subquery())
             ).scalar_one()
-        self._newest, self._is_busy = newest, arrived >= MANY_ARRIVALS
+        self._newest, self._arrived = newest, arrived
 
     def _look_on(self) -> None:
         while not self._ending.wait(WATCH_INTERVAL):
@@ -57,4 +65,4 @@ class ArrivalWatch:
                 self.look()
             except Exception:
                 # Every error is caught: nothing can be stored in a database that does not answer.
-                self._is_busy = False
+                self._arrived = 0

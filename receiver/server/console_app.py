@@ -58,7 +58,7 @@ class ConsoleApp:
         self._watch = ArrivalWatch(runtime.database)
         self._served = ServedParts(
             inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=new_reads(runtime, self._watch.is_busy),
+            reads=new_reads(runtime, is_busy=self._watch.is_busy, utilisation=self._watch.utilisation),
             measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
             exposition=runtime.exposition,

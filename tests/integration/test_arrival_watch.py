@@ -15,7 +15,7 @@ from receiver.envelope import Envelope
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.server import arrival_watch
-from receiver.server.arrival_watch import MANY_ARRIVALS, ArrivalWatch
+from receiver.server.arrival_watch import MANY_ARRIVALS, MOST_ARRIVALS, ArrivalWatch
 
 numbers = count()
 
@@ -52,6 +52,25 @@ def test_many_arrivals_between_two_looks_are_busy_and_none_are_not(database: Dat
     assert watch.is_busy()
     watch.look()
     assert not watch.is_busy()
+
+
+def test_the_utilisation_grows_with_the_arrivals_and_ends_with_them(database: Database) -> None:
+    watch = ArrivalWatch(database)
+    watch.look()
+    assert watch.utilisation() == 0.0
+    arrive(database, MOST_ARRIVALS // 10)
+    watch.look()
+    assert watch.utilisation() == 0.1
+    watch.look()
+    assert watch.utilisation() == 0.0
+
+
+def test_more_arrivals_than_any_server_acks_are_counted_no_further(database: Database) -> None:
+    watch = ArrivalWatch(database)
+    watch.look()
+    arrive(database, MOST_ARRIVALS + 1)
+    watch.look()
+    assert watch.utilisation() == 1.0
 
 
 def test_a_webhook_now_and_then_slows_no_page(database: Database) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from receiver.api.read_budget import (
     BURST,
+    LARGEST_SHARE,
     LONGEST_KEY_REST,
     MOST_SHARED,
+    MUCH,
     NO_WEBHOOK_FOR,
     REQUEST_COST,
     SHARE,
@@ -27,9 +29,11 @@ class Process:
 
     def __init__(self, share: float) -> None:
         self.now = 1_000.0
-        self.acking = True
+        self.acking, self.utilisation = True, 1.0
         self.share = share
-        self.budget = ReadBudget(is_busy=lambda: self.acking, share=share, clock=lambda: self.now)
+        self.budget = ReadBudget(
+            is_busy=lambda: self.acking, utilisation=lambda: self.utilisation, share=share, clock=lambda: self.now
+        )
 
     def read(self, key: str, cost: float) -> float:
         """Wait for the budget, read for this many seconds of CPU time, and return the seconds of waiting."""
@@ -57,6 +61,25 @@ def test_greedy_reads_together_take_their_share_while_webhooks_are_acked(process
         used += cost + REQUEST_COST
     assert used <= WHILE * process.share + BURST + 2 * MOST_SHARED
     assert used >= WHILE * process.share * 0.8, "the share is theirs"
+
+
+@pytest.mark.parametrize(("utilisation", "part"), [(0.0, 1.0), (MUCH / 2, 0.5), (MUCH, 0.0), (1.0, 0.0)])
+def test_reads_get_the_more_the_less_of_the_time_webhooks_take(
+    process: Process, utilisation: float, part: float
+) -> None:
+    process.utilisation = utilisation
+    share = process.share + (LARGEST_SHARE - process.share) * part
+    began, used = process.now, 0.0
+    while process.now - began < WHILE:
+        process.read("list", 0.01)
+        used += 0.01 + REQUEST_COST
+    assert used == pytest.approx(WHILE * share, abs=BURST + MOST_SHARED + WHILE * share * 0.02)
+    assert process.budget.is_tight() == (part == 0.0)
+
+
+def test_a_budget_without_webhooks_is_never_tight(process: Process) -> None:
+    process.acking = False
+    assert not process.budget.is_tight()
 
 
 def test_reads_go_at_full_speed_when_no_webhook_comes(process: Process) -> None:

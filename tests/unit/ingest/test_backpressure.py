@@ -6,6 +6,7 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.ingest.backpressure import Backpressure
+from receiver.ingest.utilisation import Utilisation
 
 
 def test_bodies_wait_up_to_the_bound() -> None:
@@ -29,6 +30,20 @@ def test_a_released_body_makes_room() -> None:
     waiting.release(8)
     waiting.hold(10)
     assert waiting.bytes == 10
+
+
+def test_the_utilisation_counts_from_the_first_waiting_body_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    waiting = Backpressure(10)
+    monkeypatch.setattr(waiting, "utilisation", Utilisation(clock=lambda: now))
+    waiting.hold(1)
+    now += 0.1
+    waiting.hold(2)
+    waiting.release(1)
+    now += 0.2
+    waiting.release(2)
+    now += 0.3
+    assert waiting.utilisation.share() == pytest.approx(0.5)
 
 
 def test_a_smaller_bound_refuses_new_bodies_and_keeps_waiting_ones() -> None:
