@@ -29,7 +29,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import name_of, quoted, told
+from receiver.logs.safe_text import name_of, quoted, told, told_with_type
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.secret_marks import mark_of
 from receiver.verify.verifiers import Verified
@@ -159,11 +159,17 @@ def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arri
         if isinstance(found, Bundle):
             return _bundled(source, arrival, found)
         arrival.know(found, from_headers=source.dialect.reads_headers)
+        _ignore_unhandled(source, arrival)
+    except MemoryError:
+        # It says nothing about the body, so the sender is asked to retry.
+        raise
     except Unreadable as error:
         arrival.give_up(told(error))
         _tell_unreadable(arrival)
-    else:
-        _ignore_unhandled(source, arrival)
+    except Exception as error:
+        # The body is authentic, so it is kept, whatever is wrong with the values that were read from it.
+        arrival.give_up(f"Its envelope cannot be used: {told_with_type(error)}.")
+        _tell_unreadable(arrival)
     return arrival
 
 
