@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from receiver.codec import encode, storable
 from receiver.errors import Unreadable
@@ -38,11 +38,10 @@ class _ArrivalTime(datetime):
 ARRIVAL: datetime = _ArrivalTime(1, 1, 1, tzinfo=UTC)
 
 
-@dataclass(slots=True, kw_only=True)
-class Envelope:
+class Envelope(Struct, frozen=True, kw_only=True):
     """The parts of a body that decide how it is handled, taken from the signed bytes alone.
 
-    Raises `Unreadable` if a part is not valid.
+    Raises `Unreadable` if a part is not valid. An envelope cannot be changed, so that all its parts stay valid.
     """
 
     #: The event type in the source's words: `product.updated`.
@@ -68,25 +67,26 @@ class Envelope:
                 "The time of the change has no offset from UTC: attach the sender's zone in the envelope function, "
                 "with `.replace(tzinfo=ZONE)`; if the sender writes an offset, annotate the time as `AwareDatetime`."
             )
-        if self.dedup_key is not None:
-            self.dedup_key = _text("dedup key", self.dedup_key)
+        if self.dedup_key is not None and type(self.dedup_key) is not str:
+            force_setattr(self, "dedup_key", _text("dedup key", self.dedup_key))
         if self.fingerprint is not None and type(self.fingerprint) is not bytes:
             raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)} instead of bytes.")
-        given: Any = self.event_type
-        if type(given) is TrustedValue:
-            self.event_type = given.as_event_type()
         if not _is_usual(self.event_type):
-            self.event_type = _name("event type", self.event_type)
+            given: Any = self.event_type
+            chosen = given.as_event_type() if type(given) is TrustedValue else given
+            force_setattr(self, "event_type", _name("event type", chosen))
         if self.entity is not None:
             kind, entity_id = self.entity
             if type(self.entity) is not tuple or not _is_usual(kind) or not _is_usual(entity_id):
-                self.entity = (_kind(kind), _name("entity id", entity_id))
+                force_setattr(self, "entity", (_kind(kind), _name("entity id", entity_id)))
         if (
             self.occurred_at.tzinfo is not UTC
             or type(self.occurred_at) is not datetime
             or self.occurred_at.year <= EPOCH.year
         ):
-            self.occurred_at = _moment(self.occurred_at)
+            force_setattr(self, "occurred_at", _moment(self.occurred_at))
+        if self.fingerprint_covers_time is not False and self.fingerprint_covers_time is not True:
+            force_setattr(self, "fingerprint_covers_time", bool(self.fingerprint_covers_time))
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint; those that the dialect does not give are derived from the verified body.
@@ -122,10 +122,9 @@ class Envelope:
             return self._derived_key(self.fingerprint.hex()), self.fingerprint
         return self._derived_key(f"{body.hex()}-{place}"), body
 
-    def date(self, received_at: datetime) -> None:
-        """Fill in the time of a change that its body does not date."""
-        if self.occurred_at is ARRIVAL:
-            self.occurred_at = received_at
+    def dated(self, received_at: datetime) -> datetime:
+        """The time of the change; the time of arrival, `received_at`, if the body does not date it."""
+        return received_at if self.occurred_at is ARRIVAL else self.occurred_at
 
     def _derived_key(self, content: str) -> str:
         if self.occurred_at is ARRIVAL:
@@ -178,8 +177,6 @@ def _key(key: str) -> str:
 
 def _text(what: str, value: Any) -> str:
     """Convert a subclass of text into plain text, because its methods would run while a whole batch is stored."""
-    if type(value) is str:
-        return value
     if not isinstance(value, str):
         raise Unreadable(f"The {what} is {quoted(value)} instead of text.")
     return str.__str__(value)

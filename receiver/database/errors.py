@@ -58,6 +58,9 @@ OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 #: PostgreSQL's classes of refused values: data, constraints, views, program limits, and errors raised by triggers.
 REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 
+#: Python's errors for a value that has another type or form than expected.
+OF_WRONG_VALUES = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
+
 #: PostgreSQL's messages for a statement, and a wait for a lock, over their time limits.
 OVERDUE = frozenset({"57014", "55P03"})
 
@@ -155,8 +158,12 @@ def is_fault_of_values(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
-    # Drivers and the column types here raise these: for a number too large, or for text that cannot be encoded.
-    return isinstance(error, (ValueError, TypeError, ArithmeticError))
+    if isinstance(error, StatementError) and error.orig is not None:
+        # A column type could not convert the value.
+        return is_fault_of_values(error.orig)
+    # Drivers, the column types here and the code that makes a row raise these: for a number too large, for text that
+    # cannot be encoded, or for a value of another type.
+    return isinstance(error, OF_WRONG_VALUES) and not isinstance(error, SQLAlchemyError)
 
 
 def explain_by_settings(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from receiver.codec import storable
 from receiver.errors import WiringError
 
 #: The most bytes of a reply that a dialect defines.
@@ -22,7 +23,8 @@ _VALUE = re.compile(r"[ -~]{0,512}")
 class SenderReply:
     """A reply to a sender that expects something else than Hookmirror's JSON.
 
-    Raises `WiringError` for an invalid status, a body larger than 4 KiB, or a header that is not allowed.
+    In the body, U+FFFD replaces each NUL and each lone surrogate, which UTF-8 cannot encode. Raises `WiringError` for
+    an invalid status, a body larger than 4 KiB, or a header that is not allowed.
     """
 
     #: 200 to 299, or 400 to 599.
@@ -34,11 +36,16 @@ class SenderReply:
     def __post_init__(self) -> None:
         if type(self.status) is not int or not 200 <= self.status <= 599 or 300 <= self.status <= 399:
             raise WiringError(f"A SenderReply has the status {self.status!r}: use one of 200 to 299 or 400 to 599.")
-        if not isinstance(self.body, str) or len(self.body.encode("utf-8", "replace")) > LARGEST_REPLY:
+        body = storable(self.body) if isinstance(self.body, str) else None
+        if body is None or len(body.encode()) > LARGEST_REPLY:
             raise WiringError(f"The body of a SenderReply is text of at most {LARGEST_REPLY} bytes: shorten it.")
-        if self.content_type not in ("text/plain", "application/json"):
+        object.__setattr__(self, "body", body)
+        if type(self.content_type) is not str or self.content_type not in ("text/plain", "application/json"):
             raise WiringError('The content_type of a SenderReply is "text/plain" or "application/json".')
-        for name, value in self.headers.items():
+        # Plain texts, because the methods of a subclass would run while the answer is sent.
+        headers = {str.__str__(name): str.__str__(value) for name, value in self.headers.items()}
+        object.__setattr__(self, "headers", headers)
+        for name, value in headers.items():
             if name.lower() not in REPLY_HEADERS or not _VALUE.fullmatch(value):
                 raise WiringError(
                     f"A SenderReply cannot have the header {name!r} with this value: use one line of printable ASCII "
@@ -50,7 +57,7 @@ class SenderReply:
         content_type = f"{self.content_type}; charset=utf-8" if self.content_type == "text/plain" else self.content_type
         lines = {"content-type": content_type, "x-content-type-options": "nosniff", "cache-control": "no-store"}
         named = {**{name.lower(): value for name, value in self.headers.items()}, **lines}
-        return self.body.encode("utf-8", "replace"), tuple((key.encode(), each.encode()) for key, each in named.items())
+        return self.body.encode(), tuple((key.encode(), each.encode()) for key, each in named.items())
 
 
 def accepting(dialect: str, reply: SenderReply | None) -> SenderReply | None:

@@ -66,13 +66,19 @@ class Arrival(Struct, kw_only=True, eq=False):
     def _take(self, envelope: Envelope) -> None:
         self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
         if self.occurred_at is ARRIVAL:
+            # As `Envelope.dated` returns it; written out, since it runs for each webhook.
             self.occurred_at = self.received_at
 
     def give_up(self, reason: str) -> None:
-        """Mark the arrival dead, because its body cannot be read. It is stored, and can be replayed after a fix."""
+        """Mark the arrival dead, because its body cannot be read. It is stored, and can be replayed after a fix.
+
+        All values read from the body are dropped.
+        """
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
         self.lead, self.row = "", None
+        self.item, self.others = None, ()
+        self.event_type, self.entity, self.occurred_at = "", None, None
 
     def give_up_item(self, reason: str, body: bytes) -> None:
         """Mark this item dead, because it cannot be read; `body` is the SHA-256 of the whole body."""
@@ -80,10 +86,8 @@ class Arrival(Struct, kw_only=True, eq=False):
         self.dedup_key, self.fingerprint = f"{body.hex()}-{self.item}", body
 
     def keep_body_alone(self, reason: str) -> None:
-        """Drop all values read from the body, because the database refuses one of them, and mark the arrival dead."""
-        self.item, self.others = None, ()
+        """Give up, and drop the headers, too, because the database refuses one of the values."""
         self.give_up(_in_ascii(reason))
-        self.event_type, self.entity, self.occurred_at = "", None, None
         self.headers, self.secret, self.conflict = {}, None, False
 
     def keep_item_alone(self, reason: str) -> None:

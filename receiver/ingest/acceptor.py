@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -28,12 +28,16 @@ from receiver.ingest.frames import (
     framed,
     requests_of,
 )
-from receiver.ingest.gathering import not_stored
+from receiver.ingest.gathering import not_answered, not_stored
 from receiver.ingest.group_commit import LARGEST_BATCH, Storing, how_many
 from receiver.ingest.source import VerifiableSource
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
+
+#: For lines that a stranger may cause.
+_repeated = Repeats(log)
 
 
 class Acceptor:
@@ -54,7 +58,7 @@ class Acceptor:
             admitted = [self._admitted(frame) for frame in frames]
             arrivals = [each for results in admitted for each in results if isinstance(each, Arrival)]
             accepted, failed = self._accepted(arrivals)
-            self._channel.sendall(b"".join(framed(_answers(results, accepted, failed)) for results in admitted))
+            self._channel.sendall(b"".join(_framed_answers(results, accepted, failed) for results in admitted))
 
     def _arriving(self) -> Iterator[list[SentRequests]]:
         """Yield the frames that have arrived, so that they share a commit."""
@@ -101,8 +105,22 @@ def _unknown(source: str) -> Refused:
     return Unavailable(f"The source {source} has just left the settings. Send this again later.")
 
 
-def _answers(results: Iterable[Admitted], accepted: Mapping[int, Accepted], failed: bool) -> SentAnswers:
-    return SentAnswers([_answer(each, accepted) for each in results], failed)
+def _framed_answers(results: Sequence[Admitted], accepted: Mapping[int, Accepted], failed: bool) -> bytes:
+    """The frame of the answers. A refusal replaces an answer that cannot be sent, so that the others still arrive."""
+    try:
+        return framed(SentAnswers([_answer(each, accepted) for each in results], failed))
+    except Exception:
+        _repeated.exception("cannot send an answer; its sender is asked to retry", about={})
+    return framed(SentAnswers([_sendable(each, accepted) for each in results], failed))
+
+
+def _sendable(result: Admitted, accepted: Mapping[int, Accepted]) -> SentAnswer:
+    try:
+        answer = _answer(result, accepted)
+        framed(SentAnswers([answer]))
+    except Exception:
+        return SentRefusal.of(not_answered())
+    return answer
 
 
 def _answer(result: Admitted, accepted: Mapping[int, Accepted]) -> SentAnswer:

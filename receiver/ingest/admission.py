@@ -23,13 +23,13 @@ from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
 from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.paths import SHOWN_OF_NAME
+from receiver.ingest.refused import in_our_words
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import name_of, quoted, told
-from receiver.schemas import NOT_VERIFIED
+from receiver.logs.safe_text import name_of, quoted, told, told_with_type
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.secret_marks import mark_of
 from receiver.verify.verifiers import Verified
@@ -96,12 +96,11 @@ def _tell_slow(requests: Sequence[Request], seconds: float) -> None:
 
 def _admit_one(request: Request, now: datetime) -> Admitted:
     try:
-        reply = _unverified_reply(request) if request.source.dialect.challenges else None
-        return reply or _admitted(request, now)
-    except NotVerified as refusal:
-        return _in_our_words(refusal, request.source)
-    except Refused as refusal:
-        return refusal
+        try:
+            reply = _unverified_reply(request) if request.source.dialect.challenges else None
+            return reply or _admitted(request, now)
+        except Refused as refusal:
+            return in_our_words(refusal, request.source)
     except BaseException:
         # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
         verifier = name_of(request.source.dialect.verifier)
@@ -112,23 +111,6 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
             about=about,
         )
         return Unavailable("This cannot be verified now, because of an error of this server. Send it again later.")
-
-
-def _in_our_words(refusal: NotVerified, source: VerifiableSource) -> NotVerified:
-    """Correct a refusal of a dialect's own verifier that has a code which the API lacks, or no text as its message.
-
-    Metrics and alarms count by the code, so that it may not be a text of the sender's.
-    """
-    if type(refusal.code) is str and refusal.code in NOT_VERIFIED and type(refusal.message) is str:
-        return refusal
-    log.warning(
-        "a verifier raised NotVerified with an unknown code, or without a text: use one of the codes of docs/api.md",
-        about={"source": source.name, "verifier": name_of(source.dialect.verifier)},
-        code=quoted(refusal.code),
-    )
-    code = refusal.code if type(refusal.code) is str and refusal.code in NOT_VERIFIED else "signature_wrong"
-    message = refusal.message if type(refusal.message) is str else "This request is not verified."
-    return NotVerified(code, message, final=bool(refusal.final))
 
 
 def _unverified_reply(request: Request) -> SenderReply | None:
@@ -177,11 +159,17 @@ def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arri
         if isinstance(found, Bundle):
             return _bundled(source, arrival, found)
         arrival.know(found, from_headers=source.dialect.reads_headers)
+        _ignore_unhandled(source, arrival)
+    except MemoryError:
+        # It says nothing about the body, so the sender is asked to retry.
+        raise
     except Unreadable as error:
         arrival.give_up(told(error))
         _tell_unreadable(arrival)
-    else:
-        _ignore_unhandled(source, arrival)
+    except Exception as error:
+        # The body is authentic, so it is kept, whatever is wrong with the values that were read from it.
+        arrival.give_up(f"Its envelope cannot be used: {told_with_type(error)}.")
+        _tell_unreadable(arrival)
     return arrival
 
 
@@ -232,14 +220,15 @@ def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified
     try:
         verified = verifier.verify(request, source.credentials)
         return verified, verified.plain is not request.body
-    except NotVerified as refusal:
+    except NotVerified as error:
+        refusal = in_our_words(error, source)
         if refusal.code not in OF_THE_BYTES and refusal.code != OF_A_PLACE:
-            raise
+            raise refusal from None
         opened = _opened(source, request.body)
         if opened is request.body:
             if refusal.code in OF_THE_BYTES:
                 _tell_compressed(request.headers, request.body, refusal)
-            raise
+            raise refusal from None
     verified = verifier.verify(replace(request, body=opened), source.credentials)
     return verified, verified.plain is not opened
 
@@ -252,7 +241,7 @@ def _opened(source: VerifiableSource, content: bytes) -> bytes:
         return content
 
 
-def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
+def _tell_compressed(headers: RawHeaders, body: bytes, refusal: Refused) -> None:
     """Raise `NotVerified` with the code `body_compressed` if the unverified body is compressed."""
     codings = [value.decode("latin-1")[:SHOWN_OF_NAME] for name, value in headers if name == b"content-encoding"]
     named = [coding for coding in codings if coding.lower() not in ("", "identity")]

@@ -9,6 +9,7 @@ import structlog
 from receiver.dialects.challenges import ChallengeRequest, query_of
 from receiver.dialects.replies import SenderReply
 from receiver.errors import ChallengeRefused, Unavailable
+from receiver.ingest.refused import in_our_words
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted
@@ -32,9 +33,9 @@ def answer_challenge(
         asked = _asked(source, method, target, headers, body, verified=verified)
         answers = (_checked(challenge.function(asked), source) for challenge in asked_about)
         reply = next((answer for answer in answers if answer is not None), None)
-    except ChallengeRefused:
+    except ChallengeRefused as refusal:
         metrics.CHALLENGES.labels(source.name, "refused").inc()
-        raise
+        raise in_our_words(refusal, source) from None
     except BaseException:
         # The dialect's code may raise any error; even SystemExit may affect only this request.
         metrics.CHALLENGES.labels(source.name, "failed").inc()
@@ -87,8 +88,11 @@ def _parameters(method: str, target: bytes) -> Mapping[str, str]:
 
 
 def _checked(answer: object, source: VerifiableSource) -> SenderReply | None:
-    if answer is None or isinstance(answer, SenderReply):
-        return answer
+    if answer is None:
+        return None
+    if isinstance(answer, SenderReply):
+        # Checked anew and as plain values, because the dialect may have changed it, and may have a class of its own.
+        return SenderReply(answer.status, answer.body, answer.content_type, dict(answer.headers))
     raise TypeError(
         f"a challenge function of {source.dialect.name} returned {quoted(answer)}, not a SenderReply or None"
     )

@@ -26,7 +26,7 @@ from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
 from receiver.ingest.backpressure import REFUSAL_PAUSE, Backpressure
 from receiver.ingest.challenging import answer_challenge
-from receiver.ingest.gathering import PendingReply
+from receiver.ingest.gathering import PendingReply, not_answered, refuse_open
 from receiver.ingest.group_commit import Submitted
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.misspelt import Misspelt
@@ -148,7 +148,12 @@ class Endpoint:
 
     def _hand_in(self) -> None:
         submitted, self._submitted = self._submitted, []
-        self._take([each for each in submitted if not each[1].done()])
+        try:
+            self._take([each for each in submitted if not each[1].done()])
+        except Exception:
+            # Nothing else would answer these requests, and their bodies would count as waiting for good.
+            self._log.exception("cannot take webhooks; their senders are asked to retry", about={})
+            refuse_open([answer for _, answer in submitted], not_answered())
 
     def note_ack(self, began: float) -> None:
         """Observe the seconds since `began` as those of an ack.

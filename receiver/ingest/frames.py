@@ -6,15 +6,15 @@ A frame is its length in four bytes, and a value in MessagePack. Frames of answe
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from receiver import errors
 from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.tables import State
+from receiver.ingest.refused import OUR_REFUSALS
 
 _LENGTH = struct.Struct(">I")
 
@@ -73,19 +73,16 @@ class SentRefusal(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
     kind: str
     message: str
-    values: dict[str, Any]
+    values: dict[str, str | int | bool]
 
     @classmethod
     def of(cls, refusal: Refused) -> SentRefusal:
-        # A verifier may raise a class of its own, which the other process does not need to know.
-        kind = next(each for each in type(refusal).__mro__ if _KINDS.get(each.__name__) is each)
-        values = {name: value for name, value in vars(refusal).items() if type(value) in (str, int, bool, tuple)}
-        values |= {"status": refusal.status, "code": refusal.code, "message": str(refusal.message)}
-        return cls(kind.__name__, str(refusal.message), values)
+        """Make it of a refusal of our own class, as `receiver.ingest.refused.in_our_words` returns it."""
+        return cls(type(refusal).__name__, refusal.message, vars(refusal))
 
     @property
     def refusal(self) -> Refused:
-        kind = _KINDS[self.kind]
+        kind = OUR_REFUSALS[self.kind]
         made = kind.__new__(kind, self.message)
         vars(made).update(self.values)
         return made
@@ -121,8 +118,6 @@ class SentAnswers(msgspec.Struct, array_like=True, frozen=True):
 
 #: The first frame of the acceptor process: it is ready.
 READY = SentAnswers([])
-
-_KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Refused)}
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(SentRequests)

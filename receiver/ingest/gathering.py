@@ -220,12 +220,22 @@ def not_stored() -> Unavailable:
     return Unavailable("The database cannot store this now. Send it again later.")
 
 
+def not_answered() -> Unavailable:
+    """The refusal of a request whose answer cannot be made, because of an error of this server."""
+    return Unavailable("This cannot be answered now, because of an error of this server. Send it again later.")
+
+
 def _stalled() -> Unavailable:
     return Unavailable("The database does not answer. Send this again later.")
 
 
 def send_away(waiting: Sequence[Waiting[Any]], refusal: Unavailable) -> None:
     """Answer those that still wait with this refusal."""
-    for each in waiting:
-        if not each.answer.done():
-            each.answer.set_exception(refusal)
+    refuse_open([each.answer for each in waiting], refusal)
+
+
+def refuse_open(answers: Iterable[PendingReply], refusal: Unavailable) -> None:
+    """Answer the requests that have no answer yet with this refusal."""
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(refusal)

@@ -18,11 +18,15 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.admission import Admitted, Request, admit
 from receiver.ingest.gathering import Gathering, PendingReply, Waiting, not_stored, send_away
 from receiver.ingest.unhandled import count_ignored
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 from receiver.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+#: For lines that a stranger may cause.
+_repeated = Repeats(log)
 
 #: The most arrivals in one batch. With more connections, the event loop answers one half while the other is stored.
 LARGEST_BATCH = 128
@@ -47,8 +51,24 @@ TRIES = 3
 Submitted = tuple[Request, PendingReply]
 
 
+#: Offers a refused request to be kept.
+KeepRefused = Callable[[Request, Refused], None]
+
+
 def keep_nothing(_request: Request, _refusal: Refused) -> None:
     """Drop a refused request: the default without a keeper."""
+
+
+def refuse(request: Request, answer: PendingReply, refusal: Refused, *, keep: KeepRefused) -> None:
+    """Answer the request with its refusal, and offer it to be kept.
+
+    An error of `keep` is logged, because other requests still wait for their answers.
+    """
+    answer.set_exception(refusal)
+    try:
+        keep(request, refusal)
+    except Exception:
+        _repeated.exception("cannot keep a refused request", about={"source": request.source.name})
 
 
 class Store(Protocol):
@@ -70,7 +90,7 @@ class GroupCommit:
         *,
         accepted: Callable[[], None] = lambda: None,
         admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
-        keep: Callable[[Request, Refused], None] = keep_nothing,
+        keep: KeepRefused = keep_nothing,
         prepare: Callable[[Sequence[Arrival]], None] = lambda _: None,
     ) -> None:
         """`accepted` is called after every commit, to wake the workers, and `keep` with each refused request.
@@ -125,8 +145,7 @@ class GroupCommit:
             elif isinstance(result, SenderReply):
                 answer.set_result(result)
             else:
-                self._keep(request, result)
-                answer.set_exception(result)
+                refuse(request, answer, result, keep=self._keep)
         self.accept(arrivals)
 
     def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from receiver.errors import Refused, Unavailable
+from receiver.errors import Unavailable
 from receiver.ingest.admission import Request
 from receiver.ingest.channel import Channel
 from receiver.ingest.frames import (
@@ -26,8 +26,8 @@ from receiver.ingest.frames import (
     answers_of,
     framed,
 )
-from receiver.ingest.gathering import Gathering, Waiting
-from receiver.ingest.group_commit import Submitted, keep_nothing
+from receiver.ingest.gathering import Gathering, Waiting, not_answered, send_away
+from receiver.ingest.group_commit import KeepRefused, Submitted, keep_nothing, refuse
 from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
 from receiver.metrics.few_names import count_unhandled
@@ -57,7 +57,7 @@ class AcceptorProcess:
         settings: Settings,
         *,
         beside: Path | None = None,
-        keep: Callable[[Request, Refused], None] = keep_nothing,
+        keep: KeepRefused = keep_nothing,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
         """`keep` is called with each request that is refused, and `accepted` after commits, to wake the workers."""
@@ -147,8 +147,12 @@ class AcceptorProcess:
             answers = answers_of(content)
             # Before any step that could fail, so that a failure never blocks the next batch.
             batch = self._gathering.end(failed=answers.failed)
-            for waiting, sent in zip(batch, answers.answers, strict=True):
-                self._answer(waiting, sent)
+            try:
+                for waiting, sent in zip(batch, answers.answers, strict=True):
+                    self._answer(waiting, sent)
+            except Exception:
+                log.exception("cannot answer webhooks; their senders are asked to retry")
+                send_away(batch, not_answered())
             self._accepted()
             _count(batch, answers.answers)
 
@@ -160,9 +164,7 @@ class AcceptorProcess:
         elif isinstance(sent, SentReply):
             waiting.answer.set_result(sent.reply)
         else:
-            refusal = sent.refusal
-            self._keep(waiting.item, refusal)
-            waiting.answer.set_exception(refusal)
+            refuse(waiting.item, waiting.answer, sent.refusal, keep=self._keep)
 
     def _lose(self) -> None:
         """Ask the senders to retry, since the process is gone, and start another one."""

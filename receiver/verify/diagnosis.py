@@ -66,12 +66,18 @@ def likely_form(verifier: Verifier, request: WebhookRequest, credentials: Creden
 
 def _fits(verifier: Verifier, request: WebhookRequest, credentials: Credentials) -> bool:
     try:
+        return _is_right(verifier, request, credentials)
+    except BaseException:
+        # A verifier may raise for a secret of another form than its own, and one of a dialect's may raise anything. So
+        # may a refusal of a dialect's own class.
+        return False
+
+
+def _is_right(verifier: Verifier, request: WebhookRequest, credentials: Credentials) -> bool:
+    try:
         verifier.verify(request, credentials)
     except NotVerified as refusal:
         return refusal.code == "signature_stale"
-    except BaseException:
-        # A verifier may raise for a secret of another form than its own, and one of a dialect's may raise anything.
-        return False
     return True
 
 

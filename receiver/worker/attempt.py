@@ -154,7 +154,7 @@ class AttemptResults:
             due_at=due_at,
             event_type=learnt.event_type if learnt else None,
             entity=learnt.entity if learnt else None,
-            occurred_at=learnt.occurred_at if learnt else None,
+            occurred_at=learnt.dated(attempt.delivery.received_at) if learnt else None,
         )
 
 

@@ -67,7 +67,6 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
         raise Unreadable(damage)
     source = sources[delivery.source]
     envelope = attempt.envelope = _envelope(attempt, source, delivery.plain)
-    envelope.date(delivery.received_at)
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
         raise Discard(no_handler_takes(envelope.event_type, source.dialect.event_types))
@@ -78,7 +77,7 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
         event_type=envelope.event_type,
         entity_kind=kind,
         entity_id=entity_id,
-        occurred_at=envelope.occurred_at,
+        occurred_at=envelope.dated(delivery.received_at),
         data=attempt.handler.parse(envelope.data),
         delivery_id=str(delivery.id),
         attempt=delivery.attempt,

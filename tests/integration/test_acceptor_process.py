@@ -218,6 +218,46 @@ def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_pat
         assert served.post("deadly", *_signed(b'{"id": "harmless"}')).status_code == 200
 
 
+SLOPPY = """
+import json
+
+from receiver import Dialect, HmacSha256, NotVerified, SenderReply
+
+class Verifier(HmacSha256):
+    def verify(self, request, credentials):
+        key = request.header("X-Key").decode("utf-8", "surrogateescape")
+        refusal = NotVerified("signature_wrong", f"no such key: {key}")
+        refusal.tried = (object(), 2**70)
+        raise refusal
+
+sloppy = Dialect("sloppy", verify=Verifier(header="X-Signature"))
+sloppy.envelope(lambda body: None)
+
+def answer(asked):
+    return SenderReply(200, json.loads(asked.body)["challenge"]) if asked.body else None
+
+sloppy.challenge(answer, before_verifying=True)
+"""
+
+
+@pytest.mark.usefixtures("_not_forked")
+@pytest.mark.parametrize("own_process", [True, False], ids=["in a process of its own", "in the server"])
+def test_texts_of_a_dialect_that_cannot_be_encoded_are_answered_with_replacements(tmp_path, monkeypatch, own_process):
+    (tmp_path / "sloppy.py").write_text(SLOPPY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sources = {**SOURCES, "sloppy": {"dialect": "sloppy", "secrets": ["a secret"]}}
+    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
+    with serving(url, acceptor_process=own_process, dialects=["sloppy:sloppy"], sources=sources) as served:
+        first = pid_of(served) if own_process else 0
+        challenged = served.post("sloppy", b'{"challenge": "a\\ud800b"}')
+        assert (challenged.status_code, challenged.content.decode()) == (200, "a\ufffdb")
+        refused = served.post("sloppy", b"", [(b"X-Key", b"a\xffb")])
+        assert (refused.status_code, refused.json()["message"]) == (401, "no such key: a\ufffdb")
+        served.send("iimmpact", key="after")
+        assert not own_process or pid_of(served) == first
+
+
 def _signed(content: bytes) -> tuple[bytes, dict[str, str]]:
     signature = hmac.new(b"the secret of a deadly source", content, hashlib.sha256).hexdigest()
     return content, {"X-Signature": f"sha256={signature}"}

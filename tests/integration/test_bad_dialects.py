@@ -87,6 +87,58 @@ def test_whatever_an_envelope_returns_its_body_is_kept_dead_with_the_reason(kit)
         assert says in shown["reason"], name
 
 
+#: The parts of an envelope, with values to which a dialect tries to change them.
+CHANGES: dict[str, Any] = {
+    "event_type": None,
+    "entity": "p",
+    "occurred_at": "2026-06-01T12:00:00Z",
+    "dedup_key": 12,
+    "fingerprint": "abc",
+    "fingerprint_covers_time": None,
+    "data": {},
+}
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one envelope", "a list of them"])
+def test_an_envelope_that_is_changed_after_it_was_made_is_dead_with_the_reason(kit, many):
+    kit.source("wrong")
+    for number, (part, value) in enumerate(CHANGES.items()):
+
+        def change(part=part, value=value) -> Any:
+            made = envelope(dedup_key="k", fingerprint=b"f")
+            setattr(made, part, value)
+            return [made] if many else made
+
+        MAKE[0] = change
+        shown = kit.delivery(kit.send_body("wrong", b'{"number": %d}' % number))
+        assert shown["state"] == "dead", part
+        assert "The envelope of wrong failed: AttributeError: immutable type: 'Envelope'" in shown["reason"], part
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one envelope", "a list of them"])
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("event_type", None, "Its envelope cannot be used: TypeError"),
+        ("entity", "p", "The database refused its content"),
+    ],
+    ids=["before it is stored", "while it is stored"],
+)
+def test_an_envelope_that_proves_wrong_after_it_was_read_is_dead_with_the_reason(kit, part, value, says, many):
+    def overwrite() -> Any:
+        made = envelope()
+        # No class can forbid this.
+        getattr(Envelope, part).__set__(made, value)
+        return [made] if many else made
+
+    kit.source("wrong")
+    MAKE[0] = overwrite
+    answer = kit.send_body("wrong", b"{}")
+    shown = kit.delivery(answer)
+    assert (answer.status, shown["state"], shown["body"]) == (200, "dead", "{}")
+    assert says in shown["reason"]
+
+
 @pytest.mark.parametrize("ends", ["returns", "raises"])
 def test_a_child_that_an_envelope_forked_does_not_go_on_as_a_second_server(kit, ends):
     children, here = [], os.getpid()

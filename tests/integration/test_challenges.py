@@ -114,6 +114,28 @@ def test_an_ordinary_webhook_of_a_source_with_challenges_is_accepted(shop, kit):
     assert kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).body["status"] == "accepted"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_text_that_cannot_be_encoded_is_answered_with_a_replacement(shop, kit, method):
+    shop.challenge(lambda asked: SenderReply(200, "a\ud800b"), before_verifying=True)
+    assert kit.ask("shop", method).text == "a\ufffdb"
+
+
+def test_a_reply_is_measured_with_its_replacements():
+    assert len(SenderReply(200, "\ud800" * 1_365).body.encode()) == 4_095
+    with pytest.raises(WiringError, match="at most 4096 bytes"):
+        SenderReply(200, "\ud800" * 1_366)
+
+
+def test_a_reply_that_was_changed_after_it_was_made_is_checked_again(shop, kit):
+    def answer(asked: ChallengeRequest) -> SenderReply:
+        reply = SenderReply(200, headers={"Allow": "POST"})
+        object.__setattr__(reply, "headers", {"Allow": "POST\r\nSet-Cookie: a=b"})
+        return reply
+
+    shop.challenge(answer, before_verifying=True)
+    assert (kit.ask("shop").status, kit.ask("shop").body["error"]) == (503, "unavailable")
+
+
 # ── consent ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

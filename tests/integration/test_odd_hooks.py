@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
-from odd_errors import ODD, TextRaises
+from odd_errors import ODD, NamelessType, TextRaises
 from pydantic import BaseModel, model_validator
 from shopping import NOON
 
@@ -25,7 +25,7 @@ from receiver import (
     WebhookRequest,
 )
 from receiver.dialects.sources import build_source
-from receiver.errors import ConfigurationError
+from receiver.errors import ChallengeRefused, ConfigurationError
 from receiver.logs import logs
 from receiver.server import sending
 from receiver.settings.settings import source_settings
@@ -185,9 +185,96 @@ def test_a_refusal_with_a_code_or_message_of_another_kind_is_a_401_in_our_words(
     kit.close()
 
 
-@pytest.mark.parametrize("name", {**RAISED, **INTERRUPTS})
+class WithoutSuper(NotVerified):
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+class OnlyCodeAndMessage(NotVerified):
+    code = "signature_malformed"
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class AttributesRaise(NotVerified):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+class NamelessRefusal(NotVerified, metaclass=NamelessType):
+    def __init__(self) -> None:
+        pass
+
+
+class AcksItself(NotVerified):
+    status = 200
+
+
+class TooOld(NotVerified):
+    status = 403
+
+
+def with_odd_values() -> NotVerified:
+    made = NotVerified("signature_missing", "No.", final=TextRaises())  # type: ignore[arg-type]
+    made.names = (object(),)  # type: ignore[assignment]
+    made.size, made.retry_after = 2**70, object()  # type: ignore[attr-defined]
+    return made
+
+
+OUR_WORDS = "This request is not verified."
+
+#: Refusals by their oddity, and the status, the code and the message of the answer.
+OWN_REFUSALS: dict[str, tuple[Callable[[], NotVerified], tuple[int, str, str]]] = {
+    "its class makes nothing": (lambda: WithoutSuper("k"), (401, "signature_wrong", OUR_WORDS)),
+    "its class makes the message only": (lambda: OnlyCodeAndMessage("No."), (401, "signature_malformed", "No.")),
+    "its attributes raise": (lambda: AttributesRaise("signature_wrong", "No."), (401, "signature_wrong", OUR_WORDS)),
+    "its class has no name": (NamelessRefusal, (401, "signature_wrong", OUR_WORDS)),
+    "its status is an ack": (lambda: AcksItself("signature_repeated", "No."), (401, "signature_repeated", "No.")),
+    "its status is another one": (lambda: TooOld("signature_repeated", "No."), (403, "signature_repeated", "No.")),
+    "it has values of all kinds": (with_odd_values, (401, "signature_missing", "No.")),
+    "it holds half a pair": (lambda: NotVerified("signature_wrong", "a\ud800b"), (401, "signature_wrong", "a\ufffdb")),
+}
+
+
+@pytest.mark.parametrize("name", OWN_REFUSALS)
+def test_a_refusal_of_a_dialect_s_own_kind_has_its_answer_and_leaves_nothing_waiting(tmp_path, name):
+    error, expected = OWN_REFUSALS[name]
+    kit = Webhooks(tmp_path, {"odd": dialect_of(Odd("verify", error))})
+    answer = posted(kit, GUILTY)
+    assert (answer.status, answer.body["error"], answer.body["message"]) == expected
+    assert kit._endpoint.waiting.bytes == 0
+    assert posted(kit, GOOD).status == 200
+    kit.close()
+
+
+class WrongToken(ChallengeRefused):
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
+def test_a_challenge_refused_by_a_class_of_the_dialect_s_own_is_a_403_in_our_words(tmp_path, method):
+    dialect = dialect_of(HmacSha256(header="X-Signature"))
+
+    def refuse(asked: Any) -> None:
+        raise WrongToken("k")
+
+    dialect.challenge(refuse, before_verifying=True)
+    kit = Webhooks(tmp_path, {"odd": dialect})
+    kit.source("odd")
+    answer = kit.ask("odd", method)
+    assert (answer.status, answer.body) == (
+        403,
+        {"error": "challenge_refused", "message": "This request is refused."},
+    )
+    kit.close()
+
+
+@pytest.mark.parametrize("name", {**RAISED, **INTERRUPTS, **{key: each for key, (each, _) in OWN_REFUSALS.items()}})
 def test_the_diagnosis_of_a_wrong_signature_survives_any_error(name):
-    verifier = Odd("verify", {**RAISED, **INTERRUPTS}[name])
+    refusals = {key: each for key, (each, _) in OWN_REFUSALS.items()}
+    verifier = Odd("verify", {**RAISED, **INTERRUPTS, **refusals}[name])
     credentials = source_settings("odd", {"secrets": ["v1,abcd"]}).credentials()
     assert likely_mistake(verifier, WebhookRequest(GUILTY), credentials, {"other": credentials}) is None
 

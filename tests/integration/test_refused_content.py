@@ -32,6 +32,9 @@ ODD: dict[str, dict[str, Any]] = {
     "a lone surrogate in a header": {"headers": {"user-agent": "\udfff"}},
     "a number out of range": {"secret": 2**70},
     "a number of the wrong type": {"secret": "newest"},
+    "an entity that is text": {"entity": "p"},
+    "a time that is text": {"occurred_at": "2026-06-01T12:00:00Z"},
+    "a state that is text": {"state": "pending"},
 }
 
 

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from notes import add, error_of, notes
 from raw import ping
-from sqlalchemy import text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
+from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import (
     RUNS_AGAIN,
@@ -353,6 +354,25 @@ def test_a_value_that_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
         with sqlite.read() as connection, pytest.raises((OverflowError, UnicodeEncodeError)) as raised:
             connection.exec_driver_sql("SELECT ?", (value,))
         assert is_fault_of_values(raised.value)
+
+
+def test_a_value_that_a_column_type_cannot_convert_is_a_fault_of_values(sqlite):
+    wanted = select(bindparam("at", type_=UtcDateTime()))
+    with sqlite.read() as connection, pytest.raises(StatementError) as raised:
+        connection.execute(wanted, {"at": "2026-06-01"})
+    assert is_fault_of_values(raised.value)
+
+
+@pytest.mark.parametrize("error", [AttributeError("'str' object has no attribute 'tzinfo'"), IndexError(), KeyError()])
+def test_a_row_that_cannot_be_made_of_its_values_is_a_fault_of_values(error):
+    assert is_fault_of_values(error)
+
+
+def test_a_statement_that_asks_for_an_unknown_column_is_not_a_fault_of_values(sqlite):
+    with sqlite.read() as connection, pytest.raises(LookupError) as raised:
+        connection.execute(text("SELECT 1 AS one")).one()._mapping["two"]
+    assert isinstance(raised.value, SQLAlchemyError)
+    assert not is_fault_of_values(raised.value)
 
 
 def test_a_lock_timeout_is_not_a_fault_of_values(postgres):

@@ -57,6 +57,8 @@ class Application:
 
     def _take(self, submitted: Sequence[tuple[Request, PendingReply]]) -> None:
         for request, answer in submitted:
+            if request.body == b"broken":
+                raise RuntimeError("nobody foresaw this")
             self.admitted.append(request.body)
             _decide(request.body, answer)
 
@@ -405,6 +407,23 @@ def test_an_answer_that_cannot_be_encoded_ends_its_connection_only():
         assert connection.application.endpoint.waiting.bytes == 0
         await settle()
         assert connection.wire.written == b""
+
+    play(scene)
+
+
+@pytest.mark.parametrize("cut", [None, -1], ids=["in one piece", "in two pieces"])
+def test_an_error_in_taking_requests_answers_all_of_them_and_leaves_nothing_waiting(cut: int | None):
+    async def scene(connection: Connection) -> None:
+        shop = connection.application.endpoint
+        other = asyncio.get_running_loop().create_future()
+        shop.submit(Request(shop.sources["shop"], [], b"broken"), other)
+        whole = request(body=b"{}")
+        await connection.feed(*filter(None, (whole[:cut], whole[len(whole[:cut]) :])))
+        assert isinstance(other.exception(), Unavailable)
+        assert [status for status, _ in answers(connection.wire.written)] == ([b"503"] if cut is None else [b"200"])
+        assert shop.waiting.bytes == 0
+        await connection.feed(request())
+        assert [status for status, _ in answers(connection.wire.written)][1:] == [b"200"]
 
     play(scene)
 

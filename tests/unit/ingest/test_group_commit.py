@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from receiver.errors import Unavailable
+from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest import gathering as module
 from receiver.ingest.group_commit import FULL_BATCHES, LARGEST_BATCH, GroupCommit
@@ -279,6 +279,25 @@ def test_a_group_commit_is_busy_while_the_first_batch_gathers():
         await answer
 
     assert scene(play).batches == [["a"]]
+
+
+def test_an_error_of_keeping_a_refused_request_leaves_the_other_answers_as_they_are():
+    refusal = NotVerified("signature_wrong", "No.")
+
+    def fail(request: Any, refusal: Refused) -> None:
+        raise RuntimeError("no room")
+
+    async def played() -> None:
+        accepting = GroupCommit(Inbox(), admit=lambda _: [refusal, arrival("a")], keep=fail)
+        accepting.start()
+        refused, accepted = (asyncio.get_running_loop().create_future() for _ in range(2))
+        request: Any = SimpleNamespace(source=SimpleNamespace(name="s"))
+        accepting.take([(request, refused), (request, accepted)])
+        assert refused.exception() is refusal
+        assert (await asyncio.wait_for(accepted, BOUND)).status == "accepted"
+        await asyncio.to_thread(accepting.stop)
+
+    asyncio.run(played())
 
 
 def test_stopping_accepts_the_arrivals_that_still_wait():
