@@ -137,9 +137,15 @@ class AttemptResults:
         failed: bool = False,
         due_at: datetime | None = None,
     ) -> AttemptResult:
+        envelope, recorded = attempt.envelope, attempt.delivery
         learnt = (
-            attempt.envelope
-            if attempt.envelope is not None and attempt.envelope.entity != attempt.delivery.entity
+            envelope
+            if envelope is not None
+            and (
+                envelope.entity != recorded.entity
+                or envelope.event_type != recorded.event_type
+                or envelope.occurred_at != recorded.occurred_at
+            )
             else None
         )
         return AttemptResult(
