@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
 from receiver.database.redaction import redacted, shown
@@ -131,8 +132,8 @@ def is_infrastructure_error(error: BaseException) -> bool:
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
-        # An error of a user's column type that cannot convert a value concerns that value only.
-        return not isinstance(error, StatementError)
+        # Other errors of SQLAlchemy concern one use of it, such as a value that a user's column type cannot convert.
+        return isinstance(error, (PoolTimeoutError, DisconnectionError))
     if isinstance(error, DataError):
         return False
     if isinstance(error.orig, sqlite3.Error):

@@ -55,7 +55,7 @@ class AttemptResult(Struct, frozen=True):
     reason: str | None = None
     #: The time of the next attempt, if the state is pending.
     due_at: datetime | None = None
-    #: Values that the worker read in the body, if they differ from those at the time of acceptance.
+    #: Values that the worker read in the body, if one of them differs from the recorded one.
     event_type: str | None = None
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, select, update
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
@@ -38,10 +38,16 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
     for match in conflicting:
         match.mark_conflict()
     _insert(connection, conflicting)
-    _keep_shared_bodies(connection, matches)
     duplicates = [match for match in matches if not match.is_new]
+    states = _states_of(connection, duplicates)
+    orphans = [match for match in duplicates if match.delivery_id not in states]
+    if orphans:
+        _take_over(connection, orphans)
+        duplicates = [match for match in matches if not match.is_new]
+        states = _states_of(connection, duplicates)
+    _keep_shared_bodies(connection, matches)
     if duplicates:
-        _note_duplicates(connection, duplicates)
+        _note_duplicates(connection, duplicates, states)
     return [match.answer() for match in matches]
 
 
@@ -92,10 +98,30 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
         match.holder = holders.get(match.key)
 
 
-def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> None:
-    """Count the duplicates. A duplicate of a dead delivery begins a round with one more attempt."""
+def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int, str]:
+    """The states of the deliveries that hold the keys of these, locked, by their ids; without those that are gone."""
     ids = sorted({match.delivery_id for match in duplicates})
-    dead = [row.id for row in connection.execute(_STATES, {"ids": ids}) if row.state == State.DEAD]
+    return {row.id: row.state for row in connection.execute(_STATES, {"ids": ids})} if ids else {}
+
+
+def _take_over(connection: Connection, orphans: Sequence[_Match]) -> None:
+    """Insert arrivals whose keys belong to deliveries that are gone, since an answer must not name such a delivery."""
+    for match in orphans:
+        source, dedup_key = match.key
+        connection.execute(_DROP_KEY, {"of": source, "key": dedup_key, "gone": match.delivery_id})
+    _insert(connection, orphans)
+
+
+_DROP_KEY = delete(DEDUP_KEYS).where(
+    DEDUP_KEYS.c.source == bindparam("of"),
+    DEDUP_KEYS.c.dedup_key == bindparam("key"),
+    DEDUP_KEYS.c.delivery_id == bindparam("gone"),
+)
+
+
+def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], states: Mapping[int, str]) -> None:
+    """Count the duplicates. A duplicate of a dead delivery begins a round with one more attempt."""
+    dead = [each for each, state in states.items() if state == State.DEAD]
     _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
     came = max(match.arrival.received_at for match in duplicates)
     supersede(connection, dead, Beginning(Cause.DUPLICATE), now=came)

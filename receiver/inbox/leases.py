@@ -37,12 +37,14 @@ class Claimed(Struct):
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: The entity that was read when the delivery was accepted.
+    #: The entity as recorded with the delivery; below, its event type and the time of the change.
     entity: tuple[str, str] | None
     #: The position of the event in its bundle; None for the only event of a body, or for an unread body.
     item: int | None = None
     #: The id under which the body is kept.
     body_id: int = 0
+    event_type: str | None = None
+    occurred_at: datetime | None = None
 
 
 def claim(
@@ -213,6 +215,8 @@ class _Claimable(Struct, frozen=True):
     item: int | None
     entity_kind: str | None
     entity_id: str | None
+    event_type: str | None
+    occurred_at: datetime | None
 
 
 def _found(connection: Connection, statement: Select[Any], parameters: dict[str, Any]) -> list[_Claimable]:
@@ -231,6 +235,8 @@ _COLUMNS = (
     DELIVERIES.c.item,
     DELIVERIES.c.entity_kind,
     DELIVERIES.c.entity_id,
+    DELIVERIES.c.event_type,
+    DELIVERIES.c.occurred_at,
 )
 
 
@@ -289,4 +295,16 @@ def _sizes(rows: Sequence[_Claimable]) -> Iterator[int]:
 
 def _claimed(row: _Claimable, plain: bytes | None) -> Claimed:
     entity = None if row.entity_kind is None or row.entity_id is None else (row.entity_kind, row.entity_id)
-    return Claimed(row.id, row.source, row.round, row.attempt, row.received_at, plain, entity, row.item, row.body_id)
+    return Claimed(
+        row.id,
+        row.source,
+        row.round,
+        row.attempt,
+        row.received_at,
+        plain,
+        entity,
+        row.item,
+        row.body_id,
+        row.event_type,
+        row.occurred_at,
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, update
+from sqlalchemy import Connection, Update, bindparam, select, text, update
 
+from receiver.envelope import lead_of
 from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.tables import DELIVERIES, IDS, State, kept_reason
@@ -32,13 +33,51 @@ def record(
 ) -> None:
     """Record the results of the worker's attempts. `settle_us` are the microseconds that settling has taken so far."""
     alike: dict[Any, list[AttemptResult]] = {}
+    dated: dict[int, datetime] = {}
     for result in results:
         alike.setdefault(result.of_the_delivery, []).append(result)
+        if result.occurred_at is not None:
+            dated[result.delivery_id] = result.occurred_at
+    if dated:
+        _rename_keys(connection, dated)
     for group in alike.values():
         values = _values(group[0], now)
         ids = [result.delivery_id for result in group]
         connection.execute(_settling(tuple(values)), {"ids": ids, **values})
     attempts.keep(connection, worker, results, now=now, settle_us=settle_us)
+
+
+def _rename_keys(connection: Connection, dated: Mapping[int, datetime]) -> None:
+    """Let the dedup keys of deliveries follow their new times of change, before these are recorded.
+
+    So a duplicate is recognised by the present code, and the key is found again when its delivery is dropped. A key
+    without a lead stays as it is. If another delivery has the new key, the old one is dropped.
+    """
+    moved = [
+        {
+            "source": row.source,
+            "old": lead_of(row.occurred_at) + row.dedup_key,
+            "new": new + row.dedup_key,
+            "of": row.id,
+        }
+        for row in connection.execute(_TIMES, {"ids": sorted(dated)})
+        if row.occurred_at is not None and (new := lead_of(dated[row.id])) != lead_of(row.occurred_at)
+    ]
+    if moved:
+        connection.execute(_ADD_KEY, moved)
+        connection.execute(_DROP_KEY, moved)
+
+
+_TIMES = select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at"]).where(IDS).order_by(DELIVERIES.c.id)
+
+_OLD_KEY = "FROM dedup_keys WHERE source = :source AND dedup_key = :old AND delivery_id = :of"
+
+_ADD_KEY = text(
+    "INSERT INTO dedup_keys (source, dedup_key, fingerprint, delivery_id) "
+    f"SELECT source, CAST(:new AS text), fingerprint, delivery_id {_OLD_KEY} ON CONFLICT DO NOTHING"
+)
+
+_DROP_KEY = text(f"DELETE {_OLD_KEY}")
 
 
 @cache

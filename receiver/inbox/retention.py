@@ -93,16 +93,16 @@ class Retention:
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
         expired = (
-            select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at"])
+            select(DELIVERIES.c.id)
             .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), HAS_ENDED)
             .order_by(DELIVERIES.c.id)
             .limit(BATCH)
         )
         with database.read() as connection:
-            rows = connection.execute(expired).all()
-        if rows:
-            retry_transaction(lambda: _delete_deliveries(database, rows))
-        return len(rows)
+            ids = connection.execute(expired).scalars().all()
+        if ids:
+            retry_transaction(lambda: _delete_deliveries(database, ids))
+        return len(ids)
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
         """Drop one batch of settlements older than the oldest delivery, since all their deliveries are dropped."""
@@ -141,11 +141,12 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
         connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
 
 
-def _delete_deliveries(database: Database, rows: Sequence[Row[Any]]) -> None:
-    """Delete deliveries with their bodies and dedup keys. Each row has the columns of which the keys consist."""
+def _delete_deliveries(database: Database, expired: Sequence[int]) -> None:
+    """Delete those of these deliveries that are still finished, with their bodies and dedup keys."""
     with database.write() as connection:
-        ids = _still_ended(connection, [row.id for row in rows])
-        keys = (key for row in rows if row.id in ids for key in _possible_keys(row))
+        rows = _still_ended(connection, expired)
+        ids = [row.id for row in rows]
+        keys = (key for row in rows for key in _possible_keys(row))
         for condition in dedup_keys_in(keys):
             connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
@@ -173,7 +174,11 @@ def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[in
     return connection.execute(statement.with_for_update()).all()
 
 
-def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """Lock the deliveries and return those that are still finished, neither replayed nor revived by a duplicate."""
-    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
-    return set(connection.execute(statement.with_for_update()).scalars())
+def _still_ended(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Lock the deliveries and return those that are still finished, neither replayed nor revived by a duplicate.
+
+    Each row has the columns of which the dedup keys consist.
+    """
+    columns = DELIVERIES.c["id", "source", "dedup_key", "occurred_at"]
+    statement = select(*columns).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
+    return connection.execute(statement.with_for_update()).all()

@@ -204,7 +204,8 @@ class Mirror:
     def session(self) -> Session:
         """A session for a handler's own SQL, inside the transaction that settles the delivery.
 
-        A handler that uses it runs inside that transaction, in a savepoint. This is slower, and still all or nothing.
+        A handler that uses it runs inside that transaction, in a savepoint. This is slower, and still all or nothing:
+        its SQL is committed with the delivery, and rolled back if the attempt fails.
         """
         if self._session is None:
             raise SessionRequested

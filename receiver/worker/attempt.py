@@ -137,9 +137,16 @@ class AttemptResults:
         failed: bool = False,
         due_at: datetime | None = None,
     ) -> AttemptResult:
+        envelope, recorded = attempt.envelope, attempt.delivery
+        occurred_at = None if envelope is None else envelope.dated(recorded.received_at)
         learnt = (
-            attempt.envelope
-            if attempt.envelope is not None and attempt.envelope.entity != attempt.delivery.entity
+            envelope
+            if envelope is not None
+            and (
+                envelope.entity != recorded.entity
+                or envelope.event_type != recorded.event_type
+                or occurred_at != recorded.occurred_at
+            )
             else None
         )
         return AttemptResult(
@@ -154,7 +161,7 @@ class AttemptResults:
             due_at=due_at,
             event_type=learnt.event_type if learnt else None,
             entity=learnt.entity if learnt else None,
-            occurred_at=learnt.dated(attempt.delivery.received_at) if learnt else None,
+            occurred_at=occurred_at if learnt else None,
         )
 
 

@@ -1,4 +1,7 @@
-"""Handling: runs handlers and collects their news for the mirror. It writes nothing."""
+"""Handling: runs handlers and collects their news for the mirror.
+
+It writes nothing, except for handlers that run SQL of their own inside the settling transaction.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from time import perf_counter_ns
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NestedTransaction, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
+from receiver.database.errors import is_transient
+from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
 from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
 from receiver.mirror.unit_of_work import UnitOfWork
@@ -17,6 +23,13 @@ from receiver.worker.attempt import Attempt, Guard
 
 #: The number of writes at which a batch is settled before further handlers run.
 MOST_WRITES = 5_000
+
+#: PostgreSQL's code of a transaction that takes no further statements, because one failed.
+ABORTED = "25P02"
+
+
+class TransactionEnded(Exception):
+    """A handler with a session ended the settling transaction, which must be run again without it."""
 
 
 class Handling:
@@ -71,16 +84,88 @@ class Handling:
         attempt.details.handle_us += microseconds_since(began)
 
     def run_in_savepoint(self, attempt: Attempt, earlier: list[Write], connection: Connection) -> None:
-        """Run one handler inside the settling transaction, with a session and a savepoint of its own."""
+        """Run one handler inside the settling transaction, with a session. If it fails, its SQL is rolled back.
+
+        Raises `TransactionEnded` if the handler, which has failed then, ended the transaction.
+        """
 
         def read(key: Key, writes: list[Write]) -> MirrorRow | None:
             return UnitOfWork(connection).read(key, writes)
 
-        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+        # The session has a savepoint, too, but a handler may release that one by `session.commit()`.
+        ours = connection.begin_nested()
+        with (
+            _refusing_commits(connection),
+            Session(bind=connection, join_transaction_mode="create_savepoint") as session,
+        ):
             self.run(attempt, earlier, read, session)
             assert attempt.handler is not None
             with self._guard(attempt, attempt.handler.name, in_transaction=True):
-                session.commit() if attempt.result is None else session.rollback()
+                if attempt.result is None:
+                    _finish(session, connection, ours)
+            if attempt.result is not None:
+                _undo(connection, ours)
+        if attempt.result is None:
+            ours.commit()
+
+
+#: The message of `TransactionEnded`.
+_ENDED = "a handler ended the settling transaction"
+
+#: The reason for the failure of a handler that did not leave the transaction as it found it.
+_NOT_ITS_OWN = (
+    "It ended the transaction, or left a savepoint open, on the connection of `mirror.session`: do without `commit`, "
+    "`rollback`, `close` and `begin_nested` on the connection, and use those of the session."
+)
+
+
+@contextmanager
+def _refusing_commits(connection: Connection) -> Iterator[None]:
+    """Keep a handler from committing the settling transaction through the connection of its session."""
+
+    def refuse(lent: Connection) -> None:
+        # SQLAlchemy takes a transaction whose commit fails for ended, so the pool would not roll it back.
+        lent.dialect.do_rollback(lent.connection)
+        raise HandlerError(
+            "A handler's SQL is committed with its delivery: do without `commit` on the connection of `mirror.session`."
+        )
+
+    event.listen(connection, "commit", refuse)
+    try:
+        yield
+    finally:
+        event.remove(connection, "commit", refuse)
+
+
+def _finish(session: Session, connection: Connection, ours: NestedTransaction) -> None:
+    """Write what the session holds, and release its savepoint. Raises `HandlerError` if ours is not the last one."""
+    if not ours.is_active:
+        raise HandlerError(_NOT_ITS_OWN)
+    try:
+        session.commit()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != ABORTED:
+            raise
+        raise HandlerError(
+            "A statement failed, and PostgreSQL takes no further ones: catch errors of the database only inside "
+            "`with mirror.session.begin_nested():`."
+        ) from None
+    if connection.get_nested_transaction() is not ours:
+        raise HandlerError(_NOT_ITS_OWN)
+
+
+def _undo(connection: Connection, ours: NestedTransaction) -> None:
+    """Roll back to our savepoint. Raises `TransactionEnded` if it no longer exists."""
+    if not ours.is_active or connection.closed or connection.invalidated:
+        raise TransactionEnded(_ENDED)
+    try:
+        while (inner := connection.get_nested_transaction()) is not None and inner is not ours:
+            inner.rollback()
+        ours.rollback()
+    except SQLAlchemyError as error:
+        if is_transient(error):
+            raise
+        raise TransactionEnded(_ENDED) from error
 
 
 @contextmanager

@@ -168,8 +168,13 @@ class Hydration:
         """The sources whose deliveries must not be claimed: their APIs rest, or hold up calls of earlier passes."""
         return self._breaker.resting(now=self._clock()) | {call.source for call in self._calls if call.is_late}
 
+    def end_pass(self) -> None:
+        """Leave the calls in progress to later passes."""
+        for call in self._calls:
+            call.is_late = True
+
     def forget(self) -> None:
-        """Abandon the calls in progress, because their deliveries were returned."""
+        """Abandon the calls in progress, because their deliveries are returned."""
         for call in self._calls:
             call.is_late = call.is_forgotten = True
 
@@ -255,7 +260,7 @@ class Hydration:
             if not call.is_late and not self._stopping():
                 about = {"source": call.source}
                 self._repeats.warning("a source's API is slow; its deliveries wait until it has answered", about=about)
-            call.is_late = True
+        self.end_pass()
 
     def _client(self, name: str) -> httpx.Client | None:
         if name in self._broken:

@@ -24,7 +24,7 @@ from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, AttemptResults, count
-from receiver.worker.handling import Handling
+from receiver.worker.handling import Handling, TransactionEnded
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,9 @@ class Settlement:
 
     def _settle_alone(self, attempt: Attempt) -> None:
         try:
+            self.settle_together([attempt])
+        except TransactionEnded:
+            # Its result is certain now, so its handler does not run again.
             self.settle_together([attempt])
         except Exception as error:
             if is_infrastructure_error(error):

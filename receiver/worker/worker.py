@@ -215,6 +215,7 @@ class Worker:
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_RETRY_PAUSE)
                 self._make_way(error)
+        self._hydration.forget()
         self._give_back()
         self.close()
         if self._was_given_up:
@@ -276,9 +277,16 @@ class Worker:
             log.error("cannot drop expired rows; trying again in an hour", error=told(error))
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
-        self._hydration.forget()
+        """Return the claimed deliveries, without their attempts, except those with calls in progress.
+
+        A given-up worker returns none: other workers reclaim them, and each attempt that hangs counts.
+        """
+        if self._was_given_up:
+            return
+        begun = [attempt.delivery.id for attempt in self._hydration.under_way]
+        aside_until = None if put_aside is None else self._clock() + put_aside
         try:
-            self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
+            self._inbox.release(self.name, besides=begun, aside_until=aside_until)
         except SQLAlchemyError as error:
             log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 
@@ -303,8 +311,9 @@ class Worker:
         A batch that failed is retried in smaller batches. A delivery that failed alone has used its attempt; if the
         database itself failed, the attempt does not count, and the delivery waits a little as a suspect.
         """
-        alone = len(self._batch) == 1
+        alone = len(self._batch) == 1 and not self._batch[0].under_way
         self._batch_size.failed()
+        self._hydration.end_pass()
         if alone and not is_infrastructure_error(error):
             self._fail_alone(Attempt(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
         self._give_back(put_aside=timedelta(seconds=LONGEST_RETRY_PAUSE) if alone else None)

@@ -120,6 +120,20 @@ def test_new_arrivals_are_kept_beside_duplicates_in_one_batch(database, source):
     assert set(keys(database, source)) == {"before", "known", "after"}
 
 
+def test_a_key_whose_delivery_is_gone_is_free(database, source):
+    inbox = Inbox(database)
+    lost, _ = inbox.accept(arrivals(source, [("lost", b"1"), ("known", b"1")]))
+    with database.write() as connection:
+        for table, column in ((DELIVERIES, DELIVERIES.c.id), (BODIES, BODIES.c.delivery_id)):
+            connection.execute(table.delete().where(column == lost.delivery_id))
+    batch = arrivals(source, [("lost", b"1"), ("known", b"1"), ("lost", b"1")])
+    answers = inbox.accept(batch)
+    assert [answer.status for answer in answers] == ["accepted", "duplicate", "duplicate"]
+    assert answers[2].delivery_id == answers[0].delivery_id == batch[0].id
+    assert keys(database, source)["lost"] == batch[0].id
+    assert kept(database, source)[batch[0].id] == ("lost", False, b"1", 1)
+
+
 def test_an_id_that_is_taken_is_an_error_and_keeps_nothing(database, source):
     inbox = Inbox(database)
     inbox.accept([arrival(source, "taken", b"1")])

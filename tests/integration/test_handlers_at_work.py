@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from shopping import NOON, drain, named, new_worker, states
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 from waiting import wait_until
 
 from handlers.catalog import Product, Variant
@@ -62,6 +65,112 @@ def test_sql_that_the_database_refuses_fails_only_its_own_delivery(kit, worker, 
     assert states(kit) == ["processed", "pending", "processed"]
     assert re.search("(?i)unique constraint", kit.deliveries()[1]["reason"])
     assert notes() == ["A1", "A2"]
+
+
+def add_note(mirror: Mirror, note: str) -> None:
+    mirror.session.execute(text("INSERT INTO notes VALUES (:id)"), {"id": note})
+
+
+def test_sql_that_a_handler_commits_itself_is_rolled_back_with_its_failure(shop, kit, worker, notes):
+    @shop.on("product.committed")
+    def commit(event: Event, mirror: Mirror) -> None:
+        add_note(mirror, f"{event.entity_id} in attempt {event.attempt}")
+        mirror.session.commit()
+        if event.attempt < 3:
+            raise RuntimeError("a later step")
+
+    kit.send("shop", "product.committed", id="A1")
+    for _ in range(3):
+        drain(worker)
+        kit.advance(hours=30)
+    assert states(kit) == ["processed"]
+    assert notes() == ["A1 in attempt 3"]
+
+
+def test_an_error_of_the_database_may_be_caught_within_a_savepoint(shop, kit, worker, notes):
+    @shop.on("product.caught")
+    def catch(event: Event, mirror: Mirror) -> None:
+        with suppress(IntegrityError), mirror.session.begin_nested():
+            add_note(mirror, event.entity_id)
+        mirror.upsert(Product, event.entity_id, name="noted")
+
+    for minutes in range(2):
+        kit.send("shop", "product.caught", id="A1", at=NOON + timedelta(minutes=minutes))
+    drain(worker)
+    assert states(kit) == ["processed"] * 2
+    assert notes() == ["A1"]
+
+
+def test_an_error_of_the_database_that_is_caught_without_a_savepoint_fails_the_attempt_on_postgresql(
+    shop, kit, worker, notes
+):
+    @shop.on("product.caught")
+    def catch(event: Event, mirror: Mirror) -> None:
+        with suppress(IntegrityError):
+            add_note(mirror, "A1")
+        mirror.upsert(Product, event.entity_id, name="noted")
+
+    kit.send("shop", "product.noted", id="A1")
+    caught = kit.send("shop", "product.caught", id="A2")
+    kit.send("shop", "product.updated", id="A3", data=named())
+    drain(worker)
+    if kit.database.is_postgresql:
+        assert states(kit) == ["processed", "pending", "processed"]
+        assert kit.delivery(caught)["attempts_made"] == 1
+        assert (
+            "catch errors of the database only inside `with mirror.session.begin_nested():`"
+            in (kit.delivery(caught)["reason"])
+        )
+    else:
+        assert states(kit) == ["processed"] * 3
+
+
+def _commit_quietly(connection: Connection) -> None:
+    with suppress(Exception):
+        connection.commit()
+
+
+#: What handlers do with the connection of their session, whose transaction is the worker's.
+MEDDLING: dict[str, Callable[[Connection], object]] = {
+    "commit": Connection.commit,
+    "commit of the transaction": lambda connection: connection.get_transaction().commit(),
+    "quiet commit": _commit_quietly,
+    "rollback": Connection.rollback,
+    "close": Connection.close,
+    "open savepoint": Connection.begin_nested,
+}
+
+
+@pytest.mark.filterwarnings("ignore:nested transaction already deassociated")
+@pytest.mark.parametrize("way", MEDDLING)
+def test_a_handler_that_ends_the_worker_s_transaction_fails_alone(shop, kit, worker, notes, way):
+    @shop.on("product.odd")
+    def odd(event: Event, mirror: Mirror) -> None:
+        add_note(mirror, event.entity_id)
+        MEDDLING[way](mirror.session.connection())
+
+    kit.send("shop", "product.noted", id="A1")
+    guilty = kit.send("shop", "product.odd", id="A2")
+    kit.send("shop", "product.noted", id="A3")
+    kit.send("shop", "product.updated", id="A4", data=named())
+    assert worker.work() == 4
+    assert states(kit) == ["processed", "pending", "processed", "processed"]
+    assert kit.delivery(guilty)["attempts_made"] == 1
+    assert "on the connection of `mirror.session`" in kit.delivery(guilty)["reason"]
+    assert notes() == ["A1", "A3"]
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+def test_a_handler_that_ends_the_transaction_by_sql_fails_its_attempt(shop, kit, worker, notes, statement):
+    @shop.on("product.odd")
+    def odd(event: Event, mirror: Mirror) -> None:
+        mirror.session.execute(text(statement))
+
+    guilty = kit.send("shop", "product.odd", id="A1")
+    kit.send("shop", "product.updated", id="A2", data=named())
+    assert worker.work() == 2
+    assert states(kit) == ["pending", "processed"]
+    assert (kit.delivery(guilty)["attempts_made"], len(kit.delivery(guilty)["attempts"])) == (1, 1)
 
 
 # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────

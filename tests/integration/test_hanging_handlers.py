@@ -148,6 +148,28 @@ def test_a_hydrator_that_hangs_is_given_up_with_its_worker(kit, shop, gate, star
     assert [each["handler"].rpartition(".")[2] for each in logs if each["event"] == "a handler hangs"] == ["fetch"]
 
 
+def test_each_hang_of_a_hydrator_counts_until_its_delivery_is_dead(kit, shop, gate, start, ends, monkeypatch):
+    # The worker's own thread is idle then, and ends as soon as its worker is given up.
+    monkeypatch.setattr("receiver.worker.hydration.BUDGET_SECONDS", LEASE.total_seconds() / 10)
+
+    @shop.connect
+    def client(source: SourceSettings) -> httpx.Client:
+        return httpx.Client()
+
+    @shop.hydrate("product.updated")
+    def fetch(event: Event, api: httpx.Client) -> None:
+        gate.wait(TIMEOUT)
+
+    kit.source("shop", api_url="http://127.0.0.1:9")
+    stuck = kit.send("shop", "product.updated", id="A1", data=named())
+    start(retries=RetrySchedule(attempts=2))
+    wait_until(lambda: kit.delivery(stuck)["ended_at"], "its end")
+    delivery = kit.delivery(stuck)
+    assert (delivery["state"], delivery["attempts_made"]) == ("dead", 2)
+    assert [each["reason"] for each in delivery["attempts"]] == ["The worker stopped or hung during this attempt."] * 2
+    assert ends == []
+
+
 def test_a_hydrator_that_keeps_calling_its_api_does_not_count_as_hanging(kit, shop, start):
     pause = threading.Event()
 

@@ -18,7 +18,7 @@ import pytest
 from odd_errors import ODD, TextRaises
 from shopping import NOON, named, new_shop, new_worker
 from sqlalchemy import select, text
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from trouble import refusing_changes
 from waiting import wait_until
 
@@ -130,7 +130,7 @@ def _picky(monkeypatch):
             if any("refused" in row for row in rows):
                 raise TextRaises
             if any("trouble" in row for row in rows):
-                raise InvalidRequestError("as if the database were away")
+                raise PoolTimeoutError("as if the database were away")
         return insert(dialect, table, names, rows, **options)
 
     monkeypatch.setattr(unit_of_work, "insertions", insert_or_refuse)

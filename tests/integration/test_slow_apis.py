@@ -12,6 +12,7 @@ import httpx
 import pytest
 from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, named, new_worker, running, states
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from handlers import api as asking
@@ -181,6 +182,26 @@ def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(kit
         ("pending", 0),
     ]
     worker.close()
+
+
+def test_a_pass_that_fails_leaves_a_call_in_progress_to_later_passes(kit, served, sources, monkeypatch):
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", 0.1)
+    (thin,) = send_thin(kit, 1)
+    due, failed = kit.inbox.due, []
+
+    def fail_once(*given, **named):
+        if served.asked and not failed:
+            failed.append(True)
+            raise OperationalError("SELECT", {}, Exception("the database is away"))
+        return due(*given, **named)
+
+    monkeypatch.setattr(kit.inbox, "due", fail_once)
+    with capture_logs() as logs, running(new_worker(kit, sources=sources)):
+        wait_until(lambda: failed, "the pass that fails")
+        served.up.set()
+        wait_until(lambda: states(kit) == ["processed"], "the answer")
+    assert "a pass of the worker failed; trying again" in {each["event"] for each in logs}
+    assert (served.asked, kit.delivery(thin)["attempts_made"]) == (1, 1)
 
 
 def test_an_endless_answer_is_refused_at_a_bound(monkeypatch):

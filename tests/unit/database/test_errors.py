@@ -13,7 +13,15 @@ import pytest
 from notes import add, error_of, notes
 from raw import ping
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import (
+    OperationalError,
+    PendingRollbackError,
+    ResourceClosedError,
+    SQLAlchemyError,
+    StatementError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
@@ -124,6 +132,15 @@ def test_a_refused_value_is_neither_transient_nor_an_infrastructure_error(databa
     error = error_of(database, statement)
     assert not is_transient(error)
     assert not is_infrastructure_error(error)
+
+
+def test_a_pool_without_a_free_connection_is_an_infrastructure_error():
+    assert is_infrastructure_error(PoolTimeoutError("no connection for 30 seconds"))
+
+
+@pytest.mark.parametrize("error", [PendingRollbackError, ResourceClosedError, StaleDataError])
+def test_a_wrong_use_of_a_session_or_connection_is_not_an_infrastructure_error(error):
+    assert not is_infrastructure_error(error("used wrongly"))
 
 
 def test_a_value_that_a_column_type_cannot_convert_is_not_an_infrastructure_error():
