@@ -141,7 +141,8 @@ class Webhooks:
         if name not in self._sources or settings:
             dialect = self._dialects.get(settings.get("dialect") or name)
             usual = {} if dialect is None else _usual_settings(name, dialect, settings)
-            self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
+            table = source_settings(name, usual | settings)
+            self._sources[name] = build_source(table, self._dialects, limits=self._limits)
             self._endpoint.renew(self._sources, self._limits)
         return self._sources[name]
 

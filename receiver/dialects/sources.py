@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.forks import ending_forks
-from receiver.dialects.items import MOST_EVENTS
 from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
@@ -20,6 +21,7 @@ from receiver.header_values import KeptBody
 from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
+from receiver.settings.limits import Limits
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.secret_marks import secret_marks
@@ -27,6 +29,8 @@ from receiver.verify.verifiers import Credentials
 
 #: The entry point group by which installed packages offer dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,9 @@ class Source:
     credentials: Credentials
     settings: SourceSettings
     #: The most bytes of a body, before and after decompression.
-    max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+    max_body_bytes: int = DEFAULT_LIMITS.max_body_bytes
     #: The most events of a body.
-    max_events: int = MOST_EVENTS
+    max_events: int = DEFAULT_LIMITS.max_events_per_body
 
     def open(self, content: bytes) -> bytes:
         """Decompress the content if it is compressed and the dialect allows that. Raises `Unreadable`."""
@@ -172,27 +176,23 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     mirror_tables()
     for dialect in dialects.values():
         dialect.check()
-    built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
-    key = settings.secret_key.get_secret_value() if settings.secret_key else ""
     return {
-        name: replace(
-            source,
-            credentials=_marked(source, key),
-            max_body_bytes=settings.max_body_bytes,
-            max_events=settings.max_events_per_body,
-        )
-        for name, source in built.items()
+        name: build_source(source, dialects, limits=settings, secret_key=settings.secret_key)
+        for name, source in settings.sources.items()
     }
 
 
-def _marked(source: Source, key: str) -> Credentials:
-    """Its credentials with the marks of the secrets, which need a key."""
-    marks = secret_marks(key, source.name, source.credentials.secrets) if key else ()
-    return replace(source.credentials, marks=marks)
+def build_source(
+    settings: SourceSettings,
+    dialects: Mapping[str, Dialect],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    secret_key: SecretStr | None = None,
+) -> Source:
+    """Build one source with the limits of its installation, whose `secret_key` makes the marks of its secrets.
 
-
-def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
-    """Build one source. Raises `ConfigurationError`."""
+    Raises `ConfigurationError`.
+    """
     dialect = dialects.get(settings.dialect)
     if dialect is None and settings.dialect == CAPTURE_DIALECT:
         dialect = capturing
@@ -214,7 +214,21 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
         if missing is not None:
             raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)
-    return Source(settings.name, dialect, credentials, settings)
+    return Source(
+        settings.name,
+        dialect,
+        _marked(settings.name, credentials, secret_key),
+        settings,
+        max_body_bytes=limits.max_body_bytes,
+        max_events=limits.max_events_per_body,
+    )
+
+
+def _marked(name: str, credentials: Credentials, key: SecretStr | None) -> Credentials:
+    """These credentials with the marks of the secrets, which need a key."""
+    if not key or not key.get_secret_value():
+        return credentials
+    return replace(credentials, marks=secret_marks(key.get_secret_value(), name, credentials.secrets))
 
 
 def begin_fetching(sources: Iterable[Source]) -> None:
