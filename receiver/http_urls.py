@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
+
+import idna
 
 #: The longest URL, in characters. Servers refuse a longer one.
 LONGEST_URL = 2_000
@@ -13,6 +15,8 @@ LONGEST_URL = 2_000
 LONGEST_HOST = 253
 
 _HOST_NAME = re.compile(r"[\w.-]+")
+
+_FOUR_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
 def url_flaw(url: str) -> str | None:
@@ -41,6 +45,24 @@ def url_flaw(url: str) -> str | None:
         return None if parts.port != 0 else "has the port 0"
     except ValueError:
         return "has a port that is not a number from 1 to 65535"
+
+
+def flaw_for_calls(url: str) -> str | None:
+    """As `url_flaw`, for a URL that our own HTTP client calls, which refuses some names that others can call."""
+    flaw = url_flaw(url)
+    if flaw is not None:
+        return flaw
+    host = urlsplit(url).hostname or ""
+    try:
+        if host.startswith("xn--"):
+            idna.decode(host)
+        elif not host.isascii():
+            idna.encode(host)
+        elif _FOUR_NUMBERS.fullmatch(host):
+            IPv4Address(host)
+    except ValueError:
+        return "names a host that cannot exist"
+    return None
 
 
 def shown_url(url: str) -> str:

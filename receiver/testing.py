@@ -285,8 +285,8 @@ class Webhooks:
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
             response = await client.request(method, path, content=body, headers=headers)
-        content = _object(response.content)
-        return Answer(response.status_code, content, response.headers, response.text, self._endpoint.stored)
+        content, text = _object(response.content), response.content.decode("utf-8", "replace")
+        return Answer(response.status_code, content, response.headers, text, self._endpoint.stored)
 
 
 def _object(content: bytes) -> dict[str, Any]:

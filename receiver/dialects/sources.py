@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import httpx
 from pydantic import SecretStr
 
 from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
@@ -18,6 +19,7 @@ from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
+from receiver.http_calls import usable_environment
 from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
@@ -60,6 +62,14 @@ class Source:
         if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
         return self.dialect.read(opened, most_events=self.max_events)
+
+    def client(self) -> httpx.Client | None:
+        """Make a client of the source's API; None without an API.
+
+        Raises `ConfigurationError` if the environment allows no calls, and whatever the dialect's code raises.
+        """
+        with usable_environment(f"The API of the source {self.name} cannot be called"):
+            return self.dialect.client(self.settings)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether the dialect can ask the source's API for one row of the table."""
@@ -206,15 +216,8 @@ def build_source(
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
-    for challenge in dialect.challenges:
-        check = getattr(challenge.function, "check", None)
-        asked = f"A challenge of {dialect.name}, asked about the source {settings.name},"
-        with foreign_code(asked, holds_secrets=True):
-            missing = None if check is None else check(settings)
-        if missing is not None:
-            raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
-    _try_client(settings, dialect)
-    return Source(
+    _check_challenges(settings, dialect)
+    source = Source(
         settings.name,
         dialect,
         _marked(settings.name, credentials, secret_key),
@@ -222,6 +225,18 @@ def build_source(
         max_body_bytes=limits.max_body_bytes,
         max_events=limits.max_events_per_body,
     )
+    _try_client(source)
+    return source
+
+
+def _check_challenges(settings: SourceSettings, dialect: Dialect) -> None:
+    for challenge in dialect.challenges:
+        check = getattr(challenge.function, "check", None)
+        asked = f"A challenge of {dialect.name}, asked about the source {settings.name},"
+        with foreign_code(asked, holds_secrets=True):
+            missing = None if check is None else check(settings)
+        if missing is not None:
+            raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
 
 
 def _marked(name: str, credentials: Credentials, key: SecretStr | None) -> Credentials:
@@ -240,18 +255,18 @@ def begin_fetching(sources: Iterable[Source]) -> None:
                 begin(source.credentials)
 
 
-def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
+def _try_client(source: Source) -> None:
     """Make a client of the source's API once, so that a missing setting is found at start and not at a webhook."""
     try:
         with ending_forks():
-            client = dialect.client(settings)
+            client = source.client()
     except HookmirrorError:
         raise
     except BaseException as error:
         if not is_of_the_code(error):
             raise
         raise ConfigurationError(
-            f"The API of the source {settings.name} cannot be called with these settings "
+            f"The API of the source {source.name} cannot be called with these settings "
             f"({place_of(error)}{name_of(error)}): "
             "check api_url, api_key and api_secret, which must be ASCII."
         ) from None
