@@ -71,6 +71,11 @@ def shown_url(url: str) -> str:
     return url.replace(f"{head}{at}", "", 1) if host and at else url
 
 
+def host_in_url(host: str) -> str:
+    """The host as written in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _can_exist(host: str) -> bool:
     """Whether this is an address, or a name that a name server could resolve."""
     try:
