@@ -244,7 +244,7 @@ class HeadTooLarge(Refused):
 
 
 class NotAskable(Refused):
-    """The source has no API or address, or its dialect cannot ask for this row or write this event."""
+    """The source has no API or address, its dialect cannot ask or write, or the environment allows no calls."""
 
     status = 409
     code = "not_askable"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
+
+import idna
 
 #: The longest URL, in characters. Servers refuse a longer one.
 LONGEST_URL = 2_000
@@ -13,6 +15,8 @@ LONGEST_URL = 2_000
 LONGEST_HOST = 253
 
 _HOST_NAME = re.compile(r"[\w.-]+")
+
+_FOUR_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
 def url_flaw(url: str) -> str | None:
@@ -43,10 +47,33 @@ def url_flaw(url: str) -> str | None:
         return "has a port that is not a number from 1 to 65535"
 
 
+def flaw_for_calls(url: str) -> str | None:
+    """As `url_flaw`, for a URL that our own HTTP client calls, which refuses some names that others can call."""
+    flaw = url_flaw(url)
+    if flaw is not None:
+        return flaw
+    host = urlsplit(url).hostname or ""
+    try:
+        if host.startswith("xn--"):
+            idna.decode(host)
+        elif not host.isascii():
+            idna.encode(host)
+        elif _FOUR_NUMBERS.fullmatch(host):
+            IPv4Address(host)
+    except ValueError:
+        return "names a host that cannot exist"
+    return None
+
+
 def shown_url(url: str) -> str:
     """The URL without user and password, which a proxy may require."""
     head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
     return url.replace(f"{head}{at}", "", 1) if host and at else url
+
+
+def host_in_url(host: str) -> str:
+    """The host as written in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _can_exist(host: str) -> bool:

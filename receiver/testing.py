@@ -141,7 +141,8 @@ class Webhooks:
         if name not in self._sources or settings:
             dialect = self._dialects.get(settings.get("dialect") or name)
             usual = {} if dialect is None else _usual_settings(name, dialect, settings)
-            self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
+            table = source_settings(name, usual | settings)
+            self._sources[name] = build_source(table, self._dialects, limits=self._limits)
             self._endpoint.renew(self._sources, self._limits)
         return self._sources[name]
 
@@ -284,8 +285,8 @@ class Webhooks:
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
             response = await client.request(method, path, content=body, headers=headers)
-        content = _object(response.content)
-        return Answer(response.status_code, content, response.headers, response.text, self._endpoint.stored)
+        content, text = _object(response.content), response.content.decode("utf-8", "replace")
+        return Answer(response.status_code, content, response.headers, text, self._endpoint.stored)
 
 
 def _object(content: bytes) -> dict[str, Any]:

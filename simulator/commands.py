@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from receiver import codec
+from receiver.http_urls import host_in_url
 from simulator.clock import Clock, RunningClock
 from simulator.connection import Address, NoAnswerError
 from simulator.demo import api_client, compared, run_demo, settled
@@ -145,7 +146,7 @@ def simulate(
     if to or print_settings:
         subscribe(console, systems, chosen, to=to or "http://127.0.0.1:8000/hooks")
     if print_settings:
-        typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
+        typer.echo(settings_text(systems, api=f"http://{host_in_url(host)}:{port}" if serve else None), nl=False)
         return
     # A file that `hookmirror token` was written to ends in a line break.
     token = token.strip()

@@ -101,7 +101,7 @@ def environment_for(directory: Path, secret_key: str) -> dict[str, str]:
 
 async def wait_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START), httpx.AsyncClient(base_url=url) as client:
+        async with asyncio.timeout(START), httpx.AsyncClient(base_url=url, trust_env=False) as client:
             while process.returncode is None:
                 with contextlib.suppress(httpx.TransportError):
                     if (await client.get("/readyz")).status_code == 200:

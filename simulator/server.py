@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 
+from receiver.http_urls import host_in_url
 from simulator.answers import json_answer
 from simulator.systems.apis import refusal, routes
 from simulator.systems.base import System
@@ -59,14 +60,14 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(systems: Iterable[System], *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve the systems' APIs in this event loop, and yield the base URL. Raises OSError if the port is taken."""
-    listener = socket.create_server((host, port))
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     config = uvicorn.Config(application(systems), log_level="warning", access_log=False, lifespan="off")
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
-        yield f"http://{host}:{listener.getsockname()[1]}"
+        yield f"http://{host_in_url(host)}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         await task

@@ -20,7 +20,7 @@ LAYERS = (
     ),
     ("logs", "metrics"),
     ("header_values",),
-    ("envelope", "loading", "shadowing"),
+    ("envelope", "loading", "shadowing", "http_calls"),
     ("verify",),
     ("senders", "settings"),
     ("database",),

@@ -43,6 +43,7 @@ from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.mirror.versions import Outcome
+from receiver.server.renewal import TAKEN
 from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
@@ -130,6 +131,12 @@ def shown_range(field: FieldInfo) -> str:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_the_range_of_every_setting_is_documented(name: str) -> None:
     assert row_of(OPERATIONS, name)[3] == shown_range(Settings.model_fields[name])
+
+
+def test_the_settings_that_a_reload_applies_are_documented_and_no_other() -> None:
+    _, _, text = OPERATIONS.partition("- **Applied while running**: ")
+    listed, _, _ = text.partition("\n- **Needs a restart**")
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(TAKEN)
 
 
 @pytest.mark.parametrize("name", sorted(SourceSettings.model_fields.keys() - {"name"}))

@@ -235,6 +235,7 @@ PLAIN = {
             "lag",
             "addresses",
             "http_urls",
+            "http_calls",
             "provenance",
         ),
     ],

@@ -8,6 +8,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
+from receiver.logs.escapes import visible
 from receiver.server.doctor import examine
 from receiver.settings.settings import load, settings_folder
 
@@ -22,6 +23,6 @@ def doctor(as_json: JsonFlag = False) -> None:
         typer.echo(encode([asdict(check) for check in checks]))
     else:
         for check in checks:
-            typer.echo(f"{check.verdict:4} {check.subject}: {check.says}")
+            typer.echo("\n".join(map(visible, f"{check.verdict:4} {check.subject}: {check.says}".split("\n"))))
     if not all(check.good for check in checks):
         raise typer.Exit(1)

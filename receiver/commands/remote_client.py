@@ -12,7 +12,8 @@ from receiver.codec import decode, storable
 from receiver.commands.client_protocol import NoAnswer, in_words, kind_of_error
 from receiver.commands.wording import command_words
 from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, Unreadable
-from receiver.http_urls import shown_url, url_flaw
+from receiver.http_calls import CALL_ERRORS, usable_environment
+from receiver.http_urls import flaw_for_calls, shown_url
 from receiver.logs.safe_text import told_with_type
 
 #: The timeout of a request in seconds.
@@ -24,7 +25,7 @@ class RemoteClient:
 
     def __init__(self, to: str, token: str) -> None:
         """Raise `ConfigurationError` for an invalid address or token."""
-        flaw = url_flaw(to)
+        flaw = flaw_for_calls(to)
         if flaw is not None:
             raise ConfigurationError(f"--to {flaw}: it takes the URL of a receiver, such as http://127.0.0.1:8000.")
         if not (token.isascii() and token.isprintable()):
@@ -42,10 +43,11 @@ class RemoteClient:
         place = path.replace(":path", "").format_map({name: _escaped(part) for name, part in parts.items()})
         words = {name: storable(word) for name, word in in_words(query).items()}
         try:
-            response = httpx.request(
-                method, self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            with usable_environment("The receiver cannot be asked"):
+                response = httpx.request(
+                    method, self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT
+                )
+        except CALL_ERRORS as error:
             raise NoAnswer(
                 f"No server answers at {shown_url(self._to)} ({told_with_type(error)}): start it, or correct --to."
             ) from None

@@ -12,6 +12,7 @@ from receiver.codec import encode
 from receiver.commands.options import RECEIVER, JsonFlag, time_option
 from receiver.commands.selection import source_named
 from receiver.dialects.sources import build_sources, find_dialects
+from receiver.logs.escapes import visible
 from receiver.search.arguments import parse_moment
 from receiver.server import sending
 from receiver.settings.settings import load, settings_folder
@@ -38,8 +39,7 @@ def send(
     body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
     headers = sending.headers_of(speaking, what, header or [])
     sent = sending.send(speaking, body, url, headers)
-    typer.echo(
-        encode(asdict(sent)) if as_json else "\n".join(filter(None, [f"{sent.status} {sent.answer}", sent.says]))
-    )
+    lines = filter(None, [f"{sent.status} {visible(sent.answer)}", sent.says])
+    typer.echo(encode(asdict(sent)) if as_json else "\n".join(lines))
     if not sent.is_acked:
         raise typer.Exit(1)

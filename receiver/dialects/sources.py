@@ -8,18 +8,22 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import httpx
+from pydantic import SecretStr
+
 from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.forks import ending_forks
-from receiver.dialects.items import MOST_EVENTS
 from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
+from receiver.http_calls import usable_environment
 from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
+from receiver.settings.limits import Limits
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.secret_marks import secret_marks
@@ -27,6 +31,8 @@ from receiver.verify.verifiers import Credentials
 
 #: The entry point group by which installed packages offer dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +44,9 @@ class Source:
     credentials: Credentials
     settings: SourceSettings
     #: The most bytes of a body, before and after decompression.
-    max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+    max_body_bytes: int = DEFAULT_LIMITS.max_body_bytes
     #: The most events of a body.
-    max_events: int = MOST_EVENTS
+    max_events: int = DEFAULT_LIMITS.max_events_per_body
 
     def open(self, content: bytes) -> bytes:
         """Decompress the content if it is compressed and the dialect allows that. Raises `Unreadable`."""
@@ -56,6 +62,14 @@ class Source:
         if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
         return self.dialect.read(opened, most_events=self.max_events)
+
+    def client(self) -> httpx.Client | None:
+        """Make a client of the source's API; None without an API.
+
+        Raises `ConfigurationError` if the environment allows no calls, and whatever the dialect's code raises.
+        """
+        with usable_environment(f"The API of the source {self.name} cannot be called"):
+            return self.dialect.client(self.settings)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether the dialect can ask the source's API for one row of the table."""
@@ -172,27 +186,23 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     mirror_tables()
     for dialect in dialects.values():
         dialect.check()
-    built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
-    key = settings.secret_key.get_secret_value() if settings.secret_key else ""
     return {
-        name: replace(
-            source,
-            credentials=_marked(source, key),
-            max_body_bytes=settings.max_body_bytes,
-            max_events=settings.max_events_per_body,
-        )
-        for name, source in built.items()
+        name: build_source(source, dialects, limits=settings, secret_key=settings.secret_key)
+        for name, source in settings.sources.items()
     }
 
 
-def _marked(source: Source, key: str) -> Credentials:
-    """Its credentials with the marks of the secrets, which need a key."""
-    marks = secret_marks(key, source.name, source.credentials.secrets) if key else ()
-    return replace(source.credentials, marks=marks)
+def build_source(
+    settings: SourceSettings,
+    dialects: Mapping[str, Dialect],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    secret_key: SecretStr | None = None,
+) -> Source:
+    """Build one source with the limits of its installation, whose `secret_key` makes the marks of its secrets.
 
-
-def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
-    """Build one source. Raises `ConfigurationError`."""
+    Raises `ConfigurationError`.
+    """
     dialect = dialects.get(settings.dialect)
     if dialect is None and settings.dialect == CAPTURE_DIALECT:
         dialect = capturing
@@ -206,6 +216,20 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    _check_challenges(settings, dialect)
+    source = Source(
+        settings.name,
+        dialect,
+        _marked(settings.name, credentials, secret_key),
+        settings,
+        max_body_bytes=limits.max_body_bytes,
+        max_events=limits.max_events_per_body,
+    )
+    _try_client(source)
+    return source
+
+
+def _check_challenges(settings: SourceSettings, dialect: Dialect) -> None:
     for challenge in dialect.challenges:
         check = getattr(challenge.function, "check", None)
         asked = f"A challenge of {dialect.name}, asked about the source {settings.name},"
@@ -213,8 +237,13 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             missing = None if check is None else check(settings)
         if missing is not None:
             raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
-    _try_client(settings, dialect)
-    return Source(settings.name, dialect, credentials, settings)
+
+
+def _marked(name: str, credentials: Credentials, key: SecretStr | None) -> Credentials:
+    """These credentials with the marks of the secrets, which need a key."""
+    if not key or not key.get_secret_value():
+        return credentials
+    return replace(credentials, marks=secret_marks(key.get_secret_value(), name, credentials.secrets))
 
 
 def begin_fetching(sources: Iterable[Source]) -> None:
@@ -226,18 +255,18 @@ def begin_fetching(sources: Iterable[Source]) -> None:
                 begin(source.credentials)
 
 
-def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
+def _try_client(source: Source) -> None:
     """Make a client of the source's API once, so that a missing setting is found at start and not at a webhook."""
     try:
         with ending_forks():
-            client = dialect.client(settings)
+            client = source.client()
     except HookmirrorError:
         raise
     except BaseException as error:
         if not is_of_the_code(error):
             raise
         raise ConfigurationError(
-            f"The API of the source {settings.name} cannot be called with these settings "
+            f"The API of the source {source.name} cannot be called with these settings "
             f"({place_of(error)}{name_of(error)}): "
             "check api_url, api_key and api_secret, which must be ASCII."
         ) from None

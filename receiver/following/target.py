@@ -24,7 +24,7 @@ from receiver.codec import storable
 from receiver.errors import ConfigurationError
 from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, resolve, resolve_beside
 from receiver.following.feed import FeedItem
-from receiver.http_urls import url_flaw
+from receiver.http_urls import flaw_for_calls
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
 from receiver.verify.request import WebhookRequest
@@ -227,7 +227,7 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
 
 def target_url(url: str) -> httpx.URL:
     """Parse the target's URL. Raises `ConfigurationError`, which says what is wrong with it."""
-    flaw = url_flaw(url)
+    flaw = flaw_for_calls(url)
     try:
         if flaw is None:
             return httpx.URL(url).copy_with(fragment=None)

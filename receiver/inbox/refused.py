@@ -61,7 +61,7 @@ class KeptRequest(SQLModel, table=True):
     received_at: datetime = Field(sa_type=UtcDateTime)
     #: Bytes of the body and the headers.
     size: int
-    #: The headers that verifying needs and those that a delivery would keep, each a name and a value.
+    #: Pairs of name and value: the headers that verifying needs, those that a delivery would keep, and path and query.
     headers: Any = Field(sa_type=SentHeaders)
     body: bytes = Field(sa_type=LargeBinary)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.dialects.headers import NEVER_KEPT, captured_headers, captured_target
+from receiver.dialects.headers import NEVER_KEPT, captured_headers, captured_target, names_secret
 from receiver.errors import Captured, HookmirrorError, NotVerified, Refused
 from receiver.inbox import refused
 from receiver.inbox.ids import DeliveryIds
@@ -31,8 +31,8 @@ from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 from receiver.verify.diagnosis import likely_form, likely_mistake
-from receiver.verify.request import RawHeaders
-from receiver.verify.verifiers import signature_headers
+from receiver.verify.request import RawHeaders, WebhookRequest
+from receiver.verify.verifiers import Verifier, listed_headers, signature_headers
 
 log = structlog.get_logger(__name__)
 
@@ -262,14 +262,14 @@ class Keeper:
         source, name = waiting.request.source, waiting.request.source.name
         verifier = source.dialect.verifier
         try:
-            needed, body = signature_headers(verifier), waiting.request.body
+            body = waiting.request.body
             if waiting.code == Captured.code:
                 target = captured_target(waiting.request.target)
                 headers = _with_target(captured_headers(waiting.request.headers), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
+            needed = _needed_headers(verifier, judged(waiting.request, at=waiting.received_at))
             # A stored body without its secret could not be verified again.
-            holds_none = verifier.redact(body, source.credentials) == body
-            if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
+            if needed is not None and verifier.redact(body, source.credentials) == body:
                 headers = _with_target(_chosen(source, waiting.request.headers, needed), waiting.request.target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except BaseException as error:
@@ -313,11 +313,20 @@ def _by_bounds(refusals: Sequence[Refusal], bounds: Bounds) -> list[tuple[list[R
 
 
 def _with_target(headers: RawHeaders, target: bytes) -> RawHeaders:
-    """Add path and query to the headers if there is a query, because the sender may have signed the whole URL."""
-    return [*headers, (TARGET, target)] if b"?" in target else headers
+    """Add path and query to the headers, because the sender may have signed them."""
+    return [*headers, (TARGET, target)] if target else headers
 
 
-def _chosen(source: VerifiableSource, headers: RawHeaders, needed: Sequence[str]) -> RawHeaders:
+def _needed_headers(verifier: Verifier, request: WebhookRequest) -> frozenset[str] | None:
+    """The headers, in lower case, that verifying this request again needs; None if one may be a secret itself."""
+    named, listed = signature_headers(verifier), listed_headers(verifier, request)
+    # The dialect's author has named the former, and the unverified request the latter.
+    if named is None or not NEVER_KEPT.isdisjoint(named) or any(map(names_secret, listed)):
+        return None
+    return listed.union(named)
+
+
+def _chosen(source: VerifiableSource, headers: RawHeaders, needed: Iterable[str]) -> RawHeaders:
     names = {name.encode() for name in needed} | source.dialect.kept_headers.keys()
     return [(name, value) for name, value in headers if name in names]
 

@@ -22,7 +22,7 @@ class Asking:
     def __init__(self, source: Source, clock: Callable[[], datetime]) -> None:
         """Raise `ConfigurationError` for a source without an API."""
         with ending_forks():
-            client = source.dialect.client(source.settings)
+            client = source.client()
         if client is None:
             raise ConfigurationError(
                 f"The source {source.name} has no `api_url`: set it, and the keys that its API wants."

@@ -115,7 +115,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
             yield Check(f"source {name}", False, f"speaks `{source.dialect}`, an unknown dialect: mend the wiring")
             continue
         try:
-            built = sources[name] = build_source(source, dialects)
+            built = sources[name] = build_source(source, dialects, limits=settings, secret_key=settings.secret_key)
         except HookmirrorError as error:
             yield Check(f"source {name}", False, str(error))
             continue

@@ -25,10 +25,12 @@ from receiver.settings.settings import Settings, load
 
 log = structlog.get_logger(__name__)
 
-#: Settings that can change while a process runs; every other one needs a restart.
+#: Settings that can change while a process runs; every other one needs a restart. Sources may depend on these alone.
 TAKEN = (
     "secret_key",
+    "public_url",
     "max_body_bytes",
+    "max_events_per_body",
     "max_waiting_bytes",
     "batch_size",
     "lease_seconds",
@@ -69,9 +71,9 @@ def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[st
     new = load()
     changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(old, name)]
     needs_restart = [name for name in changed if name not in TAKEN]
+    new = new.keeping({name: getattr(old, name) for name in needs_restart})
     built = _built(new, dialects, needs_restart)
     differing = [name for name in {**sources, **built} if sources.get(name) != built.get(name)]
-    new = new.keeping({name: getattr(old, name) for name in needs_restart})
     if new.max_body_bytes > new.max_incomplete_bytes:
         raise ConfigurationError(
             "max_body_bytes is more than max_incomplete_bytes, which needs a restart to be changed."

@@ -18,7 +18,8 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
 from receiver.header_values import NO_HEADERS
-from receiver.http_urls import shown_url, url_flaw
+from receiver.http_calls import CALL_ERRORS, usable_environment
+from receiver.http_urls import flaw_for_calls, shown_url
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted, told_with_type
@@ -64,10 +65,9 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
 
     Raises `ConfigurationError` if the data is not JSON or the dialect cannot compose such a body.
     """
-    path = Path(what)
-    if path.suffix == ".json" or os.path.exists(path):
+    if _is_file(what):
         try:
-            return read_bounded(path)
+            return read_bounded(Path(what))
         except OSError as error:
             raise ConfigurationError(
                 f"The file {quoted(what)} cannot be read ({error.strerror}): correct the path."
@@ -83,7 +83,7 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
 
 def address(to: str, source: str) -> str:
     """The URL to post to: `to`, with the source's path appended if it has none. Raises `ConfigurationError`."""
-    flaw = url_flaw(to)
+    flaw = flaw_for_calls(to)
     if flaw is not None:
         raise ConfigurationError(f"--to {flaw}: it takes the URL of a receiver, such as http://127.0.0.1:8000.")
     return to if urlsplit(to).path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
@@ -94,9 +94,7 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
 
     Raises `ConfigurationError` for an invalid header.
     """
-    path = Path(what)
-    is_file = path.suffix == ".json" or path.exists()
-    headers = headers_beside(path) if is_file else source.dialect.usual_headers(what)
+    headers = headers_beside(Path(what)) if _is_file(what) else source.dialect.usual_headers(what)
     for each in given:
         name, colon, value = each.partition(":")
         if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
@@ -107,7 +105,10 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
 
 
 def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_HEADERS) -> Sent:
-    """Sign or encrypt the body and post it with these headers. Raises `HookmirrorError` if there is no answer."""
+    """Sign or encrypt the body and post it with these headers.
+
+    Raises `HookmirrorError` if there is no answer, and `ConfigurationError` if the environment allows no calls.
+    """
     verifier = source.dialect.verifier
     anew = headers_made_anew(verifier)
     # The headers of a capture hold an old signature and an old time, and marks in place of secrets.
@@ -122,18 +123,25 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
         )
         sealed, signature = verifier.sign(request, source.credentials)
     try:
-        response = httpx.post(
-            url,
-            content=sealed,
-            headers=_on_the_wire({"content-type": "application/json"}, sent, signature),
-            timeout=SEND_TIMEOUT,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with usable_environment("The webhook cannot be sent"):
+            response = httpx.post(
+                url,
+                content=sealed,
+                headers=_on_the_wire({"content-type": "application/json"}, sent, signature),
+                timeout=SEND_TIMEOUT,
+            )
+    except CALL_ERRORS as error:
         raise HookmirrorError(
             f"No server answers at {shown_url(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct "
             "--to."
         ) from None
-    return Sent(response.status_code, response.text)
+    # Not `response.text`, which asks the answer for its encoding.
+    return Sent(response.status_code, response.content.decode("utf-8", "replace"))
+
+
+def _is_file(what: str) -> bool:
+    # `Path.exists` raises an error for a text that is too long for a path.
+    return what.endswith(".json") or os.path.exists(what)
 
 
 def _on_the_wire(*parts: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

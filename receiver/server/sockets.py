@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import structlog
 
 from receiver.errors import ConfigurationError
+from receiver.http_urls import host_in_url
+from receiver.logs.escapes import visible
+
+#: The families of sockets whose name is a host and a port.
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -45,28 +51,60 @@ def _mend(error: Exception, option: str) -> str:
 
 
 def inherit(number: int) -> socket.socket:
-    """The socket that this process inherited from its parent. Raises `ConfigurationError` if it is not a socket."""
+    """The socket that this process inherited from its parent.
+
+    Raises `ConfigurationError` if it is not a socket, or one at which no connection can arrive.
+    """
     try:
-        return socket.socket(fileno=number)
+        inherited = socket.socket(fileno=number)
     except OSError as error:
         raise ConfigurationError(
             f"File descriptor {number} is not a socket of this process ({error.strerror}): --fd takes the number of "
             "one that its starter left open, such as 3 for a socket of systemd."
         ) from None
+    flaw = _flaw(inherited)
+    if flaw is not None:
+        inherited.close()
+        raise ConfigurationError(f"File descriptor {number} is {flaw}.")
+    return inherited
+
+
+def _flaw(inherited: socket.socket) -> str | None:
+    """Explain why no connection can arrive at the socket, with advice; None if one can."""
+    if inherited.type is not socket.SOCK_STREAM:
+        kind = getattr(inherited.type, "name", inherited.type)
+        return f"a socket for packets ({kind}): --fd takes a stream socket, such as ListenStream= of systemd"
+    if _is_connected(inherited):
+        return "a connection, and not a socket to listen on: a systemd socket needs Accept=no"
+    name = inherited.getsockname()
+    if not (name[1] if inherited.family in INTERNET else name):
+        return "a socket without an address: its starter must bind it first"
+    return None
+
+
+def _is_connected(inherited: socket.socket) -> bool:
+    try:
+        inherited.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def url_here(listening: socket.socket) -> str | None:
     """The URL by which a browser on this machine reaches the socket; None for one without a port."""
-    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+    if listening.family not in INTERNET:
         return None
     address, port = listening.getsockname()[:2]
     every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (names, of which none is listened on here)
-    host = every.get(address, address)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://{host_in_url(every.get(address, address))}:{port}"
 
 
 def say_where(listening: socket.socket, path: str) -> None:
     """Log the address of the socket, with the path that is served there."""
-    address, *rest = listening.getsockname()
-    where = f"{address}:{rest[0]}" if rest else address
-    structlog.get_logger(__name__).info("listening", url=f"http://{where}{path}")
+    log, name = structlog.get_logger(__name__), listening.getsockname()
+    if listening.family in INTERNET:
+        log.info("listening", url=f"http://{host_in_url(name[0])}:{name[1]}{path}")
+    else:
+        # Linux writes the names of sockets that are not in the file system with @ in place of the leading zero.
+        shown = os.fsdecode(name) if isinstance(name, (bytes, str)) else str(name)
+        log.info("listening", socket=visible(shown.replace("\0", "@", 1)), path=path)

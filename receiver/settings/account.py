@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from receiver.errors import ConfigurationError
-from receiver.http_urls import url_flaw
+from receiver.http_urls import flaw_for_calls, url_flaw
 from receiver.settings import files
 from receiver.settings.files import read_bounded
 from receiver.settings.timetable import Timetable, read_timetable
@@ -72,7 +72,7 @@ class SourceSettings(BaseModel):
     @field_validator("api_url")
     @classmethod
     def _can_be_called(cls, url: str | None) -> str | None:
-        if url and url_flaw(url) is not None:
+        if url and flaw_for_calls(url) is not None:
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
         # A template leaves it empty if its variable was not set.
         return url or None

@@ -79,6 +79,11 @@ class Signature(Verifier):
         """The names of the headers that the signature covers, in lower case."""
         return self._plan.signed
 
+    def listed_headers(self, request: WebhookRequest) -> frozenset[str]:
+        """The names, in lower case, that the request's `listed_in` header has, also of headers not in `covers`."""
+        value = request.header(self.listed_in) if self.listed_in else None
+        return _names_in(value or b"")
+
     # ── at start ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self, credentials: Credentials) -> str | None:
@@ -146,8 +151,7 @@ class Signature(Verifier):
 
     def _covered(self, headers: dict[bytes, bytes]) -> frozenset[str]:
         """The signed headers of this request, as the sender lists them in a header."""
-        listed = headers.get(wire_text(self.listed_in.lower()), b"").decode("latin-1").lower()
-        return self._plan.signed.intersection(name.strip() for name in listed.split(","))
+        return self._plan.signed & _names_in(headers.get(wire_text(self.listed_in.lower()), b""))
 
     def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
         if self.hint is None:
@@ -218,3 +222,9 @@ class Signature(Verifier):
             elif place.name in made:
                 made[place.name] = time
         return made, fields
+
+
+def _names_in(listed: bytes) -> frozenset[str]:
+    """The names, in lower case, of a list with commas."""
+    names = (name.strip() for name in listed.decode("latin-1").lower().split(","))
+    return frozenset(filter(None, names))

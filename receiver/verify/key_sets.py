@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from receiver import codec
 from receiver.errors import NotVerified, Unavailable, Unreadable, WiringError
+from receiver.http_calls import usable_environment
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_type
 from receiver.verify.encodings import read_base64url
@@ -85,7 +86,8 @@ class KeySet:
 
     def _fetch(self) -> None:
         try:
-            keys = public_keys(self._content())
+            with usable_environment("The keys cannot be fetched"):
+                keys = public_keys(self._content())
         except Exception as error:
             about = {"url": self.url}
             log.warning("cannot fetch the keys of a sender", about=about, error=told_with_type(error))

@@ -5,6 +5,7 @@ Verifying and signing do no I/O and read no clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -104,6 +105,16 @@ def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
     """
     named: tuple[str, ...] | None = getattr(verifier, "signature_headers", None)
     return None if named is None else tuple(name.lower() for name in named)
+
+
+def listed_headers(verifier: Verifier, request: WebhookRequest) -> frozenset[str]:
+    """The headers, in lower case, that this request lists as signed, besides those in `signature_headers`.
+
+    Empty for a verifier without such a list. Raises what the verifier's `listed_headers` raises.
+    """
+    listed: Callable[[WebhookRequest], Iterable[str]] | None = getattr(verifier, "listed_headers", None)
+    names = frozenset() if listed is None else frozenset(name.lower() for name in listed(request))
+    return names.difference(signature_headers(verifier) or ())
 
 
 def headers_made_anew(verifier: Verifier) -> frozenset[str]:

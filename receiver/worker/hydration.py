@@ -274,8 +274,7 @@ class Hydration:
         return self._clients[name]
 
     def _new_client(self, name: str) -> httpx.Client | None:
-        source = self._sources[name]
-        client = source.dialect.client(source.settings)
+        client = self._sources[name].client()
         if client is not None:
             client.event_hooks = {
                 "request": [*client.event_hooks["request"], self._asked],

@@ -133,6 +133,28 @@ def test_an_event_type_without_a_handler_is_accepted_and_ignored(folder, ask, se
     assert folder.count(f"id = {json.loads(sent['answer'])['delivery']} AND state = 'ignored'") == 1
 
 
+class Sly(BaseHTTPRequestHandler):
+    """A server whose answer would set the title of a terminal, in an encoding that Python has for bytes only."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        content = b"\x1b]0;title\x07caf\xc3\xa9\xff"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; charset=hex")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Keep the tests' standard error clean."""
+
+
+def test_send_shows_any_answer_without_its_control_characters(folder, forks):
+    with answering(Sly) as server:
+        done = forks.run(folder, "send", "sigma", "product.updated", "--to", server)
+    assert (done.returncode, done.stdout) == (0, "200 \\x1b]0;title\\x07caf\u00e9\ufffd\n")
+
+
 def test_send_fails_and_shows_the_answer_when_the_receiver_refuses(tmp_path, forks, served):
     stranger = Folder(tmp_path, SETTINGS.replace("secret-of-these-tests-only", "another"))
     done = forks.run(stranger, "send", "sigma", "entity.updated", "--to", url(served))

@@ -79,6 +79,17 @@ def test_a_sender_with_a_misspelt_address_is_found(folder: Folder):
     assert "/hooks/iimmpact" in found["mend"]
 
 
+def test_text_of_a_sender_moves_nothing_on_the_terminal_of_doctor(folder: Folder):
+    content = product(1, key="k", name="Lamp").replace(b"product.updated", rb"moon.\u001b]0;title\u0007")
+    signature = "sha256=" + hmac.new(SECRET.encode(), content, hashlib.sha256).hexdigest()
+    with served_until_the_end(folder) as client:
+        answer = client.post("/hooks/iimmpact", content=content, headers={"X-Webhook-Signature": signature})
+        assert answer.status_code == 200, answer.text
+    shown = folder.run("doctor").stdout
+    assert r"moon.\x1b]0;title\x07" in shown
+    assert "\x1b" not in shown
+
+
 def test_refused_requests_are_listed_with_escaped_text_and_can_be_dropped(folder: Folder):
     with served_until_the_end(folder) as client:
         header = {"X-Webhook-Signature": "sha256=" + "0" * 64}

@@ -85,6 +85,15 @@ def test_what_senders_would_meet_at_a_wrong_address_is_said(tmp_path, url, statu
         assert says in sent["says"]
 
 
+def test_an_environment_that_allows_no_calls_is_named_instead_of_the_address(tmp_path, monkeypatch):
+    sources = {"sigma": {"secrets": ["one"], "registered_url": "https://hooks.example/hooks/sigma"}}
+    with serving(f"sqlite:///{tmp_path}/e.db", sources=sources) as served:
+        monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example")
+        answer = post(served, "/api/v1/sources/sigma/test")
+        assert error(answer) == (409, "not_askable")
+        assert "correct HTTPS_PROXY in the environment" in answer.json()["message"]
+
+
 def test_a_process_that_cannot_read_its_settings_again_is_counted_and_no_signal_is_given(reachable):
     """The server of a test is the process of the tests, which a signal would end."""
     wait_until(lambda: reachable.count("processes") == 1, "the server's first heartbeat")

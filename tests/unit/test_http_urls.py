@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.http_urls import url_flaw
+from receiver.http_urls import flaw_for_calls, url_flaw
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,18 @@ def test_each_flaw_has_its_own_words(url, flaw):
     assert url_flaw(url) == flaw
 
 
+@pytest.mark.parametrize("host", ["xn--", "xn--a-.example", "xn--n3h.example", "٣.example", "256.1.1.1"])
+def test_a_host_that_our_client_refuses_has_a_flaw_for_calls_alone(host):
+    """Others may call such an address, for example one with an emoji."""
+    assert url_flaw(f"https://{host}/") is None
+    assert flaw_for_calls(f"https://{host}/") == "names a host that cannot exist"
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=80).map(lambda text: f"http://{text}"))
 @example(f"http://{'a' * 63}.example:1")
+@example("http://xn--a-")
 def test_any_url_without_a_flaw_can_be_asked_for_or_is_refused_by_the_client_as_invalid(url):
-    if url_flaw(url) is None:
+    if flaw_for_calls(url) is None:
         with suppress(httpx.InvalidURL):
             parsed = httpx.URL(url)
             with suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tomllib
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -12,7 +13,7 @@ import pytest
 
 from receiver import codec
 from simulator.clock import SteppedClock
-from simulator.server import application
+from simulator.server import application, serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.iimmpact.api import signature
@@ -181,6 +182,19 @@ def test_a_sticky_product_has_the_documented_rest_form(systems):
 def test_sticky_requires_basic_credentials(systems):
     assert get(systems, "/sticky/api/v2/products").status_code == 401
     assert get(systems, "/sticky/api/v2/products", auth=("a", "b")).status_code == 401
+
+
+def test_the_systems_are_served_at_an_ipv6_address_written_in_brackets(systems):
+    async def ask() -> tuple[str, int]:
+        async with serving(systems.values(), host="::1") as url, httpx.AsyncClient(trust_env=False) as client:
+            return url, (await client.get(url)).status_code
+
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no such address")
+    url, status = asyncio.run(ask())
+    assert (url.startswith("http://[::1]:"), status) == (True, 200)
 
 
 def test_the_settings_are_toml_that_a_receiver_can_read(systems):

@@ -1,0 +1,58 @@
+"""Calls over HTTP: the errors of one that gets no answer, and of an environment with which none can be made.
+
+httpx reads the proxies and the certificates from the environment of the process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from receiver.errors import ConfigurationError
+from receiver.logs.safe_text import name_of, told_with_type
+
+#: The errors of a call that gets no answer.
+CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
+
+#: The variables that httpx reads; those of proxies may also be in lower case.
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE",)
+
+
+@contextmanager
+def usable_environment(fails: str) -> Iterator[None]:
+    """Make calls over HTTP, or a client for them, in the block.
+
+    Raises `ConfigurationError` for an error that the environment causes; its message begins with `fails`, such as "The
+    list cannot be read". Other errors pass unchanged.
+    """
+    try:
+        yield
+    except (ImportError, OSError, ValueError, httpx.InvalidURL):
+        flaw = environment_flaw()
+        if flaw is None:
+            raise
+        raise ConfigurationError(f"{fails}: {flaw}.") from None
+
+
+def environment_flaw() -> str | None:
+    """The reason why no call can be made with this environment, and what to correct; None if calls can be made."""
+    try:
+        httpx.Client().close()
+    except OSError as error:
+        return f"no certificates can be read ({told_with_type(error)}): correct {_named(CERTIFICATE_VARIABLES)}"
+    except httpx.InvalidURL as error:
+        # Its text may quote a part of a proxy's password.
+        return f"a proxy's address is not valid ({name_of(error)}): correct {_named(PROXY_VARIABLES)}"
+    except (ImportError, ValueError) as error:
+        return f"no proxy can be used ({told_with_type(error).rstrip('.')}): correct {_named(PROXY_VARIABLES)}"
+    return None
+
+
+def _named(variables: tuple[str, ...]) -> str:
+    """Those of the variables that are set, in words."""
+    found = sorted(name for name, value in os.environ.items() if value and name.upper() in variables)
+    return f"{' and '.join(found or variables)} in the environment of this process"
