@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
