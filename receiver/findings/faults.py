@@ -55,6 +55,8 @@ class Fault:
     until: datetime | None = None
     #: The most attempts that one of the waiting deliveries has had.
     attempts: int = 0
+    #: Whether all attempts of the waiting deliveries failed while they fetched data from the source's API.
+    fetching: bool = False
     #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
 
@@ -114,6 +116,7 @@ def _sum(one: Fault, other: Fault) -> Fault:
         last=max(one.last, other.last),
         until=min(dues, default=None),
         attempts=max(one.attempts, other.attempts),
+        fetching=all(fault.fetching for fault in (one, other) if fault.waiting),
     )
 
 
@@ -126,10 +129,12 @@ def _dead(connection: Connection) -> list[Fault]:
 
 def _waiting(connection: Connection, now: datetime) -> list[Fault]:
     """The faults of deliveries that have failed and wait for another attempt."""
-    return [
-        Fault(source, reason, 0, number, first, last, newest, example=reason, until=until, attempts=attempts)
-        for source, reason, number, first, last, newest, until, attempts in connection.execute(_WAITING, {"now": now})
-    ]
+    found = []
+    for *known, until, attempts, hydrated, handled in connection.execute(_WAITING, {"now": now}):
+        source, reason, number, first, last, newest = known
+        fault = Fault(source, reason, 0, number, first, last, newest, reason, until, attempts)
+        found.append(replace(fault, fetching=hydrated is not None and handled is None))
+    return found
 
 
 def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str]]) -> list[Fault]:
@@ -181,6 +186,8 @@ def _select_waiting() -> Select[Any]:
             func.max(due_later.c.id),
             func.min(due_later.c.due_at),
             func.max(due_later.c.attempts),
+            func.max(ATTEMPTS.c.hydrate_us),
+            func.max(ATTEMPTS.c.handle_us),
         )
         .join_from(due_later, ATTEMPTS, failed)
         .group_by(*columns)

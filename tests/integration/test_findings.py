@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from shopping import named, new_worker
 from sqlalchemy import select
@@ -307,6 +308,29 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
     assert (failing.dead, failing.waiting) == (0, 2)
     assert failing.cause.endswith("raised LookupError: no product …")
     assert failing.until is not None
+
+
+def test_a_fault_says_whether_its_attempts_failed_while_fetching(kit, shop: Dialect):
+    shop.connect(lambda settings: httpx.Client())
+
+    @shop.hydrate("product.*")
+    def fetch(event: Event[Any], client: httpx.Client) -> None:
+        if event.event_type == "product.fetched":
+            raise LookupError("no answer")
+
+    @shop.on("product.fetched", "product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise KeyError(event.entity_id)
+
+    kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    kit.send("shop", "product.fetched", id="A1")
+    kit.send("shop", "product.failing", id="A2")
+    kit.drain()
+    found = {fault.cause: fault.fetching for fault in read_faults(kit.database, now=kit.now())}
+    assert {cause.rpartition(".")[2]: fetching for cause, fetching in found.items()} == {
+        "fetch raised LookupError: no answer": True,
+        "fail raised KeyError: …": False,
+    }
 
 
 def test_a_single_delivery_that_fails_again_and_again_is_found_long_before_it_is_dead(kit, shop: Dialect):

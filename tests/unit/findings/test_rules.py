@@ -422,8 +422,16 @@ def test_a_failing_api_is_found_with_the_time_of_the_next_try():
 
 
 def test_an_api_that_is_left_alone_is_found_whatever_its_dialect_says():
-    situation = with_tallies(tally("api_rest", 2), faults=[fault("shop.fetch raised ConnectError: refused", waiting=1)])
-    assert the_finding(situation).rule == "api_fails"
+    failing = replace(fault("shop.fetch raised ConnectError: refused", waiting=1), fetching=True)
+    assert the_finding(with_tallies(tally("api_rest", 2), faults=[failing])).rule == "api_fails"
+
+
+def test_a_handler_that_fails_while_the_api_is_left_alone_is_a_finding_of_its_own_with_its_release():
+    failing = fault("shop.upsert raised KeyError: …", waiting=3)
+    starts = [Start(NOW - 12 * MINUTE, "0.3.0", True)]
+    finding = the_finding(with_tallies(tally("api_rest", 2), faults=[failing], starts=starts))
+    assert finding.rule == "one_cause"
+    assert "just after release 0.3.0" in finding.says
 
 
 def test_dead_deliveries_with_one_cause_are_one_finding():
