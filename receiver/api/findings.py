@@ -81,7 +81,7 @@ class FaultShown(Shape, frozen=True):
     source: str
     cause: Annotated[str, Meta(description="The reason without its numbers, ids and quoted values.")]
     number: int
-    dead: int
+    dead: Annotated[int, Meta(description="The number of dead deliveries whose bodies have not expired.")]
     waiting: Annotated[int, Meta(description="The number of deliveries that wait for another attempt.")]
     first: Moment
     last: Moment

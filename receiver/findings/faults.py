@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select, union_all
 
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, in_state
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, has_body, in_state
 
 #: The most deliveries of each kind that are read: the newest dead ones, and those due next.
 MOST_LOOKED_AT = 10_000
@@ -42,7 +42,7 @@ class Fault:
 
     source: str
     cause: str
-    #: The number of dead deliveries, and of those that wait for another attempt.
+    #: The number of dead deliveries whose bodies are kept, and of those that wait for another attempt.
     dead: int
     waiting: int
     first: datetime
@@ -90,7 +90,10 @@ def telling_part(cause: str, example: str) -> str | None:
 
 
 def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
-    """The faults of the newest dead deliveries and of those that wait for another attempt, the largest first."""
+    """The faults of the newest deliveries that are dead and can be replayed, or wait for another attempt.
+
+    The largest fault is the first.
+    """
     found = list(grouped([*_dead(connection), *_waiting(connection, now)]))
     return sorted(found, key=lambda fault: (-fault.number, fault.source, fault.cause))
 
@@ -151,10 +154,11 @@ def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str
 
 
 def _select_dead() -> Select[Any]:
-    """Select the dead deliveries by source and reason."""
+    """Select the dead deliveries that can be replayed, by source and reason."""
     newest = (
         select(
             DELIVERIES.c.id,
+            DELIVERIES.c.body_id,
             DELIVERIES.c.source,
             func.coalesce(DELIVERIES.c.reason, "").label("reason"),
             func.coalesce(DELIVERIES.c.ended_at, DELIVERIES.c.received_at, type_=DELIVERIES.c.received_at.type).label(
@@ -167,9 +171,9 @@ def _select_dead() -> Select[Any]:
         .subquery()
     )
     columns = (newest.c.source, newest.c.reason)
-    return select(
-        *columns, func.count(), func.min(newest.c.ended_at), func.max(newest.c.ended_at), func.max(newest.c.id)
-    ).group_by(*columns)
+    # Outside of the limit, because years of deliveries without a body would have to be examined inside.
+    ends = (func.min(newest.c.ended_at), func.max(newest.c.ended_at))
+    return select(*columns, func.count(), *ends, func.max(newest.c.id)).where(has_body(newest)).group_by(*columns)
 
 
 def _select_waiting() -> Select[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, func, select
 
 from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
@@ -38,7 +38,7 @@ from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import DELIVERIES, State, in_state
+from receiver.inbox.tables import DELIVERIES, State, has_body, in_state
 from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import OTHERS
 
@@ -231,8 +231,8 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
     for each in _unhandled(connection, sources, now - MONTH, now):
         if each.handler is None:
             continue
-        some = (
-            select(literal(1))
+        newest = (
+            select(DELIVERIES.c.id, DELIVERIES.c.body_id)
             .where(
                 in_state(State.IGNORED),
                 DELIVERIES.c.source == each.source,
@@ -241,9 +241,10 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 # The reason may also name the event type that was perhaps meant.
                 DELIVERIES.c.reason.startswith(f"No handler takes {each.event_type}.", autoescape=True),
             )
+            .order_by(DELIVERIES.c.id.desc())
             .limit(MOST_WANTED)
             .subquery()
         )
-        number = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        number = connection.execute(select(func.count()).select_from(newest).where(has_body(newest))).scalar_one()
         if number:
             yield Unhandled(each.source, each.event_type, number, each.first, each.last, each.handler)

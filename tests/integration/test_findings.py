@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from shopping import named, new_worker
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
@@ -29,6 +29,7 @@ from receiver.inbox import refused
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import Bounds, Refusal
+from receiver.inbox.tables import BODIES
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
@@ -310,6 +311,26 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
     assert failing.until is not None
 
 
+def test_dead_deliveries_that_can_no_longer_be_replayed_are_no_fault_and_hide_no_new_ones(kit):
+    unreadable = {"name": 1}
+    old = [kit.send("shop", "product.updated", id=f"A{number}", data=unreadable).delivery for number in range(2)]
+    kit.drain()
+    (found,) = examine(kit.database, facts(kit), now=kit.now())
+    assert (found.rule, found.evidence["dead"]) == ("one_cause", 2)
+    expire(kit, old)
+    assert examine(kit.database, facts(kit), now=kit.now()) == []
+    new = kit.send("shop", "product.updated", id="A3", data=unreadable).delivery
+    kit.drain()
+    (again,) = examine(kit.database, facts(kit), now=kit.now())
+    assert (again.id, again.evidence["dead"], again.evidence["delivery"]) == (found.id, 1, new)
+
+
+def expire(kit: Webhooks, ids: Sequence[str]) -> None:
+    """Drop the bodies of these deliveries, as the retention does."""
+    with kit.database.write() as connection:
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_([int(each) for each in ids])))
+
+
 def test_a_fault_says_whether_its_attempts_failed_while_fetching(kit, shop: Dialect):
     shop.connect(lambda settings: httpx.Client())
 
@@ -390,7 +411,11 @@ def test_ignored_deliveries_are_found_the_same_day_and_offered_once_a_handler_ta
 
     (offered,) = examine(kit.database, facts(kit), now=now())
     assert (offered.rule, offered.evidence["ignored"]) == ("handler_appeared", 3)
-    kit.inbox.replay([int(each["id"]) for each in kit.deliveries()], now=now())
+    oldest, *others = sorted(each["id"] for each in kit.deliveries())
+    expire(kit, [oldest])
+    (offered,) = examine(kit.database, facts(kit), now=now())
+    assert offered.evidence["ignored"] == 2, "the others can be replayed"
+    kit.inbox.replay([int(each) for each in others], now=now())
     new_worker(kit).work()
     assert examine(kit.database, facts(kit), now=now()) == []
 
