@@ -164,7 +164,9 @@ class Span(StrEnum):
 SPANS: Mapping[Span, timedelta] = {Span.MINUTE: tallies.MINUTE, Span.HOUR: tallies.HOUR}
 
 FINDING_ID = plain_text("id", "The id of a finding.")
-ALL: Parameter[bool] = Parameter("all", {"type": "boolean"}, "Also closed findings, newest first.", flag("all"), False)
+ALL: Parameter[bool] = Parameter(
+    "all", {"type": "boolean"}, "Also closed ones, newest first, behind the open.", flag("all"), False
+)
 KIND = plain_text("kind", "The kind, such as `accepted` or `refused`.")
 SPAN: Parameter[Span] = Parameter(
     "span", {"type": "string", "enum": [*map(str, Span)]}, "Minutes or hours.", one_of(Span, "span"), Span.MINUTE

@@ -20,9 +20,10 @@ from receiver.findings import duties, record, tallies
 from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
-from receiver.findings.record import CLOSES_AFTER, update_record
+from receiver.findings.record import CLOSES_AFTER, MOST_OF_A_RULE, MOST_OPEN, update_record
 from receiver.findings.secret_uses import beginning_of_detail
 from receiver.findings.situation import RunningProcess
+from receiver.findings.standing import standing
 from receiver.findings.tables import DUTIES, TALLIES
 from receiver.findings.watching import DUTY, EVALUATION_LEASE, FindingsWatch
 from receiver.inbox import refused
@@ -259,7 +260,7 @@ def test_a_finding_written_by_a_clock_ahead_closes(kit):
     assert update_record(kit.database, [], now=NOW).closed == []
     (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
     with kit.database.read() as connection:
-        (row,) = connection.execute(record.listed(before=None, limit=10)).mappings()
+        (row,) = record.closed_findings(connection, limit=10)
     assert row["closed_at"] >= closed["opened_at"]
 
 
@@ -275,6 +276,47 @@ def test_an_acknowledgement_lasts_until_the_finding_closes(kit):
     update_record(kit.database, [ONE], now=NOW + 2 * HOUR)
     (row,) = opened(kit)
     assert row["acknowledged_by"] is None
+
+
+def alike(number: int, *, source: str = "shop") -> list[Finding]:
+    return [replace(ONE, rule="no_handler", source=source, about=f"order.{each}.updated") for each in range(number)]
+
+
+def test_a_finding_stays_open_while_its_rule_finds_it_behind_many_others(kit):
+    update_record(kit.database, [ONE], now=NOW)
+    for minutes in range(1, 5):
+        update_record(kit.database, [*alike(MOST_OPEN), ONE], now=NOW + minutes * MINUTE)
+    assert (ONE.id, NOW + 4 * MINUTE) in [(row["id"], row["seen_at"]) for row in opened(kit)]
+
+
+def test_of_one_rule_and_source_only_the_first_findings_are_recorded_and_others_follow_when_they_close(kit):
+    many, other = alike(MOST_OF_A_RULE + 5), alike(1, source="pim")
+    assert update_record(kit.database, [*many, *other, ONE], now=NOW).opened == [*many[:MOST_OF_A_RULE], *other, ONE]
+    fewer = [*many[3:], *other, ONE]
+    assert update_record(kit.database, fewer, now=NOW + MINUTE).opened == []
+    assert len(update_record(kit.database, fewer, now=NOW + CLOSES_AFTER).closed) == 3
+    assert update_record(kit.database, fewer, now=NOW + HOUR).opened == many[MOST_OF_A_RULE:][:3]
+
+
+def test_the_first_finding_of_a_rule_and_source_is_recorded_however_many_are_open(kit):
+    sources = [f"shop {number}" for number in range(MOST_OPEN // MOST_OF_A_RULE)]
+    many = [finding for source in sources for finding in alike(MOST_OF_A_RULE, source=source)]
+    assert len(update_record(kit.database, many, now=NOW).opened) == MOST_OPEN
+    late = [*alike(2, source="late"), ONE]
+    assert update_record(kit.database, [*many, *late], now=NOW + MINUTE).opened == [late[0], ONE]
+
+
+def test_an_open_finding_is_listed_before_those_that_opened_later_and_closed(kit, monkeypatch):
+    monkeypatch.setattr("receiver.findings.standing.MOST_CLOSED", 2)
+    others = alike(3)
+    update_record(kit.database, [ONE], now=NOW)
+    update_record(kit.database, [ONE, *others], now=NOW + MINUTE)
+    update_record(kit.database, [ONE], now=NOW + HOUR)
+    listed = standing(kit.database, facts(kit), now=NOW + HOUR, closed=True).items
+    assert [(each.id, each.closed_at is None) for each in listed] == [
+        (ONE.id, True),
+        *((each, False) for each in sorted(other.id for other in others)[:2]),
+    ]
 
 
 def test_closed_findings_are_dropped_after_a_year_and_open_ones_stay(kit):
