@@ -13,20 +13,19 @@ from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
 from receiver.dialects.sources import Source
 from receiver.findings import faults, tallies
-from receiver.findings.counting import RUNNING, WATCHED
+from receiver.findings.counting import RUNNING
 from receiver.findings.faults import Fault
 from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
 from receiver.findings.rules.signatures import WRONG
-from receiver.findings.rules.silence import SILENCE_DAYS
 from receiver.findings.secret_uses import secrets_since
+from receiver.findings.silences import newest_arrival, read_silences, silences_that_last
 from receiver.findings.situation import (
     RECENT,
     Followed,
     Reconciled,
     RunningProcess,
     SignatureHistory,
-    Silence,
     Situation,
     SourceFacts,
     Start,
@@ -44,9 +43,6 @@ from receiver.metrics.few_names import OTHERS
 
 #: Periods to look back: for ignored deliveries, for ignored ones that have a handler now, and for releases that ran.
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
-
-#: Minutes without a delivery, an endpoint running, after which a source's history is read.
-QUIET_MINUTES = 10
 
 #: The number of deliveries at which counting stops.
 MOST_WANTED = 1_000
@@ -126,7 +122,8 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             recent=recent,
             signatures=dict(_signatures(connection, facts.sources, recent, now)),
             secrets_since=secrets_since(connection, _rotating(facts.sources, _suspects(recent)), now),
-            silences=dict(_silences(connection, facts.sources, now)),
+            silences=dict(read_silences(connection, facts.sources, now)),
+            silent_since=silences_that_last(connection, facts.sources, now),
             processes=facts.running(connection, now),
             starts=starts,
             faults=_faults(connection, starts, now),
@@ -182,25 +179,8 @@ def _signatures(
 
 def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
     """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
-    newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
-    at: datetime | None = connection.execute(newest.limit(1)).scalar()
+    at = newest_arrival(connection, name)
     return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
-
-
-def _silences(connection: Connection, names: Mapping[str, object], now: datetime) -> Iterator[tuple[str, Silence]]:
-    arrivals = tallies.last_arrivals(connection, names, now)
-    for name in names:
-        last = arrivals.get(name)
-        if last is None:
-            yield name, Silence((), 0)
-            continue
-        watched = len(tallies.minutes_of(connection, "", (WATCHED,), last, now)) if now - last > RECENT / 6 else 0
-        if watched > QUIET_MINUTES:
-            yield name, Silence(_arrivals(connection, name, now), watched)
-
-
-def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
-    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=SILENCE_DAYS), now)
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:

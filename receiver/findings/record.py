@@ -110,6 +110,12 @@ def open_findings(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(found).mappings())
 
 
+def open_since(connection: Connection, rules: Collection[str]) -> dict[tuple[str, str], datetime]:
+    """The beginnings of the open findings of these rules, by rule and source, for rules with one finding per source."""
+    found = select(FINDINGS.c.rule, FINDINGS.c.source, FINDINGS.c.since).where(_IS_OPEN, FINDINGS.c.rule.in_(rules))
+    return {(rule, source): since for rule, source, since in connection.execute(found)}
+
+
 def open_numbers(connection: Connection) -> dict[tuple[str, str], int]:
     """The number of open findings that are not acknowledged, by rule and source."""
     columns = (FINDINGS.c.rule, FINDINGS.c.source)

@@ -143,6 +143,8 @@ class Situation:
     secrets_since: Mapping[str, datetime] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)
+    #: The beginnings of the silences that open findings name and that last, by source; empty for that of all sources.
+    silent_since: Mapping[str, datetime] = field(default_factory=dict)
     processes: Sequence[RunningProcess] = ()
     starts: Sequence[Start] = ()
     faults: Sequence[Fault] = ()

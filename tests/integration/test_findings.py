@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from shopping import named, new_worker
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
@@ -471,6 +471,64 @@ def test_the_situation_has_the_silence_of_a_source_and_the_minutes_with_an_endpo
     assert (len(silence.arrivals), silence.watched) == (30, 31)
 
 
+NIGHT = NOW.replace(hour=2, minute=1, second=0)
+
+
+def silent_since(kit: Webhooks, at: datetime, **sources: Source) -> Mapping[str, datetime]:
+    return gather(kit.database, facts(kit, **sources), now=at).silent_since
+
+
+def test_the_silence_of_a_nightly_sender_stays_open_until_something_comes(kit):
+    for night in range(14):
+        for minute in range(2):
+            add(kit, NIGHT - night * DAY - minute * MINUTE)
+    minute = {"span": 60, "source": "", "kind": WATCHED, "detail": "", "process": "one", "number": 1, "amount": 0.0}
+    with kit.database.write() as connection:
+        watched = [{**minute, "at": NIGHT + number * MINUTE} for number in range(5 * 1_440)]
+        connection.execute(insert(TALLIES), watched)
+
+    def look(after: timedelta) -> tuple[list[str], list[str]]:
+        for minute in range(3):
+            add(kit, NIGHT + after - minute * MINUTE, key=TallyKey("", RUNNING, "0.1.0 abc"))
+        changes = update_record(kit.database, examine(kit.database, facts(kit), now=NIGHT + after), now=NIGHT + after)
+        return [each.rule for each in changes.opened], [row["rule"] for row in changes.closed]
+
+    assert look(3 * DAY) == ([], [])
+    assert look(4 * DAY) == (["source_silent"], [])
+    # Then the last two weeks have too few arrivals, and at last none.
+    assert [look(days * DAY) for days in (6, 10, 15, 40)] == [([], [])] * 4
+    add(kit, NIGHT + 41 * DAY)
+    assert look(41 * DAY) == ([], ["source_silent"])
+
+
+@pytest.mark.parametrize(("rule", "source"), [("source_silent", "shop"), ("all_sources_silent", "")])
+def test_a_silence_lasts_until_a_webhook_or_a_duplicate_comes_from_one_of_its_sources(kit, rule, source):
+    since = NOW.replace(second=0) - DAY
+    both = {"pim": kit.source("shop"), "shop": kit.source("shop")}
+    update_record(kit.database, [Finding(rule, source, since, "It is silent", "Mend it.")], now=NOW)
+    kit.inbox.accept([arrival(since + timedelta(seconds=59))])
+    add(kit, since)
+    assert silent_since(kit, NOW, **both) == {source: since}
+    assert silent_since(kit, since - MINUTE, **both) == {}, "the clock was set back"
+    add(kit, since + MINUTE, key=TallyKey("shop", "duplicate", ""))
+    assert silent_since(kit, NOW, **both) == {}
+
+
+def test_a_silence_ends_with_a_delivery_whose_tally_is_gone_and_with_its_source(kit):
+    since = NOW.replace(second=0) - 30 * DAY
+    update_record(kit.database, [Finding("source_silent", "shop", since, "It is silent", "Mend it.")], now=NOW)
+    assert silent_since(kit, NOW, pim=kit.source("shop")) == {}
+    assert silent_since(kit, NOW) == {"shop": since}
+    kit.inbox.accept([arrival(since + MINUTE)])
+    assert silent_since(kit, NOW) == {}
+
+
+def arrival(at: datetime) -> Arrival:
+    one = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=at, secret=0)
+    one.dedup_key, one.occurred_at = f"{at}", NOW
+    return one
+
+
 def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     wrong = TallyKey("shop", "refused", "signature_wrong")
     add(kit, NOW - 50 * MINUTE, 4, key=wrong)
@@ -492,10 +550,9 @@ def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(k
 
 def test_the_situation_has_the_arrival_of_the_last_right_webhook(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
-    arrival = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=NOW - 21 * MINUTE, secret=0)
-    arrival.dedup_key, arrival.occurred_at = "one", NOW
-    kit.inbox.accept([arrival])
-    for minutes, came in ((20, arrival.received_at), (15, None)):
+    last = NOW - 21 * MINUTE
+    kit.inbox.accept([arrival(last)])
+    for minutes, came in ((20, last), (15, None)):
         add(kit, NOW - minutes * MINUTE, key=TallyKey("shop", "verified", "0"))
         assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].good_at == came
 

@@ -331,6 +331,35 @@ def test_one_silent_source_beside_an_active_one_is_a_finding_about_that_source()
     assert the_finding(situation).source == "shop"
 
 
+def test_a_silence_that_was_found_lasts_when_too_little_history_is_left_to_find_it():
+    since = NOW - 6 * DAY
+    finding = the_finding(
+        replace(WELL, silences={"shop": Silence(every(DAY, since), 6 * 1_440)}, silent_since={"shop": since})
+    )
+    assert (finding.rule, finding.source, finding.since) == ("source_silent", "shop", since)
+    assert finding.says == "nothing has come from shop since 2026-02-26 12:00 UTC, for longer than usual"
+
+
+def test_a_silence_that_was_found_lasts_through_the_hours_at_which_the_source_is_usually_silent():
+    """The sender works from 8 to 11 only."""
+    arrivals = [at for at in every(5 * MINUTE, NOW - 26 * HOUR) if 8 <= at.hour < 11]
+    silent = replace(WELL, silences={"shop": Silence(arrivals, 26 * 60)})
+    assert rules_of(silent) == []
+    assert rules_of(replace(silent, silent_since={"shop": arrivals[-1]})) == ["source_silent"]
+
+
+def test_the_silence_of_all_sources_lasts_without_any_history():
+    since = {"": NOW - 20 * DAY}
+    finding = the_finding(replace(WELL, silences={name: Silence((), 0) for name in WELL.sources}, silent_since=since))
+    assert (finding.rule, finding.source, finding.since) == ("all_sources_silent", "", since[""])
+
+
+def test_a_silence_that_was_found_before_that_of_all_sources_lasts_beside_it():
+    silences = {"shop": Silence(every(5 * MINUTE, NOW - DAY), 1_440), "pim": Silence(every(MINUTE, NOW - HOUR), 60)}
+    situation = replace(WELL, silences=silences, silent_since={"shop": NOW - DAY})
+    assert rules_of(situation) == ["all_sources_silent", "source_silent"]
+
+
 def _at(now: datetime) -> Situation:
     return replace(WELL, now=now, recent=[each._replace(at=each.at + (now - NOW)) for each in WELL.recent])
 
