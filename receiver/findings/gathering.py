@@ -13,19 +13,17 @@ from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
 from receiver.dialects.sources import Source
 from receiver.findings import faults, tallies
-from receiver.findings.counting import RUNNING
+from receiver.findings.counting import LATE, RUNNING
 from receiver.findings.faults import Fault
 from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
-from receiver.findings.rules.signatures import WRONG
-from receiver.findings.secret_uses import secrets_since
-from receiver.findings.silences import newest_arrival, read_silences, silences_that_last
+from receiver.findings.signature_histories import read_signatures
+from receiver.findings.silences import read_silences, silences_that_last
 from receiver.findings.situation import (
     RECENT,
     Followed,
     Reconciled,
     RunningProcess,
-    SignatureHistory,
     Situation,
     SourceFacts,
     Start,
@@ -33,7 +31,6 @@ from receiver.findings.situation import (
     Unhandled,
     total,
 )
-from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
@@ -46,10 +43,6 @@ DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 
 #: The number of deliveries at which counting stops.
 MOST_WANTED = 1_000
-
-#: The longest delay of a tally after the arrivals that it counts.
-LATE = timedelta(minutes=2)
-
 
 #: The webhooks of the last hour from which the rules are evaluated once for all readers of a moment.
 MANY_WEBHOOKS = 5_000
@@ -116,12 +109,15 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
     with database.read() as connection:
         recent = tallies.between(connection, now - RECENT, now)
         starts = _starts(connection, now)
+        kept = {each.source: each.number for each in refused.totals(connection)}
+        past = read_signatures(connection, facts.sources, recent, kept, now)
         return Situation(
             now,
             sources={name: _facts_of(source) for name, source in facts.sources.items()},
             recent=recent,
-            signatures=dict(_signatures(connection, facts.sources, recent, now)),
-            secrets_since=secrets_since(connection, _rotating(facts.sources, _suspects(recent)), now),
+            signatures=past.signatures,
+            secrets_since=past.secrets_since,
+            secret_uses=past.secret_uses,
             silences=dict(read_silences(connection, facts.sources, now)),
             silent_since=silences_that_last(connection, facts.sources, now),
             processes=facts.running(connection, now),
@@ -130,7 +126,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             oldest_due_seconds=oldest_due,
             max_backlog_seconds=facts.max_backlog_seconds,
             max_body_bytes=facts.max_body_bytes,
-            kept={each.source: each.number for each in refused.totals(connection)},
+            kept=kept,
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
@@ -150,37 +146,9 @@ def _facts_of(source: Source) -> SourceFacts:
     return SourceFacts(source.name, len(credentials.secrets), credentials.has_names, credentials.marks)
 
 
-def _rotating(sources: Mapping[str, Source], suspects: Collection[str]) -> dict[str, Source]:
-    """The sources with several secrets or with wrong signatures, whose secrets may have changed lately."""
-    return {name: each for name, each in sources.items() if name in suspects or len(each.credentials.secrets) > 1}
-
-
-def _suspects(recent: Sequence[Tallied]) -> set[str]:
-    """The sources with recent wrong signatures."""
-    return {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
-
-
 def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> list[Fault]:
     found = faults.read_faults(connection, now=now)
     return faults.with_releases(found, [(start.at, start.release) for start in starts])
-
-
-def _signatures(
-    connection: Connection, names: Mapping[str, object], recent: Sequence[Tallied], now: datetime
-) -> Iterator[tuple[str, SignatureHistory]]:
-    """The signature history of each source with recent wrong signatures."""
-    for name in _suspects(recent) & names.keys():
-        good = tallies.last(connection, name, "verified", now)
-        before = tallies.number_of(connection, name, "refused", sorted(WRONG), good - DAY, good) if good else 0
-        good_at = _last_good(connection, name, good) if good else None
-        wrong_from = refused.first_since(connection, name, WRONG, good_at or good or now - RECENT)
-        yield name, SignatureHistory(good, before, good_at, wrong_from)
-
-
-def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
-    """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
-    at = newest_arrival(connection, name)
-    return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:

@@ -17,7 +17,7 @@ from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
-from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
 from receiver.findings.record import CLOSES_AFTER, MOST_OF_A_RULE, MOST_OPEN, update_record
@@ -35,6 +35,7 @@ from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
 from receiver.testing import Webhooks
+from receiver.verify.secret_marks import mark_of_all
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -536,15 +537,55 @@ def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=wrong)
     history = gather(kit.database, facts(kit), now=NOW).signatures["shop"]
     assert (history.last_good, history.wrong_before) == ((NOW - 30 * MINUTE).replace(second=0), 4)
+    assert (history.wrong, history.wrong_first, history.wrong_last) == (7, *[(NOW - 10 * MINUTE).replace(second=0)] * 2)
+
+
+def test_two_webhooks_an_hour_that_are_all_refused_are_found_and_stay_found(kit):
+    add(kit, NOW - 3 * DAY, key=TallyKey("shop", "verified", "0"))
+    for number in range(1, 144):
+        add(kit, NOW - number * HOUR / 2, key=TallyKey("shop", "refused", "signature_wrong"))
+    for minutes in (0, 20, 40, 100):
+        (found,) = examine(kit.database, facts(kit), now=NOW + minutes * MINUTE)
+        assert (found.rule, found.evidence["refused"]) == ("secret_changed", 143)
+
+
+def test_wrong_signatures_count_since_the_present_secrets_unless_they_are_kept_as_those_verify_none(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 3 * HOUR, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+    add(kit, NOW - HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 0
+    kept = Refusal(first_id_at(NOW - 3 * HOUR), "shop", "signature_wrong", NOW - 3 * HOUR, [], b"{}")
+    with kit.database.write() as connection:
+        refused.keep(connection, [kept], Bounds(10, 1_000, DAY))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 5
+
+
+def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 5 * DAY, 9, key=TallyKey("shop", SECRET_USED, "new"))
+    add(kit, NOW - 4 * DAY, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    add(kit, NOW - 3 * DAY, 6, key=TallyKey("shop", SECRET_USED, "old"))
+    add(kit, NOW - 2 * MINUTE, 2, key=TallyKey("shop", SECRET_USED, "old"))
+    (found,) = examine(kit.database, marked, now=NOW)
+    assert (found.rule, found.evidence["verified_by_older"]) == ("sender_not_switched", 8)
+    add(kit, NOW - 2 * DAY, key=TallyKey("shop", SECRET_USED, "new"))
+    assert examine(kit.database, marked, now=NOW) == []
+
+
+def rotated(kit: Webhooks) -> Source:
+    """The source of the kit with a newer secret before its own, and with marks."""
+    source = kit.source("shop", secrets=["NewSecretOf32CharactersForTests!", "TestSecretOf32CharactersForTests"])
+    return replace(source, credentials=replace(source.credentials, marks=("new", "old")))
 
 
 def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
+    add(kit, NOW - 60 * MINUTE, key=TallyKey("shop", "verified", "0"))
     came = [NOW - minutes * MINUTE for minutes in (90, 12, 11)]
     kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
     with kit.database.write() as connection:
         refused.keep(connection, kept, Bounds(10, 1_000, DAY))
-    # The oldest one came before the tallies of the situation begin.
+    # The oldest one came before the last right one.
     assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].wrong_from == came[1]
 
 

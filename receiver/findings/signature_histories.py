@@ -1,0 +1,88 @@
+"""Signature histories: what the rules about signatures need to know of the hours before the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from receiver.dialects.sources import Source
+from receiver.findings import tallies
+from receiver.findings.counting import LATE, SECRET_USED
+from receiver.findings.rules.signatures import LATELY, WRONG
+from receiver.findings.secret_uses import secrets_since
+from receiver.findings.silences import newest_arrival
+from receiver.findings.situation import SignatureHistory
+from receiver.findings.tallies import MINUTE, MINUTES_KEPT, DetailTotal, Tallied
+from receiver.inbox import refused
+
+#: The period before the last right signature in which wrong ones are counted.
+BEFORE_GOOD = timedelta(days=1)
+
+
+class SignaturePast(NamedTuple):
+    """These parts of a situation."""
+
+    signatures: Mapping[str, SignatureHistory]
+    secrets_since: Mapping[str, datetime]
+    secret_uses: Mapping[str, Mapping[str, DetailTotal]]
+
+
+def read_signatures(
+    connection: Connection,
+    sources: Mapping[str, Source],
+    recent: Sequence[Tallied],
+    kept: Collection[str],
+    now: datetime,
+) -> SignaturePast:
+    """Read the past of the sources with wrong signatures or several secrets. `kept` are those with kept requests."""
+    wrong = tallies.details(connection, list(sources), "refused", now - LATELY, now)
+    suspects = ({each.source for each in wrong if each.detail in WRONG} | set(kept)) & sources.keys()
+    rotating = {name for name, each in sources.items() if len(each.credentials.secrets) > 1}
+    since = secrets_since(connection, {name: sources[name] for name in suspects | rotating}, now)
+    histories = {
+        # The present secrets do not verify what is kept, or it would not be kept any more.
+        name: _history(connection, name, None if name in kept else since.get(name), now)
+        for name in suspects
+    }
+    unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
+    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in unused})
+
+
+def _history(connection: Connection, name: str, secrets_from: datetime | None, now: datetime) -> SignatureHistory:
+    good = tallies.last(connection, name, "verified", now)
+    before = tallies.number_of(connection, name, "refused", sorted(WRONG), good - BEFORE_GOOD, good) if good else 0
+    good_at = _last_good(connection, name, good) if good else newest_arrival(connection, name)
+    after = good or good_at or now - MINUTES_KEPT
+    counting_from = max(after, secrets_from) if secrets_from else after
+    wrong_from = refused.first_since(connection, name, WRONG, good_at or after)
+    refusals = tallies.details(connection, [name], "refused", counting_from, now)
+    wrong = [each for each in refusals if each.detail in WRONG]
+    return SignatureHistory(
+        *(good, before, good_at, wrong_from),
+        wrong=sum(each.number for each in wrong),
+        wrong_first=min((each.first for each in wrong), default=None),
+        wrong_last=max((each.last for each in wrong), default=None),
+    )
+
+
+def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
+    """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
+    at = newest_arrival(connection, name)
+    return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
+
+
+def _with_newest(
+    sources: Mapping[str, Source], recent: Sequence[Tallied], since: Mapping[str, datetime]
+) -> Iterator[str]:
+    """The sources whose newest secret has verified a webhook lately."""
+    for each in recent:
+        marks = sources[each.source].credentials.marks if each.source in since else ()
+        if each.kind == SECRET_USED and each.detail in marks[:1] and each.at > since[each.source]:
+            yield each.source
+
+
+def _uses(connection: Connection, name: str, since: datetime, now: datetime) -> dict[str, DetailTotal]:
+    return {each.detail: each for each in tallies.details(connection, [name], SECRET_USED, since, now)}
