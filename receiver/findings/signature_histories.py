@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -11,11 +13,11 @@ from sqlalchemy import Connection
 from receiver.dialects.sources import Source
 from receiver.findings import tallies
 from receiver.findings.counting import LATE, SECRET_USED
-from receiver.findings.rules.signatures import LATELY, WRONG
+from receiver.findings.rules.signatures import LATELY, SOME, WRONG
 from receiver.findings.secret_uses import secrets_since
 from receiver.findings.silences import newest_arrival
 from receiver.findings.situation import SignatureHistory
-from receiver.findings.tallies import MINUTE, MINUTES_KEPT, DetailTotal, Tallied
+from receiver.findings.tallies import HOUR, MINUTE, MINUTES_KEPT, DetailTotal, Tallied
 from receiver.inbox import refused
 
 #: The period before the last right signature in which wrong ones are counted.
@@ -38,17 +40,30 @@ def read_signatures(
     now: datetime,
 ) -> SignaturePast:
     """Read the past of the sources with wrong signatures or several secrets. `kept` are those with kept requests."""
-    wrong = tallies.details(connection, list(sources), "refused", now - LATELY, now)
-    suspects = ({each.source for each in wrong if each.detail in WRONG} | set(kept)) & sources.keys()
+    of_a_day = tallies.details(connection, list(sources), "refused", now - LATELY, now)
+    in_a_day, in_an_hour = _wrong_numbers(of_a_day), _wrong_numbers(each for each in recent if each.kind == "refused")
+    suspects = (in_a_day.keys() | set(kept)) & sources.keys()
     rotating = {name for name, each in sources.items() if len(each.credentials.secrets) > 1}
     since = secrets_since(connection, {name: sources[name] for name in suspects | rotating}, now)
-    histories = {
+    histories = {}
+    for name in suspects:
         # The present secrets do not verify what is kept, or it would not be kept any more.
-        name: _history(connection, name, None if name in kept else since.get(name), now)
-        for name in suspects
-    }
+        history = _history(connection, name, None if name in kept else since.get(name), now)
+        if in_an_hour[name] < SOME <= in_a_day[name]:
+            history = _with_hours(connection, name, history, since.get(name), now)
+        histories[name] = history
     unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
-    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in unused})
+    superseded = [name for name in unused if not sources[name].credentials.has_names]
+    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in superseded})
+
+
+def _wrong_numbers(refusals: Iterable[Tallied | DetailTotal]) -> Counter[str]:
+    """The numbers of wrong signatures among these refusals, by source."""
+    numbers: Counter[str] = Counter()
+    for each in refusals:
+        if each.detail in WRONG:
+            numbers[each.source] += each.number
+    return numbers
 
 
 def _history(connection: Connection, name: str, secrets_from: datetime | None, now: datetime) -> SignatureHistory:
@@ -66,6 +81,16 @@ def _history(connection: Connection, name: str, secrets_from: datetime | None, n
         wrong_first=min((each.first for each in wrong), default=None),
         wrong_last=max((each.last for each in wrong), default=None),
     )
+
+
+def _with_hours(
+    connection: Connection, name: str, history: SignatureHistory, secrets_from: datetime | None, now: datetime
+) -> SignatureHistory:
+    """Add the hours of the last day, for a source with few wrong signatures in the last hour."""
+    after = now - LATELY if secrets_from is None else max(now - LATELY, secrets_from + MINUTE)
+    hours = sorted(tallies.by_kind(connection, [name], ("refused", "verified"), after, now, width=HOUR))
+    wrong = [each for each in hours if each.kind == "refused" and each.detail in WRONG]
+    return replace(history, wrong_hours=wrong, good_hours=[each for each in hours if each.kind == "verified"])
 
 
 def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:

@@ -44,6 +44,10 @@ class SignatureHistory:
     wrong: int = 0
     wrong_first: datetime | None = None
     wrong_last: datetime | None = None
+    #: The hours of the last day with wrong signatures, and those with right ones, under the present secrets, the oldest
+    #: first; empty if the last hour has enough wrong ones.
+    wrong_hours: Sequence[Tallied] = ()
+    good_hours: Sequence[Tallied] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,8 @@ class Situation:
     signatures: Mapping[str, SignatureHistory] = field(default_factory=dict)
     #: The minute since which each source has its present secrets, in their present order.
     secrets_since: Mapping[str, datetime] = field(default_factory=dict)
-    #: The webhooks that each secret has verified since then, by source and mark, for sources with several secrets whose
-    #: newest one has verified nothing in the last hour.
+    #: The webhooks that each secret has verified since then, by source and mark, for sources whose newest of several
+    #: secrets has verified nothing in the last hour.
     secret_uses: Mapping[str, Mapping[str, DetailTotal]] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)

@@ -549,6 +549,21 @@ def test_two_webhooks_an_hour_that_are_all_refused_are_found_and_stay_found(kit)
         assert (found.rule, found.evidence["refused"]) == ("secret_changed", 143)
 
 
+def test_the_situation_has_the_hours_with_wrong_and_right_signatures_under_the_present_secrets(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 20 * HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    for hours in (21, 20, 9, 3):
+        add(kit, NOW - hours * HOUR, 2, key=TallyKey("shop", "refused", "signature_wrong"))
+        add(kit, NOW - hours * HOUR, key=TallyKey("shop", "refused", "body_too_large"))
+        add(kit, NOW - hours * HOUR + MINUTE, 2, key=TallyKey("shop", "verified", "0"))
+    history = gather(kit.database, marked, now=NOW).signatures["shop"]
+    hours = [tallies.beginning(NOW - hours * HOUR, HOUR) for hours in (20, 9, 3)]
+    assert [(each.at, each.number) for each in history.wrong_hours] == [(at, 2) for at in hours[1:]]
+    assert [(each.at, each.number) for each in history.good_hours] == [(at, 2) for at in hours]
+    add(kit, NOW - MINUTE, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong_hours == ()
+
+
 def test_wrong_signatures_count_since_the_present_secrets_unless_they_are_kept_as_those_verify_none(kit):
     marked = facts(kit, shop=rotated(kit))
     add(kit, NOW - 3 * HOUR, 5, key=TallyKey("shop", "refused", "signature_wrong"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
 from receiver.findings.finding import Finding
@@ -20,6 +20,10 @@ FEW_WRONG, LATELY = 3, timedelta(days=1)
 
 #: Among right signatures, the least number of wrong ones, and the period within which they count.
 SOME, STILL_WRONG = 5, timedelta(minutes=10)
+
+#: At a sender with few webhooks, the least number of hours of a day with wrong signatures among right ones, and the age
+#: of the last of them up to which they count. A stranger's burst is in one hour.
+SOME_HOURS, STILL_WRONG_HOURS = 5, timedelta(hours=6)
 
 #: The share of wrong signatures up to which they are likely a stranger's.
 STRANGER = 0.05
@@ -51,12 +55,10 @@ def secret_changed(situation: Situation) -> Iterator[Finding]:
 def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
     """A source sends right and wrong signatures in the same period, and its secret was not simply changed."""
     for name in situation.sources:
-        wrong, good = _since_secrets(situation, name, "refused", WRONG), _since_secrets(situation, name, "verified")
-        if total(wrong) < SOME or wrong[-1].at <= situation.now - STILL_WRONG or _all_wrong(situation, name):
+        wrong, good = _mixture(situation, name)
+        if not wrong or _all_wrong(situation, name):
             continue
-        if not any(wrong[0].at <= each.at for each in good) or not any(each.at < wrong[-1].at for each in good):
-            continue
-        share = total(wrong) / (total(wrong) + total(good))
+        share = _share(wrong, good)
         yield Finding(
             "some_signatures_wrong",
             name,
@@ -95,7 +97,30 @@ def _all_wrong(situation: Situation, name: str) -> SignatureHistory | None:
     return history if continues else None
 
 
-def _since_secrets(situation: Situation, name: str, kind: str, details: Collection[str] | None = None) -> list[Tallied]:
+def _mixture(situation: Situation, name: str) -> tuple[Sequence[Tallied], Sequence[Tallied]]:
+    """The wrong and the right signatures of a period in which both came: the last hour, or else the last day."""
+    wrong, good = _since_secrets(situation, name, "refused", WRONG), _since_secrets(situation, name, "verified")
+    if total(wrong) >= SOME:
+        return (wrong, good) if wrong[-1].at > situation.now - STILL_WRONG and _are_mixed(wrong, good) else ((), ())
+    history = situation.signatures.get(name)
+    wrong, good = (history.wrong_hours, history.good_hours) if history is not None else ((), ())
+    if len({each.at for each in wrong}) < SOME_HOURS or wrong[-1].at <= situation.now - STILL_WRONG_HOURS:
+        return (), ()
+    return (wrong, good) if _are_mixed(wrong, good) and _share(wrong, good) >= STRANGER else ((), ())
+
+
+def _are_mixed(wrong: Sequence[Tallied], good: Sequence[Tallied]) -> bool:
+    """Whether some right signatures came after the first wrong one, and some before the last."""
+    return any(wrong[0].at <= each.at for each in good) and any(each.at < wrong[-1].at for each in good)
+
+
+def _share(wrong: Sequence[Tallied], good: Sequence[Tallied]) -> float:
+    return total(wrong) / (total(wrong) + total(good))
+
+
+def _since_secrets(
+    situation: Situation, name: str, kind: str, details: Collection[str] | None = None
+) -> Sequence[Tallied]:
     """The tallies since the source got its present secrets, which may accept webhooks that earlier secrets refused."""
     since = situation.secrets_since.get(name)
     return [each for each in situation.tallied(name, kind, details) if since is None or each.at > since]

@@ -164,6 +164,25 @@ def test_many_wrong_signatures_among_right_ones_look_like_a_part_of_the_sender()
     assert "part of the sender" in finding.says
 
 
+def hourly(*hours: int, kind: str = "refused", detail: str = "signature_wrong", number: int = 1) -> list[Tallied]:
+    return [Tallied(NOW - hour * HOUR, "", kind, detail, number) for hour in hours]
+
+
+def rules_with_hours(wrong_hours: list[Tallied], good_hours: list[Tallied]) -> list[str]:
+    history = SignatureHistory(NOW - HOUR, 9, wrong_hours=wrong_hours, good_hours=good_hours)
+    return rules_of(replace(WELL, signatures={"shop": history}))
+
+
+def test_wrong_signatures_in_many_hours_of_a_day_are_found_at_a_sender_with_few_webhooks():
+    good = hourly(*range(23, 0, -2), kind="verified", detail="0", number=2)
+    assert rules_with_hours(hourly(22, 17, 12, 8, 3), good) == ["some_signatures_wrong"]
+    assert rules_with_hours(hourly(22, 17, 12, 3), good) == []
+    assert rules_with_hours(hourly(22, 20, 18, 12, 7), good) == [], "the sender was corrected"
+    assert rules_with_hours(hourly(3, number=50), good) == [], "a stranger at once"
+    assert rules_with_hours(hourly(22, 17, 12, 8, 3), hourly(22, kind="verified", number=200)) == [], "strangers"
+    assert rules_with_hours(hourly(12, 11, 10, 8, 3), hourly(22, kind="verified")) == [], "none was right since"
+
+
 def test_the_finding_about_a_corrected_secret_ends():
     situation = with_tallies(
         tally("refused", 50, 40, 30, number=10, **WRONG),
