@@ -265,7 +265,10 @@ class Findings:
         request = asked_by(asked, "acknowledge finding", finding=finding_id)
         row = record.acknowledge(self._database, request, finding_id, now=datetime.now(UTC))
         if row is None:
-            raise NotFound("No finding with this id is open, or it opened less than a minute ago: list them again.")
+            raise NotFound(
+                "No finding with this id is open and recorded. It may have opened less than a minute ago, or others of "
+                "its rule and source are recorded instead: list them again."
+            )
         return show_standing(Standing.of(row))
 
     def list_faults(self, asked: Question) -> FaultList:
