@@ -81,7 +81,7 @@ class FaultShown(Shape, frozen=True):
     source: str
     cause: Annotated[str, Meta(description="The reason without its numbers, ids and quoted values.")]
     number: int
-    dead: int
+    dead: Annotated[int, Meta(description="The number of dead deliveries whose bodies have not expired.")]
     waiting: Annotated[int, Meta(description="The number of deliveries that wait for another attempt.")]
     first: Moment
     last: Moment
@@ -164,7 +164,9 @@ class Span(StrEnum):
 SPANS: Mapping[Span, timedelta] = {Span.MINUTE: tallies.MINUTE, Span.HOUR: tallies.HOUR}
 
 FINDING_ID = plain_text("id", "The id of a finding.")
-ALL: Parameter[bool] = Parameter("all", {"type": "boolean"}, "Also closed findings, newest first.", flag("all"), False)
+ALL: Parameter[bool] = Parameter(
+    "all", {"type": "boolean"}, "Also closed ones, newest first, behind the open.", flag("all"), False
+)
 KIND = plain_text("kind", "The kind, such as `accepted` or `refused`.")
 SPAN: Parameter[Span] = Parameter(
     "span", {"type": "string", "enum": [*map(str, Span)]}, "Minutes or hours.", one_of(Span, "span"), Span.MINUTE
@@ -263,7 +265,10 @@ class Findings:
         request = asked_by(asked, "acknowledge finding", finding=finding_id)
         row = record.acknowledge(self._database, request, finding_id, now=datetime.now(UTC))
         if row is None:
-            raise NotFound("No finding with this id is open, or it opened less than a minute ago: list them again.")
+            raise NotFound(
+                "No finding with this id is open and recorded. It may have opened less than a minute ago, or others of "
+                "its rule and source are recorded instead: list them again."
+            )
         return show_standing(Standing.of(row))
 
     def list_faults(self, asked: Question) -> FaultList:

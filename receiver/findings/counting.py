@@ -6,6 +6,7 @@ The endpoint counts nothing for tallies alone, so an ack costs no more than its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -26,6 +27,9 @@ class KindCount(NamedTuple):
     #: A sum of amounts, for kinds that have them.
     amount: float = 0.0
 
+
+#: The longest delay of a tally after the arrivals that it counts.
+LATE = timedelta(minutes=2)
 
 Counted = Mapping[TallyKey, KindCount]
 

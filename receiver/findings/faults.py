@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select, union_all
 
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, in_state
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, has_body, in_state
 
 #: The most deliveries of each kind that are read: the newest dead ones, and those due next.
 MOST_LOOKED_AT = 10_000
@@ -42,7 +42,7 @@ class Fault:
 
     source: str
     cause: str
-    #: The number of dead deliveries, and of those that wait for another attempt.
+    #: The number of dead deliveries whose bodies are kept, and of those that wait for another attempt.
     dead: int
     waiting: int
     first: datetime
@@ -55,6 +55,8 @@ class Fault:
     until: datetime | None = None
     #: The most attempts that one of the waiting deliveries has had.
     attempts: int = 0
+    #: Whether all attempts of the waiting deliveries failed while they fetched data from the source's API.
+    fetching: bool = False
     #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
 
@@ -88,7 +90,10 @@ def telling_part(cause: str, example: str) -> str | None:
 
 
 def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
-    """The faults of the newest dead deliveries and of those that wait for another attempt, the largest first."""
+    """The faults of the newest deliveries that are dead and can be replayed, or wait for another attempt.
+
+    The largest fault is the first.
+    """
     found = list(grouped([*_dead(connection), *_waiting(connection, now)]))
     return sorted(found, key=lambda fault: (-fault.number, fault.source, fault.cause))
 
@@ -114,6 +119,7 @@ def _sum(one: Fault, other: Fault) -> Fault:
         last=max(one.last, other.last),
         until=min(dues, default=None),
         attempts=max(one.attempts, other.attempts),
+        fetching=all(fault.fetching for fault in (one, other) if fault.waiting),
     )
 
 
@@ -126,10 +132,12 @@ def _dead(connection: Connection) -> list[Fault]:
 
 def _waiting(connection: Connection, now: datetime) -> list[Fault]:
     """The faults of deliveries that have failed and wait for another attempt."""
-    return [
-        Fault(source, reason, 0, number, first, last, newest, example=reason, until=until, attempts=attempts)
-        for source, reason, number, first, last, newest, until, attempts in connection.execute(_WAITING, {"now": now})
-    ]
+    found = []
+    for *known, until, attempts, hydrated, handled in connection.execute(_WAITING, {"now": now}):
+        source, reason, number, first, last, newest = known
+        fault = Fault(source, reason, 0, number, first, last, newest, reason, until, attempts)
+        found.append(replace(fault, fetching=hydrated is not None and handled is None))
+    return found
 
 
 def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str]]) -> list[Fault]:
@@ -146,10 +154,11 @@ def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str
 
 
 def _select_dead() -> Select[Any]:
-    """Select the dead deliveries by source and reason."""
+    """Select the dead deliveries that can be replayed, by source and reason."""
     newest = (
         select(
             DELIVERIES.c.id,
+            DELIVERIES.c.body_id,
             DELIVERIES.c.source,
             func.coalesce(DELIVERIES.c.reason, "").label("reason"),
             func.coalesce(DELIVERIES.c.ended_at, DELIVERIES.c.received_at, type_=DELIVERIES.c.received_at.type).label(
@@ -162,9 +171,9 @@ def _select_dead() -> Select[Any]:
         .subquery()
     )
     columns = (newest.c.source, newest.c.reason)
-    return select(
-        *columns, func.count(), func.min(newest.c.ended_at), func.max(newest.c.ended_at), func.max(newest.c.id)
-    ).group_by(*columns)
+    # Outside of the limit, because years of deliveries without a body would have to be examined inside.
+    ends = (func.min(newest.c.ended_at), func.max(newest.c.ended_at))
+    return select(*columns, func.count(), *ends, func.max(newest.c.id)).where(has_body(newest)).group_by(*columns)
 
 
 def _select_waiting() -> Select[Any]:
@@ -181,6 +190,8 @@ def _select_waiting() -> Select[Any]:
             func.max(due_later.c.id),
             func.min(due_later.c.due_at),
             func.max(due_later.c.attempts),
+            func.max(ATTEMPTS.c.hydrate_us),
+            func.max(ATTEMPTS.c.handle_us),
         )
         .join_from(due_later, ATTEMPTS, failed)
         .group_by(*columns)

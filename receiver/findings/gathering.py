@@ -7,26 +7,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, func, select
 
 from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
 from receiver.dialects.sources import Source
 from receiver.findings import faults, tallies
-from receiver.findings.counting import RUNNING, WATCHED
+from receiver.findings.counting import LATE, RUNNING
 from receiver.findings.faults import Fault
 from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
-from receiver.findings.rules.signatures import WRONG
-from receiver.findings.rules.silence import SILENCE_DAYS
-from receiver.findings.secret_uses import secrets_since
+from receiver.findings.signature_histories import read_signatures
+from receiver.findings.silences import read_silences, silences_that_last
 from receiver.findings.situation import (
     RECENT,
     Followed,
     Reconciled,
     RunningProcess,
-    SignatureHistory,
-    Silence,
     Situation,
     SourceFacts,
     Start,
@@ -34,26 +31,18 @@ from receiver.findings.situation import (
     Unhandled,
     total,
 )
-from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import DELIVERIES, State, in_state
+from receiver.inbox.tables import DELIVERIES, State, has_body, in_state
 from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import OTHERS
 
 #: Periods to look back: for ignored deliveries, for ignored ones that have a handler now, and for releases that ran.
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 
-#: Minutes without a delivery, an endpoint running, after which a source's history is read.
-QUIET_MINUTES = 10
-
 #: The number of deliveries at which counting stops.
 MOST_WANTED = 1_000
-
-#: The longest delay of a tally after the arrivals that it counts.
-LATE = timedelta(minutes=2)
-
 
 #: The webhooks of the last hour from which the rules are evaluated once for all readers of a moment.
 MANY_WEBHOOKS = 5_000
@@ -120,20 +109,24 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
     with database.read() as connection:
         recent = tallies.between(connection, now - RECENT, now)
         starts = _starts(connection, now)
+        kept = {each.source: each.number for each in refused.totals(connection)}
+        past = read_signatures(connection, facts.sources, recent, kept, now)
         return Situation(
             now,
             sources={name: _facts_of(source) for name, source in facts.sources.items()},
             recent=recent,
-            signatures=dict(_signatures(connection, facts.sources, recent, now)),
-            secrets_since=secrets_since(connection, _rotating(facts.sources, _suspects(recent)), now),
-            silences=dict(_silences(connection, facts.sources, now)),
+            signatures=past.signatures,
+            secrets_since=past.secrets_since,
+            secret_uses=past.secret_uses,
+            silences=dict(read_silences(connection, facts.sources, now)),
+            silent_since=silences_that_last(connection, facts.sources, now),
             processes=facts.running(connection, now),
             starts=starts,
             faults=_faults(connection, starts, now),
             oldest_due_seconds=oldest_due,
             max_backlog_seconds=facts.max_backlog_seconds,
             max_body_bytes=facts.max_body_bytes,
-            kept={each.source: each.number for each in refused.totals(connection)},
+            kept=kept,
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
@@ -153,54 +146,9 @@ def _facts_of(source: Source) -> SourceFacts:
     return SourceFacts(source.name, len(credentials.secrets), credentials.has_names, credentials.marks)
 
 
-def _rotating(sources: Mapping[str, Source], suspects: Collection[str]) -> dict[str, Source]:
-    """The sources with several secrets or with wrong signatures, whose secrets may have changed lately."""
-    return {name: each for name, each in sources.items() if name in suspects or len(each.credentials.secrets) > 1}
-
-
-def _suspects(recent: Sequence[Tallied]) -> set[str]:
-    """The sources with recent wrong signatures."""
-    return {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
-
-
 def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> list[Fault]:
     found = faults.read_faults(connection, now=now)
     return faults.with_releases(found, [(start.at, start.release) for start in starts])
-
-
-def _signatures(
-    connection: Connection, names: Mapping[str, object], recent: Sequence[Tallied], now: datetime
-) -> Iterator[tuple[str, SignatureHistory]]:
-    """The signature history of each source with recent wrong signatures."""
-    for name in _suspects(recent) & names.keys():
-        good = tallies.last(connection, name, "verified", now)
-        before = tallies.number_of(connection, name, "refused", sorted(WRONG), good - DAY, good) if good else 0
-        good_at = _last_good(connection, name, good) if good else None
-        wrong_from = refused.first_since(connection, name, WRONG, good_at or good or now - RECENT)
-        yield name, SignatureHistory(good, before, good_at, wrong_from)
-
-
-def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
-    """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
-    newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
-    at: datetime | None = connection.execute(newest.limit(1)).scalar()
-    return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
-
-
-def _silences(connection: Connection, names: Mapping[str, object], now: datetime) -> Iterator[tuple[str, Silence]]:
-    arrivals = tallies.last_arrivals(connection, names, now)
-    for name in names:
-        last = arrivals.get(name)
-        if last is None:
-            yield name, Silence((), 0)
-            continue
-        watched = len(tallies.minutes_of(connection, "", (WATCHED,), last, now)) if now - last > RECENT / 6 else 0
-        if watched > QUIET_MINUTES:
-            yield name, Silence(_arrivals(connection, name, now), watched)
-
-
-def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
-    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=SILENCE_DAYS), now)
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:
@@ -231,8 +179,8 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
     for each in _unhandled(connection, sources, now - MONTH, now):
         if each.handler is None:
             continue
-        some = (
-            select(literal(1))
+        newest = (
+            select(DELIVERIES.c.id, DELIVERIES.c.body_id)
             .where(
                 in_state(State.IGNORED),
                 DELIVERIES.c.source == each.source,
@@ -241,9 +189,10 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 # The reason may also name the event type that was perhaps meant.
                 DELIVERIES.c.reason.startswith(f"No handler takes {each.event_type}.", autoescape=True),
             )
+            .order_by(DELIVERIES.c.id.desc())
             .limit(MOST_WANTED)
             .subquery()
         )
-        number = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        number = connection.execute(select(func.count()).select_from(newest).where(has_body(newest))).scalar_one()
         if number:
             yield Unhandled(each.source, each.event_type, number, each.first, each.last, each.handler)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from receiver.codec import storable
 from receiver.database.database import Database
@@ -21,8 +22,9 @@ CLOSES_AFTER = timedelta(minutes=3)
 #: The retention period of closed findings, and how many of them one transaction drops.
 KEPT, RECORDS_AT_ONCE = timedelta(days=365), 500
 
-#: The most open findings, a bound for a person who reads them.
-MOST_OPEN = 200
+#: The most findings that are open at a time, a bound for a person who reads them, and the most of one rule and source.
+#: The first finding of each rule and source is recorded in any case, and no open one closes because of others.
+MOST_OPEN, MOST_OF_A_RULE = 200, 20
 
 _IS_OPEN = FINDINGS.c.closed_at.is_(None)
 
@@ -36,14 +38,14 @@ class Changes(NamedTuple):
 
 def update_record(database: Database, found: Sequence[Finding], *, now: datetime) -> Changes:
     """Record these findings: open the new ones, renew the known ones, and close the others."""
-    by_id = {finding.id: finding for finding in found[:MOST_OPEN]}
+    by_id = {finding.id: finding for finding in found}
     return retry_transaction(lambda: _update(database, by_id, now))
 
 
 def _update(database: Database, by_id: dict[str, Finding], now: datetime) -> Changes:
     with database.write() as connection:
         known = {row["id"]: row for row in connection.execute(select(FINDINGS).where(_IS_OPEN)).mappings()}
-        new = [finding for finding_id, finding in by_id.items() if finding_id not in known]
+        new = list(_within_bounds((each for each in by_id.values() if each.id not in known), known.values()))
         for finding in new:
             connection.execute(insert(FINDINGS).values(id=finding.id, opened_at=now, **_content(finding, now)))
         for finding_id in by_id.keys() & known.keys():
@@ -57,6 +59,17 @@ def _update(database: Database, by_id: dict[str, Finding], now: datetime) -> Cha
                 _set(connection, row["id"], closed_at=max(now, row["opened_at"]))
                 closed.append(row)
     return Changes(new, closed)
+
+
+def _within_bounds(new: Iterable[Finding], known: Collection[RowMapping]) -> Iterator[Finding]:
+    """The new findings that may be recorded beside the open ones."""
+    number, of_a_rule = len(known), Counter((row["rule"], row["source"]) for row in known)
+    for finding in new:
+        before = of_a_rule[finding.rule, finding.source]
+        if before and (number >= MOST_OPEN or before >= MOST_OF_A_RULE):
+            continue
+        number, of_a_rule[finding.rule, finding.source] = number + 1, before + 1
+        yield finding
 
 
 def _content(finding: Finding, now: datetime, since: datetime | None = None) -> dict[str, Any]:
@@ -97,6 +110,12 @@ def open_findings(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(found).mappings())
 
 
+def open_since(connection: Connection, rules: Collection[str]) -> dict[tuple[str, str], datetime]:
+    """The beginnings of the open findings of these rules, by rule and source, for rules with one finding per source."""
+    found = select(FINDINGS.c.rule, FINDINGS.c.source, FINDINGS.c.since).where(_IS_OPEN, FINDINGS.c.rule.in_(rules))
+    return {(rule, source): since for rule, source, since in connection.execute(found)}
+
+
 def open_numbers(connection: Connection) -> dict[tuple[str, str], int]:
     """The number of open findings that are not acknowledged, by rule and source."""
     columns = (FINDINGS.c.rule, FINDINGS.c.source)
@@ -104,10 +123,11 @@ def open_numbers(connection: Connection) -> dict[tuple[str, str], int]:
     return {(rule, source): number for rule, source, number in connection.execute(counted)}
 
 
-def listed(*, before: datetime | None, limit: int) -> Select[Any]:
-    """Select recorded findings, those opened last first."""
-    found = select(FINDINGS).order_by(FINDINGS.c.opened_at.desc(), FINDINGS.c.id).limit(limit)
-    return found if before is None else found.where(FINDINGS.c.opened_at < before)
+def closed_findings(connection: Connection, *, limit: int) -> list[RowMapping]:
+    """The closed findings, those opened last first."""
+    found = select(FINDINGS).where(FINDINGS.c.closed_at.is_not(None))
+    newest_first = found.order_by(FINDINGS.c.opened_at.desc(), FINDINGS.c.id).limit(limit)
+    return list(connection.execute(newest_first).mappings())
 
 
 def occurrences(connection: Connection, finding_id: str, *, limit: int) -> list[RowMapping]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from receiver.database.columns import UtcDateTime
 from receiver.dialects.sources import Source
 from receiver.findings.counting import SECRET_USED, SECRETS_SET
 from receiver.findings.tables import TALLIES
+from receiver.findings.tallies import HOUR, MINUTE
 from receiver.verify.secret_marks import mark_of_all
 
 
@@ -31,7 +32,7 @@ def beginning_of_detail(
     connection: Connection, source: str, kind: str, detail: str, until: datetime
 ) -> datetime | None:
     """The first minute or hour of this detail after the last one of any other; None without one."""
-    of_it = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
+    of_it = _of_it(source, kind, until)
     other = connection.execute(
         select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail != detail)
     ).scalar()
@@ -43,7 +44,13 @@ def beginning_of_detail(
 
 def last_use_of_removed(connection: Connection, source: str, marks: Sequence[str], until: datetime) -> datetime | None:
     """The last minute or hour in which a secret without one of these marks verified a webhook of the source."""
-    of_it = (TALLIES.c.source == source, TALLIES.c.kind == SECRET_USED, TALLIES.c.at <= until)
+    of_it = _of_it(source, SECRET_USED, until)
     found = select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail.not_in(marks))
     at: datetime | None = connection.execute(found).scalar()
     return at
+
+
+def _of_it(source: str, kind: str, until: datetime) -> Sequence[ColumnElement[bool]]:
+    """The conditions for the minutes and the hours of a kind. With both spans, they are two ranges of the key."""
+    spans = TALLIES.c.span.in_([int(MINUTE.total_seconds()), int(HOUR.total_seconds())])
+    return spans, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until

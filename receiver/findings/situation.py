@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from receiver.findings.counting import RUNNING
 from receiver.findings.faults import Fault
-from receiver.findings.tallies import Tallied
+from receiver.findings.tallies import DetailTotal, Tallied
 
 #: The period that the tallies of a situation cover.
 RECENT = timedelta(hours=1)
@@ -31,7 +31,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class SignatureHistory:
-    """The last webhook of a source that verified, and the wrong signatures before it."""
+    """The signature history of a source: its last webhook that verified, and the wrong ones before and after it."""
 
     last_good: datetime | None
     #: The number of webhooks that did not verify in the day before it.
@@ -40,6 +40,14 @@ class SignatureHistory:
     #: has it. Tallies have the minute in which they were written, which may be a later one.
     good_at: datetime | None = None
     wrong_from: datetime | None = None
+    #: The number of those that have not verified since then, however long ago, with the first and the last minute.
+    wrong: int = 0
+    wrong_first: datetime | None = None
+    wrong_last: datetime | None = None
+    #: The hours of the last day with wrong signatures, and those with right ones, under the present secrets, the oldest
+    #: first; empty if the last hour has enough wrong ones.
+    wrong_hours: Sequence[Tallied] = ()
+    good_hours: Sequence[Tallied] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +149,13 @@ class Situation:
     signatures: Mapping[str, SignatureHistory] = field(default_factory=dict)
     #: The minute since which each source has its present secrets, in their present order.
     secrets_since: Mapping[str, datetime] = field(default_factory=dict)
+    #: The webhooks that each secret has verified since then, by source and mark, for sources whose newest of several
+    #: secrets has verified nothing in the last hour.
+    secret_uses: Mapping[str, Mapping[str, DetailTotal]] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)
+    #: The beginnings of the silences that open findings name and that last, by source; empty for that of all sources.
+    silent_since: Mapping[str, datetime] = field(default_factory=dict)
     processes: Sequence[RunningProcess] = ()
     starts: Sequence[Start] = ()
     faults: Sequence[Fault] = ()

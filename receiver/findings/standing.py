@@ -13,8 +13,8 @@ from receiver.findings import record
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine_shared
 
-#: Findings that are shown with those that are closed.
-MOST_FINDINGS = 500
+#: Closed findings that are shown behind the open ones.
+MOST_CLOSED = 500
 
 #: Occurrences that are shown of one finding.
 MOST_OCCURRENCES = 20
@@ -51,17 +51,20 @@ class PresentFindings(NamedTuple):
 
 
 def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = False) -> PresentFindings:
-    """The present findings, in the order of the rules; with `closed`, all recorded ones, those opened last first.
+    """The present findings, in the order of the rules.
+
+    With `closed`, all open ones and then the closed ones, those opened last first.
 
     Writes nothing. Raises SQLAlchemy's error, and `Unavailable` if another thread takes long to evaluate the rules.
     """
     with database.read() as connection:
         known = {row["id"]: row for row in record.open_findings(connection)}
-        listed = connection.execute(record.listed(before=None, limit=MOST_FINDINGS)).mappings().all() if closed else []
+        ended = record.closed_findings(connection, limit=MOST_CLOSED) if closed else []
     found, examined_at = examine_shared(database, facts, now=now, recorded=known)
     if closed:
         new = (_merged(each, None) for each in found if each.id not in known)
-        return PresentFindings([*new, *map(Standing.of, listed)], examined_at)
+        recorded = (*reversed(known.values()), *ended)
+        return PresentFindings([*new, *map(Standing.of, recorded)], examined_at)
     return PresentFindings([_merged(finding, known.get(finding.id)) for finding in found], examined_at)
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -279,8 +280,13 @@ SETTLEMENTS: Table = KeptSettlement.__table__  # type: ignore[attr-defined]
 #: The id under which a delivery's body is kept.
 BODY_ID = func.coalesce(DELIVERIES.c.body_id, DELIVERIES.c.id)
 
-#: The condition that a delivery's body is kept, and that it has not expired.
-HAS_BODY = exists().where(BODIES.c.delivery_id == BODY_ID)
+
+def has_body(deliveries: FromClause) -> ColumnElement[bool]:
+    """The condition that a delivery's body is kept, and that it has not expired. Its columns are `id` and `body_id`."""
+    return exists().where(BODIES.c.delivery_id == func.coalesce(deliveries.c.body_id, deliveries.c.id))
+
+
+HAS_BODY = has_body(DELIVERIES)
 
 #: Bytes of the verified content, the body or its decrypted bytes. Both databases know the length without reading the
 #: content. A subquery, because a join could change the order in which an index is read.

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from shopping import named, new_worker
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
-from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
-from receiver.findings.record import CLOSES_AFTER, update_record
+from receiver.findings.record import CLOSES_AFTER, MOST_OF_A_RULE, MOST_OPEN, update_record
 from receiver.findings.secret_uses import beginning_of_detail
 from receiver.findings.situation import RunningProcess
+from receiver.findings.standing import standing
 from receiver.findings.tables import DUTIES, TALLIES
 from receiver.findings.watching import DUTY, EVALUATION_LEASE, FindingsWatch
 from receiver.inbox import refused
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import Bounds, Refusal
+from receiver.inbox.tables import BODIES
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
 from receiver.testing import Webhooks
+from receiver.verify.secret_marks import mark_of_all
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -257,7 +261,7 @@ def test_a_finding_written_by_a_clock_ahead_closes(kit):
     assert update_record(kit.database, [], now=NOW).closed == []
     (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
     with kit.database.read() as connection:
-        (row,) = connection.execute(record.listed(before=None, limit=10)).mappings()
+        (row,) = record.closed_findings(connection, limit=10)
     assert row["closed_at"] >= closed["opened_at"]
 
 
@@ -273,6 +277,47 @@ def test_an_acknowledgement_lasts_until_the_finding_closes(kit):
     update_record(kit.database, [ONE], now=NOW + 2 * HOUR)
     (row,) = opened(kit)
     assert row["acknowledged_by"] is None
+
+
+def alike(number: int, *, source: str = "shop") -> list[Finding]:
+    return [replace(ONE, rule="no_handler", source=source, about=f"order.{each}.updated") for each in range(number)]
+
+
+def test_a_finding_stays_open_while_its_rule_finds_it_behind_many_others(kit):
+    update_record(kit.database, [ONE], now=NOW)
+    for minutes in range(1, 5):
+        update_record(kit.database, [*alike(MOST_OPEN), ONE], now=NOW + minutes * MINUTE)
+    assert (ONE.id, NOW + 4 * MINUTE) in [(row["id"], row["seen_at"]) for row in opened(kit)]
+
+
+def test_of_one_rule_and_source_only_the_first_findings_are_recorded_and_others_follow_when_they_close(kit):
+    many, other = alike(MOST_OF_A_RULE + 5), alike(1, source="pim")
+    assert update_record(kit.database, [*many, *other, ONE], now=NOW).opened == [*many[:MOST_OF_A_RULE], *other, ONE]
+    fewer = [*many[3:], *other, ONE]
+    assert update_record(kit.database, fewer, now=NOW + MINUTE).opened == []
+    assert len(update_record(kit.database, fewer, now=NOW + CLOSES_AFTER).closed) == 3
+    assert update_record(kit.database, fewer, now=NOW + HOUR).opened == many[MOST_OF_A_RULE:][:3]
+
+
+def test_the_first_finding_of_a_rule_and_source_is_recorded_however_many_are_open(kit):
+    sources = [f"shop {number}" for number in range(MOST_OPEN // MOST_OF_A_RULE)]
+    many = [finding for source in sources for finding in alike(MOST_OF_A_RULE, source=source)]
+    assert len(update_record(kit.database, many, now=NOW).opened) == MOST_OPEN
+    late = [*alike(2, source="late"), ONE]
+    assert update_record(kit.database, [*many, *late], now=NOW + MINUTE).opened == [late[0], ONE]
+
+
+def test_an_open_finding_is_listed_before_those_that_opened_later_and_closed(kit, monkeypatch):
+    monkeypatch.setattr("receiver.findings.standing.MOST_CLOSED", 2)
+    others = alike(3)
+    update_record(kit.database, [ONE], now=NOW)
+    update_record(kit.database, [ONE, *others], now=NOW + MINUTE)
+    update_record(kit.database, [ONE], now=NOW + HOUR)
+    listed = standing(kit.database, facts(kit), now=NOW + HOUR, closed=True).items
+    assert [(each.id, each.closed_at is None) for each in listed] == [
+        (ONE.id, True),
+        *((each, False) for each in sorted(other.id for other in others)[:2]),
+    ]
 
 
 def test_closed_findings_are_dropped_after_a_year_and_open_ones_stay(kit):
@@ -307,6 +352,49 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
     assert (failing.dead, failing.waiting) == (0, 2)
     assert failing.cause.endswith("raised LookupError: no product …")
     assert failing.until is not None
+
+
+def test_dead_deliveries_that_can_no_longer_be_replayed_are_no_fault_and_hide_no_new_ones(kit):
+    unreadable = {"name": 1}
+    old = [kit.send("shop", "product.updated", id=f"A{number}", data=unreadable).delivery for number in range(2)]
+    kit.drain()
+    (found,) = examine(kit.database, facts(kit), now=kit.now())
+    assert (found.rule, found.evidence["dead"]) == ("one_cause", 2)
+    expire(kit, old)
+    assert examine(kit.database, facts(kit), now=kit.now()) == []
+    new = kit.send("shop", "product.updated", id="A3", data=unreadable).delivery
+    kit.drain()
+    (again,) = examine(kit.database, facts(kit), now=kit.now())
+    assert (again.id, again.evidence["dead"], again.evidence["delivery"]) == (found.id, 1, new)
+
+
+def expire(kit: Webhooks, ids: Sequence[str]) -> None:
+    """Drop the bodies of these deliveries, as the retention does."""
+    with kit.database.write() as connection:
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_([int(each) for each in ids])))
+
+
+def test_a_fault_says_whether_its_attempts_failed_while_fetching(kit, shop: Dialect):
+    shop.connect(lambda settings: httpx.Client())
+
+    @shop.hydrate("product.*")
+    def fetch(event: Event[Any], client: httpx.Client) -> None:
+        if event.event_type == "product.fetched":
+            raise LookupError("no answer")
+
+    @shop.on("product.fetched", "product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise KeyError(event.entity_id)
+
+    kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    kit.send("shop", "product.fetched", id="A1")
+    kit.send("shop", "product.failing", id="A2")
+    kit.drain()
+    found = {fault.cause: fault.fetching for fault in read_faults(kit.database, now=kit.now())}
+    assert {cause.rpartition(".")[2]: fetching for cause, fetching in found.items()} == {
+        "fetch raised LookupError: no answer": True,
+        "fail raised KeyError: …": False,
+    }
 
 
 def test_a_single_delivery_that_fails_again_and_again_is_found_long_before_it_is_dead(kit, shop: Dialect):
@@ -366,7 +454,11 @@ def test_ignored_deliveries_are_found_the_same_day_and_offered_once_a_handler_ta
 
     (offered,) = examine(kit.database, facts(kit), now=now())
     assert (offered.rule, offered.evidence["ignored"]) == ("handler_appeared", 3)
-    kit.inbox.replay([int(each["id"]) for each in kit.deliveries()], now=now())
+    oldest, *others = sorted(each["id"] for each in kit.deliveries())
+    expire(kit, [oldest])
+    (offered,) = examine(kit.database, facts(kit), now=now())
+    assert offered.evidence["ignored"] == 2, "the others can be replayed"
+    kit.inbox.replay([int(each) for each in others], now=now())
     new_worker(kit).work()
     assert examine(kit.database, facts(kit), now=now()) == []
 
@@ -380,6 +472,64 @@ def test_the_situation_has_the_silence_of_a_source_and_the_minutes_with_an_endpo
     assert (len(silence.arrivals), silence.watched) == (30, 31)
 
 
+NIGHT = NOW.replace(hour=2, minute=1, second=0)
+
+
+def silent_since(kit: Webhooks, at: datetime, **sources: Source) -> Mapping[str, datetime]:
+    return gather(kit.database, facts(kit, **sources), now=at).silent_since
+
+
+def test_the_silence_of_a_nightly_sender_stays_open_until_something_comes(kit):
+    for night in range(14):
+        for minute in range(2):
+            add(kit, NIGHT - night * DAY - minute * MINUTE)
+    minute = {"span": 60, "source": "", "kind": WATCHED, "detail": "", "process": "one", "number": 1, "amount": 0.0}
+    with kit.database.write() as connection:
+        watched = [{**minute, "at": NIGHT + number * MINUTE} for number in range(5 * 1_440)]
+        connection.execute(insert(TALLIES), watched)
+
+    def look(after: timedelta) -> tuple[list[str], list[str]]:
+        for minute in range(3):
+            add(kit, NIGHT + after - minute * MINUTE, key=TallyKey("", RUNNING, "0.1.0 abc"))
+        changes = update_record(kit.database, examine(kit.database, facts(kit), now=NIGHT + after), now=NIGHT + after)
+        return [each.rule for each in changes.opened], [row["rule"] for row in changes.closed]
+
+    assert look(3 * DAY) == ([], [])
+    assert look(4 * DAY) == (["source_silent"], [])
+    # Then the last two weeks have too few arrivals, and at last none.
+    assert [look(days * DAY) for days in (6, 10, 15, 40)] == [([], [])] * 4
+    add(kit, NIGHT + 41 * DAY)
+    assert look(41 * DAY) == ([], ["source_silent"])
+
+
+@pytest.mark.parametrize(("rule", "source"), [("source_silent", "shop"), ("all_sources_silent", "")])
+def test_a_silence_lasts_until_a_webhook_or_a_duplicate_comes_from_one_of_its_sources(kit, rule, source):
+    since = NOW.replace(second=0) - DAY
+    both = {"pim": kit.source("shop"), "shop": kit.source("shop")}
+    update_record(kit.database, [Finding(rule, source, since, "It is silent", "Mend it.")], now=NOW)
+    kit.inbox.accept([arrival(since + timedelta(seconds=59))])
+    add(kit, since)
+    assert silent_since(kit, NOW, **both) == {source: since}
+    assert silent_since(kit, since - MINUTE, **both) == {}, "the clock was set back"
+    add(kit, since + MINUTE, key=TallyKey("shop", "duplicate", ""))
+    assert silent_since(kit, NOW, **both) == {}
+
+
+def test_a_silence_ends_with_a_delivery_whose_tally_is_gone_and_with_its_source(kit):
+    since = NOW.replace(second=0) - 30 * DAY
+    update_record(kit.database, [Finding("source_silent", "shop", since, "It is silent", "Mend it.")], now=NOW)
+    assert silent_since(kit, NOW, pim=kit.source("shop")) == {}
+    assert silent_since(kit, NOW) == {"shop": since}
+    kit.inbox.accept([arrival(since + MINUTE)])
+    assert silent_since(kit, NOW) == {}
+
+
+def arrival(at: datetime) -> Arrival:
+    one = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=at, secret=0)
+    one.dedup_key, one.occurred_at = f"{at}", NOW
+    return one
+
+
 def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     wrong = TallyKey("shop", "refused", "signature_wrong")
     add(kit, NOW - 50 * MINUTE, 4, key=wrong)
@@ -387,24 +537,78 @@ def test_the_situation_has_the_wrong_signatures_since_the_last_right_one(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=wrong)
     history = gather(kit.database, facts(kit), now=NOW).signatures["shop"]
     assert (history.last_good, history.wrong_before) == ((NOW - 30 * MINUTE).replace(second=0), 4)
+    assert (history.wrong, history.wrong_first, history.wrong_last) == (7, *[(NOW - 10 * MINUTE).replace(second=0)] * 2)
+
+
+def test_two_webhooks_an_hour_that_are_all_refused_are_found_and_stay_found(kit):
+    add(kit, NOW - 3 * DAY, key=TallyKey("shop", "verified", "0"))
+    for number in range(1, 144):
+        add(kit, NOW - number * HOUR / 2, key=TallyKey("shop", "refused", "signature_wrong"))
+    for minutes in (0, 20, 40, 100):
+        (found,) = examine(kit.database, facts(kit), now=NOW + minutes * MINUTE)
+        assert (found.rule, found.evidence["refused"]) == ("secret_changed", 143)
+
+
+def test_the_situation_has_the_hours_with_wrong_and_right_signatures_under_the_present_secrets(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 20 * HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    for hours in (21, 20, 9, 3):
+        add(kit, NOW - hours * HOUR, 2, key=TallyKey("shop", "refused", "signature_wrong"))
+        add(kit, NOW - hours * HOUR, key=TallyKey("shop", "refused", "body_too_large"))
+        add(kit, NOW - hours * HOUR + MINUTE, 2, key=TallyKey("shop", "verified", "0"))
+    history = gather(kit.database, marked, now=NOW).signatures["shop"]
+    hours = [tallies.beginning(NOW - hours * HOUR, HOUR) for hours in (20, 9, 3)]
+    assert [(each.at, each.number) for each in history.wrong_hours] == [(at, 2) for at in hours[1:]]
+    assert [(each.at, each.number) for each in history.good_hours] == [(at, 2) for at in hours]
+    add(kit, NOW - MINUTE, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong_hours == ()
+
+
+def test_wrong_signatures_count_since_the_present_secrets_unless_they_are_kept_as_those_verify_none(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 3 * HOUR, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+    add(kit, NOW - HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 0
+    kept = Refusal(first_id_at(NOW - 3 * HOUR), "shop", "signature_wrong", NOW - 3 * HOUR, [], b"{}")
+    with kit.database.write() as connection:
+        refused.keep(connection, [kept], Bounds(10, 1_000, DAY))
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 5
+
+
+def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 5 * DAY, 9, key=TallyKey("shop", SECRET_USED, "new"))
+    add(kit, NOW - 4 * DAY, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    add(kit, NOW - 3 * DAY, 6, key=TallyKey("shop", SECRET_USED, "old"))
+    add(kit, NOW - 2 * MINUTE, 2, key=TallyKey("shop", SECRET_USED, "old"))
+    (found,) = examine(kit.database, marked, now=NOW)
+    assert (found.rule, found.evidence["verified_by_older"]) == ("sender_not_switched", 8)
+    add(kit, NOW - 2 * DAY, key=TallyKey("shop", SECRET_USED, "new"))
+    assert examine(kit.database, marked, now=NOW) == []
+
+
+def rotated(kit: Webhooks) -> Source:
+    """The source of the kit with a newer secret before its own, and with marks."""
+    source = kit.source("shop", secrets=["NewSecretOf32CharactersForTests!", "TestSecretOf32CharactersForTests"])
+    return replace(source, credentials=replace(source.credentials, marks=("new", "old")))
 
 
 def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
+    add(kit, NOW - 60 * MINUTE, key=TallyKey("shop", "verified", "0"))
     came = [NOW - minutes * MINUTE for minutes in (90, 12, 11)]
     kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
     with kit.database.write() as connection:
         refused.keep(connection, kept, Bounds(10, 1_000, DAY))
-    # The oldest one came before the tallies of the situation begin.
+    # The oldest one came before the last right one.
     assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].wrong_from == came[1]
 
 
 def test_the_situation_has_the_arrival_of_the_last_right_webhook(kit):
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
-    arrival = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=NOW - 21 * MINUTE, secret=0)
-    arrival.dedup_key, arrival.occurred_at = "one", NOW
-    kit.inbox.accept([arrival])
-    for minutes, came in ((20, arrival.received_at), (15, None)):
+    last = NOW - 21 * MINUTE
+    kit.inbox.accept([arrival(last)])
+    for minutes, came in ((20, last), (15, None)):
         add(kit, NOW - minutes * MINUTE, key=TallyKey("shop", "verified", "0"))
         assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].good_at == came
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
-from receiver.findings.counting import SECRET_USED
 from receiver.findings.finding import Finding
-from receiver.findings.situation import Situation, SourceFacts, total
-from receiver.findings.tallies import Tallied
+from receiver.findings.situation import SignatureHistory, Situation, SourceFacts, total
+from receiver.findings.tallies import DetailTotal, Tallied
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
 #: The error codes that a wrong secret causes.
 WRONG = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
-#: The least number of wrong signatures, and the age of the last one up to which they count as continuing.
-FEW_WRONG, LATELY = 3, timedelta(minutes=30)
+#: The least number of wrong signatures, and the age of the last one up to which they count as continuing if none of
+#: them is kept: a sender may send a few webhooks a day.
+FEW_WRONG, LATELY = 3, timedelta(days=1)
 
 #: Among right signatures, the least number of wrong ones, and the period within which they count.
 SOME, STILL_WRONG = 5, timedelta(minutes=10)
+
+#: At a sender with few webhooks, the least number of hours of a day with wrong signatures among right ones, and the age
+#: of the last of them up to which they count. A stranger's burst is in one hour.
+SOME_HOURS, STILL_WRONG_HOURS = 5, timedelta(hours=6)
 
 #: The share of wrong signatures up to which they are likely a stranger's.
 STRANGER = 0.05
@@ -28,11 +32,11 @@ STRANGER = 0.05
 def secret_changed(situation: Situation) -> Iterator[Finding]:
     """All signatures of a source were right until a certain minute, and have been wrong since."""
     for name in situation.sources:
-        wrong, history = _all_wrong(situation, name), situation.signatures.get(name)
-        if not wrong:
+        history = _all_wrong(situation, name)
+        if history is None or history.wrong_first is None:
             continue
-        since, good = wrong[0].at, (history.good_at or history.last_good) if history else None
-        if history and history.wrong_from:
+        since, good = history.wrong_first, history.good_at or history.last_good
+        if history.wrong_from:
             since = min(since, history.wrong_from)
         before = f"the last good one came at {clock_time(good, situation.now)}" if good else "none was ever right"
         kept = situation.kept.get(name, 0)
@@ -44,19 +48,17 @@ def secret_changed(situation: Situation) -> Iterator[Finding]:
             "was the secret changed at the sender?",
             f"Put the sender's new secret first in `secrets` of {name}, and run `hookmirror reload`. "
             f"{counted(kept, 'refused request')} {'is' if kept == 1 else 'are'} kept, and verified again then.",
-            {"refused": total(wrong), "kept": kept, "link": f"/api/v1/refused?source={name}"},
+            {"refused": history.wrong, "kept": kept, "link": f"/api/v1/refused?source={name}"},
         )
 
 
 def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
     """A source sends right and wrong signatures in the same period, and its secret was not simply changed."""
     for name in situation.sources:
-        wrong, good = _since_secrets(situation, name, "refused", WRONG), _since_secrets(situation, name, "verified")
-        if total(wrong) < SOME or wrong[-1].at <= situation.now - STILL_WRONG or _all_wrong(situation, name):
+        wrong, good = _mixture(situation, name)
+        if not wrong or _all_wrong(situation, name):
             continue
-        if not any(wrong[0].at <= each.at for each in good) or not any(each.at < wrong[-1].at for each in good):
-            continue
-        share = total(wrong) / (total(wrong) + total(good))
+        share = _share(wrong, good)
         yield Finding(
             "some_signatures_wrong",
             name,
@@ -71,45 +73,73 @@ def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
 def sender_not_switched(situation: Situation) -> Iterator[Finding]:
     """Only an older secret verifies the webhooks of a source, never the newest."""
     for name, facts in situation.sources.items():
-        newest, *older = _tallied_secrets(situation, facts)
-        by_older = sorted((each for some in older for each in some), key=lambda each: each.at)
-        if not _is_rotating(facts) or newest or total(by_older) < SOME:
+        newest, *older = _uses_of_secrets(situation, facts)
+        by_older = [each for each in older if each is not None]
+        number = sum(each.number for each in by_older)
+        if not _is_rotating(facts) or newest is not None or number < SOME:
             continue
         yield Finding(
             "sender_not_switched",
             name,
-            by_older[0].at,
+            min(each.first for each in by_older),
             f"the sender of {name} still signs with an older secret, and never with the newest",
             "Change the secret at the sender, and keep the older one in the settings until it has done so.",
-            {"verified_by_older": total(by_older), "link": f"/api/v1/tallies?source={name}&kind=verified"},
+            {"verified_by_older": number, "link": f"/api/v1/tallies?source={name}&kind=verified"},
         )
 
 
-def _all_wrong(situation: Situation, name: str) -> Sequence[Tallied]:
-    """The wrong signatures since the last right one, if they show that the secret was changed; otherwise none."""
-    wrong, history = _wrong_since_last_good(situation, name), situation.signatures.get(name)
-    if total(wrong) < FEW_WRONG or wrong[-1].at < situation.now - LATELY or (history and history.wrong_before):
-        return []
-    return wrong
+def _all_wrong(situation: Situation, name: str) -> SignatureHistory | None:
+    """The history of a source whose wrong signatures show that the secret was changed; otherwise None."""
+    history = situation.signatures.get(name)
+    if history is None or history.wrong < FEW_WRONG or history.wrong_before or history.wrong_last is None:
+        return None
+    continues = history.wrong_last >= situation.now - LATELY or situation.kept.get(name)
+    return history if continues else None
 
 
-def _since_secrets(situation: Situation, name: str, kind: str, details: Collection[str] | None = None) -> list[Tallied]:
+def _mixture(situation: Situation, name: str) -> tuple[Sequence[Tallied], Sequence[Tallied]]:
+    """The wrong and the right signatures of a period in which both came: the last hour, or else the last day."""
+    wrong, good = _since_secrets(situation, name, "refused", WRONG), _since_secrets(situation, name, "verified")
+    if total(wrong) >= SOME:
+        return (wrong, good) if wrong[-1].at > situation.now - STILL_WRONG and _are_mixed(wrong, good) else ((), ())
+    history = situation.signatures.get(name)
+    wrong, good = (history.wrong_hours, history.good_hours) if history is not None else ((), ())
+    if len({each.at for each in wrong}) < SOME_HOURS or wrong[-1].at <= situation.now - STILL_WRONG_HOURS:
+        return (), ()
+    return (wrong, good) if _are_mixed(wrong, good) and _share(wrong, good) >= STRANGER else ((), ())
+
+
+def _are_mixed(wrong: Sequence[Tallied], good: Sequence[Tallied]) -> bool:
+    """Whether some right signatures came after the first wrong one, and some before the last."""
+    return any(wrong[0].at <= each.at for each in good) and any(each.at < wrong[-1].at for each in good)
+
+
+def _share(wrong: Sequence[Tallied], good: Sequence[Tallied]) -> float:
+    return total(wrong) / (total(wrong) + total(good))
+
+
+def _since_secrets(
+    situation: Situation, name: str, kind: str, details: Collection[str] | None = None
+) -> Sequence[Tallied]:
     """The tallies since the source got its present secrets, which may accept webhooks that earlier secrets refused."""
     since = situation.secrets_since.get(name)
     return [each for each in situation.tallied(name, kind, details) if since is None or each.at > since]
 
 
-def _wrong_since_last_good(situation: Situation, name: str) -> Sequence[Tallied]:
-    history = situation.signatures.get(name)
-    good = history.last_good if history else None
-    return [each for each in situation.tallied(name, "refused", WRONG) if good is None or each.at > good]
+def _uses_of_secrets(situation: Situation, facts: SourceFacts) -> list[DetailTotal | None]:
+    """The webhooks that each secret verified, the newest secret first; None for one that verified none.
+
+    With marks, these are all since the source got its present secrets, otherwise those of the last hour.
+    """
+    if facts.marks:
+        uses = situation.secret_uses.get(facts.name, {})
+        return [uses.get(mark) for mark in facts.marks]
+    return [_in_last_hour(situation, facts.name, str(place)) for place in range(max(facts.secrets, 1))]
 
 
-def _tallied_secrets(situation: Situation, facts: SourceFacts) -> list[list[Tallied]]:
-    """The webhooks that each secret verified since the source got its present secrets, the newest secret first."""
-    if not facts.marks:
-        return [situation.tallied(facts.name, "verified", {str(place)}) for place in range(max(facts.secrets, 1))]
-    return [_since_secrets(situation, facts.name, SECRET_USED, {mark}) for mark in facts.marks]
+def _in_last_hour(situation: Situation, name: str, place: str) -> DetailTotal | None:
+    some = situation.tallied(name, "verified", {place})
+    return DetailTotal(name, place, total(some), some[0].at, some[-1].at) if some else None
 
 
 def _is_rotating(facts: SourceFacts) -> bool:

@@ -1,7 +1,8 @@
 """Rules about silence: one sender has stopped, or no webhook reaches us at all.
 
 The usual gap is that of the same hour on earlier days of the same kind: weekdays or weekends. Only minutes in which
-an endpoint ran count: a night without one, or a clock set forward, is not a silence.
+an endpoint ran count: a night without one, or a clock set forward, is not a silence. Once found, a silence lasts until
+something arrives, because the history of a silent source becomes too short to show what is usual.
 """
 
 from __future__ import annotations
@@ -26,50 +27,63 @@ TIMES, MORE = 3, 10
 
 SATURDAY = 5
 
+#: The source of the finding about all sources.
+ALL_SOURCES = ""
+
+_NO_SILENCE = Silence((), 0)
+
 
 def source_silent(situation: Situation) -> Iterator[Finding]:
-    """One source has been silent for longer than is usual at this hour of the week."""
-    if list(all_sources_silent(situation)):
-        return
-    for name, silence in situation.silences.items():
+    """One source has been silent for longer than is usual at this hour of the week, and still is."""
+    all_silent = bool(list(all_sources_silent(situation)))
+    for name in situation.sources:
+        silence, found = situation.silences.get(name, _NO_SILENCE), situation.silent_since.get(name)
         usual = _exceeded(silence, situation)
-        if usual is None:
+        if found is None and (usual is None or all_silent):
             continue
-        last = silence.arrivals[-1]
+        last = silence.arrivals[-1] if found is None else found
+        longer = ", for longer than usual"
+        if usual is not None:
+            longer = f"; at this hour of the week it is usually silent for {_lasting(usual)} at most"
         yield Finding(
             "source_silent",
             name,
             last,
-            f"nothing has come from {name} since {clock_time(last, situation.now)}; at this hour of the week it is "
-            f"usually silent for {_lasting(usual)} at most",
+            f"nothing has come from {name} since {clock_time(last, situation.now)}{longer}",
             "At the sender, check the log of deliveries, and whether the webhook was paused or removed. Then run "
             f"`hookmirror reconcile {name}`.",
-            {"minutes": silence.watched, "usual_minutes": usual, "link": f"/api/v1/deliveries?source={name}"},
+            {"minutes": silence.watched or None, "usual_minutes": usual, "link": f"/api/v1/deliveries?source={name}"},
         )
 
 
 def all_sources_silent(situation: Situation) -> Iterator[Finding]:
-    """All sources together have been silent for longer than they ever were."""
-    if len(situation.sources) < 2 or situation.sources.keys() - situation.silences.keys():
+    """All sources together have been silent for longer than they ever were, and still are."""
+    if len(situation.sources) < 2:
         return
-    heard = [silence for silence in situation.silences.values() if silence.arrivals]
-    if len(heard) < 2:
-        return
-    arrivals = sorted({arrival for silence in heard for arrival in silence.arrivals})
-    together = Silence(arrivals, min(silence.watched for silence in heard))
+    together, found = _together(situation), situation.silent_since.get(ALL_SOURCES)
     usual = _exceeded(together, situation)
-    if usual is not None:
-        since = arrivals[-1]
-        yield Finding(
-            "all_sources_silent",
-            "",
-            since,
-            f"nothing has come from any source since {clock_time(since, situation.now)}, so the network path to this "
-            "endpoint is likely broken",
-            "Check the proxy in front, its certificate, the DNS name and the firewall. Post to /hooks/<source> from "
-            "outside with `hookmirror send --to`. Then reconcile.",
-            {"minutes": together.watched, "usual_minutes": usual, "link": "/api/v1/stats"},
-        )
+    if usual is None and found is None:
+        return
+    since = together.arrivals[-1] if found is None else found
+    yield Finding(
+        "all_sources_silent",
+        ALL_SOURCES,
+        since,
+        f"nothing has come from any source since {clock_time(since, situation.now)}, so the network path to this "
+        "endpoint is likely broken",
+        "Check the proxy in front, its certificate, the DNS name and the firewall. Post to /hooks/<source> from "
+        "outside with `hookmirror send --to`. Then reconcile.",
+        {"minutes": together.watched or None, "usual_minutes": usual, "link": "/api/v1/stats"},
+    )
+
+
+def _together(situation: Situation) -> Silence:
+    """The silence of all sources, if none has sent anything lately and at least two have before."""
+    heard = [silence for silence in situation.silences.values() if silence.arrivals]
+    if situation.sources.keys() - situation.silences.keys() or len(heard) < 2:
+        return _NO_SILENCE
+    arrivals = sorted({arrival for silence in heard for arrival in silence.arrivals})
+    return Silence(arrivals, min(silence.watched for silence in heard))
 
 
 def _exceeded(silence: Silence, situation: Situation) -> int | None:

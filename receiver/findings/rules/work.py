@@ -31,6 +31,9 @@ FAILS_AGAIN = 5
 #: The time for which the lease of a run must have been over. A process on a busy machine may renew it late.
 LEASE_OVER = timedelta(minutes=1)
 
+#: The period within which the calls to a source's API must have rested.
+RESTED = timedelta(minutes=15)
+
 #: Words in a cause that is about a source's API.
 API = "source's API"
 
@@ -182,7 +185,10 @@ _MINUTE = timedelta(minutes=1)
 def _is_of_the_api(situation: Situation, fault: Fault) -> bool:
     if not fault.waiting:
         return False
-    return API in fault.cause or bool(situation.tallied(fault.source, "api_rest", within=timedelta(minutes=15)))
+    if API in fault.cause:
+        return True
+    # The calls to an API may rest while a handler fails for a reason of its own.
+    return fault.fetching and bool(situation.tallied(fault.source, "api_rest", within=RESTED))
 
 
 def _how_many(fault: Fault) -> str:

@@ -57,6 +57,13 @@ def test_deliveries_with_one_cause_are_one_fault_with_the_first_last_and_newest(
     assert (one.first, one.last, one.until) == (NOON - timedelta(hours=1), NOON + timedelta(hours=1), NOON)
 
 
+@pytest.mark.parametrize(("waiting", "fetching"), [([True, True], True), ([True, False], False)])
+def test_a_fault_is_one_of_fetching_if_all_its_waiting_deliveries_failed_so(waiting: list[bool], fetching: bool):
+    parts = [fault("no answer"), *(fault("no answer", dead=0, waiting=1, fetching=each) for each in waiting)]
+    (one,) = grouped(parts)
+    assert one.fetching == fetching
+
+
 def test_a_fault_names_the_release_at_its_beginning():
     started = [(NOON - timedelta(days=1), "0.1.0"), (NOON - timedelta(minutes=1), "0.2.0"), (NOON, "0.3.0")]
     early, late = with_releases([fault("a", first=NOON - timedelta(hours=1)), fault("b")], started)

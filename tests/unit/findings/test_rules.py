@@ -27,7 +27,7 @@ from receiver.findings.situation import (
     StillRun,
     Unhandled,
 )
-from receiver.findings.tallies import Tallied, beginning
+from receiver.findings.tallies import DetailTotal, Tallied, beginning
 
 #: This day is a Wednesday.
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -79,13 +79,23 @@ def test_without_trouble_there_is_no_finding():
 WRONG = {"detail": "signature_wrong"}
 
 
+def wrong(*minutes: int, number: int = 1, good: datetime | None = None, before: int = 0) -> SignatureHistory:
+    """Make a history with wrong signatures these numbers of minutes ago, the first ones first."""
+    first, last = (NOW - minute * MINUTE for minute in (minutes[0], minutes[-1]))
+    return SignatureHistory(good, before, wrong=number * len(minutes), wrong_first=first, wrong_last=last)
+
+
+def used(source: str, mark: str, number: int, *, ago: int) -> dict[str, dict[str, DetailTotal]]:
+    """Make the uses of one secret, the first of them so many minutes ago."""
+    return {source: {mark: DetailTotal(source, mark, number, NOW - ago * MINUTE, NOW)}}
+
+
 def test_a_secret_changed_at_the_sender_is_found_with_its_minute_and_the_kept_requests():
     good = NOW - 20 * MINUTE
     finding = the_finding(
         with_tallies(
             tally("verified", 30, 20, detail="0"),
-            tally("refused", 18, 10, 2, number=10, **WRONG),
-            signatures={"shop": SignatureHistory(good, 0)},
+            signatures={"shop": wrong(18, 10, 2, number=10, good=good)},
             kept={"shop": 30},
         )
     )
@@ -97,40 +107,38 @@ def test_a_secret_changed_at_the_sender_is_found_with_its_minute_and_the_kept_re
 
 
 def test_a_changed_secret_is_told_with_the_times_of_arrival_and_not_of_counting():
-    good, wrong = NOW - 22 * MINUTE, NOW - 19 * MINUTE
-    finding = the_finding(
-        with_tallies(
-            tally("verified", 20, detail="0"),
-            tally("refused", 17, 10, 2, number=10, **WRONG),
-            signatures={"shop": SignatureHistory(NOW - 20 * MINUTE, 0, good, wrong)},
-        )
-    )
-    assert finding.since == wrong
+    good, first = NOW - 22 * MINUTE, NOW - 19 * MINUTE
+    counted = wrong(17, 10, 2, number=10, good=NOW - 20 * MINUTE)
+    finding = the_finding(replace(WELL, signatures={"shop": replace(counted, good_at=good, wrong_from=first)}))
+    assert finding.since == first
     assert "fails since 11:41 UTC, and the last good one came at 11:38 UTC" in finding.says
 
 
 def test_a_secret_that_never_verified_is_found():
-    finding = the_finding(
-        with_tallies(tally("refused", 3, 2, 1, **WRONG), signatures={"shop": SignatureHistory(None, 0)})
-    )
+    finding = the_finding(replace(WELL, signatures={"shop": wrong(3, 2, 1)}))
     assert finding.rule == "secret_changed"
     assert "none was ever right" in finding.says
 
 
 def test_a_stranger_beside_a_quiet_sender_is_not_a_changed_secret():
-    situation = with_tallies(
-        tally("refused", *range(1, 60), **WRONG), signatures={"shop": SignatureHistory(NOW - 5 * HOUR, 40)}
-    )
+    history = wrong(*range(59, 0, -1), good=NOW - 5 * HOUR, before=40)
+    situation = with_tallies(tally("refused", *range(1, 60), **WRONG), signatures={"shop": history})
     assert rules_of(situation) == []
 
 
 def test_one_or_two_wrong_signatures_are_not_a_finding():
-    assert (
-        rules_of(
-            with_tallies(tally("refused", 3, 2, **WRONG), signatures={"shop": SignatureHistory(NOW - 9 * MINUTE, 0)})
-        )
-        == []
-    )
+    assert rules_of(replace(WELL, signatures={"shop": wrong(3, 2, good=NOW - 9 * MINUTE)})) == []
+
+
+def test_a_changed_secret_is_found_at_a_sender_with_few_webhooks_a_day_until_a_day_after_the_last():
+    """Every webhook of the last three days was refused, of which there is one in nine hours."""
+    day = 24 * 60
+    history = wrong(*range(3 * day, 500, -540), good=NOW - 4 * DAY)
+    finding = the_finding(replace(WELL, signatures={"shop": history}))
+    assert (finding.rule, finding.since, finding.evidence["refused"]) == ("secret_changed", NOW - 3 * DAY, 8)
+    silent = {"shop": wrong(3 * day, 2 * day, day + 1)}
+    assert rules_of(replace(WELL, signatures=silent)) == []
+    assert rules_of(replace(WELL, signatures=silent, kept={"shop": 1})) == ["secret_changed"]
 
 
 def test_a_few_wrong_signatures_among_many_right_ones_look_like_a_stranger():
@@ -156,6 +164,25 @@ def test_many_wrong_signatures_among_right_ones_look_like_a_part_of_the_sender()
     assert "part of the sender" in finding.says
 
 
+def hourly(*hours: int, kind: str = "refused", detail: str = "signature_wrong", number: int = 1) -> list[Tallied]:
+    return [Tallied(NOW - hour * HOUR, "", kind, detail, number) for hour in hours]
+
+
+def rules_with_hours(wrong_hours: list[Tallied], good_hours: list[Tallied]) -> list[str]:
+    history = SignatureHistory(NOW - HOUR, 9, wrong_hours=wrong_hours, good_hours=good_hours)
+    return rules_of(replace(WELL, signatures={"shop": history}))
+
+
+def test_wrong_signatures_in_many_hours_of_a_day_are_found_at_a_sender_with_few_webhooks():
+    good = hourly(*range(23, 0, -2), kind="verified", detail="0", number=2)
+    assert rules_with_hours(hourly(22, 17, 12, 8, 3), good) == ["some_signatures_wrong"]
+    assert rules_with_hours(hourly(22, 17, 12, 3), good) == []
+    assert rules_with_hours(hourly(22, 20, 18, 12, 7), good) == [], "the sender was corrected"
+    assert rules_with_hours(hourly(3, number=50), good) == [], "a stranger at once"
+    assert rules_with_hours(hourly(22, 17, 12, 8, 3), hourly(22, kind="verified", number=200)) == [], "strangers"
+    assert rules_with_hours(hourly(12, 11, 10, 8, 3), hourly(22, kind="verified")) == [], "none was right since"
+
+
 def test_the_finding_about_a_corrected_secret_ends():
     situation = with_tallies(
         tally("refused", 50, 40, 30, number=10, **WRONG),
@@ -170,7 +197,7 @@ def test_a_changed_secret_is_not_found_a_second_time_as_a_mixture_of_signatures(
         tally("verified", *range(30, 60), detail="0"),
         # One came late, while the webhooks of the changed secret were refused already.
         tally("refused", 31, 20, 10, 2, number=5, **WRONG),
-        signatures={"shop": SignatureHistory(NOW - 30 * MINUTE, 0)},
+        signatures={"shop": wrong(20, 10, 2, number=5, good=NOW - 30 * MINUTE)},
     )
     assert rules_of(situation) == ["secret_changed"]
 
@@ -198,15 +225,13 @@ def test_a_sender_that_still_uses_the_old_secret_is_found():
     assert rules_of(switched) == []
 
 
-def test_an_old_secret_counts_against_the_sender_only_since_another_one_stands_before_it():
-    rotated = {"shop": SourceFacts("shop", 2, marks=("new", "old"))}
-    uses = tally("secret", *range(10), detail="old")
-    since = {"shop": NOW - 5 * MINUTE}
-    assert rules_of(with_tallies(uses, sources=rotated, secrets_since={"shop": NOW - 3 * MINUTE})) == []
-    (finding,) = findings(with_tallies(uses, sources=rotated, secrets_since=since))
-    assert (finding.rule, finding.since) == ("sender_not_switched", NOW - 4 * MINUTE)
-    switched = with_tallies(uses, tally("secret", 1, detail="new"), sources=rotated, secrets_since=since)
-    assert rules_of(switched) == []
+def test_an_old_secret_counts_against_the_sender_until_the_newest_one_verifies():
+    rotated = replace(WELL, sources={"shop": SourceFacts("shop", 2, marks=("new", "old"))})
+    old, new = used("shop", "old", 5, ago=5_000), used("shop", "new", 1, ago=70)
+    finding = the_finding(replace(rotated, secret_uses=old))
+    assert (finding.rule, finding.since) == ("sender_not_switched", NOW - 5_000 * MINUTE)
+    assert rules_of(replace(rotated, secret_uses=used("shop", "old", 4, ago=5_000))) == []
+    assert rules_of(replace(rotated, secret_uses={"shop": old["shop"] | new["shop"]})) == []
 
 
 def test_secrets_of_different_webhook_records_are_not_a_rotation():
@@ -331,6 +356,35 @@ def test_one_silent_source_beside_an_active_one_is_a_finding_about_that_source()
     assert the_finding(situation).source == "shop"
 
 
+def test_a_silence_that_was_found_lasts_when_too_little_history_is_left_to_find_it():
+    since = NOW - 6 * DAY
+    finding = the_finding(
+        replace(WELL, silences={"shop": Silence(every(DAY, since), 6 * 1_440)}, silent_since={"shop": since})
+    )
+    assert (finding.rule, finding.source, finding.since) == ("source_silent", "shop", since)
+    assert finding.says == "nothing has come from shop since 2026-02-26 12:00 UTC, for longer than usual"
+
+
+def test_a_silence_that_was_found_lasts_through_the_hours_at_which_the_source_is_usually_silent():
+    """The sender works from 8 to 11 only."""
+    arrivals = [at for at in every(5 * MINUTE, NOW - 26 * HOUR) if 8 <= at.hour < 11]
+    silent = replace(WELL, silences={"shop": Silence(arrivals, 26 * 60)})
+    assert rules_of(silent) == []
+    assert rules_of(replace(silent, silent_since={"shop": arrivals[-1]})) == ["source_silent"]
+
+
+def test_the_silence_of_all_sources_lasts_without_any_history():
+    since = {"": NOW - 20 * DAY}
+    finding = the_finding(replace(WELL, silences={name: Silence((), 0) for name in WELL.sources}, silent_since=since))
+    assert (finding.rule, finding.source, finding.since) == ("all_sources_silent", "", since[""])
+
+
+def test_a_silence_that_was_found_before_that_of_all_sources_lasts_beside_it():
+    silences = {"shop": Silence(every(5 * MINUTE, NOW - DAY), 1_440), "pim": Silence(every(MINUTE, NOW - HOUR), 60)}
+    situation = replace(WELL, silences=silences, silent_since={"shop": NOW - DAY})
+    assert rules_of(situation) == ["all_sources_silent", "source_silent"]
+
+
 def _at(now: datetime) -> Situation:
     return replace(WELL, now=now, recent=[each._replace(at=each.at + (now - NOW)) for each in WELL.recent])
 
@@ -422,8 +476,16 @@ def test_a_failing_api_is_found_with_the_time_of_the_next_try():
 
 
 def test_an_api_that_is_left_alone_is_found_whatever_its_dialect_says():
-    situation = with_tallies(tally("api_rest", 2), faults=[fault("shop.fetch raised ConnectError: refused", waiting=1)])
-    assert the_finding(situation).rule == "api_fails"
+    failing = replace(fault("shop.fetch raised ConnectError: refused", waiting=1), fetching=True)
+    assert the_finding(with_tallies(tally("api_rest", 2), faults=[failing])).rule == "api_fails"
+
+
+def test_a_handler_that_fails_while_the_api_is_left_alone_is_a_finding_of_its_own_with_its_release():
+    failing = fault("shop.upsert raised KeyError: …", waiting=3)
+    starts = [Start(NOW - 12 * MINUTE, "0.3.0", True)]
+    finding = the_finding(with_tallies(tally("api_rest", 2), faults=[failing], starts=starts))
+    assert finding.rule == "one_cause"
+    assert "just after release 0.3.0" in finding.says
 
 
 def test_dead_deliveries_with_one_cause_are_one_finding():

@@ -1,0 +1,113 @@
+"""Signature histories: what the rules about signatures need to know of the hours before the last one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from receiver.dialects.sources import Source
+from receiver.findings import tallies
+from receiver.findings.counting import LATE, SECRET_USED
+from receiver.findings.rules.signatures import LATELY, SOME, WRONG
+from receiver.findings.secret_uses import secrets_since
+from receiver.findings.silences import newest_arrival
+from receiver.findings.situation import SignatureHistory
+from receiver.findings.tallies import HOUR, MINUTE, MINUTES_KEPT, DetailTotal, Tallied
+from receiver.inbox import refused
+
+#: The period before the last right signature in which wrong ones are counted.
+BEFORE_GOOD = timedelta(days=1)
+
+
+class SignaturePast(NamedTuple):
+    """These parts of a situation."""
+
+    signatures: Mapping[str, SignatureHistory]
+    secrets_since: Mapping[str, datetime]
+    secret_uses: Mapping[str, Mapping[str, DetailTotal]]
+
+
+def read_signatures(
+    connection: Connection,
+    sources: Mapping[str, Source],
+    recent: Sequence[Tallied],
+    kept: Collection[str],
+    now: datetime,
+) -> SignaturePast:
+    """Read the past of the sources with wrong signatures or several secrets. `kept` are those with kept requests."""
+    of_a_day = tallies.details(connection, list(sources), "refused", now - LATELY, now)
+    in_a_day, in_an_hour = _wrong_numbers(of_a_day), _wrong_numbers(each for each in recent if each.kind == "refused")
+    suspects = (in_a_day.keys() | set(kept)) & sources.keys()
+    rotating = {name for name, each in sources.items() if len(each.credentials.secrets) > 1}
+    since = secrets_since(connection, {name: sources[name] for name in suspects | rotating}, now)
+    histories = {}
+    for name in suspects:
+        # The present secrets do not verify what is kept, or it would not be kept any more.
+        history = _history(connection, name, None if name in kept else since.get(name), now)
+        if in_an_hour[name] < SOME <= in_a_day[name]:
+            history = _with_hours(connection, name, history, since.get(name), now)
+        histories[name] = history
+    unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
+    superseded = [name for name in unused if not sources[name].credentials.has_names]
+    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in superseded})
+
+
+def _wrong_numbers(refusals: Iterable[Tallied | DetailTotal]) -> Counter[str]:
+    """The numbers of wrong signatures among these refusals, by source."""
+    numbers: Counter[str] = Counter()
+    for each in refusals:
+        if each.detail in WRONG:
+            numbers[each.source] += each.number
+    return numbers
+
+
+def _history(connection: Connection, name: str, secrets_from: datetime | None, now: datetime) -> SignatureHistory:
+    good = tallies.last(connection, name, "verified", now)
+    before = tallies.number_of(connection, name, "refused", sorted(WRONG), good - BEFORE_GOOD, good) if good else 0
+    good_at = _last_good(connection, name, good) if good else newest_arrival(connection, name)
+    after = good or good_at or now - MINUTES_KEPT
+    counting_from = max(after, secrets_from) if secrets_from else after
+    wrong_from = refused.first_since(connection, name, WRONG, good_at or after)
+    refusals = tallies.details(connection, [name], "refused", counting_from, now)
+    wrong = [each for each in refusals if each.detail in WRONG]
+    return SignatureHistory(
+        *(good, before, good_at, wrong_from),
+        wrong=sum(each.number for each in wrong),
+        wrong_first=min((each.first for each in wrong), default=None),
+        wrong_last=max((each.last for each in wrong), default=None),
+    )
+
+
+def _with_hours(
+    connection: Connection, name: str, history: SignatureHistory, secrets_from: datetime | None, now: datetime
+) -> SignatureHistory:
+    """Add the hours of the last day, for a source with few wrong signatures in the last hour."""
+    after = now - LATELY if secrets_from is None else max(now - LATELY, secrets_from + MINUTE)
+    hours = sorted(tallies.by_kind(connection, [name], ("refused", "verified"), after, now, width=HOUR))
+    wrong = [each for each in hours if each.kind == "refused" and each.detail in WRONG]
+    return replace(history, wrong_hours=wrong, good_hours=[each for each in hours if each.kind == "verified"])
+
+
+def _last_good(connection: Connection, name: str, tallied: datetime) -> datetime | None:
+    """The arrival of the newest delivery; None if it is older than the tally, which then counted a duplicate."""
+    at = newest_arrival(connection, name)
+    return at if at is not None and tallied - LATE <= at < tallied + MINUTE else None
+
+
+def _with_newest(
+    sources: Mapping[str, Source], recent: Sequence[Tallied], since: Mapping[str, datetime]
+) -> Iterator[str]:
+    """The sources whose newest secret has verified a webhook lately."""
+    for each in recent:
+        marks = sources[each.source].credentials.marks if each.source in since else ()
+        if each.kind == SECRET_USED and each.detail in marks[:1] and each.at > since[each.source]:
+            yield each.source
+
+
+def _uses(connection: Connection, name: str, since: datetime, now: datetime) -> dict[str, DetailTotal]:
+    return {each.detail: each for each in tallies.details(connection, [name], SECRET_USED, since, now)}
