@@ -6,8 +6,9 @@ cancelled, and resumed by another process after a kill. Missing rows are deactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import EndlessListError, UnsteadyListError
 from receiver.mirror.changes import RowChange
-from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, SourceList
@@ -27,7 +28,7 @@ from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import DatedBack, tables_from_the_top
 from receiver.reconcile.question import Asking
 from receiver.reconcile.repair import Repair, RepairedRows
-from receiver.reconcile.rows import absent, gone, key_of, present
+from receiver.reconcile.rows import gone, key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, open_window
@@ -35,7 +36,7 @@ from receiver.reconcile.window import Window, open_window
 #: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
-#: The number of rows that are looked up one by one between two marks.
+#: The number of rows that are looked up one by one, or deactivated with their children, between two marks.
 LOOKUPS_AT_ONCE = 20
 
 #: The number of walks through a list that changes during each of them, after which nothing is deactivated.
@@ -81,7 +82,8 @@ class Walk:
         self._seen = SeenKeys(database, keep, self._transact)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
-        self._tables = () if listing is None else listing.tables
+        #: The listed tables, parents first, because the children of a missing row go with it.
+        self._tables = [] if listing is None else [each for each in tables_from_the_top() if each in listing.tables]
         #: The first page, read early to learn the moment from which the list counts.
         self._first: ListAnswer | None = None
 
@@ -142,7 +144,7 @@ class Walk:
             keys = [key for key in keys if key not in known]
 
         def along(connection: Connection, done: DatedBack) -> None:
-            self._seen.write(connection, _dated_back(mark, done))
+            self._seen.write(connection, done.counted_in(mark))
 
         done = misdated.date_back(
             self._database,
@@ -160,7 +162,7 @@ class Walk:
                 self._seen.add([key], 0, active=active)
         else:
             self._seen.written()
-        return WalkStep(_dated_back(mark, done), done.changes)
+        return WalkStep(done.counted_in(mark), done.changes)
 
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
@@ -224,8 +226,9 @@ class Walk:
 
     def _deactivate(self, mark: Mark) -> WalkStep:
         while mark.part < len(self._tables):
-            asks = self._asks_for_missing(mark)
-            keys = self._missing(mark, limit=LOOKUPS_AT_ONCE if asks else REPAIRED_AT_ONCE)
+            table, asks = self._tables[mark.part], self._asks_for_missing(mark)
+            limit = LOOKUPS_AT_ONCE if asks or child_tables(table) else REPAIRED_AT_ONCE
+            keys = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
             if keys:
                 break
             mark.part, mark.after = mark.part + 1, ""
@@ -238,7 +241,7 @@ class Walk:
         mark.after = keys[-1].external_id
         if asks:
             return self._ask_for(mark, keys)
-        writes = [absent(key, mark.window, mark.counts_from) for key in keys]
+        writes = self._gone(mark, keys, mark.window, mark.counts_from)
         return self._let_in(mark, writes, mark.window, mark.counts_from, again=False)
 
     def _asks_for_missing(self, mark: Mark) -> bool:
@@ -249,8 +252,7 @@ class Walk:
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
         some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
-        tables = {seen.name_of(table): table for table in tables_from_the_top()}
-        return self._ask_for(mark, [Key(tables[table], mark.source, external_id) for table, external_id in some])
+        return self._ask_for(mark, _keys(mark, some))
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
         """Look up each of these rows, and apply the answers."""
@@ -258,7 +260,7 @@ class Walk:
         rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
         as_of = self._list.as_of
         writes = [present(mark.source, row, window, as_of) for row in rows]
-        writes += [write for key in lost for write in gone(key, window, as_of)]
+        writes += self._gone(mark, lost, window, as_of)
         self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
         return self._let_in(mark, writes, window, as_of, again=False)
 
@@ -283,12 +285,12 @@ class Walk:
         which: dict[str, Any] = {"as_of": mark.counts_from, "after": mark.after, "limit": REPAIRED_AT_ONCE}
         return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
 
-    def _missing(self, mark: Mark, *, limit: int) -> list[Key]:
-        """The next rows of the current table to be deactivated; none if the brake holds."""
-        table = self._tables[mark.part]
-        if mark.after == "" and self._read(lambda connection: missing.is_braked(connection, mark, table)):
-            return []
-        return self._read(lambda connection: missing.next_missing(connection, mark, table, limit=limit))
+    def _gone(self, mark: Mark, keys: Sequence[Key], window: Window, as_of: datetime) -> list[Write]:
+        """Make the news that these rows are gone, and their children with them, unless the list contains a child."""
+        writes = [write for key in keys for write in gone(key, window, as_of)]
+        families = self._read(lambda connection: missing.families(connection, writes))
+        listed = self._seen.listed(mark, [child for children in families.values() for child in children])
+        return [each for each in writes if listed.isdisjoint(families.get((each.key, each.children_gone), ()))]
 
     def _read(self, question: Callable[[Connection], Result]) -> Result:
         def read() -> Result:
@@ -315,35 +317,31 @@ class Walk:
 
         def along(connection: Connection, done: RepairedRows) -> None:
             nonlocal written
-            self._seen.write(connection, _repaired(mark, done, can_ask))
+            self._seen.write(connection, done.counted_in(mark, can_ask))
             written = True
 
         given: dict[str, Any] = {"plan": mark.plan, "transact": self._transact, "run": lambda _: self._run}
         repair = Repair(self._database, mark.source, self._clock, **given)
         done = repair.let_in(writes, window, as_of, along)
-        following = _repaired(mark, done, can_ask)
+        following = done.counted_in(mark, can_ask)
         if written:
             self._seen.written()
         else:
             if mark.plan:
                 self._foresee(done.changes)
-            self._seen.flush(following, now=False)
+            foresees_missing = mark.plan and mark.stage is Stage.MISSING
+            if foresees_missing:
+                # Otherwise the children among them would be missing rows of their own table as well.
+                self._seen.add(_deactivated(mark, done.changes), 0, active=False)
+            self._seen.flush(following, now=foresees_missing)
         return WalkStep(following, done.changes)
 
 
-def _dated_back(mark: Mark, done: DatedBack) -> Mark:
-    following = mark.behind(done.changes)
-    following.misdated += done.misdated
-    return following
+def _keys(mark: Mark, named: Iterable[Sequence[str]]) -> list[Key]:
+    """Make keys of rows that are given as table and external id."""
+    tables = {seen.name_of(table): table for table in tables_from_the_top()}
+    return [Key(tables[table], mark.source, external_id) for table, external_id in named]
 
 
-def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
-    """The mark after these repairs. Rows that moved are looked up again, if their source can be asked."""
-    following = mark.behind(done.changes)
-    following.newer, following.tied = following.newer + done.newer, following.tied + done.tied
-    for key in done.moved:
-        if key.table in can_ask:
-            following.again.append([seen.name_of(key.table), key.external_id])
-        else:
-            following.left += 1
-    return following
+def _deactivated(mark: Mark, changes: Sequence[RowChange]) -> list[Key]:
+    return _keys(mark, [(each.table, each.external_id) for each in changes if each.after.get(ACTIVE) is False])
