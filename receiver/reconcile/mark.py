@@ -14,6 +14,9 @@ from receiver.inbox.ids import MOST_PROCESSES, first_id_at
 from receiver.mirror.changes import RowChange
 from receiver.reconcile.window import Window
 
+#: The end of the name of a walk without a run.
+ALONE = "-alone"
+
 
 class Stage(StrEnum):
     """The stages of a walk, in their order; the middle three are repeated for each part of the list."""
@@ -36,6 +39,7 @@ class Stage(StrEnum):
 class Mark:
     """The place that a walk has reached, and its counts so far."""
 
+    #: The name of the walk, under which its seen keys are stored.
     run: str
     source: str
     #: The time at which the walk began, by our clock.
@@ -144,8 +148,17 @@ class Mark:
 
 
 def new_mark(
-    source: str, *, now: datetime, plan: bool = False, force: bool = False, only_misdated: bool = False
+    source: str,
+    *,
+    now: datetime,
+    plan: bool = False,
+    force: bool = False,
+    only_misdated: bool = False,
+    alone: bool = False,
 ) -> Mark:
-    """Make the mark of a walk that has not begun. Run ids sort by the time of the beginning."""
-    run = str(first_id_at(now) + secrets.randbelow(MOST_PROCESSES))
+    """Make the mark of a walk that has not begun, which is `alone` if no run stores it.
+
+    The names of walks sort by the time of the beginning.
+    """
+    run = f"{first_id_at(now) + secrets.randbelow(MOST_PROCESSES)}{ALONE if alone else ''}"
     return Mark(run=run, source=source, began_at=now, plan=plan, force=force, only_misdated=only_misdated)

@@ -12,7 +12,7 @@ from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.mirror.rows import Key, MirrorRow, sql_table
-from receiver.reconcile.mark import Mark
+from receiver.reconcile.mark import ALONE, Mark
 from receiver.reconcile.tables import SEEN, Transact
 
 #: The number of keys that wait for the next write, and the seconds for which they wait: most pages then need no lock.
@@ -119,15 +119,19 @@ def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | 
         pass
 
 
-def drop_older(database: Database, oldest: str, *, keep: Collection[str] = ()) -> None:
-    """Drop the keys of walks that began before `oldest`, except those in `keep`."""
+def drop_older(database: Database, oldest: str, *, oldest_alone: str, keep: Collection[str] = ()) -> None:
+    """Drop the keys of walks that began before `oldest`, except those in `keep`.
+
+    Nothing shows whether a walk without a run has ended, so its keys are dropped if it began before `oldest_alone`.
+    """
 
     def runs() -> Sequence[str]:
         with database.read() as connection:
             return connection.execute(select(SEEN.c.run).where(SEEN.c.run < oldest).distinct()).scalars().all()
 
     for run in set(retry_transaction(runs)) - set(keep):
-        drop(database, run)
+        if not run.endswith(ALONE) or run < oldest_alone:
+            drop(database, run)
 
 
 def _drop_some(database: Database, mine: object) -> int:

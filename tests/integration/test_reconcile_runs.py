@@ -297,6 +297,49 @@ def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_another_that_begins(
     assert mirrored(kit).keys() >= lamps.names.keys()
 
 
+def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_a_run_that_dates_news_back(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    # Without a total, a list cannot show that keys are missing.
+    lamps.tells_total = False
+    run = start(runs)
+    lamps.requests.clear()
+    while len(lamps.requests) < 2:
+        runs.feeder.step(run)
+    kit.advance(days=3)
+    runs.feeder.step(run)
+    reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+    finish(runs, run)
+    assert (runs.run(run)["tally"], mirrored(kit)) == ({}, lamps.names)
+
+
+def test_the_seen_keys_of_a_dry_run_of_days_are_not_dropped_by_a_run_that_begins(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    lamps.tells_total = False
+
+    def begin_another(number: int) -> None:
+        if number == 3:
+            kit.advance(days=3)
+            reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+
+    lamps.before = begin_another
+    report = reconciled(kit, sources_of(kit)["shop"], dry_run=True, force=True)
+    assert (report.listed, report.repairs) == (10, 0)
+
+
+def test_the_seen_keys_of_a_killed_dry_run_are_dropped_after_a_month(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    monkeypatch.setattr("receiver.reconcile.walk.Walk.finish", lambda *_: None)
+    lamps.before = lambda number: (_ for _ in ()).throw(SystemExit) if number == 3 else None
+    with pytest.raises(SystemExit):
+        reconciled(kit, sources_of(kit)["shop"], dry_run=True)
+    lamps.before = lambda _: None
+    for days, kept in ((3, 6), (30, 0)):
+        kit.advance(days=days)
+        reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+        with kit.database.read() as connection:
+            assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == kept
+
+
 def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, runs):
     run = start(runs)
     second = plan(runs)
