@@ -10,7 +10,7 @@ from typing import NamedTuple
 from receiver.dialects.listing import Listed, ListPage, ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
-from receiver.logs.safe_text import quoted
+from receiver.logs.safe_text import quoted, told
 from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
 from receiver.reconcile.mark import Mark
@@ -81,21 +81,28 @@ class SourceList:
     ) -> tuple[list[Listed], list[Key]]:
         """Look up each row, and return the rows found and the keys of those that the source does not have.
 
-        Raises `ApiError` if the source does not answer; with `forgiving`, the mark counts such rows instead.
+        Raises `ApiError` if the source does not answer. With `forgiving`, the mark counts such rows instead, unless the
+        source seems to be away: it answered about none of several rows, or sent no answer at all.
         """
         rows: list[Listed] = []
         gone: list[Key] = []
+        failures: list[ApiError] = []
         self._asking.begin()
         for each in asked:
             try:
-                with self._asking.telling(mark.read):
+                with self._asking.telling_of(each):
                     found = look_up(self._source, self._asking, each)
-            except ApiError:
+            except ApiError as error:
                 if not forgiving:
                     raise
-                mark.left += 1
+                failures.append(error)
                 continue
             rows.extend(found)
             if not found:
                 gone.append(Key(each.table, mark.source, each.external_id))
+        if failures:
+            # One row by itself may be one that the API can never show, and must not hold up the others for good.
+            if len(failures) == len(asked) and (len(asked) > 1 or not self._asking.has_response):
+                raise failures[-1]
+            mark.unanswered, mark.unanswered_reason = mark.unanswered + len(failures), told(failures[-1])
         return rows, gone

@@ -93,6 +93,9 @@ class Mark:
     tied: int = 0
     #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
+    #: Rows left alone because the source did not answer about them, and the last reason.
+    unanswered: int = 0
+    unanswered_reason: str = ""
     #: Rows whose news from the future was dated back.
     misdated: int = 0
     #: In a forecast, by how much the number of each table's active rows would change.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
 from shopping import named, new_shop, sources_of, tell_all
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from examples import examples
 from handlers.catalog import Product
@@ -442,6 +442,80 @@ def test_an_api_that_stays_away_pauses_the_run_with_the_reason_and_resume_goes_o
     runs.verbs.resume(asked("resume run"), run, now=kit.now())
     finish(runs, run)
     assert lamps.requests == [0, 3, 6, 6, 9]
+    assert mirrored(kit) == lamps.names
+
+
+def refuse(number: int) -> None:
+    raise httpx.ConnectError("refused")
+
+
+def refuses_lookups(lamps, *ids: str) -> None:
+    """Let the source refuse the connection for lookups of these rows, or of all."""
+    lamps.before = lambda number: (
+        refuse(number) if lamps.requests[-1] in ids or (not ids and isinstance(lamps.requests[-1], str)) else None
+    )
+
+
+def test_while_the_source_answers_about_none_of_the_missing_rows_the_run_waits_and_says_so(kit, lamps, runs):
+    del lamps.names["A8"], lamps.names["A9"]
+    run = start(runs)
+    refuses_lookups(lamps)
+    for _ in range(10):
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    found = runs.run(run)
+    assert (found["state"], found["tally"]) == (RunState.RUNNING, {})
+    assert "shop did not answer about products 'A9' (ConnectError: refused)" in found["trouble"]
+    lamps.before = lambda _: None
+    finish(runs, run)
+    assert (runs.run(run)["tally"], runs.run(run)["trouble"], mirrored(kit)) == ({"repaired": 2}, None, lamps.names)
+
+
+def test_a_row_about_which_the_source_does_not_answer_is_counted_with_the_reason(kit, lamps, runs):
+    del lamps.names["A8"], lamps.names["A9"]
+    refuses_lookups(lamps, "A8")
+    report = reconciled(kit, sources_of(kit)["shop"])
+    says = (
+        "Rows left alone because shop did not answer about them: 1. The last reason: shop did not answer about "
+        "products 'A8' (ConnectError: refused). Check `api_url`, and try again."
+    )
+    assert (report.unanswered, report.left, report.repairs) == (1, 0, 1)
+    assert report.lines()[-1] == says
+    with kit.database.read() as connection:
+        (found,) = connection.execute(select(RUNS)).mappings()
+    assert (found["state"], found["tally"], found["trouble"]) == (RunState.DONE, {"repaired": 1, "unanswered": 1}, says)
+    assert mirrored(kit) == {**lamps.names, "A8": "Lamp"}
+
+
+def test_a_single_row_for_which_the_source_always_answers_with_an_error_holds_up_nothing(kit, lamps, runs):
+    del lamps.names["A8"]
+
+    def fail(external_id: str) -> None:
+        raise ApiError("/products/A8 answered 500.")
+
+    lamps.look_up = fail
+    report = reconciled(kit, sources_of(kit)["shop"])
+    assert (report.unanswered, report.unanswered_reason) == (1, "/products/A8 answered 500.")
+
+
+def test_a_single_row_about_which_no_answer_comes_makes_the_run_wait(kit, lamps, runs):
+    del lamps.names["A8"]
+    refuses_lookups(lamps)
+    with pytest.raises(ApiError, match="shop did not answer about products 'A8'"):
+        reconciled(kit, sources_of(kit)["shop"])
+
+
+def test_a_mark_of_a_release_that_did_not_count_unanswered_rows_is_continued(kit, lamps, runs):
+    del lamps.names["A8"]
+    run = start(runs)
+    runs.feeder.step(run)
+    mark = dict(runs.run(run)["mark"])
+    mark["walk"] = {name: value for name, value in mark["walk"].items() if not name.startswith("unanswered")}
+    with kit.database.write() as connection:
+        connection.execute(update(RUNS).values(mark=mark))
+    deregister(runs.feeder.name)
+    runs.feeder = new_reconciler(kit)
+    finish(runs, run)
     assert mirrored(kit) == lamps.names
 
 
