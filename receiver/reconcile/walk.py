@@ -6,31 +6,29 @@ cancelled, and resumed by another process after a kill. Missing rows are deactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from receiver.database.database import Database
-from receiver.database.errors import retry_transaction
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import EndlessListError, UnsteadyListError
-from receiver.mirror.changes import RowChange
-from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables
+from receiver.mirror.rows import Key, MirrorRow, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
-from receiver.reconcile.misdated import DatedBack, tables_from_the_top
+from receiver.reconcile.misdated import tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.repair import Repair, RepairedRows
-from receiver.reconcile.rows import gone, key_of, present
+from receiver.reconcile.rows import key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
-from receiver.reconcile.tables import Transact, transact_on
+from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
+from receiver.reconcile.tables import Transact, read_from, transact_on
 from receiver.reconcile.window import Window, open_window
 
 #: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
@@ -43,15 +41,6 @@ LOOKUPS_AT_ONCE = 20
 WALKS = 3
 
 Result = TypeVar("Result")
-
-
-class WalkStep(NamedTuple):
-    """The result of one page of a walk."""
-
-    #: The mark from which the walk continues.
-    mark: Mark
-    #: The changes made; in a forecast, those foreseen.
-    changes: Sequence[RowChange] = ()
 
 
 class Walk:
@@ -67,19 +56,19 @@ class Walk:
         keep: Keep = lambda _connection, _mark: None,
         transact: Transact | None = None,
         run: int | None = None,
-        foresee: Callable[[Sequence[RowChange]], None] = lambda _: None,
+        foresee: Foresee = lambda _: None,
     ) -> None:
         """`keep` stores the mark within the transaction that leads to it. Without `asking` no list is read.
 
         `transact` runs the transactions, plain ones of the database by default. `run` is the run to which the changes
-        belong. `foresee` receives the foreseen changes before the mark after them is stored.
+        belong.
         """
-        self._run, self._foresee = run, foresee
-        self._transact = transact or transact_on(database)
+        transact = transact or transact_on(database)
         self._database, self._source = database, source
         self._source_list = None if asking is None else SourceList(source, asking)
         self._clock = clock
-        self._seen = SeenKeys(database, keep, self._transact)
+        self._seen = SeenKeys(database, keep, transact)
+        self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
         #: The listed tables, parents first, because the children of a missing row go with it.
@@ -138,31 +127,7 @@ class Walk:
             self._seen.flush(mark)
             return WalkStep(mark)
         mark.after = keys[-1].external_id
-        if mark.plan:
-            # Examined already, together with their parents.
-            known = self._seen.known(mark, keys, walk=0)
-            keys = [key for key in keys if key not in known]
-
-        def along(connection: Connection, done: DatedBack) -> None:
-            self._seen.write(connection, done.counted_in(mark))
-
-        done = misdated.date_back(
-            self._database,
-            keys,
-            as_of=mark.counts_from,
-            plan=mark.plan,
-            clock=self._clock,
-            transact=self._transact,
-            run=self._run,
-            along=along,
-        )
-        if mark.plan:
-            self._foresee(done.changes)
-            for key, active in done.active.items():
-                self._seen.add([key], 0, active=active)
-        else:
-            self._seen.written()
-        return WalkStep(done.counted_in(mark), done.changes)
+        return self._writer.date_back(mark, keys)
 
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
@@ -187,7 +152,7 @@ class Walk:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
         writes = [present(mark.source, row, answer.window, answer.as_of) for row in keys.values()]
-        return self._let_in(mark, writes, answer.window, answer.as_of)
+        return self._writer.let_in(mark, writes, answer.window, answer.as_of, can_ask=self._can_ask(mark))
 
     def _check(self, mark: Mark) -> WalkStep:
         """Continue with the next part, or walk through this one again if it changed while it was read."""
@@ -222,7 +187,8 @@ class Walk:
         self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
         # Contained in an earlier page, and missing now.
         self._seen.add(lost, 0)
-        return self._let_in(mark, [present(mark.source, row, window, as_of) for row in rows], window, as_of)
+        writes = [present(mark.source, row, window, as_of) for row in rows]
+        return self._writer.let_in(mark, writes, window, as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
         while mark.part < len(self._tables):
@@ -241,8 +207,8 @@ class Walk:
         mark.after = keys[-1].external_id
         if asks:
             return self._ask_for(mark, keys)
-        writes = self._gone(mark, keys, mark.window, mark.counts_from)
-        return self._let_in(mark, writes, mark.window, mark.counts_from, again=False)
+        writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
+        return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
 
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
@@ -252,7 +218,7 @@ class Walk:
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
         some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
-        return self._ask_for(mark, _keys(mark, some))
+        return self._ask_for(mark, keys_of(mark, some))
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
         """Look up each of these rows, and apply the answers."""
@@ -260,9 +226,9 @@ class Walk:
         rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
         as_of = self._list.as_of
         writes = [present(mark.source, row, window, as_of) for row in rows]
-        writes += self._gone(mark, lost, window, as_of)
+        writes += self._writer.gone(mark, lost, window, as_of)
         self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
-        return self._let_in(mark, writes, window, as_of, again=False)
+        return self._writer.let_in(mark, writes, window, as_of)
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
@@ -281,23 +247,17 @@ class Walk:
             mark.begin_walk(mark.walk)
         return self._list.go_on(part, mark, window)
 
+    def _can_ask(self, mark: Mark) -> Sequence[type[MirrorRow]]:
+        """The tables whose rows are looked up again if a delivery about them arrived before the source answered."""
+        lookup = self._source.dialect.lookup_of
+        return () if lookup is None or mark.plan else lookup.tables
+
     def _misdated(self, mark: Mark, table: type[MirrorRow]) -> list[Key]:
         which: dict[str, Any] = {"as_of": mark.counts_from, "after": mark.after, "limit": REPAIRED_AT_ONCE}
         return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
 
-    def _gone(self, mark: Mark, keys: Sequence[Key], window: Window, as_of: datetime) -> list[Write]:
-        """Make the news that these rows are gone, and their children with them, unless the list contains a child."""
-        writes = [write for key in keys for write in gone(key, window, as_of)]
-        families = self._read(lambda connection: missing.families(connection, writes))
-        listed = self._seen.listed(mark, [child for children in families.values() for child in children])
-        return [each for each in writes if listed.isdisjoint(families.get((each.key, each.children_gone), ()))]
-
     def _read(self, question: Callable[[Connection], Result]) -> Result:
-        def read() -> Result:
-            with self._database.read() as connection:
-                return question(connection)
-
-        return retry_transaction(read)
+        return read_from(self._database, question)
 
     def _after_part(self, mark: Mark) -> Stage:
         """Continue with the next part of the list, or after the last one. Returns the stage that follows."""
@@ -306,42 +266,3 @@ class Walk:
             return Stage.PAGES
         mark.part = 0
         return Stage.MISSING
-
-    def _let_in(
-        self, mark: Mark, writes: Sequence[Write], window: Window, as_of: datetime, *, again: bool = True
-    ) -> WalkStep:
-        """Compare and repair; mark rows about which a delivery arrived meanwhile to be looked up again, if possible."""
-        lookup = self._source.dialect.lookup_of
-        can_ask = lookup.tables if again and lookup is not None and not mark.plan else ()
-        written = False
-
-        def along(connection: Connection, done: RepairedRows) -> None:
-            nonlocal written
-            self._seen.write(connection, done.counted_in(mark, can_ask))
-            written = True
-
-        given: dict[str, Any] = {"plan": mark.plan, "transact": self._transact, "run": lambda _: self._run}
-        repair = Repair(self._database, mark.source, self._clock, **given)
-        done = repair.let_in(writes, window, as_of, along)
-        following = done.counted_in(mark, can_ask)
-        if written:
-            self._seen.written()
-        else:
-            if mark.plan:
-                self._foresee(done.changes)
-            foresees_missing = mark.plan and mark.stage is Stage.MISSING
-            if foresees_missing:
-                # Otherwise the children among them would be missing rows of their own table as well.
-                self._seen.add(_deactivated(mark, done.changes), 0, active=False)
-            self._seen.flush(following, now=foresees_missing)
-        return WalkStep(following, done.changes)
-
-
-def _keys(mark: Mark, named: Iterable[Sequence[str]]) -> list[Key]:
-    """Make keys of rows that are given as table and external id."""
-    tables = {seen.name_of(table): table for table in tables_from_the_top()}
-    return [Key(tables[table], mark.source, external_id) for table, external_id in named]
-
-
-def _deactivated(mark: Mark, changes: Sequence[RowChange]) -> list[Key]:
-    return _keys(mark, [(each.table, each.external_id) for each in changes if each.after.get(ACTIVE) is False])
