@@ -17,10 +17,10 @@ from receiver.database.database import Database
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import EndlessListError, UnsteadyListError
-from receiver.mirror.rows import Key, MirrorRow, child_tables
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
-from receiver.reconcile.listing import ListAnswer, SourceList
+from receiver.reconcile.listing import ListAnswer, LookupAnswers, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import tables_from_the_top
@@ -181,14 +181,12 @@ class Walk:
             self._seen.flush(mark)
             return WalkStep(mark)
         window = open_window(self._database, mark.source)
-        rows, lost = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids])
-        as_of = self._list.as_of
-        mark.after, mark.read = ids[-1], mark.read + len(rows)
-        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
+        answers = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids], window)
+        mark.after, mark.read = ids[answers.asked - 1], mark.read + len(answers.rows)
+        writes = self._found(mark, answers)
         # Contained in an earlier page, and missing now.
-        self._seen.add(lost, 0)
-        writes = [present(mark.source, row, window, as_of) for row in rows]
-        return self._writer.let_in(mark, writes, window, as_of, can_ask=self._can_ask(mark))
+        self._seen.add(answers.gone, 0)
+        return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
         while mark.part < len(self._tables):
@@ -204,9 +202,11 @@ class Walk:
             mark.stage = Stage.DONE
             self._seen.flush(mark)
             return WalkStep(mark)
-        mark.after = keys[-1].external_id
         if asks:
-            return self._ask_for(mark, keys)
+            answers = self._ask_for(mark, keys)
+            mark.after = keys[answers.asked - 1].external_id
+            return self._take_over(mark, answers)
+        mark.after = keys[-1].external_id
         writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
         return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
 
@@ -217,18 +217,25 @@ class Walk:
 
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
-        some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
-        return self._ask_for(mark, keys_of(mark, some))
+        answers = self._ask_for(mark, keys_of(mark, mark.again[:LOOKUPS_AT_ONCE]))
+        mark.again = mark.again[answers.asked :]
+        return self._take_over(mark, answers)
 
-    def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
-        """Look up each of these rows, and apply the answers."""
+    def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> LookupAnswers:
+        """Look up these rows, or the first of them."""
         window = open_window(self._database, mark.source)
-        rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
-        as_of = self._list.as_of
-        writes = [present(mark.source, row, window, as_of) for row in rows]
-        writes += self._writer.gone(mark, lost, window, as_of)
-        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
+        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window, forgiving=True)
+
+    def _take_over(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
+        """Write what the source answered, and that the other rows are gone."""
+        window, as_of = answers.window, answers.as_of
+        writes = [*self._found(mark, answers), *self._writer.gone(mark, answers.gone, window, as_of)]
         return self._writer.let_in(mark, writes, window, as_of)
+
+    def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
+        """Make the news that the source has these rows, and note that it listed them."""
+        self._seen.add({key_of(mark.source, row): row for row in answers.rows}, mark.walk)
+        return [present(mark.source, row, answers.window, answers.as_of) for row in answers.rows]
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
