@@ -12,6 +12,7 @@ from typing import Any
 
 from receiver.inbox.ids import MOST_PROCESSES, first_id_at
 from receiver.mirror.changes import RowChange
+from receiver.moments import MICROSECOND
 from receiver.reconcile.window import Window
 
 #: The end of the name of a walk without a run.
@@ -50,6 +51,8 @@ class Mark:
     force: bool = False
     #: Whether only news from the future is dated back.
     only_misdated: bool = False
+    #: The number of the forecast, from 1: if the list changes while it is read, a forecast begins anew.
+    forecast: int = 1
     stage: Stage = Stage.BEGIN
     #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
     as_of: datetime | None = None
@@ -126,6 +129,13 @@ class Mark:
 
     def copy(self) -> Mark:
         return deepcopy(self)
+
+    def anew(self, *, now: datetime, forecast: int) -> Mark:
+        """The mark of the same forecast before its beginning, under a later name. Only what was read stays counted."""
+        now, alone = max(now, self.began_at + MICROSECOND), self.run.endswith(ALONE)
+        beginning = new_mark(self.source, now=now, plan=self.plan, force=self.force, alone=alone)
+        beginning.forecast, beginning.read, beginning.pages = forecast, self.read, self.pages
+        return beginning
 
     def behind(self, changes: Sequence[RowChange]) -> Mark:
         """This mark with these repairs counted."""

@@ -62,7 +62,11 @@ def _to_the_end(walk: Walk, mark: Mark, progress: RowsRead) -> Report:
     report = Report(mark.source, mark.began_at, dry_run=mark.plan)
     try:
         while not mark.is_done:
-            mark, changes = walk.step(mark)
+            following, changes = walk.step(mark)
+            if following.run != mark.run:
+                # The forecast began anew.
+                report.repaired.clear()
+            mark = following
             report.add(changes)
             progress(mark.read)
     finally:

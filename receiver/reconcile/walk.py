@@ -131,6 +131,12 @@ class Walk:
 
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
+        if part.walk is not None and mark.start is not None and not self._list.is_under_way:
+            # The stream was begun by another process, so this process walks through it from the beginning.
+            if mark.plan:
+                return WalkStep(self._forecast_anew(mark, number=mark.forecast))
+            seen.drop(self._database, mark.run, tables=part.tables)
+            mark.begin_walk(mark.walk)
         answer = self._first or self._page(mark, open_window(self._database, mark.source))
         self._first = None
         page = answer.page
@@ -147,6 +153,9 @@ class Walk:
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
+        if mark.plan:
+            # A forecast writes nothing, so it would foresee the changes of a row that a stream repeats again.
+            keys = {key: row for key, row in keys.items() if key not in known}
         self._seen.add(keys, mark.walk)
         if part.names_only:
             self._seen.flush(mark, now=False)
@@ -160,17 +169,35 @@ class Walk:
         part = self._parts[mark.part]
         found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
         is_complete = part.walk is not None or (not mark.repeats and mark.totals in ([], [found]))
-        mark.begin_walk(mark.walk if is_complete else mark.walk + 1)
-        mark.stage = Stage.PAGES
-        if is_complete:
-            mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
+        if not is_complete:
+            return self._walk_again(mark)
+        mark.begin_walk(mark.walk)
+        mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
         self._seen.flush(mark)
-        if not is_complete and (mark.walk - 1) % WALKS == 0:
+        return WalkStep(mark)
+
+    def _walk_again(self, mark: Mark) -> WalkStep:
+        """Read a part again that changed while it was read; in a forecast, everything."""
+        walks = mark.forecast if mark.plan else mark.walk
+        if mark.plan:
+            mark = self._forecast_anew(mark, number=mark.forecast + 1)
+        else:
+            mark.begin_walk(mark.walk + 1)
+            mark.stage = Stage.PAGES
+            self._seen.flush(mark)
+        if walks % WALKS == 0:
             raise UnsteadyListError(
                 f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: run "
                 "this again later."
             )
         return WalkStep(mark)
+
+    def _forecast_anew(self, mark: Mark, *, number: int) -> Mark:
+        """Go back to the beginning of a forecast, which has written nothing, and would foresee its changes again."""
+        beginning = mark.anew(now=self._clock(), forecast=number)
+        self._seen.flush(beginning)
+        seen.drop(self._database, mark.run)
+        return beginning
 
     def _read_details(self, mark: Mark) -> WalkStep:
         table = self._parts[mark.part].tables[0]
@@ -182,8 +209,11 @@ class Walk:
             return WalkStep(mark)
         window = open_window(self._database, mark.source)
         answers = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids], window)
+        asked = {Key(table, mark.source, each) for each in ids[: answers.asked]}
         mark.after, mark.read = ids[answers.asked - 1], mark.read + len(answers.rows)
-        writes = self._found(mark, answers)
+        known = self._seen.known(mark, _keys_in(mark, answers), walk=mark.walk) - asked if mark.plan else set()
+        # A forecast foresees the other rows in an answer once: before, or when it asks for them.
+        writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.
         self._seen.add(answers.gone, 0)
         return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
@@ -234,7 +264,7 @@ class Walk:
 
     def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
         """Make the news that the source has these rows, and note that it listed them."""
-        self._seen.add({key_of(mark.source, row): row for row in answers.rows}, mark.walk)
+        self._seen.add(_keys_in(mark, answers), mark.walk)
         return [present(mark.source, row, answers.window, answers.as_of) for row in answers.rows]
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
@@ -248,10 +278,6 @@ class Walk:
         part = self._parts[mark.part]
         if part.walk is None:
             return self._list.page(part, mark, window)
-        if mark.start is not None and not self._list.is_under_way:
-            # The walk was begun by another process, so this process walks through the list from the beginning.
-            seen.drop(self._database, mark.run, tables=part.tables)
-            mark.begin_walk(mark.walk)
         return self._list.go_on(part, mark, window)
 
     def _can_ask(self, mark: Mark) -> Sequence[type[MirrorRow]]:
@@ -273,3 +299,7 @@ class Walk:
             return Stage.PAGES
         mark.part = 0
         return Stage.MISSING
+
+
+def _keys_in(mark: Mark, answers: LookupAnswers) -> set[Key]:
+    return {key_of(mark.source, row) for row in answers.rows}

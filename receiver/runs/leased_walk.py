@@ -80,7 +80,7 @@ class LeasedWalk:
             return self._progress(mark)
 
         self._latest = self._held.commit(commit)
-        self._foreseen.kept()
+        self._foreseen.kept(self._kept)
         return results[0]
 
     def _progress(self, mark: Mark) -> Progress:
