@@ -111,6 +111,13 @@ def mark_of(document: Mapping[str, Any]) -> Mark:
         ) from None
 
 
+def walk_name(document: Any) -> str | None:
+    """The name of the walk whose mark a run holds; None if the mark was edited by hand, so that no walk continues."""
+    walk = document.get("walk") if isinstance(document, Mapping) else None
+    name = walk.get("run") if isinstance(walk, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
 def read_so_far(document: Any) -> dict[str, int] | None:
     """The numbers of `rows` and `pages` of the source's list that a run has read.
 

@@ -11,7 +11,6 @@ from time import monotonic
 
 from sqlalchemy import select
 
-from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
@@ -22,7 +21,7 @@ from receiver.reconcile.mark import Mark, new_mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.reconciling import check_listing
 from receiver.reconcile.seen import drop, drop_older
-from receiver.runs.leased_walk import LeasedWalk, kept_at, mark_of
+from receiver.runs.leased_walk import LeasedWalk, kept_at, mark_of, walk_name
 from receiver.runs.run_kind import Progress, RunLease
 from receiver.runs.runs import has_worker
 from receiver.runs.tables import OVER, RUNS, RunState
@@ -151,8 +150,8 @@ class Reconcile:
 
         def read() -> set[str]:
             with self._database.read() as connection:
-                marks = [mark for mark in connection.execute(open_walks).scalars() if damage_of(mark) is None]
-                return {mark_of(mark).run for mark in marks if mark is not None}
+                names = {walk_name(mark) for mark in connection.execute(open_walks).scalars()}
+                return {name for name in names if name is not None}
 
         return retry_transaction(read)
 

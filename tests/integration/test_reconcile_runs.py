@@ -340,6 +340,16 @@ def test_the_seen_keys_of_a_killed_dry_run_are_dropped_after_a_month(kit, lamps,
             assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == kept
 
 
+def test_a_run_whose_mark_was_edited_by_hand_does_not_stop_the_reconciles_of_other_sources(kit, lamps, runs):
+    run = start(runs)
+    runs.feeder.step(run)
+    with kit.database.write() as connection:
+        connection.execute(update(RUNS).where(RUNS.c.id == run).values(mark={"walk": {"page": 7}}))
+    lamps.hold(["A1"], "Lantern")
+    report = reconciled(kit, kit.source("other", dialect="shop", api_url="http://api.test"))
+    assert (report.listed, report.repairs) == (10, 10)
+
+
 def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, runs):
     run = start(runs)
     second = plan(runs)
