@@ -112,6 +112,8 @@ class StepWriter:
 
     def gone(self, mark: Mark, keys: Sequence[Key], window: Window, as_of: datetime) -> list[Write]:
         """Make the news that these rows are gone, and their children with them, unless the list contains a child."""
+        if not keys:
+            return []
         writes = [write for key in keys for write in gone(key, window, as_of)]
         families = read_from(self._database, lambda connection: missing.families(connection, writes))
         listed = self._seen.listed(mark, [child for children in families.values() for child in children])
