@@ -50,7 +50,9 @@ class Run(Shape, frozen=True):
     started_at: Moment | None
     reason: str | None
     ended_at: Moment | None
-    trouble: Annotated[str | None, Meta(description="The reason why it does not progress at present.")]
+    trouble: Annotated[
+        str | None, Meta(description="The reason why it does not progress at present, or what it left undone.")
+    ]
 
 
 class ForecastRow(Shape, frozen=True):

@@ -185,7 +185,7 @@ class _Question:
             question = wanted(database, key)
             asking.begin()
             began = time.monotonic()
-            with asking.telling(0):
+            with asking.telling_of(question):
                 rows = look_up(source, asking, question)
             seconds = time.monotonic() - began
             self._as_of = asking.as_of

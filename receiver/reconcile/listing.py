@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import islice
+from time import monotonic
 from typing import NamedTuple
 
 from receiver.dialects.listing import Listed, ListPage, ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
-from receiver.logs.safe_text import quoted
+from receiver.logs.safe_text import quoted, told
 from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.window import Window
 
-#: Rows per step of a list that is one stream.
+#: The most rows of one step of a list that is one stream.
 LISTED_AT_ONCE = 200
+
+#: The seconds after which a step asks no further question: with the last one, it must end long before its lease does.
+STEP_SECONDS = 60.0
 
 
 class ListAnswer(NamedTuple):
     """A page of the list, with the window of its request."""
 
     page: ListPage
+    window: Window
+    as_of: datetime
+
+
+class LookupAnswers(NamedTuple):
+    """The answers to the first lookups of a group, with their window."""
+
+    #: The number of rows that the source was asked for.
+    asked: int
+    rows: Sequence[Listed]
+    #: The keys of those that the source does not have.
+    gone: Sequence[Key]
     window: Window
     as_of: datetime
 
@@ -36,11 +51,6 @@ class SourceList:
         self._source, self._asking = source, asking
         #: The rest of a list that is one stream.
         self._rows: Iterator[Listed] | None = None
-
-    @property
-    def as_of(self) -> datetime:
-        """The moment from which the latest answer counts."""
-        return self._asking.as_of
 
     @property
     def is_under_way(self) -> bool:
@@ -58,44 +68,60 @@ class SourceList:
         return ListAnswer(page, window, self._asking.as_of)
 
     def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
-        """Read the next rows of a list that is one stream; all count from its first answer, which may contain them."""
+        """Read the next rows of a list that is one stream; all count from its first answer, which may contain them.
+
+        Returns fewer rows if they take long.
+        """
         assert part.walk is not None
         rows: list[Listed] = []
+        is_last, end = False, monotonic() + STEP_SECONDS
         with self._asking.telling(mark.read):
             if self._rows is None:
                 self._asking.begin()
                 self._rows = iter(part.walk(self._asking.client))
-            for row in islice(self._rows, LISTED_AT_ONCE):
+            for row in self._rows:
                 rows.append(row)
                 self._asking.note_read(mark.read + len(rows))
-        is_last = len(rows) < LISTED_AT_ONCE
-        if is_last:
-            self._rows = None
+                if len(rows) >= LISTED_AT_ONCE or monotonic() >= end:
+                    break
+            else:
+                is_last, self._rows = True, None
         page = ListPage(rows, next=None if is_last else True)
         if mark.as_of is None:
             return ListAnswer(page, window, self._asking.as_of)
         return ListAnswer(page, mark.window, mark.as_of)
 
     def look_up(
-        self, mark: Mark, asked: Sequence[Wanted], *, forgiving: bool = False
-    ) -> tuple[list[Listed], list[Key]]:
-        """Look up each row, and return the rows found and the keys of those that the source does not have.
+        self, mark: Mark, wanted: Sequence[Wanted], window: Window, *, forgiving: bool = False
+    ) -> LookupAnswers:
+        """Look up each row, or if the answers take long, only the first ones.
 
-        Raises `ApiError` if the source does not answer; with `forgiving`, the mark counts such rows instead.
+        Raises `ApiError` if the source does not answer. With `forgiving`, the mark counts such rows instead, unless the
+        source seems to be away: it answered about none of several rows, or sent no answer at all.
         """
         rows: list[Listed] = []
         gone: list[Key] = []
+        failures: list[ApiError] = []
+        asked, end = 0, monotonic() + STEP_SECONDS
         self._asking.begin()
-        for each in asked:
+        for each in wanted:
+            if asked and monotonic() >= end:
+                break
+            asked += 1
             try:
-                with self._asking.telling(mark.read):
+                with self._asking.telling_of(each):
                     found = look_up(self._source, self._asking, each)
-            except ApiError:
+            except ApiError as error:
                 if not forgiving:
                     raise
-                mark.left += 1
+                failures.append(error)
                 continue
             rows.extend(found)
             if not found:
                 gone.append(Key(each.table, mark.source, each.external_id))
-        return rows, gone
+        if failures:
+            # One row by itself may be one that the API can never show, and must not hold up the others for good.
+            if len(failures) == asked and (asked > 1 or not self._asking.has_response):
+                raise failures[-1]
+            mark.unanswered, mark.unanswered_reason = mark.unanswered + len(failures), told(failures[-1])
+        return LookupAnswers(asked, rows, gone, window, self._asking.as_of)

@@ -12,7 +12,11 @@ from typing import Any
 
 from receiver.inbox.ids import MOST_PROCESSES, first_id_at
 from receiver.mirror.changes import RowChange
+from receiver.moments import MICROSECOND
 from receiver.reconcile.window import Window
+
+#: The end of the name of a walk without a run.
+ALONE = "-alone"
 
 
 class Stage(StrEnum):
@@ -36,6 +40,7 @@ class Stage(StrEnum):
 class Mark:
     """The place that a walk has reached, and its counts so far."""
 
+    #: The name of the walk, under which its seen keys are stored.
     run: str
     source: str
     #: The time at which the walk began, by our clock.
@@ -46,6 +51,8 @@ class Mark:
     force: bool = False
     #: Whether only news from the future is dated back.
     only_misdated: bool = False
+    #: The number of the forecast, from 1: if the list changes while it is read, a forecast begins anew.
+    forecast: int = 1
     stage: Stage = Stage.BEGIN
     #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
     as_of: datetime | None = None
@@ -89,6 +96,9 @@ class Mark:
     tied: int = 0
     #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
+    #: Rows left alone because the source did not answer about them, and the last reason.
+    unanswered: int = 0
+    unanswered_reason: str = ""
     #: Rows whose news from the future was dated back.
     misdated: int = 0
     #: In a forecast, by how much the number of each table's active rows would change.
@@ -120,6 +130,13 @@ class Mark:
     def copy(self) -> Mark:
         return deepcopy(self)
 
+    def anew(self, *, now: datetime, forecast: int) -> Mark:
+        """The mark of the same forecast before its beginning, under a later name. Only what was read stays counted."""
+        now, alone = max(now, self.began_at + MICROSECOND), self.run.endswith(ALONE)
+        beginning = new_mark(self.source, now=now, plan=self.plan, force=self.force, alone=alone)
+        beginning.forecast, beginning.read, beginning.pages = forecast, self.read, self.pages
+        return beginning
+
     def behind(self, changes: Sequence[RowChange]) -> Mark:
         """This mark with these repairs counted."""
         following = self.copy()
@@ -144,8 +161,17 @@ class Mark:
 
 
 def new_mark(
-    source: str, *, now: datetime, plan: bool = False, force: bool = False, only_misdated: bool = False
+    source: str,
+    *,
+    now: datetime,
+    plan: bool = False,
+    force: bool = False,
+    only_misdated: bool = False,
+    alone: bool = False,
 ) -> Mark:
-    """Make the mark of a walk that has not begun. Run ids sort by the time of the beginning."""
-    run = str(first_id_at(now) + secrets.randbelow(MOST_PROCESSES))
+    """Make the mark of a walk that has not begun, which is `alone` if no run stores it.
+
+    The names of walks sort by the time of the beginning.
+    """
+    run = f"{first_id_at(now) + secrets.randbelow(MOST_PROCESSES)}{ALONE if alone else ''}"
     return Mark(run=run, source=source, began_at=now, plan=plan, force=force, only_misdated=only_misdated)

@@ -15,6 +15,7 @@ from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, mirror_tables, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import AHEAD, Rank, Version, microseconds
+from receiver.reconcile.mark import Mark
 from receiver.reconcile.tables import Transact
 
 
@@ -26,6 +27,12 @@ class DatedBack(NamedTuple):
     misdated: int
     #: The rows examined, children of the keys included, and whether each is active afterwards.
     active: dict[Key, bool]
+
+    def counted_in(self, mark: Mark) -> Mark:
+        """The mark after these rows were dated back."""
+        following = mark.behind(self.changes)
+        following.misdated += self.misdated
+        return following
 
 
 def tables_from_the_top() -> list[type[MirrorRow]]:

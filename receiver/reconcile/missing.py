@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
+from collections import defaultdict
+from collections.abc import Iterable
 
-from receiver.mirror.rows import Key, MirrorRow, sql_table
+from sqlalchemy import ColumnElement, Connection, FromClause, Text, and_, bindparam, func, select
+
+from receiver.database.columns import Many, among
+from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.report import BRAKE
 from receiver.reconcile.seen import name_of
 from receiver.reconcile.tables import SEEN
 
+#: A parent, and the table of its children; the second is None for news about a row itself.
+Family = tuple[Key, type[MirrorRow] | None]
 
-def is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> bool:
+
+def next_missing(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> list[Key]:
+    """The next active rows, in key order, that the list lacks; none if the brake holds, which the mark then records."""
+    if mark.after == "" and _is_braked(connection, mark, table):
+        return []
+    own = sql_table(table)
+    rows, is_missing = _missing(mark, table)
+    wanted = select(own.c.external_id).select_from(rows).where(is_missing, own.c.external_id > mark.after)
+    found = connection.execute(wanted.order_by(own.c.external_id).limit(limit)).scalars()
+    return [Key(table, mark.source, external_id) for external_id in found]
+
+
+def families(connection: Connection, writes: Iterable[Write]) -> dict[Family, set[Key]]:
+    """The children in the mirror whose parents lose them by these writes."""
+    parents: dict[tuple[type[MirrorRow], str], dict[str, Key]] = defaultdict(dict)
+    for key, _, _, child in writes:
+        if child is not None:
+            parents[child, key.source][key.external_id] = key
+    found: dict[Family, set[Key]] = defaultdict(set)
+    for (table, source), by_id in parents.items():
+        own = sql_table(table)
+        wanted = select(own.c.parent, own.c.external_id).where(own.c.source == source, among(own.c.parent, _IDS))
+        for parent, external_id in connection.execute(wanted, {"ids": sorted(by_id)}):
+            found[by_id[parent], table].add(Key(table, source, external_id))
+    return found
+
+
+def _is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> bool:
     """Whether more active rows are missing than the brake allows; the mark then records how many."""
     name = name_of(table)
     rows, is_missing = _missing(mark, table)
@@ -27,15 +60,6 @@ def is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> boo
     return True
 
 
-def next_missing(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> list[Key]:
-    """The next active rows, in key order, that the list lacks."""
-    own = sql_table(table)
-    rows, is_missing = _missing(mark, table)
-    wanted = select(own.c.external_id).select_from(rows).where(is_missing, own.c.external_id > mark.after)
-    found = connection.execute(wanted.order_by(own.c.external_id).limit(limit)).scalars()
-    return [Key(table, mark.source, external_id) for external_id in found]
-
-
 def _missing(mark: Mark, table: type[MirrorRow]) -> tuple[FromClause, ColumnElement[bool]]:
     """The mirror joined with the seen keys, and the condition that a row is active and missing.
 
@@ -45,3 +69,6 @@ def _missing(mark: Mark, table: type[MirrorRow]) -> tuple[FromClause, ColumnElem
     same = and_(SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.external_id == own.c.external_id)
     active = func.coalesce(SEEN.c.active, own.c.active) if mark.plan else own.c.active
     return own.outerjoin(SEEN, same), and_(own.c.source == mark.source, active, func.coalesce(SEEN.c.walk, 0) == 0)
+
+
+_IDS = bindparam("ids", type_=Many(Text))

@@ -10,9 +10,11 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from receiver.dialects.forks import ending_forks
+from receiver.dialects.listing import Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError
-from receiver.logs.safe_text import told_with_type
+from receiver.logs.safe_text import quoted, told_with_type
+from receiver.mirror.rows import table_name
 from receiver.moments import is_zero
 
 
@@ -30,6 +32,8 @@ class Asking:
         self.client = client
         self._source, self._clock = source.name, clock
         self._dates: list[datetime] = []
+        #: Whether the source has sent any answer, even one that is an error, since `begin`.
+        self.has_response = False
         client.event_hooks["response"].append(self._note)
 
     def close(self) -> None:
@@ -39,6 +43,7 @@ class Asking:
         """Begin a question of one or more requests."""
         self._asked_at = self._clock()
         self._dates.clear()
+        self.has_response = False
 
     @property
     def as_of(self) -> datetime:
@@ -51,7 +56,7 @@ class Asking:
 
     @contextmanager
     def telling(self, read: int) -> Iterator[None]:
-        """Run a dialect's code in the block, and turn failures of the API into `ApiError`.
+        """Run a dialect's code that reads a list in the block, and turn failures of the API into `ApiError`.
 
         `read` is the number of rows read before. Ends a process that the code forked, in which it came back.
         """
@@ -65,7 +70,20 @@ class Asking:
                 "was deactivated. Check `api_url`, and run it again."
             ) from error
 
+    @contextmanager
+    def telling_of(self, row: Wanted) -> Iterator[None]:
+        """Run a dialect's code that looks up this row in the block, as `telling` does with code that reads a list."""
+        try:
+            with ending_forks():
+                yield
+        except httpx.HTTPError as error:
+            raise ApiError(
+                f"{self._source} did not answer about {table_name(row.table)} {quoted(row.external_id)} "
+                f"({told_with_type(error)}). Check `api_url`, and try again."
+            ) from error
+
     def _note(self, response: httpx.Response) -> None:
+        self.has_response = True
         if self._dates:
             return
         try:

@@ -33,7 +33,7 @@ def reconcile(
     """
     check_listing(source)
     with closing(Asking(source, clock)) as asking:
-        mark = new_mark(source.name, now=clock(), force=force, plan=dry_run)
+        mark = new_mark(source.name, now=clock(), force=force, plan=dry_run, alone=True)
         return _to_the_end(Walk(database, source, asking, clock=clock), mark, progress)
 
 
@@ -45,7 +45,7 @@ def date_back(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
     """Date back misdated rows, the first stage of a reconcile. Needs no list."""
-    mark = new_mark(source.name, now=clock(), plan=dry_run, only_misdated=True)
+    mark = new_mark(source.name, now=clock(), plan=dry_run, only_misdated=True, alone=True)
     return _to_the_end(Walk(database, source, None, clock=clock), mark, lambda _: None)
 
 
@@ -62,7 +62,11 @@ def _to_the_end(walk: Walk, mark: Mark, progress: RowsRead) -> Report:
     report = Report(mark.source, mark.began_at, dry_run=mark.plan)
     try:
         while not mark.is_done:
-            mark, changes = walk.step(mark)
+            following, changes = walk.step(mark)
+            if following.run != mark.run:
+                # The forecast began anew.
+                report.repaired.clear()
+            mark = following
             report.add(changes)
             progress(mark.read)
     finally:

@@ -16,9 +16,10 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.mirror import changes
 from receiver.mirror.changes import RowChange
-from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.mirror.rows import Key, MirrorRow, Write, table_name
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import AHEAD, Rank, microseconds
+from receiver.reconcile.mark import Mark
 from receiver.reconcile.rows import differs
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, pending_among, told_since
@@ -43,6 +44,17 @@ class RepairedRows(NamedTuple):
     tied: int = 0
     #: Damaged rows that were written again, whose values may be the same as before.
     mended: Collection[Key] = ()
+
+    def counted_in(self, mark: Mark, can_ask: Collection[type[MirrorRow]]) -> Mark:
+        """The mark after these repairs. Rows that moved are looked up again if their source can be asked."""
+        following = mark.behind(self.changes)
+        following.newer, following.tied = following.newer + self.newer, following.tied + self.tied
+        for key in self.moved:
+            if key.table in can_ask:
+                following.again.append([table_name(key.table), key.external_id])
+            else:
+                following.left += 1
+        return following
 
 
 class Repair:

@@ -9,6 +9,7 @@ from typing import Any
 
 from receiver import codec
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 from receiver.mirror.changes import RowChange
 from receiver.moments import time_text
 from receiver.reconcile.mark import Mark
@@ -39,6 +40,9 @@ class Report:
     tied: int = 0
     #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
+    #: Rows left alone because the source did not answer about them, and the last reason.
+    unanswered: int = 0
+    unanswered_reason: str = ""
     #: Rows that were dated more than a day after the walk began, and were dated back.
     misdated: int = 0
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
@@ -55,6 +59,7 @@ class Report:
         self.as_of = mark.as_of or mark.began_at
         self.listed, self.repairs, self.misdated = mark.listed, mark.repaired, mark.misdated
         self.newer, self.tied, self.left, self.braked = mark.newer, mark.tied, mark.left, mark.braked
+        self.unanswered, self.unanswered_reason = mark.unanswered, mark.unanswered_reason
 
     def lines(self) -> list[str]:
         """Format the report as text: a line for each differing row, then totals, with invisible characters escaped."""
@@ -81,6 +86,8 @@ class Report:
             )
         if self.left:
             lines.append(f"Rows left alone because a delivery about them arrived meanwhile: {self.left}.")
+        if self.unanswered:
+            lines.append(unanswered_sentence(self.source, self.unanswered, self.unanswered_reason))
         if self.misdated or self.listed is None:
             dated_back = "would be dated back" if self.dry_run else "dated back"
             lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")
@@ -90,6 +97,11 @@ class Report:
                 f"{table} was deactivated. If the list is right, run this again with --force."
             )
         return lines
+
+
+def unanswered_sentence(source: str, rows: int, reason: str) -> str:
+    """Say how many rows were left alone because the source did not answer about them, and why."""
+    return f"Rows left alone because {source} did not answer about them: {rows}. The last reason: {sentence(reason)}"
 
 
 def _told(change: RowChange) -> str:

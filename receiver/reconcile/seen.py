@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from sqlalchemy import Connection, Text, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, delete, func, select
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.mirror.rows import Key, MirrorRow, sql_table
-from receiver.reconcile.mark import Mark
+from receiver.reconcile.mark import ALONE, Mark
 from receiver.reconcile.tables import SEEN, Transact
 
 #: The number of keys that wait for the next write, and the seconds for which they wait: most pages then need no lock.
@@ -64,20 +64,31 @@ class SeenKeys:
 
     def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:
         """Those of the keys that this walk has seen already; with walk 0, those that a forecast knows."""
-        waiting = self._waiting
-        found = {key for key in keys if waiting.get((name_of(key.table), key.external_id), (None,))[0] == walk}
-        for table in {key.table for key in keys}:
-            ids = sorted(key.external_id for key in keys if key.table is table)
-            given = {"run": mark.run, "table": name_of(table), "walk": walk, "ids": ids}
-            found.update(Key(table, mark.source, each) for each in self._read(given))
-        return found
+        found = {key for key in keys if self._walk_of(key) == walk}
+        return found | self._stored(mark, keys, SEEN.c.walk == walk)
 
-    def _read(self, given: dict[str, object]) -> Sequence[str]:
-        def read() -> Sequence[str]:
+    def listed(self, mark: Mark, keys: Collection[Key]) -> set[Key]:
+        """Those of the keys that the list contained, in any walk."""
+        waiting = {key: walk for key in keys if (walk := self._walk_of(key)) is not None}
+        stored = self._stored(mark, [key for key in keys if key not in waiting], SEEN.c.walk > 0)
+        return stored | {key for key, walk in waiting.items() if walk > 0}
+
+    def _walk_of(self, key: Key) -> int | None:
+        """The walk of a key that waits for the next write; None for another key."""
+        return self._waiting.get((name_of(key.table), key.external_id), (None,))[0]
+
+    def _stored(self, mark: Mark, keys: Collection[Key], which: ColumnElement[bool]) -> set[Key]:
+        def read() -> set[Key]:
+            found: set[Key] = set()
             with self._database.read() as connection:
-                return connection.execute(_KNOWN, given).scalars().all()
+                for table in {key.table for key in keys}:
+                    ids = sorted(key.external_id for key in keys if key.table is table)
+                    given = {"run": mark.run, "table": name_of(table), "ids": ids}
+                    rows = connection.execute(select(SEEN.c.external_id).where(*_OF_TABLE, which), given).scalars()
+                    found.update(Key(table, mark.source, each) for each in rows)
+            return found
 
-        return retry_transaction(read)
+        return retry_transaction(read) if keys else set()
 
 
 def name_of(table: type[MirrorRow]) -> str:
@@ -108,15 +119,19 @@ def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | 
         pass
 
 
-def drop_older(database: Database, oldest: str, *, keep: Collection[str] = ()) -> None:
-    """Drop the keys of walks that began before `oldest`, except those in `keep`."""
+def drop_older(database: Database, oldest: str, *, oldest_alone: str, keep: Collection[str] = ()) -> None:
+    """Drop the keys of walks that began before `oldest`, except those in `keep`.
+
+    Nothing shows whether a walk without a run has ended, so its keys are dropped if it began before `oldest_alone`.
+    """
 
     def runs() -> Sequence[str]:
         with database.read() as connection:
             return connection.execute(select(SEEN.c.run).where(SEEN.c.run < oldest).distinct()).scalars().all()
 
     for run in set(retry_transaction(runs)) - set(keep):
-        drop(database, run)
+        if not run.endswith(ALONE) or run < oldest_alone:
+            drop(database, run)
 
 
 def _drop_some(database: Database, mine: object) -> int:
@@ -143,7 +158,5 @@ _LATEST = (
 _IDS = bindparam("ids", type_=Many(Text))
 
 _OF_TABLE = (SEEN.c.run == bindparam("run"), SEEN.c.table == bindparam("table"), among(SEEN.c.external_id, _IDS))
-
-_KNOWN = select(SEEN.c.external_id).where(*_OF_TABLE, SEEN.c.walk == bindparam("walk"))
 
 _DROP = delete(SEEN).where(*_OF_TABLE)

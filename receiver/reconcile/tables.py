@@ -36,6 +36,16 @@ def transact_on(database: Database) -> Transact:
     return transact
 
 
+def read_from(database: Database, question: Callable[[Connection], Result]) -> Result:
+    """Ask the database a question, and again if the connection is lost."""
+
+    def read() -> Result:
+        with database.read() as connection:
+            return question(connection)
+
+    return retry_transaction(read)
+
+
 class SeenKey(SQLModel, table=True):
     """One row in a source's list, as seen by one run."""
 

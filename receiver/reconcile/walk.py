@@ -8,49 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from receiver.database.database import Database
-from receiver.database.errors import retry_transaction
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import EndlessListError, UnsteadyListError
-from receiver.mirror.changes import RowChange
-from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
-from receiver.reconcile.listing import ListAnswer, SourceList
+from receiver.reconcile.listing import ListAnswer, LookupAnswers, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
-from receiver.reconcile.misdated import DatedBack, tables_from_the_top
+from receiver.reconcile.misdated import tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.repair import Repair, RepairedRows
-from receiver.reconcile.rows import absent, gone, key_of, present
+from receiver.reconcile.rows import key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
-from receiver.reconcile.tables import Transact, transact_on
+from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
+from receiver.reconcile.tables import Transact, read_from, transact_on
 from receiver.reconcile.window import Window, open_window
 
 #: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
-#: The number of rows that are looked up one by one between two marks.
+#: The number of rows that are looked up one by one, or deactivated with their children, between two marks.
 LOOKUPS_AT_ONCE = 20
 
 #: The number of walks through a list that changes during each of them, after which nothing is deactivated.
 WALKS = 3
 
 Result = TypeVar("Result")
-
-
-class WalkStep(NamedTuple):
-    """The result of one page of a walk."""
-
-    #: The mark from which the walk continues.
-    mark: Mark
-    #: The changes made; in a forecast, those foreseen.
-    changes: Sequence[RowChange] = ()
 
 
 class Walk:
@@ -66,22 +56,23 @@ class Walk:
         keep: Keep = lambda _connection, _mark: None,
         transact: Transact | None = None,
         run: int | None = None,
-        foresee: Callable[[Sequence[RowChange]], None] = lambda _: None,
+        foresee: Foresee = lambda _: None,
     ) -> None:
         """`keep` stores the mark within the transaction that leads to it. Without `asking` no list is read.
 
         `transact` runs the transactions, plain ones of the database by default. `run` is the run to which the changes
-        belong. `foresee` receives the foreseen changes before the mark after them is stored.
+        belong.
         """
-        self._run, self._foresee = run, foresee
-        self._transact = transact or transact_on(database)
+        transact = transact or transact_on(database)
         self._database, self._source = database, source
         self._source_list = None if asking is None else SourceList(source, asking)
         self._clock = clock
-        self._seen = SeenKeys(database, keep, self._transact)
+        self._seen = SeenKeys(database, keep, transact)
+        self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
-        self._tables = () if listing is None else listing.tables
+        #: The listed tables, parents first, because the children of a missing row go with it.
+        self._tables = [] if listing is None else [each for each in tables_from_the_top() if each in listing.tables]
         #: The first page, read early to learn the moment from which the list counts.
         self._first: ListAnswer | None = None
 
@@ -136,34 +127,16 @@ class Walk:
             self._seen.flush(mark)
             return WalkStep(mark)
         mark.after = keys[-1].external_id
-        if mark.plan:
-            # Examined already, together with their parents.
-            known = self._seen.known(mark, keys, walk=0)
-            keys = [key for key in keys if key not in known]
-
-        def along(connection: Connection, done: DatedBack) -> None:
-            self._seen.write(connection, _dated_back(mark, done))
-
-        done = misdated.date_back(
-            self._database,
-            keys,
-            as_of=mark.counts_from,
-            plan=mark.plan,
-            clock=self._clock,
-            transact=self._transact,
-            run=self._run,
-            along=along,
-        )
-        if mark.plan:
-            self._foresee(done.changes)
-            for key, active in done.active.items():
-                self._seen.add([key], 0, active=active)
-        else:
-            self._seen.written()
-        return WalkStep(_dated_back(mark, done), done.changes)
+        return self._writer.date_back(mark, keys)
 
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
+        if part.walk is not None and mark.start is not None and not self._list.is_under_way:
+            # The stream was begun by another process, so this process walks through it from the beginning.
+            if mark.plan:
+                return WalkStep(self._forecast_anew(mark, number=mark.forecast))
+            seen.drop(self._database, mark.run, tables=part.tables)
+            mark.begin_walk(mark.walk)
         answer = self._first or self._page(mark, open_window(self._database, mark.source))
         self._first = None
         page = answer.page
@@ -180,12 +153,15 @@ class Walk:
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
+        if mark.plan:
+            # A forecast writes nothing, so it would foresee the changes of a row that a stream repeats again.
+            keys = {key: row for key, row in keys.items() if key not in known}
         self._seen.add(keys, mark.walk)
         if part.names_only:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
         writes = [present(mark.source, row, answer.window, answer.as_of) for row in keys.values()]
-        return self._let_in(mark, writes, answer.window, answer.as_of)
+        return self._writer.let_in(mark, writes, answer.window, answer.as_of, can_ask=self._can_ask(mark))
 
     def _check(self, mark: Mark) -> WalkStep:
         """Continue with the next part, or walk through this one again if it changed while it was read."""
@@ -193,17 +169,35 @@ class Walk:
         part = self._parts[mark.part]
         found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
         is_complete = part.walk is not None or (not mark.repeats and mark.totals in ([], [found]))
-        mark.begin_walk(mark.walk if is_complete else mark.walk + 1)
-        mark.stage = Stage.PAGES
-        if is_complete:
-            mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
+        if not is_complete:
+            return self._walk_again(mark)
+        mark.begin_walk(mark.walk)
+        mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
         self._seen.flush(mark)
-        if not is_complete and (mark.walk - 1) % WALKS == 0:
+        return WalkStep(mark)
+
+    def _walk_again(self, mark: Mark) -> WalkStep:
+        """Read a part again that changed while it was read; in a forecast, everything."""
+        walks = mark.forecast if mark.plan else mark.walk
+        if mark.plan:
+            mark = self._forecast_anew(mark, number=mark.forecast + 1)
+        else:
+            mark.begin_walk(mark.walk + 1)
+            mark.stage = Stage.PAGES
+            self._seen.flush(mark)
+        if walks % WALKS == 0:
             raise UnsteadyListError(
                 f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: run "
                 "this again later."
             )
         return WalkStep(mark)
+
+    def _forecast_anew(self, mark: Mark, *, number: int) -> Mark:
+        """Go back to the beginning of a forecast, which has written nothing, and would foresee its changes again."""
+        beginning = mark.anew(now=self._clock(), forecast=number)
+        self._seen.flush(beginning)
+        seen.drop(self._database, mark.run)
+        return beginning
 
     def _read_details(self, mark: Mark) -> WalkStep:
         table = self._parts[mark.part].tables[0]
@@ -214,18 +208,21 @@ class Walk:
             self._seen.flush(mark)
             return WalkStep(mark)
         window = open_window(self._database, mark.source)
-        rows, lost = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids])
-        as_of = self._list.as_of
-        mark.after, mark.read = ids[-1], mark.read + len(rows)
-        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
+        answers = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids], window)
+        asked = {Key(table, mark.source, each) for each in ids[: answers.asked]}
+        mark.after, mark.read = ids[answers.asked - 1], mark.read + len(answers.rows)
+        known = self._seen.known(mark, _keys_in(mark, answers), walk=mark.walk) - asked if mark.plan else set()
+        # A forecast foresees the other rows in an answer once: before, or when it asks for them.
+        writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.
-        self._seen.add(lost, 0)
-        return self._let_in(mark, [present(mark.source, row, window, as_of) for row in rows], window, as_of)
+        self._seen.add(answers.gone, 0)
+        return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
         while mark.part < len(self._tables):
-            asks = self._asks_for_missing(mark)
-            keys = self._missing(mark, limit=LOOKUPS_AT_ONCE if asks else REPAIRED_AT_ONCE)
+            table, asks = self._tables[mark.part], self._asks_for_missing(mark)
+            limit = LOOKUPS_AT_ONCE if asks or child_tables(table) else REPAIRED_AT_ONCE
+            keys = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
             if keys:
                 break
             mark.part, mark.after = mark.part + 1, ""
@@ -235,11 +232,13 @@ class Walk:
             mark.stage = Stage.DONE
             self._seen.flush(mark)
             return WalkStep(mark)
-        mark.after = keys[-1].external_id
         if asks:
-            return self._ask_for(mark, keys)
-        writes = [absent(key, mark.window, mark.counts_from) for key in keys]
-        return self._let_in(mark, writes, mark.window, mark.counts_from, again=False)
+            answers = self._ask_for(mark, keys)
+            mark.after = keys[answers.asked - 1].external_id
+            return self._take_over(mark, answers)
+        mark.after = keys[-1].external_id
+        writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
+        return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
 
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
@@ -248,19 +247,25 @@ class Walk:
 
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
-        some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
-        tables = {seen.name_of(table): table for table in tables_from_the_top()}
-        return self._ask_for(mark, [Key(tables[table], mark.source, external_id) for table, external_id in some])
+        answers = self._ask_for(mark, keys_of(mark, mark.again[:LOOKUPS_AT_ONCE]))
+        mark.again = mark.again[answers.asked :]
+        return self._take_over(mark, answers)
 
-    def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
-        """Look up each of these rows, and apply the answers."""
+    def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> LookupAnswers:
+        """Look up these rows, or the first of them."""
         window = open_window(self._database, mark.source)
-        rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
-        as_of = self._list.as_of
-        writes = [present(mark.source, row, window, as_of) for row in rows]
-        writes += [write for key in lost for write in gone(key, window, as_of)]
-        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
-        return self._let_in(mark, writes, window, as_of, again=False)
+        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window, forgiving=True)
+
+    def _take_over(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
+        """Write what the source answered, and that the other rows are gone."""
+        window, as_of = answers.window, answers.as_of
+        writes = [*self._found(mark, answers), *self._writer.gone(mark, answers.gone, window, as_of)]
+        return self._writer.let_in(mark, writes, window, as_of)
+
+    def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
+        """Make the news that the source has these rows, and note that it listed them."""
+        self._seen.add(_keys_in(mark, answers), mark.walk)
+        return [present(mark.source, row, answers.window, answers.as_of) for row in answers.rows]
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
@@ -273,29 +278,19 @@ class Walk:
         part = self._parts[mark.part]
         if part.walk is None:
             return self._list.page(part, mark, window)
-        if mark.start is not None and not self._list.is_under_way:
-            # The walk was begun by another process, so this process walks through the list from the beginning.
-            seen.drop(self._database, mark.run, tables=part.tables)
-            mark.begin_walk(mark.walk)
         return self._list.go_on(part, mark, window)
+
+    def _can_ask(self, mark: Mark) -> Sequence[type[MirrorRow]]:
+        """The tables whose rows are looked up again if a delivery about them arrived before the source answered."""
+        lookup = self._source.dialect.lookup_of
+        return () if lookup is None or mark.plan else lookup.tables
 
     def _misdated(self, mark: Mark, table: type[MirrorRow]) -> list[Key]:
         which: dict[str, Any] = {"as_of": mark.counts_from, "after": mark.after, "limit": REPAIRED_AT_ONCE}
         return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
 
-    def _missing(self, mark: Mark, *, limit: int) -> list[Key]:
-        """The next rows of the current table to be deactivated; none if the brake holds."""
-        table = self._tables[mark.part]
-        if mark.after == "" and self._read(lambda connection: missing.is_braked(connection, mark, table)):
-            return []
-        return self._read(lambda connection: missing.next_missing(connection, mark, table, limit=limit))
-
     def _read(self, question: Callable[[Connection], Result]) -> Result:
-        def read() -> Result:
-            with self._database.read() as connection:
-                return question(connection)
-
-        return retry_transaction(read)
+        return read_from(self._database, question)
 
     def _after_part(self, mark: Mark) -> Stage:
         """Continue with the next part of the list, or after the last one. Returns the stage that follows."""
@@ -305,45 +300,6 @@ class Walk:
         mark.part = 0
         return Stage.MISSING
 
-    def _let_in(
-        self, mark: Mark, writes: Sequence[Write], window: Window, as_of: datetime, *, again: bool = True
-    ) -> WalkStep:
-        """Compare and repair; mark rows about which a delivery arrived meanwhile to be looked up again, if possible."""
-        lookup = self._source.dialect.lookup_of
-        can_ask = lookup.tables if again and lookup is not None and not mark.plan else ()
-        written = False
 
-        def along(connection: Connection, done: RepairedRows) -> None:
-            nonlocal written
-            self._seen.write(connection, _repaired(mark, done, can_ask))
-            written = True
-
-        given: dict[str, Any] = {"plan": mark.plan, "transact": self._transact, "run": lambda _: self._run}
-        repair = Repair(self._database, mark.source, self._clock, **given)
-        done = repair.let_in(writes, window, as_of, along)
-        following = _repaired(mark, done, can_ask)
-        if written:
-            self._seen.written()
-        else:
-            if mark.plan:
-                self._foresee(done.changes)
-            self._seen.flush(following, now=False)
-        return WalkStep(following, done.changes)
-
-
-def _dated_back(mark: Mark, done: DatedBack) -> Mark:
-    following = mark.behind(done.changes)
-    following.misdated += done.misdated
-    return following
-
-
-def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
-    """The mark after these repairs. Rows that moved are looked up again, if their source can be asked."""
-    following = mark.behind(done.changes)
-    following.newer, following.tied = following.newer + done.newer, following.tied + done.tied
-    for key in done.moved:
-        if key.table in can_ask:
-            following.again.append([seen.name_of(key.table), key.external_id])
-        else:
-            following.left += 1
-    return following
+def _keys_in(mark: Mark, answers: LookupAnswers) -> set[Key]:
+    return {key_of(mark.source, row) for row in answers.rows}

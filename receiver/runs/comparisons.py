@@ -49,7 +49,9 @@ def failed_reconciles(connection: Connection) -> Iterator[FailedReconcile]:
             continue
         is_running = turn.state == RunState.RUNNING
         latest = _one_before(connection, turn) if is_running else turn
-        if latest is not None and latest.started_by == BY_SCHEDULE.who and latest.trouble is not None:
+        if latest is None or latest.state == RunState.DONE:
+            continue
+        if latest.started_by == BY_SCHEDULE.who and latest.trouble is not None:
             (source,) = turn.sources
             next_run = turn.id if is_running else None
             yield FailedReconcile(source, latest.started_at, latest.id, latest.trouble, next_run)

@@ -29,6 +29,8 @@ class ForeseenRows:
         self._run = run
         self._waiting: list[RowChange] = []
         self._counted: dict[str, dict[str, int]] = dict((document or {}).get("rows") or {})
+        #: The name of the walk that foresaw the stored rows; None if there are none.
+        self._walk: str | None = None if document is None else document["walk"]["run"]
 
     def add(self, changes: Sequence[RowChange]) -> None:
         self._waiting.extend(changes)
@@ -42,7 +44,13 @@ class ForeseenRows:
         return {table: dict(numbers) for table, numbers in counted.items()}
 
     def keep(self, connection: Connection, mark: Mark, *, now: datetime) -> None:
-        """Write the collected rows within the caller's transaction, and after the last page the whole forecast."""
+        """Write the collected rows within the caller's transaction, and after the last page the whole forecast.
+
+        A forecast that began anew drops the rows of the walk before.
+        """
+        if self._walk not in (None, mark.run):
+            connection.execute(delete(RUN_ROWS).where(RUN_ROWS.c.run == self._run))
+            self._counted = {}
         rows: Keys = {}
         for change in self._waiting:
             key = change.table, change.external_id
@@ -54,8 +62,9 @@ class ForeseenRows:
         if mark.is_done:
             self._conclude(connection, mark, now)
 
-    def kept(self) -> None:
+    def kept(self, mark: Mark) -> None:
         """Drop the collected rows from memory, after the transaction of `keep` has committed."""
+        self._walk = mark.run
         self._counted = self.counts
         self._waiting.clear()
 

@@ -13,6 +13,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
+from receiver.reconcile.report import unanswered_sentence
 from receiver.reconcile.walk import Walk
 from receiver.runs.foreseen_rows import ForeseenRows
 from receiver.runs.run_kind import Progress, RunLease
@@ -20,7 +21,7 @@ from receiver.runs.run_kind import Progress, RunLease
 Result = TypeVar("Result")
 
 #: The names of a walk's counts in the tally of its run.
-COUNTED = ("repaired", "newer", "tied", "left", "misdated")
+COUNTED = ("repaired", "newer", "tied", "left", "unanswered", "misdated")
 
 
 class LeasedWalk:
@@ -79,7 +80,7 @@ class LeasedWalk:
             return self._progress(mark)
 
         self._latest = self._held.commit(commit)
-        self._foreseen.kept()
+        self._foreseen.kept(self._kept)
         return results[0]
 
     def _progress(self, mark: Mark) -> Progress:
@@ -94,7 +95,10 @@ class LeasedWalk:
             tally["braked"] = sum(mark.braked.values())
         done = _looked_at(mark) - before["looked_at"]
         known = [run.done + done, *mark.totals, *([] if mark.is_done else [run.total])]
-        return Progress(document, done=done, tally=tally, total=max(known), is_last=mark.is_done)
+        trouble = None
+        if mark.is_done and mark.unanswered:
+            trouble = unanswered_sentence(mark.source, mark.unanswered, mark.unanswered_reason)
+        return Progress(document, done=done, tally=tally, total=max(known), is_last=mark.is_done, trouble=trouble)
 
 
 def mark_of(document: Mapping[str, Any]) -> Mark:
@@ -105,6 +109,13 @@ def mark_of(document: Mapping[str, Any]) -> Mark:
         raise ConfigurationError(
             "The place that the reconcile has reached was edited by hand: cancel the run, and begin another."
         ) from None
+
+
+def walk_name(document: Any) -> str | None:
+    """The name of the walk whose mark a run holds; None if the mark was edited by hand, so that no walk continues."""
+    walk = document.get("walk") if isinstance(document, Mapping) else None
+    name = walk.get("run") if isinstance(walk, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def read_so_far(document: Any) -> dict[str, int] | None:

@@ -84,7 +84,7 @@ class LeasedRun:
             values = _values(row, progress) | {"fed_until": self._clock() + self._lease}
             connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**values))
             if progress.is_last:
-                self._end_stage(connection)
+                self._end_stage(connection, progress)
             view = _view(locked(connection, self.run.id))
         if progress.is_last:
             log.info(f"a run is {view.state}", run=view.id, total=view.total, **view.tally)
@@ -96,9 +96,9 @@ class LeasedRun:
             raise RunTaken(f"Run {self.run.id} is {row['state']}, or another process steps it.")
         return row
 
-    def _end_stage(self, connection: Connection) -> None:
+    def _end_stage(self, connection: Connection, last: Progress) -> None:
         if self.run.state == RunState.RUNNING:
-            finish(connection, self.run.id, RunState.DONE, now=self._clock())
+            finish(connection, self.run.id, RunState.DONE, now=self._clock(), trouble=last.trouble)
             return
         total = locked(connection, self.run.id)["total"]
         note_count(connection, self.run.id, total, thing_of(self.kind))

@@ -11,7 +11,6 @@ from time import monotonic
 
 from sqlalchemy import select
 
-from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
@@ -22,7 +21,7 @@ from receiver.reconcile.mark import Mark, new_mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.reconciling import check_listing
 from receiver.reconcile.seen import drop, drop_older
-from receiver.runs.leased_walk import LeasedWalk, kept_at, mark_of
+from receiver.runs.leased_walk import LeasedWalk, kept_at, mark_of, walk_name
 from receiver.runs.run_kind import Progress, RunLease
 from receiver.runs.runs import has_worker
 from receiver.runs.tables import OVER, RUNS, RunState
@@ -36,8 +35,8 @@ LIVE_WORK_WAITS, LONGEST_WAY, LIVE_WORK_POLL = 1.0, 30.0, 0.2
 #: A walk that stood still for longer starts from the beginning, because too much may have changed on earlier pages.
 RESUMED_WITHIN = timedelta(hours=1)
 
-#: The age at which the keys of an abandoned walk are dropped.
-LEFT_BEHIND = timedelta(days=2)
+#: The age at which the keys of an abandoned walk are dropped, and of a walk without a run, which may still be at work.
+LEFT_BEHIND, LEFT_BEHIND_ALONE = timedelta(days=2), timedelta(days=30)
 
 #: The kinds of runs that walk through a source's list.
 RECONCILE, DATE_BACK = "reconcile", "date_back"
@@ -133,7 +132,8 @@ class Reconcile:
     def _mark(self, held: RunLease, source: str) -> Mark:
         """The stored mark of the run, or a new one. Drops abandoned walks."""
         now, plan = self._clock(), held.run.state is RunState.PLANNING
-        drop_older(self._database, new_mark(source, now=now - LEFT_BEHIND).run, keep=self._gone_on_with())
+        oldest, oldest_alone = (new_mark(source, now=now - age).run for age in (LEFT_BEHIND, LEFT_BEHIND_ALONE))
+        drop_older(self._database, oldest, oldest_alone=oldest_alone, keep=self._gone_on_with())
         if held.run.mark is not None:
             mark = mark_of(held.run.mark)
             if abs(now - kept_at(held.run.mark)) < RESUMED_WITHIN:
@@ -143,15 +143,15 @@ class Reconcile:
         return new_mark(source, now=now, plan=plan, force=force, only_misdated=self._only_misdated)
 
     def _gone_on_with(self) -> set[str]:
-        """The names of walks of unfinished runs, whose keys must be kept."""
-        open_walks = select(RUNS.c.mark).where(
-            RUNS.c.state.not_in([state.value for state in OVER]), RUNS.c.kind == self.name, RUNS.c.mark.is_not(None)
-        )
+        """The names of walks of unfinished runs of both kinds, whose keys must be kept."""
+        walks = RUNS.c.kind.in_([RECONCILE, DATE_BACK])
+        is_open = RUNS.c.state.not_in([state.value for state in OVER])
+        open_walks = select(RUNS.c.mark).where(is_open, walks, RUNS.c.mark.is_not(None))
 
         def read() -> set[str]:
             with self._database.read() as connection:
-                marks = [mark for mark in connection.execute(open_walks).scalars() if damage_of(mark) is None]
-                return {mark_of(mark).run for mark in marks if mark is not None}
+                names = {walk_name(mark) for mark in connection.execute(open_walks).scalars()}
+                return {name for name in names if name is not None}
 
         return retry_transaction(read)
 

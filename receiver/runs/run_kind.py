@@ -58,7 +58,8 @@ class Progress:
     is_last: bool = False
     #: Seconds until the next step has something to do.
     wait: float = 0.0
-    #: The reason why the run does not progress, as a sentence; None while it does.
+    #: The reason why the run does not progress, as a sentence; with the last step, what the run left undone. None while
+    #: all is well.
     trouble: str | None = None
 
 

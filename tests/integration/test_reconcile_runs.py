@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
 from shopping import named, new_shop, sources_of, tell_all
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from examples import examples
 from handlers.catalog import Product
@@ -297,6 +297,59 @@ def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_another_that_begins(
     assert mirrored(kit).keys() >= lamps.names.keys()
 
 
+def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_a_run_that_dates_news_back(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    # Without a total, a list cannot show that keys are missing.
+    lamps.tells_total = False
+    run = start(runs)
+    lamps.requests.clear()
+    while len(lamps.requests) < 2:
+        runs.feeder.step(run)
+    kit.advance(days=3)
+    runs.feeder.step(run)
+    reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+    finish(runs, run)
+    assert (runs.run(run)["tally"], mirrored(kit)) == ({}, lamps.names)
+
+
+def test_the_seen_keys_of_a_dry_run_of_days_are_not_dropped_by_a_run_that_begins(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    lamps.tells_total = False
+
+    def begin_another(number: int) -> None:
+        if number == 3:
+            kit.advance(days=3)
+            reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+
+    lamps.before = begin_another
+    report = reconciled(kit, sources_of(kit)["shop"], dry_run=True, force=True)
+    assert (report.listed, report.repairs) == (10, 0)
+
+
+def test_the_seen_keys_of_a_killed_dry_run_are_dropped_after_a_month(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    monkeypatch.setattr("receiver.reconcile.walk.Walk.finish", lambda *_: None)
+    lamps.before = lambda number: (_ for _ in ()).throw(SystemExit) if number == 3 else None
+    with pytest.raises(SystemExit):
+        reconciled(kit, sources_of(kit)["shop"], dry_run=True)
+    lamps.before = lambda _: None
+    for days, kept in ((3, 6), (30, 0)):
+        kit.advance(days=days)
+        reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
+        with kit.database.read() as connection:
+            assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == kept
+
+
+def test_a_run_whose_mark_was_edited_by_hand_does_not_stop_the_reconciles_of_other_sources(kit, lamps, runs):
+    run = start(runs)
+    runs.feeder.step(run)
+    with kit.database.write() as connection:
+        connection.execute(update(RUNS).where(RUNS.c.id == run).values(mark={"walk": {"page": 7}}))
+    lamps.hold(["A1"], "Lantern")
+    report = reconciled(kit, kit.source("other", dialect="shop", api_url="http://api.test"))
+    assert (report.listed, report.repairs) == (10, 10)
+
+
 def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, runs):
     run = start(runs)
     second = plan(runs)
@@ -399,6 +452,80 @@ def test_an_api_that_stays_away_pauses_the_run_with_the_reason_and_resume_goes_o
     runs.verbs.resume(asked("resume run"), run, now=kit.now())
     finish(runs, run)
     assert lamps.requests == [0, 3, 6, 6, 9]
+    assert mirrored(kit) == lamps.names
+
+
+def refuse(number: int) -> None:
+    raise httpx.ConnectError("refused")
+
+
+def refuses_lookups(lamps, *ids: str) -> None:
+    """Let the source refuse the connection for lookups of these rows, or of all."""
+    lamps.before = lambda number: (
+        refuse(number) if lamps.requests[-1] in ids or (not ids and isinstance(lamps.requests[-1], str)) else None
+    )
+
+
+def test_while_the_source_answers_about_none_of_the_missing_rows_the_run_waits_and_says_so(kit, lamps, runs):
+    del lamps.names["A8"], lamps.names["A9"]
+    run = start(runs)
+    refuses_lookups(lamps)
+    for _ in range(10):
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    found = runs.run(run)
+    assert (found["state"], found["tally"]) == (RunState.RUNNING, {})
+    assert "shop did not answer about products 'A9' (ConnectError: refused)" in found["trouble"]
+    lamps.before = lambda _: None
+    finish(runs, run)
+    assert (runs.run(run)["tally"], runs.run(run)["trouble"], mirrored(kit)) == ({"repaired": 2}, None, lamps.names)
+
+
+def test_a_row_about_which_the_source_does_not_answer_is_counted_with_the_reason(kit, lamps, runs):
+    del lamps.names["A8"], lamps.names["A9"]
+    refuses_lookups(lamps, "A8")
+    report = reconciled(kit, sources_of(kit)["shop"])
+    says = (
+        "Rows left alone because shop did not answer about them: 1. The last reason: shop did not answer about "
+        "products 'A8' (ConnectError: refused). Check `api_url`, and try again."
+    )
+    assert (report.unanswered, report.left, report.repairs) == (1, 0, 1)
+    assert report.lines()[-1] == says
+    with kit.database.read() as connection:
+        (found,) = connection.execute(select(RUNS)).mappings()
+    assert (found["state"], found["tally"], found["trouble"]) == (RunState.DONE, {"repaired": 1, "unanswered": 1}, says)
+    assert mirrored(kit) == {**lamps.names, "A8": "Lamp"}
+
+
+def test_a_single_row_for_which_the_source_always_answers_with_an_error_holds_up_nothing(kit, lamps, runs):
+    del lamps.names["A8"]
+
+    def fail(external_id: str) -> None:
+        raise ApiError("/products/A8 answered 500.")
+
+    lamps.look_up = fail
+    report = reconciled(kit, sources_of(kit)["shop"])
+    assert (report.unanswered, report.unanswered_reason) == (1, "/products/A8 answered 500.")
+
+
+def test_a_single_row_about_which_no_answer_comes_makes_the_run_wait(kit, lamps, runs):
+    del lamps.names["A8"]
+    refuses_lookups(lamps)
+    with pytest.raises(ApiError, match="shop did not answer about products 'A8'"):
+        reconciled(kit, sources_of(kit)["shop"])
+
+
+def test_a_mark_of_a_release_that_did_not_count_unanswered_rows_is_continued(kit, lamps, runs):
+    del lamps.names["A8"]
+    run = start(runs)
+    runs.feeder.step(run)
+    mark = dict(runs.run(run)["mark"])
+    mark["walk"] = {name: value for name, value in mark["walk"].items() if not name.startswith("unanswered")}
+    with kit.database.write() as connection:
+        connection.execute(update(RUNS).values(mark=mark))
+    deregister(runs.feeder.name)
+    runs.feeder = new_reconciler(kit)
+    finish(runs, run)
     assert mirrored(kit) == lamps.names
 
 

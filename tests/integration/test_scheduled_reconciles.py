@@ -8,7 +8,7 @@ import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import new_reconciler, reconciled
-from shopping import NOON, sources_of
+from shopping import NOON, sources_of, tell_all
 from sqlalchemy import select
 from waiting import wait_until
 
@@ -169,6 +169,20 @@ def test_a_reconcile_by_hand_that_fails_is_not_a_finding(kit, source):
     with pytest.raises(ApiError):
         reconciled(kit, sources_of(kit)["shop"])
     assert (status(kit).error is not None, failures(kit)) == (True, [])
+
+
+def test_a_reconcile_that_left_an_unanswered_row_alone_has_not_failed(kit, source, worker):
+    assert not is_due(kit)
+    source.hold(f"A{number}" for number in range(1, 21))
+    tell_all(kit, source.names, at=kit.now())
+    kit.advance(days=1)
+    del source.names["A8"]
+    source.look_up = lambda _: (_ for _ in ()).throw(ApiError("/products/A8 answered 500."))
+    worker.look()
+    assert (status(kit).error, status(kit).ended_at is not None) == (None, True)
+    kit.advance(days=1)
+    worker.schedule.look()
+    assert (status(kit).under_way, failures(kit)) == (True, [])
 
 
 def failures(kit) -> list[Finding]:

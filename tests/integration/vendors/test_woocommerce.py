@@ -136,6 +136,17 @@ def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     assert [(row.external_id, row.active) for row in webhooks.rows(Product)] == [("7", True), ("9", False)]
 
 
+def test_reconcile_deactivates_the_variations_of_a_product_whose_delete_was_lost(webhooks, with_api):
+    source = with_api("woocommerce", shop)
+    earlier = NOON - timedelta(days=1)
+    webhooks.send("woocommerce", "product.updated", id="9", at=earlier, data={"name": "Gone"})
+    webhooks.send("woocommerce", "product.updated", id="77", at=earlier, data={"type": "variation", "parent_id": 9})
+    webhooks.drain()
+    assert webhooks.row(Variant, "77").active
+    reconcile(webhooks.database, source, force=True)
+    assert not webhooks.row(Variant, "77").active
+
+
 def test_a_full_page_is_followed_by_another():
     answer = json.dumps([SHIRT | {"id": number} for number in range(1, 101)]).encode()
     client = api(woocommerce, lambda _: httpx.Response(200, content=answer), api_secret="secret")

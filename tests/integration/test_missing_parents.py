@@ -1,0 +1,189 @@
+"""Reconcile: a parent that the list lacks takes its children with it, as its delete would, unless they are listed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from paging import PagedSource, listened_to, mirrored
+from running import Runs, asked, new_reconciler, reconciled
+from shopping import tell_all
+
+from handlers.catalog import Product, Variant
+from receiver import Listed, ListPage, Wanted
+from receiver.mirror.changes import after
+
+EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+
+
+@pytest.fixture
+def lamps(kit) -> PagedSource:
+    """Make ten lamps, A0 to A9, of which A1 has the variants V0 to V5, and A2 the others up to V11."""
+    source = PagedSource(size=100)
+    listened_to(kit)
+    source.hold(f"A{number}" for number in range(10))
+    tell_all(kit, source.names, at=EARLIER)
+    for variant, parent in variants_of_two().items():
+        kit.send("shop", "variant.updated", id=variant, at=EARLIER, data={"parent": parent})
+    kit.drain()
+    return source
+
+
+def variants_of_two() -> dict[str, str]:
+    return {f"V{number}": "A1" if number < 6 else "A2" for number in range(12)}
+
+
+def list_variants(shop, variants: dict[str, str]) -> None:
+    """Let the shop list its variants on one page, besides its products."""
+
+    @shop.pages(Variant)
+    def read(api, start) -> ListPage:
+        return ListPage([Listed(Variant, variant, {"parent": parent}) for variant, parent in variants.items()])
+
+
+def active_variants(kit) -> list[str]:
+    return sorted((row.external_id for row in kit.rows(Variant) if row.active), key=lambda name: int(name[1:]))
+
+
+def feed(kit) -> list[tuple[str, str]]:
+    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
+
+
+def run(kit, **options):
+    return reconciled(kit, kit.source("shop"), **options)
+
+
+OF_A2 = [f"V{number}" for number in range(6, 12)]
+
+
+def as_one_page(shop, lamps) -> None:
+    lamps.speak(shop, lookup=False)
+
+
+def as_a_stream(shop, lamps) -> None:
+    lamps.speak(shop)
+    shop.listing(Product)(lambda api: iter([lamps.row(each) for each in lamps.names.items()]))
+
+
+def as_pages_with_a_lookup(shop, lamps) -> None:
+    lamps.size = 3
+    lamps.speak(shop)
+
+
+LISTS = pytest.mark.parametrize("speak", [as_one_page, as_a_stream, as_pages_with_a_lookup])
+
+
+@LISTS
+def test_the_children_of_a_product_whose_delete_was_lost_go_with_it(kit, shop, lamps, speak):
+    speak(shop, lamps)
+    del lamps.names["A1"]
+    assert run(kit).repairs == 7
+    assert (mirrored(kit), active_variants(kit)) == (lamps.names, OF_A2)
+
+
+@LISTS
+def test_an_older_event_does_not_revive_a_child_of_a_missing_product(kit, shop, lamps, speak):
+    speak(shop, lamps)
+    del lamps.names["A1"]
+    run(kit)
+    for variant in ("V1", "NEW"):
+        kit.send("shop", "variant.updated", id=variant, at=EARLIER + timedelta(minutes=1), data={"parent": "A1"})
+    kit.drain()
+    assert active_variants(kit) == OF_A2
+
+
+@LISTS
+def test_the_plan_foresees_the_children_that_go_with_a_missing_product(kit, shop, lamps, speak):
+    speak(shop, lamps)
+    del lamps.names["A1"]
+    assert planned_and_done(kit) == ({"products": {"deactivate": 1}, "variants": {"deactivate": 6}}, {"repaired": 7})
+
+
+def planned_and_done(kit) -> tuple[dict, dict]:
+    """Plan a reconcile and run it. Returns the rows of the forecast and the tally of the run."""
+    runs = Runs(kit)
+    runs.feeder = new_reconciler(kit)
+    request = asked("plan reconcile", source="shop", force=False)
+    number = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
+    list(runs.feeder.steps(number))
+    forecast = runs.run(number)["forecast"]
+    assert forecast["outcomes"]["repaired"] == sum(sum(rows.values()) for rows in forecast["rows"].values())
+    runs.start(number)
+    list(runs.feeder.steps(number))
+    return forecast["rows"], runs.run(number)["tally"]
+
+
+@pytest.mark.parametrize("parents_first", [True, False])
+def test_children_that_go_with_their_parent_do_not_count_for_the_brake_of_their_table(kit, shop, lamps, parents_first):
+    variants = variants_of_two()
+    if parents_first:
+        lamps.speak(shop, lookup=False)
+    list_variants(shop, variants)
+    if not parents_first:
+        lamps.speak(shop, lookup=False)
+    del lamps.names["A1"]
+    for number in range(6):
+        del variants[f"V{number}"]
+    foreseen = run(kit, dry_run=True)
+    report = run(kit)
+    assert (report.braked, report.repairs) == ({}, 7)
+    assert (foreseen.braked, foreseen.repairs) == ({}, 7)
+    assert [change[:6] for change in foreseen.repaired] == [change[:6] for change in report.repaired]
+    assert active_variants(kit) == OF_A2
+
+
+def test_the_plan_counts_a_child_that_the_list_lacks_and_that_goes_with_its_parent_once(kit, shop, lamps):
+    variants = variants_of_two()
+    lamps.speak(shop, lookup=False)
+    list_variants(shop, variants)
+    del lamps.names["A1"]
+    for number in range(6):
+        del variants[f"V{number}"]
+    assert planned_and_done(kit) == ({"products": {"deactivate": 1}, "variants": {"deactivate": 6}}, {"repaired": 7})
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_a_child_that_the_list_contains_stays_active_below_a_missing_parent(kit, shop, lamps, looks_up: bool):
+    lamps.size = 3
+    lamps.speak(shop, lookup=looks_up)
+    list_variants(shop, variants_of_two())
+    del lamps.names["A1"]
+    foreseen = run(kit, dry_run=True)
+    report = run(kit)
+    assert [(each.operation, each.external_id) for each in report.repaired] == [("deactivate", "A1")]
+    assert [each.external_id for each in foreseen.repaired] == ["A1"]
+    assert active_variants(kit) == list(variants_of_two())
+    before = feed(kit)
+    assert (run(kit).repairs, feed(kit)) == (0, before), "the next reconcile agrees"
+
+
+def test_a_listed_child_comes_back_if_its_parent_was_deleted_by_a_webhook(kit, shop, lamps):
+    lamps.speak(shop, lookup=False)
+    list_variants(shop, variants_of_two())
+    del lamps.names["A1"]
+    kit.send("shop", "product.deleted", id="A1", at=EARLIER + timedelta(minutes=1))
+    kit.drain()
+    assert active_variants(kit) == OF_A2
+    run(kit)
+    assert active_variants(kit) == list(variants_of_two())
+
+
+def test_the_children_of_a_product_found_gone_while_another_part_is_read_stay_if_they_were_listed(kit, shop, lamps):
+    """A delivery about A1 arrives while its page is read, and the lookup says that it is gone."""
+
+    @shop.lookup(Product, Variant)
+    def ask(api, wanted: Wanted) -> list[Listed]:
+        return lamps.look_up(wanted.external_id)
+
+    list_variants(shop, variants_of_two())
+    lamps.speak(shop, lookup=False)
+    lamps.names["A1"] = "Lantern"
+
+    def delete(number: int) -> None:
+        kit.send("shop", "product.updated", id="A1", at=EARLIER, data={"name": "late"})
+        del lamps.names["A1"]
+
+    lamps.after = delete
+    run(kit)
+    assert not kit.row(Product, "A1").active
+    assert active_variants(kit) == list(variants_of_two())
