@@ -306,6 +306,6 @@ def _version(time: Any, rank: Any, arrival: Any) -> Version:
     return Version(time, rank, arrival)
 
 
-#: The times that a version may have, in microseconds since 1970, and its ranks.
-_FIRST, _LAST = (microseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))
+#: The times that a version may have, in microseconds since 1970: every time that Python has in UTC; and its ranks.
+_FIRST, _LAST = microseconds(datetime.min.replace(tzinfo=UTC)), microseconds(datetime.max.replace(tzinfo=UTC))
 _LOWEST, _HIGHEST = int(Rank.ABSENT), int(Rank.DELETE)
