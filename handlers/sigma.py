@@ -40,7 +40,7 @@ from receiver import (
     SourceSettings,
     Wanted,
 )
-from receiver.codec import canonical
+from receiver.codec import canonical, is_same
 
 #: The members of `data` that may have the id, by the part of the event type before the dot. Only `entityId` is
 #: published.
@@ -196,7 +196,7 @@ def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow])
     elif (age := _age(event)) > timedelta():
         row = mirror.get(table, event.entity_id)
         # If the mirror already has this record, the record does not have the event's change yet.
-        if age > SAME or (row is not None and row.data == event.hydrated.whole):
+        if age > SAME or (row is not None and is_same(row.data, event.hydrated.whole)):
             wait_for_api(event, row, f"its record is {age.total_seconds():.3f} seconds older")
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from receiver import codec
+from receiver.codec import changed_members, is_same
 from receiver.errors import Unreadable
 from receiver.moments import EPOCH, MICROSECOND
 
@@ -77,6 +78,10 @@ class Patch:
     members: Mapping[str, Any]
 
 
+#: The value of a member that an object does not have.
+_NOTHING = object()
+
+
 class Registers(Struct):
     """One row: the newest news about each of its columns."""
 
@@ -95,7 +100,7 @@ class Registers(Struct):
             return strongest(self._merge_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
         old = self.values.get(column)
-        differs = value != old
+        differs = value is not old and (value != old or not is_same(value, old))
         if floor is not None and version <= floor:
             return self._lost(column, differs, version, floor)
         # Checked first because ties are rare, and this runs for every column of every event.
@@ -104,7 +109,7 @@ class Registers(Struct):
         if isinstance(old, dict):
             kept = self._keep_newer_members(column, value, version)
             if kept is not value:
-                value, differs = kept, kept != old
+                value, differs = kept, not is_same(kept, old)
         self.values[column] = value
         self.versions[column] = version
         if not differs and floor is not None:
@@ -126,13 +131,15 @@ class Registers(Struct):
     def _replace_with(self, columns: Mapping[str, Any], version: Version) -> Outcome:
         """Merge whole values that are later than all known news, as `merge` does column by column."""
         is_known = columns.keys() <= self.versions.keys() and columns.items() <= self.values.items()
+        # Values that Python takes for equal may be different JSON.
+        is_known = is_known and not changed_members(self.values, columns)
         self.values.update(columns)
         self.versions.update(dict.fromkeys(columns, version))
         return _UNCHANGED if is_known else _APPLIED
 
     def differ_from(self, columns: Mapping[str, Any]) -> bool:
-        """Whether the newest news about one of these columns has another value."""
-        return any(self.values.get(name) != value for name, value in columns.items())
+        """Whether the newest news about one of these columns has another value; 1.0 and 1.00 are one number."""
+        return any(not codec.is_equal(self.values.get(name), value) for name, value in columns.items())
 
     def lose_children(self, table: str, version: Version) -> Outcome:
         """Merge the news that all children without newer news are gone."""
@@ -158,7 +165,8 @@ class Registers(Struct):
         floor = max(known, default=None)
         held = self.values.get(column)
         members: dict[str, Any] = held if isinstance(held, dict) else {}
-        differs = member not in members or members[member] != value
+        old = members.get(member, _NOTHING)
+        differs = value is not old and (value != old or not is_same(value, old))
         if floor is not None and version <= floor:
             return self._lost(register, differs, version, floor)
         self._settle_tie(register, differs, version, floor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from receiver.codec import storable
+from receiver.codec import is_equal, storable
 from receiver.dialects.listing import Listed
 from receiver.errors import ApiError, HandlerError, Unreadable
 from receiver.logs.safe_text import quoted
@@ -42,7 +42,8 @@ def gone(key: Key, window: Window, as_of: datetime) -> list[Write]:
 
 
 def differs(row: MirrorRow, write: Write) -> bool:
-    return any(getattr(row, name) != value for name, value in write.columns.items())
+    """Whether a column has another value in the row; 1.0 and 1.00 are one number, since an API may write either."""
+    return any(not is_equal(getattr(row, name), value) for name, value in write.columns.items())
 
 
 def _columns(row: Listed) -> dict[str, Any]:

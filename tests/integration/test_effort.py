@@ -61,7 +61,7 @@ TODAY: dict[str, tuple[Effort, Effort]] = {
     "accept 64 of sticky": (Effort(5, 1, 192, 59, 7_642), Effort(1, 1, 192, 0, 7_701)),
     "accept 64 again": (Effort(13, 1, 80, 16, 11_020), Effort(4, 2, 80, 0, 13_179)),
     "apply 200 of iimmpact": (Effort(25, 2, 801, 242, 62_341), Effort(12, 2, 801, 0, 65_331)),
-    "apply 200 of sigma": (Effort(21, 2, 601, 102, 55_452), Effort(10, 2, 601, 0, 59_446)),
+    "apply 200 of sigma": (Effort(21, 2, 601, 102, 57_055), Effort(10, 2, 601, 0, 61_038)),
     "apply 200 of sticky": (Effort(25, 2, 801, 172, 69_138), Effort(12, 2, 801, 0, 71_687)),
     "poll without work": (Effort(2, 0, 0, 0, 437), Effort(2, 1, 0, 0, 664)),
     "list 50 deliveries": (Effort(2, 0, 0, 0, 1_979), Effort(1, 1, 0, 0, 1_716)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
 
@@ -249,6 +250,18 @@ def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit
     dated[0] += timedelta(seconds=1)
     third = run()
     assert (third.tied, operations(third)) == (0, [("deactivate", "A0")])
+
+
+@pytest.mark.parametrize(
+    ("there", "repaired"), [(True, [("update", "A0")]), (Decimal("1.00"), [])], ids=["a boolean", "the same number"]
+)
+def test_a_boolean_for_a_number_is_repaired_and_other_digits_are_left(kit, listed, run, there, repaired):
+    others = listed.rows[1:]
+    listed.rows = [Listed(Product, "A0", {"data": {"stock": 1}}), *others]
+    assert operations(run()) == [("update", "A0")]
+    listed.rows = [Listed(Product, "A0", {"data": {"stock": there}}), *others]
+    assert operations(run()) == repaired
+    assert repr(kit.row(Product, "A0").data) == repr({"stock": there if repaired else 1})
 
 
 def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worker, run):

@@ -72,6 +72,25 @@ def test_news_without_a_visible_change_is_not_in_the_feed(catalog):
     assert (catalog.outcome(same), catalog.outcome(stale)) == ("unchanged", "stale")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"stock": 1, "on": True, "a": [0]}, {"stock": True, "on": 1, "a": [False]}),
+        ({"stock": 1}, {"stock": Decimal("1.0")}),
+        ({"price": Decimal("1.0")}, {"price": Decimal("1.00")}),
+    ],
+    ids=["booleans for numbers", "a fraction for a whole number", "another digit"],
+)
+@pytest.mark.parametrize("event_type", ["product.updated", "product.patched"])
+def test_a_document_that_only_python_takes_for_the_same_is_a_change(catalog, event_type, old, new):
+    catalog.tell("product.updated", "A1", 1, {"data": old})
+    delivery = catalog.tell(event_type, "A1", 2, {"data": new} if event_type == "product.updated" else new)
+    assert [encode([each["before"]["data"], each["after"]["data"]]) for each in catalog.feed()[1:]] == [
+        encode([old, new])
+    ]
+    assert (catalog.outcome(delivery), encode(catalog.product().data)) == ("applied", encode(new))
+
+
 def test_the_delete_of_a_parent_makes_a_change_for_each_child(catalog):
     catalog.tell("variant.updated", "V2", 1, {"parent": "A1"})
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})

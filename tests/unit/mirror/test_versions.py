@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples import examples
+from receiver import codec
 from receiver.mirror.versions import (
     Outcome,
     Patch,
@@ -78,6 +79,32 @@ def test_the_same_news_again_is_unchanged():
 
 def test_the_first_news_with_null_is_applied():
     assert Registers().merge("name", None, version()) is Outcome.APPLIED
+
+
+#: Values that are equal in Python and different in JSON.
+LOOK_ALIKES = [(1, True), (False, 0), (1, Decimal("1.0")), (Decimal("1.0"), Decimal("1.00")), ([0], [False])]
+
+
+@pytest.mark.parametrize(("old", "new"), LOOK_ALIKES)
+@pytest.mark.parametrize("as_patch", [False, True], ids=["whole", "patch"])
+def test_a_value_that_only_python_takes_for_the_same_is_applied(old, new, as_patch):
+    registers = row(("data", {"on": old}, version(1)))
+    value = Patch({"on": new}) if as_patch else {"on": new}
+    assert registers.merge("data", value, version(2)) is Outcome.APPLIED
+    assert codec.is_same(registers.values["data"], {"on": new})
+
+
+@pytest.mark.parametrize(("old", "new"), LOOK_ALIKES)
+def test_a_row_with_a_value_that_only_python_takes_for_the_same_is_applied(old, new):
+    registers = row(("active", True, version(1)), ("data", {"on": old}, version(1)))
+    assert registers.merge_all({"active": True, "data": {"on": new}}, version(2)) == [Outcome.APPLIED]
+
+
+@pytest.mark.parametrize(("old", "new"), LOOK_ALIKES)
+def test_values_that_only_python_takes_for_the_same_tie(old, new):
+    registers = row(("data", {"on": old}, version(arrival=1)))
+    assert registers.merge("data", {"on": new}, version(arrival=2)) is Outcome.TIE
+    assert registers.ties == {"data"}
 
 
 # ── ranks ─────────────────────────────────────────────────────────────────────────────────────────────────────
