@@ -289,7 +289,9 @@ def _decimal(name: str, value: Any) -> Decimal:
         raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is not a number.") from None
     if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
         raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this number is beyond.")
-    return number
+    # As every database returns it, or each event would be a change: without an exponent, and without a negative zero.
+    number = Decimal(format(number, "f"))
+    return number or number.copy_abs()
 
 
 def _moment(name: str, value: Any) -> datetime:

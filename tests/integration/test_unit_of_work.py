@@ -312,6 +312,13 @@ def test_a_price_with_more_digits_keeps_them(catalog):
     assert str(catalog.product().price) == "10.00"
 
 
+@pytest.mark.parametrize(("digits", "kept"), [("-0", "0"), ("-0.00", "0.00"), ("0E+5", "0"), ("1E+2", "100")])
+def test_the_same_price_again_is_unchanged_however_the_number_is_written(catalog, digits, kept):
+    first, *others = (catalog.tell("product.updated", "A1", second, {"price": digits}) for second in (1, 2, 3))
+    assert [catalog.outcome(each) for each in (first, *others)] == ["applied", "unchanged", "unchanged"]
+    assert [entry["after"]["price"] for entry in catalog.feed()] == [kept]
+
+
 def test_a_nul_becomes_a_replacement_character_in_text_and_ids_and_stays_in_the_data(catalog):
     catalog.tell("product.updated", "A\0", 1, {"name": "a\0b", "data": {"name": "a\0b"}})
     row = catalog.product("A\ufffd")
