@@ -26,7 +26,7 @@ from handlers.api import (
     wait_for_api,
 )
 from handlers.catalog import CatalogRow, Product, Variant
-from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_text, id_of
+from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text, id_of
 from receiver import (
     ApiError,
     Dialect,
@@ -99,7 +99,7 @@ class EntityRecord(Sent):
         """Return all columns. The record is complete, so an alias that it does not have means None."""
         price, currency = self._price()
         return {
-            "sku": as_text(self._value("sku")),
+            "sku": as_short_text(self._value("sku")),
             "name": as_text(self._value("name")),
             "price": as_price(price),
             "currency": as_text(currency),

@@ -165,6 +165,20 @@ def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_ro
 
 
 @pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Listed(Product, "x" * 513, {}), "has to give an id as text of 1 to 512 characters"),
+        (Listed(Product, "A3", {"sku": "x" * 2_049}), "`sku` has an index, which takes at most 2,048 bytes"),
+    ],
+    ids=["id", "sku"],
+)
+def test_a_text_that_no_index_accepts_is_reported(kit, listed, run, row, reason):
+    listed.rows = [row]
+    with pytest.raises(ApiError, match=reason):
+        run()
+
+
+@pytest.mark.parametrize(
     "date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100", "Friday", "", "\x00"]
 )
 def test_an_invalid_date_of_the_api_is_replaced_by_our_own_clock(kit, shop, listed, date):

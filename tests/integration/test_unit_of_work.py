@@ -295,6 +295,17 @@ def test_partial_news_in_any_order_ends_the_same(catalog, order):
     assert row.data == {"color": "red", "size": "M"}
 
 
+def test_a_text_that_is_too_long_for_its_index_makes_only_its_own_delivery_dead_at_once(catalog):
+    long = catalog.tell("product.updated", "A1", 1, {"sku": "x" * 2_049})
+    parent = catalog.tell("variant.updated", "V1", 1, {"parent": "x" * 513})
+    catalog.tell("product.updated", "A2", 1, {"sku": "x" * 2_048})
+    assert catalog.product("A2").sku == "x" * 2_048
+    told = [catalog.kit.delivery(each) for each in (long, parent)]
+    assert [(each["state"], each["attempts_made"]) for each in told] == [("dead", 1)] * 2
+    assert "`sku` has an index, which takes at most 2,048 bytes" in told[0]["reason"]
+    assert "`parent` is longer than 512 characters" in told[1]["reason"]
+
+
 # ── exact values ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -25,8 +25,9 @@ from sqlalchemy import (
 from sqlmodel.sql.sqltypes import AutoString
 
 from examples import examples
-from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalizer
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
 from receiver.database.database import Database
+from receiver.database.normalizers import normalizer
 from receiver.errors import HandlerError
 
 PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)

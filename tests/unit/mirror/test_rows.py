@@ -178,7 +178,6 @@ def test_a_given_session_is_available():
         ({"name": Patch({"a": 1})}, "`name` is not a document, so it takes no Patch"),
         ({"data": Patch({"a": object()})}, "`data` takes a value that JSON can express"),
         ({"data": {"a": {1, 2}.__iter__()}}, "`data` takes a value that JSON can express"),
-        ({"parent": "x" * 513}, "`parent` is longer than 512 characters"),
         ({"at": NOON.replace(tzinfo=None)}, "`at` takes a datetime with its offset"),
     ],
 )
@@ -194,9 +193,26 @@ def test_an_id_must_be_text_and_not_empty(verb, external_id):
         getattr(mirror(), verb)(Product, external_id)
 
 
-def test_an_id_that_is_too_long_is_refused():
-    with pytest.raises(HandlerError, match="`external_id` is longer than 512 characters"):
+def test_an_id_that_is_too_long_is_the_source_s_mistake():
+    with pytest.raises(Unreadable, match="`external_id` is longer than 512 characters"):
         mirror().upsert(Product, "x" * 513)
+    with pytest.raises(Unreadable, match="`parent` is longer than 512 characters"):
+        mirror().upsert(Product, "A1", parent="x" * 513)
+
+
+@pytest.mark.parametrize("text", ["x" * 2_049, "灯" * 683, "\0" * 683], ids=["ASCII", "of three bytes", "NUL"])
+def test_a_text_that_is_too_long_for_its_index_is_the_source_s_mistake(text):
+    with pytest.raises(Unreadable, match="`sku` has an index, which takes at most 2,048 bytes"):
+        mirror().upsert(Product, "A1", sku=text)
+
+
+@pytest.mark.parametrize("text", ["x" * 2_048, "灯" * 682, "😊" * 512], ids=["ASCII", "of three bytes", "of four"])
+def test_a_text_of_the_longest_length_is_taken_for_its_index(text):
+    assert written("upsert", Product, "A1", sku=text)[0].columns["sku"] == text
+
+
+def test_a_text_without_an_index_may_have_any_length():
+    assert written("upsert", Product, "A1", name="x" * 100_000)[0].columns["name"] == "x" * 100_000
 
 
 def test_a_deactivation_needs_a_time_with_offset():
