@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator
 from handlers.api import client, fetch_patiently, required, shaped
 from handlers.catalog import CatalogRow, Category, Group, Option, Product
 from handlers.iimmpact_auth import SignedRequests
-from handlers.values import Id, Moment, Sent, Text, as_price, as_text, id_of
+from handlers.values import Id, Moment, Sent, ShortText, Text, as_price, as_text, id_of
 from receiver import Dialect, Envelope, Event, HmacSha256, Listed, ListPage, Mirror, SourceSettings, Wanted
 
 #: The part of `type` before the dot, and the value of `resource` for it.
@@ -48,8 +48,8 @@ class ProductData(Sent):
 
     name: Text = None
     display_name: Text = None
-    product_code: Text = None
-    product_category_code: Text = None
+    product_code: ShortText = None
+    product_category_code: ShortText = None
     is_active: OnUnlessOff = True
 
     def columns(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class OptionData(Sent):
     price: Any = None
     amount: Any = None
     currency: Text = None
-    product_code: Text = None
+    product_code: ShortText = None
 
     def columns(self) -> dict[str, Any]:
         name = self.news(name="name") | self.news(name="label")
@@ -84,7 +84,7 @@ class OptionData(Sent):
 
 class CategoryData(Sent):
     name: Text = None
-    group_id: Text = None
+    group_id: ShortText = None
 
 
 class GroupData(Sent):

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from handlers.catalog import CatalogRow, Category, Group, Product, Record
-from handlers.values import MomentOrNone, Price, Sent, Text, id_of
+from handlers.values import MomentOrNone, Price, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, Unreadable
 from receiver.codec import canonical
 
@@ -85,7 +85,7 @@ class Entity(Sent):
 
     name: Text = None
     title: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     currency: Any = None
     status: Any = None

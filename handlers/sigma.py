@@ -26,7 +26,7 @@ from handlers.api import (
     wait_for_api,
 )
 from handlers.catalog import CatalogRow, Product, Variant
-from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_text, id_of
+from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text, id_of
 from receiver import (
     ApiError,
     Dialect,
@@ -40,7 +40,7 @@ from receiver import (
     SourceSettings,
     Wanted,
 )
-from receiver.codec import canonical
+from receiver.codec import canonical, is_same
 
 #: The members of `data` that may have the id, by the part of the event type before the dot. Only `entityId` is
 #: published.
@@ -99,7 +99,7 @@ class EntityRecord(Sent):
         """Return all columns. The record is complete, so an alias that it does not have means None."""
         price, currency = self._price()
         return {
-            "sku": as_text(self._value("sku")),
+            "sku": as_short_text(self._value("sku")),
             "name": as_text(self._value("name")),
             "price": as_price(price),
             "currency": as_text(currency),
@@ -196,7 +196,7 @@ def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow])
     elif (age := _age(event)) > timedelta():
         row = mirror.get(table, event.entity_id)
         # If the mirror already has this record, the record does not have the event's change yet.
-        if age > SAME or (row is not None and row.data == event.hydrated.whole):
+        if age > SAME or (row is not None and is_same(row.data, event.hydrated.whole)):
             wait_for_api(event, row, f"its record is {age.total_seconds():.3f} seconds older")
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Discriminator, Field, RootModel, Tag
 from handlers.api import NotFoundError, client, fetch_patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
 from handlers.eastern import is_second_reading, read_eastern, write_eastern
-from handlers.values import Id, Price, RelatedId, Sent, Text, as_moment_or_none, id_of
+from handlers.values import Id, Price, RelatedId, Sent, ShortText, Text, as_moment_or_none, id_of
 from receiver import (
     ApiError,
     Dialect,
@@ -167,7 +167,7 @@ def _number(entity_id: str) -> int | str:
 
 class VariantData(Sent):
     id: Id
-    sku_num: Text = None
+    sku_num: ShortText = None
     price: Price = None
     attributes: Any = None
     #: The guide's samples do not have it, because they show variants inside products.
@@ -195,7 +195,7 @@ def _option_name(attribute: Any) -> str | None:
 class ProductData(Sent):
     """A product or a bundle. A bundle has no variants."""
 
-    sku: Text = None
+    sku: ShortText = None
     name: Text = None
     price: Price = None
     category: RelatedId = None

@@ -1,8 +1,8 @@
 """Ids, texts, prices and times as the four systems write them. Several forms are read, and none is guessed.
 
-An invalid id or time of change is refused, because the row and the order depend on it. An invalid name or price becomes
-None in its column, and `data` keeps the source's own value. So a price "on request" neither makes the delivery dead
-nor leaves an old price in the row.
+An invalid id or time of change is refused, because the row and the order depend on it. An invalid name or price, or a
+SKU that is too long for its index, becomes None in its column, and `data` keeps the source's own value. So a price "on
+request" neither makes the delivery dead nor leaves an old price in the row.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ def as_text(value: Any) -> str | None:
     return None
 
 
+def as_short_text(value: Any) -> str | None:
+    """Return text as `as_text` does, for a SKU or a parent's id; None if it is longer than any id."""
+    text = value if isinstance(value, str) else as_text(value)
+    return None if text is None or len(text) > LONGEST_NAME else text
+
+
 def as_price(value: Any) -> Decimal | None:
     """Return a number, or text that is a number, with its digits; None for any other value."""
     text = as_text(value)
@@ -100,6 +106,7 @@ def related_id(value: Any) -> str | None:
 
 Id = Annotated[str, BeforeValidator(as_id)]
 Text = Annotated[str | None, BeforeValidator(as_text)]
+ShortText = Annotated[str | None, BeforeValidator(as_short_text)]
 Price = Annotated[Decimal | None, BeforeValidator(as_price)]
 Moment = Annotated[datetime, BeforeValidator(as_moment)]
 MomentOrNone = Annotated[datetime | None, BeforeValidator(as_moment_or_none)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -108,6 +108,47 @@ def encode(value: Any) -> bytes:
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys: equal values give equal bytes, in whatever order their keys arrived."""
     return _canonical.encode(value)
+
+
+#: The types with values that are equal in Python and not in JSON, such as 1 and true, or 1.0 and 1.00.
+_LOOSE = frozenset({bool, int, Decimal, dict, list})
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether both values are the same JSON, the digits of numbers included; the order of keys does not matter."""
+    return one is other or (
+        one == other and (one.__class__ not in _LOOSE or _canonical.encode(one) == _canonical.encode(other))
+    )
+
+
+def is_equal(one: Any, other: Any) -> bool:
+    """Whether both values mean the same in JSON: as `is_same`, but 1, 1.0 and 1.00 are one number."""
+    return is_same(one, other) or (one == other and _have_the_same_booleans(one, other))
+
+
+def changed_members(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The members of `after` that are not the same in `before`, which has them all."""
+    # Without a call for each member, because this runs for every event.
+    return [
+        name
+        for name, value in after.items()
+        if (old := before[name]) is not value
+        and (value != old or (value.__class__ in _LOOSE and _canonical.encode(value) != _canonical.encode(old)))
+    ]
+
+
+def _have_the_same_booleans(one: Any, other: Any) -> bool:
+    """Whether two values that are equal in Python have their booleans at the same places."""
+    pairs = [(one, other)]
+    while pairs:
+        one, other = pairs.pop()
+        if isinstance(one, dict):
+            pairs += [(value, other[name]) for name, value in one.items()]
+        elif isinstance(one, list):
+            pairs += zip(one, other, strict=True)
+        elif isinstance(one, bool) is not isinstance(other, bool):
+            return False
+    return True
 
 
 def shortened(value: Any, longest: int = 80) -> str:

@@ -271,7 +271,9 @@ class Webhooks:
             columns = {name: value for name, value in wanted.items() if name != "table"}
             row = self._shown(source, wanted["table"], wanted["external_id"])
             refuse_unknown(f"column of {wanted['table']}", columns, row)
-            assert {name: row[name] for name in columns} == columns
+            found = {name: row[name] for name in columns}
+            assert found == columns
+            assert codec.is_equal(found, columns), f"a boolean stands for a number, or a number for one: {found}"
 
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}

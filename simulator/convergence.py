@@ -104,7 +104,7 @@ def same(column: str, expected: Any, found: Any) -> bool:
     if column == "price" and expected is not None:
         return isinstance(found, str) and found == str(expected)
     if column == "data":
-        return bool(decimals(expected) == decimals(found))
+        return codec.is_equal(decimals(expected), decimals(found))
     return bool(expected == found)
 
 

@@ -181,6 +181,7 @@ PLAIN = {
             "sequences",
             "slices",
             "conversions",
+            "normalizers",
             "digests",
             "record",
             "keeping",

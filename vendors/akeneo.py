@@ -10,7 +10,7 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, patiently, required, segment, shaped
 from handlers.catalog import Group, Product
-from handlers.values import Id, MomentOrNone, Sent, Text, id_of
+from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
 from vendors.values import list_at, member, moment_at, text_at
@@ -28,9 +28,9 @@ akeneo_events = Dialect("akeneo-events", verify=AkeneoEvents())
 
 class ProductData(Sent):
     uuid: Text = None
-    identifier: Text = None
+    identifier: ShortText = None
     #: The code of its product model.
-    parent: Text = None
+    parent: ShortText = None
     enabled: bool | None = None
     updated: MomentOrNone = None
 
@@ -43,7 +43,7 @@ class ModelData(Sent):
     """A product model, with the values that the variants of a product have in common."""
 
     code: Id
-    parent: Text = None
+    parent: ShortText = None
     updated: MomentOrNone = None
 
     def columns(self) -> dict[str, Any]:

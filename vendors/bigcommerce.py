@@ -10,7 +10,7 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, patiently, required, shaped
 from handlers.catalog import Product, Variant
-from handlers.values import Id, MomentOrNone, Price, Sent, Text, as_id, id_of
+from handlers.values import Id, MomentOrNone, Price, Sent, ShortText, Text, id_of
 from receiver import Dialect, Discard, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import BigCommerce
 from vendors.tables import StockLevel
@@ -55,7 +55,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 class VariantAnswer(Sent):
     id: Id
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     calculated_price: Price = None
     inventory_level: Price = None
@@ -64,7 +64,7 @@ class VariantAnswer(Sent):
 class ProductAnswer(Sent):
     id: Id
     name: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     is_visible: bool | None = None
     inventory_tracking: Text = None
@@ -108,9 +108,9 @@ def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
     if "/inventory/" in event.event_type:
         raise Discard("BigCommerce does not say clearly whether a quantity is absolute or a difference: set api_url.")
     mirror.upsert(Product, event.entity_id)
-    variant = member(event.data, "sku.variant_id")
-    if variant is not None:
-        mirror.upsert(Variant, as_id(variant), parent=event.entity_id)
+    if member(event.data, "sku.variant_id") is not None:
+        variant = id_of(member(event.data, "sku"), ("variant_id",), what="data.sku")
+        mirror.upsert(Variant, variant, parent=event.entity_id)
 
 
 @bigcommerce.on("store/product/deleted")

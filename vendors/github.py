@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Sent, Text, id_of
+from handlers.values import Id, Sent, Text, as_short_text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, Mirror, Unreadable
 from receiver.senders import GitHub
 from vendors.values import number_or_text, text_at
@@ -74,7 +74,7 @@ class Release(Sent):
 
     def columns(self) -> dict[str, Any]:
         state = "draft" if self.draft else "prerelease" if self.prerelease else "released"
-        return {"sku": self.tag_name, "name": self.name or self.tag_name, "lifecycle_state": state}
+        return {"sku": as_short_text(self.tag_name), "name": self.name or self.tag_name, "lifecycle_state": state}
 
 
 class RepositoryEvent(Sent):

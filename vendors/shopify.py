@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 
 from handlers.api import patiently, wait_for_api
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, Text, id_of
+from handlers.values import Id, Price, Sent, ShortText, Text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.senders import Shopify
 from vendors import shopify_api
@@ -92,7 +92,7 @@ def id_in_gid(value: Any) -> str:
 class VariantData(Sent):
     id: Id
     title: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
 
 

@@ -10,7 +10,7 @@ import httpx
 
 from handlers.api import client, patiently, post, required, shaped
 from handlers.catalog import Product, Variant
-from handlers.values import Id, MomentOrNone, Price, Sent, Text
+from handlers.values import Id, MomentOrNone, Price, Sent, ShortText, Text
 from receiver import ApiError, Listed, ListPage, Retry, SourceSettings
 from vendors.tables import StockLevel
 from vendors.values import member
@@ -79,7 +79,7 @@ class ProductNode(Named):
 
 class VariantNode(Named):
     title: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     product: Named
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, Text, id_of
+from handlers.values import Id, Price, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, Mirror
 from receiver.senders import StandardWebhooks
 from vendors.values import member, moment_at, number_or_text, text_at
@@ -43,7 +43,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 class ProductData(Sent):
     name: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     currency: Text = None
     status: Text = None

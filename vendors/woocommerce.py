@@ -12,7 +12,7 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, patiently, required, shaped, wait_for_api
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, Text, id_of
+from handlers.values import Id, Price, Sent, ShortText, Text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, FormPing, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import WooCommerce
 from vendors.tables import StockLevel
@@ -48,7 +48,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 class ProductData(Sent):
     name: Text = None
-    sku: Text = None
+    sku: ShortText = None
     price: Price = None
     status: Text = None
     type: Text = None

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from receiver.api.provenance import LostValue, WhyRow
+from receiver.codec import is_same
 from receiver.inbox.ids import arrived
 from receiver.moments import EPOCH
 from receiver.search.changes import Change
@@ -57,9 +58,9 @@ def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
         before, after = change.before.get(name), change.after.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             for member in {**before, **after}:
-                if before.get(member) != after.get(member):
+                if not is_same(before.get(member), after.get(member)):
                     yield ChangedColumn(f"{name}.{member}", before.get(member), after.get(member))
-        elif before != after:
+        elif not is_same(before, after):
             yield ChangedColumn(name, before, after)
 
 

@@ -1,6 +1,6 @@
 """Column types that keep values exactly: decimals with all their digits, times in UTC, objects as JSON.
 
-Each type has one form per database and one in Python. `normalizer` makes the function that converts or refuses values.
+Each type has one form per database and one in Python. `receiver.database.normalizers` converts or refuses values.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any, ClassVar, cast
 from msgspec import Raw
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
-    Boolean,
     Column,
     ColumnElement,
     DateTime,
     Dialect,
     Integer,
     Numeric,
-    String,
     Table,
     Text,
     type_coerce,
@@ -42,9 +39,6 @@ from receiver.database.damage import (
     damaged_moment,
     read_document,
 )
-from receiver.errors import HandlerError, Unreadable
-from receiver.logs.safe_text import name_of, quoted, told
-from receiver.moments import in_utc
 
 #: The largest exponent, positive or negative, of a decimal column; beyond it, databases behave differently.
 LARGEST_EXPONENT = 1000
@@ -260,16 +254,6 @@ def _utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.astimezone(UTC)
 
 
-#: Converts a value other than None into the stored form, given the column's name. Raises `HandlerError`, or
-#: `Unreadable` for a time that must be the source's mistake.
-Normalizer = Callable[[str, Any], Any]
-
-
-def normalizer(kind: TypeEngine[Any]) -> Normalizer:
-    """The function that converts values into the stored form of a column of type `kind`."""
-    return cast("Normalizer", by_kind(kind, _CONVERTERS, lambda _, value: value))
-
-
 def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
     """The choice for the first of these classes (or tuples of them) that the column type `kind` belongs to."""
     # SQLModel wraps the types of text columns in one of its own.
@@ -278,71 +262,3 @@ def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise
         if isinstance(kind, kinds) or isinstance(inside, kinds):
             return choice
     return otherwise
-
-
-def _decimal(name: str, value: Any) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
-        raise HandlerError(f"`{name}` takes a Decimal, not {_what(value)}: a float has lost digits already.")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is not a number.") from None
-    if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
-        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this number is beyond.")
-    return number
-
-
-def _moment(name: str, value: Any) -> datetime:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise HandlerError(f"`{name}` takes a datetime with its offset, not {_what(value)}.")
-    try:
-        return in_utc(value)
-    except ValueError as error:
-        # The source's mistake, not the handler's: a second attempt would find the same time in the body.
-        raise Unreadable(f"`{name}` cannot keep the time {value.isoformat()}: {error}.") from None
-
-
-def document(name: str, value: Any) -> Any:
-    """Copy a value into the types that JSON has."""
-    try:
-        return codec.decode(codec.encode(value))
-    except (TypeError, ValueError, RecursionError, Unreadable) as error:
-        raise HandlerError(f"`{name}` takes a value that JSON can express: {told(error)}.") from None
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise HandlerError(f"`{name}` takes text, not {_what(value)}.")
-    return codec.storable(value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise HandlerError(f"`{name}` takes true or false, not {_what(value)}.")
-    return value
-
-
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise HandlerError(f"`{name}` takes a whole number of at most 64 bits, not {_what(value)}.")
-    return value
-
-
-def _what(value: Any) -> str:
-    return f"the {name_of(value)} {quoted(value)}"
-
-
-#: The function that converts text.
-TEXT_NORMALIZER: Normalizer = _text
-
-#: Functions that convert values into types that JSON has.
-PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
-
-_CONVERTERS: tuple[tuple[Any, Any], ...] = (
-    (ExactDecimal, _decimal),
-    (UtcDateTime, _moment),
-    (Document, document),
-    (Boolean, _flag),
-    ((Integer, BigInteger), _integer),
-    (String, _text),
-)

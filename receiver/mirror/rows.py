@@ -16,13 +16,11 @@ from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
-from receiver.database.columns import (
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime
+from receiver.database.normalizers import (
+    INDEXED_TEXT_NORMALIZER,
     PLAIN_NORMALIZERS,
-    TEXT_NORMALIZER,
-    Document,
-    ExactDecimal,
     Normalizer,
-    UtcDateTime,
     document,
     normalizer,
 )
@@ -109,8 +107,13 @@ def table_name(table: type[MirrorRow]) -> str:
 @cache
 def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
     """The columns that handlers fill, each with the function that converts values into the stored form."""
-    columns = sql_table(table).columns
-    return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
+    sql = sql_table(table)
+    indexed = {column.name for index in sql.indexes for column in index.columns}
+    return {
+        column.name: normalizer(column.type, is_indexed=column.name in indexed)
+        for column in sql.columns
+        if column.name not in BOOKKEEPING
+    }
 
 
 @cache
@@ -122,8 +125,7 @@ def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
 @cache
 def indexed_texts(table: type[MirrorRow]) -> tuple[str, ...]:
     """The own columns of text that have an index."""
-    indexed = {column.name for index in sql_table(table).indexes for column in index.columns}
-    return tuple(name for name, normal in own_columns(table).items() if normal is TEXT_NORMALIZER and name in indexed)
+    return tuple(name for name, normal in own_columns(table).items() if normal is INDEXED_TEXT_NORMALIZER)
 
 
 @cache
@@ -215,7 +217,7 @@ class Mirror:
         """Add news that the row exists and has these values. Other columns keep theirs; None is a value.
 
         `active=False` is for a row that exists but is switched off. Raises `HandlerError` for an unknown column, or a
-        value that its column cannot store exactly.
+        value that its column cannot store exactly, and `Unreadable` for an id or an indexed text that is too long.
         """
         news = {ACTIVE: True} | columns
         self._write(table, external_id, Rank.UPDATE, at, news)
@@ -311,4 +313,7 @@ def _checked(at: datetime) -> datetime:
 
 def _check_id(name: str, value: Any) -> None:
     if isinstance(value, str) and len(value) > LONGEST_NAME:
-        raise HandlerError(f"`{name}` is longer than {LONGEST_NAME} characters.")
+        # The source's mistake, not the handler's: a second attempt would find the same id in the body.
+        raise Unreadable(
+            f"`{name}` is longer than {LONGEST_NAME} characters. Shorten it in the handler, and replay the delivery."
+        )

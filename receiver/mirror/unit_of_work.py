@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from receiver.codec import plain
+from receiver.codec import changed_members, plain
 from receiver.database.bulk import Statement, execute_all, insertions, replace_clause
 from receiver.inbox.ids import arrived
 from receiver.mirror.basis import RowsFound, rows_among
@@ -203,7 +203,7 @@ class UnitOfWork:
         before, entry.shown = entry.shown, shown
         if before is None:
             return _change(key, "insert", {}, shown, delivery_id, status)
-        differing = [name for name, value in shown.items() if value != before[name]]
+        differing = changed_members(before, shown)
         if not differing:
             return None
         entry.dirty = True

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from receiver import codec
+from receiver.codec import changed_members, is_same
 from receiver.errors import Unreadable
 from receiver.moments import EPOCH, MICROSECOND
 
@@ -77,6 +78,10 @@ class Patch:
     members: Mapping[str, Any]
 
 
+#: The value of a member that an object does not have.
+_NOTHING = object()
+
+
 class Registers(Struct):
     """One row: the newest news about each of its columns."""
 
@@ -95,21 +100,14 @@ class Registers(Struct):
             return strongest(self._merge_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
         old = self.values.get(column)
-        differs = value != old
-        if floor is not None and version <= floor:
-            return self._lost(column, differs, version, floor)
-        # Checked first because ties are rare, and this runs for every column of every event.
-        if self.ties or (floor is not None and floor.time == version.time):
-            self._settle_tie(column, differs, version, floor)
-        if isinstance(old, dict):
-            kept = self._keep_newer_members(column, value, version)
-            if kept is not value:
-                value, differs = kept, kept != old
+        # Checked first because this is the usual case, and runs for every column of every event.
+        if self.ties or isinstance(old, dict) or isinstance(value, dict) or (floor and floor.time == version.time):
+            return self._merge_whole(column, value, version)
+        if floor is not None and version < floor:
+            return _STALE
         self.values[column] = value
         self.versions[column] = version
-        if not differs and floor is not None:
-            return _UNCHANGED
-        return _TIE if column in self.ties else _APPLIED
+        return _UNCHANGED if floor is not None and is_same(value, old) else _APPLIED
 
     def merge_all(self, columns: Mapping[str, Any], version: Version) -> list[Outcome]:
         """Merge the news of all these columns. Returns the outcome of each, or one for all of them."""
@@ -126,13 +124,15 @@ class Registers(Struct):
     def _replace_with(self, columns: Mapping[str, Any], version: Version) -> Outcome:
         """Merge whole values that are later than all known news, as `merge` does column by column."""
         is_known = columns.keys() <= self.versions.keys() and columns.items() <= self.values.items()
+        # Values that Python takes for equal may be different JSON.
+        is_known = is_known and not changed_members(self.values, columns)
         self.values.update(columns)
         self.versions.update(dict.fromkeys(columns, version))
         return _UNCHANGED if is_known else _APPLIED
 
     def differ_from(self, columns: Mapping[str, Any]) -> bool:
-        """Whether the newest news about one of these columns has another value."""
-        return any(self.values.get(name) != value for name, value in columns.items())
+        """Whether the newest news about one of these columns has another value; 1.0 and 1.00 are one number."""
+        return any(not codec.is_equal(self.values.get(name), value) for name, value in columns.items())
 
     def lose_children(self, table: str, version: Version) -> Outcome:
         """Merge the news that all children without newer news are gone."""
@@ -152,53 +152,80 @@ class Registers(Struct):
         self.children_gone = _dated_back(self.children_gone, after, heard)
         return (self.versions, self.children_gone) != before
 
+    def _merge_whole(self, column: str, value: Any, version: Version) -> Outcome:
+        """Merge a whole value, which is also news about each member of an object, those that it does not have included.
+
+        The register of the column decides whether the value is an object.
+        """
+        floor, old = self.versions.get(column), self.values.get(column)
+        ties = floor is not None and version.ties_with(floor)
+        if floor is not None and version <= floor and not ties:
+            return _UNCHANGED if version == floor else _STALE
+        held, given = (each if isinstance(each, dict) else {} for each in (old, value))
+        prefix = f"{column}."
+        own = {name.removeprefix(prefix): known for name, known in self.versions.items() if name.startswith(prefix)}
+        is_other = not (isinstance(old, dict) and isinstance(value, dict)) and not is_same(old, value)
+        tied = self._settle_tie(column, is_other, version, floor, *own.values())
+        marked = {name.removeprefix(prefix) for name in self.ties if name.startswith(prefix)}
+        for member in {*own, *marked, *(held if ties else ()), *(given if ties else ())}:
+            differs = not is_same(held.get(member, _NOTHING), given.get(member, _NOTHING))
+            tied |= self._settle_tie(prefix + member, differs, version, floor, own.get(member))
+        if floor is not None and version < floor:
+            return _TIE if tied else _UNCHANGED
+        # A member may be missing if the object was edited by hand.
+        newer = {member: held[member] for member, known in own.items() if known > version and member in held}
+        for member in own.keys() - newer.keys():
+            del self.versions[prefix + member]
+        self.values[column] = given | newer if newer else value
+        self.versions[column] = version
+        if tied:
+            return _TIE
+        return _UNCHANGED if floor is not None and is_same(self.values[column], old) else _APPLIED
+
     def _merge_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
         known = [self.versions[name] for name in (column, register) if name in self.versions]
         floor = max(known, default=None)
+        if version == floor:
+            return _UNCHANGED
         held = self.values.get(column)
         members: dict[str, Any] = held if isinstance(held, dict) else {}
-        differs = member not in members or members[member] != value
-        if floor is not None and version <= floor:
-            return self._lost(register, differs, version, floor)
-        self._settle_tie(register, differs, version, floor)
+        old = members.get(member, _NOTHING)
+        differs = value is not old and (value != old or not is_same(value, old))
+        tied = self._settle_tie(register, differs, version, floor)
+        # A patch is also news that the value is an object.
+        if not isinstance(held, dict):
+            self._settle_tie(column, True, version, floor)
+        elif column in self.ties:
+            self._settle_tie(column, False, version, *self._all_versions(column))
+        if floor is not None and version < floor:
+            return _TIE if tied else _UNCHANGED if version.ties_with(floor) else _STALE
         self.values[column] = {**members, member: value}
         self.versions[register] = version
         if not differs:
             return _UNCHANGED
-        return _TIE if register in self.ties else _APPLIED
+        return _TIE if tied else _APPLIED
 
-    def _keep_newer_members(self, column: str, value: Any, version: Version) -> Any:
-        """The value with the members that newer patches brought; a value other than an object becomes one."""
-        prefix = column + "."
-        newer, held = {}, self.values[column]
-        for register in [name for name in self.versions if name.startswith(prefix)]:
-            member = register.removeprefix(prefix)
-            # A member may be missing if the object was edited by hand.
-            if self.versions[register] > version and member in held:
-                newer[member] = held[member]
-            else:
-                del self.versions[register]
-                self.ties.discard(register)
-        if not newer:
-            return value
-        return (value if isinstance(value, dict) else {}) | newer
+    def _all_versions(self, column: str) -> list[Version]:
+        """The versions of the column, and of the members in it."""
+        prefix = f"{column}."
+        return [known for name, known in self.versions.items() if name == column or name.startswith(prefix)]
 
-    def _lost(self, register: str, differs: bool, version: Version, floor: Version) -> Outcome:
-        if version == floor:
-            return _UNCHANGED
-        if version.ties_with(floor):
-            if not differs:
-                return _UNCHANGED
-            self.ties.add(register)
-            return _TIE
-        return _STALE
+    def _settle_tie(self, register: str, differs: bool, version: Version, *known: Version | None) -> bool:
+        """Mark a register for news that ties with the newest that is known, and clear its mark for newer news.
 
-    def _settle_tie(self, register: str, differs: bool, version: Version, floor: Version | None) -> None:
-        if floor is None or not version.ties_with(floor):
+        Returns whether the news ties with another value.
+        """
+        newest = max(filter(None, known), default=None)
+        if newest is None:
+            return False
+        if version.ties_with(newest):
+            if differs:
+                self.ties.add(register)
+            return differs
+        if version > newest:
             self.ties.discard(register)
-        elif differs:
-            self.ties.add(register)
+        return False
 
 
 def _dated_back(versions: Mapping[str, Version], after: int, heard: Callable[[Version], int]) -> dict[str, Version]:
@@ -306,6 +333,6 @@ def _version(time: Any, rank: Any, arrival: Any) -> Version:
     return Version(time, rank, arrival)
 
 
-#: The times that a version may have, in microseconds since 1970, and its ranks.
-_FIRST, _LAST = (microseconds(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))
+#: The times that a version may have, in microseconds since 1970: every time that Python has in UTC; and its ranks.
+_FIRST, _LAST = microseconds(datetime.min.replace(tzinfo=UTC)), microseconds(datetime.max.replace(tzinfo=UTC))
 _LOWEST, _HIGHEST = int(Rank.ABSENT), int(Rank.DELETE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from receiver.codec import plain
+from receiver.codec import is_same, plain
 from receiver.mirror.versions import Registers
 from receiver.provenance.origins import Origin
 from receiver.provenance.traces import NO_VALUE, Told
@@ -27,7 +27,7 @@ def is_as_recorded(change: Row[Any], column: str, path: str, held: Told, registe
     elif any(name.startswith(f"{column}.") for name in registers.versions):
         # Members with their own versions are compared with the record one by one.
         return isinstance(held.value, dict) == isinstance(recorded, dict)
-    return bool(plain(held.value) == recorded)
+    return is_same(plain(held.value), recorded)
 
 
 def _is_of(change: Row[Any], origin: Origin) -> bool:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from receiver.codec import is_same
 from receiver.inbox.ids import arrived
 from receiver.mirror.rows import Write, sql_table
 from receiver.mirror.versions import AHEAD, Patch, Registers, Version
@@ -132,7 +133,7 @@ def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
     for member, _ in zip({**known, **members}, range(MOST_MEMBERS_TOLD), strict=False):
         word = members.get(member, NO_VALUE)
         # An equal value does not count as a loss.
-        if word != known.get(member, NO_VALUE):
+        if not is_same(word, known.get(member, NO_VALUE)):
             yield f"{column}.{member}", word
 
 
@@ -141,8 +142,8 @@ def _loss(said: Told, before: Told | None, now: Told | None) -> Loss | None:
     assert now is not None
     if now.version != said.version:
         how = Defeat.TIE if said.version.ties_with(now.version) else Defeat.STALE
-        return Loss(said.value, said.version, how) if said.value != now.value else None
-    if before is None or before.version == said.version or before.value == now.value:
+        return Loss(said.value, said.version, how) if not is_same(said.value, now.value) else None
+    if before is None or before.version == said.version or is_same(before.value, now.value):
         return None
     how = Defeat.TIE if before.version.ties_with(now.version) else Defeat.OVERTAKEN
     return Loss(before.value, before.version, how)

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from receiver.codec import is_same
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.inbox.retries import RetrySchedule
@@ -198,7 +199,7 @@ class _Judge:
         if path == column and any(name.startswith(f"{column}.") for each in both for name in each.versions):
             # Members with their own versions are compared one by one.
             return isinstance(held.value, dict) == isinstance(recomputed.value, dict)
-        return bool(held.value == recomputed.value)
+        return is_same(held.value, recomputed.value)
 
     def _dated_back(self, column: str, path: str) -> Told | None:
         """The recomputed value after news from the future is dated back; None without such news."""
@@ -226,7 +227,7 @@ class _Judge:
     def _lost(self, path: str, held: Told, recomputed: Told | None) -> Loss | None:
         if recomputed is None:
             return None
-        if recomputed.version >= held.version or recomputed.value == held.value:
+        if recomputed.version >= held.version or is_same(recomputed.value, held.value):
             return self.recomputation.trace.losses.get(path)
         later = self._took_effect(recomputed.version) > self._took_effect(held.version)
         return Loss(recomputed.value, recomputed.version, Defeat.STALE if later else Defeat.OVERTAKEN)
@@ -239,8 +240,8 @@ class _Judge:
 
 def _is_held_as(back: Told, held: Told) -> bool:
     """Whether the stored value is the recomputed one, dated back to its arrival or to an earlier time."""
-    is_same = back.version[1:] == held.version[1:] and back.value == held.value
-    return is_same and held.version.time <= back.version.time
+    is_earlier = held.version[1:] == back.version[1:] and held.version.time <= back.version.time
+    return is_earlier and is_same(back.value, held.value)
 
 
 def _paths(row: StoredRow) -> Iterator[tuple[str, str]]:

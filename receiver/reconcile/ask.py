@@ -246,7 +246,10 @@ def _compared(row: MirrorRow | None, writes: list[Write]) -> list[ComparedColumn
         return []
     return [
         ComparedColumn(
-            name, codec.plain(here := getattr(row, name, None)), codec.plain(value), row is not None and here == value
+            name,
+            codec.plain(here := getattr(row, name, None)),
+            codec.plain(value),
+            row is not None and codec.is_equal(here, value),
         )
         for name, value in there.items()
     ]

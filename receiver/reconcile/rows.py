@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from receiver.codec import storable
+from receiver.codec import is_equal, storable
 from receiver.dialects.listing import Listed
+from receiver.envelope import LONGEST_NAME
 from receiver.errors import ApiError, HandlerError, Unreadable
 from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, own_columns
@@ -15,11 +16,11 @@ from receiver.reconcile.window import Window
 
 
 def key_of(source: str, row: Listed) -> Key:
-    """Make the key of a listed row. Raises `ApiError` for an id that is not text."""
-    if not isinstance(row.external_id, str) or not row.external_id:
+    """Make the key of a listed row. Raises `ApiError` for an id that is not text, or is too long."""
+    if not isinstance(row.external_id, str) or not 0 < len(row.external_id) <= LONGEST_NAME:
         raise ApiError(
             f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: the dialect has to give an id as "
-            "text."
+            f"text of 1 to {LONGEST_NAME} characters."
         )
     return Key(row.table, source, storable(row.external_id))
 
@@ -42,7 +43,8 @@ def gone(key: Key, window: Window, as_of: datetime) -> list[Write]:
 
 
 def differs(row: MirrorRow, write: Write) -> bool:
-    return any(getattr(row, name) != value for name, value in write.columns.items())
+    """Whether a column has another value in the row; 1.0 and 1.00 are one number, since an API may write either."""
+    return any(not is_equal(getattr(row, name), value) for name, value in write.columns.items())
 
 
 def _columns(row: Listed) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from receiver.codec import is_same
 from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow, RehearsedSide
 
 #: The columns of a row that a side does not have.
@@ -91,7 +92,7 @@ def compare_rows(old: Iterable[RehearsedRow], new: Iterable[RehearsedRow]) -> li
         differing = {
             name: (was.get(name), becomes.get(name))
             for name in dict.fromkeys([*was, *becomes])
-            if was.get(name) != becomes.get(name)
+            if not is_same(was.get(name), becomes.get(name))
         }
         kind = "only new" if key not in before else "only old" if key not in after else "differs"
         if differing or kind != "differs":

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, select
 
-from receiver.codec import plain
+from receiver.codec import is_same, plain
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES
@@ -97,7 +97,7 @@ def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterat
 def _contradict(old: Told | None, new: Told | None, ran: Collection[int]) -> bool:
     if old is not None and new is not None and old.version[1:] == new.version[1:]:
         # Only the time may differ, if a reconcile dated news from the future back.
-        return bool(old.value != new.value)
+        return not is_same(old.value, new.value)
     if new is not None and (old is None or old.version < new.version):
         return True
     return old is not None and old.version.arrival in ran and (new is None or new.version < old.version)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select
 
+from receiver.codec import changed_members
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
@@ -274,7 +275,7 @@ def joined(earlier: RowChange, later: RowChange) -> RowChange:
     if earlier.operation == "insert":
         return later._replace(operation="insert", before={}, after=earlier.after | later.after)
     before, after = later.before | earlier.before, earlier.after | later.after
-    differing = [name for name in after if before[name] != after[name]]
+    differing = changed_members(before, after)
     operation = "update"
     if "active" in differing:
         operation = "reactivate" if after["active"] else "deactivate"

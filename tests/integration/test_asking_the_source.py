@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -63,6 +64,18 @@ def test_each_column_is_shown_with_both_values(kit, source):
     assert (asked.equal, columns(asked)["name"]) == (False, ("Lamp", "Lantern", False))
     assert 'name: "Lantern" there, "Lamp" here' in asked.lines()
     assert mirrored(kit) == {"A1": "Lamp"}, "to ask changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("there", "is_equal"), [(True, False), (Decimal("1.00"), True)], ids=["a boolean", "the same number"]
+)
+def test_a_boolean_for_a_number_is_a_difference_and_other_digits_are_not(kit, source, there, is_equal):
+    source.row = lambda each: Listed(Product, each[0], {"data": {"stock": 1}})
+    repair(kit)
+    source.row = lambda each: Listed(Product, each[0], {"data": {"stock": there}})
+    assert ask(kit).equal is is_equal
+    assert len(repair(kit).repaired) == (0 if is_equal else 1)
+    assert repr(kit.row(Product, "A1").data) == repr({"stock": 1 if is_equal else True})
 
 
 def test_the_source_s_time_of_change_is_shown(kit, source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -24,7 +25,7 @@ class Shop:
     def __init__(self, served: Served, visitor: Visitor) -> None:
         self.served, self.visitor = served, visitor
 
-    def tell(self, name: str, at: str, *, number: int = 1, **changed: str) -> str:
+    def tell(self, name: str, at: str, *, number: int = 1, **changed: Any) -> str:
         content = json.loads(product(number, key=f"SKU-{number}", name=name, at=f"2026-03-04T{at}:00Z")) | changed
         delivery = self.served.send("iimmpact", json.dumps(content).encode(), secret=SECRET)
         wait_until(lambda: self.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
@@ -97,6 +98,12 @@ def test_the_timeline_shows_which_deliveries_changed_something(shop: Shop):
     assert ignored[-4:] in said
     assert "No handler takes product.painted" in said
     assert "Chair → White chair" in said
+
+
+def test_the_timeline_shows_a_boolean_in_place_of_a_number(shop: Shop):
+    for at, stock in (("10:00", 1), ("11:00", True)):
+        shop.tell("Desk", at, number=4, data={"display_name": "Desk", "stock": stock})
+    assert "data.stock : 1 → yes" in shop.text("/mirror/products/iimmpact/P4").partition("Timeline")[2]
 
 
 def test_a_search_with_one_result_leads_to_it(shop: Shop):

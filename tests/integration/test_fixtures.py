@@ -75,6 +75,17 @@ def test_an_expected_row_of_an_unknown_table_or_column_is_refused(webhooks: Webh
         webhooks.check_fixture(fixture)
 
 
+def test_a_number_where_a_boolean_is_expected_fails_the_fixture(webhooks: Webhooks, tmp_path):
+    fixture = tmp_path / "iimmpact" / "product.updated.json"
+    fixture.parent.mkdir()
+    body = {"type": "product.updated", "resource": "products", "id": "A1", "timestamp": "2026-03-04T12:00:00Z"}
+    fixture.write_text(json.dumps({**body, "data": {"stock": 1}}))
+    row = {"table": "products", "external_id": "A1", "data": {"stock": True}}
+    fixture.with_name(f"product.updated{EXPECTED}").write_text(json.dumps({"rows": [row]}))
+    with pytest.raises(AssertionError, match="a boolean stands for a number"):
+        webhooks.check_fixture(fixture)
+
+
 def test_an_unknown_setting_of_a_source_is_refused_by_name(webhooks: Webhooks):
     with pytest.raises(
         ConfigurationError, match=r"wrong: sources\.sigma\.secret: there is no such setting \(perhaps `secrets`\)\."

@@ -169,6 +169,20 @@ def test_a_row_changed_by_hand_differs_from_its_deliveries(catalog):
     assert telling.overall(found) is Checked.DIFFERS
 
 
+def test_a_number_for_a_boolean_written_by_hand_differs_from_the_deliveries(catalog):
+    catalog.tell("product.updated", "A1", 1, {"data": {"on": True}})
+    with catalog.kit.database.write() as connection:
+        connection.execute(update(sql_table(Product)).values(data={"on": 1}))
+    assert why(catalog.kit).differing == ["data", "data.on"]
+
+
+def test_the_earlier_number_is_shown_as_lost_against_a_boolean(catalog):
+    first = catalog.tell("product.updated", "A1", 1, {"data": {"on": 1}})
+    catalog.tell("product.updated", "A1", 2, {"data": {"on": True}})
+    lost = reason(why(catalog.kit), "data.on").lost
+    assert (repr(lost.value), lost.how, str(lost.version.arrival)) == ("1", "overtaken", first)
+
+
 def test_news_that_the_row_never_received_is_reported(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     newer = catalog.tell("product.updated", "A1", 2, {"name": "Tent", "sku": "T-1"})

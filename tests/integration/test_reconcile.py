@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
 
@@ -164,6 +165,20 @@ def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_ro
 
 
 @pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Listed(Product, "x" * 513, {}), "has to give an id as text of 1 to 512 characters"),
+        (Listed(Product, "A3", {"sku": "x" * 2_049}), "`sku` has an index, which takes at most 2,048 bytes"),
+    ],
+    ids=["id", "sku"],
+)
+def test_a_text_that_no_index_accepts_is_reported(kit, listed, run, row, reason):
+    listed.rows = [row]
+    with pytest.raises(ApiError, match=reason):
+        run()
+
+
+@pytest.mark.parametrize(
     "date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100", "Friday", "", "\x00"]
 )
 def test_an_invalid_date_of_the_api_is_replaced_by_our_own_clock(kit, shop, listed, date):
@@ -251,6 +266,18 @@ def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit
     assert (third.tied, operations(third)) == (0, [("deactivate", "A0")])
 
 
+@pytest.mark.parametrize(
+    ("there", "repaired"), [(True, [("update", "A0")]), (Decimal("1.00"), [])], ids=["a boolean", "the same number"]
+)
+def test_a_boolean_for_a_number_is_repaired_and_other_digits_are_left(kit, listed, run, there, repaired):
+    others = listed.rows[1:]
+    listed.rows = [Listed(Product, "A0", {"data": {"stock": 1}}), *others]
+    assert operations(run()) == [("update", "A0")]
+    listed.rows = [Listed(Product, "A0", {"data": {"stock": there}}), *others]
+    assert operations(run()) == repaired
+    assert repr(kit.row(Product, "A0").data) == repr({"stock": there if repaired else 1})
+
+
 def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worker, run):
     kit.send("shop", "product.deleted", id="A0", at=kit.now() + timedelta(seconds=1))
     run()
@@ -262,6 +289,9 @@ def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worke
 
 
 FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
+
+#: The date that many programs write for "no end".
+NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def test_a_row_with_news_from_the_future_becomes_as_listed_and_accepts_news_again(kit, run):
@@ -423,14 +453,15 @@ def test_a_dry_run_counts_the_rows_that_would_come_back_as_the_run_does(kit, lis
     assert (("reactivate", "OF-A0") in operations(report), report.braked) == (True, {"variants": 1})
 
 
-def test_misdated_news_can_be_dated_back_without_a_list(kit):
+@pytest.mark.parametrize("future", [FUTURE, NO_END], ids=["2099", "9999"])
+def test_misdated_news_can_be_dated_back_without_a_list(kit, future: datetime):
     """Later deliveries may be replayed, because they are newer than the arrival of the event from the future."""
-    kit.send("shop", "product.updated", id="A1", at=FUTURE, data=named("from the future"))
+    kit.send("shop", "product.updated", id="A1", at=future, data=named("from the future"))
     since = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(seconds=1), data=named("of today"))
     kit.drain()
     announced = date_back(kit.database, kit.source("shop"), dry_run=True)
     assert announced.lines() == ["Rows with news from the future: 1, would be dated back to its arrival."]
-    assert kit.row(Product, "A1").changed_at == FUTURE
+    assert (kit.row(Product, "A1").changed_at, kit.delivery(since)["outcome"]) == (future, "stale")
     assert date_back(kit.database, kit.source("shop")).misdated == 1
     assert kit.row(Product, "A1").name == "from the future"
     kit.inbox.replay([int(since.delivery)], now=kit.now())

@@ -239,6 +239,15 @@ def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
     assert [(row.external_id, row.columns) for row in run(told).rows] == [("A1", {"name": ("Tent", "Lamp 1")})]
 
 
+def test_a_number_for_a_boolean_written_by_hand_differs_from_the_recorded_changes(told):
+    told.send("rehearsed", "product.updated", id="A9", at=NOON, data={"data": {"on": True}})
+    told.drain()
+    with told.database.write() as connection:
+        table = sql_table(Product)
+        connection.execute(update(table).where(table.c.external_id == "A9").values(data={"on": 1}))
+    assert [(row.external_id, repr(row.columns)) for row in run(told).rows] == [("A9", repr({"data.on": (1, True)}))]
+
+
 # ── comparison ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,6 +261,11 @@ def delivery(number: int, state: str = "processed", reason: str | None = None) -
 
 def test_equal_rows_are_not_shown():
     assert compare_rows([row("A", name="x")], [row("A", name="x")]) == []
+
+
+def test_a_boolean_for_a_number_is_shown():
+    (found,) = compare_rows([row("A", data={"on": 1})], [row("A", data={"on": True})])
+    assert repr(found.columns) == repr({"data": ({"on": 1}, {"on": True})})
 
 
 def test_rows_of_only_one_side_are_shown_as_such():

@@ -88,6 +88,20 @@ def test_a_forecast_shows_each_row_that_would_change(kit, shop, runs):
     assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 1}}
 
 
+def test_a_forecast_of_several_changes_shows_a_boolean_in_place_of_a_number(kit, shop, runs):
+    news = {"first": {"data": {"on": 1}}, "second": {}, "third": {}}
+
+    def upsert(event, mirror):
+        mirror.upsert(Product, event.entity_id, **news[event.data.name])
+
+    object.__setattr__(shop.handler_for("product.updated"), "function", upsert)
+    ids = [send(kit, "A", data=named(name), at=NOON + timedelta(hours=hour))[0] for hour, name in enumerate(news)]
+    kit.drain()
+    news |= {"second": {"data": {"on": "between"}}, "third": {"data": {"on": True}}}
+    (row,) = runs.rows(runs.plan(*ids[1:]))
+    assert repr((row["before"], row["after"])) == repr(({"data": {"on": 1}}, {"data": {"on": True}}))
+
+
 def test_a_forecast_gives_the_reason_why_a_delivery_would_be_dead_again(kit, runs):
     (dead,) = broken(kit, "A")
     run = runs.plan(dead)

@@ -72,6 +72,25 @@ def test_news_without_a_visible_change_is_not_in_the_feed(catalog):
     assert (catalog.outcome(same), catalog.outcome(stale)) == ("unchanged", "stale")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"stock": 1, "on": True, "a": [0]}, {"stock": True, "on": 1, "a": [False]}),
+        ({"stock": 1}, {"stock": Decimal("1.0")}),
+        ({"price": Decimal("1.0")}, {"price": Decimal("1.00")}),
+    ],
+    ids=["booleans for numbers", "a fraction for a whole number", "another digit"],
+)
+@pytest.mark.parametrize("event_type", ["product.updated", "product.patched"])
+def test_a_document_that_only_python_takes_for_the_same_is_a_change(catalog, event_type, old, new):
+    catalog.tell("product.updated", "A1", 1, {"data": old})
+    delivery = catalog.tell(event_type, "A1", 2, {"data": new} if event_type == "product.updated" else new)
+    assert [encode([each["before"]["data"], each["after"]["data"]]) for each in catalog.feed()[1:]] == [
+        encode([old, new])
+    ]
+    assert (catalog.outcome(delivery), encode(catalog.product().data)) == ("applied", encode(new))
+
+
 def test_the_delete_of_a_parent_makes_a_change_for_each_child(catalog):
     catalog.tell("variant.updated", "V2", 1, {"parent": "A1"})
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
@@ -276,6 +295,17 @@ def test_partial_news_in_any_order_ends_the_same(catalog, order):
     assert row.data == {"color": "red", "size": "M"}
 
 
+def test_a_text_that_is_too_long_for_its_index_makes_only_its_own_delivery_dead_at_once(catalog):
+    long = catalog.tell("product.updated", "A1", 1, {"sku": "x" * 2_049})
+    parent = catalog.tell("variant.updated", "V1", 1, {"parent": "x" * 513})
+    catalog.tell("product.updated", "A2", 1, {"sku": "x" * 2_048})
+    assert catalog.product("A2").sku == "x" * 2_048
+    told = [catalog.kit.delivery(each) for each in (long, parent)]
+    assert [(each["state"], each["attempts_made"]) for each in told] == [("dead", 1)] * 2
+    assert "`sku` has an index, which takes at most 2,048 bytes" in told[0]["reason"]
+    assert "`parent` is longer than 512 characters" in told[1]["reason"]
+
+
 # ── exact values ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -291,6 +321,13 @@ def test_a_price_with_more_digits_keeps_them(catalog):
     for second, digits in enumerate(["10.0", "10.00"]):
         catalog.tell("product.updated", "A1", second, {"price": digits})
     assert str(catalog.product().price) == "10.00"
+
+
+@pytest.mark.parametrize(("digits", "kept"), [("-0", "0"), ("-0.00", "0.00"), ("0E+5", "0"), ("1E+2", "100")])
+def test_the_same_price_again_is_unchanged_however_the_number_is_written(catalog, digits, kept):
+    first, *others = (catalog.tell("product.updated", "A1", second, {"price": digits}) for second in (1, 2, 3))
+    assert [catalog.outcome(each) for each in (first, *others)] == ["applied", "unchanged", "unchanged"]
+    assert [entry["after"]["price"] for entry in catalog.feed()] == [kept]
 
 
 def test_a_nul_becomes_a_replacement_character_in_text_and_ids_and_stays_in_the_data(catalog):

@@ -85,6 +85,48 @@ def test_different_digits_have_different_canonical_bytes():
     assert codec.canonical(Decimal("1.0")) != codec.canonical(Decimal("1.00"))
 
 
+#: Values of which some are equal in Python and different in JSON.
+CONFUSABLE = st.recursive(
+    st.sampled_from([True, False, 0, 1, Decimal("1.0"), Decimal("1.00"), Decimal("-0.0"), "1", None]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(CONFUSABLE, CONFUSABLE)
+def test_two_values_are_the_same_if_their_canonical_json_is(one, other):
+    is_same = codec.canonical(one) == codec.canonical(other)
+    assert codec.is_same(one, other) is is_same
+    assert codec.changed_members({"x": one}, {"x": other}) == ([] if is_same else ["x"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, True), (False, 0), ([0], [False]), ({"a": {"b": 1}}, {"a": {"b": True}})]
+)
+def test_a_boolean_is_neither_equal_to_a_number_nor_the_same(one, other):
+    assert one == other, "in Python they are equal"
+    assert not codec.is_equal(one, other)
+    assert not codec.is_same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, Decimal("1.0")),
+        ({"a": [Decimal("1.0"), True]}, {"a": [Decimal("1.00"), True]}),
+        (Decimal("0.0"), Decimal("-0.0")),
+    ],
+)
+def test_numbers_with_other_digits_are_equal_and_not_the_same(one, other):
+    assert codec.is_equal(one, other)
+    assert not codec.is_same(one, other)
+
+
+def test_objects_in_another_order_are_the_same():
+    assert codec.is_same({"a": 1, "b": [True]}, {"b": [True], "a": 1})
+
+
 @pytest.mark.parametrize(
     ("text", "stored"),
     [

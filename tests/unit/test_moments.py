@@ -17,7 +17,8 @@ from handlers.indexed import indexed
 from handlers.sigma import EntityRecord, sigma
 from handlers.sticky import sticky
 from handlers.values import as_moment, as_moment_or_none
-from receiver.database.columns import UtcDateTime, normalizer
+from receiver.database.columns import UtcDateTime
+from receiver.database.normalizers import normalizer
 from receiver.errors import LONGEST_RETRY, BadRequest, Retry, Unreadable
 from receiver.mirror.rows import Mirror
 from receiver.mirror.versions import microseconds

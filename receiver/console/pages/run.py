@@ -10,7 +10,7 @@ from receiver.api.actions import Action, ActionPage
 from receiver.api.plans import PLAN_FILTERS
 from receiver.api.processes import ProcessList
 from receiver.api.runs import DeliveryInRun, DeliveryInRunPage, ForecastPage, ForecastRow, Run, RunChanged, WholeRun
-from receiver.codec import encode
+from receiver.codec import encode, is_same
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
@@ -100,7 +100,7 @@ def foreseen(row: ForecastRow) -> ForeseenRow:
     changes = [
         ForecastColumn(name, row.before.get(name), row.after.get(name))
         for name in dict.fromkeys((*row.after, *row.before))
-        if row.before.get(name) != row.after.get(name)
+        if not is_same(row.before.get(name), row.after.get(name))
     ]
     return ForeseenRow(row, changes)
 

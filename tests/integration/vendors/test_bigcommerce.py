@@ -38,6 +38,10 @@ def hook(**parts):
         (hook(data={"type": "sku", "id": 1}), "has no product_id"),
         (hook(data={"type": "sku", "id": 1, "sku": [2]}), "has no product_id"),
         (hook(scope="store/sku/deleted", data={"type": "sku", "id": 1, "inventory": {"product_id": 2}}), "variant_id"),
+        (
+            hook(scope="store/sku/created", data={"type": "sku", "id": 1, "sku": {"product_id": 2, "variant_id": 1.5}}),
+            "`data.sku.variant_id` is not a valid id",
+        ),
     ],
 )
 def test_an_unreadable_body_has_its_reason(body, says):

@@ -12,6 +12,8 @@ import pytest
 from serving import Served, wait_until
 from visiting import Visitor, hidden_fields, text_of, visiting
 
+from receiver.api.runs import ForecastRow
+from receiver.console.pages.run import foreseen
 from receiver.sessions.roles import Role
 
 #: Three deliveries of one product, the last with another price.
@@ -229,6 +231,13 @@ def test_the_forecast_shows_each_row_and_can_be_downloaded_whole(desk) -> None:
     rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/rows.csv"))))
     assert [row["external_id"] for row in rows] == [f"A{number:03}" for number in range(120)]
     press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_a_foreseen_boolean_in_place_of_a_number_is_shown() -> None:
+    row = ForecastRow(
+        "products", "shop", "A1", "update", {"data": {"on": 1}, "sku": "S"}, {"data": {"on": True}, "sku": "S"}
+    )
+    assert [each.name for each in foreseen(row).changes] == ["data"]
 
 
 def test_an_impossible_plan_is_answered_with_a_page_that_says_what_to_do(desk) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import (
     BigInteger,
@@ -25,8 +25,9 @@ from sqlalchemy import (
 from sqlmodel.sql.sqltypes import AutoString
 
 from examples import examples
-from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalizer
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
 from receiver.database.database import Database
+from receiver.database.normalizers import normalizer
 from receiver.errors import HandlerError
 
 PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)
@@ -67,6 +68,23 @@ def test_a_price_keeps_its_digits_in_the_database(connection, digits):
 @given(price=PRICES)
 def test_any_price_comes_back_equal(connection, price):
     assert stored(connection, "price", price)[0] == price
+
+
+@examples(60)
+@given(price=PRICES)
+@example(price=Decimal("-0"))
+@example(price=Decimal("-0.00"))
+@example(price=Decimal("0E+5"))
+@example(price=Decimal("1.50E+3"))
+def test_the_stored_form_of_a_price_comes_back_with_its_digits_and_sign(connection, price):
+    kept = normalizer(ExactDecimal())("price", price)
+    assert kept == price
+    assert stored(connection, "price", kept)[0].as_tuple() == kept.as_tuple()
+
+
+@pytest.mark.parametrize(("price", "kept"), [("-0", "0"), ("-0.00", "0.00"), ("-0E+5", "0"), ("-0.01", "-0.01")])
+def test_a_zero_loses_its_sign_and_keeps_its_digits(price, kept):
+    assert normalizer(ExactDecimal())("price", Decimal(price)).as_tuple() == Decimal(kept).as_tuple()
 
 
 def test_a_time_is_kept_in_utc_as_text_that_sorts(connection):

@@ -75,6 +75,14 @@ def test_a_slightly_older_record_that_the_mirror_already_holds_is_waited_for():
     assert wait_of(body(), hydrated=older, row=product(data=older.whole))
 
 
+def test_a_slightly_older_record_with_a_boolean_for_a_number_is_accepted():
+    def sent(value):
+        shown = {"id": "e1", "values": {"stock": [{"scope": {}, "value": value}]}}
+        return EntityRecord.model_validate(shown | {"updatedAt": (AT - timedelta(milliseconds=1)).isoformat()})
+
+    assert writes_of(sigma, body(), hydrated=sent(True), row=product(data=sent(1).whole))
+
+
 def test_a_transition_may_leave_the_record_unchanged():
     moved = body("entity.transition", toState="published")
     assert writes_of(sigma, moved, hydrated=record(AT - timedelta(days=1)), row=product())

@@ -48,6 +48,12 @@ def test_a_price_must_have_the_digits_that_were_announced():
     ]
 
 
+def test_a_number_in_place_of_a_boolean_is_a_difference():
+    assert differences(oracle(data={"on": True}), {KEY: row(data={"on": 1})}) == [
+        "products A1: data is {'on': 1}, must be {'on': True}"
+    ]
+
+
 def test_a_column_that_was_never_announced_must_be_null():
     assert differences(oracle(), {KEY: row(currency="EUR")}) == ["products A1: currency is 'EUR', must be None"]
 
