@@ -14,6 +14,9 @@ import msgspec
 from receiver.errors import Unreadable
 from receiver.sniffing import sniff
 
+#: The most zeros that are written out in place of an exponent. Those of a short number could fill the memory.
+MOST_ZEROS = 1_000
+
 #: The types whose values are written in a form of their own, each with the function that makes it.
 _forms: dict[type, Callable[[Any], Any]] = {}
 
@@ -158,9 +161,12 @@ def shortened(value: Any, longest: int = 80) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Format a decimal as text with all its digits, and a time as ISO 8601."""
+    """Format a decimal as text with all its digits, and a time as ISO 8601.
+
+    A decimal that would need more than `MOST_ZEROS` keeps its exponent.
+    """
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return format(value, "f") if -MOST_ZEROS <= value.adjusted() <= MOST_ZEROS else str(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return value

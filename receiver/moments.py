@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 #: The beginning of Unix time, which programs usually write for a time that was never set.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: The first and the last moment that has a date: the beginning of the year 1, and the end of the year 9999.
+FIRST_MOMENT, LAST_MOMENT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
 MICROSECOND = timedelta(microseconds=1)
 
 _NO_TIME = timedelta()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, UnsetType, structs
 
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, LookedAt
-from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_text
+from receiver.api.pages import HORIZON, MOMENTS_MEANT, LookedAt
+from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_text, relative_times
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
 from receiver.codec import decode, encode
 from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, NotFound, NotThisFeed, Unavailable
 from receiver.mirror.rows import MirrorRow, sql_table
-from receiver.schemas import Shape
+from receiver.schemas import Moment, Shape
 from receiver.search import rows
 from receiver.search.arguments import is_id
 from receiver.search.changes import Change, follow_changes, mark_of, newest_changes, show_change
@@ -59,6 +60,7 @@ class ChangePage(Shape, frozen=True):
         list[dict[str, Any] | None] | UnsetType,
         Meta(description="Only with `whole`: the present row of each item; null for a row that is no longer stored."),
     ] = UNSET
+    times: Annotated[dict[str, Moment] | UnsetType, Meta(description=MOMENTS_MEANT)] = UNSET
 
 
 AFTER: Parameter[int | None] = Parameter(
@@ -137,11 +139,15 @@ class ChangeFeed:
             other = "cursor" if asked[FEED_CURSOR] is not None else "newest"
             raise BadRequest(f"`after` does not go with `{other}`: leave one of them out.", names=("after", other))
         with one_snapshot(self._lookup.database):
-            wanted = self._wanted(asked)
-            return self._newest(asked, wanted) if asked[NEWEST] else self._following(asked, wanted)
+            as_of = self._lookup.as_of(None if asked[FEED_CURSOR] == BEGIN else asked[FEED_CURSOR])
+            times = relative_times(asked, (SINCE,), as_of)
+            wanted = self._wanted(asked, as_of)
+            name = "newest changes" if asked[NEWEST] else "changes"
+            listed = self._lookup.listed_in(name, wanted, as_of=as_of if times else None)
+            page = self._newest(asked, wanted, listed) if asked[NEWEST] else self._following(asked, wanted, listed)
+            return structs.replace(page, times=times) if times else page
 
-    def _following(self, asked: Question, wanted: ChangeFilter) -> ChangePage:
-        listed = self._lookup.listed_in("changes", wanted)
+    def _following(self, asked: Question, wanted: ChangeFilter, listed: ListedIn) -> ChangePage:
         after = self._place(listed, asked)
         page = follow_changes(self._lookup.database, wanted, show_change, self._bounds((after,), asked))
         if after > page.end:
@@ -156,8 +162,7 @@ class ChangeFeed:
             mark = mark_of(connection, shown.next or 0)
         return structs.replace(shown, cursor=self._lookup.cursors.write(listed, (shown.next,), mark=mark))
 
-    def _newest(self, asked: Question, wanted: ChangeFilter) -> ChangePage:
-        listed = self._lookup.listed_in("newest changes", wanted)
+    def _newest(self, asked: Question, wanted: ChangeFilter, listed: ListedIn) -> ChangePage:
         behind = self._lookup.cursors.read(listed, asked[FEED_CURSOR])
         page = newest_changes(self._lookup.database, wanted, show_change, self._bounds(behind, asked))
         shown = self._show(page, page.next[0] if page.next else None, asked)
@@ -214,7 +219,7 @@ class ChangeFeed:
             )
         return after
 
-    def _wanted(self, asked: Question) -> ChangeFilter:
+    def _wanted(self, asked: Question, now: datetime) -> ChangeFilter:
         table = asked[TABLE]
         if table is not None and table not in self._tables:
             raise BadRequest(
@@ -222,4 +227,5 @@ class ChangeFeed:
                 names=("table",),
             )
         source = self._lookup.source(asked[SOURCE])
-        return ChangeFilter(table=table, source=source, since=asked[SINCE], delivery=asked[DELIVERY])
+        since = asked[SINCE]
+        return ChangeFilter(table=table, source=source, since=since and since.at(now), delivery=asked[DELIVERY])

@@ -17,6 +17,7 @@ from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import (
     HORIZON,
     MATCHING,
+    MOMENTS_MEANT,
     NEXT,
     LookedAt,
     Matching,
@@ -24,7 +25,7 @@ from receiver.api.pages import (
     is_whole,
     show_count,
 )
-from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
+from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text, relative_times
 from receiver.api.tokens import Scope
 from receiver.codec import decode
 from receiver.database.snapshots import one_snapshot
@@ -37,7 +38,7 @@ from receiver.moments import EPOCH
 from receiver.runs.immediate_actions import replay_now, try_now
 from receiver.schemas import Moment, Shape
 from receiver.search import deliveries
-from receiver.search.arguments import LONGEST_ENTITY, is_id
+from receiver.search.arguments import LONGEST_ENTITY, is_id, with_moments
 from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Count, FoundPage, Horizon
@@ -65,6 +66,7 @@ class DeliveryPage(Shape, frozen=True):
     states: Annotated[
         dict[State, Matching] | UnsetType, Meta(description="Only with `states`: the same for each state.")
     ] = UNSET
+    times: Annotated[dict[str, Moment] | UnsetType, Meta(description=MOMENTS_MEANT)] = UNSET
 
 
 class Replayed(Shape, frozen=True):
@@ -160,10 +162,13 @@ DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
 )
 
 
-def wanted_of(asked: Question, lookup: Lookup, filters: Mapping[str, Parameter[Any]]) -> DeliveryFilter:
-    """Make the filter from the values of these parameters."""
+def wanted_of(
+    asked: Question, lookup: Lookup, filters: Mapping[str, Parameter[Any]], *, now: datetime
+) -> DeliveryFilter:
+    """Make the filter from the values of these parameters. Relative times count from `now`."""
     lookup.source(asked[SOURCE])
-    return DeliveryFilter(**{name: asked[parameter] for name, parameter in filters.items()})
+    given = {name: asked[parameter] for name, parameter in filters.items()}
+    return DeliveryFilter(**with_moments(given, now))
 
 
 class Deliveries:
@@ -242,8 +247,10 @@ class Deliveries:
             return self._list(asked)
 
     def _list(self, asked: Question) -> DeliveryPage:
-        wanted = wanted_of(asked, self._lookup, DELIVERY_FILTERS)
-        listed = self._lookup.listed_in("deliveries", wanted)
+        as_of = self._lookup.as_of(asked[CURSOR])
+        times = relative_times(asked, (FROM, TO), as_of)
+        wanted = wanted_of(asked, self._lookup, DELIVERY_FILTERS, now=as_of)
+        listed = self._lookup.listed_in("deliveries", wanted, as_of=as_of if times else None)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
         database, began = self._lookup.database, time.monotonic()
         page = deliveries.list_deliveries(database, wanted, show_delivery, bounds)
@@ -260,6 +267,7 @@ class Deliveries:
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             count_beside(page, count, began=began, is_first=is_first) if asked[COUNT] else UNSET,
             states,
+            times or UNSET,
         )
 
     def _by_state(

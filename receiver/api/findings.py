@@ -12,7 +12,7 @@ from msgspec import Meta
 from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import LIMIT, SOURCE, flag, one_of, plain_text
+from receiver.api.parameters import LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
@@ -22,7 +22,6 @@ from receiver.findings.faults import Fault
 from receiver.findings.gathering import Facts, read_faults
 from receiver.findings.standing import Standing, history, standing
 from receiver.schemas import Moment, Shape
-from receiver.search.arguments import parse_moment
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,13 +172,7 @@ SPAN: Parameter[Span] = Parameter(
 )
 
 
-def _moment(text: str) -> datetime:
-    return parse_moment("after", text, now=datetime.now(UTC))
-
-
-TALLIES_AFTER: Parameter[datetime | None] = Parameter(
-    "after", {"type": "string", "format": "date-time"}, "From this time on; by default, the last hour.", _moment, None
-)
+TALLIES_AFTER = moment("after", "From this time on; by default, the last hour.")
 
 
 class Findings:
@@ -278,11 +271,11 @@ class Findings:
 
     def list_tallies(self, asked: Question) -> TallyPage:
         now, span, limit = datetime.now(UTC), SPANS[asked[SPAN]], asked[LIMIT]
-        after = asked[TALLIES_AFTER] or now - tallies.HOUR
+        given = asked[TALLIES_AFTER]
         items, following = tallies.page(
             self._database,
             span=span,
-            after=after,
+            after=now - tallies.HOUR if given is None else given.at(now),
             until=now + span,
             source=asked[SOURCE],
             kind=asked[KIND],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, Select
@@ -37,10 +38,22 @@ class Lookup:
         """Make the bounds of a page that begins after this key."""
         return PageBounds(behind=behind, limit=limit, most_bytes=self.page_bytes)
 
-    def listed_in(self, name: str, wanted: DeliveryFilter | RowFilter | ChangeFilter) -> ListedIn:
-        """Identify a list by its name, its filters and the database, for cursors."""
+    def listed_in(
+        self, name: str, wanted: DeliveryFilter | RowFilter | ChangeFilter, *, as_of: datetime | None = None
+    ) -> ListedIn:
+        """Identify a list by its name, its filters and the database, for cursors.
+
+        `as_of` is the time from which the relative times of the filters count; None if there are none.
+        """
         with self.database.read() as connection:
-            return ListedIn(name, wanted, identity_of(connection))
+            return ListedIn(name, wanted, identity_of(connection), as_of=as_of)
+
+    def as_of(self, cursor: str | None) -> datetime:
+        """The time from which relative times of a list count: on every page, that of its first page.
+
+        Raises `BadRequest` for an invalid cursor.
+        """
+        return self.cursors.as_of(cursor) or datetime.now(UTC)
 
     def source(self, name: str | None) -> str | None:
         """Check the name of a source, which must be in the settings or have stored deliveries or rows.

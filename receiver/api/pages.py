@@ -17,6 +17,8 @@ HORIZON = "Only if the time ended before all rows were examined: the place that 
 
 MATCHING = "Only with `count`: the number of items that match, on all pages."
 
+MOMENTS_MEANT = "Only with relative times, such as `2h` or `14:02`: the moment that each meant on the first page."
+
 NEXT = "The `cursor` of the next page; null on the last one."
 
 

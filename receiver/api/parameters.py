@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from receiver.envelope import LONGEST_NAME
 from receiver.errors import BadRequest
 from receiver.runs.actions import By
 from receiver.search import arguments
-from receiver.search.arguments import is_id
+from receiver.search.arguments import WrittenTime, is_id
 from receiver.search.pages import MOST_COUNTED
 
 if TYPE_CHECKING:
@@ -103,13 +103,23 @@ def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> P
     return Parameter(name, {"type": "string", "minLength": 1, "maxLength": longest}, description, read, None)
 
 
-def moment(name: str, description: str) -> Parameter[datetime | None]:
-    """Make a parameter that takes a time, or a span before now."""
+def moment(name: str, description: str) -> Parameter[WrittenTime | None]:
+    """Make a parameter that takes a time, or a span before now. Its value is a moment only at a given time."""
 
-    def read(text: str) -> datetime:
-        return arguments.parse_moment(name, text, now=datetime.now(UTC))
+    def read(text: str) -> WrittenTime:
+        written = WrittenTime(name, text)
+        written.at(datetime.now(UTC))
+        return written
 
     return Parameter(name, {"type": "string"}, f"{description} ISO 8601 with its offset, or such as `2h`.", read, None)
+
+
+def relative_times(
+    asked: Question, parameters: Iterable[Parameter[WrittenTime | None]], now: datetime
+) -> dict[str, datetime]:
+    """The moments that these parameters meant at `now`, by name; those alone that were given as a relative time."""
+    given = ((parameter.name, asked[parameter]) for parameter in parameters)
+    return {name: written.at(now) for name, written in given if written is not None and written.is_relative}
 
 
 def _limit(text: str) -> int:

@@ -17,7 +17,7 @@ from receiver.api.tokens import Scope
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, Unavailable
 from receiver.inbox.tables import ENDED, LONGEST_REASON
-from receiver.runs.actions import Asked
+from receiver.runs.actions import Asked, first_asked
 from receiver.runs.prune import PRUNE
 from receiver.runs.reconcile import RECONCILE, check_reconcilable
 from receiver.runs.replay import REPLAY
@@ -110,7 +110,8 @@ class Plans:
         ids = asked[DELIVERY_IDS] or ()
         if ids:
             return self._plan_named(asked, ids)
-        wanted = wanted_of(asked, self._lookup, PLAN_FILTERS)
+        now = self._as_of(asked[IDEMPOTENCY_KEY])
+        wanted = wanted_of(asked, self._lookup, PLAN_FILTERS, now=now)
         if wanted == DeliveryFilter():
             raise BadRequest(
                 "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
@@ -121,7 +122,12 @@ class Plans:
                 f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here.",
                 names=("state",),
             )
-        return self._begin(asked, REPLAY, as_text(wanted))
+        return self._begin(asked, REPLAY, as_text(wanted), now=now)
+
+    def _as_of(self, key: str | None) -> datetime:
+        """The time from which relative times count: that of the first request, if this one repeats it."""
+        with self._lookup.database.read() as connection:
+            return first_asked(connection, key) or datetime.now(UTC)
 
     def _plan_named(self, asked: Question, ids: tuple[int, ...]) -> RunChanged:
         """Begin the plan of a replay of these deliveries alone. Raises `BadRequest` for an unknown id."""
@@ -142,9 +148,10 @@ class Plans:
         sources: list[str] | None = None,
         *,
         ids: tuple[int, ...] = (),
+        now: datetime | None = None,
     ) -> RunChanged:
         request = Asked(by=asked.by, what=f"plan {kind}", arguments=arguments, key=asked[IDEMPOTENCY_KEY])
-        done = self._verbs.plan(request, kind, ids=ids, sources=sources or (), now=datetime.now(UTC))
+        done = self._verbs.plan(request, kind, ids=ids, sources=sources or (), now=now or datetime.now(UTC))
         self._feed()
         return show_changed(done)
 

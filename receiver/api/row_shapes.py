@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta, defstruct
 from sqlalchemy import Boolean, Integer, RowMapping, String
 
+from receiver.codec import plain
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
@@ -51,4 +52,4 @@ def shape_of(table: type[MirrorRow], title: str, members: Any, **options: Any) -
 
 def show_row(shape: type[Any], row: RowMapping) -> Any:
     """Format a mirror row for the API, decimals as text with all their digits."""
-    return shape(*(format(value, "f") if isinstance(value, Decimal) else value for value in row.values()))
+    return shape(*(plain(value) if isinstance(value, Decimal) else value for value in row.values()))

@@ -40,12 +40,16 @@ def show_list(
     """
     shown: list[Mapping[str, Any]] = []
     page: dict[str, Any] = {}
+    times: dict[str, str] = {}
     # The feed is paged by numbers when read oldest first, and by cursors when read newest first.
     place = "cursor" if query.get("after") is None else "after"
     following = query.get(place)
     while len(shown) < limit:
         size = min(limit - len(shown), LARGEST_PAGE)
-        page = asked.ask(path, parts or {}, {**query, place: following, "limit": size})
+        page = asked.ask(path, parts or {}, {**query, **times, place: following, "limit": size})
+        if place == "after":
+            # A cursor keeps relative times at the moments of the first page. A number does not, so they are repeated.
+            times = page.get("times", times)
         shown += page["items"]
         if as_json:
             for item in page["items"]:
@@ -55,7 +59,7 @@ def show_list(
             break
     if not as_json:
         _show(shown, columns)
-    _tell_more(page, place, following, as_json)
+    _tell_more(page, place, following, times, as_json)
 
 
 def following_of(page: Mapping[str, Any]) -> str | None:
@@ -73,12 +77,14 @@ def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         typer.echo("None.")
 
 
-def _tell_more(page: Mapping[str, Any], place: str, following: str | None, as_json: bool) -> None:
+def _tell_more(
+    page: Mapping[str, Any], place: str, following: str | None, times: Mapping[str, str], as_json: bool
+) -> None:
     horizon, matching = page.get("horizon"), page.get("matching")
     if as_json:
         if following is not None or matching is not None:
             told = {"next": following, "horizon": horizon} | ({} if matching is None else {"matching": matching})
-            sys.stderr.write(encode(told).decode() + "\n")
+            sys.stderr.write(encode(told | ({"times": times} if times else {})).decode() + "\n")
         return
     if matching is not None:
         sys.stderr.write(f"Matching: {matching['says']}.\n")
@@ -86,4 +92,5 @@ def _tell_more(page: Mapping[str, Any], place: str, following: str | None, as_js
         back = ", ".join(str(value) for name, value in horizon.items() if name != "looked_at")
         sys.stderr.write(visible(f"Examined {horizon['looked_at']:,} items, as far as {back}.") + "\n")
     if following is not None:
-        sys.stderr.write(f"There may be more: --{place} {visible(following)}\n")
+        same = "".join(f" --{name} {moment}" for name, moment in times.items())
+        sys.stderr.write(f"There may be more: --{place} {visible(following)}{same}\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from receiver.api.plans import PLAN_FILTERS
+from receiver.search.arguments import with_moments
 from receiver.search.filters import DeliveryFilter
 
 
@@ -16,7 +17,7 @@ def parse_filter(**given: Any) -> DeliveryFilter:
         for name, value in given.items()
         if value is not None
     }
-    return DeliveryFilter(**parsed)
+    return DeliveryFilter(**with_moments(parsed, datetime.now(UTC)))
 
 
 def plan_query(wanted: DeliveryFilter) -> dict[str, Any]:

@@ -32,9 +32,11 @@ def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str, without: 
     if without:
         items = [_without(item, without) for item in items]
     following = msgspec.json.decode(whole["next"]) if "next" in whole else None
+    # Relative times stay the moments of the first page. Otherwise they would move from page to page.
+    times = msgspec.json.decode(whole["times"], type=dict[str, str]) if "times" in whole else {}
     # The change feed always names a next page. At its end, that is the same page again.
     is_end = following is None or words.get(follows_in) == str(following)
-    goes_on = None if is_end else {**words, follows_in: str(following)}
+    goes_on = None if is_end else {**words, **times, follows_in: str(following)}
     return DownloadPart([bytes(item) for item in items], goes_on)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from receiver.codec import encode
+from receiver import codec
 from receiver.database.damage import DAMAGES
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import whole_sentence
@@ -102,8 +101,8 @@ def plain(value: Any) -> Markup:
     if isinstance(value, datetime):
         return moment(value)
     if isinstance(value, dict | list):
-        return sent(encode(value).decode())
-    return sent(format(value, "f") if isinstance(value, Decimal) else value)
+        return sent(codec.encode(value).decode())
+    return sent(codec.plain(value))
 
 
 #: All filters, by the name that templates use.

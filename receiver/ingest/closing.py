@@ -9,6 +9,7 @@ import asyncio
 from functools import lru_cache
 from typing import Any
 
+from msgspec.structs import replace
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -157,6 +158,8 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         """Stop reading, answer the complete requests, then end the connection; return whether there are any."""
+        if last_word is not None and self._refuses_head():
+            last_word = replace(last_word, to_head=True)
         self._is_deaf, self._last_word = True, last_word
         if self._in_body:
             self._in_body = False
@@ -170,6 +173,10 @@ class ClosingProtocol(HttpToolsProtocol):
             self._say(last_word)
             return False
         return True
+
+    def _refuses_head(self) -> bool:
+        """Whether the request that is being received is a HEAD request. The parser knows that from the URL on."""
+        return bool(getattr(self, "url", b"")) and self.parser.get_method() == b"HEAD"
 
     def _break_off(self, cycle: Any) -> None:
         """Tell the application of an incomplete request that the sender has gone."""
@@ -187,7 +194,8 @@ class ClosingProtocol(HttpToolsProtocol):
         if self._has_ended:
             return
         headers = (*self.server_state.default_headers, *reply.headers)
-        self._wire.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
+        body = b"" if reply.to_head else reply.body
+        self._wire.write(_head(reply.status, headers, len(reply.body), closes=closes) + body)
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from math import inf
 from queue import SimpleQueue
@@ -129,9 +130,9 @@ class GroupCommit:
         """The reason why no delivery can be stored, or None; failures before `since` are ignored. Thread-safe."""
         return self._gathering.trouble(since=since)
 
-    def prepare(self, _settings: Settings) -> Callable[[], None]:
-        """Prepare to adopt new settings; the result puts them in force. Nothing here depends on them."""
-        return lambda: None
+    def prepared(self, _settings: Settings) -> AbstractContextManager[Callable[[], None]]:
+        """Prepare to adopt new settings; the function puts them in force. Nothing here depends on them."""
+        return nullcontext(lambda: None)
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -24,6 +24,8 @@ class Reply(Struct, frozen=True):
     headers: tuple[HeaderPair, ...] = ()
     #: Whether the connection ends after the answer, because the rest of the request is not read.
     closes: bool = False
+    #: Whether it answers a HEAD request, so that its body is not sent (RFC 9110 §9.3.2).
+    to_head: bool = False
 
 
 class EventReceipt(Shape, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from receiver import codec
 from receiver.codec import changed_members, is_same
 from receiver.errors import Unreadable
-from receiver.moments import EPOCH, MICROSECOND
+from receiver.moments import EPOCH, FIRST_MOMENT, LAST_MOMENT, MICROSECOND
 
 
 class Rank(IntEnum):
@@ -333,6 +333,6 @@ def _version(time: Any, rank: Any, arrival: Any) -> Version:
     return Version(time, rank, arrival)
 
 
-#: The times that a version may have, in microseconds since 1970: every time that Python has in UTC; and its ranks.
-_FIRST, _LAST = microseconds(datetime.min.replace(tzinfo=UTC)), microseconds(datetime.max.replace(tzinfo=UTC))
+#: The times that a version may have, in microseconds since 1970, and its ranks.
+_FIRST, _LAST = microseconds(FIRST_MOMENT), microseconds(LAST_MOMENT)
 _LOWEST, _HIGHEST = int(Rank.ABSENT), int(Rank.DELETE)

@@ -218,6 +218,12 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
     return Done(_answered(row["result"]), again=True)
 
 
+def first_asked(connection: Connection, key: str | None) -> datetime | None:
+    """The time of the first request with this idempotency key; None without one."""
+    found = None if key is None else connection.execute(select(ACTIONS.c.at).where(ACTIONS.c.key == key)).scalar()
+    return found if isinstance(found, datetime) else None
+
+
 def checked_reason(reason: str | None) -> str | None:
     """Strip a reason of surrounding blanks. Raises `ReasonWanted` if it is too short or too long."""
     if reason is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from receiver.codec import storable
 from receiver.envelope import LONGEST_NAME
@@ -19,6 +21,22 @@ _TODAY = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 #: A time span before now: `90m`, `2h`, `3d`.
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class WrittenTime(NamedTuple):
+    """A time as it was written, which may be relative to the present, such as `2h` or `14:02`."""
+
+    #: The name of the parameter, for errors.
+    name: str
+    text: str
+
+    @property
+    def is_relative(self) -> bool:
+        return any(form.fullmatch(self.text) for form in (_TODAY, _AGO))
+
+    def at(self, now: datetime) -> datetime:
+        """The moment that was meant at `now`. Raises `BadRequest` if the text is not a time."""
+        return parse_moment(self.name, self.text, now=now)
 
 
 def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
@@ -54,6 +72,11 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
         "or of today in UTC, such as 14:02, or how long ago it was, such as 90m, 2h or 3d.",
         names=(name,),
     )
+
+
+def with_moments(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """These values, with the moment that it meant at `now` in place of each written time."""
+    return {name: value.at(now) if isinstance(value, WrittenTime) else value for name, value in given.items()}
 
 
 def is_id(text: str) -> bool:

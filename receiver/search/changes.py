@@ -15,6 +15,7 @@ from receiver.database.columns import Many, among, iso_text, raw_columns
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES, feed_end
+from receiver.moments import FIRST_MOMENT
 from receiver.schemas import Moment, Shape
 from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, Items, PageBounds, read_found_page
@@ -121,7 +122,7 @@ def _way_to(connection: Connection, wanted: ChangeFilter, *, descending: bool) -
     if wanted.delivery is not None:
         brought = (CHANGES.c.delivery_id == wanted.delivery,)
         return Few(table=CHANGES, key=("seq",), conditions=brought, looks=tuple(looks), descending=descending)
-    since = () if wanted.since is None else (CHANGES.c.seq >= _first_at(connection, wanted.since - CLOCKS_APART),)
+    since = () if wanted.since is None else (CHANGES.c.seq >= _first_at(connection, wanted.since),)
     return Path(table=CHANGES, key=("seq",), conditions=since, looks=tuple(looks), descending=descending)
 
 
@@ -134,13 +135,15 @@ def _first_at(connection: Connection, moment: datetime) -> int:
 
     A binary search over the primary key, since numbers and times grow together: about thirty queries at most.
     """
+    # No moment lies before the first one, which programs give to mean "from the beginning".
+    earliest = max(moment, FIRST_MOMENT + CLOCKS_APART) - CLOCKS_APART
     low, high = 1, feed_end(connection) + 1
     while low < high:
         middle = (low + high) // 2
         following = select(CHANGES.c.seq, CHANGES.c.recorded_at).where(CHANGES.c.seq >= middle)
         found = connection.execute(following.order_by(CHANGES.c.seq).limit(1)).one()
         # A damaged time says nothing, so the search goes on before it: every change behind is examined, too.
-        if damage_of(found.recorded_at) is None and found.recorded_at < moment:
+        if damage_of(found.recorded_at) is None and found.recorded_at < earliest:
             low = found.seq + 1
         else:
             high = middle

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from math import inf
@@ -72,8 +73,6 @@ class AcceptorProcess:
         )
         self._unframing = Unframing()
         self._started: Started | None = None
-        #: The process of a reload that has not taken over yet.
-        self._prepared: Started | None = None
         self._starter: threading.Thread | None = None
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,19 +87,22 @@ class AcceptorProcess:
         self._loop = asyncio.get_running_loop()
         self._use(self._starts.begin(self._settings))
 
-    def prepare(self, settings: Settings) -> Callable[[], None]:
-        """Start a process with new settings; the result, called in the event loop, lets it take over.
+    @contextmanager
+    def prepared(self, settings: Settings) -> Iterator[Callable[[], None]]:
+        """Start a process with new settings. The function, called in the event loop, lets it take over.
 
-        To be called in another thread. Raises `ConfigurationError` if it does not get ready.
+        A process that has not taken over ends with the block, because the reload was refused. To be entered in another
+        thread. Raises `ConfigurationError` if the process does not get ready.
         """
-        if self._prepared is not None:
-            # The reload that it was started for was refused.
-            self._starts.discard(self._prepared)
-        self._prepared = self._starts.begin(settings)
-        return partial(self._renew, settings, self._prepared)
+        started = self._starts.begin(settings)
+        try:
+            yield partial(self._renew, settings, started)
+        finally:
+            if self._starts.is_waiting(started):
+                self._starts.discard(started)
 
     def _renew(self, settings: Settings, started: Started) -> None:
-        self._settings, self._prepared = settings, None
+        self._settings = settings
         self._finish()
         self._use(started)
 

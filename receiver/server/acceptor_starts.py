@@ -82,6 +82,10 @@ class AcceptorStarts:
         """Leave this process to the caller, which sends it requests."""
         self._waiting.discard(started)
 
+    def is_waiting(self, started: Started) -> bool:
+        """Whether the process runs and does not serve yet."""
+        return started in self._waiting
+
     def discard(self, started: Started) -> int:
         """End a process that never served; return its exit code."""
         started.socket.close()

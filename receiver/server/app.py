@@ -184,8 +184,8 @@ class App:
     def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
         assert self._loop is not None
-        ready = self._accepting.prepare(renewal.settings)
-        adopt_in(self._loop, lambda: self._renew(renewal, ready))
+        with self._accepting.prepared(renewal.settings) as ready:
+            adopt_in(self._loop, lambda: self._renew(renewal, ready))
 
     def _renew(self, renewal: Renewal, ready: Callable[[], None]) -> None:
         # The steps that may raise come first, so that settings come into force as a whole or not at all.

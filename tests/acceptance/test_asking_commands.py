@@ -70,6 +70,23 @@ def test_a_list_continues_at_its_cursor(asking):
 
 
 @BOTH
+def test_a_list_with_a_relative_time_continues_at_its_cursor(asking, over):
+    to = ["--to", asking.receiver] if over else []
+    following = json.loads(asking.run("deliveries", "--since", "2h", "--limit", "1", "--json", *to).stderr)["next"]
+    listed = asking.ask("deliveries", "--since", "2h", "--limit", "1", "--json", "--cursor", following, over=over)
+    assert json.loads(listed)["entity"] == "product:P2"
+
+
+@BOTH
+def test_a_feed_with_a_relative_time_continues_at_its_number_and_its_moment(asking, over):
+    to = ["--to", asking.receiver] if over else []
+    told = asking.run("changes", "--after", "0", "--since", "2h", "--limit", "1", *to).stderr
+    (options,) = re.findall(r"^There may be more: (--after 1 --since \S+)$", told, re.MULTILINE)
+    listed = asking.ask("changes", *options.split(), "--limit", "1", "--json", over=over)
+    assert json.loads(listed)["seq"] == 2
+
+
+@BOTH
 def test_rows_are_listed_and_filtered(asking, over):
     listed = [json.loads(line) for line in asking.ask("rows", "products", "--json", over=over).splitlines()]
     assert [each["external_id"] for each in listed] == ["P0", "P1", "P2"]

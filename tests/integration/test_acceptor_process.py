@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +23,7 @@ from serving import TIMEOUT, Served, serving, wait_until
 from receiver.errors import ConfigurationError
 from receiver.server import acceptor, acceptor_starts
 from receiver.server.acceptor_process import AcceptorProcess
+from receiver.server.renewal import Renewal
 from receiver.settings.settings import Settings
 
 
@@ -302,13 +303,26 @@ def test_a_process_that_is_just_being_started_ends_with_the_server(tmp_path, pro
     assert [each.poll() for each in processes] == [-signal.SIGKILL, 0]
 
 
-def test_the_process_of_a_refused_reload_ends_at_the_next_one_and_with_the_server(tmp_path, processes):
+def test_the_process_of_a_refused_reload_ends_at_once(tmp_path, processes, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise ConfigurationError("The console does not take them.")
+
     with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}") as served:
-        accepting = served.app._accepting
-        for _ in range(2):
-            accepting.prepare(accepting._settings)
-        assert [each.poll() for each in processes] == [None, 0, None]
-    assert [each.poll() for each in processes] == [0, 0, 0]
+        runtime = served.app._runtime
+        monkeypatch.setattr(served.app, "_api", refuse)
+        with pytest.raises(ConfigurationError, match="The console does not take them"):
+            served.app._adopt(Renewal(runtime.settings, runtime.sources, ("batch_size",), ()))
+        assert [each.poll() for each in processes] == [None, 0]
+        served.send("iimmpact", key="by-the-first")
+    assert [each.poll() for each in processes] == [0, 0]
+
+
+def test_a_process_that_is_prepared_for_a_reload_ends_with_the_server(tmp_path, processes):
+    with ExitStack() as stack:
+        with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}") as served:
+            accepting = served.app._accepting
+            stack.enter_context(accepting.prepared(accepting._settings))
+        assert [each.poll() for each in processes] == [0, 0]
 
 
 def test_the_process_ends_when_the_one_that_started_it_is_gone():

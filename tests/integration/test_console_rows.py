@@ -219,3 +219,21 @@ def test_a_row_whose_source_has_no_api_does_not_offer_to_ask_it(shop: Shop):
     page = shop.text("/mirror/products/indexed/A1")
     assert "Its source has no API to ask." in page
     assert "Ask the source" not in page
+
+
+@pytest.mark.parametrize(
+    ("number", "written", "shown"),
+    [
+        (11, "1e400", f"1{'0' * 400}"),
+        (12, "0.1000000000000000055511", "0.1000000000000000055511"),
+        (13, "1e999999999", "1E+999999999"),
+    ],
+)
+def test_a_row_shows_any_number_of_its_sender_without_loss(shop: Shop, number: int, written: str, shown: str):
+    body = product(number, key=f"SKU-{number}", name="Anvil").replace(
+        b'"display_name"', b'"weight": %b, "display_name"'
+    )
+    shop.served.ended(shop.served.send("iimmpact", body % written.encode(), secret=SECRET))
+    page = shop.visitor.page(f"/mirror/products/iimmpact/P{number}")
+    assert shown in page
+    assert len(page) < 100_000

@@ -388,6 +388,36 @@ def test_a_head_within_its_limits_is_accepted_and_one_beyond_is_refused(served: 
         assert read_answer(connection)[0] == status
 
 
+ASKED_FOR_HEAD = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"HEAD /" + b"x" * 10_000, 414),
+        (ASKED_FOR_HEAD + b"X: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (ASKED_FOR_HEAD + b"X: y\r\n" * 200, 431),
+        (ASKED_FOR_HEAD + b"X: " + b"x" * 70_000, 431),
+        (ASKED_FOR_HEAD + b"not a header\r\n\r\n", 400),
+        (ASKED_FOR_HEAD + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n", 400),
+    ],
+    ids=["URL", "header", "headers", "head", "malformed", "malformed body"],
+)
+def test_the_refusal_of_a_head_request_has_no_body(served: Served, request_bytes, status):
+    with served.connect() as connection:
+        connection.sendall(request_bytes)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_answer(connection) == (status, b"")
+
+
+@pytest.mark.parametrize("following", [b"POST /" + b"x" * 10_000, b"\x01 /"])
+def test_a_refusal_after_a_head_request_has_a_body(served: Served, following):
+    with served.connect() as connection:
+        connection.sendall(ASKED_FOR_HEAD + b"\r\n" + following)
+        connection.shutdown(socket.SHUT_WR)
+        assert b'"error":' in read_answer(connection)[1]
+
+
 def test_the_limits_of_heads_are_settings(tmp_path):
     with strict(tmp_path, max_head_bytes=4_096, max_headers=16, max_url_bytes=256) as served:
         for request, limit in [

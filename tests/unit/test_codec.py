@@ -81,6 +81,21 @@ def test_equal_objects_have_equal_canonical_bytes(value, chance):
     assert codec.canonical(dict(items)) == codec.canonical(value)
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("19.90", "19.90"),
+        ("1e3", "1000"),
+        ("1e1000", f"1{'0' * 1_000}"),
+        ("1e1001", "1E+1001"),
+        ("1e999999999", "1E+999999999"),
+        ("-2e-999999999", "-2E-999999999"),
+    ],
+)
+def test_a_number_is_written_out_unless_its_zeros_would_fill_the_memory(number, shown):
+    assert codec.plain(codec.decode(number)) == shown
+
+
 def test_different_digits_have_different_canonical_bytes():
     assert codec.canonical(Decimal("1.0")) != codec.canonical(Decimal("1.00"))
 

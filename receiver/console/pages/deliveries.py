@@ -49,17 +49,21 @@ def show_deliveries(visit: Visit) -> DeliveryList:
         listing=listing(visit, DELIVERIES_PAGE, following=page.next, horizon=horizon),
         matching=page.matching.says if page.matching else "",
         states=[(state, page.states[state]) for state in State if page.states],
-        replay=_replay_of(visit) if page.items else None,
+        replay=_replay_of(visit, page) if page.items else None,
         may_replay=any(each.ended_at is not None for each in page.items),
         may_try=any(each.state is State.PENDING and each.attempts_made > 0 for each in page.items),
     )
 
 
-def _replay_of(visit: Visit) -> dict[str, str] | None:
-    """The fields of a plan to replay all that the filters find, also on other pages."""
+def _replay_of(visit: Visit, page: DeliveryPage) -> dict[str, str] | None:
+    """The fields of a plan to replay all that the filters find, also on other pages.
+
+    Relative times are the moments that they meant for the list, so that the plan covers what the list shows.
+    """
     filters = visit.without()
     if not filters or filters.get("state") in (State.PENDING, State.PROCESSING):
         return None
+    filters |= {name: moment.isoformat() for name, moment in (page.times or {}).items()}
     return {"kind": "replay"} | {PLANNED_AS[name]: text for name, text in filters.items()}
 
 

@@ -13,6 +13,7 @@ from receiver.api.catalog import Tables
 from receiver.api.operations import Parameter
 from receiver.api.parameters import number
 from receiver.api.provenance import WhyColumn, WhyRow
+from receiver.codec import decode
 from receiver.console.asked_source import AnsweredQuestion, answered_question
 from receiver.console.decoders import decoded
 from receiver.console.page import Button, ConsolePage
@@ -117,7 +118,7 @@ def _why(visit: Visit) -> tuple[WhyRow | None, str]:
 
 
 def _own_values(row: msgspec.Raw) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.json.decode(row).items() if name not in SHARED}
+    return {name: value for name, value in decode(bytes(row)).items() if name not in SHARED}
 
 
 def _notes(why: WhyRow | None) -> Iterator[str]:

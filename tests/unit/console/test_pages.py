@@ -10,9 +10,13 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 
+import pytest
 from serving import Served, wait_until
-from visiting import Visitor, text_of, visiting
+from visiting import Visitor, hidden_fields, text_of, visiting
 
+from receiver.api.changes import ChangePage
+from receiver.console import downloads
+from receiver.console.pages import deliveries
 from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
 
@@ -115,6 +119,44 @@ def test_a_list_can_be_downloaded_whole_as_csv_and_json_lines(shown: Served, ope
     assert answer.headers["content-disposition"] == 'attachment; filename="deliveries.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert {row["id"] for row in rows} == {line["id"] for line in lines}
+
+
+def test_an_older_page_of_a_list_with_a_relative_time_is_one_link_away(
+    shown: Served, operator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "DELIVERIES_SHOWN", "1")
+    older, newer = (shown.send("indexed", id=f"old{number}", key=f"old{number}") for number in range(2))
+    page = operator.page("/deliveries", source="indexed", **{"from": "2h"})
+    assert f"/console/deliveries/{newer}" in page
+    (link,) = re.findall(r'rel="next" href="/console([^"]+)"', page)
+    assert f"/console/deliveries/{older}" in operator.page(unescape(link))
+
+
+def test_a_download_with_a_relative_time_has_every_page(
+    shown: Served, operator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {shown.send("indexed", id=f"all{number}", key=f"all{number}") for number in range(3)}
+    monkeypatch.setattr(downloads, "LARGEST_PAGE", 1)
+    lines = [
+        json.loads(line) for line in operator.page("/deliveries.jsonl", source="indexed", **{"from": "2h"}).splitlines()
+    ]
+    assert {line["id"] for line in lines} >= sent
+
+
+def test_a_download_without_cursors_keeps_relative_times_at_the_moments_of_its_first_page() -> None:
+    words = {"since": "2h", "source": "indexed"}
+    moment = datetime(2026, 11, 28, 10, tzinfo=UTC)
+    answer = ChangePage([], 7, times={"since": moment})
+    part = downloads.part_of(answer, words, follows_in="after")
+    assert part.following == {"source": "indexed", "since": "2026-11-28T10:00:00Z", "after": "7"}
+
+
+def test_a_plan_of_all_that_match_has_the_moments_of_the_list(shown: Served, operator: Visitor) -> None:
+    shown.ended(shown.send("indexed", id="planned", key="planned"))
+    page = operator.page("/deliveries", source="indexed", **{"from": "2h", "to": "0s"})
+    (form,) = [each for each in page.split("<form") if "Plan a replay of all" in each]
+    moments = [datetime.fromisoformat(hidden_fields(f"<form{form}")[name]) for name in ("from", "to")]
+    assert moments[1] - moments[0] == timedelta(hours=2)
 
 
 def test_an_address_without_its_final_slash_leads_to_the_overview(operator: Visitor) -> None:

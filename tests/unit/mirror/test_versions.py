@@ -24,6 +24,7 @@ from receiver.mirror.versions import (
     row_status,
     strongest,
 )
+from receiver.moments import FIRST_MOMENT, LAST_MOMENT
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 MEMBERS = ("color", "size", "a.b")
@@ -465,6 +466,14 @@ def test_what_was_written_is_read_again(history):
     if "active" in registers.versions:
         held = {name: value for name, value in registers.values.items() if name != "active"}
         assert load(held, dump(registers)) == registers
+
+
+@pytest.mark.parametrize("moment", [FIRST_MOMENT, LAST_MOMENT])
+def test_news_of_the_first_and_the_last_moment_is_read_again(moment):
+    at = version(0)._replace(time=microseconds(moment))
+    registers = Registers()
+    registers.merge_all({"name": "Lamp", "active": True}, at)
+    assert load({"name": "Lamp"}, dump(registers)) == registers
 
 
 def test_a_member_that_somebody_took_out_of_a_document_by_hand_stops_no_news():

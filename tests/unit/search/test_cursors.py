@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,15 @@ def test_a_cursor_of_another_list_is_refused_with_the_difference(listed, reason)
     cursor = CURSORS.write(ROWS, ("shop", "A1"))
     with pytest.raises(BadRequest, match=reason):
         CURSORS.read(listed, cursor)
+
+
+def test_a_cursor_has_the_time_from_which_relative_times_count():
+    began = datetime(2026, 11, 28, 12, 0, 0, 123_456, UTC)
+    cursor = CURSORS.write(ListedIn("deliveries", DeliveryFilter(begin=began), "here", as_of=began), (7,))
+    assert CURSORS.as_of(cursor) == began
+    assert CURSORS.read(ListedIn("deliveries", DeliveryFilter(begin=began), "here"), cursor) == (7,)
+    assert CURSORS.as_of(CURSORS.write(DELIVERIES, (7,))) is None
+    assert CURSORS.as_of(None) is None
 
 
 @given(st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
     told: list[BaseException] = []
 
     async def serve() -> None:
-        accepting = SimpleNamespace(prepare=lambda _: lambda: None)
+        accepting = SimpleNamespace(prepared=lambda _: nullcontext(lambda: None))
         process: Any = SimpleNamespace(_loop=asyncio.get_running_loop(), _accepting=accepting)
         process._renew = lambda renewal, _ready: taken.append(renewal)
         new = SimpleNamespace(settings=None)
