@@ -155,6 +155,9 @@ def is_fault_of_values(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
+    if isinstance(error, StatementError):
+        # A column type, perhaps a user's, cannot convert a value.
+        return not isinstance(error.orig, (SQLAlchemyError, MemoryError))
     # Drivers and the column types here raise these: for a number too large, or for text that cannot be encoded.
     return isinstance(error, (ValueError, TypeError, ArithmeticError))
 

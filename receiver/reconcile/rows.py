@@ -9,18 +9,22 @@ from receiver.codec import storable
 from receiver.dialects.listing import Listed
 from receiver.errors import ApiError, HandlerError, Unreadable
 from receiver.logs.safe_text import quoted
-from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, own_columns
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, check_id, child_tables, own_columns
 from receiver.mirror.versions import Rank
 from receiver.reconcile.window import Window
 
 
 def key_of(source: str, row: Listed) -> Key:
-    """Make the key of a listed row. Raises `ApiError` for an id that is not text."""
+    """Make the key of a listed row. Raises `ApiError` for an id that is not text, or too long."""
     if not isinstance(row.external_id, str) or not row.external_id:
         raise ApiError(
             f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: the dialect has to give an id as "
             "text."
         )
+    try:
+        check_id("external_id", row.external_id)
+    except HandlerError as error:
+        raise ApiError(f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: {error}") from None
     return Key(row.table, source, storable(row.external_id))
 
 
@@ -51,10 +55,10 @@ def _columns(row: Listed) -> dict[str, Any]:
     if unknown:
         raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
     try:
-        return {ACTIVE: row.active} | {
-            name: None if value is None else known[name](name, value) for name, value in row.columns.items()
-        }
+        columns = {name: None if value is None else known[name](name, value) for name, value in row.columns.items()}
+        check_id("parent", columns.get("parent"))
     except (HandlerError, Unreadable) as error:
         raise ApiError(
             f"The list gives {row.table.__name__} {row.external_id!r} a value that cannot be stored: {error}"
         ) from None
+    return {ACTIVE: row.active} | columns

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from notes import add, error_of, notes
 from raw import ping
-from sqlalchemy import text
+from sqlalchemy import literal, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
+from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import (
     RUNS_AGAIN,
@@ -353,6 +354,12 @@ def test_a_value_that_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
         with sqlite.read() as connection, pytest.raises((OverflowError, UnicodeEncodeError)) as raised:
             connection.exec_driver_sql("SELECT ?", (value,))
         assert is_fault_of_values(raised.value)
+
+
+def test_a_value_that_a_column_type_cannot_convert_is_a_fault_of_values(sqlite):
+    with sqlite.read() as connection, pytest.raises(StatementError) as raised:
+        connection.execute(select(literal("yesterday", UtcDateTime())))
+    assert is_fault_of_values(raised.value)
 
 
 def test_a_lock_timeout_is_not_a_fault_of_values(postgres):
