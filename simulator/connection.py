@@ -92,7 +92,10 @@ async def connect(protocol: Callable[[], W], address: Address, *, timeout: float
     Each address but the last one has a part of `timeout`, so that one that drops packets leaves time for the others.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"there can be no host {address.host!r}") from error
     hosts = list(dict.fromkeys(str(each[4][0]) for each in found))
     options: dict[str, Any] = {"ssl": address.context(), "server_hostname": address.host} if address.tls else {}
     for host in hosts[:-1]:

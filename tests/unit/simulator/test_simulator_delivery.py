@@ -139,6 +139,15 @@ def test_an_address_that_drops_packets_does_not_keep_a_request_from_the_next_add
     assert served(scene, 200) == 200
 
 
+def test_a_host_that_cannot_exist_counts_as_no_answer():
+    async def scene():
+        connection = Connection(Address("a..b", 80, False))
+        with pytest.raises(NoAnswerError, match=r"there can be no host 'a\.\.b'"):
+            await connection.post(b"")
+
+    asyncio.run(scene())
+
+
 def test_an_address_must_be_http():
     with pytest.raises(ValueError, match="not an http or https URL"):
         Address.of("ftp://example.com/hooks")
