@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from receiver import codec
 from receiver.errors import Unreadable
+from receiver.http_urls import url_flaw
 
 
 def json_answer(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -38,14 +39,8 @@ async def json_object(request: Request) -> dict[str, Any] | None:
 
 
 def is_url(value: object) -> bool:
-    """Whether the value is an http or https URL with a host."""
-    if not isinstance(value, str) or not value.isascii() or any(character.isspace() for character in value):
-        return False
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+    """Whether the value is an http or https URL that can go over the wire, with a host that can exist."""
+    return isinstance(value, str) and value.isascii() and url_flaw(value) is None
 
 
 def is_loopback(url: str) -> bool:

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from receiver import codec
 from receiver.http_urls import host_in_url
+from simulator.answers import is_url
 from simulator.clock import Clock, RunningClock
-from simulator.connection import Address, NoAnswerError
+from simulator.connection import NoAnswerError
 from simulator.demo import api_client, compared, run_demo, settled
 from simulator.faults import parse
 from simulator.load import send_load
@@ -180,10 +181,8 @@ def chosen_systems(console: Console, sources: Sequence[str] | None, *, seed: int
 def subscribe(console: Console, systems: Sequence[System], scenario: Scenario, *, to: str) -> None:
     for system in systems:
         url = hook_url(to, system.source)
-        try:
-            Address.of(url)
-        except ValueError as error:
-            stop(console, f"--to: {error}")
+        if not is_url(url):
+            stop(console, f"--to: {url!r} is not an http or https URL in ASCII with a host that can exist.")
         system.subscribe(url)
     prepare(systems, scenario)
 

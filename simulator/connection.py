@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+W = TypeVar("W", bound=asyncio.Protocol)
 
 #: Seconds after which a sender stops waiting for an answer. IIMMPACT waits 30 s (docs/sources.md); the other systems
 #: publish no number.
@@ -82,6 +86,27 @@ def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+async def connect(protocol: Callable[[], W], address: Address, *, timeout: float = TIMEOUT) -> W:
+    """Connect to the first address of the host that answers. Raises `OSError`.
+
+    Each address but the last one has a part of `timeout`, so that one that drops packets leaves time for the others.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"there can be no host {address.host!r}") from error
+    hosts = list(dict.fromkeys(str(each[4][0]) for each in found))
+    options: dict[str, Any] = {"ssl": address.context(), "server_hostname": address.host} if address.tls else {}
+    for host in hosts[:-1]:
+        with suppress(OSError):
+            async with asyncio.timeout(timeout / (len(hosts) + 1)):
+                _, wire = await loop.create_connection(protocol, host, address.port, **options)
+                return wire
+    _, wire = await loop.create_connection(protocol, hosts[-1], address.port, **options)
+    return wire
+
+
 class Connection:
     """A connection to one address, opened at the first request and again after it was lost."""
 
@@ -109,8 +134,7 @@ class Connection:
     async def _open(self) -> _Wire:
         if self._wire is None or not self._wire.usable:
             self.close()
-            address, loop = self._address, asyncio.get_running_loop()
-            _, self._wire = await loop.create_connection(_Wire, address.host, address.port, ssl=address.context())
+            self._wire = await connect(_Wire, self._address, timeout=self._timeout)
         return self._wire
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from simulator.connection import Address, NoAnswerError, request_bytes
+from simulator.connection import Address, NoAnswerError, connect, request_bytes
 from simulator.delivery import Log
 from simulator.report import SourceReport
 from simulator.scenario import Scenario
@@ -67,15 +67,12 @@ async def blast(messages: Sequence[Message], *, connections: int = 64) -> Sent:
     """Send messages that all go to one address. Raises `NoAnswerError` if a connection ends before its answer."""
     requests = [request_bytes(message.url, message.headers, message.body) for message in messages]
     address = Address.of(messages[0].url)
-    sent, waiting, loop = Sent(), iter(requests), asyncio.get_running_loop()
+    sent, waiting = Sent(), iter(requests)
     began = time.perf_counter()
-    wires = []
-    for _ in range(min(connections, len(requests))):
-        _, wire = await loop.create_connection(
-            lambda: _Wire(waiting, sent), address.host, address.port, ssl=address.context()
-        )
-        wires.append(wire)
+    wires: list[_Wire] = []
     try:
+        while len(wires) < min(connections, len(requests)):
+            wires.append(await connect(lambda: _Wire(waiting, sent), address))
         await watch(wires, sent)
     finally:
         for wire in wires:

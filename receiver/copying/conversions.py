@@ -6,6 +6,8 @@ other types, which only users' own tables have, are carried as SQLAlchemy's valu
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -81,7 +84,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     if kind is Boolean:
         return Conversion(column.name, raw, None, _flag, None)
     if kind is Float:
-        return Conversion(column.name, raw, None, _float, None)
+        return Conversion(column.name, raw, None, _float if to_postgresql else _float_of_sqlite, None)
     if kind is ExactDecimal:
         return Conversion(column.name, as_text, None, _digits, None)
     if kind is UtcDateTime:
@@ -89,8 +92,11 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     if kind is Numeric:
         # SQLite converts the decimal to a float, so it must be exact as a float.
         return Conversion(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
-    written = cast(column, Text)
-    size = func.octet_length(written) if postgresql else func.length(column)
+    size = func.octet_length(cast(column, Text)) if postgresql else func.length(column)
+    if kind is JSON:
+        return Conversion(
+            column.name, as_text, size, _json_for_postgresql if to_postgresql else _json_for_sqlite, _comparable_json
+        )
     return Conversion(column.name, column, size, _comparable_at_all, _comparable)
 
 
@@ -112,7 +118,7 @@ def _kind(kind: TypeEngine[Any]) -> Any:
         return None
     # SQLAlchemy's Float is a subclass of Numeric, so it comes first.
     return next(
-        (base for base in (String, LargeBinary, Integer, Boolean, Float, Numeric) if isinstance(kind, base)), None
+        (base for base in (String, LargeBinary, Integer, Boolean, Float, Numeric, JSON) if isinstance(kind, base)), None
     )
 
 
@@ -169,6 +175,48 @@ def _float(value: Any) -> float:
     return float(value) + 0.0
 
 
+def _float_of_sqlite(value: Any) -> float:
+    number = _float(value)
+    if math.isnan(number):
+        raise NotPortable("holds NaN, which SQLite cannot keep")
+    return number
+
+
+def _json_for_sqlite(value: Any) -> str:
+    """The text of a JSON value, `null` too, which is not the absence of a value."""
+    # NaN and Infinity, which Python writes as JSON, stay text in SQLite.
+    text, found = _json(value, str)
+    if type(found) in (int, float) and not _is_kept_by_sqlite(text):
+        raise NotPortable("holds a number in JSON with more digits than SQLite keeps outside of a list or an object")
+    return text
+
+
+def _json_for_postgresql(value: Any) -> str:
+    return _json(value, _refuse_constant)[0]
+
+
+def _json(value: Any, constant: Callable[[str], Any]) -> tuple[str, Any]:
+    """The text of a JSON value, and the value. SQLite keeps a number that is not in a list or object as a number."""
+    text = value if isinstance(value, str) else repr(value)
+    if not isinstance(value, (str, int, float)):
+        raise NotPortable(f"holds {_what(value)} where JSON is declared")
+    try:
+        return text, json.loads(text, parse_constant=constant)
+    except (ValueError, RecursionError):
+        raise NotPortable("holds text that is not JSON") from None
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and Infinity, which Python writes as JSON, and PostgreSQL refuses."""
+    raise NotPortable(f"holds {name} in JSON, which PostgreSQL cannot keep")
+
+
+def _is_kept_by_sqlite(number: str) -> bool:
+    exact, rounded = Decimal(number), float(number)
+    is_integer = abs(exact) < 1 << 63 and exact == int(exact)
+    return is_integer or (math.isfinite(rounded) and Decimal(repr(rounded)) == exact)
+
+
 def _digits(value: Any) -> str:
     """Format a decimal with all its digits, in a form that both databases write."""
     number = _decimal(value)
@@ -188,6 +236,8 @@ def _number(value: Any) -> str:
 
 def _float_number(value: Any) -> str:
     number = _number(repr(value) if isinstance(value, float) else value)
+    if not math.isfinite(float(number)):
+        raise NotPortable("holds a number that SQLite keeps only in a column for an exact decimal")
     if Decimal(number) != Decimal(repr(float(number))):
         raise NotPortable("holds more digits than SQLite keeps in a column that is not an exact decimal")
     return number
@@ -254,3 +304,12 @@ def _comparable(value: Any) -> Any:
         case dict() | list() | tuple():
             return codec.canonical(value)
     raise NotPortable(f"holds a {type(value).__name__}, which cannot be compared")
+
+
+def _comparable_json(text: str) -> bytes:
+    return codec.canonical(json.loads(text, parse_int=_json_number, parse_float=_json_number))
+
+
+def _json_number(text: str) -> dict[str, str]:
+    """The number in one form, since a database may write 1.0 as 1, and 1e3 as 1000."""
+    return {"number": _number(text)}

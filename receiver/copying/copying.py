@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, delete, inspect, text
+from sqlalchemy import Connection, Table, delete, insert, inspect, text
 
 from receiver.copying.digests import Difference, Digest, differences, digest
 from receiver.copying.preconditions import (
     Side,
     demand_copied,
+    demand_empty,
     demand_source,
     demand_target,
     hold_still,
@@ -163,6 +164,8 @@ class Copier:
                 )
             resumed = note is not None
             if note is None:
+                # A process may have begun to use the database while FROM was read.
+                demand_empty(connection, self._target, now=self._clock())
                 note = Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
                 # The target takes over the source's identity, so that followers of the feed continue there.
                 connection.execute(delete(IDENTITY))
@@ -231,6 +234,9 @@ class Copier:
             for table in reversed(self._source.tables()):
                 if table.name in present:
                     connection.execute(delete(table))
+            if IDENTITY.name in present:
+                # The identity may be that of FROM, and FROM may turn out not to be copyable.
+                connection.execute(insert(IDENTITY).values(id=1, name=secrets.token_hex(16)))
             unfinished.drop_note(connection)
 
 

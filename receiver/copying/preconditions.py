@@ -222,20 +222,25 @@ def demand_target(side: Side, *, now: datetime) -> None:
                 if Schema(side.database).plan().is_needed:
                     raise CopyError("TO holds an unfinished copy by an earlier release: run this with --afresh.")
                 return
-            present = inspect(connection)
-            if present.has_table(PROCESSES.name):
-                refuse_users(connection, side, now)
-            for table in side.tables():
-                if (
-                    table is not IDENTITY
-                    and present.has_table(table.name)
-                    and connection.execute(select(text("1")).select_from(table).limit(1)).first()
-                ):
-                    raise CopyError(
-                        f"TO is not empty: its table {table.name} has rows, and it is not an unfinished copy. Name an "
-                        "empty database, or check a finished copy with --verify-only."
-                    )
+            demand_empty(connection, side, now=now)
         Schema(side.database).upgrade()
+
+
+def demand_empty(connection: Connection, side: Side, *, now: datetime) -> None:
+    """Raise `CopyError` if a process uses the target, or if one of its tables has rows."""
+    present = inspect(connection)
+    if present.has_table(PROCESSES.name):
+        refuse_users(connection, side, now)
+    for table in side.tables():
+        if (
+            table is not IDENTITY
+            and present.has_table(table.name)
+            and connection.execute(select(text("1")).select_from(table).limit(1)).first()
+        ):
+            raise CopyError(
+                f"TO is not empty: its table {table.name} has rows, and it is not an unfinished copy. Name an "
+                "empty database, or check a finished copy with --verify-only."
+            )
 
 
 def demand_copied(side: Side) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    Enum,
     Integer,
     String,
     Table,
@@ -172,7 +173,9 @@ class _KeyColumn:
         self._bound_as: TypeEngine[Any] = Text()
         if isinstance(column.type, (Boolean, Integer)):
             self._bound_as = BigInteger() if isinstance(column.type, Integer) else Boolean()
-        self._cast = dialect.name == "postgresql" and not isinstance(column.type, (Boolean, Integer, String))
+        # PostgreSQL's own types of names, as which it stores an `Enum`, compare with no text.
+        is_plain = isinstance(column.type, (Boolean, Integer, String)) and not isinstance(column.type, Enum)
+        self._cast = dialect.name == "postgresql" and not is_plain
         self._is_raw = dialect.name != "postgresql"
         self.selected: ColumnElement[Any] = type_coerce(cast(column, Text) if self._cast else column, NullType())
 

@@ -159,9 +159,9 @@ def is_fault_of_values(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
-    if isinstance(error, StatementError) and error.orig is not None:
-        # A column type could not convert the value.
-        return is_fault_of_values(error.orig)
+    if isinstance(error, StatementError):
+        # A column type, perhaps a user's, cannot convert a value.
+        return error.orig is not None and not isinstance(error.orig, (SQLAlchemyError, MemoryError))
     # Drivers, the column types here and the code that makes a row raise these: for a number too large, for text that
     # cannot be encoded, or for a value of another type.
     return isinstance(error, OF_WRONG_VALUES) and not isinstance(error, SQLAlchemyError)

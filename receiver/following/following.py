@@ -189,12 +189,11 @@ class Following:
 
     def _bury(self, item: FeedItem, answer: TargetAnswer) -> None:
         """List the change as dead and move the cursor past it, in one transaction."""
-        self._dead_in_a_row += 1
-        self._lease.done(item)
         with self._database.write() as connection:
-            self._save_without_trouble(connection)
+            self._save_without_trouble(connection, past=item)
             refusal = TargetRefusal(answer.status, answer.says, self._options.tries)
             dead_changes.bury(connection, self._options.name, item, refusal, now=datetime.now(UTC))
+        self._dead_in_a_row += 1
         log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
 
     def _park(self, item: FeedItem) -> bool:
@@ -204,8 +203,7 @@ class Following:
             self._lease.save(connection)
             if not dead_changes.park(connection, self._options.name, item, now=datetime.now(UTC)):
                 return False
-            self._lease.done(item)
-            self._lease.save(connection)
+            self._lease.save(connection, past=item)
         return True
 
     def _send_due(self) -> None:
@@ -264,10 +262,10 @@ class Following:
             self._lease.save(trouble=None, trouble_since=None)
             log.info("the target accepts changes again", follower=self._options.name)
 
-    def _save_without_trouble(self, connection: Connection) -> None:
+    def _save_without_trouble(self, connection: Connection, *, past: FeedItem | None = None) -> None:
         """Save the cursor, and that the target answers: a change that it refuses is listed in the same transaction."""
         self._trouble = ""
-        self._lease.save(connection, trouble=None, trouble_since=None)
+        self._lease.save(connection, past=past, trouble=None, trouble_since=None)
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._options.first_backoff * 2.0 ** min(failures, 16), LONGEST_BACKOFF)

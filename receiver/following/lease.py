@@ -91,7 +91,10 @@ class FollowerLease:
             if row is None:
                 self._see(followers.find(connection, name))
                 return False
-            self._go_on(connection, row)
+            place = self._go_on(connection, row)
+        if self._moves:
+            log.info("moved the follower", follower=name, after=place.seq)
+        self.place, self.trouble, self._moves = place, row["trouble"] or "", False
         self._saved_at, self._unsaved, self._other = monotonic(), False, None
         log.info("took over the follower", follower=name, target=self._target.shown, after=self.place.seq)
         return True
@@ -107,19 +110,17 @@ class FollowerLease:
         self._moves = False
         log.info("created a follower", follower=self._options.name, begin=self._options.begin, after=place.seq)
 
-    def _go_on(self, connection: Connection, row: RowMapping) -> None:
-        """Load the stored cursor, or move it if requested; the follower is locked."""
+    def _go_on(self, connection: Connection, row: RowMapping) -> FeedPlace:
+        """Return the stored cursor, or move it if requested; the follower is locked."""
         same = row["target"] == self._target.shown and not self._options.new_address
         self._target.reach = self._target.reach or (row["reach"] if same else "")
-        self.place, self.trouble = FeedPlace(row["seq"], row["mark"]), row["trouble"] or ""
-        columns = self._described()
+        place, columns = FeedPlace(row["seq"], row["mark"]), self._described()
         if self._moves:
-            self.place = self._beginning()
-            dead_changes.forget_behind(connection, self._options.name, self.place.seq)
-            columns |= self.place._asdict()
-            self._moves = False
-            log.info("moved the follower", follower=self._options.name, after=self.place.seq)
+            place = self._beginning()
+            dead_changes.forget_behind(connection, self._options.name, place.seq)
+            columns |= place._asdict()
         followers.write_held(connection, self._options.name, self._holder, columns)
+        return place
 
     def _described(self) -> dict[str, Any]:
         wanted = self._options.wanted
@@ -187,25 +188,35 @@ class FollowerLease:
         self._accepted_at = datetime.now(UTC)
 
     def done(self, item: FeedItem) -> None:
-        """Move the cursor past this change, in memory until the next save."""
-        self.stand(FeedPlace(item.seq, item.mark))
+        """Move the cursor past this change, in memory until the next save.
+
+        A change that is listed as dead is done only once that is committed: the cursor in memory is saved at the end
+        of the process, whatever failed before.
+        """
+        self.stand(_behind(item))
 
     def stand(self, place: FeedPlace) -> None:
         """Move the cursor to this place, in memory until the next save."""
         self.place, self._unsaved = place, True
 
-    def save(self, connection: Connection | None = None, **columns: Any) -> None:
-        """Write the cursor and a sign of life. The follower stays locked until the caller's transaction ends."""
+    def save(self, connection: Connection | None = None, *, past: FeedItem | None = None, **columns: Any) -> None:
+        """Write the cursor and a sign of life. The follower stays locked until the caller's transaction ends.
+
+        With `past`, the written cursor is past this change, while the cursor in memory stays.
+        """
         if connection is None:
             with self._database.write() as own:
-                self._write(own, columns)
+                self._write(own, past, columns)
         else:
-            self._write(connection, columns)
+            self._write(connection, past, columns)
+        # If the caller's commit fails, nobody knows which cursor is stored, so none is written over it.
         self._saved_at, self._unsaved = monotonic(), False
 
-    def _write(self, connection: Connection, columns: dict[str, Any]) -> None:
+    def _write(self, connection: Connection, past: FeedItem | None, columns: dict[str, Any]) -> None:
         progress: dict[str, Any] = {"seen_at": datetime.now(UTC), "reach": self._target.reach}
-        if self._unsaved:
+        if past is not None:
+            progress |= _behind(past)._asdict()
+        elif self._unsaved:
             progress |= self.place._asdict()
         if self._accepted_at is not None:
             progress["accepted_at"] = self._accepted_at
@@ -222,3 +233,7 @@ class FollowerLease:
         while not self._stopping.is_set() and (left := until - monotonic()) > 0:
             self._stopping.wait(min(left, SIGN_EVERY))
             self.save_in_time()
+
+
+def _behind(item: FeedItem) -> FeedPlace:
+    return FeedPlace(item.seq, item.mark)

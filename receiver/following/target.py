@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -85,6 +85,14 @@ class TargetAnswer(NamedTuple):
     retry_after: float | None = None
 
 
+class PostStage(Enum):
+    """The stage that a post has reached, which a timeout is about."""
+
+    RESOLVING = "resolving"
+    CONNECTING = "connecting"
+    ANSWERING = "answering"
+
+
 class Target:
     """Posts changes, signed if there is a secret. Not thread-safe."""
 
@@ -115,6 +123,9 @@ class Target:
         self._auth = (self._url.username, self._url.password) if self._url.userinfo else None
         self._addresses: list[str] = []
         self._asked_at = 0.0
+        #: The address that answered last, which is tried first.
+        self._preferred = ""
+        self._stage = PostStage.RESOLVING
         self._runner = asyncio.Runner()
         self._client = httpx.AsyncClient(
             verify=ssl.create_default_context() if self._url.scheme == "https" else False,
@@ -154,11 +165,8 @@ class Target:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._ask_each_address(item)
-        except TimeoutError:
-            says = (
-                f"There was no answer within {self._timeout:g} s: let the target answer before it does the work, or "
-                "raise --timeout."
-            )
+        except (TimeoutError, httpx.TimeoutException):
+            says = self._says_of_timeout()
         except OSError as error:
             says = f"The host {self._host} cannot be resolved ({told(error)}): correct --to, or mend its DNS."
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -168,22 +176,46 @@ class Target:
         self._addresses = []
         return TargetAnswer(PostVerdict.TROUBLE, says)
 
+    def _says_of_timeout(self) -> str:
+        within = f"within {self._timeout:g} s"
+        if self._stage is PostStage.RESOLVING:
+            return f"The host {self._host} was not resolved {within}: correct --to, or mend its DNS."
+        if self._stage is PostStage.CONNECTING:
+            return (
+                f"No connection was made {within} to {self._host} ({', '.join(self._addresses)}): start the target, "
+                "correct --to, or let its firewall pass this machine."
+            )
+        return f"There was no answer {within}: let the target answer before it does the work, or raise --timeout."
+
     async def _ask_each_address(self, item: FeedItem) -> TargetAnswer:
         addresses = await self._right_addresses()
+        # An address that drops packets must leave time for the others, and for the answer.
+        share = self._timeout / (len(addresses) + 1)
         for address in addresses[:-1]:
-            with suppress(httpx.ConnectError):
-                return await self._ask_at(address, item)
-        return await self._ask_at(addresses[-1], item)
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._ask_at(address, item, connect=share)
+        return await self._ask_at(addresses[-1], item, connect=self._timeout)
 
     async def _right_addresses(self) -> list[str]:
+        """Resolve the host, and return its addresses, beginning with the one that answered last."""
+        self._stage = PostStage.RESOLVING
         if not self._addresses or monotonic() - self._asked_at > ADDRESSES_KEPT:
             found = await resolve_beside(self._ask, self._host, self._port)
             self._addresses, kind = of_kind(self._host, found, self.reach)
             self._asked_at, self.reach = monotonic(), AddressKind(kind).value
-        return self._addresses
+        return sorted(self._addresses, key=lambda address: address != self._preferred)
 
-    async def _ask_at(self, address: str, item: FeedItem) -> TargetAnswer:
-        """Post to this address, with the host's name for the Host header and the certificate."""
+    async def _note_stage(self, event: str, _: Mapping[str, Any]) -> None:
+        """Note that there is a connection, new or idle: httpcore calls this with each event of a request."""
+        if event.endswith("send_request_headers.started"):
+            self._stage = PostStage.ANSWERING
+
+    async def _ask_at(self, address: str, item: FeedItem, *, connect: float) -> TargetAnswer:
+        """Post to this address, with the host's name for the Host header and the certificate.
+
+        `connect` is the time for each step of connecting, in seconds.
+        """
+        self._stage = PostStage.CONNECTING
         body, signature = self._verifier.sign(WebhookRequest(item.body), self._credentials)
         headers = {**self._headers, "Idempotency-Key": item.key, **signature}
         request = self._client.build_request(
@@ -191,7 +223,11 @@ class Target:
             self._url.copy_with(host=address, username=None, password=None),
             content=body,
             headers=headers,
-            extensions={"timeout": httpx.Timeout(self._timeout).as_dict(), "sni_hostname": self._host},
+            extensions={
+                "timeout": httpx.Timeout(self._timeout, connect=connect).as_dict(),
+                "sni_hostname": self._host,
+                "trace": self._note_stage,
+            },
         )
         response = await self._client.send(request, auth=self._auth, stream=True)
         try:
@@ -202,6 +238,7 @@ class Target:
                     break
         finally:
             await response.aclose()
+        self._preferred = address
         return meaning(response.status_code, response.headers, said)
 
 

@@ -268,7 +268,7 @@ class Mirror:
                 columns[name] = value
             else:
                 raise HandlerError("`active` takes true or false.")
-        _check_id("parent", columns.get("parent"))
+        check_id("parent", columns.get("parent"))
         self.writes.append(Write(self._key(table, external_id), self._version(rank, at), columns))
 
     def _lose_children(
@@ -279,7 +279,7 @@ class Mirror:
     def _key(self, table: type[MirrorRow], external_id: str) -> Key:
         if not isinstance(external_id, str) or not external_id:
             raise HandlerError(f"A row of {table.__name__} needs its id as text, not {quoted(external_id)}.")
-        _check_id("external_id", external_id)
+        check_id("external_id", external_id)
         return Key(table, self._source, storable(external_id))
 
     def _version(self, rank: Rank, at: datetime | None) -> Version:
@@ -311,7 +311,8 @@ def _checked(at: datetime) -> datetime:
         raise Unreadable(f"News cannot be from {at.isoformat()}: {error}.") from None
 
 
-def _check_id(name: str, value: Any) -> None:
+def check_id(name: str, value: Any) -> None:
+    """Raise `Unreadable` for a text that is longer than an index of PostgreSQL can hold."""
     if isinstance(value, str) and len(value) > LONGEST_NAME:
         # The source's mistake, not the handler's: a second attempt would find the same id in the body.
         raise Unreadable(

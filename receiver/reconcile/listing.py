@@ -7,10 +7,11 @@ from datetime import datetime
 from time import monotonic
 from typing import NamedTuple
 
+from receiver.codec import encode
 from receiver.dialects.listing import Listed, ListPage, ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
-from receiver.logs.safe_text import quoted, told
+from receiver.logs.safe_text import quoted, told, told_with_type
 from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
 from receiver.reconcile.mark import Mark
@@ -65,6 +66,7 @@ class SourceList:
             page = part.read(self._asking.client, mark.start)
         if not isinstance(page, ListPage):
             raise ApiError(f"The list of {self._source.name} gives {quoted(page)} instead of a ListPage.")
+        _check_next(self._source, page)
         return ListAnswer(page, window, self._asking.as_of)
 
     def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
@@ -125,3 +127,14 @@ class SourceList:
                 raise failures[-1]
             mark.unanswered, mark.unanswered_reason = mark.unanswered + len(failures), told(failures[-1])
         return LookupAnswers(asked, rows, gone, window, self._asking.as_of)
+
+
+def _check_next(source: Source, page: ListPage) -> None:
+    """Raise `ApiError` for a `next` that the mark of the walk cannot hold."""
+    try:
+        encode(page.next)
+    except Exception as error:
+        raise ApiError(
+            f"The list of {source.name} gives the `next` {quoted(page.next)}, which JSON cannot hold "
+            f"({told_with_type(error)}): its list function has to give text, a number, or a list or dict of these."
+        ) from None

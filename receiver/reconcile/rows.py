@@ -10,7 +10,7 @@ from receiver.dialects.listing import Listed
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import ApiError, HandlerError, Unreadable
 from receiver.logs.safe_text import quoted
-from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, own_columns
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, check_id, child_tables, own_columns
 from receiver.mirror.versions import Rank
 from receiver.reconcile.window import Window
 
@@ -53,10 +53,10 @@ def _columns(row: Listed) -> dict[str, Any]:
     if unknown:
         raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
     try:
-        return {ACTIVE: row.active} | {
-            name: None if value is None else known[name](name, value) for name, value in row.columns.items()
-        }
+        columns = {name: None if value is None else known[name](name, value) for name, value in row.columns.items()}
+        check_id("parent", columns.get("parent"))
     except (HandlerError, Unreadable) as error:
         raise ApiError(
             f"The list gives {row.table.__name__} {row.external_id!r} a value that cannot be stored: {error}"
         ) from None
+    return {ACTIVE: row.active} | columns

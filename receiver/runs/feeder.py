@@ -15,9 +15,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
+from receiver.database.errors import is_fault_of_values, is_infrastructure_error
 from receiver.errors import ConfigurationError, EndlessListError, HookmirrorError, RunTaken, UnsteadyListError
 from receiver.loading import is_of_the_code
-from receiver.logs.safe_text import told, told_with_type
+from receiver.logs.safe_text import sentence, told, told_with_type
 from receiver.metrics import metrics
 from receiver.moments import time_text
 from receiver.runs import runs
@@ -75,6 +76,8 @@ class Feeder:
         self._pauses: dict[int, float] = {}
         #: By run, the time of the first of its consecutive failures.
         self._failing: dict[int, tuple[float, datetime]] = {}
+        #: By failed work beside the steps, the monotonic time at which it is done again.
+        self._put_off: dict[str, float] = {}
         self._stopping, self._turn = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -117,16 +120,28 @@ class Feeder:
 
     def step_all(self) -> float:
         """Step each due run once, and return the seconds until the next run is due."""
-        self._look()
+        self._beside("begin the runs that are due", self._look)
         wanted = open_runs(self._database)
         self._forget(set(self._held) - set(wanted))
         for run in wanted:
             if self._due.get(run, 0.0) <= monotonic() and not self._stopping.is_set():
                 self._due[run] = monotonic() + self._step(run)
-        self._drop_old()
-        self._measure()
+        self._beside("drop old runs", self._drop_old)
+        self._beside("count the runs", self._measure)
         now = monotonic()
         return min((max(self._due.get(run, now) - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
+
+    def _beside(self, what: str, work: Callable[[], object]) -> None:
+        """Do work beside the steps, which only a failure of the database as a whole may hold up."""
+        if monotonic() < self._put_off.get(what, 0.0):
+            return
+        try:
+            work()
+        except Exception as error:
+            if is_infrastructure_error(error):
+                raise
+            log.warning(f"cannot {what}; trying again", error=told_with_type(error), seconds=LONGEST_RETRY_DELAY)
+            self._put_off[what] = monotonic() + LONGEST_RETRY_DELAY
 
     def step(self, run: int) -> bool:
         """Step this run if no other feeder holds it, and return whether work remains. Raises the errors of the step."""
@@ -151,10 +166,8 @@ class Feeder:
 
     def break_off(self, run: int, trouble: str) -> None:
         """Pause a run that this feeder steps, and store the reason on it."""
-        held = self._held.get(run)
         try:
-            if held is not None:
-                held.break_off(trouble)
+            self._break_off(run, trouble)
         except (RunTaken, SQLAlchemyError) as error:
             log.debug("cannot pause a run; its lease will expire", run=run, error=told(error))
         self._forget({run})
@@ -166,8 +179,6 @@ class Feeder:
         except RunTaken:
             self._forget({run})
             return 0.0
-        except SQLAlchemyError:
-            raise
         except BaseException as error:
             if not is_of_the_code(error):
                 raise
@@ -177,25 +188,41 @@ class Feeder:
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
     def _pause(self, run: int, error: BaseException) -> float:
-        """Postpone a run after a failure, longer each time, and store the reason; in the end, pause it for a person."""
-        trouble = told(error) if isinstance(error, HookmirrorError) else told_with_type(error)
+        """Postpone a run after a failure, longer each time, and store the reason; in the end, pause it for a person.
+
+        Raises the database's error if the database as a whole fails, so that the reason cannot be stored, either.
+        """
+        trouble = _reason(error)
         pause = self._pauses[run] = min(self._pauses.get(run, FIRST_RETRY_DELAY / 2) * 2, LONGEST_RETRY_DELAY)
         since, began_at = self._failing.setdefault(run, (monotonic(), self._clock()))
-        is_given_up = isinstance(error, HOPELESS) or monotonic() - since >= GIVEN_UP_AFTER
+        is_given_up = _is_hopeless(error) or monotonic() - since >= GIVEN_UP_AFTER
         then = "pausing it" if is_given_up else "trying again"
         log.warning(f"a step of a run failed; {then}", run=run, error=trouble, seconds=pause)
-        held = self._held.get(run)
-        if held is None:
-            return pause
         try:
             if is_given_up:
-                held.break_off(trouble)
-                self._forget({run})
-            else:
-                held.note(f"{trouble} It is tried again, since {time_text(began_at)}, next in {pause:.0f} s.")
+                self._break_off(run, trouble)
+            elif run in self._held:
+                self._held[run].note(
+                    f"{sentence(trouble)} It is tried again, since {time_text(began_at)}, next in {pause:.0f} s."
+                )
+            elif is_infrastructure_error(error):
+                raise error
         except RunTaken:
             self._forget({run})
+        except SQLAlchemyError as failure:
+            if is_infrastructure_error(failure):
+                # The time for which the database is away must not count against the run.
+                self._pauses.pop(run, None)
+                self._failing.pop(run, None)
+                raise
+            log.warning("cannot store why a run does not progress", run=run, error=told(failure))
         return pause
+
+    def _break_off(self, run: int, trouble: str) -> None:
+        held = self._held.get(run)
+        if held is not None:
+            held.break_off(trouble)
+            self._forget({run})
 
     def _take(self, run: int) -> LeasedRun | None:
         held = self._held.get(run)
@@ -233,6 +260,22 @@ class Feeder:
             if state not in OVER:
                 metrics.OPEN_RUNS.labels(state.value).set(open_now.get(state.value, 0))
         metrics.RUNS_LEFT.set(left)
+
+
+def _is_hopeless(error: BaseException) -> bool:
+    return isinstance(error, HOPELESS) or (isinstance(error, SQLAlchemyError) and is_fault_of_values(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Say why a step failed, and for refused values what to do."""
+    if isinstance(error, HookmirrorError):
+        return told(error)
+    if isinstance(error, SQLAlchemyError) and is_fault_of_values(error):
+        return (
+            f"The database cannot store a value of this run ({told_with_type(error)}): correct the value at its "
+            "source, or the constraint of the table."
+        )
+    return told_with_type(error)
 
 
 class FeederThread:

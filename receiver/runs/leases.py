@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 #: The most runs that are stepped in the same period.
 MOST_OPEN_RUNS = 100
 
+#: The columns of a run that only its feeder changes.
+PROGRESS = ("mark", "total", "done", "tally")
+
 
 class LeasedRun:
     """The lease of one feeder on a run; implements `receiver.runs.run_kind.RunLease`."""
@@ -49,7 +52,8 @@ class LeasedRun:
 
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
         """Run `work` and store its progress in one transaction. Raises `RunTaken`; see `RunLease`."""
-        progress, self.run = retry_transaction(lambda: self._commit(work))
+        tried: list[Progress] = []
+        progress, self.run = retry_transaction(lambda: self._commit(work, tried))
         self._committed_at = monotonic()
         return progress
 
@@ -66,7 +70,7 @@ class LeasedRun:
 
         def pause() -> None:
             with self._database.write() as connection:
-                self._locked(connection)
+                self._check(locked(connection, self.run.id))
                 connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**given))
 
         retry_transaction(pause)
@@ -77,10 +81,16 @@ class LeasedRun:
         with self._database.write() as connection:
             connection.execute(mine.values(fed_by=None, fed_until=None))
 
-    def _commit(self, work: Callable[[Connection], Progress]) -> tuple[Progress, RunView]:
+    def _commit(self, work: Callable[[Connection], Progress], tried: list[Progress]) -> tuple[Progress, RunView]:
+        """Commit the work, unless an earlier try was committed; `tried` receives the progress of each try."""
         with self._database.write() as connection:
-            row = self._locked(connection)
+            row = locked(connection, self.run.id)
+            if tried and self._was_committed(row, tried[-1]):
+                # The connection was lost after the commit, before its answer. `work` began from the view before it.
+                return tried[-1], _view(row)
+            self._check(row)
             progress = work(connection)
+            tried.append(progress)
             values = _values(row, progress) | {"fed_until": self._clock() + self._lease}
             connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**values))
             if progress.is_last:
@@ -90,11 +100,17 @@ class LeasedRun:
             log.info(f"a run is {view.state}", run=view.id, total=view.total, **view.tally)
         return progress, view
 
-    def _locked(self, connection: Connection) -> RowMapping:
-        row = locked(connection, self.run.id)
+    def _was_committed(self, row: RowMapping, progress: Progress) -> bool:
+        """Whether a try with this progress was committed. A repetition of one without progress does no harm."""
+        if progress.is_last:
+            return row["state"] in (RunState.DONE, RunState.PLANNED)
+        is_changed = any(row[name] != getattr(self.run, name) for name in PROGRESS)
+        return is_changed and row["fed_by"] == self._name
+
+    def _check(self, row: RowMapping) -> None:
+        """Raise `RunTaken` if the run was paused, cancelled or taken over."""
         if row["state"] != self.run.state or row["fed_by"] != self._name:
             raise RunTaken(f"Run {self.run.id} is {row['state']}, or another process steps it.")
-        return row
 
     def _end_stage(self, connection: Connection, last: Progress) -> None:
         if self.run.state == RunState.RUNNING:

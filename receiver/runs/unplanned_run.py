@@ -71,7 +71,9 @@ def _refuse_beside(row: RowMapping, wanted: UnplannedRun, now: datetime) -> None
             f"Run {row['id']}, a {row['kind']} of {wanted.source}, is paused: resume it by `hookmirror runs "
             f"resume {row['id']}`, or end it by `hookmirror runs cancel {row['id']}`."
         )
-    if row["state"] == RunState.RUNNING and is_held(row, wanted.lease, now):
+    # A transaction whose answer was lost is repeated, and finds the run that it has begun.
+    is_own = wanted.held_by is not None and row["fed_by"] == wanted.held_by
+    if row["state"] == RunState.RUNNING and not is_own and is_held(row, wanted.lease, now):
         raise RunConflict(
             f"{wanted.source} is being reconciled already, by run {row['id']} since {time_text(row['started_at'])}: "
             f"wait for its end; `hookmirror runs show {row['id']}` shows its progress."

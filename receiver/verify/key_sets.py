@@ -31,6 +31,9 @@ REFRESHED_AFTER, VALID_FOR, FETCH_PAUSE = 3_600.0, 86_400.0, 30.0
 #: Limits of a fetch: seconds, bytes of the set, keys of the set, and redirects to the same host.
 FETCH_SECONDS, LARGEST_SET, MOST_PUBLIC_KEYS, MOST_REDIRECTS = 10.0, 262_144, 64, 3
 
+#: Seconds for connecting to one address of the host, after which the next address is tried.
+CONNECT_SECONDS = 3.0
+
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -97,13 +100,14 @@ class KeySet:
 
     def _content(self) -> bytes:
         """Download the document. Raises `ValueError` for a document too large or too slow, or a redirect elsewhere."""
-        url, until = self.url, monotonic() + FETCH_SECONDS
-        with httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client:
+        url, timeout = self.url, httpx.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
+        with httpx.Client(timeout=timeout, follow_redirects=False) as client:
             for _ in range(MOST_REDIRECTS + 1):
                 with client.stream("GET", url) as answer:
                     if not answer.is_redirect:
                         answer.raise_for_status()
-                        return _bounded(answer, until)
+                        # Addresses that drop packets take no time from the answer of another one.
+                        return _bounded(answer, monotonic() + FETCH_SECONDS)
                     target = urljoin(url, answer.headers.get("location", ""))
                 if urlsplit(target)[:2] != urlsplit(self.url)[:2]:
                     raise ValueError("it redirects to another host, and such redirects are not followed")

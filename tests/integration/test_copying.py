@@ -6,7 +6,7 @@ import shutil
 from contextlib import ExitStack
 
 import pytest
-from copies import both, copy, everything, kit_on, live_through, migrate, sql, verify
+from copies import both, copy, everything, fill_attempts, kit_on, live_through, migrate, sql, verify
 from shopping import NOON, named
 from sqlalchemy import make_url
 from templates import copy_tables_to
@@ -286,6 +286,31 @@ def test_an_unfinished_copy_of_a_changed_original_begins_anew_on_request(another
     report = copy(source, target, afresh=True)
     assert (report.same, report.resumed) == (True, False)
     assert everything(target) == everything(source)
+
+
+def test_a_dropped_copy_has_an_identity_of_its_own_even_if_none_begins_anew(another, ready_url):
+    source, target = another, ready_url("sqlite")
+    with pytest.raises(Stopped):
+        copy(source, target, progress=stop_at(("comparing", "changes")))
+    sql(source, "UPDATE products SET price = 'dear' WHERE source = 'shop'")
+    with pytest.raises(CopyError, match="Nothing is copied"):
+        copy(source, target, afresh=True)
+    (ours,), (theirs,) = sql(source, "SELECT name FROM identity"), sql(target, "SELECT name FROM identity")
+    assert (len(theirs[0]), theirs == ours) == (32, False)
+    assert sql(target, "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_a_target_that_a_process_begins_to_use_while_the_original_is_read_is_refused(files):
+    source, target = files
+    used: list[bool] = []
+
+    def use(doing, table, rows, of):
+        if (doing, table) == ("examining", "changes") and not used:
+            used.append(True)
+            fill_attempts(target, 1)
+
+    with pytest.raises(CopyError, match="TO is not empty: its table"):
+        copy(source, target, progress=use)
 
 
 def test_a_finished_copy_is_not_overwritten(files):

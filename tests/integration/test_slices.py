@@ -54,6 +54,10 @@ ALL = sa.Table(
     sa.Column("colour", sa.Enum(Colour)),
 )
 
+COLOURS = sa.Table(
+    "colours", METADATA, sa.Column("colour", sa.Enum(Colour), primary_key=True), sa.Column("note", sa.Text)
+)
+
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 TEXT = st.text(LETTERS, max_size=12)
 JSON = st.recursive(
@@ -188,6 +192,40 @@ def test_rows_of_every_type_arrive_unchanged(engines, back, monkeypatch):
     holds()
 
 
+def test_a_null_of_json_stays_apart_from_a_missing_value(engines):
+    for back in (False, True):
+        with both(engines, back=back) as (source, target):
+            fill(source, [HARD | {"number": 1, "json": sa.JSON.NULL}, HARD | {"number": 2, "json": sa.null()}])
+            ours, theirs = carry(source, target)
+            assert digest(theirs) == digest(ours)
+            missing = sa.select(ALL.c.number).where(sa.type_coerce(ALL.c.json, sa.Text).is_(None))
+            assert target.execute(missing).scalars().all() == [2]
+
+
+@pytest.mark.parametrize(
+    "number", ["1.0", "1e3", "-0.0", "1e22", "9007199254740993", "[12345678901234567890.123]", "0.1"]
+)
+def test_a_number_of_json_is_the_same_in_every_form_that_a_database_writes(engines, number):
+    with both(engines, back=True) as (source, target):
+        fill(source, [HARD])
+        source.execute(sa.text(f"UPDATE all_types SET json = '{number}'"))
+        ours, theirs = carry(source, target)
+        assert digest(theirs) == digest(ours)
+
+
+def test_a_table_whose_key_is_a_name_of_a_list_is_copied(engines, monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 1)
+    rows = [{"colour": colour, "note": colour.value} for colour in Colour]
+    for back in (False, True):
+        with both(engines, back=back) as (source, target):
+            source.execute(sa.insert(COLOURS), rows)
+            ours = TableReader(source, COLOURS, other=target.dialect)
+            for some in ours.slices():
+                Writer(target, ours).write(some.rows)
+            assert digest(TableReader(target, COLOURS, other=source.dialect)) == digest(ours)
+            assert len(target.execute(sa.select(COLOURS)).all()) == len(rows)
+
+
 def test_a_digest_does_not_depend_on_the_order_and_changes_with_every_column(engines):
     with both(engines) as (source, target):
         fill(source, [HARD, HARD | {"number": 2}])
@@ -241,3 +279,43 @@ def test_a_number_that_sqlite_would_round_is_refused(engines):
         source.execute(sa.text('UPDATE all_types SET "numeric" = 12345678901234567890.123'))
         with pytest.raises(CopyError, match="numeric holds more digits than SQLite keeps"):
             carry(source, target)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("float", "'NaN'", "float holds NaN, which SQLite cannot keep"),
+        (
+            "json",
+            "'12345678901234567890'",
+            "json holds a number in JSON with more digits than SQLite keeps outside of a",
+        ),
+        ("numeric", "'NaN'", "numeric holds a number that SQLite keeps only in a column for an exact decimal"),
+    ],
+)
+def test_a_value_that_sqlite_would_lose_is_refused(engines, column, value, says):
+    with both(engines, back=True) as (source, target):
+        fill(source, [HARD])
+        source.execute(sa.text(f'UPDATE all_types SET "{column}" = {value}'))
+        with pytest.raises(CopyError, match=says):
+            carry(source, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("'{'", "json holds text that is not JSON"), ("'[NaN]'", "json holds NaN in JSON, which PostgreSQL cannot keep")],
+)
+def test_json_that_postgresql_would_refuse_is_refused_before(engines, text, says):
+    with both(engines) as (source, target):
+        fill(source, [HARD])
+        source.execute(sa.text(f"UPDATE all_types SET json = {text}"))
+        with pytest.raises(CopyError, match=says):
+            carry(source, target)
+
+
+def test_nan_in_json_is_copied_from_one_sqlite_file_to_another(engines):
+    with undone(engines[0]) as source:
+        fill(source, [HARD, HARD | {"number": 1}])
+        source.execute(sa.text("UPDATE all_types SET json = 'NaN' WHERE number = 1"))
+        reader = TableReader(source, ALL, other=source.dialect)
+        assert digest(reader).rows == 2

@@ -155,6 +155,8 @@ def test_the_settings_of_a_rotation_have_both_secrets():
         ((), "Nothing to do: send with --to URL, or serve the APIs with --serve."),
         (("--to", "http://a/", "--check", "http://a/"), "--check wants a token: give --token what `hookmirror token`"),
         (("--to", "nowhere"), "--to: 'nowhere/sigma' is not an http or https URL"),
+        (("--to", "http://a..b/"), "--to: 'http://a..b/sigma' is not an http or https URL in ASCII with a host that"),
+        (("--to", "http://łódź.example/"), "--to: 'http://łódź.example/sigma' is not an http or https URL in ASCII"),
         (
             ("--to", "http://a/", "--source", "sap"),
             "There is no system 'sap': choose from sigma, indexed, iimmpact, sticky.",

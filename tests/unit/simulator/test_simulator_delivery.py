@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
+import sys
 
 import pytest
+from dropping import DROPPING, dropping
 from simulator_receiver import START, courier_for, message, served, until
 
 from simulator.clock import RunningClock, SteppedClock
@@ -116,6 +119,33 @@ def test_a_connection_is_used_again():
         return [answer.status for answer in answers]
 
     assert served(scene, 200) == [200] * 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 without any set-up")
+def test_an_address_that_drops_packets_does_not_keep_a_request_from_the_next_address(monkeypatch):
+    async def scene(url, requests):
+        port = Address.of(url).port
+
+        async def resolve(*_, **__):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port)) for each in (DROPPING, "127.0.0.1")]
+
+        with dropping(port), monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+            connection = Connection(Address("hooks.test", port, False), timeout=3.0)
+            answer = await connection.post(request_bytes(url, {}, b"{}"))
+        connection.close()
+        return answer.status
+
+    assert served(scene, 200) == 200
+
+
+def test_a_host_that_cannot_exist_counts_as_no_answer():
+    async def scene():
+        connection = Connection(Address("a..b", 80, False))
+        with pytest.raises(NoAnswerError, match=r"there can be no host 'a\.\.b'"):
+            await connection.post(b"")
+
+    asyncio.run(scene())
 
 
 def test_an_address_must_be_http():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import threading
 from base64 import urlsafe_b64encode
 from contextlib import suppress
@@ -11,11 +13,13 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from time import sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from dropping import DROPPING, dropping
 from structlog.testing import capture_logs
 from stub_servers import answering
 from waiting import TIMEOUT, wait_until
@@ -198,6 +202,23 @@ def test_a_key_set_that_arrives_byte_by_byte_is_given_up_and_may_be_fetched_agai
         assert not keys._thread.is_alive()
     (told,) = own(logs)
     assert "took longer than 1 s" in told["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 without any set-up")
+def test_a_key_set_is_fetched_although_the_first_address_of_its_host_drops_packets(host, monkeypatch):
+    port = urlsplit(host).port
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port)) for each in (DROPPING, "127.0.0.1")]
+
+    monkeypatch.setattr(key_sets, "FETCH_SECONDS", 1.0)
+    monkeypatch.setattr(key_sets, "CONNECT_SECONDS", 1.0)
+    keys = KeySet(f"http://localhost:{port}/keys")
+    with dropping(port), monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        keys.begin()
+        keys._thread.join(TIMEOUT)
+    assert keys.key("r1") is not None
 
 
 def test_the_key_sets_of_many_sources_are_all_remembered():

@@ -1,0 +1,80 @@
+"""A run whose connection is lost after a commit, before the commit's answer, does and counts nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from paging import PagedSource, listened_to, mirrored
+from running import Runs, reconciled
+from shopping import NOON, tell_all
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from receiver.database.database import Database
+from receiver.runs.tables import RUNS, RunState
+
+
+class LosingOne:
+    """Loses the connection after one commit, by the number of its transaction."""
+
+    def __init__(self, database: Database, number: int) -> None:
+        self._write, self._number = database.write, number
+        self._begun = 0
+
+    @property
+    def has_lost(self) -> bool:
+        return self._begun >= self._number
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        self._begun += 1
+        is_lost = self._begun == self._number
+        with self._write() as connection:
+            yield connection
+        if is_lost:
+            raise OperationalError("COMMIT", None, Exception("the server closed it"), connection_invalidated=True)
+
+
+def test_a_replay_skips_no_delivery_whichever_answer_is_lost(kit, monkeypatch):
+    kit.source("shop")
+    tell_all(kit, ["A1", "A2", "A3", "A4", "A5"], at=NOON)
+    ids = [each["id"] for each in kit.deliveries()]
+    # The first transaction leases the run, and is not repeated.
+    for number in count(2):
+        runs = Runs(kit, batch_size=4)
+        run = runs.plan(*ids)
+        runs.start(run)
+        losing = LosingOne(kit.database, number)
+        feeder = runs.new_feeder()
+        while runs.run(run)["state"] != RunState.DONE:
+            with monkeypatch.context() as patch:
+                patch.setattr(kit.database, "write", losing.write)
+                feeder.step(run)
+            kit.drain()
+        assert (runs.run(run)["done"], runs.run(run)["tally"]) == (5, {"unchanged": 5}), f"answer {number} was lost"
+        if not losing.has_lost:
+            break
+
+
+def test_a_reconcile_counts_each_repair_once_whichever_answer_is_lost(kit, shop, monkeypatch):
+    lamps = PagedSource()
+    lamps.speak(shop)
+    source = listened_to(kit)
+    for number in count(1):
+        lamps.hold([f"A{each}" for each in range(7)], f"Lamp {number}")
+        losing = LosingOne(kit.database, number)
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.database, "write", losing.write)
+            try:
+                report = reconciled(kit, source)
+            except OperationalError:
+                # The lease of the run is not repeated. The next command continues.
+                report = reconciled(kit, source)
+        assert (report.repairs, mirrored(kit)) == (7, lamps.names), f"answer {number} was lost"
+        if not losing.has_lost:
+            break
+    with kit.database.read() as connection:
+        assert set(connection.execute(select(RUNS.c.state)).scalars()) == {RunState.DONE}
