@@ -78,7 +78,7 @@ def _indexed_text(name: str, value: Any) -> str:
         # The source's mistake, for the reason that `_moment` gives.
         raise Unreadable(
             f"`{name}` has an index, which takes at most {LONGEST_INDEXED_TEXT:,} bytes, and this text has more. "
-            "Shorten it in the handler, or leave it out, and replay the delivery."
+            "Let the dialect shorten it, or leave it out."
         )
     return text
 

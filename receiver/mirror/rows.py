@@ -315,6 +315,4 @@ def check_id(name: str, value: Any) -> None:
     """Raise `Unreadable` for a text that is longer than an index of PostgreSQL can hold."""
     if isinstance(value, str) and len(value) > LONGEST_NAME:
         # The source's mistake, not the handler's: a second attempt would find the same id in the body.
-        raise Unreadable(
-            f"`{name}` is longer than {LONGEST_NAME} characters. Shorten it in the handler, and replay the delivery."
-        )
+        raise Unreadable(f"`{name}` is longer than {LONGEST_NAME} characters. Let the dialect shorten it.")

@@ -156,17 +156,19 @@ def test_a_failing_schedule_does_not_hold_up_the_runs(kit, runs):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (Listed(Product, LONG, {}), "the id 'AAA"),
-        (Listed(Variant, "V1", {"parent": LONG}), "Variant 'V1' a value that cannot be stored: `parent` is"),
+        (Listed(Product, LONG, {}), r"the id 'AAA.* as text of 1 to 512 characters"),
+        (
+            Listed(Variant, "V1", {"parent": LONG}),
+            "Variant 'V1' a value that cannot be stored: `parent` .* 2,048 bytes",
+        ),
     ],
 )
 def test_a_listed_id_that_no_index_can_hold_is_refused_with_the_reason(kit, runs, lamps, row, reason):
     lamps.row = lambda _: row
     run = plan(runs, "reconcile", source="shop", force=False)
-    with pytest.raises(ApiError, match="longer than 512 characters") as raised:
+    with pytest.raises(ApiError, match=reason):
         for _ in runs.feeder.steps(run):
             pass
-    assert reason in str(raised.value)
 
 
 def test_a_next_that_json_cannot_hold_is_refused_with_the_reason(kit, runs, lamps, shop):
