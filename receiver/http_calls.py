@@ -17,9 +17,9 @@ from receiver.logs.safe_text import name_of, told_with_type
 #: The errors of a call that gets no answer.
 CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 
-#: The variables that httpx reads; those of proxies may also be in lower case.
+#: The variables with which httpx and its TLS can fail; those of proxies may also be in lower case.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-CERTIFICATE_VARIABLES = ("SSL_CERT_FILE",)
+TLS_VARIABLES = ("SSL_CERT_FILE", "SSLKEYLOGFILE")
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def environment_flaw() -> str | None:
     try:
         httpx.Client().close()
     except OSError as error:
-        return f"no certificates can be read ({told_with_type(error)}): correct {_named(CERTIFICATE_VARIABLES)}"
+        return f"a file for TLS cannot be opened ({told_with_type(error)}): correct {_named(TLS_VARIABLES)}"
     except httpx.InvalidURL as error:
         # Its text may quote a part of a proxy's password.
         return f"a proxy's address is not valid ({name_of(error)}): correct {_named(PROXY_VARIABLES)}"

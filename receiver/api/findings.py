@@ -164,7 +164,7 @@ SPANS: Mapping[Span, timedelta] = {Span.MINUTE: tallies.MINUTE, Span.HOUR: talli
 
 FINDING_ID = plain_text("id", "The id of a finding.")
 ALL: Parameter[bool] = Parameter(
-    "all", {"type": "boolean"}, "Also closed ones, newest first, behind the open.", flag("all"), False
+    "all", {"type": "boolean"}, "Also list closed findings, newest first, after the open ones.", flag("all"), False
 )
 KIND = plain_text("kind", "The kind, such as `accepted` or `refused`.")
 SPAN: Parameter[Span] = Parameter(
@@ -260,7 +260,7 @@ class Findings:
         if row is None:
             raise NotFound(
                 "No finding with this id is open and recorded. It may have opened less than a minute ago, or others of "
-                "its rule and source are recorded instead: list them again."
+                "its rule and source are recorded instead: acknowledge those, or try again when some have closed."
             )
         return show_standing(Standing.of(row))
 

@@ -31,4 +31,4 @@ def faults(
         shown = [each | {name: time_text(each[name]) for name in ("first", "last")} for each in found]
         print_table(FAULT_COLUMNS, [[each[name] for name in FAULT_COLUMNS] for each in shown])
     else:
-        typer.echo("No delivery is dead and can be replayed, and none has a failed attempt.")
+        typer.echo("No dead delivery can be replayed, and no delivery has a failed attempt.")

@@ -39,7 +39,8 @@ def send(
     body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
     headers = sending.headers_of(speaking, what, header or [])
     sent = sending.send(speaking, body, url, headers)
-    lines = filter(None, [f"{sent.status} {visible(sent.answer)}", sent.says])
+    answer = "\n".join(map(visible, sent.answer.split("\n")))
+    lines = filter(None, [f"{sent.status} {answer}", sent.says])
     typer.echo(encode(asdict(sent)) if as_json else "\n".join(lines))
     if not sent.is_acked:
         raise typer.Exit(1)

@@ -23,7 +23,7 @@ _VALUE = re.compile(r"[ -~]{0,512}")
 class SenderReply:
     """A reply to a sender that expects something else than Hookmirror's JSON.
 
-    In the body, U+FFFD replaces each NUL and each lone surrogate, which UTF-8 cannot encode. Raises `WiringError` for
+    In the body, U+FFFD replaces each NUL and each lone surrogate. Raises `WiringError` for
     an invalid status, a body larger than 4 KiB, or a header that is not allowed.
     """
 
@@ -40,9 +40,12 @@ class SenderReply:
         if body is None or len(body.encode()) > LARGEST_REPLY:
             raise WiringError(f"The body of a SenderReply is text of at most {LARGEST_REPLY} bytes: shorten it.")
         object.__setattr__(self, "body", body)
-        if type(self.content_type) is not str or self.content_type not in ("text/plain", "application/json"):
+        if not isinstance(self.content_type, str) or self.content_type not in ("text/plain", "application/json"):
             raise WiringError('The content_type of a SenderReply is "text/plain" or "application/json".')
+        if not all(isinstance(each, str) for pair in self.headers.items() for each in pair):
+            raise WiringError("The headers of a SenderReply are names and values in text: convert them.")
         # Plain texts, because the methods of a subclass would run while the answer is sent.
+        object.__setattr__(self, "content_type", str.__str__(self.content_type))
         headers = {str.__str__(name): str.__str__(value) for name, value in self.headers.items()}
         object.__setattr__(self, "headers", headers)
         for name, value in headers.items():

@@ -55,7 +55,7 @@ class Fault:
     until: datetime | None = None
     #: The most attempts that one of the waiting deliveries has had.
     attempts: int = 0
-    #: Whether all attempts of the waiting deliveries failed while they fetched data from the source's API.
+    #: Whether an attempt of the waiting deliveries fetched data from the source's API, and none reached its handler.
     fetching: bool = False
     #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
@@ -119,7 +119,7 @@ def _sum(one: Fault, other: Fault) -> Fault:
         last=max(one.last, other.last),
         until=min(dues, default=None),
         attempts=max(one.attempts, other.attempts),
-        fetching=all(fault.fetching for fault in (one, other) if fault.waiting),
+        fetching=bool(one.waiting or other.waiting) and all(fault.fetching for fault in (one, other) if fault.waiting),
     )
 
 

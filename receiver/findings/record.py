@@ -22,8 +22,8 @@ CLOSES_AFTER = timedelta(minutes=3)
 #: The retention period of closed findings, and how many of them one transaction drops.
 KEPT, RECORDS_AT_ONCE = timedelta(days=365), 500
 
-#: The most findings that are open at a time, a bound for a person who reads them, and the most of one rule and source.
-#: The first finding of each rule and source is recorded in any case, and no open one closes because of others.
+#: The number of open findings from which on only the first of each rule and source is recorded, a bound for a person
+#: who reads them; and the most of one rule and source. No open finding closes because of others.
 MOST_OPEN, MOST_OF_A_RULE = 200, 20
 
 _IS_OPEN = FINDINGS.c.closed_at.is_(None)

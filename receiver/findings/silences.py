@@ -29,11 +29,18 @@ def read_silences(connection: Connection, names: Collection[str], now: datetime)
             continue
         watched = len(tallies.minutes_of(connection, "", (WATCHED,), last, now)) if now - last > RECENT / 6 else 0
         if watched > QUIET_MINUTES:
-            yield name, Silence(_arrivals(connection, name, now), watched)
+            yield name, Silence(list(_arrivals(connection, name, now)), watched)
 
 
-def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
-    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=SILENCE_DAYS), now)
+def _arrivals(connection: Connection, name: str, now: datetime) -> Iterator[datetime]:
+    """The minutes in which something came, oldest first."""
+    since = now - timedelta(days=SILENCE_DAYS)
+    tallied = tallies.minutes_of(connection, name, ("accepted", "duplicate"), since, now)
+    yield from tallied
+    # The last tallies of a killed process are never written.
+    newest = newest_arrival(connection, name)
+    if newest is not None and newest >= (tallied[-1] + MINUTE if tallied else since):
+        yield newest.replace(second=0, microsecond=0)
 
 
 def silences_that_last(connection: Connection, names: Collection[str], now: datetime) -> dict[str, datetime]:
@@ -46,7 +53,7 @@ def silences_that_last(connection: Connection, names: Collection[str], now: date
     def lasts(name: str, since: datetime) -> bool:
         if heard.get(name, since) > since or since > now:
             return False
-        # Deliveries outlive the tallies, of which those of a killed process are never written.
+        # Deliveries outlive the tallies.
         delivery = newest_arrival(connection, name)
         return delivery is None or delivery < since + MINUTE
 

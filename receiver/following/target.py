@@ -24,6 +24,7 @@ from receiver.codec import storable
 from receiver.errors import ConfigurationError
 from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, resolve, resolve_beside
 from receiver.following.feed import FeedItem
+from receiver.http_calls import usable_environment
 from receiver.http_urls import flaw_for_calls
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
@@ -127,8 +128,10 @@ class Target:
         self._preferred = ""
         self._stage = PostStage.RESOLVING
         self._runner = asyncio.Runner()
+        with usable_environment("The target cannot be called"):
+            verify = ssl.create_default_context() if self._url.scheme == "https" else False
         self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context() if self._url.scheme == "https" else False,
+            verify=verify,
             trust_env=False,
             follow_redirects=False,
             timeout=timeout,

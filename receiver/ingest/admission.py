@@ -101,6 +101,10 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
             return reply or _admitted(request, now)
         except Refused as refusal:
             return in_our_words(refusal, request.source)
+    except MemoryError:
+        about = {"source": request.source.name}
+        log.exception("not enough memory to read a webhook; its sender is asked to retry", about=about)
+        return Unavailable("There is not enough memory for this now. Send it again later.")
     except BaseException:
         # The verifier of a dialect may raise any error; even SystemExit may affect only this request.
         verifier = name_of(request.source.dialect.verifier)
@@ -169,7 +173,7 @@ def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arri
     except Exception as error:
         # The body is authentic, so it is kept, whatever is wrong with the values that were read from it.
         arrival.give_up(f"Its envelope cannot be used: {told_with_type(error)}.")
-        _tell_unreadable(arrival)
+        log.exception("kept a webhook whose envelope cannot be used", about={"source": arrival.source})
     return arrival
 
 

@@ -51,8 +51,7 @@ TRIES = 3
 #: A complete request, and its pending answer.
 Submitted = tuple[Request, PendingReply]
 
-
-#: Offers a refused request to be kept.
+#: A function that offers a refused request to be kept.
 KeepRefused = Callable[[Request, Refused], None]
 
 

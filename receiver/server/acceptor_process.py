@@ -29,6 +29,7 @@ from receiver.ingest.frames import (
 )
 from receiver.ingest.gathering import Gathering, Waiting, not_answered, send_away
 from receiver.ingest.group_commit import KeepRefused, Submitted, keep_nothing, refuse
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
 from receiver.metrics.few_names import count_unhandled
@@ -38,6 +39,9 @@ from receiver.settings.settings import Settings
 from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
+
+#: For lines that a stranger may cause.
+_repeated = Repeats(log)
 
 #: Frames of requests that are under way; the most requests of one frame, and the most bytes of their bodies, unless a
 #: single body has more.
@@ -152,13 +156,20 @@ class AcceptorProcess:
             try:
                 for waiting, sent in zip(batch, answers.answers, strict=True):
                     self._answer(waiting, sent)
+                self._accepted()
+                _count(batch, answers.answers)
             except Exception:
-                log.exception("cannot answer webhooks; their senders are asked to retry")
+                _repeated.exception("cannot end a batch; the senders without an answer are asked to retry", about={})
                 send_away(batch, not_answered())
-            self._accepted()
-            _count(batch, answers.answers)
 
     def _answer(self, waiting: Waiting[Request], sent: SentAnswer) -> None:
+        try:
+            self._try_to_answer(waiting, sent)
+        except Exception:
+            _repeated.exception("cannot answer a webhook", about={"source": waiting.item.source.name})
+            send_away([waiting], not_answered())
+
+    def _try_to_answer(self, waiting: Waiting[Request], sent: SentAnswer) -> None:
         if waiting.answer.done():
             return
         if isinstance(sent, Stored):

@@ -42,7 +42,7 @@ class Signature(Verifier):
     fresh: Fresh | None = None
     #: The headers that the function `signed` uses.
     covers: tuple[str, ...] = ()
-    #: The header that lists which headers of `covers` the signature of one request includes.
+    #: The header that lists which headers the signature of one request includes: those of `covers`, and perhaps others.
     listed_in: str = ""
     #: Whether the function `signed` uses the URL that the sender called.
     needs_url: bool = False

@@ -141,6 +141,6 @@ def test_commands_show_a_finding_a_refused_request_and_the_faults(folder: Folder
     assert found["says"].removeprefix("every") in folder.run("findings", found["id"]).stdout
     unknown = folder.run("findings", "nothing")
     assert (unknown.returncode, "There is no finding 'nothing'" in unknown.stderr) == (1, True)
-    assert folder.run("faults").stdout == "No delivery is dead and can be replayed, and none has a failed attempt.\n"
+    assert folder.run("faults").stdout == "No dead delivery can be replayed, and no delivery has a failed attempt.\n"
     waiting = folder.run("retry", "1")
     assert (waiting.returncode, "None of these deliveries waits" in waiting.stderr) == (1, True)

@@ -472,6 +472,16 @@ def test_the_situation_has_the_silence_of_a_source_and_the_minutes_with_an_endpo
     assert (len(silence.arrivals), silence.watched) == (30, 31)
 
 
+def test_the_silence_begins_after_the_last_delivery_even_if_its_tally_was_never_written(kit):
+    for minute in range(60, 30, -1):
+        add(kit, NOW - minute * MINUTE)
+    for minute in range(60):
+        add(kit, NOW - minute * MINUTE, key=TallyKey("", WATCHED, ""))
+    kit.inbox.accept([arrival(NOW.replace(second=10) - 29 * MINUTE)])
+    silence = gather(kit.database, facts(kit), now=NOW).silences["shop"]
+    assert silence.arrivals[-1] == NOW.replace(second=0) - 29 * MINUTE
+
+
 NIGHT = NOW.replace(hour=2, minute=1, second=0)
 
 

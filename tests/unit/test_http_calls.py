@@ -20,8 +20,9 @@ UNUSABLE = {
     "a proxy of another kind": ("HTTPS_PROXY", "ftp://me:hush@proxy.example", "no proxy can be used"),
     "a proxy whose package is missing": ("ALL_PROXY", "socks5://proxy.example", "no proxy can be used"),
     "a proxy whose address is no URL": ("http_proxy", "http://me:hush/x@proxy.example", "a proxy's address is not"),
-    "certificates that are not there": ("SSL_CERT_FILE", "/absent/certificates.pem", "no certificates can be read"),
-    "certificates that are none": ("SSL_CERT_FILE", os.devnull, "no certificates can be read"),
+    "certificates that are not there": ("SSL_CERT_FILE", "/absent/certificates.pem", "a file for TLS cannot be opened"),
+    "a key log that cannot be written": ("SSLKEYLOGFILE", "/absent/keys.log", "a file for TLS cannot be opened"),
+    "certificates that are none": ("SSL_CERT_FILE", os.devnull, "a file for TLS cannot be opened"),
 }
 
 

@@ -22,7 +22,7 @@ FEW_WRONG, LATELY = 3, timedelta(days=1)
 SOME, STILL_WRONG = 5, timedelta(minutes=10)
 
 #: At a sender with few webhooks, the least number of hours of a day with wrong signatures among right ones, and the age
-#: of the last of them up to which they count. A stranger's burst is in one hour.
+#: of the last of them up to which they count. A stranger's burst lasts an hour at most.
 SOME_HOURS, STILL_WRONG_HOURS = 5, timedelta(hours=6)
 
 #: The share of wrong signatures up to which they are likely a stranger's.
@@ -93,8 +93,9 @@ def _all_wrong(situation: Situation, name: str) -> SignatureHistory | None:
     history = situation.signatures.get(name)
     if history is None or history.wrong < FEW_WRONG or history.wrong_before or history.wrong_last is None:
         return None
-    continues = history.wrong_last >= situation.now - LATELY or situation.kept.get(name)
-    return history if continues else None
+    # A kept request that came before the last right signature says nothing about the present.
+    is_kept = history.wrong_from is not None and bool(situation.kept.get(name))
+    return history if is_kept or history.wrong_last >= situation.now - LATELY else None
 
 
 def _mixture(situation: Situation, name: str) -> tuple[Sequence[Tallied], Sequence[Tallied]]:

@@ -136,9 +136,11 @@ def test_a_changed_secret_is_found_at_a_sender_with_few_webhooks_a_day_until_a_d
     history = wrong(*range(3 * day, 500, -540), good=NOW - 4 * DAY)
     finding = the_finding(replace(WELL, signatures={"shop": history}))
     assert (finding.rule, finding.since, finding.evidence["refused"]) == ("secret_changed", NOW - 3 * DAY, 8)
-    silent = {"shop": wrong(3 * day, 2 * day, day + 1)}
-    assert rules_of(replace(WELL, signatures=silent)) == []
-    assert rules_of(replace(WELL, signatures=silent, kept={"shop": 1})) == ["secret_changed"]
+    silent = wrong(3 * day, 2 * day, day + 1)
+    assert rules_of(replace(WELL, signatures={"shop": silent})) == []
+    assert rules_of(replace(WELL, signatures={"shop": silent}, kept={"shop": 1})) == [], "none since the last right one"
+    kept_since = {"shop": replace(silent, wrong_from=NOW - 3 * DAY)}
+    assert rules_of(replace(WELL, signatures=kept_since, kept={"shop": 1})) == ["secret_changed"]
 
 
 def test_a_few_wrong_signatures_among_many_right_ones_look_like_a_stranger():
