@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -18,15 +18,13 @@ from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, ReasonWanted, Unavailable
 from receiver.following import dead_changes, repair
 from receiver.following.dead_changes import DeadState
+from receiver.following.followers import SILENT
 from receiver.following.lag import MOST_LAG, Lag, lags
 from receiver.schemas import Moment, Shape
 from receiver.worker.liveness import dead, host_and_pid
 
 #: The most dead changes that are listed.
 MOST_DEAD_LISTED = 1_000
-
-#: The time without a sign of life after which a process is shown as silent; it gives one every few seconds.
-SILENT = timedelta(minutes=2)
 
 
 class FollowerShown(Shape, frozen=True):

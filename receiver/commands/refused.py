@@ -103,7 +103,7 @@ def _show_kept(runtime: Runtime, request_id: int, as_json: bool) -> None:
 
 
 def _kept_line(kept: RefusedRequest) -> str:
-    return visible(f"{time_text(kept.received_at)} {kept.source} {kept.code} {counted(kept.size, 'byte')}")
+    return visible(f"{kept.id} {time_text(kept.received_at)} {kept.source} {kept.code} {counted(kept.size, 'byte')}")
 
 
 def _list(runtime: Runtime, source: str | None, as_json: bool, *, before: int | None, limit: int) -> None:

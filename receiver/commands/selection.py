@@ -45,7 +45,9 @@ def meant_deliveries(
     database: Database, sources: Mapping[str, Source], ids: Sequence[int], wanted: DeliveryFilter
 ) -> dict[str, Any]:
     """Make the recorded arguments of a replay. Raises `ConfigurationError` for deliveries that cannot be replayed."""
-    if bool(ids) == (wanted != DeliveryFilter()):
+    if ids and wanted != DeliveryFilter():
+        raise ConfigurationError("Ids and filters exclude each other: leave one of them out.")
+    if not ids and wanted == DeliveryFilter():
         raise ConfigurationError(
             "No deliveries are selected: give ids, or at least one filter, such as --source, --state or --since."
         )

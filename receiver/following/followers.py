@@ -7,7 +7,7 @@ has not changed for a lease by that process's monotonic clock, so a jump of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, RowMapping, Table, insert, select, update
@@ -50,6 +50,10 @@ class Follower(SQLModel, table=True):
 FOLLOWERS: Table = Follower.__table__  # type: ignore[attr-defined]
 
 
+#: The age of a holder's last sign of life beyond which it counts as silent; it gives one every few seconds.
+SILENT = timedelta(minutes=2)
+
+
 class LeaseLost(HookmirrorError):
     """Raised when another process has taken the follower over."""
 
@@ -69,6 +73,13 @@ def find(connection: Connection, name: str) -> RowMapping | None:
 def every(connection: Connection) -> Sequence[RowMapping]:
     """All followers, by name."""
     return connection.execute(select(FOLLOWERS).order_by(FOLLOWERS.c.name)).mappings().all()
+
+
+def served(connection: Connection, now: datetime) -> list[str]:
+    """The names of the followers that a process serves, which may be on another machine."""
+    held = [row for row in every(connection) if row["holder"] is not None and now - row["seen_at"] <= SILENT]
+    ended = set(dead(row["holder"] for row in held))
+    return [row["name"] for row in held if row["holder"] not in ended]
 
 
 def begin(connection: Connection, name: str, place: FeedPlace, columns: Mapping[str, Any], *, now: datetime) -> None:

@@ -98,6 +98,7 @@ def test_refused_requests_are_listed_with_escaped_text_and_can_be_dropped(folder
     listed = folder.run("refused", "iimmpact").stdout
     assert "signature_wrong" in listed
     assert "\x1b" not in listed
+    assert "sha256=000" in folder.run("refused", "--show", listed.split()[0]).stdout, "the line begins with the id"
     assert folder.ask("refused", "--drop", "--reason", "a stranger") == {"dropped": 1}
     (action,) = folder.ask("actions")
     assert (action["what"], action["reason"]) == ("drop refused", "a stranger")

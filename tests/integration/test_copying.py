@@ -187,6 +187,21 @@ def test_an_original_with_a_running_process_is_refused_with_its_name(files):
         sql(source, "DELETE FROM processes")
 
 
+def test_an_original_with_a_running_follower_is_refused_with_its_name(files):
+    source, target = files
+    now = "'2999-01-01T00:00:00.000000Z'"
+    sql(
+        source,
+        "INSERT INTO followers (name, target, reach, seq, mark, holder, seen_at, began_at) "
+        f"VALUES ('erp', 'http://erp.example/in', '', 0, '', 'elsewhere', {now}, {now})",
+    )
+    try:
+        with pytest.raises(CopyError, match="FROM is in use by follower erp: stop it"):
+            copy(source, target)
+    finally:
+        sql(source, "DELETE FROM followers")
+
+
 def test_an_original_with_claimed_deliveries_is_refused(another, new_url):
     sql(another, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
     with pytest.raises(CopyError, match="FROM is in use by worker a worker that is dead: stop it"):

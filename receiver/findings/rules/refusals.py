@@ -70,7 +70,8 @@ def unknown_source(situation: Situation) -> Iterator[Finding]:
 def body_too_large(situation: Situation) -> Iterator[Finding]:
     """Bodies of a source exceed `max_body_bytes`."""
     for name in situation.sources:
-        tallies = situation.tallied(name, TOO_LARGE)
+        # A body that the present limit admits needs nothing but its reconcile.
+        tallies = [each for each in situation.tallied(name, TOO_LARGE) if int(each.detail) > situation.max_body_bytes]
         if not tallies:
             continue
         largest = max(int(each.detail) for each in tallies)
@@ -82,8 +83,8 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
             "body_too_large",
             name,
             tallies[0].at,
-            f"{counted(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
-            f"{largest:,} at most, and were refused",
+            f"{counted(total(tallies), 'body', 'bodies')} of {name} with more than {situation.max_body_bytes:,} bytes, "
+            f"{largest:,} at most, {'was' if total(tallies) == 1 else 'were'} refused",
             f"{mend} Reconcile afterwards, because senders do not retry after a 413.",
             {"refused": total(tallies), "largest": largest, "link": f"/api/v1/tallies?source={name}&kind=refused"},
         )

@@ -286,6 +286,11 @@ def test_a_body_that_is_too_large_is_found_with_the_bound_that_would_take_it():
     assert "`max_body_bytes` to 4194304" in finding.mend
 
 
+def test_a_body_that_the_raised_limit_admits_is_no_finding_any_more():
+    refused = with_tallies(tally(TOO_LARGE, 5, detail="3000000"))
+    assert rules_of(replace(refused, max_body_bytes=4_194_304)) == []
+
+
 def test_an_absurdly_large_body_is_not_a_finding():
     finding = the_finding(with_tallies(tally(TOO_LARGE, 5, detail=str(10**19))))
     assert "send less" in finding.mend
