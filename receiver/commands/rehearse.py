@@ -112,7 +112,7 @@ def _lines(found: Differences) -> Iterator[str]:
     for state, number in found.skipped.items():
         yield f"Not run: {number} deliveries, {WHY_NOT_RUN[state]}."
     yield from _told_times(found)
-    yield f"{found.new} compared with {found.old}, over {found.deliveries} deliveries of {found.source}: " + (
+    yield f"{found.new} compared with {found.old}, over {found.deliveries} ended deliveries of {found.source}: " + (
         f"{len(found.rows)} rows differ, {len(found.ends)} deliveries end differently."
         if found.found
         else "no difference."
