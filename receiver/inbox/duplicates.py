@@ -99,7 +99,10 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
 
 
 def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int, str]:
-    """The states of the deliveries that hold the keys of these, locked, by their ids; without those that are gone."""
+    """Lock the deliveries that hold these keys, and return the state of each by its id.
+
+    Deleted deliveries are missing.
+    """
     ids = sorted({match.delivery_id for match in duplicates})
     return {row.id: row.state for row in connection.execute(_STATES, {"ids": ids})} if ids else {}
 
