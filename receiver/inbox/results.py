@@ -85,10 +85,14 @@ def _new_key(row: Row[Any], held: Row[Any], time: datetime) -> str | None:
         return lead + str(row.dedup_key)
     content = held.dedup_key if row.occurred_at is None else held.dedup_key.removeprefix(lead_of(row.occurred_at))
     # A derived key consists of the fingerprint and, in a bundle, the place.
-    return lead + content if content.partition("-")[0] == held.fingerprint.hex() else None
+    derived = held.fingerprint.hex()
+    if content == derived and row.occurred_at is None and row.item is not None:
+        # The body could not be read before, and turned out to be a bundle.
+        return f"{lead}{derived}-{row.item}"
+    return lead + content if content.partition("-")[0] == derived else None
 
 
-_TIMES = select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at", "received_at"]).where(IDS)
+_TIMES = select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at", "received_at", "item"]).where(IDS)
 
 _OLD_KEY = "FROM dedup_keys WHERE source = :source AND dedup_key = :old AND delivery_id = :of"
 

@@ -220,3 +220,13 @@ def test_after_a_corrected_time_a_repeated_bundle_without_ids_is_a_duplicate(kit
     again = send(kit)
     assert (again.body["status"], again.stored) == ("duplicate", answer.stored)
     assert sorted(holders(kit)) == sorted(answer.stored)
+
+
+def test_a_repeated_bundle_that_could_not_be_read_before_the_correction_is_a_duplicate(kit, code):
+    code.change = unreadable
+    answer = send(kit)
+    code.change = lambda envelope: [without_id(envelope)] * 2
+    replay(kit, answer)
+    again = send(kit)
+    assert (again.body["status"], len(again.stored), again.stored[0]) == ("duplicate", 2, answer.delivery)
+    assert sorted(holders(kit)) == sorted(again.stored)
