@@ -62,7 +62,7 @@ def as_text(value: Any) -> str | None:
 
 def as_short_text(value: Any) -> str | None:
     """Return text as `as_text` does, for a SKU or a parent's id; None if it is longer than any id."""
-    text = value if isinstance(value, str) else as_text(value)
+    text = as_text(value)
     return None if text is None or len(text) > LONGEST_NAME else text
 
 

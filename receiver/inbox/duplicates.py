@@ -33,16 +33,11 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
     """
     matches = [_Match(arrival) for arrival in arrivals]
     _find_holders(connection, matches)
-    _insert(connection, [match for match in matches if match.holder is None])
-    conflicting = [match for match in matches if match.conflicts]
-    for match in conflicting:
-        match.mark_conflict()
-    _insert(connection, conflicting)
+    _insert(connection, matches)
     duplicates = [match for match in matches if not match.is_new]
     states = _states_of(connection, duplicates)
-    orphans = [match for match in duplicates if match.delivery_id not in states]
-    if orphans:
-        _take_over(connection, orphans)
+    while orphans := [match for match in duplicates if match.delivery_id not in states]:
+        _replace_holders(connection, orphans)
         duplicates = [match for match in matches if not match.is_new]
         states = _states_of(connection, duplicates)
     _keep_shared_bodies(connection, matches)
@@ -84,6 +79,15 @@ class _Match:
 
 
 def _insert(connection: Connection, matches: Sequence[_Match]) -> None:
+    """Insert the arrivals whose keys are free, and, marked as conflicts, those whose keys another body holds."""
+    _insert_under_key(connection, [match for match in matches if match.holder is None])
+    conflicting = [match for match in matches if match.conflicts]
+    for match in conflicting:
+        match.mark_conflict()
+    _insert_under_key(connection, conflicting)
+
+
+def _insert_under_key(connection: Connection, matches: Sequence[_Match]) -> None:
     if matches:
         insert_new(connection, [match.arrival for match in matches])
         _find_holders(connection, matches)
@@ -99,16 +103,25 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
 
 
 def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int, str]:
-    """The states of the deliveries that hold the keys of these, locked, by their ids; without those that are gone."""
+    """Lock the deliveries that hold these keys, and return the state of each by its id.
+
+    Deleted deliveries are missing.
+    """
     ids = sorted({match.delivery_id for match in duplicates})
     return {row.id: row.state for row in connection.execute(_STATES, {"ids": ids})} if ids else {}
 
 
-def _take_over(connection: Connection, orphans: Sequence[_Match]) -> None:
-    """Insert arrivals whose keys belong to deliveries that are gone, since an answer must not name such a delivery."""
+def _replace_holders(connection: Connection, orphans: Sequence[_Match]) -> None:
+    """Insert arrivals whose keys belong to deleted deliveries, since an answer must not name such a delivery.
+
+    Another endpoint may have replaced the holder meanwhile, with the same body or with another one.
+    """
+    # In sorted order, so that two endpoints with the same keys wait for each other instead of deadlocking.
+    held = sorted((*match.key, match.delivery_id) for match in orphans)
+    gone = [{"of": source, "key": dedup_key, "gone": delivery_id} for source, dedup_key, delivery_id in held]
+    connection.execute(_DROP_KEY, gone)
     for match in orphans:
-        source, dedup_key = match.key
-        connection.execute(_DROP_KEY, {"of": source, "key": dedup_key, "gone": match.delivery_id})
+        match.holder = None
     _insert(connection, orphans)
 
 

@@ -151,14 +151,14 @@ class Inbox:
         """Record the results of these attempts. `settle_us` are the microseconds that settling has taken so far."""
         results.record(connection, worker, ended, now=now, settle_us=settle_us)
 
-    def release(self, worker: str, *, besides: Collection[int] = (), aside_until: datetime | None = None) -> None:
-        """Return the worker's deliveries, `besides` those of which attempts are in progress, as if not claimed.
+    def release(self, worker: str, *, excluding: Collection[int] = (), aside_until: datetime | None = None) -> None:
+        """Return the worker's deliveries, except those in `excluding`, as if they had not been claimed.
 
         With `aside_until`, return them as suspects due at that time, so that others are claimed first.
         """
         claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
-        if besides:
-            claimed = claimed.where(DELIVERIES.c.id.not_in(besides))
+        if excluding:
+            claimed = claimed.where(DELIVERIES.c.id.not_in(excluding))
         aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
         given_back = claimed.values(
             state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None, **aside

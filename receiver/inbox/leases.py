@@ -30,21 +30,23 @@ class Claimed(Struct):
 
     id: int
     source: str
-    #: The number of the attempt, from 1.
-    round: int
     #: The number of the round, from 1.
+    round: int
+    #: The number of the attempt in its round, from 1.
     attempt: int
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: The entity as recorded with the delivery; below, its event type and the time of the change.
+    #: The recorded entity; None for an event without one, or for an unread body.
     entity: tuple[str, str] | None
+    #: The recorded event type; None for an unread body.
+    event_type: str | None
+    #: The recorded time of the change, in UTC; None for an unread body.
+    occurred_at: datetime | None
     #: The position of the event in its bundle; None for the only event of a body, or for an unread body.
     item: int | None = None
     #: The id under which the body is kept.
     body_id: int = 0
-    event_type: str | None = None
-    occurred_at: datetime | None = None
 
 
 def claim(
@@ -303,8 +305,8 @@ def _claimed(row: _Claimable, plain: bytes | None) -> Claimed:
         row.received_at,
         plain,
         entity,
-        row.item,
-        row.body_id,
         row.event_type,
         row.occurred_at,
+        row.item,
+        row.body_id,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, select, text, update
+from sqlalchemy import Connection, Row, Update, bindparam, select, text, update
 
 from receiver.envelope import lead_of
 from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
-from receiver.inbox.tables import DELIVERIES, IDS, State, kept_reason
+from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys_in, kept_reason, possible_keys
 
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
@@ -50,25 +51,48 @@ def record(
 def _rename_keys(connection: Connection, dated: Mapping[int, datetime]) -> None:
     """Let the dedup keys of deliveries follow their new times of change, before these are recorded.
 
-    So a duplicate is recognised by the present code, and the key is found again when its delivery is dropped. A key
-    without a lead stays as it is. If another delivery has the new key, the old one is dropped.
+    So the present code recognises a repetition, and the key is found again when its delivery is dropped. A sender's own
+    id without a lead stays as it is. If another delivery has the new key, the old one is dropped.
     """
-    moved = [
-        {
-            "source": row.source,
-            "old": lead_of(row.occurred_at) + row.dedup_key,
-            "new": new + row.dedup_key,
-            "of": row.id,
-        }
-        for row in connection.execute(_TIMES, {"ids": sorted(dated)})
-        if row.occurred_at is not None and (new := lead_of(dated[row.id])) != lead_of(row.occurred_at)
-    ]
-    if moved:
-        connection.execute(_ADD_KEY, moved)
-        connection.execute(_DROP_KEY, moved)
+    found = connection.execute(_TIMES, {"ids": sorted(dated)})
+    rows = {row.id: row for row in found if row.occurred_at != dated[row.id]}
+    renamed, shown = [], []
+    for condition in dedup_keys_in(key for row in rows.values() for key in possible_keys(row)):
+        for held in connection.execute(select(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(rows))):
+            row = rows[held.delivery_id]
+            new = _new_key(row, held, dated[row.id])
+            if new is None or new == held.dedup_key:
+                continue
+            renamed.append({"source": row.source, "old": held.dedup_key, "new": new, "of": row.id})
+            if row.dedup_key == held.dedup_key:
+                shown.append({"known": row.id, "key": new})
+    if renamed:
+        # In sorted order, so that two transactions with the same keys wait for each other instead of deadlocking.
+        renamed.sort(key=itemgetter("source", "new"))
+        connection.execute(_ADD_KEY, renamed)
+        connection.execute(_DROP_KEY, renamed)
+    if shown:
+        connection.execute(_SHOW_KEY, sorted(shown, key=itemgetter("known")))
 
 
-_TIMES = select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at"]).where(IDS).order_by(DELIVERIES.c.id)
+def _new_key(row: Row[Any], held: Row[Any], time: datetime) -> str | None:
+    """The key in `dedup_keys` for a new time of change; None for a sender's own id without a lead, which has no time.
+
+    A change that its body does not date has the time of arrival, and its key has no lead.
+    """
+    lead = "" if time == row.received_at else lead_of(time)
+    if held.dedup_key != row.dedup_key:
+        return lead + str(row.dedup_key)
+    content = held.dedup_key if row.occurred_at is None else held.dedup_key.removeprefix(lead_of(row.occurred_at))
+    # A derived key consists of the fingerprint and, in a bundle, the place.
+    derived = held.fingerprint.hex()
+    if content == derived and row.occurred_at is None and row.item is not None:
+        # The body could not be read before, and turned out to be a bundle.
+        return f"{lead}{derived}-{row.item}"
+    return lead + content if content.partition("-")[0] == derived else None
+
+
+_TIMES = select(*DELIVERIES.c["id", "source", "dedup_key", "occurred_at", "received_at", "item"]).where(IDS)
 
 _OLD_KEY = "FROM dedup_keys WHERE source = :source AND dedup_key = :old AND delivery_id = :of"
 
@@ -78,6 +102,8 @@ _ADD_KEY = text(
 )
 
 _DROP_KEY = text(f"DELETE {_OLD_KEY}")
+
+_SHOW_KEY = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("known")).values(dedup_key=bindparam("key"))
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, li
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.envelope import lead_of
 from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
@@ -23,6 +22,7 @@ from receiver.inbox.tables import (
     ROUNDS,
     SETTLEMENTS,
     dedup_keys_in,
+    possible_keys,
 )
 
 #: Deliveries per transaction.
@@ -146,7 +146,7 @@ def _delete_deliveries(database: Database, expired: Sequence[int]) -> None:
     with database.write() as connection:
         rows = _still_ended(connection, expired)
         ids = [row.id for row in rows]
-        keys = (key for row in rows for key in _possible_keys(row))
+        keys = (key for row in rows for key in possible_keys(row))
         for condition in dedup_keys_in(keys):
             connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
@@ -157,13 +157,6 @@ def _delete_deliveries(database: Database, expired: Sequence[int]) -> None:
         # A body that other deliveries share is kept for them.
         unused = ~_some_delivery(_OWN) & ~_some_delivery(_SHARED)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(body_ids), unused))
-
-
-def _possible_keys(row: Row[Any]) -> Iterator[tuple[str, str]]:
-    """The keys under which a delivery may stand in `dedup_keys`: its dedup key, with a lead or without."""
-    yield row.source, row.dedup_key
-    if row.occurred_at is not None:
-        yield row.source, lead_of(row.occurred_at) + row.dedup_key
 
 
 def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:

@@ -12,7 +12,7 @@ which outlive both and whose primary key is the deduplication (docs/decisions/00
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Row,
     Table,
     Text,
     and_,
@@ -39,6 +40,7 @@ from sqlmodel import Field, SQLModel
 from receiver.codec import storable
 from receiver.database.columns import Many, UtcDateTime, among
 from receiver.database.sqlite.stored_types import RowNumber
+from receiver.envelope import lead_of
 from receiver.inbox.documents import KeptAttempts, KeptHeaders
 from receiver.inbox.states import ENDED as ENDED
 from receiver.inbox.states import State as State
@@ -317,6 +319,13 @@ def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
         and_(DEDUP_KEYS.c.source == source, DEDUP_KEYS.c.dedup_key.in_(sorted(some)))
         for source, some in by_source.items()
     ]
+
+
+def possible_keys(row: Row[Any]) -> Iterator[tuple[str, str]]:
+    """The keys under which a delivery may stand in `dedup_keys`: its dedup key, with a lead or without."""
+    yield row.source, row.dedup_key
+    if row.occurred_at is not None:
+        yield row.source, lead_of(row.occurred_at) + row.dedup_key
 
 
 def kept_reason(reason: str | None) -> str | None:

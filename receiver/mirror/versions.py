@@ -153,9 +153,9 @@ class Registers(Struct):
         return (self.versions, self.children_gone) != before
 
     def _merge_whole(self, column: str, value: Any, version: Version) -> Outcome:
-        """Merge a whole value, which is also news about each member of an object, those that it does not have included.
+        """Merge a whole value, which is also news about each member of an object.
 
-        The register of the column decides whether the value is an object.
+        That includes members that the object lacks. The register of the column decides whether the value is an object.
         """
         floor, old = self.versions.get(column), self.values.get(column)
         ties = floor is not None and version.ties_with(floor)

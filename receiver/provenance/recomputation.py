@@ -170,9 +170,11 @@ def _claimed(database: Database, window: Sequence[Row[Any]]) -> list[Claimed]:
             attempt=max(each.attempts, 1),
             received_at=each.received_at,
             plain=bodies.get(each.body_id),
+            entity=(each.entity_kind, each.entity_id) if each.entity_kind and each.entity_id else None,
+            event_type=each.event_type,
+            occurred_at=each.occurred_at,
             item=each.item,
             body_id=each.body_id,
-            entity=(each.entity_kind, each.entity_id) if each.entity_kind and each.entity_id else None,
         )
         for each in window
     ]

@@ -192,7 +192,19 @@ class _Trial:
                 yield DeliveryForecast(delivery_id, SKIPPED, _why_skipped(row))
                 continue
             entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
-            yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, plain, entity, row.item, row.body_id)
+            yield Claimed(
+                id=row.id,
+                source=row.source,
+                round=row.round + 1,
+                attempt=1,
+                received_at=row.received_at,
+                plain=plain,
+                entity=entity,
+                event_type=row.event_type,
+                occurred_at=row.occurred_at,
+                item=row.item,
+                body_id=row.body_id,
+            )
 
     def _try(self, claimed: Claimed) -> Trial:
         reader = self._reader(claimed.source)
@@ -299,6 +311,7 @@ def _windows(ids: Iterable[int]) -> Iterator[list[int]]:
 
 _ROWS = select(
     *DELIVERIES.c["id", "source", "round", "received_at", "entity_kind", "entity_id", "item"],
+    *DELIVERIES.c["event_type", "occurred_at"],
     BODY_ID.label("body_id"),
     literal_column(str(HAS_ENDED)).label("has_ended"),
 ).where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))

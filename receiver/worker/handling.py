@@ -124,7 +124,7 @@ def _refusing_commits(connection: Connection) -> Iterator[None]:
     """Keep a handler from committing the settling transaction through the connection of its session."""
 
     def refuse(lent: Connection) -> None:
-        # SQLAlchemy takes a transaction whose commit fails for ended, so the pool would not roll it back.
+        # SQLAlchemy regards a transaction as ended once its commit has failed, so the pool would not roll it back.
         lent.dialect.do_rollback(lent.connection)
         raise HandlerError(
             "A handler's SQL is committed with its delivery: do without `commit` on the connection of `mirror.session`."

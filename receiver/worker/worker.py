@@ -286,7 +286,7 @@ class Worker:
         begun = [attempt.delivery.id for attempt in self._hydration.under_way]
         aside_until = None if put_aside is None else self._clock() + put_aside
         try:
-            self._inbox.release(self.name, besides=begun, aside_until=aside_until)
+            self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
         except SQLAlchemyError as error:
             log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from handlers.catalog import Product
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Unreadable
+from receiver.envelope import ARRIVAL, lead_of
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import DEDUP_KEYS
 from receiver.testing import Answer, Webhooks
@@ -76,6 +77,18 @@ def send(kit: Webhooks, event_type: str = "product.updated", *, key: str = "K1",
 
 def in_its_zone(envelope: Envelope) -> Envelope:
     return replace(envelope, occurred_at=envelope.occurred_at + ZONE)
+
+
+def with_id(envelope: Envelope) -> Envelope:
+    return envelope
+
+
+def without_id(envelope: Envelope) -> Envelope:
+    return replace(envelope, dedup_key=None)
+
+
+def undated(envelope: Envelope) -> Envelope:
+    return replace(envelope, occurred_at=ARRIVAL)
 
 
 def unreadable(envelope: Envelope) -> Envelope:
@@ -153,3 +166,67 @@ def test_two_deliveries_whose_corrected_times_give_one_key_are_both_settled(kit,
     assert holders(kit) == [second.delivery]
     drop_everything(kit)
     assert holders(kit) == []
+
+
+def test_after_a_corrected_time_a_repetition_without_an_id_of_the_senders_is_a_duplicate(kit, code):
+    code.change = without_id
+    answer = send(kit)
+    code.change = lambda envelope: in_its_zone(without_id(envelope))
+    replay(kit, answer)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+    assert kit.delivery(answer)["dedup_key"].startswith(lead_of(NOON + ZONE))
+    assert holders(kit) == [answer.delivery]
+
+
+def test_a_derived_key_goes_with_its_delivery_after_its_time_was_corrected(kit, code):
+    code.change = without_id
+    answer = send(kit)
+    code.change = lambda envelope: in_its_zone(without_id(envelope))
+    replay(kit, answer)
+    drop_everything(kit)
+    assert holders(kit) == []
+
+
+@pytest.mark.parametrize("has_id", [False, True])
+def test_a_repetition_of_a_change_that_the_corrected_code_no_longer_dates_is_a_duplicate(kit, code, has_id):
+    identified = with_id if has_id else without_id
+    code.change = identified
+    answer = send(kit)
+    code.change = lambda envelope: undated(identified(envelope))
+    replay(kit, answer)
+    kit.advance(minutes=1)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+    drop_everything(kit)
+    assert holders(kit) == []
+
+
+@pytest.mark.parametrize("before", ["undated", "unread"])
+def test_a_repetition_without_an_id_of_a_change_that_the_corrected_code_dates_is_a_duplicate(kit, code, before):
+    code.change = unreadable if before == "unread" else lambda envelope: undated(without_id(envelope))
+    answer = send(kit)
+    code.change = without_id
+    replay(kit, answer)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+    drop_everything(kit)
+    assert holders(kit) == []
+
+
+def test_after_a_corrected_time_a_repeated_bundle_without_ids_is_a_duplicate(kit, code):
+    code.change = lambda envelope: [without_id(envelope)] * 2
+    answer = send(kit)
+    code.change = lambda envelope: [in_its_zone(without_id(envelope))] * 2
+    kit.inbox.replay([int(each) for each in answer.stored], now=kit.now())
+    kit.drain()
+    again = send(kit)
+    assert (again.body["status"], again.stored) == ("duplicate", answer.stored)
+    assert sorted(holders(kit)) == sorted(answer.stored)
+
+
+def test_a_repeated_bundle_that_could_not_be_read_before_the_correction_is_a_duplicate(kit, code):
+    code.change = unreadable
+    answer = send(kit)
+    code.change = lambda envelope: [without_id(envelope)] * 2
+    replay(kit, answer)
+    again = send(kit)
+    assert (again.body["status"], len(again.stored), again.stored[0]) == ("duplicate", 2, answer.delivery)
+    assert sorted(holders(kit)) == sorted(again.stored)

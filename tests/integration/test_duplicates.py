@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from examples import examples
@@ -123,15 +123,81 @@ def test_new_arrivals_are_kept_beside_duplicates_in_one_batch(database, source):
 def test_a_key_whose_delivery_is_gone_is_free(database, source):
     inbox = Inbox(database)
     lost, _ = inbox.accept(arrivals(source, [("lost", b"1"), ("known", b"1")]))
-    with database.write() as connection:
-        for table, column in ((DELIVERIES, DELIVERIES.c.id), (BODIES, BODIES.c.delivery_id)):
-            connection.execute(table.delete().where(column == lost.delivery_id))
+    drop_deliveries(database, lost)
     batch = arrivals(source, [("lost", b"1"), ("known", b"1"), ("lost", b"1")])
     answers = inbox.accept(batch)
     assert [answer.status for answer in answers] == ["accepted", "duplicate", "duplicate"]
     assert answers[2].delivery_id == answers[0].delivery_id == batch[0].id
     assert keys(database, source)["lost"] == batch[0].id
     assert kept(database, source)[batch[0].id] == ("lost", False, b"1", 1)
+
+
+def drop_deliveries(database, *answers):
+    """Delete the deliveries, but not their dedup keys, as an endpoint may see it beside a retention."""
+    with database.write() as connection:
+        for table, column in ((DELIVERIES, DELIVERIES.c.id), (BODIES, BODIES.c.delivery_id)):
+            connection.execute(table.delete().where(column.in_([each.delivery_id for each in answers])))
+
+
+@contextmanager
+def before_keys_are_dropped(database, act):
+    """Call `act` with the parameters of each statement that drops dedup keys, before it is executed."""
+
+    def watch(connection, cursor, statement, parameters, context, executemany):
+        if statement.startswith("DELETE FROM dedup_keys"):
+            act([dict(each) for each in context.compiled_parameters])
+
+    event.listen(database.engine, "before_cursor_execute", watch)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "before_cursor_execute", watch)
+
+
+def test_a_body_is_kept_as_a_conflict_if_another_endpoint_frees_its_key_for_another_body_first(postgresql_url, source):
+    with closing(Database(postgresql_url)) as database, closing(Database(postgresql_url)) as elsewhere:
+        database.create_tables()
+        drop_deliveries(database, *Inbox(database).accept([arrival(source, "K", b"ours")]))
+        others = []
+
+        def be_overtaken(_):
+            if not others:
+                with elsewhere.write() as connection:
+                    connection.execute(DEDUP_KEYS.delete().where(DEDUP_KEYS.c.source == source))
+                others.extend(Inbox(elsewhere).accept([arrival(source, "K", b"theirs")]))
+
+        with before_keys_are_dropped(database, be_overtaken):
+            [ours] = Inbox(database).accept([arrival(source, "K", b"ours")])
+        assert (ours.status, others[0].status) == ("accepted", "accepted")
+        rows = kept(database, source)
+        assert {row[1:3] for row in rows.values()} == {(True, b"ours"), (False, b"theirs")}
+        assert keys(database, source) == {row[0]: delivery_id for delivery_id, row in rows.items()}
+
+
+def test_a_key_that_becomes_an_orphan_again_while_it_is_freed_is_freed_again(postgresql_url, source):
+    with closing(Database(postgresql_url)) as database, closing(Database(postgresql_url)) as elsewhere:
+        database.create_tables()
+        drop_deliveries(database, *Inbox(database).accept([arrival(source, "K", b"1")]))
+        others = []
+
+        def be_overtaken(_):
+            if not others:
+                with elsewhere.write() as connection:
+                    connection.execute(DEDUP_KEYS.delete().where(DEDUP_KEYS.c.source == source))
+                others.extend(Inbox(elsewhere).accept([arrival(source, "K", b"1")]))
+                drop_deliveries(elsewhere, *others)
+
+        with before_keys_are_dropped(database, be_overtaken):
+            [ours] = Inbox(database).accept([arrival(source, "K", b"1")])
+        assert (ours.status, keys(database, source)) == ("accepted", {"K": ours.delivery_id})
+
+
+def test_keys_of_deleted_deliveries_are_dropped_in_one_order_so_that_two_endpoints_do_not_deadlock(database, source):
+    inbox, dropped = Inbox(database), []
+    drop_deliveries(database, *inbox.accept(arrivals(source, [("B", b"1"), ("A", b"1"), ("C", b"1")])))
+    with before_keys_are_dropped(database, lambda given: dropped.extend(each["key"] for each in given)):
+        inbox.accept(arrivals(source, [("C", b"1"), ("A", b"1"), ("B", b"1")]))
+    assert dropped == [f"{LEAD}{key}" for key in "ABC"]
 
 
 def test_an_id_that_is_taken_is_an_error_and_keeps_nothing(database, source):

@@ -37,7 +37,8 @@ class Backlog:
             self.suspects -= number
         else:
             self.ordinary -= number
-        return [Claimed(each, "shop", 1, 1, NOON, b"suspect" if suspect else b"", None) for each in range(number)]
+        plain = b"suspect" if suspect else b""
+        return [Claimed(each, "shop", 1, 1, NOON, plain, None, "product.updated", NOON) for each in range(number)]
 
 
 def claims(backlog: Backlog, number: int) -> list[tuple[int, bool]]:
@@ -91,3 +92,11 @@ def test_a_suspect_that_is_due_alone_is_found_by_the_claim_after_a_full_one():
     backlog.suspects = 1
     assert len(worker_claims.claim({"shop"}, size, now=NOON)) == 1
     assert backlog.suspects == 0
+
+
+@pytest.mark.parametrize("missing", ["entity", "event_type", "occurred_at"])
+def test_a_claimed_delivery_is_not_made_without_a_recorded_value_which_would_count_as_unread(missing):
+    recorded = {"entity": ("product", "A1"), "event_type": "product.updated", "occurred_at": NOON}
+    del recorded[missing]
+    with pytest.raises(TypeError, match=missing):
+        Claimed(id=1, source="shop", round=1, attempt=1, received_at=NOON, plain=b"", **recorded)
