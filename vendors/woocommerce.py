@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from handlers.api import NotFoundError, client, fetch, patiently, required, shaped, wait_for_api
+from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped, wait_for_api
 from handlers.catalog import Product, Variant
 from handlers.values import Id, Price, Sent, Text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, FormPing, Listed, ListPage, Mirror, SourceSettings, Wanted
@@ -132,7 +132,7 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
 
 def _product(api: httpx.Client, external_id: str) -> list[Listed]:
     """Fetch one product or variation; an empty list if it is gone or in the trash."""
-    path = f"/products/{external_id}"
+    path = f"/products/{segment(external_id)}"
     try:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
@@ -140,4 +140,5 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
         if error.has_code("woocommerce_rest_product_invalid_id", "code"):
             return []
         raise
+    of_id(external_id, found.id, found, path)
     return [] if found.status == "trash" else [found.listed()]

@@ -166,3 +166,13 @@ def test_stock_is_deactivated_with_its_product(webhooks):
     webhooks.send("woocommerce", "product.deleted", id="7")
     webhooks.drain()
     assert not webhooks.row(StockLevel, "7").active
+
+
+@pytest.mark.parametrize("asked", ["7/variations", "7?status=any", "07"])
+def test_only_the_product_of_the_wanted_id_counts(asked):
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.removeprefix("/v1/products/") == asked
+        return httpx.Response(200, json=SHIRT)
+
+    with pytest.raises(ApiError, match="the object of another id"):
+        woocommerce.lookup_of.ask(api(woocommerce, answer, api_url="http://api.test/v1"), Wanted(Product, asked))
