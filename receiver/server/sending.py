@@ -64,10 +64,9 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
 
     Raises `ConfigurationError` if the data is not JSON or the dialect cannot compose such a body.
     """
-    path = Path(what)
-    if path.suffix == ".json" or os.path.exists(path):
+    if _names_a_file(what):
         try:
-            return read_bounded(path)
+            return read_bounded(Path(what))
         except OSError as error:
             raise ConfigurationError(
                 f"The file {quoted(what)} cannot be read ({error.strerror}): correct the path."
@@ -79,6 +78,11 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
         if entity_id != USUAL_ID:
             raise
         raise ConfigurationError(f"{error} The id is {USUAL_ID} unless --id gives another.") from None
+
+
+def _names_a_file(what: str) -> bool:
+    """Whether this names a file, and not an event type, which may be longer than any name of a file."""
+    return what.endswith(".json") or os.path.exists(what)
 
 
 def address(to: str, source: str) -> str:
@@ -94,9 +98,7 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
 
     Raises `ConfigurationError` for an invalid header.
     """
-    path = Path(what)
-    is_file = path.suffix == ".json" or path.exists()
-    headers = headers_beside(path) if is_file else source.dialect.usual_headers(what)
+    headers = headers_beside(Path(what)) if _names_a_file(what) else source.dialect.usual_headers(what)
     for each in given:
         name, colon, value = each.partition(":")
         if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
