@@ -121,7 +121,7 @@ class _Module:
             "reader": "read_change" if self.items is not None else "read",
             "items": self._items(),
             "compose": self._compose(),
-            "signed": self.all.proof is not None,
+            "signed": self.all.proof is not None and not self.all.proof.is_public,
             "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
         }
         says_type = guess.event_type is not None or self.all.topic is not None

@@ -73,5 +73,9 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"type": "discard.updated", "datetime": "2026-06-01T12:00:00", "data": {"id": "d1", "name": "x"}}',
         {"x-dray-signature": f"sha256={HEX}"},
     ),
+    "wharf": (
+        '{"type": "product.updated", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p1", "name": "x"}}',
+        {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1a," + "QUFB" * 21 + "QQ=="},
+    ),
     "tarn": ('{"a": 1}', {}),
 }
