@@ -56,6 +56,10 @@ class ProductData(Sent):
     stock_quantity: Price = None
 
     @property
+    def is_gone(self) -> bool:
+        return self.status == "trash"
+
+    @property
     def is_variation(self) -> bool:
         return self.type == "variation"
 
@@ -73,6 +77,10 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, **columns)
     if "stock_quantity" in product.model_fields_set:
         mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=product.stock_quantity)
+    if product.is_gone:
+        # A program that saves a product with this status moves it to the trash without a delete.
+        for table in (Variant if product.is_variation else Product, StockLevel):
+            mirror.deactivate(table, event.entity_id)
 
 
 @woocommerce.on("product.deleted")
@@ -117,8 +125,9 @@ def read_products(api: httpx.Client, start: int | None) -> ListPage:
     page = start or 1
     query: dict[str, str | int] = {"page": page, "per_page": PAGE, "orderby": "id", "order": "asc"}
     found = patiently(lambda: fetch(api, "/products", **query))
-    rows = [each.listed() for each in shaped(Products, {"products": found}, "/products").products]
-    return ListPage(rows, next=page + 1 if len(rows) == PAGE else None)
+    products = shaped(Products, {"products": found}, "/products").products
+    rows = [each.listed() for each in products if not each.is_gone]
+    return ListPage(rows, next=page + 1 if len(products) == PAGE else None)
 
 
 class Products(Sent):
@@ -141,4 +150,4 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
             return []
         raise
     of_id(external_id, found.id, found, path)
-    return [] if found.status == "trash" else [found.listed()]
+    return [] if found.is_gone else [found.listed()]
