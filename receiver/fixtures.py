@@ -63,7 +63,7 @@ def headers_beside(fixture: Path) -> dict[str, str]:
     except OSError:
         return {}
     found = _parsed(file, content)
-    if not isinstance(found, dict) or not all(map(_is_header, found, found.values())):
+    if not isinstance(found, dict) or not all(map(is_header, found, found.values())):
         raise ConfigurationError(
             f'{file} is not an object of headers in ASCII: write such as {{"X-Shop-Topic": "product.updated"}}.'
         )
@@ -77,7 +77,8 @@ def _parsed(file: Path, content: bytes) -> Any:
         raise ConfigurationError(f"{file} is not JSON: {error}") from None
 
 
-def _is_header(name: str, value: Any) -> bool:
+def is_header(name: str, value: Any) -> bool:
+    """Whether a file of headers may hold this one."""
     if not isinstance(value, str) or not name or set(name) & set(" :"):
         return False
     return f"{name}{value}".isascii() and f"{name}{value}".isprintable()
