@@ -183,8 +183,8 @@ def chosen_systems(console: Console, sources: Sequence[str] | None, *, seed: int
 
 def subscribe(console: Console, systems: Sequence[System], scenario: Scenario, *, to: str) -> None:
     for system in systems:
-        url = hook_url(to, system.source)
         try:
+            url = hook_url(to, system.source)
             Address.of(url)
         except ValueError as error:
             stop(console, f"--to: {error}")
