@@ -157,6 +157,13 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
         raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
 
 
+def of_id(wanted: str, found: str, answer: Answered, path: str) -> Answered:
+    """Return the answer about the wanted id. Raises `ApiError` for an answer about another one."""
+    if found != wanted:
+        raise ApiError(f"{path} of the source's API answered with the object of another id.")
+    return answer
+
+
 def _refuse(path: str, status: int, content: bytes) -> None:
     if status in (401, 403):
         raise ApiError(

@@ -31,41 +31,67 @@ def fixture_files(folder: Path | str) -> list[Path]:
 
 
 def expected_of(fixture: Path) -> dict[str, Any]:
-    """The expected state and rows of the fixture."""
+    """The expected state and rows of the fixture.
+
+    Raises `ConfigurationError` for a missing file, or if it is not `{"state", "rows": [{"table", "external_id", …}]}`.
+    """
     _refuse_missing(fixture)
-    return dict(codec.decode(_beside(fixture).read_bytes()))
+    file = _beside(fixture, EXPECTED)
+    found = _parsed(file, file.read_bytes())
+    if not isinstance(found, dict) or not _are_rows(found.get("rows")):
+        raise ConfigurationError(
+            f'{file} is not an object with the expected rows: write {{"rows": [{{"table": "products", "external_id": '
+            '"A1", "name": "Lamp"}]}, and `[]` if there are none.'
+        )
+    refuse_unknown("member of a file with expected rows", found, ("state", "rows"))
+    return found
+
+
+def _are_rows(rows: Any) -> bool:
+    return isinstance(rows, list) and all(map(_is_row, rows))
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(name), str) for name in ("table", "external_id"))
 
 
 def headers_beside(fixture: Path) -> dict[str, str]:
     """The headers to send with a fixture; none without a file. Raises `ConfigurationError` for an invalid file."""
-    file = fixture.with_name(fixture.name.removesuffix(".json") + HEADERS_BESIDE)
+    file = _beside(fixture, HEADERS_BESIDE)
     try:
-        found = codec.decode(file.read_bytes())
+        content = file.read_bytes()
     except OSError:
         return {}
-    except Unreadable as error:
-        raise ConfigurationError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict) or not all(map(_is_header, found, found.values())):
+    found = _parsed(file, content)
+    if not isinstance(found, dict) or not all(map(is_header, found, found.values())):
         raise ConfigurationError(
             f'{file} is not an object of headers in ASCII: write such as {{"X-Shop-Topic": "product.updated"}}.'
         )
     return found
 
 
-def _is_header(name: str, value: Any) -> bool:
+def _parsed(file: Path, content: bytes) -> Any:
+    try:
+        return codec.decode(content)
+    except Unreadable as error:
+        raise ConfigurationError(f"{file} is not JSON: {error}") from None
+
+
+def is_header(name: str, value: Any) -> bool:
+    """Whether a file of headers may hold this one."""
     if not isinstance(value, str) or not name or set(name) & set(" :"):
         return False
     return f"{name}{value}".isascii() and f"{name}{value}".isprintable()
 
 
-def _beside(fixture: Path) -> Path:
-    return fixture.with_name(fixture.name.removesuffix(".json") + EXPECTED)
+def _beside(fixture: Path, suffix: str) -> Path:
+    return fixture.with_name(fixture.name.removesuffix(".json") + suffix)
 
 
 def _refuse_missing(fixture: Path) -> None:
     if not fixture.exists():
         raise ConfigurationError(f"There is no fixture {str(fixture)!r}: correct the path.")
-    if not _beside(fixture).exists():
+    if not _beside(fixture, EXPECTED).exists():
         raise ConfigurationError(f"The fixture {fixture} has no {EXPECTED} beside it: write the expected rows there.")
 
 

@@ -258,15 +258,18 @@ class Webhooks:
         """Send the body in the file `fixture`, and compare the mirror with the file beside it that ends in
         `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
 
-        Raises `ConfigurationError` if one of the files does not exist, or a row names an unknown table or column.
+        Raises `ConfigurationError` if one of the files does not exist, if the second has another form, or if it names
+        an unknown state, table or column.
         """
         expected = expected_of(fixture)
+        state = expected.get("state", State.PROCESSED)
+        refuse_unknown("state", [state], State)
         source = fixture.parent.name
         answer = self.send_body(source, fixture.read_bytes(), headers=headers_beside(fixture))
         assert answer.stored, f"{fixture.name} was refused: {answer.status} {answer.text}"
         self.drain()
         delivery = self.delivery(answer)
-        assert delivery["state"] == expected.get("state", State.PROCESSED), delivery["reason"]
+        assert delivery["state"] == state, delivery["reason"] or f"{fixture.name} is {delivery['state']}"
         for wanted in expected["rows"]:
             columns = {name: value for name, value in wanted.items() if name != "table"}
             row = self._shown(source, wanted["table"], wanted["external_id"])

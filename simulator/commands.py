@@ -26,7 +26,7 @@ from simulator.progress import progress
 from simulator.receiver_process import ReceiverFailedError
 from simulator.report import SourceReport, show
 from simulator.run import build, couriers, hook_url, live, play, prepare
-from simulator.scenario import Scenario, ScenarioError, load
+from simulator.scenario import NUMBERS, Scenario, ScenarioError, load
 from simulator.server import api_url, serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
@@ -44,16 +44,21 @@ PIPE_WIDTH = 200
 #: Scenarios that the demo suggests at its end.
 NEXT = ("hostile", "flaky-network", "rotation", "outage")
 
+
+def _number(name: str, words: str) -> Any:
+    """Make an option with the bounds that the number of this name has in scenario files."""
+    least, most = NUMBERS[name]
+    return typer.Option(min=least, max=most, help=words)
+
+
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", help="A scenario's name, or the path of a .toml file.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same history.")]
-Events = Annotated[
-    int | None, typer.Option(min=1, help="The number of events over all systems; there may be a few more.")
-]
-Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0 for full speed.")]
+Events = Annotated[int | None, _number("events", "The number of events over all systems; there may be a few more.")]
+Rate = Annotated[float | None, _number("rate", "Events a second over all systems; 0 for full speed.")]
 Speed = Annotated[
     float | None,
-    typer.Option(min=0.001, help="Simulated seconds in a second. With 60, a retry due in 300 s comes after 5 s."),
+    _number("speed", "Simulated seconds in a second. With 60, a retry due in 300 s comes after 5 s."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Fault = Annotated[
@@ -180,7 +185,10 @@ def chosen_systems(console: Console, sources: Sequence[str] | None, *, seed: int
 
 def subscribe(console: Console, systems: Sequence[System], scenario: Scenario, *, to: str) -> None:
     for system in systems:
-        url = hook_url(to, system.source)
+        try:
+            url = hook_url(to, system.source)
+        except ValueError as error:
+            stop(console, f"--to: {error}")
         if not is_url(url):
             stop(console, f"--to: {url!r} is not an http or https URL in ASCII with a host that can exist.")
         system.subscribe(url)

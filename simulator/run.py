@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 from simulator.clock import Clock, sleep_until
 from simulator.delivery import Courier
@@ -27,8 +28,14 @@ def build(sources: Sequence[str], *, seed: int, clock: Clock) -> list[System]:
 
 
 def hook_url(to: str, source: str) -> str:
-    """Return the URL for a source's events: its name replaces `{source}` in the URL, or is added to the path."""
-    return to.replace("{source}", source) if "{source}" in to else f"{to.rstrip('/')}/{source}"
+    """Return the URL for a source's events: its name replaces `{source}` in the URL, or is added to the path.
+
+    Raises `ValueError` for text that is not a URL.
+    """
+    if "{source}" in to:
+        return to.replace("{source}", source)
+    parts = urlsplit(to)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{source}"))
 
 
 def prepare(systems: Sequence[System], scenario: Scenario) -> None:

@@ -13,6 +13,7 @@ from handlers.catalog import Group, Product
 from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
+from vendors.lagging import wait_until_changed, wait_until_known
 from vendors.values import list_at, member, moment_at, text_at
 
 PAGE = 100  #: rows in one page: the largest page that the API gives
@@ -98,12 +99,15 @@ def fetch_thing(event: Event[Any], api: httpx.Client) -> ProductData | ModelData
 @akeneo.on(*UPSERTS)
 def upsert_thing(event: Event[Any], mirror: Mirror) -> None:
     """Upsert a product or model. Without an `api_url`, the row exists without values."""
-    table, answer = Product if event.entity_kind == "product" else Group, event.hydrated
+    table = Product if event.entity_kind == "product" else Group
+    answer: ProductData | ModelData | str | None = event.hydrated
     if answer is None:
         mirror.upsert(table, event.entity_id)
-    elif answer == GONE:
+    elif isinstance(answer, str):
+        wait_until_known(event, mirror, table)
         mirror.deactivate(table, event.entity_id)
     else:
+        wait_until_changed(event, mirror, table, answer.whole, answer.updated)
         at = max(event.occurred_at, answer.updated or event.occurred_at)
         _upsert(event.entity_kind, event.entity_id, answer, mirror, at)
 

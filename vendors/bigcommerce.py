@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 
-from handlers.api import NotFoundError, client, fetch, patiently, required, shaped
+from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
 from handlers.values import Id, MomentOrNone, Price, Sent, ShortText, Text, id_of
-from receiver import Dialect, Discard, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
+from receiver import Dialect, Discard, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.senders import BigCommerce
+from vendors.lagging import wait_until_changed, wait_until_known
 from vendors.tables import StockLevel
 from vendors.values import in_seconds, member, number_or_text, text_at, unix_moment_at
 
@@ -29,21 +30,26 @@ def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
     scope, data = text_at(body, "scope"), body.get("data")
     return Envelope(
         event_type=scope,
-        entity=_entity(data),
+        entity=_entity(scope, data),
         occurred_at=unix_moment_at(body, "created_at"),
         data=data,
         dedup_key=signed["webhook-id"],
     )
 
 
-def _entity(data: Any) -> tuple[str, str] | None:
-    """Return the product of the event. A SKU counts as its product, which is fetched with all its variants."""
+def _entity(scope: str, data: Any) -> tuple[str, str] | None:
+    """Return the product of the event; None for a scope without a handler.
+
+    A SKU counts as its product, which is fetched with all its variants.
+    """
     kind = member(data, "type")
     if kind == "product":
         return "product", id_of(data, ("id",), what="data")
     if kind == "sku":
         owner = data.get("sku") or data.get("inventory")
         return "product", id_of(owner, ("product_id",), what="data.sku")
+    if bigcommerce.handler_for(scope) is not None:
+        raise Unreadable("`data.type` is neither product nor sku, so the body does not say what changed.")
     return None
 
 
@@ -83,19 +89,25 @@ class ProductAnswer(Sent):
             yield Listed(StockLevel, variant.id, {"item": variant.id, "available": available})
 
 
-@bigcommerce.hydrate("store/product/*", "store/sku/*")
+#: The events whose values are fetched. A delete needs none, so it does not depend on the API.
+FETCHED = [f"store/{kind}/{what}" for kind in ("product", "sku") for what in ("created", "updated", "inventory/*")]
+
+
+@bigcommerce.hydrate(*FETCHED)
 def fetch_product(event: Event[Any], api: httpx.Client) -> ProductAnswer | str:
     return _product(api, event.entity_id) or GONE
 
 
 @bigcommerce.on("store/product/*", "store/sku/*")
 def upsert_product(event: Event[Any], mirror: Mirror) -> None:
-    answer = event.hydrated
+    answer: ProductAnswer | str | None = event.hydrated
     if answer is None:
         _take_the_name_alone(event, mirror)
-    elif answer == GONE:
+    elif isinstance(answer, str):
+        wait_until_known(event, mirror, Product)
         mirror.deactivate(Product, event.entity_id)
     else:
+        wait_until_changed(event, mirror, Product, answer.whole, answer.date_modified)
         at = max(event.occurred_at, answer.date_modified or event.occurred_at)
         for row in answer.listed():
             documents = {"data": answer.whole} if row.table is Product else {}
@@ -109,8 +121,8 @@ def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
         raise Discard("BigCommerce does not say clearly whether a quantity is absolute or a difference: set api_url.")
     mirror.upsert(Product, event.entity_id)
     if member(event.data, "sku.variant_id") is not None:
-        variant = id_of(member(event.data, "sku"), ("variant_id",), what="data.sku")
-        mirror.upsert(Variant, variant, parent=event.entity_id)
+        variant_id = id_of(event.data["sku"], ("variant_id",), what="data.sku")
+        mirror.upsert(Variant, variant_id, parent=event.entity_id)
 
 
 @bigcommerce.on("store/product/deleted")
@@ -153,14 +165,15 @@ class Page(Sent):
 
 
 def _product(api: httpx.Client, external_id: str) -> ProductAnswer | None:
-    path = f"/catalog/products/{external_id}"
+    path = f"/catalog/products/{segment(external_id)}"
     try:
-        return shaped(One, fetch(api, path, include="variants"), path).data
+        found = shaped(One, fetch(api, path, include="variants"), path).data
     except NotFoundError as error:
         # Only the API's own answer names the product. A web server's 404 under a wrong api_url does not.
         if "product" in (error.said or "").lower():
             return None
         raise
+    return of_id(external_id, found.id, found, path)
 
 
 @bigcommerce.pages(Product, Variant, StockLevel)

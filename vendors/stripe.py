@@ -25,7 +25,7 @@ stripe = Dialect("stripe", verify=Stripe())
 @stripe.envelope
 def read(body: dict[str, Any]) -> Envelope:
     event_type, event_id = text_at(body, "type"), text_at(body, "id")
-    if isinstance(body.get("created"), str):
+    if isinstance(body.get("created"), str) and stripe.handler_for(event_type) is None:
         # A thin event of the second API is never about this catalog.
         at = moment_at(body, "created")
         return Envelope(event_type=event_type, entity=None, occurred_at=at, data=None, dedup_key=event_id)

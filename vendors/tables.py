@@ -11,7 +11,7 @@ from receiver import MirrorRow, document_field, price_field
 
 
 class StockLevel(MirrorRow, table=True):
-    """The quantity of an item that is for sale at a location."""
+    """The quantity of an item that is for sale at a location. It is not deactivated with its product or variant."""
 
     __tablename__ = "stock_levels"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from handlers.api import NotFoundError, client, fetch, patiently, required, shaped, wait_for_api
+from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped, wait_for_api
 from handlers.catalog import Product, Variant
 from handlers.values import Id, Price, Sent, ShortText, Text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, FormPing, Listed, ListPage, Mirror, SourceSettings, Wanted
@@ -56,6 +56,10 @@ class ProductData(Sent):
     stock_quantity: Price = None
 
     @property
+    def is_gone(self) -> bool:
+        return self.status == "trash"
+
+    @property
     def is_variation(self) -> bool:
         return self.type == "variation"
 
@@ -73,6 +77,10 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, **columns)
     if "stock_quantity" in product.model_fields_set:
         mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=product.stock_quantity)
+    if product.is_gone:
+        # A program that saves a product with this status moves it to the trash without a delete.
+        for table in (Variant if product.is_variation else Product, StockLevel):
+            mirror.deactivate(table, event.entity_id)
 
 
 @woocommerce.on("product.deleted")
@@ -117,8 +125,9 @@ def read_products(api: httpx.Client, start: int | None) -> ListPage:
     page = start or 1
     query: dict[str, str | int] = {"page": page, "per_page": PAGE, "orderby": "id", "order": "asc"}
     found = patiently(lambda: fetch(api, "/products", **query))
-    rows = [each.listed() for each in shaped(Products, {"products": found}, "/products").products]
-    return ListPage(rows, next=page + 1 if len(rows) == PAGE else None)
+    products = shaped(Products, {"products": found}, "/products").products
+    rows = [each.listed() for each in products if not each.is_gone]
+    return ListPage(rows, next=page + 1 if len(products) == PAGE else None)
 
 
 class Products(Sent):
@@ -132,7 +141,7 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
 
 def _product(api: httpx.Client, external_id: str) -> list[Listed]:
     """Fetch one product or variation; an empty list if it is gone or in the trash."""
-    path = f"/products/{external_id}"
+    path = f"/products/{segment(external_id)}"
     try:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
@@ -140,4 +149,5 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
         if error.has_code("woocommerce_rest_product_invalid_id", "code"):
             return []
         raise
-    return [] if found.status == "trash" else [found.listed()]
+    of_id(external_id, found.id, found, path)
+    return [] if found.is_gone else [found.listed()]

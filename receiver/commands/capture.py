@@ -16,7 +16,7 @@ from receiver.commands.selection import once_source
 from receiver.database.pages import read_page
 from receiver.dialects.capturing import CAPTURE_DIALECT
 from receiver.errors import ConfigurationError
-from receiver.fixtures import HEADERS_BESIDE
+from receiver.fixtures import HEADERS_BESIDE, is_header
 from receiver.inbox import refused as kept_requests
 from receiver.inbox.refused import Refusal
 from receiver.logs.escapes import visible
@@ -53,7 +53,7 @@ def capture(
     if found is None:
         raise ConfigurationError(_nothing(runtime, source, request_id))
     if write is not None:
-        _write(found, write)
+        write_capture(found, write)
     elif as_json:
         typer.echo(encode(_whole(found)))
     else:
@@ -90,11 +90,16 @@ def _list_captured(runtime: Runtime, source: str, as_json: bool) -> None:
     typer.echo(f"`hookmirror capture {source} {shown[0].id}` shows one; --write captured.json writes it to files.")
 
 
-def _write(found: Refusal, file: Path) -> None:
+def write_capture(found: Refusal, file: Path) -> None:
+    """Write the body to the file, and the headers to the file beside it, and print what was written."""
     beside = file.with_name(file.name.removesuffix(".json") + HEADERS_BESIDE)
-    headers = encode(headers_of(found)) + b"\n"
-    write_files(file.parent, {file.name: found.body, beside.name: headers})
+    headers = headers_of(found)
+    usable = {name: value for name, value in headers.items() if is_header(name, value)}
+    write_files(file.parent, {file.name: found.body, beside.name: encode(usable) + b"\n"})
     typer.echo(f"Wrote {file} and {beside}. {UNVERIFIED}")
+    if len(usable) < len(headers):
+        left = ", ".join(name for name in headers if name not in usable)
+        typer.echo(f"Left out, because a file of headers takes printable ASCII only: {visible(left)}.")
     typer.echo(f"Next: hookmirror new-dialect NAME --from {file}")
 
 

@@ -93,7 +93,7 @@ def refuse_name(name: str, folder: Path) -> None:
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write these files below the folder, all or none. Raises `ConfigurationError` if that is not possible."""
-    there = [name for name in files if (folder / name).exists()]
+    there = [name for name in files if os.path.exists(folder / name)]
     if there:
         raise ConfigurationError(
             f"{' and '.join(there)} exist{'s' if len(there) == 1 else ''}, and nothing is overwritten: choose another "

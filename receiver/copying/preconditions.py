@@ -66,6 +66,11 @@ class Side:
         named = self.database.engine.url.database or ""
         return None if self.database.is_postgresql or named.startswith("file:") else Path(named)
 
+    @property
+    def lacks_file(self) -> bool:
+        """Whether this is a SQLite file that does not exist, and that opening would create."""
+        return urls.absent_file(self.database.engine.url) is not None
+
     @staticmethod
     def tables() -> list[Table]:
         """The tables to copy, each after the tables that it refers to. Tables about running processes are left out."""
@@ -95,7 +100,8 @@ def refuse_same(source: Side, target: Side) -> None:
 
 def _identity(side: Side) -> object:
     if not side.database.is_postgresql:
-        if side.file is not None and side.file.exists():
+        # Not by `Path.exists`, which raises for a name that is too long and for a folder that is closed to this user.
+        if side.file is not None and os.path.exists(side.file):
             found = side.file.stat()
             return found.st_dev, found.st_ino
         return os.path.realpath(str(side.file or side.database.engine.url.database))
@@ -116,7 +122,7 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
 
     With `now`, a database that a process uses is refused.
     """
-    if side.file is not None and not side.file.exists():
+    if side.lacks_file:
         raise CopyError(f"FROM names the file {str(side.file)!r}, which does not exist: correct the path.")
     with side.told():
         schema = Schema(side.database)
@@ -247,9 +253,8 @@ def demand_empty(connection: Connection, side: Side, *, now: datetime) -> None:
 
 def demand_copied(side: Side) -> None:
     """Raise `CopyError` if the target has no tables to compare with. Creates nothing."""
-    absent = side.file is not None and not side.file.exists()
     with side.told():
-        if absent or Schema(side.database).plan().is_needed:
+        if side.lacks_file or Schema(side.database).plan().is_needed:
             raise CopyError("TO lacks tables of this release, so it is not a copy: run this without --verify-only.")
 
 

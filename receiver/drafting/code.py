@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from receiver.drafting.members import GuessedEnvelope, Member
-from receiver.drafting.naming import literal, snake_case
+from receiver.drafting.naming import TYPES, literal, snake_case
 
 #: By form of time, the code that writes a time into a body.
 _WRITTEN_TIMES = {
@@ -79,7 +79,7 @@ class BodyModel:
 def field_name(member: str) -> str:
     """Make the name of a model's field for a member of the sender's body."""
     name = snake_case(member) or "member"
-    return f"its_{name}" if hasattr(BaseModel, name) or name.startswith("model_") else name
+    return f"its_{name}" if name in TYPES or hasattr(BaseModel, name) or name.startswith("model_") else name
 
 
 def fits_a_model(guess: GuessedEnvelope) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from inspect import signature
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from receiver.codec import storable
-from receiver.drafting.naming import literal, snake_case, words_in
-from receiver.mirror.rows import ACTIVE, MirrorRow
+from receiver.drafting.naming import TYPES, literal, snake_case, words_in
+from receiver.mirror.rows import ACTIVE, Mirror, MirrorRow
 from receiver.moments import in_utc, is_zero
 
 #: The most columns of a drafted table.
@@ -44,8 +45,8 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
 
 _AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
-#: Names that cannot be columns, because tables or models use them.
-_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data"})
+#: Names that cannot be columns, because tables, models or `mirror.upsert` use them.
+_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", *TYPES, *signature(Mirror.upsert).parameters})
 
 
 @dataclass(frozen=True, slots=True)

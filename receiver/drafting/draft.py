@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from receiver import codec
+from receiver import codec, senders
 from receiver.drafting.captures import Capture
 from receiver.drafting.code import ROOM, BodyModel, field_name, fits_a_model, inverse, written
 from receiver.drafting.columns import Column, moment_in
@@ -31,7 +32,9 @@ _PUBLIC = frozenset(
 )
 
 #: Names that a drafted module uses itself.
-_OWN_NAMES = frozenset({"Body", "Change", "Data", "Event", "Mirror", "Dialect", "Envelope", "Field", "Decimal", "Any"})
+_OWN_NAMES = frozenset(
+    {"Body", "Change", "Data", "Event", "Mirror", "Dialect", "Envelope", "Field", "Decimal", "Any", "Iterator"}
+)
 
 _templates = Environment(
     loader=PackageLoader("receiver.drafting"),
@@ -92,8 +95,7 @@ class _Module:
         guess, types, name = self.guess, self.types, self.name
         one = "change" if self.items is not None else "body"
         model = BodyModel(one, fits_a_model(guess))
-        table = camel_case(types.kind)
-        table = f"{table}Row" if table in _OWN_NAMES else table
+        table = class_name(types.kind)
         parts = self._parts(model) | self._event_types()
         call = self.all.proof.call if self.all.proof is not None else unsigned()
         given = [literal(name), f"verify={_within(call, len('    verify=,'))}"]
@@ -119,7 +121,7 @@ class _Module:
             "reader": "read_change" if self.items is not None else "read",
             "items": self._items(),
             "compose": self._compose(),
-            "signed": self.all.proof is not None,
+            "signed": self.all.proof is not None and not self.all.proof.is_public,
             "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
         }
         says_type = guess.event_type is not None or self.all.topic is not None
@@ -187,6 +189,13 @@ class _Module:
             for name in reversed(self.items):
                 whole = {name: whole}
         return [*lines, f"return {written(whole, 4)}"]
+
+
+def class_name(kind: str) -> str:
+    """Make the name of the table of a kind."""
+    name = camel_case(kind)
+    is_used = name in _OWN_NAMES or name in _PUBLIC or hasattr(senders, name) or keyword.iskeyword(name)
+    return f"{name}Row" if is_used else name
 
 
 # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,9 @@ import re
 #: The most characters of a name that every database takes.
 LONGEST_COLUMN = 60
 
+#: Types of members. A member of a class that had such a name would hide the type from the members after it.
+TYPES = frozenset({"bool", "datetime", "dict", "int", "list", "str"})
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 

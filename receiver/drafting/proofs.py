@@ -12,11 +12,11 @@ from receiver import senders
 from receiver.dialects.headers import names_secret
 from receiver.drafting.naming import literal, words_in
 from receiver.errors import HookmirrorError, NotVerified
-from receiver.verify.algorithms import AlgorithmName, KeyForm
+from receiver.verify.algorithms import DIGESTS, PUBLIC, AlgorithmName, KeyForm
 from receiver.verify.composed import Signature
 from receiver.verify.encodings import ENCODINGS
 from receiver.verify.freshness import Fresh
-from receiver.verify.places import Header
+from receiver.verify.places import Header, Headers
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.token import EACH_ITEM, Token
@@ -95,10 +95,14 @@ class Proof:
     because: str
     #: Whether the verifier is a short form from `receiver.senders`.
     is_short_form: bool = False
+    #: Whether only the sender can sign, because the secret is its public key.
+    is_public: bool = False
     #: Whether a secret has confirmed the guess.
     is_confirmed: bool = False
     #: The calls that were tried with a secret, if it confirmed none of them.
     tried: tuple[CodeCall, ...] = ()
+    #: Whether no secret can confirm the guess, because the signature covers the URL, which a capture does not have.
+    covers_url: bool = False
 
 
 def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] = ()) -> Proof | None:
@@ -109,7 +113,11 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
     for proof in likely:
         if _verifies(proof.call.make(), headers, body, secrets):
             return replace(proof, because="confirmed by the secret", is_confirmed=True)
-    return replace(likely[0], tried=tuple(proof.call for proof in likely))
+    tried = tuple(proof.call for proof in likely)
+    for proof in likely:
+        if proof.is_short_form and _covers_url(proof.call.make(), headers, body, secrets):
+            return replace(proof, tried=tried, covers_url=True)
+    return replace(likely[0], tried=tried)
 
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
@@ -141,8 +149,7 @@ def unsigned() -> CodeCall:
 
 
 def _verifies(verifier: Verifier, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    wire = [(name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    request = WebhookRequest(body, wire, at=datetime.now(UTC))
+    request = WebhookRequest(body, _wire(headers), at=datetime.now(UTC))
     try:
         verifier.verify(request, Credentials(secrets=tuple(map(Secret, secrets))))
     except NotVerified as refusal:
@@ -151,6 +158,27 @@ def _verifies(verifier: Verifier, headers: Mapping[str, str], body: bytes, secre
     except (HookmirrorError, ValueError):
         return False
     return True
+
+
+def _covers_url(verifier: Verifier, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether two requests that differ only in their URL get different signatures."""
+    if getattr(verifier, "needs_url", False):
+        return True
+    known, now = Credentials(secrets=(Secret(secrets[0]),)), datetime.now(UTC)
+    try:
+        one, other = (
+            verifier.sign(
+                WebhookRequest(body, _wire(headers), target=path, public_url=f"https://a{path.decode()}", at=now), known
+            )
+            for path in (b"/1", b"/2")
+        )
+    except (HookmirrorError, ValueError):
+        return False
+    return one != other
+
+
+def _wire(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in headers.items()]
 
 
 def _proofs(headers: Mapping[str, str]) -> Iterator[Proof]:
@@ -162,14 +190,17 @@ def _proofs(headers: Mapping[str, str]) -> Iterator[Proof]:
 
 
 def _known(headers: Mapping[str, str]) -> Iterator[Proof]:
-    """Yield the short forms whose headers are all there."""
+    """Yield the short forms whose headers are all there, or one of them if each may hold the signature."""
     for name, make in vars(senders).items():
         if not name[0].isupper() or getattr(make, "func", None) is None:
             continue
         verifier = make()
         needed = tuple(each.lower() for each in getattr(verifier, "signature_headers", ()))
+        if isinstance(getattr(verifier, "at", None), Headers):
+            needed = tuple(each for each in needed if each in headers)
         if needed and all(each in headers for each in needed) and _is_written_so(verifier, headers):
-            yield Proof(CodeCall(name), needed, f"by {', '.join(needed).title()}", is_short_form=True)
+            because, is_public = f"by {', '.join(needed).title()}", getattr(verifier, "by", "") in PUBLIC
+            yield Proof(CodeCall(name), needed, because, is_short_form=True, is_public=is_public)
 
 
 def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
@@ -182,7 +213,12 @@ def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
     if found is None or not found[0]:
         return False
     written, by = _digest_in(found[0][0].decode("latin-1"))
-    return written == verifier.written and by in (verifier.by, None)
+    return written == verifier.written and by in (_ALGORITHMS.get(_size_of(verifier.by)), None)
+
+
+def _size_of(by: AlgorithmName) -> int:
+    """The bytes of a signature by this algorithm; 0 if they depend on the key."""
+    return DIGESTS[by][1] if by in DIGESTS else 64 if by == "ed25519" else 0
 
 
 def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:

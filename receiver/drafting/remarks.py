@@ -104,7 +104,12 @@ def unknown(found: Guess) -> Iterator[str]:
 
 def _unknown_proof(found: Guess) -> Iterator[str]:
     if found.proof is not None:
-        if found.proof.tried:
+        if found.proof.covers_url:
+            yield (
+                f"signature: not confirmed, because {found.proof.call.code} covers the URL that the sender calls, and "
+                "a capture does not have it. Set `public_url` in the settings, and let the sender post again"
+            )
+        elif found.proof.tried:
             yield _not_confirmed(found.proof, found.secrets_file)
         elif not found.proof.is_confirmed:
             yield "signature: the signed text is a guess. Give --secrets-file, so that a secret confirms it"

@@ -12,12 +12,13 @@ from senders import SOURCES
 from serving import serving, wait_until
 
 from receiver import Dialect, HmacSha256
-from receiver.commands.capture import headers_of
+from receiver.commands.capture import headers_of, write_capture
 from receiver.dialects.capturing import capturing
 from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.headers import captured_headers, names_secret
 from receiver.dialects.sources import build_source
 from receiver.errors import Captured, Unreadable
+from receiver.fixtures import headers_beside
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds
@@ -133,6 +134,16 @@ def test_repeated_headers_are_joined_and_our_own_notes_left_out(inbox):
     with inbox.database.read() as connection:
         found = refused.found(connection, "kiln", None)
     assert headers_of(found) == {"x-a": "1, 2", "x-b": "\ufffd"}
+
+
+def test_a_written_capture_can_be_read_again_whatever_its_headers_hold(inbox, tmp_path, capsys):
+    odd = [(b"x-a", b"1"), (b"x-shop", "M\u00f6bel".encode()), (b"x-b", b"\xff"), (b"x-tab", b"a\tb")]
+    captures(inbox, b"{}", headers=odd)
+    with inbox.database.read() as connection:
+        found = refused.found(connection, "kiln", None)
+    write_capture(found, tmp_path / "captured.json")
+    assert headers_beside(tmp_path / "captured.json") == {"x-a": "1"}
+    assert "takes printable ASCII only: x-shop, x-b, x-tab." in capsys.readouterr().out
 
 
 def test_a_capturing_source_is_reported_at_the_start():

@@ -413,6 +413,15 @@ def test_a_missing_file_is_refused_and_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verify_only", [False, True])
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(tmp_path, verify_only):
+    compared = verify if verify_only else copy
+    named = f"sqlite:///{tmp_path}/{'a' * 300}.db"
+    for pair in [(named, f"sqlite:///{tmp_path}/target.db"), (named, named)]:
+        with pytest.raises(CopyError, match=r"unable to open database file|are the same database"):
+            compared(*pair)
+
+
 def test_a_database_without_our_tables_is_refused(new_url):
     source = new_url("postgresql")
     with pytest.raises(CopyError, match="has no tables of Hookmirror: correct the URL"):

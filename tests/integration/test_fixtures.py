@@ -66,12 +66,46 @@ def test_a_missing_fixture_is_named_as_it_was_asked_for(webhooks: Webhooks):
     ],
 )
 def test_an_expected_row_of_an_unknown_table_or_column_is_refused(webhooks: Webhooks, tmp_path, wrong, says: str):
-    fixture = tmp_path / "iimmpact" / "product.updated.json"
+    fixture = with_expected(tmp_path, json.dumps({"rows": [{"external_id": "A1", **wrong}]}))
+    with pytest.raises(ConfigurationError, match=says):
+        webhooks.check_fixture(fixture)
+
+
+def with_expected(folder: Path, expected: str) -> Path:
+    """Write a fixture with this content of the file beside it."""
+    fixture = folder / "iimmpact" / "product.updated.json"
     fixture.parent.mkdir()
     body = {"type": "product.updated", "resource": "products", "id": "A1", "timestamp": "2026-03-04T12:00:00Z"}
     fixture.write_text(json.dumps({**body, "data": {"display_name": "Lamp"}}))
-    fixture.with_name(f"product.updated{EXPECTED}").write_text(json.dumps({"rows": [{"external_id": "A1", **wrong}]}))
+    fixture.with_name(f"product.updated{EXPECTED}").write_text(expected)
+    return fixture
+
+
+@pytest.mark.parametrize(
+    ("expected", "says"),
+    [
+        ('{"rows": [', r"product\.updated\.expected\.json is not JSON"),
+        ("[]", "is not an object with the expected rows"),
+        ("{}", "is not an object with the expected rows"),
+        ('{"rows": {}}', "is not an object with the expected rows"),
+        ('{"rows": ["A1"]}', "is not an object with the expected rows"),
+        ('{"rows": [{"table": "products"}]}', "is not an object with the expected rows"),
+        ('{"rows": [{"external_id": "A1"}]}', "is not an object with the expected rows"),
+        (
+            '{"rows": [], "row": []}',
+            "'row', which is not a member of a file with expected rows: choose one of rows, s",
+        ),
+        ('{"rows": [], "state": "done"}', "'done', which is not a state: choose one of dead, ignored, "),
+    ],
+)
+def test_a_file_with_expected_rows_of_another_form_is_refused(webhooks: Webhooks, tmp_path, expected, says: str):
     with pytest.raises(ConfigurationError, match=says):
+        webhooks.check_fixture(with_expected(tmp_path, expected))
+
+
+def test_a_fixture_in_another_state_says_which(webhooks: Webhooks, tmp_path):
+    fixture = with_expected(tmp_path, '{"rows": [], "state": "dead"}')
+    with pytest.raises(AssertionError, match=r"product\.updated\.json is processed"):
         webhooks.check_fixture(fixture)
 
 

@@ -172,3 +172,9 @@ def test_a_file_without_valid_headers_is_reported(fixture, tmp_path, content, sa
         pytest.raises(ConfigurationError, match=rf"gone\.headers\.json {says}"),
     ):
         kit.check_fixture(fixture)
+
+
+@pytest.mark.parametrize("event_type", ["é" * 200, "a" * 300])
+def test_an_event_type_may_be_longer_than_any_name_of_a_file(send, event_type):
+    assert send("shop", event_type, form="Shopify()").exit_code == 0
+    assert event_type in json.loads(Recording.seen[0][1])["type"]

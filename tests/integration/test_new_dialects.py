@@ -115,6 +115,11 @@ def test_a_name_that_would_shadow_or_break_something_is_refused(tmp_path, name, 
         refuse_name(name, tmp_path)
 
 
+def test_a_folder_whose_name_is_too_long_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigurationError, match="File name too long"):
+        write_files(tmp_path / ("a" * 300), {"shop.py": b""})
+
+
 def test_if_a_file_cannot_be_written_none_is_left(tmp_path):
     (tmp_path / "fixtures").write_text("a file where a folder should be")
     with pytest.raises(ConfigurationError, match="Nothing was written"):

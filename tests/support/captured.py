@@ -63,5 +63,19 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"operation": "publish", "data": {"__typename": "Gate", "id": "g1", "updatedAt": "2026-06-01T12:00:00Z"}}',
         {"gcms-signature": f"sign={BASE64}, env=master, t=1700000000123"},
     ),
+    "sled": (
+        '{"type": "none.updated", "timestamp": "2026-06-01T12:00:00Z", "dict": {"id": 1}, "data": {"id": "n1", '
+        '"at": "2026-06-02T12:00:00Z", "table": "oak", "self": 1, "datetime": "2026-06-03T12:00:00Z", "str": "x", '
+        '"int": 2, "list": [3], "until": "2026-06-04T12:00:00Z", "size": "XL", "count": 4}}',
+        {"x-sled-signature": f"sha256={HEX}"},
+    ),
+    "dray": (
+        '{"type": "discard.updated", "datetime": "2026-06-01T12:00:00", "data": {"id": "d1", "name": "x"}}',
+        {"x-dray-signature": f"sha256={HEX}"},
+    ),
+    "wharf": (
+        '{"type": "product.updated", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p1", "name": "x"}}',
+        {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1a," + "QUFB" * 21 + "QQ=="},
+    ),
     "tarn": ('{"a": 1}', {}),
 }

@@ -130,10 +130,40 @@ def test_a_thin_event_leaves_the_api_s_present_values(webhooks, with_api):
     webhooks.send("akeneo", UPDATED, id="u2", at=NOON)
     webhooks.send("akeneo", f"{PLATFORM}product-model.updated", id="m1", at=NOON)
     webhooks.drain()
+    webhooks.advance(seconds=61)
+    webhooks.drain()
     row = webhooks.row(Product, "u1")
     assert (row.sku, row.parent, row.lifecycle_state, row.changed_at) == ("lamp", "m1", "disabled", NOON + HOUR)
     assert not webhooks.row(Product, "u2").active
     assert webhooks.row(Group, "m1").sku == "m1"
+
+
+def test_a_created_product_that_the_api_does_not_know_yet_is_asked_for_again(webhooks, with_api):
+    known = []
+    unknown = {"code": 404, "message": 'Product "u1" does not exist.'}
+    with_api("akeneo", lambda asked: pim(asked) if known else httpx.Response(404, json=unknown))
+    answer = webhooks.send("akeneo", CREATED, id="u1", at=NOON)
+    webhooks.drain()
+    assert "does not have the object yet" in webhooks.delivery(answer)["reason"]
+    assert webhooks.rows(Product) == []
+    known.append(True)
+    webhooks.advance(seconds=6)
+    webhooks.drain()
+    assert (webhooks.row(Product, "u1").active, webhooks.row(Product, "u1").sku) == (True, "lamp")
+
+
+def test_an_answer_that_lacks_the_event_s_change_is_asked_for_again(webhooks, with_api):
+    old = {**MODEL, "updated": "2026-06-01T11:00:00+00:00"}
+    answers = iter([old, old, {**MODEL, "parent": "m0", "updated": "2026-06-01T12:00:00+00:00"}])
+    with_api("akeneo", lambda _: httpx.Response(200, json=next(answers)))
+    webhooks.send("akeneo", f"{PLATFORM}product-model.created", id="m1", at=NOON - HOUR)
+    webhooks.drain()
+    answer = webhooks.send("akeneo", f"{PLATFORM}product-model.updated", id="m1", at=NOON)
+    webhooks.drain()
+    assert "still has the object as the mirror has it" in webhooks.delivery(answer)["reason"]
+    webhooks.advance(seconds=6)
+    webhooks.drain()
+    assert webhooks.row(Group, "m1").parent == "m0"
 
 
 def test_a_404_of_another_kind_says_nothing(webhooks, with_api):

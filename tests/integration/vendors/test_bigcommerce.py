@@ -12,6 +12,7 @@ from vendor_bodies import says_why
 
 from handlers.catalog import Product, Variant
 from receiver import Wanted
+from receiver.codec import encode
 from receiver.errors import ApiError
 from receiver.reconcile import reconcile
 from vendors.bigcommerce import bigcommerce
@@ -37,6 +38,8 @@ def hook(**parts):
         (hook(data={"type": "product", "id": 1.5}), "is not a valid id"),
         (hook(data={"type": "sku", "id": 1}), "has no product_id"),
         (hook(data={"type": "sku", "id": 1, "sku": [2]}), "has no product_id"),
+        (hook(data=None), "neither product nor sku"),
+        (hook(scope="store/product/deleted", data={"type": "category", "id": 1}), "neither product nor sku"),
         (hook(scope="store/sku/deleted", data={"type": "sku", "id": 1, "inventory": {"product_id": 2}}), "variant_id"),
         (
             hook(scope="store/sku/created", data={"type": "sku", "id": 1, "sku": {"product_id": 2, "variant_id": 1.5}}),
@@ -118,6 +121,8 @@ def test_a_product_that_the_api_does_not_have_is_deactivated(webhooks, with_api)
     with_api("bigcommerce", store)
     webhooks.send("bigcommerce", "store/product/updated", id="206", at=NOON)
     webhooks.drain()
+    webhooks.advance(seconds=61)
+    webhooks.drain()
     assert not webhooks.row(Product, "206").active
 
 
@@ -142,3 +147,54 @@ def test_one_product_is_looked_up_with_its_variants():
     assert [row.external_id for row in found] == ["205", "509", "509", "510", "510"]
     with pytest.raises(ApiError, match="undocumented shape"):
         bigcommerce.lookup_of.ask(api(bigcommerce, lambda _: httpx.Response(200, json={})), Wanted(Product, "205"))
+
+
+def test_a_created_product_that_the_api_does_not_know_yet_is_asked_for_again(webhooks, with_api):
+    unknown = httpx.Response(404, json={"title": "The requested Product was not found"})
+    answers = iter([unknown, httpx.Response(200, json={"data": LAMP})])
+    with_api("bigcommerce", lambda _: next(answers))
+    answer = webhooks.send("bigcommerce", "store/product/created", id="205", at=NOON)
+    webhooks.drain()
+    assert "does not have the object yet" in webhooks.delivery(answer)["reason"]
+    assert webhooks.rows(Product) == []
+    webhooks.advance(seconds=6)
+    webhooks.drain()
+    assert (webhooks.row(Product, "205").active, webhooks.row(Product, "205").name) == (True, "Lamp")
+
+
+def test_an_answer_that_lacks_the_event_s_change_is_asked_for_again(webhooks, with_api):
+    old = {**LAMP, "date_modified": "2026-06-01T11:00:00+00:00"}
+    answers = iter([old, old, {**LAMP, "name": "Lamp 2", "date_modified": "2026-06-01T12:00:00+00:00"}])
+    with_api("bigcommerce", lambda _: httpx.Response(200, json={"data": next(answers)}))
+    webhooks.send("bigcommerce", "store/product/created", id="205", at=NOON - HOUR)
+    webhooks.drain()
+    answer = webhooks.send("bigcommerce", "store/product/updated", id="205", at=NOON)
+    webhooks.drain()
+    assert "still has the object as the mirror has it" in webhooks.delivery(answer)["reason"]
+    webhooks.advance(seconds=6)
+    webhooks.drain()
+    assert webhooks.row(Product, "205").name == "Lamp 2"
+
+
+@pytest.mark.parametrize(
+    ("scope", "data", "table", "row_id"),
+    [
+        ("store/product/deleted", {"type": "product", "id": 205}, Product, "205"),
+        ("store/sku/deleted", {"type": "sku", "id": 9, "sku": {"product_id": 205, "variant_id": 509}}, Variant, "509"),
+    ],
+)
+def test_a_delete_does_not_depend_on_the_api(webhooks, with_api, scope, data, table, row_id):
+    with_api("bigcommerce", lambda _: httpx.Response(500))
+    webhooks.send_body("bigcommerce", encode(hook(scope=scope, data=data)))
+    webhooks.drain()
+    assert not webhooks.row(table, row_id).active
+
+
+@pytest.mark.parametrize("asked", ["205/variants", "205?include=x", "0205"])
+def test_only_the_product_of_the_wanted_id_counts(asked):
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.removeprefix("/v1/catalog/products/") == asked
+        return httpx.Response(200, json={"data": LAMP})
+
+    with pytest.raises(ApiError, match="the object of another id"):
+        bigcommerce.lookup_of.ask(api(bigcommerce, answer, api_url="http://api.test/v1"), Wanted(Product, asked))

@@ -177,3 +177,30 @@ def test_stock_is_deactivated_with_its_product(webhooks):
     webhooks.send("woocommerce", "product.deleted", id="7")
     webhooks.drain()
     assert not webhooks.row(StockLevel, "7").active
+
+
+@pytest.mark.parametrize("asked", ["7/variations", "7?status=any", "07"])
+def test_only_the_product_of_the_wanted_id_counts(asked):
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.removeprefix("/v1/products/") == asked
+        return httpx.Response(200, json=SHIRT)
+
+    with pytest.raises(ApiError, match="the object of another id"):
+        woocommerce.lookup_of.ask(api(woocommerce, answer, api_url="http://api.test/v1"), Wanted(Product, asked))
+
+
+@pytest.mark.parametrize(("kind", "table"), [("simple", Product), ("variation", Variant)])
+def test_an_update_into_the_trash_deactivates_until_a_restore(webhooks, kind, table):
+    shirt = SHIRT | {"type": kind, "parent_id": 3, "stock_quantity": 2}
+    moved = shirt | {"status": "trash", "date_modified_gmt": "2026-06-01T12:00:01"}
+    restored = shirt | {"date_modified_gmt": "2026-06-01T12:00:02"}
+    for body, active in [(shirt, True), (moved, False), (restored, True)]:
+        webhooks.send_body("woocommerce", json.dumps(body).encode())
+        webhooks.drain()
+        assert (webhooks.row(table, "7").active, webhooks.row(StockLevel, "7").active) == (active, active)
+
+
+def test_a_listed_product_in_the_trash_is_not_a_row():
+    answer = httpx.Response(200, json=[SHIRT, SHIRT | {"id": 8, "status": "trash"}])
+    page = woocommerce.listing_of.parts[0].read(api(woocommerce, lambda _: answer), None)
+    assert [row.external_id for row in page.rows] == ["7"]

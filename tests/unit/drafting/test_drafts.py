@@ -75,6 +75,18 @@ def test_a_header_that_seems_to_carry_the_secret_is_told_with_its_verifier():
     assert 'write Token(header="X-Pump-Token")' in drafted("pump").unknown[0]
 
 
+def test_no_column_hides_a_type_or_a_parameter_of_upsert():
+    text = drafted("sled").files["sled.py"].decode()
+    assert re.findall(r"^    (\w+): .* = (?:None|\w+_field\(\))$", text, re.M)[:7] == [
+        *("none_at", "none_table", "none_self", "none_datetime", "none_str", "none_int", "none_list")
+    ]
+
+
+@pytest.mark.parametrize(("name", "table"), [("sled", "NoneRow"), ("dray", "DiscardRow")])
+def test_no_table_has_the_name_of_a_keyword_or_an_import(name, table):
+    assert f"class {table}(MirrorRow, table=True):" in drafted(name).files[f"{name}.py"].decode()
+
+
 def test_the_event_type_is_not_taken_for_the_id_of_an_entity():
     capture = capture_of(b'{"event": "event.updated", "on": "2026-06-01T12:00:00Z"}', {}, name="dais")
     assert b"entity=None" in draft("dais", capture, origin="a test").files["dais.py"]

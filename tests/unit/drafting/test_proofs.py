@@ -29,6 +29,12 @@ FOR_URLS = "tLa470fx7qkLLEcMOcEUFuBbRSkGujyskxrNXcoh0N0"
             {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": f"v1,{BASE64}"},
             "StandardWebhooks()",
         ),
+        (
+            {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1a," + "QUFB" * 21 + "QQ=="},
+            "StandardWebhooksPublicKey()",
+        ),
+        ({"x-akeneo-signature-primary": HEX}, "Akeneo()"),
+        ({"x-hubspot-signature": HEX, "x-hubspot-signature-version": "v1"}, "HubSpotV1()"),
         ({"webhook-signature": HEX[:40]}, "Storyblok()"),
         ({"sanity-webhook-signature": f"t=1633519811129,v1={FOR_URLS}"}, "Sanity()"),
         (
@@ -66,6 +72,20 @@ def test_a_secret_confirms_the_signed_text(between, time):
 def test_a_secret_confirms_that_a_time_is_not_signed():
     found = proof_of({"x-sign": HEX, "x-timestamp": "1700000000"}, b"{}", [b"secret"])
     assert (found.call.code, found.is_confirmed) == ('HmacSha256(header="X-Sign")', True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"x-square-hmacsha256-signature": BASE64}, "Square()"),
+        ({"x-hubspot-signature": HEX}, "HubSpotV2()"),
+        ({"x-twilio-signature": base64.b64encode(DIGEST.digest()[:20]).decode()}, "Twilio()"),
+    ],
+)
+def test_a_signature_over_the_url_is_told_as_one_that_no_capture_can_confirm(headers, code):
+    made = draft("shop", capture_of(b'{"id": 1}', headers, name="it"), origin="a test", secrets=[b"secret"])
+    told = next(line for line in made.unknown if line.startswith("signature:"))
+    assert told.startswith(f"signature: not confirmed, because {code} covers the URL")
 
 
 def test_a_wrong_secret_confirms_nothing():

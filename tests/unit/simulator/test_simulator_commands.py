@@ -179,3 +179,9 @@ def test_a_mistake_in_a_user_s_scenario_is_reported_with_its_line(tmp_path):
     done = invoke("demo", "--scenario", str(path))
     assert done.exit_code == 1
     assert "mine.toml:3: rate must be a number from 0" in done.output
+
+
+@pytest.mark.parametrize("mistake", [("--speed", "inf"), ("--rate", "inf"), ("--events", "1000001")])
+def test_a_number_beyond_the_bounds_of_scenario_files_is_refused(mistake):
+    done = invoke("simulate", "--to", "http://127.0.0.1:1", *mistake)
+    assert (done.exit_code, f"Invalid value for '{mistake[0]}'" in done.output) == (2, True)

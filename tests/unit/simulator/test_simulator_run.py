@@ -121,6 +121,7 @@ def test_a_registration_over_the_api_gets_the_events_after_it():
         ("http://a/hooks", "http://a/hooks/sigma"),
         ("http://a/hooks/", "http://a/hooks/sigma"),
         ("http://a/{source}/in", "http://a/sigma/in"),
+        ("http://127.0.0.1:8000/hooks/?token=x", "http://127.0.0.1:8000/hooks/sigma?token=x"),
     ],
 )
 def test_the_source_is_appended_to_the_url_or_put_in_its_place(to, url):
