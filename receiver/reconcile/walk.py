@@ -23,7 +23,7 @@ from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, LookupAnswers, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
-from receiver.reconcile.misdated import tables_from_the_top
+from receiver.reconcile.misdated import parents_first, tables_from_the_top
 from receiver.reconcile.question import Asking
 from receiver.reconcile.rows import key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
@@ -71,8 +71,9 @@ class Walk:
         self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
-        #: The listed tables, parents first, because the children of a missing row go with it.
-        self._tables = [] if listing is None else [each for each in tables_from_the_top() if each in listing.tables]
+        #: The listed tables, parents first, because the children of a missing row go with it. Otherwise in the order of
+        #: the list, because marks of earlier releases hold positions in it.
+        self._tables = [] if listing is None else parents_first(listing.tables)
         #: The first page, read early to learn the moment from which the list counts.
         self._first: ListAnswer | None = None
 
