@@ -75,6 +75,8 @@ class Mark:
     split: list[str] = field(default_factory=list)
     #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)
+    #: The number of times in a row that the source answered about none of the next rows to be looked up.
+    tries: int = 0
     #: Rows and pages read so far, those of repeated walks included.
     read: int = 0
     pages: int = 0

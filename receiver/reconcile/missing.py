@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, Connection, FromClause, Text, and_, bindparam, func, select
 
 from receiver.database.columns import Many, among
-from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, sql_table
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.report import BRAKE
 from receiver.reconcile.seen import name_of
@@ -27,6 +27,17 @@ def next_missing(connection: Connection, mark: Mark, table: type[MirrorRow], *, 
     wanted = select(own.c.external_id).select_from(rows).where(is_missing, own.c.external_id > mark.after)
     found = connection.execute(wanted.order_by(own.c.external_id).limit(limit)).scalars()
     return [Key(table, mark.source, external_id) for external_id in found]
+
+
+def active_children(connection: Connection, parents: Iterable[Key]) -> set[Key]:
+    """The active rows of the mirror whose parents are these."""
+    found: set[Key] = set()
+    for table, source, external_id in parents:
+        for child in child_tables(table):
+            own = sql_table(child)
+            wanted = select(own.c.external_id).where(own.c.source == source, own.c.parent == external_id, own.c.active)
+            found.update(Key(child, source, each) for each in connection.execute(wanted).scalars())
+    return found
 
 
 def families(connection: Connection, writes: Iterable[Write]) -> dict[Family, set[Key]]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from receiver.database.database import Database
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
-from receiver.errors import EndlessListError, UnsteadyListError
+from receiver.errors import ApiError, EndlessListError, UnsteadyListError
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
@@ -65,7 +65,7 @@ class Walk:
         """
         transact = transact or transact_on(database)
         self._database, self._source = database, source
-        self._source_list = None if asking is None else SourceList(source, asking)
+        self._source_list = None if asking is None else SourceList(source, asking, waits=run is not None)
         self._clock = clock
         self._seen = SeenKeys(database, keep, transact)
         self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
@@ -82,9 +82,7 @@ class Walk:
 
         Raises `ApiError` if the list cannot be read; the stored mark stays valid.
         """
-        mark = mark.copy()
-        if mark.again:
-            return self._look_again(mark)
+        mark, tries = mark.copy(), mark.tries
         stages: dict[Stage, Callable[[Mark], WalkStep]] = {
             Stage.BEGIN: self._begin,
             Stage.MISDATED: self._date_back,
@@ -94,9 +92,10 @@ class Walk:
             Stage.MISSING: self._deactivate,
         }
         try:
-            return stages[mark.stage](mark)
-        except EndlessListError:
-            self._seen.flush(mark)
+            return self._look_again(mark) if mark.again else stages[mark.stage](mark)
+        except ApiError as error:
+            if isinstance(error, EndlessListError) or mark.tries > tries:
+                self._seen.flush(mark)
             raise
 
     def finish(self, mark: Mark) -> None:
@@ -217,6 +216,9 @@ class Walk:
         writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.
         self._seen.add(answers.gone, 0)
+        # Their children may come with their answers alone, so these must not count as missing.
+        unheard = partial(missing.active_children, parents=answers.unanswered)
+        self._seen.add(self._read(unheard) if answers.unanswered else (), mark.walk)
         return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
@@ -236,7 +238,7 @@ class Walk:
         if asks:
             answers = self._ask_for(mark, keys)
             mark.after = keys[answers.asked - 1].external_id
-            return self._take_over(mark, answers)
+            return self._apply_answers(mark, answers)
         mark.after = keys[-1].external_id
         writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
         return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
@@ -250,14 +252,14 @@ class Walk:
         """Look up again the rows about which a delivery arrived before the source answered."""
         answers = self._ask_for(mark, keys_of(mark, mark.again[:LOOKUPS_AT_ONCE]))
         mark.again = mark.again[answers.asked :]
-        return self._take_over(mark, answers)
+        return self._apply_answers(mark, answers)
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> LookupAnswers:
         """Look up these rows, or the first of them."""
         window = open_window(self._database, mark.source)
-        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window, forgiving=True)
+        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window)
 
-    def _take_over(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
+    def _apply_answers(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
         """Write what the source answered, and that the other rows are gone."""
         window, as_of = answers.window, answers.as_of
         writes = [*self._found(mark, answers), *self._writer.gone(mark, answers.gone, window, as_of)]
