@@ -53,6 +53,8 @@ class Mark:
     only_misdated: bool = False
     #: The number of the forecast, from 1: if the list changes while it is read, a forecast begins anew.
     forecast: int = 1
+    #: The number of times that a stream was begun again because it broke off, or another process continued the walk.
+    breaks: int = 0
     stage: Stage = Stage.BEGIN
     #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
     as_of: datetime | None = None
@@ -133,10 +135,11 @@ class Mark:
         return deepcopy(self)
 
     def anew(self, *, now: datetime, forecast: int) -> Mark:
-        """The mark of the same forecast before its beginning, under a later name. Only what was read stays counted."""
+        """The mark of the same forecast before its beginning, under a later name. Only reading stays counted."""
         now, alone = max(now, self.began_at + MICROSECOND), self.run.endswith(ALONE)
         beginning = new_mark(self.source, now=now, plan=self.plan, force=self.force, alone=alone)
-        beginning.forecast, beginning.read, beginning.pages = forecast, self.read, self.pages
+        beginning.forecast, beginning.breaks = forecast, self.breaks
+        beginning.read, beginning.pages = self.read, self.pages
         return beginning
 
     def behind(self, changes: Sequence[RowChange]) -> Mark:

@@ -40,6 +40,9 @@ LOOKUPS_AT_ONCE = 20
 #: The number of walks through a list that changes during each of them, after which nothing is deactivated.
 WALKS = 3
 
+#: The number of times that a stream is begun without reaching its end, after which nothing is deactivated.
+MOST_BREAKS = 5
+
 Result = TypeVar("Result")
 
 
@@ -132,11 +135,9 @@ class Walk:
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
         if part.walk is not None and mark.start is not None and not self._list.is_under_way:
-            # The stream was begun by another process, so this process walks through it from the beginning.
+            mark = self._stream_again(mark, part)
             if mark.plan:
-                return WalkStep(self._forecast_anew(mark, number=mark.forecast))
-            seen.drop(self._database, mark.run, tables=part.tables)
-            mark.begin_walk(mark.walk)
+                return WalkStep(mark)
         answer = self._first or self._page(mark, open_window(self._database, mark.source))
         self._first = None
         page = answer.page
@@ -192,8 +193,24 @@ class Walk:
             )
         return WalkStep(mark)
 
+    def _stream_again(self, mark: Mark, part: ListPart) -> Mark:
+        """Go back to the beginning of a stream that broke off or that another process began; in a forecast, of all."""
+        mark.breaks += 1
+        if mark.plan:
+            mark = self._forecast_anew(mark, number=mark.forecast)
+        else:
+            seen.drop(self._database, mark.run, tables=part.tables)
+            mark.begin_walk(mark.walk)
+        if mark.breaks % MOST_BREAKS == 0:
+            self._seen.flush(mark)
+            raise UnsteadyListError(
+                f"The list of {mark.source} was not read to its end in {MOST_BREAKS} attempts, because it broke off or "
+                "its process ended, so nothing was deactivated: run this again when the source is steady."
+            )
+        return mark
+
     def _forecast_anew(self, mark: Mark, *, number: int) -> Mark:
-        """Go back to the beginning of a forecast, which has written nothing, and would foresee its changes again."""
+        """Begin the forecast again. Continuing would count its changes twice."""
         beginning = mark.anew(now=self._clock(), forecast=number)
         self._seen.flush(beginning)
         seen.drop(self._database, mark.run)
