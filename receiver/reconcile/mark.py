@@ -103,6 +103,9 @@ class Mark:
     #: Rows left alone because the source did not answer about them, and the last reason.
     unanswered: int = 0
     unanswered_reason: str = ""
+    #: Rows left alone because the source gives a value that cannot be stored, and the last reason.
+    unstorable: int = 0
+    unstorable_reason: str = ""
     #: Rows whose news from the future was dated back.
     misdated: int = 0
     #: In a forecast, by how much the number of each table's active rows would change.

@@ -6,7 +6,7 @@ cancelled, and resumed by another process after a kill. Missing rows are deactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from receiver.database.database import Database
-from receiver.dialects.listing import ListPart, Wanted
+from receiver.dialects.listing import Listed, ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, EndlessListError, UnsteadyListError
+from receiver.logs.safe_text import told
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
@@ -25,7 +26,7 @@ from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import parents_first, tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.rows import key_of, present
+from receiver.reconcile.rows import UnstorableError, key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
@@ -161,7 +162,7 @@ class Walk:
         if part.names_only:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
-        writes = [present(mark.source, row, answer.window, answer.as_of) for row in keys.values()]
+        writes = self._news(mark, keys.values(), answer.window, answer.as_of)
         return self._writer.let_in(mark, writes, answer.window, answer.as_of, can_ask=self._can_ask(mark))
 
     def _check(self, mark: Mark) -> WalkStep:
@@ -285,7 +286,17 @@ class Walk:
     def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
         """Make the news that the source has these rows, and note that it listed them."""
         self._seen.add(_keys_in(mark, answers), mark.walk)
-        return [present(mark.source, row, answers.window, answers.as_of) for row in answers.rows]
+        return self._news(mark, answers.rows, answers.window, answers.as_of)
+
+    def _news(self, mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:
+        """Make the news that the source has these rows. The mark counts those with a value that cannot be stored."""
+        writes = []
+        for row in rows:
+            try:
+                writes.append(present(mark.source, row, window, as_of))
+            except UnstorableError as error:
+                mark.unstorable, mark.unstorable_reason = mark.unstorable + 1, told(error)
+        return writes
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
