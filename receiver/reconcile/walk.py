@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -32,7 +33,8 @@ from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
 from receiver.reconcile.window import Window, open_window
 
-#: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
+#: The rows that one transaction dates back or deactivates, and the most children of several parents that it deactivates:
+#: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
 #: The number of rows that are looked up one by one, or deactivated with their children, between two marks.
@@ -243,7 +245,7 @@ class Walk:
         while mark.part < len(self._tables):
             table, asks = self._tables[mark.part], self._asks_for_missing(mark)
             limit = LOOKUPS_AT_ONCE if asks or child_tables(table) else REPAIRED_AT_ONCE
-            keys = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
+            keys: Sequence[Key] = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
             if keys:
                 break
             mark.part, mark.after = mark.part + 1, ""
@@ -253,6 +255,7 @@ class Walk:
             mark.stage = Stage.DONE
             self._seen.flush(mark)
             return WalkStep(mark)
+        keys = self._few(keys)
         if asks:
             answers = self._ask_for(mark, keys)
             mark.after = keys[answers.asked - 1].external_id
@@ -261,6 +264,12 @@ class Walk:
         writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
         return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
 
+    def _few(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """The first of these rows that one transaction may deactivate with their children; always at least one."""
+        if len(keys) == 1 or not child_tables(keys[0].table):
+            return keys
+        return self._read(partial(missing.first_families, keys=keys, most=REPAIRED_AT_ONCE))
+
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
         table, lookup = self._tables[mark.part], self._source.dialect.lookup_of
@@ -268,7 +277,8 @@ class Walk:
 
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
-        answers = self._ask_for(mark, keys_of(mark, mark.again[:LOOKUPS_AT_ONCE]))
+        keys = keys_of(mark, mark.again[:LOOKUPS_AT_ONCE])
+        answers = self._ask_for(mark, self._few(list(takewhile(lambda key: key.table is keys[0].table, keys))))
         mark.again = mark.again[answers.asked :]
         return self._apply_answers(mark, answers)
 

@@ -222,3 +222,22 @@ def test_a_mark_in_the_middle_of_a_table_is_continued_in_the_order_in_which_the_
         while not mark.is_done:
             mark = walk.step(mark).mark
     assert (mark.braked, [row.active for row in kit.rows(Category)]) == ({"categories": 10}, [True] * 10)
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_a_step_deactivates_few_missing_parents_if_they_have_many_children(kit, shop, lamps, monkeypatch, looks_up):
+    """A1 and A2 have six variants each, so that a step takes one of them, and not the other."""
+    monkeypatch.setattr("receiver.reconcile.walk.REPAIRED_AT_ONCE", 10)
+    lamps.size = 4
+    lamps.speak(shop, lookup=looks_up)
+    for name in ("A1", "A2", "A3"):
+        del lamps.names[name]
+    source = kit.source("shop")
+    sizes: list[int] = []
+    with closing(Asking(source, kit.now)) as asking:
+        walk, mark = Walk(kit.database, source, asking, clock=kit.now), new_mark("shop", now=kit.now(), force=True)
+        while not mark.is_done:
+            mark, changes = walk.step(mark)
+            sizes.append(len(changes))
+    assert [size for size in sizes if size] == [7, 8]
+    assert (mirrored(kit), active_variants(kit)) == (lamps.names, [])
