@@ -16,6 +16,7 @@ from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
+from receiver.reconcile.rows import key_of
 from receiver.reconcile.window import Window
 
 #: The most rows of one step of a list that is one stream.
@@ -23,6 +24,10 @@ LISTED_AT_ONCE = 200
 
 #: The seconds after which a step asks no further question: with the last one, it must end long before its lease does.
 STEP_SECONDS = 60.0
+
+#: The number of times that a group of lookups without any answer fails its step. With the pauses of a feeder, they take
+#: three minutes. If the source then answers with its list, the rows are the reason.
+LOOKUP_TRIES = 8
 
 
 class ListAnswer(NamedTuple):
@@ -36,11 +41,13 @@ class ListAnswer(NamedTuple):
 class LookupAnswers(NamedTuple):
     """The answers to the first lookups of a group, with their window."""
 
-    #: The number of rows that the source was asked for.
+    #: The number of rows to which these answers belong, the first ones of the group.
     asked: int
     rows: Sequence[Listed]
     #: The keys of those that the source does not have.
     gone: Sequence[Key]
+    #: The keys of those about which it did not answer.
+    unanswered: Sequence[Key]
     window: Window
     as_of: datetime
 
@@ -48,8 +55,10 @@ class LookupAnswers(NamedTuple):
 class SourceList:
     """The list of one source, as its dialect reads it."""
 
-    def __init__(self, source: Source, asking: Asking) -> None:
+    def __init__(self, source: Source, asking: Asking, *, waits: bool) -> None:
+        """`waits` says whether a step that fails is tried again."""
         self._source, self._asking = source, asking
+        self._most_tries = LOOKUP_TRIES if waits else 0
         #: The rest of a list that is one stream.
         self._rows: Iterator[Listed] | None = None
 
@@ -93,40 +102,76 @@ class SourceList:
             return ListAnswer(page, window, self._asking.as_of)
         return ListAnswer(page, mark.window, mark.as_of)
 
-    def look_up(
-        self, mark: Mark, wanted: Sequence[Wanted], window: Window, *, forgiving: bool = False
-    ) -> LookupAnswers:
-        """Look up each row, or if the answers take long, only the first ones.
+    def look_up(self, mark: Mark, wanted: Sequence[Wanted], window: Window) -> LookupAnswers:
+        """Look up each row, or only the first ones: if the answers take long, or the source stops answering.
 
-        Raises `ApiError` if the source does not answer. With `forgiving`, the mark counts such rows instead, unless the
-        source seems to be away: it answered about none of several rows, or sent no answer at all.
+        The mark counts rows about which the source does not answer. Raises `ApiError` if it answers about none, until
+        the mark has counted the bearable number of tries, and its list is answered nevertheless.
         """
         rows: list[Listed] = []
         gone: list[Key] = []
-        failures: list[ApiError] = []
+        failures: list[tuple[Key, ApiError]] = []
         asked, end = 0, monotonic() + STEP_SECONDS
+        #: Of the rows asked for, those up to the last answer, and the failures among them.
+        settled = failed = 0
         self._asking.begin()
         for each in wanted:
             if asked and monotonic() >= end:
                 break
             asked += 1
-            try:
-                with self._asking.telling_of(each):
-                    found = look_up(self._source, self._asking, each)
-            except ApiError as error:
-                if not forgiving:
-                    raise
-                failures.append(error)
-                continue
-            rows.extend(found)
-            if not found:
-                gone.append(Key(each.table, mark.source, each.external_id))
-        if failures:
-            # One row by itself may be one that the API can never show, and must not hold up the others for good.
-            if len(failures) == asked and (asked > 1 or not self._asking.has_response):
-                raise failures[-1]
-            mark.unanswered, mark.unanswered_reason = mark.unanswered + len(failures), told(failures[-1])
-        return LookupAnswers(asked, rows, gone, window, self._asking.as_of)
+            error = self._look_up(mark, each, rows, gone)
+            failures += [] if error is None else [(_key(mark, each), error)]
+            # A row that the dialect cannot ask for says nothing about the source.
+            if self._asking.has_answer or (not self._asking.has_asked and settled == asked - 1):
+                settled, failed = asked, len(failures)
+        if not settled:
+            self._wait_or_give_up(mark, failures[-1][1])
+            settled, failed = asked, len(failures)
+        mark.tries = 0
+        if failed:
+            mark.unanswered, mark.unanswered_reason = mark.unanswered + failed, told(failures[failed - 1][1])
+        unanswered = [key for key, _ in failures[:failed]]
+        return LookupAnswers(settled, rows, gone, unanswered, window, self._asking.as_of)
+
+    def _look_up(self, mark: Mark, each: Wanted, rows: list[Listed], gone: list[Key]) -> ApiError | None:
+        """Look up one row, and add the answer to `rows` or `gone`. Returns the error if there is no answer."""
+        try:
+            with self._asking.telling_of(each):
+                found = look_up(self._source, self._asking, each)
+            for row in found:
+                key_of(mark.source, row)
+        except ApiError as error:
+            return error
+        self._asking.has_answer = self._asking.has_asked
+        rows.extend(found)
+        if not found:
+            gone.append(_key(mark, each))
+        return None
+
+    def _wait_or_give_up(self, mark: Mark, error: ApiError) -> None:
+        """Raise the error of a group of lookups without any answer, unless the rows seem to be the reason."""
+        mark.tries += 1
+        if mark.tries <= self._most_tries or not self._is_listed(mark):
+            raise error
+
+    def _is_listed(self, mark: Mark) -> bool:
+        """Whether the source answers with the beginning of its list, so that it is not away."""
+        listing, client = self._source.dialect.listing_of, self._asking.client
+        assert listing is not None
+        part = listing.parts[0]
+        try:
+            with self._asking.telling(mark.read):
+                if part.read is not None:
+                    part.read(client, None)
+                if part.walk is not None:
+                    next(iter(part.walk(client)), None)
+        except ApiError:
+            return False
+        return True
+
+
+def _key(mark: Mark, each: Wanted) -> Key:
+    return Key(each.table, mark.source, each.external_id)
 
 
 def _check_next(source: Source, page: ListPage) -> None:

@@ -53,6 +53,8 @@ class Mark:
     only_misdated: bool = False
     #: The number of the forecast, from 1: if the list changes while it is read, a forecast begins anew.
     forecast: int = 1
+    #: The number of times that a stream was begun again because it broke off, or another process continued the walk.
+    breaks: int = 0
     stage: Stage = Stage.BEGIN
     #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
     as_of: datetime | None = None
@@ -75,6 +77,8 @@ class Mark:
     split: list[str] = field(default_factory=list)
     #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)
+    #: The number of times in a row that the source answered about none of the next rows to be looked up.
+    tries: int = 0
     #: Rows and pages read so far, those of repeated walks included.
     read: int = 0
     pages: int = 0
@@ -99,6 +103,9 @@ class Mark:
     #: Rows left alone because the source did not answer about them, and the last reason.
     unanswered: int = 0
     unanswered_reason: str = ""
+    #: Rows left alone because the source gives a value that cannot be stored, and the last reason.
+    unstorable: int = 0
+    unstorable_reason: str = ""
     #: Rows whose news from the future was dated back.
     misdated: int = 0
     #: In a forecast, by how much the number of each table's active rows would change.
@@ -131,10 +138,11 @@ class Mark:
         return deepcopy(self)
 
     def anew(self, *, now: datetime, forecast: int) -> Mark:
-        """The mark of the same forecast before its beginning, under a later name. Only what was read stays counted."""
+        """The mark of the same forecast before its beginning, under a later name. Only reading stays counted."""
         now, alone = max(now, self.began_at + MICROSECOND), self.run.endswith(ALONE)
         beginning = new_mark(self.source, now=now, plan=self.plan, force=self.force, alone=alone)
-        beginning.forecast, beginning.read, beginning.pages = forecast, self.read, self.pages
+        beginning.forecast, beginning.breaks = forecast, self.breaks
+        beginning.read, beginning.pages = self.read, self.pages
         return beginning
 
     def behind(self, changes: Sequence[RowChange]) -> Mark:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -37,7 +37,12 @@ class DatedBack(NamedTuple):
 
 def tables_from_the_top() -> list[type[MirrorRow]]:
     """List the tables of the mirror, parents before their children."""
-    return sorted(mirror_tables(), key=_generation)
+    return parents_first(mirror_tables())
+
+
+def parents_first(tables: Iterable[type[MirrorRow]]) -> list[type[MirrorRow]]:
+    """Order tables so that parents come before their children, and keep the order of all others."""
+    return sorted(tables, key=_generation)
 
 
 def misdated_keys(

@@ -17,6 +17,10 @@ from receiver.logs.safe_text import quoted, told_with_type
 from receiver.mirror.rows import table_name
 from receiver.moments import is_zero
 
+#: Answers below 500 that concern the source as a whole, and may be others later: the key is refused or out of date, or
+#: too many requests came.
+PASSING = (401, 403, 408, 425, 429)
+
 
 class Asking:
     """A client of one source's API. Answers count from the first Date header, or from our clock if that is earlier."""
@@ -32,8 +36,11 @@ class Asking:
         self.client = client
         self._source, self._clock = source.name, clock
         self._dates: list[datetime] = []
-        #: Whether the source has sent any answer, even one that is an error, since `begin`.
-        self.has_response = False
+        #: Whether the code in the last block of `telling_of` sent a request.
+        self.has_asked = False
+        #: Whether its last request has an answer that waiting would not change, even if that is an error.
+        self.has_answer = False
+        client.event_hooks["request"].append(self._note_request)
         client.event_hooks["response"].append(self._note)
 
     def close(self) -> None:
@@ -43,7 +50,6 @@ class Asking:
         """Begin a question of one or more requests."""
         self._asked_at = self._clock()
         self._dates.clear()
-        self.has_response = False
 
     @property
     def as_of(self) -> datetime:
@@ -73,17 +79,22 @@ class Asking:
     @contextmanager
     def telling_of(self, row: Wanted) -> Iterator[None]:
         """Run a dialect's code that looks up this row in the block, as `telling` does with code that reads a list."""
+        self.has_asked = self.has_answer = False
         try:
             with ending_forks():
                 yield
         except httpx.HTTPError as error:
+            self.has_asked, self.has_answer = True, False
             raise ApiError(
                 f"{self._source} did not answer about {table_name(row.table)} {quoted(row.external_id)} "
                 f"({told_with_type(error)}). Check `api_url`, and try again."
             ) from error
 
+    def _note_request(self, _: httpx.Request) -> None:
+        self.has_asked, self.has_answer = True, False
+
     def _note(self, response: httpx.Response) -> None:
-        self.has_response = True
+        self.has_answer = response.status_code < 500 and response.status_code not in PASSING
         if self._dates:
             return
         try:

@@ -43,6 +43,9 @@ class Report:
     #: Rows left alone because the source did not answer about them, and the last reason.
     unanswered: int = 0
     unanswered_reason: str = ""
+    #: Rows left alone because the source gives a value that cannot be stored, and the last reason.
+    unstorable: int = 0
+    unstorable_reason: str = ""
     #: Rows that were dated more than a day after the walk began, and were dated back.
     misdated: int = 0
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
@@ -60,6 +63,7 @@ class Report:
         self.listed, self.repairs, self.misdated = mark.listed, mark.repaired, mark.misdated
         self.newer, self.tied, self.left, self.braked = mark.newer, mark.tied, mark.left, mark.braked
         self.unanswered, self.unanswered_reason = mark.unanswered, mark.unanswered_reason
+        self.unstorable, self.unstorable_reason = mark.unstorable, mark.unstorable_reason
 
     def lines(self) -> list[str]:
         """Format the report as text: a line for each differing row, then totals, with invisible characters escaped."""
@@ -86,8 +90,7 @@ class Report:
             )
         if self.left:
             lines.append(f"Rows left alone because a delivery about them arrived meanwhile: {self.left}.")
-        if self.unanswered:
-            lines.append(unanswered_sentence(self.source, self.unanswered, self.unanswered_reason))
+        lines += left_alone(self)
         if self.misdated or self.listed is None:
             dated_back = "would be dated back" if self.dry_run else "dated back"
             lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")
@@ -99,9 +102,17 @@ class Report:
         return lines
 
 
-def unanswered_sentence(source: str, rows: int, reason: str) -> str:
-    """Say how many rows were left alone because the source did not answer about them, and why."""
-    return f"Rows left alone because {source} did not answer about them: {rows}. The last reason: {sentence(reason)}"
+def left_alone(counted: Report | Mark) -> list[str]:
+    """Say how many rows were left alone because of the source's answers, and why: at most two lines."""
+    causes = (
+        (f"{counted.source} did not answer about them", counted.unanswered, counted.unanswered_reason),
+        ("a value cannot be stored", counted.unstorable, counted.unstorable_reason),
+    )
+    return [
+        f"Rows left alone because {cause}: {rows}. The last reason: {sentence(reason)}"
+        for cause, rows, reason in causes
+        if rows
+    ]
 
 
 def _told(change: RowChange) -> str:

@@ -15,6 +15,10 @@ from receiver.mirror.versions import Rank
 from receiver.reconcile.window import Window
 
 
+class UnstorableError(ApiError):
+    """A listed row has a value that its column cannot hold."""
+
+
 def key_of(source: str, row: Listed) -> Key:
     """Make the key of a listed row. Raises `ApiError` for an id that is not text, or is too long."""
     if not isinstance(row.external_id, str) or not 0 < len(row.external_id) <= LONGEST_NAME:
@@ -26,7 +30,10 @@ def key_of(source: str, row: Listed) -> Key:
 
 
 def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
-    """Make the news that the row exists with these columns. Raises `ApiError` for columns that cannot be stored."""
+    """Make the news that the row exists with these columns.
+
+    Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id or a column that is not valid.
+    """
     return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
 
 
@@ -56,7 +63,7 @@ def _columns(row: Listed) -> dict[str, Any]:
         columns = {name: None if value is None else known[name](name, value) for name, value in row.columns.items()}
         check_id("parent", columns.get("parent"))
     except (HandlerError, Unreadable) as error:
-        raise ApiError(
+        raise UnstorableError(
             f"The list gives {row.table.__name__} {row.external_id!r} a value that cannot be stored: {error}"
         ) from None
     return {ACTIVE: row.active} | columns

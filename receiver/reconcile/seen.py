@@ -67,11 +67,10 @@ class SeenKeys:
         found = {key for key in keys if self._walk_of(key) == walk}
         return found | self._stored(mark, keys, SEEN.c.walk == walk)
 
-    def listed(self, mark: Mark, keys: Collection[Key]) -> set[Key]:
-        """Those of the keys that the list contained, in any walk."""
-        waiting = {key: walk for key in keys if (walk := self._walk_of(key)) is not None}
-        stored = self._stored(mark, [key for key in keys if key not in waiting], SEEN.c.walk > 0)
-        return stored | {key for key, walk in waiting.items() if walk > 0}
+    def waiting(self, table: type[MirrorRow]) -> list[str]:
+        """The ids of a table's rows that the list contained, and that wait for the next write."""
+        name = name_of(table)
+        return sorted(each for (of, each), (walk, _) in self._waiting.items() if of == name and walk > 0)
 
     def _walk_of(self, key: Key) -> int | None:
         """The walk of a key that waits for the next write; None for another key."""

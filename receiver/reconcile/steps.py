@@ -115,9 +115,9 @@ class StepWriter:
         if not keys:
             return []
         writes = [write for key in keys for write in gone(key, window, as_of)]
-        families = read_from(self._database, lambda connection: missing.families(connection, writes))
-        listed = self._seen.listed(mark, [child for children in families.values() for child in children])
-        return [each for each in writes if listed.isdisjoint(families.get((each.key, each.children_gone), ()))]
+        given: dict[str, Any] = {"mark": mark, "writes": writes, "waiting": self._seen.waiting}
+        kept = read_from(self._database, lambda connection: missing.with_listed_child(connection, **given))
+        return [each for each in writes if (each.key, each.children_gone) not in kept]
 
 
 def keys_of(mark: Mark, named: Iterable[Sequence[str]]) -> list[Key]:

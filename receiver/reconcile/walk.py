@@ -6,32 +6,35 @@ cancelled, and resumed by another process after a kill. Missing rows are deactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from receiver.database.database import Database
-from receiver.dialects.listing import ListPart, Wanted
+from receiver.dialects.listing import Listed, ListPart, Wanted
 from receiver.dialects.sources import Source
-from receiver.errors import EndlessListError, UnsteadyListError
+from receiver.errors import ApiError, EndlessListError, UnsteadyListError
+from receiver.logs.safe_text import told
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, LookupAnswers, SourceList
 from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
-from receiver.reconcile.misdated import tables_from_the_top
+from receiver.reconcile.misdated import parents_first, tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.rows import key_of, present
+from receiver.reconcile.rows import UnstorableError, key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
 from receiver.reconcile.window import Window, open_window
 
-#: The rows that one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
+#: The rows that one transaction dates back or deactivates, and the most children of several parents that it deactivates:
+#: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
 #: The number of rows that are looked up one by one, or deactivated with their children, between two marks.
@@ -39,6 +42,9 @@ LOOKUPS_AT_ONCE = 20
 
 #: The number of walks through a list that changes during each of them, after which nothing is deactivated.
 WALKS = 3
+
+#: The number of times that a stream is begun without reaching its end, after which nothing is deactivated.
+MOST_BREAKS = 5
 
 Result = TypeVar("Result")
 
@@ -65,14 +71,15 @@ class Walk:
         """
         transact = transact or transact_on(database)
         self._database, self._source = database, source
-        self._source_list = None if asking is None else SourceList(source, asking)
+        self._source_list = None if asking is None else SourceList(source, asking, waits=run is not None)
         self._clock = clock
         self._seen = SeenKeys(database, keep, transact)
         self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
-        #: The listed tables, parents first, because the children of a missing row go with it.
-        self._tables = [] if listing is None else [each for each in tables_from_the_top() if each in listing.tables]
+        #: The listed tables, parents first, because the children of a missing row go with it. Otherwise in the order of
+        #: the list, because marks of earlier releases hold positions in it.
+        self._tables = [] if listing is None else parents_first(listing.tables)
         #: The first page, read early to learn the moment from which the list counts.
         self._first: ListAnswer | None = None
 
@@ -81,9 +88,7 @@ class Walk:
 
         Raises `ApiError` if the list cannot be read; the stored mark stays valid.
         """
-        mark = mark.copy()
-        if mark.again:
-            return self._look_again(mark)
+        mark, tries = mark.copy(), mark.tries
         stages: dict[Stage, Callable[[Mark], WalkStep]] = {
             Stage.BEGIN: self._begin,
             Stage.MISDATED: self._date_back,
@@ -93,9 +98,10 @@ class Walk:
             Stage.MISSING: self._deactivate,
         }
         try:
-            return stages[mark.stage](mark)
-        except EndlessListError:
-            self._seen.flush(mark)
+            return self._look_again(mark) if mark.again else stages[mark.stage](mark)
+        except ApiError as error:
+            if isinstance(error, EndlessListError) or mark.tries > tries:
+                self._seen.flush(mark)
             raise
 
     def finish(self, mark: Mark) -> None:
@@ -132,11 +138,9 @@ class Walk:
     def _read_page(self, mark: Mark) -> WalkStep:
         part = self._parts[mark.part]
         if part.walk is not None and mark.start is not None and not self._list.is_under_way:
-            # The stream was begun by another process, so this process walks through it from the beginning.
+            mark = self._stream_again(mark, part)
             if mark.plan:
-                return WalkStep(self._forecast_anew(mark, number=mark.forecast))
-            seen.drop(self._database, mark.run, tables=part.tables)
-            mark.begin_walk(mark.walk)
+                return WalkStep(mark)
         answer = self._first or self._page(mark, open_window(self._database, mark.source))
         self._first = None
         page = answer.page
@@ -160,7 +164,7 @@ class Walk:
         if part.names_only:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
-        writes = [present(mark.source, row, answer.window, answer.as_of) for row in keys.values()]
+        writes = self._news(mark, keys.values(), answer.window, answer.as_of)
         return self._writer.let_in(mark, writes, answer.window, answer.as_of, can_ask=self._can_ask(mark))
 
     def _check(self, mark: Mark) -> WalkStep:
@@ -192,8 +196,24 @@ class Walk:
             )
         return WalkStep(mark)
 
+    def _stream_again(self, mark: Mark, part: ListPart) -> Mark:
+        """Go back to the beginning of a stream that broke off or that another process began; in a forecast, of all."""
+        mark.breaks += 1
+        if mark.plan:
+            mark = self._forecast_anew(mark, number=mark.forecast)
+        else:
+            seen.drop(self._database, mark.run, tables=part.tables)
+            mark.begin_walk(mark.walk)
+        if mark.breaks % MOST_BREAKS == 0:
+            self._seen.flush(mark)
+            raise UnsteadyListError(
+                f"The list of {mark.source} was not read to its end in {MOST_BREAKS} attempts, because it broke off or "
+                "its process ended, so nothing was deactivated: run this again when the source is steady."
+            )
+        return mark
+
     def _forecast_anew(self, mark: Mark, *, number: int) -> Mark:
-        """Go back to the beginning of a forecast, which has written nothing, and would foresee its changes again."""
+        """Begin the forecast again. Continuing would count its changes twice."""
         beginning = mark.anew(now=self._clock(), forecast=number)
         self._seen.flush(beginning)
         seen.drop(self._database, mark.run)
@@ -216,13 +236,16 @@ class Walk:
         writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.
         self._seen.add(answers.gone, 0)
+        # Their children may come with their answers alone, so these must not count as missing.
+        unheard = partial(missing.active_children, parents=answers.unanswered)
+        self._seen.add(self._read(unheard) if answers.unanswered else (), mark.walk)
         return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
         while mark.part < len(self._tables):
             table, asks = self._tables[mark.part], self._asks_for_missing(mark)
             limit = LOOKUPS_AT_ONCE if asks or child_tables(table) else REPAIRED_AT_ONCE
-            keys = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
+            keys: Sequence[Key] = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
             if keys:
                 break
             mark.part, mark.after = mark.part + 1, ""
@@ -232,13 +255,20 @@ class Walk:
             mark.stage = Stage.DONE
             self._seen.flush(mark)
             return WalkStep(mark)
+        keys = self._few(keys)
         if asks:
             answers = self._ask_for(mark, keys)
             mark.after = keys[answers.asked - 1].external_id
-            return self._take_over(mark, answers)
+            return self._apply_answers(mark, answers)
         mark.after = keys[-1].external_id
         writes = self._writer.gone(mark, keys, mark.window, mark.counts_from)
         return self._writer.let_in(mark, writes, mark.window, mark.counts_from)
+
+    def _few(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """The first of these rows that one transaction may deactivate with their children; always at least one."""
+        if len(keys) == 1 or not child_tables(keys[0].table):
+            return keys
+        return self._read(partial(missing.first_families, keys=keys, most=REPAIRED_AT_ONCE))
 
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
@@ -247,16 +277,17 @@ class Walk:
 
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""
-        answers = self._ask_for(mark, keys_of(mark, mark.again[:LOOKUPS_AT_ONCE]))
+        keys = keys_of(mark, mark.again[:LOOKUPS_AT_ONCE])
+        answers = self._ask_for(mark, self._few(list(takewhile(lambda key: key.table is keys[0].table, keys))))
         mark.again = mark.again[answers.asked :]
-        return self._take_over(mark, answers)
+        return self._apply_answers(mark, answers)
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> LookupAnswers:
         """Look up these rows, or the first of them."""
         window = open_window(self._database, mark.source)
-        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window, forgiving=True)
+        return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window)
 
-    def _take_over(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
+    def _apply_answers(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
         """Write what the source answered, and that the other rows are gone."""
         window, as_of = answers.window, answers.as_of
         writes = [*self._found(mark, answers), *self._writer.gone(mark, answers.gone, window, as_of)]
@@ -265,7 +296,17 @@ class Walk:
     def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
         """Make the news that the source has these rows, and note that it listed them."""
         self._seen.add(_keys_in(mark, answers), mark.walk)
-        return [present(mark.source, row, answers.window, answers.as_of) for row in answers.rows]
+        return self._news(mark, answers.rows, answers.window, answers.as_of)
+
+    def _news(self, mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:
+        """Make the news that the source has these rows. The mark counts those with a value that cannot be stored."""
+        writes = []
+        for row in rows:
+            try:
+                writes.append(present(mark.source, row, window, as_of))
+            except UnstorableError as error:
+                mark.unstorable, mark.unstorable_reason = mark.unstorable + 1, told(error)
+        return writes
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 

@@ -94,7 +94,8 @@ class ForeseenRows:
         shown = _count(connection, self._run)
         rows = self.counts if shown >= MOST_ROWS else _by_operation(connection, self._run)
         outcomes = {"repaired": sum(sum(numbers.values()) for numbers in rows.values())}
-        outcomes |= {name: number for name in ("newer", "tied", "misdated") if (number := getattr(mark, name))}
+        others = ("newer", "tied", "unanswered", "unstorable", "misdated")
+        outcomes |= {name: number for name in others if (number := getattr(mark, name))}
         summary = {
             "made_at": now.isoformat(),
             "listed": mark.listed,

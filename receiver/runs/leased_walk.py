@@ -13,7 +13,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
-from receiver.reconcile.report import unanswered_sentence
+from receiver.reconcile.report import left_alone
 from receiver.reconcile.walk import Walk
 from receiver.runs.foreseen_rows import ForeseenRows
 from receiver.runs.run_kind import Progress, RunLease
@@ -21,7 +21,7 @@ from receiver.runs.run_kind import Progress, RunLease
 Result = TypeVar("Result")
 
 #: The names of a walk's counts in the tally of its run.
-COUNTED = ("repaired", "newer", "tied", "left", "unanswered", "misdated")
+COUNTED = ("repaired", "newer", "tied", "left", "unanswered", "unstorable", "misdated")
 
 
 class LeasedWalk:
@@ -95,10 +95,10 @@ class LeasedWalk:
             tally["braked"] = sum(mark.braked.values())
         done = _looked_at(mark) - before["looked_at"]
         known = [run.done + done, *mark.totals, *([] if mark.is_done else [run.total])]
-        trouble = None
-        if mark.is_done and mark.unanswered:
-            trouble = unanswered_sentence(mark.source, mark.unanswered, mark.unanswered_reason)
-        return Progress(document, done=done, tally=tally, total=max(known), is_last=mark.is_done, trouble=trouble)
+        trouble = " ".join(left_alone(mark)) if mark.is_done else None
+        return Progress(
+            document, done=done, tally=tally, total=max(known), is_last=mark.is_done, trouble=trouble or None
+        )
 
 
 def mark_of(document: Mapping[str, Any]) -> Mark:

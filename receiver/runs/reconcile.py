@@ -133,7 +133,7 @@ class Reconcile:
         """The stored mark of the run, or a new one. Drops abandoned walks."""
         now, plan = self._clock(), held.run.state is RunState.PLANNING
         oldest, oldest_alone = (new_mark(source, now=now - age).run for age in (LEFT_BEHIND, LEFT_BEHIND_ALONE))
-        drop_older(self._database, oldest, oldest_alone=oldest_alone, keep=self._gone_on_with())
+        drop_older(self._database, oldest, oldest_alone=oldest_alone, keep=self._unfinished_walks())
         if held.run.mark is not None:
             mark = mark_of(held.run.mark)
             if abs(now - kept_at(held.run.mark)) < RESUMED_WITHIN:
@@ -142,7 +142,7 @@ class Reconcile:
         force = bool(held.run.arguments.get("force"))
         return new_mark(source, now=now, plan=plan, force=force, only_misdated=self._only_misdated)
 
-    def _gone_on_with(self) -> set[str]:
+    def _unfinished_walks(self) -> set[str]:
         """The names of walks of unfinished runs of both kinds, whose keys must be kept."""
         walks = RUNS.c.kind.in_([RECONCILE, DATE_BACK])
         is_open = RUNS.c.state.not_in([state.value for state in OVER])

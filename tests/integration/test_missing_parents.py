@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled
 from shopping import tell_all
 
-from handlers.catalog import Product, Variant
+from handlers.catalog import Category, Group, Product, Variant
 from receiver import Listed, ListPage, Wanted
 from receiver.mirror.changes import after
+from receiver.reconcile.mark import Stage, new_mark
+from receiver.reconcile.question import Asking
+from receiver.reconcile.walk import Walk
 
 EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 
@@ -187,3 +192,52 @@ def test_the_children_of_a_product_found_gone_while_another_part_is_read_stay_if
     run(kit)
     assert not kit.row(Product, "A1").active
     assert active_variants(kit) == list(variants_of_two())
+
+
+def test_a_mark_in_the_middle_of_a_table_is_continued_in_the_order_in_which_the_dialect_names_its_tables(kit, shop):
+    """The dialect names groups before categories; by their names, the categories would come first."""
+    listened_to(kit)
+
+    @shop.on("any.updated")
+    def upsert(event, mirror) -> None:
+        mirror.upsert(Group if event.entity_id.startswith("G") else Category, event.entity_id, name="known")
+
+    @shop.connect
+    def connect(source) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), base_url="http://api.test")
+
+    @shop.pages(Group, Category)
+    def read(api, start) -> ListPage:
+        return ListPage([Listed(Group, f"G{number}", {"name": "known"}) for number in range(10)])
+
+    for name in (f"{letter}{number}" for letter in "GH" for number in range(10)):
+        kit.send("shop", "any.updated", id=name, at=EARLIER)
+    kit.drain()
+    source = kit.source("shop")
+    with closing(Asking(source, kit.now)) as asking:
+        walk, mark = Walk(kit.database, source, asking, clock=kit.now), new_mark("shop", now=kit.now())
+        while mark.stage is not Stage.MISSING:
+            mark = walk.step(mark).mark
+        mark.part, mark.after = 0, "G7"
+        while not mark.is_done:
+            mark = walk.step(mark).mark
+    assert (mark.braked, [row.active for row in kit.rows(Category)]) == ({"categories": 10}, [True] * 10)
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_a_step_deactivates_few_missing_parents_if_they_have_many_children(kit, shop, lamps, monkeypatch, looks_up):
+    """A1 and A2 have six variants each, so that a step takes one of them, and not the other."""
+    monkeypatch.setattr("receiver.reconcile.walk.REPAIRED_AT_ONCE", 10)
+    lamps.size = 4
+    lamps.speak(shop, lookup=looks_up)
+    for name in ("A1", "A2", "A3"):
+        del lamps.names[name]
+    source = kit.source("shop")
+    sizes: list[int] = []
+    with closing(Asking(source, kit.now)) as asking:
+        walk, mark = Walk(kit.database, source, asking, clock=kit.now), new_mark("shop", now=kit.now(), force=True)
+        while not mark.is_done:
+            mark, changes = walk.step(mark)
+            sizes.append(len(changes))
+    assert [size for size in sizes if size] == [7, 8]
+    assert (mirrored(kit), active_variants(kit)) == (lamps.names, [])

@@ -157,24 +157,16 @@ def test_no_text_of_the_list_can_color_the_report_or_forge_a_line(listed, run):
 
 def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_row(kit, listed, run):
     listed.rows = [Listed(Product, "A3", {"price": 1.5})]
-    with pytest.raises(
-        ApiError, match=r"^The list gives Product 'A3' a value that cannot be stored: `price` takes a Decimal"
-    ) as told:
-        run()
-    assert "\n" not in str(told.value)
+    (told,) = (
+        line for line in run().lines() if line.startswith("Rows left alone because a value cannot be stored: 1.")
+    )
+    assert "The list gives Product 'A3' a value that cannot be stored: `price` takes a Decimal" in told
+    assert "\n" not in told
 
 
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (Listed(Product, "x" * 513, {}), "has to give an id as text of 1 to 512 characters"),
-        (Listed(Product, "A3", {"sku": "x" * 2_049}), "`sku` has an index, which takes at most 2,048 bytes"),
-    ],
-    ids=["id", "sku"],
-)
-def test_a_text_that_no_index_accepts_is_reported(kit, listed, run, row, reason):
-    listed.rows = [row]
-    with pytest.raises(ApiError, match=reason):
+def test_an_id_that_no_index_accepts_is_reported(kit, listed, run):
+    listed.rows = [Listed(Product, "x" * 513, {})]
+    with pytest.raises(ApiError, match="has to give an id as text of 1 to 512 characters"):
         run()
 
 

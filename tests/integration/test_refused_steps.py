@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from paging import PagedSource, listened_to
-from running import Runs, asked
-from shopping import sources_of
+from paging import PagedSource, listened_to, mirrored
+from running import Runs, asked, reconciled
+from shopping import sources_of, tell_all
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -153,22 +153,66 @@ def test_a_failing_schedule_does_not_hold_up_the_runs(kit, runs):
     assert runs.run(run)["state"] == RunState.PLANNED
 
 
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (Listed(Product, LONG, {}), r"the id 'AAA.* as text of 1 to 512 characters"),
-        (
-            Listed(Variant, "V1", {"parent": LONG}),
-            "Variant 'V1' a value that cannot be stored: `parent` .* 2,048 bytes",
-        ),
-    ],
-)
-def test_a_listed_id_that_no_index_can_hold_is_refused_with_the_reason(kit, runs, lamps, row, reason):
-    lamps.row = lambda _: row
+def test_a_listed_id_that_no_index_can_hold_is_refused_with_the_reason(kit, runs, lamps):
+    lamps.row = lambda _: Listed(Product, LONG, {})
     run = plan(runs, "reconcile", source="shop", force=False)
-    with pytest.raises(ApiError, match=reason):
+    with pytest.raises(ApiError, match=r"the id 'AAA.* as text of 1 to 512 characters"):
         for _ in runs.feeder.steps(run):
             pass
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("sku", LONG, "`sku` has an index, which takes at most 2,048 bytes"),
+        ("price", "1e99999", "`price` takes a Decimal within"),
+        ("name", 7, "`name` takes text, not the int 7"),
+    ],
+)
+def test_a_listed_row_with_a_value_that_cannot_be_stored_is_left_alone_and_counted(
+    kit, runs, lamps, column: str, value: Any, reason: str
+):
+    tell_all(kit, lamps.names, at=kit.now() - timedelta(hours=1))
+    lamps.hold(["A0", "A2", "A3"], "Lantern")
+    lamps.row = lambda each: Listed(Product, each[0], {"name": each[1]} | ({column: value} if each[0] == "A1" else {}))
+    report = reconciled(kit, sources_of(kit)["shop"])
+    assert (report.unstorable, report.repairs, mirrored(kit)) == (1, 3, lamps.names)
+    assert report.lines()[-1].startswith(
+        "Rows left alone because a value cannot be stored: 1. The last reason: The list gives Product 'A1' a value "
+        f"that cannot be stored: {reason}"
+    )
+    forecast = runs.run(planned := started(runs))["forecast"]
+    assert forecast["outcomes"] == {"repaired": 0, "unstorable": 1}
+    for _ in runs.feeder.steps(planned):
+        pass
+    found = runs.run(planned)
+    assert (found["state"], found["tally"], found["trouble"]) == (RunState.DONE, {"unstorable": 1}, report.lines()[-1])
+
+
+def test_a_child_whose_parent_no_index_can_hold_is_left_alone_and_counted(kit, runs, lamps):
+    lamps.tells_total = False
+    lamps.row = lambda each: Listed(Variant, f"V{each[0]}", {"parent": LONG})
+    assert reconciled(kit, sources_of(kit)["shop"]).unstorable == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        (Listed(Product, "A1", {"sku": LONG}), {"unstorable": 1}),
+        (Listed(Product, LONG, {}), {"unanswered": 1}),
+    ],
+)
+def test_an_answer_about_one_row_that_cannot_be_stored_holds_up_no_other(kit, runs, lamps, answer, counts):
+    lamps.size = 1
+    tell_all(kit, {f"A{number}": "Lamp" for number in range(12)}, at=kit.now() - timedelta(hours=1))
+    lamps.hold([f"A{number}" for number in range(12) if number not in (1, 4)])
+    del lamps.names["A1"]
+    lamps.look_up = lambda external_id: [answer] if external_id == "A1" else []
+    run = started(runs)
+    for _ in runs.feeder.steps(run):
+        pass
+    assert runs.run(run)["tally"] == {"repaired": 1, **counts}
+    assert mirrored(kit) == {**lamps.names, "A1": "Lamp"}
 
 
 def test_a_next_that_json_cannot_hold_is_refused_with_the_reason(kit, runs, lamps, shop):

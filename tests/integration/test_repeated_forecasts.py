@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,9 @@ from shopping import sources_of, tell_all
 from sqlalchemy import func, select
 
 from handlers.catalog import Product, Variant
-from receiver import Listed, ListPage, Wanted
+from receiver import ApiError, Listed, ListPage, Wanted
 from receiver.reconcile.tables import SEEN
+from receiver.reconcile.walk import MOST_BREAKS
 from receiver.runs.tables import RunState
 from receiver.worker.liveness import deregister
 
@@ -207,6 +209,41 @@ def test_a_stream_that_another_process_begins_again_is_foreseen_once(kit, shop, 
     assert (forecast["rows"], forecast["outcomes"]) == ({"products": {"insert": 1, "update": 1}}, {"repaired": 2})
     assert plan.do() == {"repaired": 2}
     assert (mirrored(kit), seen_keys(kit)) == (lamps.names, 0)
+
+
+def break_off(shop, lamps: PagedSource) -> list[int]:
+    """Let the list be one stream that breaks off after eight rows. Returns a list that grows with each begin."""
+    begun: list[int] = []
+    lamps.speak(shop)
+
+    @shop.listing(Product)
+    def walk(api) -> Iterator[Listed]:
+        begun.append(1)
+        for number, each in enumerate(lamps.names.items()):
+            if number == 8:
+                raise ApiError("The list broke off.")
+            yield lamps.row(each)
+
+    return begun
+
+
+@pytest.mark.parametrize("plans", [True, False])
+def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(kit, shop, lamps, monkeypatch, plans: bool):
+    monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 4)
+    plan = Plan(kit)
+    if not plans:
+        stream(shop, lamps)
+        plan.finish()
+        plan.runs.start(plan.number)
+        shop.listing_of = None
+    begun = break_off(shop, lamps)
+    while plan.runs.run(plan.number)["state"] in (RunState.PLANNING, RunState.RUNNING):
+        assert len(begun) <= 2 * MOST_BREAKS, "it is begun again and again"
+        plan.feeder._due.clear()
+        plan.feeder.step_all()
+    found = plan.runs.run(plan.number)
+    assert found["trouble"].startswith(f"The list of shop was not read to its end in {MOST_BREAKS} attempts")
+    assert (len(begun), found["state"]) == (MOST_BREAKS, RunState.CANCELLED if plans else RunState.PAUSED)
 
 
 def test_a_row_that_a_stream_repeats_is_foreseen_once(kit, shop, lamps, monkeypatch):
