@@ -107,11 +107,11 @@ class Database:
         """
         return None if self.is_postgresql else wal.stamp(self._path)
 
-    def beside(self, *, connections: int, seconds: float | None = None) -> Database:
+    def beside(self, *, connections: int, seconds: float | None = None, lock_seconds: float | None = None) -> Database:
         """Return the same database with at most `connections` connections of its own, reserved for one purpose.
 
-        A statement that takes longer than `seconds` ends with SQLAlchemy's error. The result is closed along with this
-        database.
+        A statement that takes longer than `seconds` ends with SQLAlchemy's error, and on PostgreSQL also one that waits
+        for a lock for longer than `lock_seconds`. The result is closed along with this database.
         """
         other = copy(self)
         url = self.engine.url.render_as_string(hide_password=False)
@@ -120,6 +120,8 @@ class Database:
         if seconds is not None:
             limit = postgresql.limit_statements if self.is_postgresql else sqlite.limit_statements
             limit(other.engine, seconds)
+        if lock_seconds is not None and self.is_postgresql:
+            postgresql.limit_lock_waits(other.engine, lock_seconds)
         self._others.append(other)
         return other
 

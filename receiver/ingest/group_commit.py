@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from receiver.database.errors import is_fault_of_values, retry_transaction
+from receiver.database.errors import is_fault_of_values, is_overdue, retry_transaction
 from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
@@ -47,6 +48,10 @@ COMMIT_STOP_TIMEOUT = 5.0
 
 #: Tries to store a batch before its senders are asked to retry.
 TRIES = 3
+
+#: Seconds that a statement waits for a lock of another session, and seconds after which a batch that is stored one by
+#: one waits for no further lock: a batch ends before commits count as stalled, since a lock may concern one arrival.
+LOCK_TIMEOUT, LOCKS_TIMEOUT = 0.5, 1.0
 
 #: A complete request, and its pending answer.
 Submitted = tuple[Request, PendingReply]
@@ -207,7 +212,7 @@ class GroupCommit:
 
 
 class Storing:
-    """Stores batches, so that an arrival which the database refuses hinders no other one."""
+    """Stores batches, so that an arrival that the database refuses, or that waits for a lock, hinders no other one."""
 
     def __init__(self, inbox: Store) -> None:
         self._inbox = inbox
@@ -215,29 +220,30 @@ class Storing:
     def store(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
         """Store the arrivals, and return answers in the same order; None for an arrival that alone cannot be stored.
 
-        Raises the database's error if none of them can be stored.
+        Raises the database's error if none of them can be stored, unless other sessions hold locks.
         """
         try:
             return self._keep(arrivals)
         except Exception as error:
-            if not is_fault_of_values(error):
+            if not _is_of_some(error):
                 raise
-            log.warning("the database refuses the content of a delivery; storing one by one", error=told(error))
+            log.warning("a delivery keeps its batch from being stored; storing one by one", error=told(error))
             answers = self._one_by_one(arrivals)
-            if not any(answers):
+            if not any(answers) and not is_overdue(error):
                 raise
             return answers
 
     def _one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
         answers: list[Accepted | None] = []
+        waits_until = time.monotonic() + LOCKS_TIMEOUT
         for arrival in arrivals:
             try:
                 answers.append(self._alone(arrival))
             except Exception as error:
                 log.error("cannot store a delivery; its sender is asked to retry", error=told(error))
                 answers.append(None)
-                if not is_fault_of_values(error):
-                    # The database itself fails, so the others would only wait for the same error.
+                if not _is_of_some(error) or (is_overdue(error) and time.monotonic() >= waits_until):
+                    # The database itself fails, or a table is locked, so the others would only wait for the same error.
                     break
         return answers + [None] * (len(arrivals) - len(answers))
 
@@ -253,6 +259,11 @@ class Storing:
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
         return retry_transaction(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+
+
+def _is_of_some(error: Exception) -> bool:
+    """Whether the error concerns some arrivals of a batch: their values, or locks that others hold."""
+    return is_fault_of_values(error) or is_overdue(error)
 
 
 def _how_many(waiting: Sequence[Waiting[Arrival]]) -> int:
