@@ -20,6 +20,7 @@ from sqlmodel import SQLModel
 from receiver.database import postgresql, urls
 from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
+from receiver.database.open_socket import OpenSocket
 from receiver.database.snapshots import Snapshot
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite import wal
@@ -124,6 +125,14 @@ class Database:
             postgresql.limit_lock_waits(other.engine, lock_seconds)
         self._others.append(other)
         return other
+
+    def new_ending(self) -> Callable[[], None]:
+        """Make a function that ends the only connection of this database, for a statement that hangs.
+
+        The statement fails with SQLAlchemy's error of a lost connection. The function may be called in any thread, and
+        does nothing on SQLite. It must be made before the first connection.
+        """
+        return OpenSocket(self.engine).shut_down if self.is_postgresql else lambda: None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

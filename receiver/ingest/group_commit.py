@@ -98,10 +98,12 @@ class GroupCommit:
         admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
         keep: KeepRefused = keep_nothing,
         prepare: Callable[[Sequence[Arrival]], None] = lambda _: None,
+        end_hanging: Callable[[], None] = lambda: None,
     ) -> None:
         """`accepted` is called after every commit, to wake the workers, and `keep` with each refused request.
 
-        `prepare` prepares arrivals in the event loop, before the thread stores them.
+        `prepare` prepares arrivals in the event loop, before the thread stores them, and `end_hanging` ends the
+        connection of the thread, which then stores its batch over another one.
         """
         self._storing = Storing(inbox)
         self._accepted, self._admit, self._keep, self._prepare = accepted, admit, keep, prepare
@@ -112,6 +114,7 @@ class GroupCommit:
             largest=LARGEST_BATCH,
             quiet_turns=QUIET_TURNS,
             fill=_how_many,
+            end_hanging=end_hanging,
         )
         self._batches: SimpleQueue[list[Waiting[Arrival]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)

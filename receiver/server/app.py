@@ -100,8 +100,9 @@ class App:
         if runtime.settings.acceptor_process:
             return AcceptorProcess(runtime.settings, beside=runtime.beside, keep=keep, accepted=self._wake)
         # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
-        inbox = Inbox(runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT))
-        return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare)
+        own = runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT)
+        inbox, end_hanging = Inbox(own), own.new_ending()
+        return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare, end_hanging=end_hanging)
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime
