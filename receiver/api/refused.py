@@ -48,7 +48,7 @@ class VerifiedAgain(Shape, frozen=True):
     verified: int
     accepted: Annotated[int, Meta(description="Of those, new deliveries.")]
     duplicates: int
-    left: Annotated[int, Meta(description="Requests that still do not verify, and stay kept.")]
+    left: Annotated[int, Meta(description="Requests that stay kept, such as those that do not verify.")]
 
 
 class Dropped(Shape, frozen=True):

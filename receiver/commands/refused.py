@@ -81,7 +81,7 @@ def _told(name: str, done: dict[str, int]) -> str:
         )
     return (
         f"{name}: {verified.number:,} verified ({verified.accepted:,} new, "
-        f"{counted(verified.duplicates, 'duplicate')}), {verified.left:,} still do not."
+        f"{counted(verified.duplicates, 'duplicate')}), {verified.left:,} stay kept."
     )
 
 

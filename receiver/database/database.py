@@ -20,6 +20,7 @@ from sqlmodel import SQLModel
 from receiver.database import postgresql, urls
 from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
+from receiver.database.open_socket import OpenSocket
 from receiver.database.snapshots import Snapshot
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite import wal
@@ -107,11 +108,11 @@ class Database:
         """
         return None if self.is_postgresql else wal.stamp(self._path)
 
-    def beside(self, *, connections: int, seconds: float | None = None) -> Database:
+    def beside(self, *, connections: int, seconds: float | None = None, lock_seconds: float | None = None) -> Database:
         """Return the same database with at most `connections` connections of its own, reserved for one purpose.
 
-        A statement that takes longer than `seconds` ends with SQLAlchemy's error. The result is closed along with this
-        database.
+        A statement that takes longer than `seconds` ends with SQLAlchemy's error, and on PostgreSQL also one that waits
+        for a lock for longer than `lock_seconds`. The result is closed along with this database.
         """
         other = copy(self)
         url = self.engine.url.render_as_string(hide_password=False)
@@ -120,8 +121,18 @@ class Database:
         if seconds is not None:
             limit = postgresql.limit_statements if self.is_postgresql else sqlite.limit_statements
             limit(other.engine, seconds)
+        if lock_seconds is not None and self.is_postgresql:
+            postgresql.limit_lock_waits(other.engine, lock_seconds)
         self._others.append(other)
         return other
+
+    def new_ending(self) -> Callable[[], None]:
+        """Make a function that ends the only connection of this database, for a statement that hangs.
+
+        The statement fails with SQLAlchemy's error of a lost connection. The function may be called in any thread, and
+        does nothing on SQLite. It must be made before the first connection.
+        """
+        return OpenSocket(self.engine).shut_down if self.is_postgresql else lambda: None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

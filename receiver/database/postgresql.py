@@ -160,6 +160,17 @@ def limit_statements(engine: Engine, seconds: float) -> None:
     event.listen(engine, "connect", limit)
 
 
+def limit_lock_waits(engine: Engine, seconds: float) -> None:
+    """Set the time limit of waits for locks on PostgreSQL, after which a statement ends with SQLAlchemy's error."""
+    limits = {"lock_timeout": str(int(seconds * 1_000))}
+
+    def limit(connection: Any, _: object) -> None:
+        connection.execute(_setting(limits))
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
 def run_at_once(engine: Engine, statement: str, parameters: Sequence[Any]) -> list[Any]:
     """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, delete, select, update
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
@@ -30,6 +31,8 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
     """Insert the new arrivals, and count the others as duplicates. Returns answers in the same order.
 
     An arrival that is stored under its own id already, as after a commit with an unknown result, is not a duplicate.
+    A duplicate waits for no transaction that holds its delivery: it is answered without being counted, or if the
+    delivery is dead, raises an error that `is_overdue` recognises.
     """
     matches = [_Match(arrival) for arrival in arrivals]
     _find_holders(connection, matches)
@@ -41,8 +44,9 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
         duplicates = [match for match in matches if not match.is_new]
         states = _states_of(connection, duplicates)
     _keep_shared_bodies(connection, matches)
-    if duplicates:
-        _note_duplicates(connection, duplicates, states)
+    locked = [match for match in duplicates if states.get(match.delivery_id) is not None]
+    if locked:
+        _note_duplicates(connection, locked, states)
     return [match.answer() for match in matches]
 
 
@@ -102,13 +106,21 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
         match.holder = holders.get(match.key)
 
 
-def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int, str]:
-    """Lock the deliveries that hold these keys, and return the state of each by its id.
+def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int, str | None]:
+    """Lock the deliveries that hold these keys, and return the state of each by its id. Deleted deliveries are missing.
 
-    Deleted deliveries are missing.
+    The state is None if another transaction holds the delivery, such as a settlement, which may last. A dead one must
+    be locked, because only then is it certain that it gets another round.
     """
     ids = sorted({match.delivery_id for match in duplicates})
-    return {row.id: row.state for row in connection.execute(_STATES, {"ids": ids})} if ids else {}
+    states: dict[int, str | None] = _select_states(connection, _FREE, ids)
+    held = _select_states(connection, _STATES, [each for each in ids if each not in states])
+    states |= dict.fromkeys(held)
+    return states | _select_states(connection, _AT_ONCE, [each for each in held if held[each] == State.DEAD])
+
+
+def _select_states(connection: Connection, statement: Select[Any], ids: Sequence[int]) -> dict[int, Any]:
+    return {row.id: row.state for row in connection.execute(statement, {"ids": ids})} if ids else {}
 
 
 def _replace_holders(connection: Connection, orphans: Sequence[_Match]) -> None:
@@ -132,7 +144,7 @@ _DROP_KEY = delete(DEDUP_KEYS).where(
 )
 
 
-def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], states: Mapping[int, str]) -> None:
+def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], states: Mapping[int, str | None]) -> None:
     """Count the duplicates. A duplicate of a dead delivery begins a round with one more attempt."""
     dead = [each for each, state in states.items() if state == State.DEAD]
     _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
@@ -143,8 +155,11 @@ def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], state
     connection.execute(_NOTE, noted)
 
 
-#: The query that selects deliveries and locks them until the transaction ends.
-_STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id).with_for_update()
+_STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id)
+
+#: The queries that lock deliveries until the transaction ends: those that no other transaction holds, or all of them,
+#: with an error instead of a wait.
+_FREE, _AT_ONCE = _STATES.with_for_update(skip_locked=True), _STATES.with_for_update(nowait=True)
 
 _DEAD = in_state(State.DEAD)
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, Update, and_, bindparam, func, literal, select, update
 
 from receiver.database.database import Database
-from receiver.database.errors import is_fault_of_values, is_infrastructure_error, retry_transaction
+from receiver.database.errors import is_fault_of_values, is_infrastructure_error, is_overdue, retry_transaction
 from receiver.envelope import Bundle
 from receiver.inbox import due, leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
@@ -73,14 +73,21 @@ class Inbox:
         with self.database.write() as connection:
             return gathered(arrivals, resolve_duplicates(connection, items))
 
-    def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
-        """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item."""
+    def unfold(self, delivery: Claimed, bundle: Bundle) -> bool:
+        """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item.
+
+        Returns False, and changes nothing, if another transaction holds a dead delivery of one of the items.
+        """
         try:
             retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
         except Exception as error:
+            if is_overdue(error):
+                return False
             if not is_fault_of_values(error):
                 raise
             retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
+        delivery.item = 0
+        return True
 
     def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> None:
         with self.database.write() as connection:

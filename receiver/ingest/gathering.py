@@ -14,9 +14,12 @@ from itertools import chain, islice
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
+import structlog
 from msgspec import Struct
 
 from receiver.errors import Refused, Unavailable
+
+log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 
@@ -28,6 +31,10 @@ COMMIT_TIMEOUT = 10.0
 
 #: Seconds of a running commit after which new requests are refused at once; and the same if the previous commit failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
+
+#: Seconds after which a commit counts as hanging for the first time. Each further time they double, until a commit
+#: succeeds, since a server may keep a session whose client is gone, such as while it waits for its standby.
+HANGING = 2 * COMMIT_TIMEOUT
 
 #: Seconds between two checks for requests that have waited too long.
 TIMEOUT_POLL = 0.5
@@ -68,8 +75,9 @@ class Gathering(Generic[Item]):
         largest: int,
         quiet_turns: int = 0,
         fill: Callable[[Sequence[Waiting[Item]]], int] = len,
+        end_hanging: Callable[[], None] = lambda: None,
     ) -> None:
-        """`hand` hands a batch over, which `end` must be told of later.
+        """`hand` hands a batch over, which `end` must be told of later. `end_hanging` ends a commit that hangs.
 
         A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items. `fill`
         returns how many of up to `largest` items the next batch takes. `at_once` batches may be handed over, and
@@ -83,6 +91,7 @@ class Gathering(Generic[Item]):
         self._handed: deque[list[Waiting[Item]]] = deque()
         #: The time since which the oldest handed batch is the one being committed.
         self._committing_since = 0.0
+        self._end_hanging, self._hangs_after = end_hanging, HANGING
         #: The times of the last arrival and of the last commit.
         self._moved_at = -inf
         self._last_failed = False
@@ -135,6 +144,8 @@ class Gathering(Generic[Item]):
             self._last_failed = failed
         if failed:
             self._failed_at = self._moved_at
+        elif failed is not None:
+            self._hangs_after = HANGING
         self._watch_for_quiet(self.loop)
         return ended
 
@@ -213,6 +224,10 @@ class Gathering(Generic[Item]):
             self._gathering = []
         late = [waiting for batch in self._handed for waiting in batch if waiting.since <= now - COMMIT_TIMEOUT]
         send_away(late, Unavailable("The database takes too long. Send this again later."))
+        if self._handed and now - self._committing_since > self._hangs_after:
+            self._hangs_after *= 2
+            log.error("a commit hangs", seconds=round(now - self._committing_since))
+            self._end_hanging()
 
 
 def not_stored() -> Unavailable:

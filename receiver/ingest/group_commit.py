@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from receiver.database.errors import is_fault_of_values, retry_transaction
+from receiver.database.errors import is_fault_of_values, is_overdue, retry_transaction
 from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
@@ -47,6 +48,10 @@ COMMIT_STOP_TIMEOUT = 5.0
 
 #: Tries to store a batch before its senders are asked to retry.
 TRIES = 3
+
+#: Seconds that a statement waits for a lock of another session, and seconds after which a batch that is stored one by
+#: one waits for no further lock: a batch ends before commits count as stalled, since a lock may concern one arrival.
+LOCK_TIMEOUT, LOCKS_TIMEOUT = 0.5, 1.0
 
 #: A complete request, and its pending answer.
 Submitted = tuple[Request, PendingReply]
@@ -92,10 +97,12 @@ class GroupCommit:
         admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
         keep: KeepRefused = keep_nothing,
         prepare: Callable[[Sequence[Arrival]], None] = lambda _: None,
+        end_hanging: Callable[[], None] = lambda: None,
     ) -> None:
         """`accepted` is called after every commit, to wake the workers, and `keep` with each refused request.
 
-        `prepare` prepares arrivals in the event loop, before the thread stores them.
+        `prepare` prepares arrivals in the event loop, before the thread stores them, and `end_hanging` ends the
+        connection of the thread, which then stores its batch over another one.
         """
         self._storing = Storing(inbox)
         self._accepted, self._admit, self._keep, self._prepare = accepted, admit, keep, prepare
@@ -106,6 +113,7 @@ class GroupCommit:
             largest=LARGEST_BATCH,
             quiet_turns=QUIET_TURNS,
             fill=_how_many,
+            end_hanging=end_hanging,
         )
         self._batches: SimpleQueue[list[Waiting[Arrival]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
@@ -206,7 +214,7 @@ class GroupCommit:
 
 
 class Storing:
-    """Stores batches, so that an arrival which the database refuses hinders no other one."""
+    """Stores batches, so that an arrival that the database refuses, or that waits for a lock, hinders no other one."""
 
     def __init__(self, inbox: Store) -> None:
         self._inbox = inbox
@@ -214,29 +222,30 @@ class Storing:
     def store(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
         """Store the arrivals, and return answers in the same order; None for an arrival that alone cannot be stored.
 
-        Raises the database's error if none of them can be stored.
+        Raises the database's error if none of them can be stored, unless other sessions hold locks.
         """
         try:
             return self._keep(arrivals)
         except Exception as error:
-            if not is_fault_of_values(error):
+            if not _is_of_some(error):
                 raise
-            log.warning("the database refuses the content of a delivery; storing one by one", error=told(error))
+            log.warning("a delivery keeps its batch from being stored; storing one by one", error=told(error))
             answers = self._one_by_one(arrivals)
-            if not any(answers):
+            if not any(answers) and not is_overdue(error):
                 raise
             return answers
 
     def _one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
         answers: list[Accepted | None] = []
+        waits_until = time.monotonic() + LOCKS_TIMEOUT
         for arrival in arrivals:
             try:
                 answers.append(self._alone(arrival))
             except Exception as error:
                 log.error("cannot store a delivery; its sender is asked to retry", error=told(error))
                 answers.append(None)
-                if not is_fault_of_values(error):
-                    # The database itself fails, so the others would only wait for the same error.
+                if not _is_of_some(error) or (is_overdue(error) and time.monotonic() >= waits_until):
+                    # The database itself fails, or a table is locked, so the others would only wait for the same error.
                     break
         return answers + [None] * (len(arrivals) - len(answers))
 
@@ -252,6 +261,11 @@ class Storing:
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
         return retry_transaction(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+
+
+def _is_of_some(error: Exception) -> bool:
+    """Whether the error concerns some arrivals of a batch: their values, or locks that others hold."""
+    return is_fault_of_values(error) or is_overdue(error)
 
 
 def _how_many(waiting: Sequence[Waiting[Arrival]]) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Connection, bindparam, update
 
 from receiver.database.columns import UtcDateTime
-from receiver.database.errors import is_fault_of_values, retry_transaction
+from receiver.database.errors import is_fault_of_values, is_overdue, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted, Arrival
@@ -24,6 +25,8 @@ from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
+
+log = structlog.get_logger(__name__)
 
 #: The name under which path and query are kept among the headers; no real header can have this name.
 TARGET = b":target"
@@ -43,7 +46,7 @@ class Reverified(NamedTuple):
     number: int = 0
     accepted: int = 0
     duplicates: int = 0
-    #: The number of requests that still do not verify, and stay kept.
+    #: The number of requests that stay kept: they do not verify, or another transaction holds their dead delivery.
     left: int = 0
 
 
@@ -82,7 +85,9 @@ def _verify_batch(
     ]
     left = sum(isinstance(each, Refused) for each in admitted)
     draw_ids([arrival for _, arrival in verified], ids)
-    accepted = _accept(inbox, verified, along) if verified else []
+    answered = _accept(inbox, verified, along) if verified else []
+    accepted = [(arrival, answer) for arrival, answer in answered if answer is not None]
+    left += len(answered) - len(accepted)
     count_answers(accepted)
     metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
     new = sum(answer.status == "accepted" for _, answer in accepted)
@@ -97,13 +102,19 @@ def _request(source: VerifiableSource, kept: Refusal) -> Request:
 
 def _accept(
     inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept
-) -> list[tuple[Arrival, Accepted]]:
-    """Accept the requests that no other process has taken; if the database refuses one, keep its body alone."""
+) -> Sequence[tuple[Arrival, Accepted | None]]:
+    """Accept the requests that no other process has taken; if the database refuses one, keep its body alone.
+
+    The answer is None for a request that stays kept, because another transaction holds a dead delivery of it.
+    """
     try:
         return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
     except Exception as error:
-        if not is_fault_of_values(error):
+        if not is_fault_of_values(error) and not is_overdue(error):
             raise
+        if len(verified) == 1 and is_overdue(error):
+            log.warning("a verified request stays kept, because its delivery is locked", request=verified[0][0])
+            return [(verified[0][1], None)]
         if len(verified) == 1:
             return _accept_refused(inbox, verified, along, told(error))
     return [answer for one in verified for answer in _accept(inbox, [one], along)]

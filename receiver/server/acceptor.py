@@ -19,7 +19,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.ingest.acceptor import Acceptor
 from receiver.ingest.channel import READ_BYTES
 from receiver.ingest.frames import Unframing, with_length
-from receiver.ingest.group_commit import Storing
+from receiver.ingest.group_commit import LOCK_TIMEOUT, Storing
 from receiver.logs import logs
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime
@@ -39,7 +39,8 @@ def main() -> None:
         sys.exit(1)
     begin_fetching(runtime.sources.values())
     tune_interpreter()
-    Acceptor(channel, runtime.sources, Storing(Inbox(runtime.database.beside(connections=1)))).serve()
+    inbox = Inbox(runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT))
+    Acceptor(channel, runtime.sources, Storing(inbox)).serve()
     runtime.database.close()
 
 

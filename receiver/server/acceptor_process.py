@@ -74,6 +74,7 @@ class AcceptorProcess:
             full_at_once=FRAMES_UNDER_WAY,
             largest=LARGEST_FRAME,
             fill=_how_many,
+            end_hanging=self._kill,
         )
         self._unframing = Unframing()
         self._started: Started | None = None
@@ -178,6 +179,11 @@ class AcceptorProcess:
             waiting.answer.set_result(sent.reply)
         else:
             refuse(waiting.item, waiting.answer, sent.refusal, keep=self._keep)
+
+    def _kill(self) -> None:
+        """Kill the process, because its commit hangs; then another one is started."""
+        if self._started is not None:
+            self._started.process.kill()
 
     def _lose(self) -> None:
         """Ask the senders to retry, since the process is gone, and start another one."""

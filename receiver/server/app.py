@@ -25,7 +25,7 @@ from receiver.errors import HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
-from receiver.ingest.group_commit import GroupCommit
+from receiver.ingest.group_commit import LOCK_TIMEOUT, GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
@@ -100,8 +100,9 @@ class App:
         if runtime.settings.acceptor_process:
             return AcceptorProcess(runtime.settings, beside=runtime.beside, keep=keep, accepted=self._wake)
         # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
-        inbox = Inbox(runtime.database.beside(connections=1))
-        return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare)
+        own = runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT)
+        inbox, end_hanging = Inbox(own), own.new_ending()
+        return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare, end_hanging=end_hanging)
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime

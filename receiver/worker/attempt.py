@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
+#: The reason for another attempt at a bundle with an item that came before, and whose dead delivery is locked.
+ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events."
+
 
 class Attempt(Struct):
     """One claimed delivery on its way through a pass of the worker."""

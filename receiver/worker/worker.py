@@ -25,7 +25,7 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.moments import has_passed
 from receiver.worker import liveness
-from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
+from receiver.worker.attempt import ITEM_LOCKED, Attempt, AttemptResults, DialectGuard
 from receiver.worker.batch_sizes import BatchSize
 from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
@@ -164,9 +164,8 @@ class Worker:
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
         """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
         for attempt in attempts:
-            if attempt.unfolds is not None:
-                self._inbox.unfold(attempt.delivery, attempt.unfolds)
-                attempt.delivery.item = 0
+            if attempt.unfolds is not None and not self._inbox.unfold(attempt.delivery, attempt.unfolds):
+                attempt.result = self._results.failure(attempt, ITEM_LOCKED)
 
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]

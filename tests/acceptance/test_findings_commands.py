@@ -59,7 +59,7 @@ def test_webhooks_refused_after_a_rotated_secret_are_accepted_later(folder: Fold
     folder.settings = SETTINGS.replace(
         f'[sources.iimmpact]\nsecrets = ["{SECRET}"]', f'[sources.iimmpact]\nsecrets = ["{NEW_SECRET}", "{SECRET}"]'
     )
-    assert "iimmpact: 4 verified (3 new, 1 duplicate), 0 still do not." in folder.run("refused", "--verify").stdout
+    assert "iimmpact: 4 verified (3 new, 1 duplicate), 0 stay kept." in folder.run("refused", "--verify").stdout
     assert (folder.count(), folder.count(table="refused")) == (4, 0)
     (action,) = folder.ask("actions")
     assert (action["what"], action["count"]) == ("verify refused", 4)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from commanding import SECRET_KEY, TIMEOUT, Folder, is_alive, lines, post, product, signed, wait_until
 from sqlalchemy import text
+from trouble import run_statements
 
 from receiver.database.database import Database
 
@@ -59,11 +60,24 @@ def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_loses
 
 @contextmanager
 def nobody_else_writes(folder: Folder):
-    """Keep accepts waiting until the end of the block."""
-    with closing(Database(folder.url)) as other, other.write() as connection:
-        if other.is_postgresql:
-            connection.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE"))
-        yield
+    """Keep accepts waiting until the end of the block: on PostgreSQL not for a lock, since they soon give that up."""
+    with closing(Database(folder.url)) as other:
+        before, after = (WAITING, ENDED) if other.is_postgresql else ([], [])
+        run_statements(other, before)
+        with other.write() as connection:
+            if other.is_postgresql:
+                connection.execute(text("SELECT pg_advisory_xact_lock(2026)"))
+            yield
+        run_statements(other, after)
+
+
+#: Statements after which inserts of deliveries wait while a transaction holds a lock, and those that end this.
+WAITING = [
+    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "WHILE NOT pg_try_advisory_xact_lock_shared(2026) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NEW; END$$",
+    "CREATE TRIGGER wait BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION wait()",
+]
+ENDED = ["DROP FUNCTION wait CASCADE"]
 
 
 def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered(tmp_path, mirror_url):

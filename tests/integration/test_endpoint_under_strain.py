@@ -193,7 +193,8 @@ def test_while_the_database_is_locked_senders_get_503_and_are_served_afterwards(
     assert impatient.count() == 1
 
 
-def test_a_short_lock_is_waited_out(mirror_url):
+def test_a_short_lock_is_waited_out(mirror_url, monkeypatch):
+    monkeypatch.setattr("receiver.server.app.LOCK_TIMEOUT", TIMEOUT)
     with serving(mirror_url) as served, ThreadPoolExecutor() as pool:
         with another_writer(served.beside):
             sending = pool.submit(served.send, "sigma")

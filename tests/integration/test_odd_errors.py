@@ -296,7 +296,7 @@ def test_after_any_error_of_storing_the_next_batch_is_stored(kit, monkeypatch):
             told = [kit.send_body("shop", body_of(kit, f"A{number}")).status for _ in range(2)]
         assert told == ([200, 200] if one_by_one else [503, 200]), name
         assert [each["event"] for each in logs if "stor" in each["event"]] == [
-            "the database refuses the content of a delivery; storing one by one"
+            "a delivery keeps its batch from being stored; storing one by one"
             if one_by_one
             else "cannot store deliveries; their senders are asked to retry"
         ], name

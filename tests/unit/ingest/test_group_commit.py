@@ -239,6 +239,34 @@ def test_a_group_commit_is_not_busy_before_the_first_arrival():
     assert not GroupCommit(Inbox()).is_busy()
 
 
+def test_a_hanging_commit_is_ended_at_doubled_intervals_until_a_commit_succeeds(monkeypatch):
+    now, ended = [100.0], []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "TIMEOUT_POLL", 0.0)
+    inbox = Inbox()
+
+    async def hang(accepting: GroupCommit, key: str, *steps: float) -> None:
+        began = now[0]
+        slow = await stall(accepting, inbox, key)
+        for step in steps:
+            now[0] = began + step
+            await turns()
+        inbox.open.set()
+        await asyncio.wait((slow,), timeout=BOUND)
+
+    async def played() -> None:
+        accepting = GroupCommit(inbox, end_hanging=lambda: ended.append(now[0] - 100.0))
+        accepting.start()
+        first = module.HANGING
+        await hang(accepting, "a", first - 1, first + 1, first + 2, 2 * first + 1, 3 * first)
+        now[0] = 100.0
+        await hang(accepting, "b", first - 1, first + 1)
+        await asyncio.to_thread(accepting.stop)
+
+    asyncio.run(played())
+    assert ended == [module.HANGING + 1, 2 * module.HANGING + 1, module.HANGING + 1]
+
+
 def test_a_group_commit_is_busy_during_a_commit_and_idle_some_time_after(monkeypatch):
     monkeypatch.setattr(module, "IDLE", 0.0)
     seen = []
