@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.database.lock_timeouts import write_unless_locked
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS
 
@@ -26,7 +27,7 @@ def drop_old(database: Database, *, before: datetime) -> int:
 
 
 def _drop(database: Database, before: datetime) -> int:
-    with database.write() as connection:
+    with write_unless_locked(database) as connection:
         run = connection.execute(_OLD_RUN, {"before": before}).scalar()
         if run is None:
             old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(DROP_BATCH)
