@@ -196,7 +196,7 @@ PLAIN = {
             "snapshots",
             "shared_results",
             "engines",
-            "statement_timeouts",
+            *("statement_timeouts", "lock_timeouts"),
             "row_shapes",
             "delivery_shapes",
             "leases",

@@ -227,7 +227,7 @@ _ADVICE = (
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
-    ("lock timeout", "Another session holds a table that must be changed: end it, or wait for it, and run this again."),
+    ("lock timeout", "Another session holds what must be changed: end it, or wait for it, and run this again."),
     *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
     (
         "no schema has been selected",

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, String, Text, bindparam, delete, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, String, Text, bindparam, func, select
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.columns import Many, UtcDateTime, among
-from receiver.database.damage import damage_of
 from receiver.database.database import Database
-from receiver.database.errors import retry_transaction
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.tables import TALLIES
 from receiver.moments import EPOCH
@@ -27,9 +25,6 @@ MINUTES_KEPT, HOURS_KEPT = timedelta(days=14), timedelta(days=400)
 
 #: The longest detail, in characters.
 LONGEST_DETAIL = 200
-
-#: The number of rows of hours that one transaction drops.
-HOURS_AT_ONCE = 2_000
 
 #: Steps longer than a minute. For each, how many characters of SQLite's text of a time stay in the text of the step's
 #: beginning, and the characters that follow them.
@@ -53,15 +48,21 @@ class Tallied(NamedTuple):
     amount: float = 0.0
 
 
-def add(connection: Connection, process: str, counted: Mapping[TallyKey, KindCount], *, at: datetime) -> None:
-    """Add a process's counts to the minute that contains `at`."""
-    minute = beginning(at, MINUTE)
+def add(
+    connection: Connection,
+    process: str,
+    counted: Mapping[TallyKey, KindCount],
+    *,
+    at: datetime,
+    span: timedelta = MINUTE,
+) -> None:
+    """Add a process's counts to the minute that contains `at`, or to another span that begins on the hour."""
     rows = [
         {
-            "span": int(MINUTE.total_seconds()),
+            "span": int(span.total_seconds()),
             "source": key.source,
             "kind": key.kind,
-            "at": minute,
+            "at": beginning(at, span),
             "detail": key.detail[:LONGEST_DETAIL],
             "process": process,
             "number": count.number,
@@ -293,58 +294,3 @@ _LAST_ARRIVALS = {
 def beginning(moment: datetime, span: timedelta) -> datetime:
     """The beginning of the minute or hour that contains the moment."""
     return EPOCH + (moment - EPOCH) // span * span
-
-
-# ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def prune(database: Database, now: datetime) -> int:
-    """Sum up one old hour, or else drop a batch of expired hours; return the number of rows, 0 when none are left."""
-    return retry_transaction(lambda: _sum_up(database, now) or _drop_hours(database, now))
-
-
-def _sum_up(database: Database, now: datetime) -> int:
-    """Replace the minutes of the oldest hour past their retention with one row for each kind."""
-    minutes = TALLIES.c.span == int(MINUTE.total_seconds())
-    oldest = select(TALLIES.c.at).where(minutes).order_by(TALLIES.c.at).limit(1)
-    with database.read() as connection:
-        first = connection.execute(oldest).scalar()
-    if first is None or first >= beginning(now - MINUTES_KEPT, HOUR):
-        return 0
-    if damage_of(first) is not None:
-        # Numbers of an unknown minute belong to no hour, and would be the oldest for ever.
-        with database.write() as connection:
-            return connection.execute(delete(TALLIES).where(minutes, TALLIES.c.at == first)).rowcount
-    hour = beginning(first, HOUR)
-    of_it: Sequence[ColumnElement[bool]] = (minutes, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
-    with database.write() as connection:
-        columns = (TALLIES.c.source, TALLIES.c.kind, TALLIES.c.detail)
-        sums = select(*columns, func.sum(TALLIES.c.number), func.sum(TALLIES.c.amount)).where(*of_it).group_by(*columns)
-        rows = [
-            {
-                "span": int(HOUR.total_seconds()),
-                "source": source,
-                "kind": kind,
-                "at": hour,
-                "detail": detail,
-                "process": "",
-                "number": int(number),
-                "amount": amount,
-            }
-            for source, kind, detail, number, amount in connection.execute(sums)
-        ]
-        insert_mappings(connection, TALLIES, rows, conflict=_ADD)
-        return connection.execute(delete(TALLIES).where(*of_it)).rowcount
-
-
-def _drop_hours(database: Database, now: datetime) -> int:
-    hours = TALLIES.c.span == int(HOUR.total_seconds())
-    expired = hours & (TALLIES.c.at < now - HOURS_KEPT)
-    with database.read() as connection:
-        oldest = select(TALLIES.c.at).where(expired).order_by(TALLIES.c.at).offset(HOURS_AT_ONCE).limit(1)
-        if connection.execute(select(literal(1)).where(expired).limit(1)).scalar() is None:
-            return 0
-        beyond = connection.execute(oldest).scalar()
-    with database.write() as connection:
-        some = expired if beyond is None else expired & (TALLIES.c.at <= beyond)
-        return connection.execute(delete(TALLIES).where(some)).rowcount

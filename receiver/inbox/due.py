@@ -1,4 +1,4 @@
-"""Due deliveries: whether there are any, whether others arrive, and those that a clock dated ahead."""
+"""Due deliveries: whether there are any, whether others arrive, and those that a clock dated or leased ahead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, exists, false, select, text, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, exists, false, select, text, true, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.inbox.ids import first_id_at
@@ -15,8 +15,8 @@ from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 #: The time without arrivals after which larger batches delay no ack.
 CALM = timedelta(seconds=0.5)
 
-#: The most deliveries that one transaction makes due after the clock was set back.
-MADE_DUE_AT_ONCE = 1_000
+#: The most deliveries, of each kind, that one transaction changes after the clock was set back.
+CHANGED_AT_ONCE = 1_000
 
 
 class Due(NamedTuple):
@@ -45,14 +45,32 @@ def first_due(connection: Connection, sources: Collection[str], *, now: datetime
     return FirstDue(*connection.execute(_FIRST_DUE, parameters).one())
 
 
-def make_due(connection: Connection, *, now: datetime) -> int:
-    """Make some deliveries due that were never attempted and are not due yet; return their number.
+def make_due(connection: Connection, *, now: datetime, lease: timedelta) -> int:
+    """Make some deliveries due that are not due yet only because the clock was set back; return their number.
 
-    Such a delivery is due when it arrives, so its time lies ahead only if the clock was set back since.
+    A delivery that was never attempted is due when it arrives, and a suspect after a part of the lease.
     """
     ids = list(connection.execute(_DATED_AHEAD, {"now": now}).scalars())
+    ids += connection.execute(_SUSPECTS_DATED_AHEAD, {"then": now + lease}).scalars()
     if ids:
         connection.execute(_MAKE_DUE, {"ids": ids, "now": now})
+    return len(ids)
+
+
+def is_leased_ahead(connection: Connection, *, now: datetime, lease: timedelta) -> bool:
+    """Whether `shorten_leases` would find a delivery, read without a lock."""
+    return connection.execute(_ANY_LEASED_AHEAD, {"then": now + 2 * lease}).first() is not None
+
+
+def shorten_leases(connection: Connection, *, now: datetime, lease: timedelta) -> int:
+    """Let leases that end later than any granted now end after `lease`; return the number of deliveries.
+
+    They were granted before the clock was set back. Their worker may still live, so it gets another whole lease. Only
+    those later than two leases count, because the clocks of two machines differ a little.
+    """
+    ids = connection.execute(_LEASED_AHEAD, {"then": now + 2 * lease}).scalars().all()
+    if ids:
+        connection.execute(_SHORTEN, {"ids": ids, "then": now + lease})
     return len(ids)
 
 
@@ -72,14 +90,29 @@ _BY_INDEX = text(f"SELECT {BY_INDEX}")
 
 _NOW = bindparam("now", type_=UtcDateTime())
 
-_DATED_AHEAD = (
-    select(DELIVERIES.c.id)
-    .where(in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _NOW)
-    .where(DELIVERIES.c.attempts == 0)
-    .order_by(DELIVERIES.c.due_at)
-    .limit(MADE_DUE_AT_ONCE)
-    .with_for_update(skip_locked=True)
-)
+_THEN = bindparam("then", type_=UtcDateTime())
+
+
+def _unlocked(*conditions: Any) -> Select[Any]:
+    found = select(DELIVERIES.c.id).where(*conditions).limit(CHANGED_AT_ONCE)
+    return found.with_for_update(skip_locked=True)
+
+
+_DATED_AHEAD = _unlocked(
+    in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _NOW, DELIVERIES.c.attempts == 0
+).order_by(DELIVERIES.c.due_at)
+
+_SUSPECTS_DATED_AHEAD = _unlocked(
+    in_state(State.PENDING), DELIVERIES.c.suspect == true(), DELIVERIES.c.due_at > _THEN
+).order_by(DELIVERIES.c.due_at)
+
+_IS_LEASED_AHEAD = in_state(State.PROCESSING), DELIVERIES.c.lease_until > _THEN
+
+_ANY_LEASED_AHEAD = select(DELIVERIES.c.id).where(*_IS_LEASED_AHEAD).limit(1)
+
+_LEASED_AHEAD = _unlocked(*_IS_LEASED_AHEAD)
+
+_SHORTEN = update(DELIVERIES).where(IDS, in_state(State.PROCESSING)).values(lease_until=_THEN)
 
 _MAKE_DUE = update(DELIVERIES).where(IDS).values(due_at=_NOW)
 

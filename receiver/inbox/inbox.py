@@ -268,17 +268,29 @@ class Inbox:
         """
         return rounds.try_now(connection, ids, now=now)
 
-    def make_due(self, *, now: datetime) -> int:
+    def make_due(self, *, now: datetime, lease: timedelta) -> int:
         """Make the deliveries due that a clock dated ahead before it was set back, and return their number."""
         total = 0
 
         def some() -> int:
             with self.database.write() as connection:
-                return due.make_due(connection, now=now)
+                return due.make_due(connection, now=now, lease=lease)
 
         while made := retry_transaction(some):
             total += made
         return total
+
+    def shorten_leases(self, *, now: datetime, lease: timedelta) -> int:
+        """Let some leases that were granted before the clock was set back end after `lease`; return their number."""
+        with self.database.read() as connection:
+            if not due.is_leased_ahead(connection, now=now, lease=lease):
+                return 0
+
+        def some() -> int:
+            with self.database.write() as connection:
+                return due.shorten_leases(connection, now=now, lease=lease)
+
+        return retry_transaction(some)
 
     # ── what is due ───────────────────────────────────────────────────────────────────────────────────────────
 

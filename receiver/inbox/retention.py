@@ -1,4 +1,8 @@
-"""Retention: drops bodies first and dedup keys much later, in small batches, so that other writers wait briefly."""
+"""Retention: drops bodies first and dedup keys much later, in small batches, so that other writers wait briefly.
+
+It runs between the passes of a worker, so that it must not wait either: a delivery that another session holds stays for
+a later batch.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, select, text, update
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.database.lock_timeouts import write_unless_locked
 from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
@@ -66,7 +71,11 @@ class Retention:
     others: Sequence[Drop] = ()
 
     def prune(self, database: Database, *, now: datetime) -> int:
-        """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end."""
+        """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end.
+
+        On PostgreSQL, deliveries that another session holds are left out, and SQLAlchemy's error is raised for another
+        row that is held for longer than `LOCK_SECONDS`.
+        """
         bodies = self._drop_bodies(database, now)
         if bodies:
             return bodies
@@ -87,9 +96,7 @@ class Retention:
         )
         with database.read() as connection:
             ids = connection.execute(expired).scalars().all()
-        if ids:
-            retry_transaction(lambda: _delete_bodies(database, ids))
-        return len(ids)
+        return retry_transaction(lambda: _delete_bodies(database, ids)) if ids else 0
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
         expired = (
@@ -100,9 +107,7 @@ class Retention:
         )
         with database.read() as connection:
             ids = connection.execute(expired).scalars().all()
-        if ids:
-            retry_transaction(lambda: _delete_deliveries(database, ids))
-        return len(ids)
+        return retry_transaction(lambda: _delete_deliveries(database, ids)) if ids else 0
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
         """Drop one batch of settlements older than the oldest delivery, since all their deliveries are dropped."""
@@ -125,25 +130,28 @@ class Retention:
 def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) -> None:
     """Delete these settlements, the oldest ones. Each row has the key of a settlement."""
     up_to = SETTLEMENTS.c.ended_at <= keys[-1].ended_at
-    with database.write() as connection:
+    with write_unless_locked(database) as connection:
         connection.execute(delete(SETTLEMENTS).where(up_to, SETTLEMENTS.c.id.in_([key.id for key in keys])))
 
 
-def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
-    """Delete the bodies among these whose deliveries are still all finished."""
-    with database.write() as connection:
-        of_them = [*_locked(connection, DELIVERIES.c.id, ids), *_locked(connection, DELIVERIES.c.body_id, ids)]
-        needed = {row.body_id for row in of_them if not row.has_ended}
-        ended = [row.id for row in of_them if row.body_id not in needed]
-        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(set(ids) - needed)))
+def _delete_bodies(database: Database, ids: Sequence[int]) -> int:
+    """Delete the bodies among these whose deliveries are still all finished and not locked; return their number."""
+    with write_unless_locked(database) as connection:
+        ended = _ended_and_locked(connection, DELIVERIES.c.id, ids)
+        ended |= _ended_and_locked(connection, DELIVERIES.c.body_id, ids)
+        of_them = [*_deliveries(connection, DELIVERIES.c.id, ids), *_deliveries(connection, DELIVERIES.c.body_id, ids)]
+        needed = {row.body_id for row in of_them if row.id not in ended}
+        ended = {row.id for row in of_them if row.body_id not in needed}
+        dropped = connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(set(ids) - needed))).rowcount
         # Tracebacks are as large as bodies, and quote them.
         of_ended = ATTEMPTS.c.delivery_id.in_(ended), ATTEMPTS.c.traceback.is_not(None)
         connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
+        return dropped
 
 
-def _delete_deliveries(database: Database, expired: Sequence[int]) -> None:
-    """Delete those of these deliveries that are still finished, with their bodies and dedup keys."""
-    with database.write() as connection:
+def _delete_deliveries(database: Database, expired: Sequence[int]) -> int:
+    """Delete the still finished and unlocked ones of these, with their bodies and dedup keys; return their number."""
+    with write_unless_locked(database) as connection:
         rows = _still_ended(connection, expired)
         ids = [row.id for row in rows]
         keys = (key for row in rows for key in possible_keys(row))
@@ -157,21 +165,26 @@ def _delete_deliveries(database: Database, expired: Sequence[int]) -> None:
         # A body that other deliveries share is kept for them.
         unused = ~_some_delivery(_OWN) & ~_some_delivery(_SHARED)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(body_ids), unused))
+        return len(ids)
 
 
-def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Select and lock the deliveries whose column is one of these ids."""
-    has_ended: ColumnElement[bool] = literal_column(str(HAS_ENDED))
-    columns: list[ColumnElement[Any]] = [DELIVERIES.c.id, BODY_ID.label("body_id"), has_ended.label("has_ended")]
-    statement = select(*columns).where(column.in_(ids)).order_by(DELIVERIES.c.id)
-    return connection.execute(statement.with_for_update()).all()
+def _deliveries(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Select the deliveries whose column is one of these ids, each with its body's id."""
+    columns: list[ColumnElement[Any]] = [DELIVERIES.c.id, BODY_ID.label("body_id")]
+    return connection.execute(select(*columns).where(column.in_(ids))).all()
+
+
+def _ended_and_locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> set[int]:
+    """Lock the finished deliveries whose column is one of these ids, and return the ids of those that were free."""
+    found = select(DELIVERIES.c.id).where(column.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
+    return set(connection.execute(found.with_for_update(skip_locked=True)).scalars())
 
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Lock the deliveries and return those that are still finished, neither replayed nor revived by a duplicate.
+    """Lock and return those that are free and still finished, neither replayed nor revived by a duplicate.
 
     Each row has the columns of which the dedup keys consist.
     """
     columns = DELIVERIES.c["id", "source", "dedup_key", "occurred_at"]
     statement = select(*columns).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
-    return connection.execute(statement.with_for_update()).all()
+    return connection.execute(statement.with_for_update(skip_locked=True)).all()

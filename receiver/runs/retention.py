@@ -1,16 +1,20 @@
-"""Drops finished runs and actions as old as the oldest dedup keys, in small batches."""
+"""Drops finished runs, plans and actions as old as the oldest dedup keys, in small batches.
+
+A paused run stays until somebody resumes or cancels it, because it was started.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.database.lock_timeouts import write_unless_locked
 from receiver.runs.actions import ACTIONS
-from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS
+from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS, RunState
 
 #: The most rows of one transaction.
 DROP_BATCH = 500
@@ -19,14 +23,16 @@ DROP_BATCH = 500
 def drop_old(database: Database, *, before: datetime) -> int:
     """Drop a small batch of runs and actions older than `before`, and return the number of rows; 0 if none is left."""
     with database.read() as connection:
-        old = [connection.execute(each, {"before": before}).first() for each in (_OLD_RUN, _OLD_ACTION)]
+        old = [connection.execute(each, {"before": before}).first() for each in (_OLD_PLAN, _OLD_RUN, _OLD_ACTION)]
     if not any(old):
         return 0
     return retry_transaction(lambda: _drop(database, before))
 
 
 def _drop(database: Database, before: datetime) -> int:
-    with database.write() as connection:
+    with write_unless_locked(database) as connection:
+        # Nobody may start a plan of which a part is dropped. Its end is dated back, so that it is old as a run, too.
+        connection.execute(_CANCEL_OLD_PLANS, {"before": before})
         run = connection.execute(_OLD_RUN, {"before": before}).scalar()
         if run is None:
             old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(DROP_BATCH)
@@ -47,6 +53,16 @@ def _drop_run(connection: Connection, run: int) -> int:
 
 
 _BEFORE = bindparam("before", type_=UtcDateTime())
+
+_IS_OLD_PLAN = RUNS.c.state.in_([RunState.PLANNING.value, RunState.PLANNED.value]), RUNS.c.planned_at < _BEFORE
+
+_OLD_PLAN = select(RUNS.c.id).where(*_IS_OLD_PLAN).limit(1)
+
+_CANCEL_OLD_PLANS = (
+    update(RUNS)
+    .where(*_IS_OLD_PLAN)
+    .values(state=RunState.CANCELLED.value, ended_at=RUNS.c.planned_at, fed_by=None, fed_until=None)
+)
 
 _OLD_RUN = (
     select(RUNS.c.id)

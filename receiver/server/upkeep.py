@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
-from receiver.findings import record, tallies, watching
+from receiver.findings import record, watching
 from receiver.findings.gathering import Facts
+from receiver.findings.retention import prune_tallies
 from receiver.findings.situation import Followed, Reconciled, RunningProcess, StillRun
 from receiver.findings.watching import FindingsWatch
 from receiver.following import dead_changes, followers
@@ -34,7 +35,7 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(
         bodies=timedelta(days=settings.body_retention_days),
         dedup_keys=timedelta(days=settings.dedup_retention_days),
-        others=(drop_refused, tallies.prune, record.prune),
+        others=(drop_refused, prune_tallies, record.prune),
     )
 
 

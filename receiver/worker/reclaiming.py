@@ -1,4 +1,4 @@
-"""Reclaims the deliveries of dead workers, and those that were dated ahead before the clock was set back."""
+"""Reclaims the deliveries of dead workers, and those that were dated or leased ahead before the clock was set back."""
 
 from __future__ import annotations
 
@@ -34,14 +34,20 @@ class Reclaiming:
         if self._looked_at is not None and not has_passed(self._looked_at, self._lease / LOOKS_PER_LEASE, now):
             return
         self._looked_at = now
+        self._shorten_leases(now)
         dead = liveness.dead(self._inbox.workers())
         pause = self._lease / 4
         reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._max_attempts, pause=pause)
         if reclaimed:
             log.warning("reclaimed the deliveries of a dead worker", deliveries=reclaimed)
 
+    def _shorten_leases(self, now: datetime) -> None:
+        shortened = self._inbox.shorten_leases(now=now, lease=self._lease)
+        if shortened:
+            log.warning("the clock was set back: leases from before it end sooner", deliveries=shortened)
+
     def _undate(self, now: datetime) -> None:
         """Make deliveries due that arrived before the clock was set back, now or before this process began."""
-        made_due = self._inbox.make_due(now=now)
+        made_due = self._inbox.make_due(now=now, lease=self._lease)
         if made_due:
             log.warning("the clock was set back: deliveries that would have waited for it are due", deliveries=made_due)

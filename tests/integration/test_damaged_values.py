@@ -27,6 +27,7 @@ from receiver.api.tokens import Scope
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
 from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
+from receiver.findings.retention import prune_tallies
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import DELIVERIES
 from receiver.mirror.changes import CHANGES
@@ -320,7 +321,7 @@ def test_tallies_are_summed_up_past_one_with_a_damaged_time(kit):
             tallies.add(connection, "p", count, at=now - timedelta(days=30))
         odd = "-infinity" if kit.database.is_postgresql else ""
         connection.execute(text("UPDATE tallies SET at = :odd WHERE source = 'mall'"), {"odd": odd})
-    while tallies.prune(kit.database, now):
+    while prune_tallies(kit.database, now):
         pass
     with kit.database.read() as connection:
         left = connection.execute(select(tallies.TALLIES.c.source, tallies.TALLIES.c.span)).all()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from serving import TIMEOUT, wait_until
 from shopping import named, new_worker
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, text
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
+from receiver.database.database import Database
 from receiver.dialects.sources import Source
-from receiver.findings import duties, record, tallies
+from receiver.findings import duties, record, retention, tallies
 from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
@@ -83,7 +88,7 @@ def test_after_two_weeks_minutes_are_summed_up_to_hours(kit):
         add(kit, old + minute * MINUTE, minute + 1)
     add(kit, NOW - 13 * DAY)
     before = sum(row.number for row in read(kit))
-    while tallies.prune(kit.database, NOW):
+    while retention.prune_tallies(kit.database, NOW):
         pass
     hours = read(kit, span=HOUR)
     assert [row.at.minute for row in hours] == [0, 0, 0]
@@ -93,18 +98,54 @@ def test_after_two_weeks_minutes_are_summed_up_to_hours(kit):
 
 def test_an_hour_summed_up_again_because_of_a_late_minute_counts_everything(kit):
     add(kit, NOW - 15 * DAY, 3)
-    while tallies.prune(kit.database, NOW):
+    while retention.prune_tallies(kit.database, NOW):
         pass
     add(kit, NOW - 15 * DAY, 4)
-    while tallies.prune(kit.database, NOW):
+    while retention.prune_tallies(kit.database, NOW):
         pass
     assert [row.number for row in read(kit, span=HOUR)] == [7]
+
+
+def test_two_workers_that_sum_up_the_same_hour_at_the_same_time_add_each_minute_once(kit, monkeypatch):
+    for minute in range(3):
+        add(kit, NOW - 15 * DAY + minute * MINUTE, 100)
+    # Both have looked for the oldest hour before either changes it.
+    both = threading.Barrier(2, timeout=TIMEOUT)
+    insert_mappings = tallies.insert_mappings
+
+    @contextmanager
+    def write_together(database):
+        both.wait()
+        with database.write() as connection:
+            yield connection
+
+    inserting = []
+
+    def insert_after_the_other(connection, table, rows, **options):
+        inserting.append(rows)
+        wait_until(lambda: len(inserting) == 2 or waits_for_lock(kit.database), "the other worker")
+        return insert_mappings(connection, table, rows, **options)
+
+    monkeypatch.setattr(retention, "write_unless_locked", write_together)
+    if kit.database.is_postgresql:
+        monkeypatch.setattr(tallies, "insert_mappings", insert_after_the_other)
+    others = Database(kit.database.engine.url.render_as_string(hide_password=False))
+    with closing(others), ThreadPoolExecutor() as pool:
+        summed = pool.map(lambda database: retention._sum_up(database, NOW), [kit.database, others])
+        assert sorted(summed) == [0, 3]
+    assert [row.number for row in read(kit, span=HOUR)] == [300]
+
+
+def waits_for_lock(database: Database) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.read() as connection:
+        return connection.execute(text(waiting)).scalar_one() > 0
 
 
 def test_hours_are_dropped_after_four_hundred_days(kit):
     add(kit, NOW - 401 * DAY)
     add(kit, NOW - 399 * DAY)
-    while tallies.prune(kit.database, NOW):
+    while retention.prune_tallies(kit.database, NOW):
         pass
     assert [row.at.date() for row in read(kit, span=HOUR)] == [(NOW - 399 * DAY).date()]
 

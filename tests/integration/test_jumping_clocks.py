@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from paging import PagedSource, listened_to
 from running import Runs, asked, new_reconciler
 from shopping import NOON, drain, named, new_shop, new_worker, sources_of, states
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from handlers.catalog import Product
 from receiver.database.database import Database
@@ -91,6 +91,75 @@ def test_dead_workers_are_looked_for_although_the_clock_was_set_back(kit, reclai
         connection.execute(expired.values(lease_until=kit.now() - timedelta(seconds=1)))
     reclaiming.look(kit.now())
     assert states(kit) == ["pending"]
+
+
+def claim(kit, *, suspect: bool = False) -> int:
+    lease = timedelta(seconds=60)
+    return len(kit.inbox.claim("gone", ["shop"], limit=10, now=kit.now(), lease=lease, suspect=suspect))
+
+
+def test_deliveries_that_a_vanished_worker_claimed_before_the_clock_was_set_back_wait_for_one_lease(kit, reclaiming):
+    send(kit, "A")
+    kit.advance(days=1)
+    assert claim(kit) == 1
+    kit.advance(days=-1)
+    later = kit.send("shop", "product.updated", id="A", at=NOON + HOUR, data=named("Lantern"))
+    reclaiming.look(kit.now())
+    kit.advance(seconds=61)
+    reclaiming.look(kit.now())
+    # A suspect and a later event of its entity take turns.
+    while kit.drain():
+        pass
+    assert states(kit) == ["processed", "processed"]
+    assert kit.delivery(later)["outcome"] == "applied"
+
+
+def test_a_worker_that_still_works_as_the_clock_is_set_back_keeps_its_deliveries_for_a_lease(kit, reclaiming):
+    send(kit, "A")
+    kit.advance(days=1)
+    assert claim(kit) == 1
+    kit.advance(days=-1)
+    reclaiming.look(kit.now())
+    kit.advance(seconds=59)
+    reclaiming.look(kit.now())
+    assert states(kit) == ["processing"]
+
+
+def test_a_lease_granted_by_a_clock_that_is_a_little_ahead_stays(kit, reclaiming):
+    send(kit, "A")
+    kit.advance(seconds=30)
+    assert claim(kit) == 1
+    kit.advance(seconds=-30)
+    before = leases(kit)
+    reclaiming.look(kit.now())
+    assert leases(kit) == before
+
+
+def leases(kit) -> list[datetime | None]:
+    with kit.database.read() as connection:
+        return list(connection.execute(select(DELIVERIES.c.lease_until)).scalars())
+
+
+def test_a_suspect_of_before_the_clock_was_set_back_does_not_wait_for_it(kit, reclaiming):
+    send(kit, "A")
+    kit.advance(days=1)
+    assert claim(kit) == 1
+    kit.inbox.reclaim(now=kit.now(), dead=["gone"], max_attempts=10)
+    kit.advance(days=-1)
+    assert kit.drain() == 0
+    reclaiming.look(kit.now())
+    assert kit.drain() == 1
+
+
+def test_a_suspect_waits_for_its_turn_when_a_worker_begins(kit, reclaiming):
+    send(kit, "A")
+    for suspect in (False, True):
+        assert claim(kit, suspect=suspect) == 1
+        kit.inbox.reclaim(now=kit.now(), dead=["gone"], max_attempts=10, pause=timedelta(seconds=15))
+    reclaiming.look(kit.now())
+    assert kit.drain() == 0
+    kit.advance(seconds=15)
+    assert kit.drain() == 1
 
 
 def test_a_worker_goes_on_extending_its_leases_after_the_clock_was_set_back(kit, shop):

@@ -9,6 +9,7 @@ from running import Runs, asked
 from shopping import NOON, named
 from sqlalchemy import func, select, update
 
+from receiver.errors import RunConflict
 from receiver.inbox.retention import Retention
 from receiver.runs.actions import ACTIONS
 from receiver.runs.feeder import Feeder
@@ -59,6 +60,53 @@ def test_old_runs_and_actions_are_pruned_and_others_stay(kit, runs):
         assert list(connection.execute(select(RUNS.c.id).order_by(RUNS.c.id)).scalars()) == [kept, waiting]
         assert set(connection.execute(select(ACTIONS.c.run)).scalars()) == {kept, waiting}
     assert count(kit, RUN_DELIVERIES) == 1
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_plan_that_was_never_started_is_pruned_with_its_set(kit, runs, is_complete):
+    for number in range(3):
+        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+    kit.drain()
+    plan = runs.plan if is_complete else runs.begin_plan
+    plan(source="shop")
+    kit.advance(days=401)
+    kept = plan(source="shop")
+    drop_all(kit)
+    assert ids_of_runs(kit) == [kept]
+    assert count(kit, RUN_DELIVERIES) == (3 if is_complete else 0)
+
+
+def test_a_plan_of_which_a_part_was_pruned_cannot_be_started(kit, runs, monkeypatch):
+    monkeypatch.setattr("receiver.runs.retention.DROP_BATCH", 1)
+    for number in range(3):
+        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+    kit.drain()
+    plan = runs.plan(source="shop")
+    kit.advance(days=401)
+    assert drop_old(kit.database, before=kit.now() - timedelta(days=400)) == 1
+    with pytest.raises(RunConflict, match="cancelled"):
+        runs.start(plan)
+
+
+def test_a_paused_run_stays_however_old_it_is(kit, runs):
+    delivery = int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)
+    kit.drain()
+    run = runs.plan(delivery)
+    runs.start(run)
+    runs.verbs.pause(asked("pause run", run=run), run, now=kit.now())
+    kit.advance(days=2_000)
+    drop_all(kit)
+    assert (ids_of_runs(kit), runs.run(run)["state"]) == ([run], "paused")
+
+
+def drop_all(kit) -> None:
+    while drop_old(kit.database, before=kit.now() - timedelta(days=400)):
+        pass
+
+
+def ids_of_runs(kit) -> list[int]:
+    with kit.database.read() as connection:
+        return list(connection.execute(select(RUNS.c.id).order_by(RUNS.c.id)).scalars())
 
 
 def test_a_prune_is_a_run_too(kit, runs):
