@@ -20,8 +20,8 @@ from sqlmodel import SQLModel
 from receiver.database import postgresql, urls
 from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
-from receiver.database.open_socket import OpenSocket
 from receiver.database.snapshots import Snapshot
+from receiver.database.sockets import OpenSocket
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite import wal
 from receiver.database.sqlite.checkpoints import Checkpoints
