@@ -122,7 +122,7 @@ class Database:
             limit = postgresql.limit_statements if self.is_postgresql else sqlite.limit_statements
             limit(other.engine, seconds)
         if lock_seconds is not None and self.is_postgresql:
-            postgresql.limit_lock_waits(other.engine, lock_seconds)
+            postgresql.limit_locks(other.engine, lock_seconds)
         self._others.append(other)
         return other
 

@@ -160,7 +160,7 @@ def limit_statements(engine: Engine, seconds: float) -> None:
     event.listen(engine, "connect", limit)
 
 
-def limit_lock_waits(engine: Engine, seconds: float) -> None:
+def limit_locks(engine: Engine, seconds: float) -> None:
     """Set the time limit of waits for locks on PostgreSQL, after which a statement ends with SQLAlchemy's error."""
     limits = {"lock_timeout": str(int(seconds * 1_000))}
 

@@ -179,7 +179,7 @@ class AtHand(Struct, frozen=True):
 class Pulse:
     """The signs of life that a worker gives while it runs a dialect's code: one at every beginning and every end.
 
-    The worker's own code is not watched, because its waits for the database have limits of their own.
+    The worker's own code is not watched: it waits only for the database, while another session holds a lock, too.
     """
 
     def __init__(self) -> None:
