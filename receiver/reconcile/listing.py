@@ -105,14 +105,14 @@ class SourceList:
     def look_up(self, mark: Mark, wanted: Sequence[Wanted], window: Window) -> LookupAnswers:
         """Look up each row, or only the first ones: if the answers take long, or the source stops answering.
 
-        The mark counts rows about which the source does not answer. Raises `ApiError` if it answers about none, until
-        the mark has counted the bearable number of tries, and its list is answered nevertheless.
+        The mark counts rows about which the source does not answer. If all rows have no answer, or one that may pass,
+        raises `ApiError`, unless that was tried often and the source answers with its list.
         """
         rows: list[Listed] = []
         gone: list[Key] = []
         failures: list[tuple[Key, ApiError]] = []
         asked, end = 0, monotonic() + STEP_SECONDS
-        #: Of the rows asked for, those up to the last answer, and the failures among them.
+        # Of the rows asked for, those up to the last answer, and the failures among them.
         settled = failed = 0
         self._asking.begin()
         for each in wanted:

@@ -33,8 +33,8 @@ from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
 from receiver.reconcile.window import Window, open_window
 
-#: The rows that one transaction dates back or deactivates, and the most children of several parents that it
-#: deactivates: few, so that the endpoint never waits long for its turn.
+#: The rows that one transaction dates back or deactivates, and the children of several parents that go with them: few,
+#: so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
 #: The number of rows that are looked up one by one, or deactivated with their children, between two marks.

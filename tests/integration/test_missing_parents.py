@@ -241,3 +241,22 @@ def test_a_step_deactivates_few_missing_parents_if_they_have_many_children(kit, 
             sizes.append(len(changes))
     assert [size for size in sizes if size] == [7, 8]
     assert (mirrored(kit), active_variants(kit)) == (lamps.names, [])
+
+
+def test_each_row_to_be_looked_up_again_is_looked_up_once_whatever_its_table(kit, shop, lamps):
+    asked: list[str] = []
+
+    @shop.lookup(Product, Variant)
+    def ask(api, wanted: Wanted) -> list[Listed]:
+        asked.append(wanted.external_id)
+        return []
+
+    lamps.speak(shop, lookup=False)
+    source = kit.source("shop")
+    with closing(Asking(source, kit.now)) as asking:
+        walk, mark = Walk(kit.database, source, asking, clock=kit.now), new_mark("shop", now=kit.now())
+        mark.again = [["products", "A1"], ["variants", "V7"], ["products", "A2"], ["products", "A3"]]
+        while mark.again:
+            mark = walk.step(mark).mark
+    assert asked == ["A1", "V7", "A2", "A3"]
+    assert (active_variants(kit), set(mirrored(kit))) == ([], lamps.names.keys() - {"A1", "A2", "A3"})
