@@ -313,7 +313,7 @@ SITUATIONS: dict[str, Situation] = {
     "replaying both by id and by option": (
         with_database,
         ("replay", "1", "--state", "dead"),
-        "ids, or at least one filter",
+        "Ids and filters exclude each other: leave one of them out.",
     ),
     "replaying an unknown id": (with_database, ("replay", "1"), "No delivery has the id 1"),
     "replaying an unknown source": (
