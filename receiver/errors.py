@@ -35,6 +35,7 @@ HookmirrorError
 ├── DamagedRow                   a stored row that was edited by hand; the message says what repairs it
 ├── ApiError                     a source's own API refused, or answered in an undocumented form
 │   ├── UnsteadyListError        its list changed each time while it was read
+│   ├── NoAnswersError           it answers with its list, and about none of many rows
 │   └── EndlessListError         its list leads in a circle, or repeats its rows without an end
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied; the message says what to do
@@ -295,6 +296,10 @@ class DamagedRow(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class NoAnswersError(ApiError):
+    """Raised if a source answers with its list, but about none of the rows that were looked up in several steps."""
 
 
 class UnsteadyListError(ApiError):

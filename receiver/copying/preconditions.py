@@ -22,7 +22,7 @@ from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
 from receiver.errors import CopyError
 from receiver.findings.tables import DUTIES
-from receiver.following.followers import served
+from receiver.following.followers import FOLLOWERS, served
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
 from receiver.worker.liveness import dead
@@ -150,7 +150,9 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
 def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
     """Raise `CopyError`, which lists the processes, if any uses this database."""
     users = [shown(process) for process in running(connection, now)]
-    users += [f"follower {name}" for name in served(connection, now)]
+    if inspect(connection).has_table(FOLLOWERS.name):
+        # A release before followers may have made the tables of TO.
+        users += [f"follower {name}" for name in served(connection, now)]
     if not users:
         holding = select(DELIVERIES.c.claimed_by).distinct()
         held = holding.where(DELIVERIES.c.state == State.PROCESSING, DELIVERIES.c.lease_until > now)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, de
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
+from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.insert import insert_new
 from receiver.inbox.rounds import Beginning, Cause, supersede
@@ -23,6 +24,9 @@ BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 #: The separator between a dedup key and the fingerprint that distinguishes two bodies with one key.
 CONFLICT_MARK = "#"
 
+#: The most seconds that a duplicate waits for a transaction that holds its dead delivery, such as another duplicate's.
+LONGEST_HELD = 0.5
+
 #: A function that inserts the new arrivals among several, and returns answers in the same order.
 ResolveArrivals = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
 
@@ -31,8 +35,8 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
     """Insert the new arrivals, and count the others as duplicates. Returns answers in the same order.
 
     An arrival that is stored under its own id already, as after a commit with an unknown result, is not a duplicate.
-    A duplicate waits for no transaction that holds its delivery: it is answered without being counted, or if the
-    delivery is dead, raises an error that `is_overdue` recognises.
+    A duplicate waits for no transaction that holds its delivery: it is answered without being counted. For a dead
+    delivery it waits a moment, and then raises an error that `is_overdue` recognises.
     """
     matches = [_Match(arrival) for arrival in arrivals]
     _find_holders(connection, matches)
@@ -116,7 +120,10 @@ def _states_of(connection: Connection, duplicates: Sequence[_Match]) -> dict[int
     states: dict[int, str | None] = _select_states(connection, _FREE, ids)
     held = _select_states(connection, _STATES, [each for each in ids if each not in states])
     states |= dict.fromkeys(held)
-    return states | _select_states(connection, _AT_ONCE, [each for each in held if held[each] == State.DEAD])
+    dead = [each for each in held if held[each] == State.DEAD]
+    if dead:
+        limit_lock_waits(connection, LONGEST_HELD)
+    return states | _select_states(connection, _ALL, dead)
 
 
 def _select_states(connection: Connection, statement: Select[Any], ids: Sequence[int]) -> dict[int, Any]:
@@ -157,9 +164,8 @@ def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], state
 
 _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id)
 
-#: The queries that lock deliveries until the transaction ends: those that no other transaction holds, or all of them,
-#: with an error instead of a wait.
-_FREE, _AT_ONCE = _STATES.with_for_update(skip_locked=True), _STATES.with_for_update(nowait=True)
+#: The queries that lock deliveries until the transaction ends: those that no other transaction holds, or all of them.
+_FREE, _ALL = _STATES.with_for_update(skip_locked=True), _STATES.with_for_update()
 
 _DEAD = in_state(State.DEAD)
 

@@ -79,15 +79,21 @@ class Inbox:
         Returns False, and changes nothing, if another transaction holds a dead delivery of one of the items.
         """
         try:
-            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
+            self._unfold_in_any_way(delivery, bundle)
         except Exception as error:
             if is_overdue(error):
                 return False
+            raise
+        delivery.item = 0
+        return True
+
+    def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle) -> None:
+        try:
+            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
+        except Exception as error:
             if not is_fault_of_values(error):
                 raise
             retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
-        delivery.item = 0
-        return True
 
     def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> None:
         with self.database.write() as connection:

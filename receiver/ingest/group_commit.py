@@ -49,8 +49,8 @@ COMMIT_STOP_TIMEOUT = 5.0
 #: Tries to store a batch before its senders are asked to retry.
 TRIES = 3
 
-#: Seconds that a statement waits for a lock of another session, and seconds after which a batch that is stored one by
-#: one waits for no further lock: a batch ends before commits count as stalled, since a lock may concern one arrival.
+#: Seconds that a statement waits for a lock of another session, and seconds of such waits after which a batch that is
+#: stored one by one ends: before commits count as stalled, since a lock may concern one arrival.
 LOCK_TIMEOUT, LOCKS_TIMEOUT = 0.5, 1.0
 
 #: A complete request, and its pending answer.
@@ -237,14 +237,16 @@ class Storing:
 
     def _one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
         answers: list[Accepted | None] = []
-        waits_until = time.monotonic() + LOCKS_TIMEOUT
+        waited = 0.0
         for arrival in arrivals:
+            began = time.monotonic()
             try:
                 answers.append(self._alone(arrival))
             except Exception as error:
                 log.error("cannot store a delivery; its sender is asked to retry", error=told(error))
                 answers.append(None)
-                if not _is_of_some(error) or (is_overdue(error) and time.monotonic() >= waits_until):
+                waited += time.monotonic() - began if is_overdue(error) else 0.0
+                if not _is_of_some(error) or waited >= LOCKS_TIMEOUT:
                     # The database itself fails, or a table is locked, so the others would only wait for the same error.
                     break
         return answers + [None] * (len(arrivals) - len(answers))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from receiver.codec import encode
 from receiver.dialects.listing import Listed, ListPage, ListPart, Wanted
 from receiver.dialects.sources import Source
-from receiver.errors import ApiError
+from receiver.errors import ApiError, NoAnswersError
 from receiver.logs.safe_text import quoted, told, told_with_type
 from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
@@ -28,6 +28,9 @@ STEP_SECONDS = 60.0
 #: The number of times that a group of lookups without any answer fails its step. With the pauses of a feeder, they take
 #: three minutes. If the source then answers with its list, the rows are the reason.
 LOOKUP_TRIES = 8
+
+#: The number of groups in a row without any answer from which on a person is needed: single rows are not the reason.
+MOST_SILENT_GROUPS = 3
 
 
 class ListAnswer(NamedTuple):
@@ -50,6 +53,10 @@ class LookupAnswers(NamedTuple):
     unanswered: Sequence[Key]
     window: Window
     as_of: datetime
+
+    def keys(self, source: str) -> set[Key]:
+        """The keys of the rows in these answers."""
+        return {key_of(source, row) for row in self.rows}
 
 
 class SourceList:
@@ -124,7 +131,9 @@ class SourceList:
             # A row that the dialect cannot ask for says nothing about the source.
             if self._asking.has_answer or (not self._asking.has_asked and settled == asked - 1):
                 settled, failed = asked, len(failures)
-        if not settled:
+        if settled:
+            mark.silent = 0
+        else:
             self._wait_or_give_up(mark, failures[-1][1])
             settled, failed = asked, len(failures)
         mark.tries = 0
@@ -153,6 +162,12 @@ class SourceList:
         mark.tries += 1
         if mark.tries <= self._most_tries or not self._is_listed(mark):
             raise error
+        mark.silent += 1
+        if mark.silent >= MOST_SILENT_GROUPS:
+            raise NoAnswersError(
+                f"{self._source.name} answers with its list, and about none of the rows that were looked up in "
+                f"{MOST_SILENT_GROUPS} steps: check what its API key may read. The last answer: {told(error)}"
+            )
 
     def _is_listed(self, mark: Mark) -> bool:
         """Whether the source answers with the beginning of its list, so that it is not away."""

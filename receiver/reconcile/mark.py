@@ -79,6 +79,8 @@ class Mark:
     again: list[list[str]] = field(default_factory=list)
     #: The number of times in a row that the source answered about none of the next rows to be looked up.
     tries: int = 0
+    #: The number of groups of rows in a row that were given up like this.
+    silent: int = 0
     #: Rows and pages read so far, those of repeated walks included.
     read: int = 0
     pages: int = 0

@@ -110,11 +110,16 @@ class StepWriter:
             self._seen.flush(following, now=foresees_missing)
         return WalkStep(following, done.changes)
 
-    def gone(self, mark: Mark, keys: Sequence[Key], window: Window, as_of: datetime) -> list[Write]:
-        """Make the news that these rows are gone, and their children with them, unless the list contains a child."""
-        if not keys:
-            return []
+    def gone(
+        self, mark: Mark, keys: Sequence[Key], window: Window, as_of: datetime, *, with_listed: bool = False
+    ) -> list[Write]:
+        """Make the news that these rows are gone, and their children with them.
+
+        If the list contains a child of a row, the row's children stay, except `with_listed`.
+        """
         writes = [write for key in keys for write in gone(key, window, as_of)]
+        if with_listed or not writes:
+            return writes
         given: dict[str, Any] = {"mark": mark, "writes": writes, "waiting": self._seen.waiting}
         kept = read_from(self._database, lambda connection: missing.with_listed_child(connection, **given))
         return [each for each in writes if (each.key, each.children_gone) not in kept]

@@ -62,16 +62,17 @@ class Walk:
         keep: Keep = lambda _connection, _mark: None,
         transact: Transact | None = None,
         run: int | None = None,
+        waits: bool = False,
         foresee: Foresee = lambda _: None,
     ) -> None:
         """`keep` stores the mark within the transaction that leads to it. Without `asking` no list is read.
 
         `transact` runs the transactions, plain ones of the database by default. `run` is the run to which the changes
-        belong.
+        belong. `waits` says whether a step that fails is tried again.
         """
         transact = transact or transact_on(database)
         self._database, self._source = database, source
-        self._source_list = None if asking is None else SourceList(source, asking, waits=run is not None)
+        self._source_list = None if asking is None else SourceList(source, asking, waits=waits)
         self._clock = clock
         self._seen = SeenKeys(database, keep, transact)
         self._writer = StepWriter(database, self._seen, clock=clock, transact=transact, run=run, foresee=foresee)
@@ -231,14 +232,12 @@ class Walk:
         answers = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids], window)
         asked = {Key(table, mark.source, each) for each in ids[: answers.asked]}
         mark.after, mark.read = ids[answers.asked - 1], mark.read + len(answers.rows)
-        known = self._seen.known(mark, _keys_in(mark, answers), walk=mark.walk) - asked if mark.plan else set()
+        known = self._seen.known(mark, answers.keys(mark.source), walk=mark.walk) - asked if mark.plan else set()
         # A forecast foresees the other rows in an answer once: before, or when it asks for them.
         writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.
         self._seen.add(answers.gone, 0)
-        # Their children may come with their answers alone, so these must not count as missing.
-        unheard = partial(missing.active_children, parents=answers.unanswered)
-        self._seen.add(self._read(unheard) if answers.unanswered else (), mark.walk)
+        self._spare_children(mark, answers)
         return self._writer.let_in(mark, writes, window, answers.as_of, can_ask=self._can_ask(mark))
 
     def _deactivate(self, mark: Mark) -> WalkStep:
@@ -280,22 +279,31 @@ class Walk:
         keys = keys_of(mark, mark.again[:LOOKUPS_AT_ONCE])
         answers = self._ask_for(mark, self._few(list(takewhile(lambda key: key.table is keys[0].table, keys))))
         mark.again = mark.again[answers.asked :]
-        return self._apply_answers(mark, answers)
+        # These answers are newer than the list, so children that it contained go with their parent.
+        return self._apply_answers(mark, answers, with_listed=True)
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> LookupAnswers:
         """Look up these rows, or the first of them."""
         window = open_window(self._database, mark.source)
         return self._list.look_up(mark, [wanted(self._database, key) for key in keys], window)
 
-    def _apply_answers(self, mark: Mark, answers: LookupAnswers) -> WalkStep:
+    def _apply_answers(self, mark: Mark, answers: LookupAnswers, *, with_listed: bool = False) -> WalkStep:
         """Write what the source answered, and that the other rows are gone."""
         window, as_of = answers.window, answers.as_of
-        writes = [*self._found(mark, answers), *self._writer.gone(mark, answers.gone, window, as_of)]
+        self._spare_children(mark, answers)
+        gone = self._writer.gone(mark, answers.gone, window, as_of, with_listed=with_listed)
+        writes = [*self._found(mark, answers), *gone]
         return self._writer.let_in(mark, writes, window, as_of)
+
+    def _spare_children(self, mark: Mark, answers: LookupAnswers) -> None:
+        """Let no child of an unanswered row count as missing, because it may come with the answer alone."""
+        if answers.unanswered:
+            unheard = partial(missing.active_children, parents=answers.unanswered)
+            self._seen.add(self._read(unheard), mark.walk)
 
     def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
         """Make the news that the source has these rows, and note that it listed them."""
-        self._seen.add(_keys_in(mark, answers), mark.walk)
+        self._seen.add(answers.keys(mark.source), mark.walk)
         return self._news(mark, answers.rows, answers.window, answers.as_of)
 
     def _news(self, mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:
@@ -340,7 +348,3 @@ class Walk:
             return Stage.PAGES
         mark.part = 0
         return Stage.MISSING
-
-
-def _keys_in(mark: Mark, answers: LookupAnswers) -> set[Key]:
-    return {key_of(mark.source, row) for row in answers.rows}

@@ -16,7 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error
-from receiver.errors import ConfigurationError, EndlessListError, HookmirrorError, RunTaken, UnsteadyListError
+from receiver.errors import (
+    ConfigurationError,
+    EndlessListError,
+    HookmirrorError,
+    NoAnswersError,
+    RunTaken,
+    UnsteadyListError,
+)
 from receiver.loading import is_of_the_code
 from receiver.logs.safe_text import sentence, told, told_with_type
 from receiver.metrics import metrics
@@ -40,7 +47,7 @@ FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 GIVEN_UP_AFTER = 1_800.0
 
 #: Errors that no retry can mend.
-HOPELESS = (ConfigurationError, EndlessListError, UnsteadyListError)
+HOPELESS = (ConfigurationError, EndlessListError, NoAnswersError, UnsteadyListError)
 
 #: Seconds between two batches of retention, and between two checks for expired rows.
 RETENTION_PAUSE, RETENTION_INTERVAL = 1.0, 3_600.0

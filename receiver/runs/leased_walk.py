@@ -35,6 +35,8 @@ class LeasedWalk:
         mark: Mark,
         held: RunLease,
         clock: Callable[[], datetime],
+        *,
+        waits: bool,
     ) -> None:
         self._held, self._asking, self._clock = held, asking, clock
         self._foreseen = ForeseenRows(held.run.id, held.run.mark)
@@ -48,6 +50,7 @@ class LeasedWalk:
             keep=self._keep,
             transact=self._transact,
             run=held.run.id,
+            waits=waits,
             foresee=self._foreseen.add,
         )
 

@@ -57,8 +57,13 @@ class Reconcile:
         clock: Callable[[], datetime],
         *,
         only_misdated: bool = False,
+        waits: bool = True,
     ) -> None:
-        """With `only_misdated`, the kind only dates back rows with future dates, and needs no list."""
+        """With `only_misdated`, the kind only dates back rows with future dates, and needs no list.
+
+        `waits` says whether a step that fails is tried again.
+        """
+        self._waits = waits
         self.name = DATE_BACK if only_misdated else RECONCILE
         self._only_misdated = only_misdated
         self._inbox, self._sources, self._clock = inbox, sources, clock
@@ -119,7 +124,7 @@ class Reconcile:
         (name,) = held.run.sources
         source = self._sources[name]
         mark = self._mark(held, name)
-        walk = LeasedWalk(self._database, source, self._asking(source), mark, held, self._clock)
+        walk = LeasedWalk(self._database, source, self._asking(source), mark, held, self._clock, waits=self._waits)
         self._walks[held.run.id] = walk
         return walk
 

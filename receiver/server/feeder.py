@@ -43,8 +43,11 @@ def new_feeder(
 
 
 def new_reconciler(inbox: Inbox, sources: Mapping[str, Source], verbs: Verbs, *, with_schedule: bool = False) -> Feeder:
-    """Make a feeder of runs that call the sources' APIs; with `with_schedule`, it also begins due reconciles."""
-    kinds = [Reconcile(inbox, sources, _now, only_misdated=only) for only in (False, True)]
+    """Make a feeder of runs that call the sources' APIs; with `with_schedule`, it also begins due reconciles.
+
+    Without it, it is that of a command, which ends with the first step that fails.
+    """
+    kinds = [Reconcile(inbox, sources, _now, only_misdated=only, waits=with_schedule) for only in (False, True)]
     look = ReconcileSchedule(verbs, sources, clock=_now).look if with_schedule else _nothing
     return Feeder(inbox.database, kinds, look=look)
 

@@ -165,6 +165,8 @@ class Worker:
         """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
         for attempt in attempts:
             if attempt.unfolds is not None and not self._inbox.unfold(attempt.delivery, attempt.unfolds):
+                # What was read is recorded once the items are deliveries, since the dedup key depends on it.
+                attempt.envelope = None
                 attempt.result = self._results.failure(attempt, ITEM_LOCKED)
 
     def _settle_ready(

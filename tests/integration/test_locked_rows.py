@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -142,13 +144,40 @@ def test_a_duplicate_of_a_held_dead_delivery_is_refused_alone(database, inbox):
     assert states == [("pending", 2)]
 
 
-def test_a_duplicate_of_a_held_dead_delivery_is_refused_without_a_wait(database):
+def test_a_duplicate_of_a_held_dead_delivery_is_refused_although_nothing_else_bounds_the_wait(database):
     patient = Inbox(database)
     patient.accept([arrival("held")])
     let_die(database)
     with held(database), pytest.raises(OperationalError) as refused:
         patient.accept([arrival("held")])
     assert is_overdue(refused.value)
+
+
+def test_a_duplicate_of_a_dead_delivery_that_is_held_for_a_moment_revives_it(database, inbox):
+    inbox.accept([arrival("held")])
+    let_die(database)
+    with held(database) as holding:
+        threading.Timer(0.1, holding.rollback).start()
+        assert answers(inbox, ["held"]) == ["duplicate"]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT state FROM deliveries")).scalar_one() == State.PENDING
+
+
+def test_many_accepted_arrivals_before_a_locked_one_take_nothing_from_those_behind_it(database, inbox, monkeypatch):
+    """Storing one by one takes long, and the wait for the lock does not."""
+    monkeypatch.setattr(group_commit, "LOCKS_TIMEOUT", 2.0)
+    inbox.accept([arrival("held")])
+    let_die(database)
+    names = [f"before {number}" for number in range(5)]
+    accept = inbox.accept
+
+    def slowly(batch):
+        time.sleep(0.45 if len(batch) == 1 else 0.0)
+        return accept(batch)
+
+    monkeypatch.setattr(inbox, "accept", slowly)
+    with held(database):
+        assert answers(inbox, [*names, "held", "behind"]) == ["accepted"] * 5 + ["503", "accepted"]
 
 
 def test_a_duplicate_of_a_delivery_that_is_gone_is_new_while_others_are_held(database, inbox):
@@ -234,3 +263,6 @@ def test_a_bundle_with_an_item_whose_dead_delivery_is_held_is_tried_again_and_ha
         kit.advance(days=1)
         drain(worker)
         assert {each["state"] for each in kit.deliveries()} == {"processed"}
+        number = len(kit.deliveries())
+        kit.send_body("shop", bundle(item(1), item(2, event="e2")))
+        assert len(kit.deliveries()) == number, "each event of the repeated bundle is a duplicate"

@@ -8,12 +8,15 @@ from typing import Any
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
-from running import Runs, asked, new_reconciler, reconciled
+from running import Runs, asked, new_reconciler, reconciled, sources_of
 from shopping import tell_all
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed, ListPage, Wanted
+from receiver.reconcile import walk
 from receiver.reconcile.listing import LOOKUP_TRIES
+from receiver.runs.feeder import Feeder
+from receiver.runs.reconcile import Reconcile
 from receiver.runs.tables import RunState
 
 EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
@@ -179,3 +182,28 @@ def test_a_dry_run_counts_rows_that_are_always_answered_with_an_error(kit, shop,
     lamps.is_away = True
     with pytest.raises(ApiError, match="/list/0 answered 503"):
         reconciled(kit, kit.source("shop"), dry_run=True)
+
+
+def test_a_command_counts_rows_that_alone_are_answered_with_an_error_without_waiting(kit, shop, lamps):
+    lamps.speak_about(shop)
+    del lamps.names["A9"]
+    lamps.statuses = {"A9": 500}
+    runs, run = begun(kit)
+    runs.feeder = Feeder(kit.database, [Reconcile(kit.inbox, sources_of(kit), kit.now, waits=False)], clock=kit.now)
+    for _ in runs.feeder.steps(run):
+        pass
+    assert (runs.run(run)["state"], runs.run(run)["tally"]) == (RunState.DONE, {"unanswered": 1})
+
+
+def test_a_source_that_lists_its_rows_and_answers_about_none_of_them_pauses_the_run(kit, shop, lamps, monkeypatch):
+    monkeypatch.setattr(walk, "LOOKUPS_AT_ONCE", 1)
+    lamps.speak_about(shop, names_only=True)
+    runs, run = begun(kit)
+    lamps.statuses = dict.fromkeys(lamps.names, 403)
+    found = step(runs, run)
+    assert found["state"] == RunState.PAUSED
+    assert "shop answers with its list, and about none of the rows" in found["trouble"]
+    assert "answered 403" in found["trouble"]
+    lamps.statuses = {}
+    runs.verbs.resume(asked("resume run"), run, now=kit.now())
+    assert step(runs, run)["state"] == RunState.DONE
