@@ -149,26 +149,28 @@ def limit_statements(engine: Engine, seconds: float) -> None:
 
     The statements are prepared, because planning many of them takes longer than running them.
     """
-    milliseconds = str(int(seconds * 1_000))
-    limits = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, **BESIDE_ACKS}
 
-    def limit(connection: Any, _: object) -> None:
+    def prepare(connection: Any, _: object) -> None:
         connection.prepare_threshold, connection.prepared_max = PREPARED_AT, MOST_PREPARED
-        connection.execute(_setting(limits))
-        connection.commit()
 
-    event.listen(engine, "connect", limit)
+    event.listen(engine, "connect", prepare)
+    milliseconds = str(int(seconds * 1_000))
+    _set_at_connect(engine, {"statement_timeout": milliseconds, "lock_timeout": milliseconds, **BESIDE_ACKS})
 
 
 def limit_locks(engine: Engine, seconds: float) -> None:
     """Set the time limit of waits for locks on PostgreSQL, after which a statement ends with SQLAlchemy's error."""
-    limits = {"lock_timeout": str(int(seconds * 1_000))}
+    _set_at_connect(engine, {"lock_timeout": str(int(seconds * 1_000))})
 
-    def limit(connection: Any, _: object) -> None:
-        connection.execute(_setting(limits))
+
+def _set_at_connect(engine: Engine, values: Mapping[str, str]) -> None:
+    """Make each connection of this engine begin with these settings of the session."""
+
+    def begin(connection: Any, _: object) -> None:
+        connection.execute(_setting(values))
         connection.commit()
 
-    event.listen(engine, "connect", limit)
+    event.listen(engine, "connect", begin)
 
 
 def run_at_once(engine: Engine, statement: str, parameters: Sequence[Any]) -> list[Any]:

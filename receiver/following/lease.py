@@ -209,7 +209,7 @@ class FollowerLease:
                 self._write(own, past, columns)
         else:
             self._write(connection, past, columns)
-        # If the caller's commit fails, nobody knows which cursor is stored, so none is written over it.
+        # If the caller's commit fails, the stored cursor is unknown, so it is left as it is.
         self._saved_at, self._unsaved = monotonic(), False
 
     def _write(self, connection: Connection, past: FeedItem | None, columns: dict[str, Any]) -> None:

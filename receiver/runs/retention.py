@@ -31,7 +31,7 @@ def drop_old(database: Database, *, before: datetime) -> int:
 
 def _drop(database: Database, before: datetime) -> int:
     with write_unless_locked(database) as connection:
-        # Nobody may start a plan of which a part is dropped. Its end is dated back, so that it is old as a run, too.
+        # A plan that has lost a part must not be started. Its end is dated back, so that it counts as an old run.
         connection.execute(_CANCEL_OLD_PLANS, {"before": before})
         run = connection.execute(_OLD_RUN, {"before": before}).scalar()
         if run is None:

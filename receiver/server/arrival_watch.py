@@ -14,8 +14,8 @@ from receiver.inbox.tables import DELIVERIES
 WATCH_INTERVAL: Final = 0.5
 MANY_ARRIVALS: Final = 50
 
-#: The arrivals between two looks that count as all of the time of the other processes. Even a server on a single slow
-#: core acks so many, and most ack several times as many (docs/benchmarks.md).
+#: The arrivals between two looks that count as all of the time of the other processes. A server on
+#: one slow core acks about as many, and most servers ack several times that number (docs/benchmarks.md).
 MOST_ARRIVALS: Final = 2_000
 
 #: Seconds that the end of the watch waits for a look.

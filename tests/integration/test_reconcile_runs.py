@@ -283,14 +283,20 @@ def test_a_run_paused_for_hours_walks_anew(kit, lamps, runs):
     assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
 
 
-def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_another_that_begins(kit, lamps, runs, monkeypatch):
-    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+def reading_for_days(kit, lamps, runs) -> int:
+    """Begin a run that has read a list for three days, and is not at its end. Returns its number."""
     run = start(runs)
     lamps.requests.clear()
     while len(lamps.requests) < 2:
         runs.feeder.step(run)
     kit.advance(days=3)
     runs.feeder.step(run)
+    return run
+
+
+def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_another_that_begins(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    run = reading_for_days(kit, lamps, runs)
     reconciled(kit, kit.source("other", dialect="shop", api_url="http://api.test"))
     finish(runs, run)
     assert runs.run(run)["tally"] == {}
@@ -301,12 +307,7 @@ def test_the_seen_keys_of_a_walk_of_days_are_not_dropped_by_a_run_that_dates_new
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     # Without a total, a list cannot show that keys are missing.
     lamps.tells_total = False
-    run = start(runs)
-    lamps.requests.clear()
-    while len(lamps.requests) < 2:
-        runs.feeder.step(run)
-    kit.advance(days=3)
-    runs.feeder.step(run)
+    run = reading_for_days(kit, lamps, runs)
     reconciled(kit, sources_of(kit)["shop"], only_misdated=True)
     finish(runs, run)
     assert (runs.run(run)["tally"], mirrored(kit)) == ({}, lamps.names)
