@@ -24,7 +24,7 @@ from simulator.run import build, couriers, hook_url, play, prepare
 from simulator.scenario import Scenario
 from simulator.server import serving
 from simulator.settings import settings_text
-from simulator.stats import EMPTY, SourceStats, read_stats
+from simulator.stats import EMPTY, SourceStats, read_stats, recounted
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
@@ -75,7 +75,8 @@ async def play_against(
             began = time.monotonic()
             await watched(receiver, play(systems, scenario=scenario, seed=seed, couriers=sending, clock=clock))
             seconds = time.monotonic() - began
-            stats = await settled(receiver, client)
+            await settled(receiver, client)
+            stats = await recounted(client)
         return [await report(client, system, sending[system.source], stats, seconds) for system in systems]
 
 
@@ -97,7 +98,7 @@ async def watched(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(task, death, return_exceptions=True)
 
 
-async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[str, SourceStats]:
+async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> None:
     """Wait until no delivery is pending. Raises `ReceiverFailedError` if no delivery finishes for `STUCK` seconds.
 
     `receiver` is None if the simulator did not start it.
@@ -108,7 +109,7 @@ async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[
             receiver.check()
         stats = await read_stats(client)
         if not any(source.open for source in stats.values()):
-            return stats
+            return
         now = sum(source.finished for source in stats.values())
         if now != finished:
             finished, moved = now, time.monotonic()

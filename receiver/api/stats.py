@@ -42,8 +42,9 @@ MANY = 5_000
 #: The number of a source's newest deliveries, by id, that are searched for the latest and for the newest processed one.
 NEWEST_LOOKED_AT = 200
 
-#: The states of a backlog, each of which has a partial index.
-BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
+#: The states of unfinished deliveries, and those of a backlog. Each has a partial index.
+OPEN = (State.PENDING, State.PROCESSING)
+BACKLOG = (*OPEN, State.DEAD)
 
 
 class SourceReconcile(Shape, frozen=True):
@@ -116,7 +117,7 @@ class Stats:
 class SharedCount:
     """A count of deliveries, of which requests share a large one."""
 
-    def __init__(self, database: Database, statement: CompoundSelect[Any] | Select[Any]) -> None:
+    def __init__(self, database: Database, statement: CompoundSelect[Any]) -> None:
         """`statement` returns rows with their numbers as `deliveries`."""
         self._database = database
         self._statement = statement
@@ -151,7 +152,7 @@ class Counts:
         #: The sources in the settings.
         self.sources = sources
         self._backlog = SharedCount(database, _BACKLOG)
-        self._ended = SharedCount(database, _ENDED)
+        self._everything = SharedCount(database, _EVERYTHING)
 
     def per_source(self, *, now: datetime, brief: bool = False) -> list[SourceStatistics]:
         """The statistics of each source in the settings or with deliveries, sorted by name.
@@ -159,16 +160,25 @@ class Counts:
         With `brief`, only the counts that an index gives, and only sources in the settings or with a backlog.
         """
         # Before the transaction below, because with a single connection two reads cannot overlap.
-        ended_rows, ended_at = ([], now) if brief else self._ended.counted(now=now)
-        backlog_rows, backlog_at = self._backlog.counted(now=now)
-        open_rows = backlog_rows if brief else [row for row in backlog_rows if row["state"] != State.DEAD]
-        counted_at = min(ended_at, backlog_at)
+        rows, counted_at = self._backlog.counted(now=now) if brief else self._everything_counted(now)
         reconciles = {each.source: _show_reconcile(each) for each in self._reconciles(now)}
-        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
+        names = {row["source"] for row in rows} | set(self.sources)
         with self._database.read() as connection:
-            newest = _newest_of(connection, sorted(names), _first_unfinished(open_rows))
-        found = [_source(newest[name], name, open_rows, ended_rows, now, brief=brief) for name in sorted(names)]
+            newest = _newest_of(connection, sorted(names), _first_unfinished(rows))
+        found = [_source(newest[name], name, rows, now, brief=brief) for name in sorted(names)]
         return [replace(each, reconcile=reconciles.get(each.source), counted_at=counted_at) for each in found]
+
+    def _everything_counted(self, now: datetime) -> tuple[list[RowMapping], datetime]:
+        """The counts of all deliveries: one statement gives them, or two if the whole history was counted before.
+
+        Between two statements, a delivery can end without being in either.
+        """
+        rows, counted_at = self._everything.counted(now=now)
+        if counted_at == now:
+            return rows, now
+        backlog, backlog_at = self._backlog.counted(now=now)
+        ended = [row for row in rows if row["state"] not in OPEN]
+        return [*(row for row in backlog if row["state"] in OPEN), *ended], min(counted_at, backlog_at)
 
     def backlog(self) -> dict[tuple[str, str], int]:
         """The number of pending, processing and dead deliveries by source and state, without reading the history."""
@@ -190,8 +200,7 @@ class _Newest(NamedTuple):
 def _source(
     newest: _Newest,
     name: str,
-    open_rows: Sequence[RowMapping],
-    ended_rows: Sequence[RowMapping],
+    rows: Sequence[RowMapping],
     now: datetime,
     *,
     brief: bool,
@@ -199,14 +208,13 @@ def _source(
     states = dict.fromkeys(BACKLOG if brief else State, 0)
     outcomes: dict[Outcome, int] = defaultdict(int)
     duplicates = 0
-    for row in [*open_rows, *ended_rows]:
-        if row["source"] == name:
-            states[row["state"]] += row["deliveries"]
-            duplicates += row["duplicates"]
-            if row["outcome"]:
-                outcomes[row["outcome"]] += row["deliveries"]
-    unfinished = [row for row in open_rows if row["source"] == name and row["state"] != State.DEAD]
-    oldest = min((row["oldest"] for row in unfinished if row["oldest"]), default=None)
+    of_it = [row for row in rows if row["source"] == name]
+    for row in of_it:
+        states[row["state"]] += row["deliveries"]
+        duplicates += row["duplicates"]
+        if row["outcome"]:
+            outcomes[row["outcome"]] += row["deliveries"]
+    oldest = min((row["oldest"] for row in of_it if row["state"] in OPEN and row["oldest"]), default=None)
     return SourceStatistics(
         source=name,
         states=states,
@@ -220,11 +228,11 @@ def _source(
     )
 
 
-def _first_unfinished(open_rows: Sequence[RowMapping]) -> dict[str, int]:
-    """The first delivery of each source's backlog."""
+def _first_unfinished(rows: Sequence[RowMapping]) -> dict[str, int]:
+    """The first unfinished delivery of each source."""
     first: dict[str, int] = {}
-    for row in open_rows:
-        if row["state"] != State.DEAD:
+    for row in rows:
+        if row["state"] in OPEN:
             first[row["source"]] = min(row["first"], first.get(row["source"], row["first"]))
     return first
 
@@ -285,7 +293,7 @@ def _tally(states: Any) -> Select[Any]:
 
 #: One query per state, because each has a partial index of its few rows.
 _BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
-_ENDED = _tally(HAS_ENDED)
+_EVERYTHING = union_all(*(_tally(in_state(state)) for state in OPEN), _tally(HAS_ENDED))
 
 
 def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, event, insert, update
 
 from receiver.api import stats
 from receiver.api.stats import Counts
@@ -46,6 +46,36 @@ def accept(database: Database, at: datetime, state: State = State.PENDING, **col
 def pending(counts: Counts, now: datetime) -> tuple[int, datetime]:
     (shop,) = counts.per_source(now=now, brief=True)
     return shop.states[State.PENDING], shop.counted_at
+
+
+def test_a_delivery_that_ends_during_a_count_is_counted_once(database):
+    counts, end = Counts(database, ["shop"]), update(DELIVERIES).values(state=State.PROCESSED.value, ended_at=NOW)
+    accept(database, NOW)
+
+    ended = []
+
+    def end_it(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+        if "deliveries" in statement and not ended:
+            ended.append(statement)
+            with database.write() as writing:
+                writing.execute(end)
+
+    event.listen(database.engine, "after_cursor_execute", end_it)
+    (shop,) = counts.per_source(now=NOW)
+    assert (sum(shop.states.values()), len(ended)) == (1, 1)
+
+
+def test_pending_deliveries_are_counted_beside_a_shared_count_of_the_others(database, monkeypatch):
+    monkeypatch.setattr(stats, "MANY", 2)
+    monkeypatch.setattr(shared_results, "LEAST_REUSE", 60.0)
+    counts = Counts(database, ["shop"])
+    for number in range(2):
+        accept(database, NOW + number * SECOND, State.PROCESSED)
+    counts.per_source(now=NOW)
+    accept(database, NOW + 2 * SECOND)
+    accept(database, NOW + 3 * SECOND, State.PROCESSED)
+    (shop,) = counts.per_source(now=NOW + 4 * SECOND)
+    assert (shop.states[State.PENDING], shop.states[State.PROCESSED], shop.counted_at) == (1, 2, NOW)
 
 
 def test_a_large_count_is_shared_for_a_while_and_says_when_it_was_counted(database, monkeypatch):

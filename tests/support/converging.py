@@ -31,6 +31,7 @@ from simulator.run import couriers, hook_url, play, prepare
 from simulator.scenario import Scenario, load
 from simulator.server import serving
 from simulator.settings import settings_text
+from simulator.stats import recounted
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
@@ -165,7 +166,8 @@ async def converge(
     async with receiver_for(plays, database_url) as receiver:
         logs = {source: log for each in plays for source, log in (await each.run()).items()}
         async with api_client(receiver.url, receiver.token) as client:
-            stats = await settled(receiver, client)
+            await settled(receiver, client)
+            stats = await recounted(client)
             duplicates = await count_duplicates(client)
             return {
                 each.scenario.name: {

@@ -21,7 +21,7 @@ from simulator.convergence import Comparison, Difference
 from simulator.delivery import Log
 from simulator.progress import look, picture, progress
 from simulator.report import SHOWN, SourceReport, milliseconds, show
-from simulator.stats import read_stats
+from simulator.stats import read_stats, recounted
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
@@ -169,6 +169,7 @@ STATS = {
             "oldest_pending_seconds": None,
             "freshness_seconds": 0.25,
             "last_delivery_at": None,
+            "counted_at": "2026-03-08T12:00:00Z",
         }
     ]
 }
@@ -194,6 +195,14 @@ class Sending:
 def test_the_statistics_count_open_and_ended_deliveries():
     found = asyncio.run(read_stats(client(lambda _: httpx.Response(200, json=STATS))))["sigma"]
     assert (found.open, found.finished, found.freshness) == (3, 6, 0.25)
+
+
+def test_a_count_from_before_the_question_is_not_taken_for_the_final_one():
+    (sigma,) = STATS["sources"]
+    answers = [sigma | {"counted_at": f"2026-03-08T12:00:0{second}Z"} for second in (0, 0, 1)]
+    answering = client(lambda _: httpx.Response(200, json={"sources": [answers.pop(0)]}))
+    found = asyncio.run(recounted(answering))["sigma"]
+    assert (found.counted_at, answers) == ("2026-03-08T12:00:01Z", [])
 
 
 def test_the_progress_shows_sent_acked_processed_and_freshness():
