@@ -14,14 +14,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from handlers.catalog import Product
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import find_dialects
 from receiver.errors import ConfigurationError
-from receiver.inbox.tables import Delivery
+from receiver.inbox.tables import DEDUP_KEYS, Delivery
 from receiver.mirror import changes
 from receiver.testing import Webhooks
 
@@ -156,6 +156,22 @@ def test_an_id_from_before_the_upgrade_with_another_body_is_a_conflict_after_it(
     told = b'"event":"entity.updated","deliveryId":"del-0000000000c1","timestamp":"2026-03-08T09:00:00.125Z"'
     answer = kit.send_body("sigma", b'{%b,"data":{"entityId":"other","schemaId":"s"}}' % told)
     assert (answer.body["status"], kit.delivery(answer)["conflict"]) == ("accepted", True)
+
+
+def test_a_retry_of_a_webhook_dated_hours_ahead_is_a_duplicate_after_the_upgrade(database, database_url, tmp_path):
+    """A sender that writes its local time as UTC is hours ahead."""
+    ahead = datetime.now(UTC) + timedelta(hours=3)
+    told = b'{"event":"entity.updated","deliveryId":"del-0000000000c1","timestamp":"%b","data":{"entityId":"E1"}}'
+    body = told % ahead.isoformat().encode()
+    delivery, key = Delivery.__table__, DEDUP_KEYS
+    with database.write() as connection:
+        held = connection.execute(select(key.c.delivery_id).where(key.c.dedup_key == "del-0000000000c1")).scalar_one()
+        connection.execute(delivery.update().where(delivery.c.id == held).values(occurred_at=ahead))
+        fingerprint = hashlib.sha256(body).digest()
+        connection.execute(key.update().where(key.c.delivery_id == held).values(fingerprint=fingerprint))
+    Schema(database).upgrade()
+    with closing(Webhooks(tmp_path, find_dialects(), database_url=database_url)) as kit:
+        assert kit.send_body("sigma", body).body == {"status": "duplicate", "delivery": str(held)}
 
 
 def test_new_webhooks_get_keys_with_a_lead_after_the_upgrade(kit):
