@@ -7,12 +7,14 @@ Every package with tables has its own line of migrations, and the database recor
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from sqlalchemy import Connection, String, column, inspect, select, table
+from sqlalchemy import Connection, String, column, func, inspect, select, table
 
 from receiver.errors import ConfigurationError, WiringError
 from receiver.loading import entry_points, import_foreign
@@ -74,8 +76,15 @@ class Branch:
 
     def first_tables(self) -> tuple[str, ...]:
         """The tables that its first revision makes."""
-        about = self.revisions[FIRST].replace(" ", "_")
-        return tuple(import_module(f"{self.package}.v{FIRST}_{about}").TABLES)
+        return tuple(self._module(FIRST).TABLES)
+
+    def tables_made_by(self, revisions: Iterable[str]) -> set[str]:
+        """The tables that these revisions say they make."""
+        return {name for each in revisions for name in getattr(self._module(each), "TABLES", ())}
+
+    def _module(self, revision: str) -> ModuleType:
+        about = self.revisions[revision].replace(" ", "_")
+        return import_module(f"{self.package}.v{revision}_{about}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,11 @@ class BranchStatus:
     def pending(self) -> list[str]:
         """The revisions still to be applied, oldest first."""
         return [each for each in self.branch.revisions if self.revision is None or each > self.revision]
+
+    def tables_to_make(self) -> list[str]:
+        """The tables that pending revisions make, sorted, except those of applied ones."""
+        applied = [each for each in self.branch.revisions if each not in self.pending]
+        return sorted(self.branch.tables_made_by(self.pending) - self.branch.tables_made_by(applied))
 
     @property
     def ahead(self) -> bool:
@@ -127,10 +141,26 @@ def status_of(connection: Connection, branch: Branch) -> BranchStatus:
         revision = connection.execute(note).scalar()
         if revision is not None:
             return BranchStatus(branch, revision)
-    there = [name for name in branch.first_tables() if present.has_table(name)]
+    schema = creation_schema(connection)
+    there = [name for name in branch.first_tables() if present.has_table(name, schema=schema)]
     if there and len(there) < len(branch.first_tables()):
-        raise ConfigurationError(
-            f"The database has tables named {', '.join(there)} that hookmirror did not make: name a database, or on "
-            "PostgreSQL a schema, without tables of these names."
-        )
+        raise foreign_tables_error(there, is_new=True)
     return BranchStatus(branch, FIRST if there else None, noted=False)
+
+
+def creation_schema(connection: Connection) -> str | None:
+    """The schema in which PostgreSQL makes tables; None if there is none, and on SQLite."""
+    if connection.dialect.name != "postgresql":
+        return None
+    schema: str | None = connection.execute(select(func.current_schema())).scalar()
+    return schema
+
+
+def foreign_tables_error(names: Iterable[str], *, is_new: bool) -> ConfigurationError:
+    """Make the error for tables of another program; `is_new` if the database has none of this package yet."""
+    mend = (
+        "name a database, or on PostgreSQL a schema, without tables of these names"
+        if is_new
+        else "rename those, or move them to another database, because this release makes tables of these names"
+    )
+    return ConfigurationError(f"The database has tables named {', '.join(names)} that hookmirror did not make: {mend}.")

@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
 
 from receiver.database.database import Database
+from receiver.database.foreign_tables import refuse_foreign_tables, refuse_other_schema
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.unfinished import refuse_unfinished
 from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
@@ -113,6 +114,7 @@ class Schema:
             for status in self.statuses(connection):
                 status.refuse_what_is_not_ours()
                 if status.pending:
+                    refuse_foreign_tables(connection, status)
                     raise ConfigurationError(f"{_behind(status)}: {MIGRATE}.")
             missing = [each.name for each in self._missing(connection)]
             if missing:
@@ -153,9 +155,11 @@ class Schema:
 
     def _plan(self, connection: Connection) -> Migration:
         migration = Migration()
+        refuse_other_schema(connection, self.branches, setting=self._database.setting)
         for status in self.statuses(connection):
             status.refuse_what_is_not_ours()
             if status.pending:
+                refuse_foreign_tables(connection, status)
                 about = {revision: status.branch.revisions[revision] for revision in status.pending}
                 newest = status.branch.newest
                 migration.steps.append(Step(status.branch.name, status.revision, newest, about))

@@ -31,14 +31,17 @@ def refuse_unusable_tables(connection: Connection, *, setting: str) -> None:
 def refuse_other_columns(connection: Connection) -> None:
     """Raise `ConfigurationError` for a declared table that is absent, lacks a column, or demands another one."""
     tables = _declared(connection)
-    found = _columns(connection, list(tables))
+    found = columns_of(connection, list(tables))
     for name, each in tables.items():
         for mistake in _mistakes(each, found.get(name, {}), is_postgresql=connection.dialect.name == "postgresql"):
             raise ConfigurationError(mistake)
 
 
-def _columns(connection: Connection, tables: Sequence[str]) -> dict[str, dict[str, bool]]:
-    """The columns of each declared table in the database, each with whether an insert must give it a value."""
+def columns_of(connection: Connection, tables: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """The columns of each of these tables in the database, each with whether an insert must give it a value.
+
+    Absent tables are missing. On PostgreSQL the names are quoted, with a schema if it is not to be searched for.
+    """
     if connection.dialect.name == "postgresql":
         rows = connection.execute(_POSTGRESQL_COLUMNS, {"tables": tables})
     else:

@@ -194,6 +194,17 @@ def test_doctor_reports_a_schema_that_is_behind_or_ahead(migrated, forks, mirror
     assert says in finding(done, "schema")[1]
 
 
+def test_doctor_and_a_dry_run_name_a_table_of_another_program_that_prevents_the_migration(folder, forks, database_url):
+    execute(database_url, "CREATE TABLE sessions (id INTEGER PRIMARY KEY)")
+    says = "tables named sessions that hookmirror did not make: name a database, or on PostgreSQL a schema, without"
+    doctor = forks.run(folder, "doctor", "--json")
+    assert doctor.returncode == 1
+    assert says in finding(doctor, "schema")[1]
+    refused(forks.run(folder, "migrate", "--dry-run"), says)
+    refused(forks.run(folder, "migrate"), says)
+    assert tables(database_url) == ["sessions"]
+
+
 def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(migrated, forks):
     done = forks.run(migrated, "doctor", "--json")
     assert done.returncode == 0, done.stdout

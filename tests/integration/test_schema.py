@@ -208,6 +208,34 @@ def test_tables_of_another_program_are_not_taken_for_ours(database):
         assert not inspect(connection).has_table("deliveries")
 
 
+@pytest.mark.parametrize(
+    "name", ["processes", "rounds", "runs", "seen", "identity", "findings", "followers", "sessions"]
+)
+def test_a_table_of_another_program_with_the_name_of_a_later_table_is_refused_and_left_unchanged(database, name):
+    run(database, f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, name TEXT)")
+    says = f"tables named {name} that hookmirror did not make: name a database, or on PostgreSQL a schema, without"
+    for ask in (Schema(database).prepare, Schema(database).check, Schema(database).upgrade, Schema(database).plan):
+        with pytest.raises(ConfigurationError, match=says):
+            ask()
+    assert inspect(database.engine).get_table_names() == [name]
+    assert [column["name"] for column in inspect(database.engine).get_columns(name)] == ["id", "name"]
+    assert column_of(database, f"SELECT id FROM {name}") == []
+
+
+def test_a_view_of_another_program_with_the_name_of_a_later_table_is_refused(database):
+    run(database, "CREATE VIEW sessions AS SELECT 1 AS id")
+    with pytest.raises(ConfigurationError, match="tables named sessions that hookmirror did not make"):
+        Schema(database).upgrade()
+
+
+def test_a_later_table_that_was_made_as_it_is_declared_is_taken_for_ours(database):
+    Schema(database).upgrade()
+    run(database, "UPDATE alembic_version_receiver SET version_num = '0012'")
+    assert [step.before for step in Schema(database).plan().steps] == ["0012"]
+    Schema(database).upgrade()
+    Schema(database).check()
+
+
 def test_every_start_migrates_sqlite(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
         Schema(database).prepare()
@@ -242,6 +270,42 @@ def test_tables_may_be_in_a_schema_that_the_url_names(postgresql_url):
         Schema(database).check()
         assert column_of(database, "SELECT count(*) FROM hookmirror.deliveries") == [0]
         assert column_of(database, "SHOW synchronous_commit") == ["on"]
+
+
+def url_with_path(url, path):
+    return make_url(url).update_query_dict({"options": f"-csearch_path={path}"}).render_as_string(hide_password=False)
+
+
+def test_tables_of_another_program_in_a_later_schema_of_the_path_do_not_matter(postgresql_url):
+    with closing(Database(postgresql_url)) as database:
+        run(
+            database, "CREATE SCHEMA second", "CREATE TABLE products (id INTEGER)", "CREATE TABLE sessions (id INTEGER)"
+        )
+    with closing(Database(url_with_path(postgresql_url, "second,public"))) as database:
+        Schema(database).upgrade()
+        Schema(database).check()
+        assert column_of(database, "SELECT count(*) FROM second.sessions") == [0]
+        assert column_of(database, "SELECT count(*) FROM public.sessions") == [0]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_second_installation_whose_path_also_finds_the_first_is_refused(postgresql_url, noted):
+    with closing(Database(postgresql_url)) as first:
+        Schema(first).upgrade()
+        run(first, "CREATE SCHEMA second")
+        if not noted:
+            run(first, *(f"DROP TABLE {branch.version_table}" for branch in BRANCHES))
+    with closing(Database(url_with_path(postgresql_url, "second,public"))) as second:
+        for ask in (Schema(second).upgrade, Schema(second).plan):
+            with pytest.raises(ConfigurationError) as raised:
+                ask()
+        assert str(raised.value) == (
+            "The role's `search_path` finds the tables of receiver in the schema public, and new ones would be made in "
+            "second: let it name one of the two alone, as `?options=-csearch_path%3Dsecond` does in "
+            "HOOKMIRROR_DATABASE_URL."
+        )
+    with closing(Database(url_with_path(postgresql_url, "second"))) as second:
+        assert [step.before for step in Schema(second).upgrade().steps] == [None] * len(BRANCHES)
 
 
 # ── other packages ────────────────────────────────────────────────────────────────────────────────────────────
@@ -391,6 +455,14 @@ def test_revisions_are_numbered_without_gaps_and_each_follows_the_one_before(bra
     numbers = [f"{number:04}" for number in range(1, len(found) + 1)]
     assert found == list(zip(numbers, [None, *numbers], strict=False))
     assert list(branch.revisions) == numbers
+
+
+def test_migrations_name_all_tables_that_they_make(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        created = Schema(database).upgrade().created
+        present = {name for name in inspect(database.engine).get_table_names() if "alembic_version_" not in name}
+    named = {name for branch in BRANCHES for name in branch.tables_made_by(branch.revisions)}
+    assert named == present - {"sqlite_sequence", *created}
 
 
 @pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)

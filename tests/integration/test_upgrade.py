@@ -105,6 +105,21 @@ def test_the_first_release_is_recognised_by_its_tables_and_nothing_is_lost(datab
     Schema(database).check()
 
 
+def test_an_upgrade_that_needs_the_name_of_another_programs_table_is_refused_and_says_which(database):
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE identity (id INTEGER PRIMARY KEY, name TEXT)"))
+    before = rows(database)
+    for ask in (Schema(database).plan, Schema(database).upgrade):
+        with pytest.raises(
+            ConfigurationError,
+            match="tables named identity that hookmirror did not make: rename those, or move them to another database",
+        ):
+            ask()
+    assert rows(database) == before
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM identity")).scalar() == 0
+
+
 def test_rows_written_by_the_first_release_still_fit(database):
     """During an upgrade, processes of two releases use one database: docs/migrations.md, "The rule for releases"."""
     Schema(database).upgrade()

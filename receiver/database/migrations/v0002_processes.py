@@ -8,6 +8,9 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+#: The tables of this revision.
+TABLES = ("processes",)
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 

@@ -8,6 +8,9 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
+#: The tables of this revision.
+TABLES = ("rounds", "settlements")
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 

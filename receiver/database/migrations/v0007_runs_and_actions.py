@@ -8,6 +8,9 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
+#: The tables of this revision.
+TABLES = ("actions", "runs", "run_turns", "run_deliveries", "run_rows")
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 

@@ -8,6 +8,9 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
+#: The tables of this revision.
+TABLES = ("seen", "schedules")
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 

@@ -8,6 +8,9 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
+#: The tables of this revision.
+TABLES = ("identity",)
+
 
 def upgrade() -> None:
     op.create_table(

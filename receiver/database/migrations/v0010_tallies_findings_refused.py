@@ -8,6 +8,9 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
+#: The tables of this revision.
+TABLES = ("tallies", "findings", "duties", "refused")
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 ARRIVAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 

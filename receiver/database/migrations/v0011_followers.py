@@ -8,6 +8,9 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
+#: The tables of this revision.
+TABLES = ("followers", "dead_changes")
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 

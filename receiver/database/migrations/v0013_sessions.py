@@ -8,6 +8,9 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
+#: The tables of this revision.
+TABLES = ("sessions",)
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
