@@ -188,7 +188,7 @@ PLAIN = {
             "identity",
             "byte_arrays",
             "temporary",
-            *("own_tables", "usable_tables", "foreign_tables", "page_sizes"),
+            *("own_tables", "usable_tables", "foreign_tables", "rebuilt_tables", "page_sizes"),
             "calendar",
             "stored_types",
         ),

@@ -1,6 +1,7 @@
 """Refuses to migrate where tables of another program, or of another installation, would be taken for this one's.
 
 A migration makes its tables only where they are absent, so it would fill and alter a stranger's table of the same name.
+A column that a stranger added to a table is refused where a migration would lose it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,23 @@ def refuse_foreign_tables(connection: Connection, status: BranchStatus) -> None:
     foreign = [name for name, place in places.items() if place in found and not _is_declared(name, found[place])]
     if foreign:
         raise foreign_tables_error(foreign, is_new=status.revision is None)
+
+
+def refuse_foreign_columns(connection: Connection, status: BranchStatus) -> None:
+    """Raise `ConfigurationError` if a pending migration would copy a table of SQLite without a column of a stranger."""
+    if connection.dialect.name == "postgresql":
+        return
+    for revision in status.pending:
+        for name, copied in status.branch.tables_rebuilt_by(revision).items():
+            declared = SQLModel.metadata.tables.get(name)
+            known = {*(copied or ()), *(() if declared is None else declared.columns.keys())}
+            lost = [column for column in columns_of(connection, [name]).get(name, {}) if column not in known]
+            if lost and copied is not None:
+                raise ConfigurationError(
+                    f"The table {name} has columns that hookmirror did not make, and that its migration to revision "
+                    f"{revision} of {status.branch.name} would lose: {', '.join(lost)}. Keep their values in a table "
+                    "of your own, and drop them for the upgrade."
+                )
 
 
 def _is_declared(name: str, columns: Iterable[str]) -> bool:

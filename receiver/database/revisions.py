@@ -7,7 +7,7 @@ Every package with tables has its own line of migrations, and the database recor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -81,6 +81,10 @@ class Branch:
     def tables_made_by(self, revisions: Iterable[str]) -> set[str]:
         """The tables that these revisions say they make."""
         return {name for each in revisions for name in getattr(self._module(each), "TABLES", ())}
+
+    def tables_rebuilt_by(self, revision: str) -> dict[str, Sequence[str] | None]:
+        """The tables that this revision rebuilds on SQLite, each with the columns that it copies; None for all."""
+        return dict(getattr(self._module(revision), "REBUILT", {}))
 
     def _module(self, revision: str) -> ModuleType:
         about = self.revisions[revision].replace(" ", "_")

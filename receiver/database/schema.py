@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,8 +18,9 @@ from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
 
 from receiver.database.database import Database
-from receiver.database.foreign_tables import refuse_foreign_tables, refuse_other_schema
+from receiver.database.foreign_tables import refuse_foreign_columns, refuse_foreign_tables, refuse_other_schema
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
+from receiver.database.sqlite.rebuilt_tables import keeping_indexes_and_triggers, renaming_tables_alone
 from receiver.database.unfinished import refuse_unfinished
 from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
 from receiver.errors import ConfigurationError
@@ -160,6 +162,7 @@ class Schema:
             status.refuse_what_is_not_ours()
             if status.pending:
                 refuse_foreign_tables(connection, status)
+                refuse_foreign_columns(connection, status)
                 about = {revision: status.branch.revisions[revision] for revision in status.pending}
                 newest = status.branch.newest
                 migration.steps.append(Step(status.branch.name, status.revision, newest, about))
@@ -182,8 +185,18 @@ class Schema:
             context.stamp(script, status.revision)
         with _migrating, Operations.context(context):
             for revision in status.pending:
-                script.get_revision(revision).module.upgrade()
+                with self._keeping_what_is_not_ours(connection, branch.tables_rebuilt_by(revision)):
+                    script.get_revision(revision).module.upgrade()
                 context.stamp(script, revision)
+
+    @contextmanager
+    def _keeping_what_is_not_ours(self, connection: Connection, rebuilt: Iterable[str]) -> Iterator[None]:
+        """Keep other people's views, triggers, indexes and foreign keys in the block, which rebuilds these tables."""
+        if self._database.is_postgresql:
+            yield
+            return
+        with renaming_tables_alone(connection), keeping_indexes_and_triggers(connection, rebuilt):
+            yield
 
     # ── status ────────────────────────────────────────────────────────────────────────────────────────────────
 

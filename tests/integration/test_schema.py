@@ -457,6 +457,14 @@ def test_revisions_are_numbered_without_gaps_and_each_follows_the_one_before(bra
     assert list(branch.revisions) == numbers
 
 
+@pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)
+def test_a_migration_that_copies_a_table_names_it(branch: Branch):
+    for revision, about in branch.revisions.items():
+        source = (branch.folder / f"v{revision}_{about.replace(' ', '_')}.py").read_text("utf-8")
+        copied = set(re.findall(r'op\.(?:batch_alter|rename)_table\(\s*"(\w+)"', source))
+        assert branch.tables_rebuilt_by(revision).keys() == copied, revision
+
+
 def test_migrations_name_all_tables_that_they_make(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
         created = Schema(database).upgrade().created

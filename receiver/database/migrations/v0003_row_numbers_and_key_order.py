@@ -10,6 +10,16 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
+#: The tables that are rebuilt on SQLite, with their columns.
+REBUILT = {
+    "deliveries": (
+        *("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "state", "attempts"),
+        *("due_at", "suspect", "claimed_by", "lease_until", "outcome", "reason", "ended_at", "dedup_key", "conflict"),
+        *("duplicates", "secret"),
+    ),
+    "bodies": ("delivery_id", "body", "plain", "headers"),
+}
+
 MOMENT = sa.Text()
 
 INDEXES = (
@@ -104,5 +114,6 @@ def _rebuild_bodies() -> None:
 
 
 def _move(table: str, key: str) -> None:
-    op.execute(f"INSERT INTO {table} SELECT * FROM first_{table} ORDER BY {key}")  # noqa: S608 (our own names)
+    columns = ", ".join(REBUILT[table])
+    op.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM first_{table} ORDER BY {key}")  # noqa: S608 (our own names)
     op.drop_table(f"first_{table}")

@@ -11,6 +11,9 @@ down_revision = "0005"
 #: The tables of this revision.
 TABLES = ("rounds", "settlements")
 
+#: The table that is rebuilt on SQLite, with its columns.
+REBUILT = {"attempts": ("delivery_id", "ended_at", "number", "worker", "reason")}
+
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
@@ -84,8 +87,6 @@ def _rebuild_attempts() -> None:
         sa.PrimaryKeyConstraint("delivery_id", "ended_at", "number", "round"),
         sqlite_with_rowid=False,
     )
-    op.execute(
-        "INSERT INTO attempts (delivery_id, ended_at, number, worker, reason) "
-        "SELECT delivery_id, ended_at, number, worker, reason FROM failed_attempts"
-    )
+    columns = ", ".join(REBUILT["attempts"])
+    op.execute(f"INSERT INTO attempts ({columns}) SELECT {columns} FROM failed_attempts")  # noqa: S608 (our own names)
     op.drop_table("failed_attempts")
