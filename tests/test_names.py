@@ -285,7 +285,7 @@ PLAIN = {
             "recorded",
             "scratch",
         ),
-        *("arrival_watch", "bundles", "proofs", "remarks"),
+        *("added_columns", "arrival_watch", "bundles", "proofs", "remarks"),
         *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }

@@ -230,11 +230,11 @@ class Copier:
             without_limits(connection)
             if unfinished.read_note(connection) is None:
                 return
-            present = set(inspect(connection).get_table_names())
+            present = inspect(connection)
             for table in reversed(self._source.tables()):
-                if table.name in present:
+                if present.has_table(table.name, schema=table.schema):
                     connection.execute(delete(table))
-            if IDENTITY.name in present:
+            if present.has_table(IDENTITY.name):
                 # The identity may be that of FROM, and FROM may turn out not to be copyable.
                 connection.execute(insert(IDENTITY).values(id=1, name=secrets.token_hex(16)))
             unfinished.drop_note(connection)

@@ -244,7 +244,7 @@ def demand_empty(connection: Connection, side: Side, *, now: datetime) -> None:
     for table in side.tables():
         if (
             table is not IDENTITY
-            and present.has_table(table.name)
+            and present.has_table(table.name, schema=table.schema)
             and connection.execute(select(text("1")).select_from(table).limit(1)).first()
         ):
             raise CopyError(

@@ -263,16 +263,23 @@ class Writer:
         self._connection = connection
         self._reader = reader
         table = reader.table
-        changes = [(at, writer(column, connection.dialect)) for at, column in enumerate(table.columns)]
+        #: The columns that are written, by their positions in a row: the database computes the others itself.
+        self._written = [at for at, column in enumerate(table.columns) if column.computed is None]
+        columns = [table.columns[at] for at in self._written]
+        changes = [(at, writer(column, connection.dialect)) for at, column in enumerate(columns)]
         self._changes = [(at, change) for at, change in changes if change is not None]
-        names = ", ".join(map(connection.dialect.identifier_preparer.format_column, table.columns))
+        names = ", ".join(map(connection.dialect.identifier_preparer.format_column, columns))
         target = f"{connection.dialect.identifier_preparer.format_table(table)} ({names})"
         self._copy = f"COPY {target} FROM STDIN"
-        self._insert = f"INSERT INTO {target} VALUES ({', '.join('?' * len(table.columns))})"  # noqa: S608 (our names)
+        self._insert = f"INSERT INTO {target} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 (our names)
 
     def write(self, rows: list[RowValues]) -> None:
         """Write rows. Raises `CopyError` for a row that the database refuses, and SQLAlchemy's error otherwise."""
-        written = _by_column(rows, self._changes) if self._changes else rows
+        written = rows
+        if len(self._written) < len(self._reader.table.columns):
+            written = [tuple(row[at] for at in self._written) for row in rows]
+        if self._changes:
+            written = _by_column(written, self._changes)
         try:
             with self._connection.begin_nested():
                 self._run(written)

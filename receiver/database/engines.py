@@ -88,6 +88,8 @@ def open_engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) ->
 def _check(parsed: URL, url: str, setting: str) -> None:
     """Raise `ConfigurationError` for a valid URL that is not supported here."""
     system = parsed.get_backend_name()
+    if "\0" in urls.path_of(parsed) or (not url.isascii() and any("\ud800" <= each <= "\udfff" for each in url)):
+        raise ConfigurationError(f"{setting} cannot be used: it has a NUL, or is not text in UTF-8. Correct it.")
     if system == "postgresql" and has_bare_at_sign(url):
         # Otherwise a part of the password would be resolved as a host, and shown in error messages.
         raise ConfigurationError(

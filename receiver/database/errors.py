@@ -249,5 +249,6 @@ _ADVICE = (
     ),
     *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
     ("does not exist", "Create the database, or correct its name in {setting}."),
+    ("must be owner of", "Run `hookmirror migrate` as the role that owns the tables: see docs/deployment.md."),
     ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )

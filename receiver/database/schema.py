@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, delete, false, inspect, table, text
+from sqlalchemy import Connection, Table, delete, false, inspect, table, text
 from sqlalchemy.orm import Mapper
-from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
 
+from receiver.database.added_columns import lacking_columns
 from receiver.database.database import Database
 from receiver.database.foreign_tables import refuse_foreign_columns, refuse_foreign_tables, refuse_other_schema
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
@@ -210,18 +210,10 @@ class Schema:
             return any(status.ahead for status in self.statuses(connection))
 
     def lacking(self, connection: Connection) -> Iterator[str]:
-        """Describe columns and indexes that were added to the declarations of tables without migrations."""
-        present = inspect(connection)
+        """Describe columns that were added to the declarations of tables without migrations."""
+        models = {mapper.local_table: mapper.class_ for mapper in _mappers(SQLModel)}
         for each in self._tables_without_migrations():
-            if not present.has_table(each.name):
-                continue
-            there = {found["name"] for found in present.get_columns(each.name)}
-            for wanted in each.columns:
-                if wanted.name not in there:
-                    yield (
-                        f"The table {each.name} lacks the column {wanted.name}: run "
-                        f"`ALTER TABLE {_quoted(connection, each)} ADD COLUMN {_definition(connection, wanted)}`."
-                    )
+            yield from lacking_columns(connection, each, models.get(each))
 
     def _refuse_encoding(self, connection: Connection) -> None:
         """Raise `ConfigurationError` if the encoding of the database lacks characters."""
@@ -241,7 +233,8 @@ class Schema:
 
     def _missing(self, connection: Connection) -> Iterator[Table]:
         present = inspect(connection)
-        return (each for each in self._tables_without_migrations() if not present.has_table(each.name))
+        tables = self._tables_without_migrations()
+        return (each for each in tables if not present.has_table(each.name, schema=each.schema))
 
     def _tables_without_migrations(self) -> Iterable[Table]:
         owners = {branch.owner for branch in self.branches}
@@ -279,11 +272,3 @@ def _behind(status: BranchStatus) -> str:
 def _demand_writable(connection: Connection) -> None:
     """Raise SQLAlchemy's error for a read-only file, by writing, because SQLite reports that only then."""
     connection.execute(delete(table(Branch(*OWN).version_table)).where(false()))
-
-
-def _quoted(connection: Connection, each: Table) -> str:
-    return connection.dialect.identifier_preparer.format_table(each)
-
-
-def _definition(connection: Connection, wanted: Column[Any]) -> str:
-    return str(CreateColumn(wanted).compile(dialect=connection.dialect))

@@ -125,8 +125,10 @@ _LACKING_RIGHTS = text(
     "(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT')"
     " AND (name = 'changes' OR has_table_privilege(name, 'UPDATE')"
     " AND has_table_privilege(name, 'DELETE')))"
-    " UNION ALL SELECT number FROM pg_get_serial_sequence('changes', 'seq') AS number"
-    " WHERE NOT has_sequence_privilege(number, 'USAGE')"
+    " UNION ALL SELECT number FROM unnest(CAST(:tables AS text[])) AS name"
+    " JOIN pg_attribute ON attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped"
+    " CROSS JOIN LATERAL pg_get_serial_sequence(name, attname) AS number"
+    " WHERE number IS NOT NULL AND NOT has_sequence_privilege(number, 'USAGE')"
 )
 
 _ROW_SECURITY = text(

@@ -299,12 +299,16 @@ def test_a_role_that_may_only_read_is_refused_with_the_rights_to_grant(lesser, f
     )
 
 
-def test_a_role_that_may_not_use_the_change_feed_s_sequence_is_refused_with_the_right_to_grant(lesser, forks, role):
+@pytest.mark.parametrize("sequence", ["changes_seq_seq", "actions_id_seq", "runs_id_seq"])
+def test_a_role_that_may_not_use_a_sequence_is_refused_with_the_right_to_grant(lesser, forks, role, sequence):
     folder, url = lesser
-    execute(url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}")
-    refused(
-        forks.run(folder, "worker"), r"may not read and write public\.changes_seq_seq: GRANT .* USAGE on all sequences"
+    execute(
+        url,
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role[0]}",
+        f"REVOKE USAGE ON SEQUENCE {sequence} FROM {role[0]}",
     )
+    refused(forks.run(folder, "worker"), rf"may not read and write public\.{sequence}: GRANT .* USAGE on all sequences")
 
 
 def test_doctor_names_the_rights_to_grant_to_a_role_that_may_only_read(lesser, forks, role):

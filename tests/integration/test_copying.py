@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from copies import both, copy, everything, fill_attempts, kit_on, live_through, migrate, sql, verify
 from shopping import NOON, named
-from sqlalchemy import make_url
+from sqlalchemy import Column, Computed, Integer, String, Table, make_url, text
+from sqlmodel import SQLModel
 from templates import copy_tables_to
 
 from handlers.catalog import Product
@@ -485,6 +486,28 @@ def test_an_undeclared_column_is_left_out_only_on_request(another, ready_url):
 def test_leaving_out_an_unknown_table_is_refused(histories, new_url):
     with pytest.raises(CopyError, match="--without names shelfs, which"):
         copy(histories("sqlite"), new_url("sqlite"), without=["shelfs"])
+
+
+@pytest.fixture
+def priced():
+    """Declare a table with a column that the database computes."""
+    columns = [Column("id", Integer, primary_key=True), Column("gross", Integer, Computed("id * 2", persisted=True))]
+    table = Table("prices_to_copy", SQLModel.metadata, *columns, Column("name", String))
+    yield
+    SQLModel.metadata.remove(table)
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_column_that_the_database_computes_is_computed_in_the_copy_too(across, another):
+    source, target = another if across[0].startswith("sqlite") else across[0], across[1]
+    migrate(source)
+    sql(source, "INSERT INTO prices_to_copy (id, name) VALUES (3, 'Lamp')")
+    try:
+        assert copy(source, target).same
+        with closing(Database(target)) as database, database.read() as connection:
+            assert connection.execute(text("SELECT id, gross, name FROM prices_to_copy")).all() == [(3, 6, "Lamp")]
+    finally:
+        sql(source, "DROP TABLE prices_to_copy")
 
 
 SPOILT = [

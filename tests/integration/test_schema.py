@@ -8,18 +8,22 @@ import sqlite3
 import sys
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, make_url, text
+from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
 from receiver import MirrorRow
 from receiver.database import revisions, schema
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.revisions import Branch, find_branches
@@ -410,6 +414,23 @@ class Shelf(MirrorRow, table=True):
     colour: str | None = Field(default=None)
 
 
+#: What the rows that exist get in a new column.
+EMPTY = {"size": 0, "weight": 0, "made_at": datetime(1970, 1, 1, tzinfo=UTC), "papers": {}}
+
+
+class Label(SQLModel, table=True):
+    """Another one, whose columns take no NULL."""
+
+    __tablename__ = "labels_of_these_tests"
+
+    id: int = Field(primary_key=True)
+    kind: str = "it's plain"
+    size: int
+    weight: Decimal = Field(sa_type=ExactDecimal)
+    made_at: datetime = Field(sa_type=UtcDateTime)
+    papers: dict[str, Any] = Field(sa_type=Document)
+
+
 def test_tables_of_a_package_without_migrations_are_made_as_declared(database):
     assert "shelves_of_these_tests" in Schema(database).upgrade().created
     run(database, "DROP TABLE shelves_of_these_tests")
@@ -443,6 +464,25 @@ def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):
     assert found is not None
     run(database, found[1])
     Schema(database).check()
+
+
+@pytest.mark.parametrize("column", ["kind", "size", "weight", "made_at", "papers"])
+def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(database, column):
+    Schema(database).upgrade()
+    run(database, f"ALTER TABLE labels_of_these_tests DROP COLUMN {column}")
+    others = {"kind": "''", "size": "1", "weight": "1", "made_at": "'2026-01-01'", "papers": "'{}'"}
+    del others[column]
+    run(
+        database,
+        f"INSERT INTO labels_of_these_tests (id, {', '.join(others)}) VALUES (1, {', '.join(others.values())})",
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        Schema(database).check()
+    run(database, str(raised.value).split("`")[1])
+    Schema(database).check()
+    with database.read() as connection:
+        (found,) = connection.execute(select(Label.__table__.c[column])).scalars()
+    assert found == {**EMPTY, "kind": "it's plain"}[column]
 
 
 # ── the files ─────────────────────────────────────────────────────────────────────────────────────────────────

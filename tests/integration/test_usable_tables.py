@@ -141,6 +141,29 @@ def test_a_declared_column_that_the_database_computes_is_not_taken_for_a_lost_on
     Schema(database).check()
 
 
+@pytest.fixture
+def apart(owned):
+    """Declare a table of a package without migrations, in a schema of its own."""
+
+    class Apart(SQLModel, table=True):
+        __tablename__ = "notes_of_these_tests"
+        __table_args__ = {"schema": "extra"}
+
+        id: int = Field(primary_key=True)
+
+    run(owned, "CREATE SCHEMA extra")
+    yield owned
+    SQLModel.metadata.remove(Apart.__table__)
+
+
+def test_a_table_in_a_schema_of_its_own_is_made_once_and_found(apart):
+    assert Schema(apart).upgrade().created == ["notes_of_these_tests"]
+    assert Schema(apart).upgrade().created == []
+    Schema(apart).check()
+    run(apart, "ALTER TABLE extra.notes_of_these_tests DROP COLUMN id")
+    assert "run `ALTER TABLE extra.notes_of_these_tests ADD COLUMN id" in refusal(apart)
+
+
 def test_a_table_of_the_same_name_in_an_earlier_schema_is_not_taken_for_ours(owned):
     run(owned, *SEPARATE_SCHEMA)
     with closing(Database(f"{url_of(owned)}?options=-csearch_path%3Dother,public")) as astray:
