@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from receiver.ingest.connections import allow_open_files
+from receiver.interrupts import end_at_sigterm
 from receiver.server import server, sockets
 from receiver.server.console_app import ConsoleApp
 from receiver.server.runtime import install
@@ -26,6 +27,7 @@ def console(
     requests = Requests()
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
+    end_at_sigterm()
     runtime = install()
     listening = sockets.listen(host, port)
     runtime.open()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from receiver.errors import ConfigurationError
-from receiver.interrupts import EndingAtOnce
+from receiver.interrupts import EndingAtOnce, end_at_sigterm
 from receiver.logs import logs
 from receiver.server import sockets
 from receiver.server.signals import Requests
@@ -38,6 +38,7 @@ def serve(
     requests = Requests()
     # Handled before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
+    end_at_sigterm()
     if console is not None:
         # Set in the environment, so that further processes and reloaded settings have it, too.
         os.environ[f"{VARIABLE_PREFIX}CONSOLE"] = str(console).lower()

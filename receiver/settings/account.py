@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,19 @@ class SourceSettings(BaseModel):
     reconcile: str | None = None
 
     _own: Any = PrivateAttr(None)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, given: Any) -> Any:
+        check_texts(given)
+        return given
+
+    @field_validator("secrets_file")
+    @classmethod
+    def _is_a_path(cls, file: Path | None) -> Path | None:
+        if file is not None and "\0" in str(file):
+            raise ValueError("takes the path of a file, and no path has a NUL in it")
+        return file
 
     @field_validator("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
     @classmethod
@@ -168,6 +181,23 @@ def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(given, list):
         for position, each in enumerate(given, start=1):
             yield from _texts(each, f"{name}[{position}]")
+
+
+def check_texts(given: Any) -> None:
+    """Raise `ValueError` for a text, anywhere in the value of a setting, that cannot be written in UTF-8."""
+    if isinstance(given, Mapping):
+        for name, each in given.items():
+            check_texts(name)
+            check_texts(each)
+    elif isinstance(given, list):
+        for each in given:
+            check_texts(each)
+    elif isinstance(given, str):
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            # A variable of the environment may have any bytes, and JSON may have halves of characters.
+            raise ValueError("is not text in UTF-8: write it in UTF-8, without random bytes") from None
 
 
 def check_public_url(url: str) -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,7 +24,7 @@ from pydantic_settings import (
 from receiver.errors import ConfigurationError
 from receiver.settings import environment, files, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
-from receiver.settings.account import check_public_url
+from receiver.settings.account import check_public_url, check_texts
 from receiver.settings.console import ConsoleSettings
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
 from receiver.settings.files import read_bounded
@@ -91,11 +91,18 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
     def _name_sources(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("sources"), dict):
             named = {
-                name: {**table, "name": name} if isinstance(table, dict) else table
+                name: _named(name, table) if isinstance(table, dict) else table
                 for name, table in values["sources"].items()
             }
             return values | {"sources": named}
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.field_name != "sources":
+            check_texts(given)
+        return given
 
     @field_validator("public_url")
     @classmethod
@@ -195,6 +202,20 @@ def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
         ) from None
 
 
+def _named(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a source, with its name, and with the place of its secrets seen from the folder of the settings."""
+    if "name" in table:
+        raise ValueError(
+            f"sources.{name} has a `name`, which is not a setting: remove it, since its heading names the source"
+        )
+    file = table.get("secrets_file")
+    if isinstance(file, str) and file:
+        # Relative to the file with the settings, so that the program may start in any folder.
+        beside = Path(environment.value(CONFIG_VARIABLE) or ".").parent
+        return {**table, "name": name, "secrets_file": str(beside.absolute() / file)}
+    return {**table, "name": name}
+
+
 def settings_folder() -> Path:
     """The folder of the settings file, where a user's dialects may stand; without a file, the working directory."""
     named = environment.value(CONFIG_VARIABLE)
@@ -273,11 +294,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path} is not TOML: it is not written in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8."
         ) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # An integer of thousands of digits raises a ValueError of its own.
         raise ConfigurationError(f"{path} is not TOML: {error}.") from None
     sources = content.get("sources")
     for name, table in sources.items() if isinstance(sources, dict) else ():
         if isinstance(table, dict) and isinstance(table.get("secrets_file"), str):
-            # Relative to the file that names it, so that the program may start in any folder.
-            content["sources"][name]["secrets_file"] = str(path.parent / table["secrets_file"])
+            content["sources"][name]["secrets_file"] = str(path.parent.absolute() / table["secrets_file"])
     return content

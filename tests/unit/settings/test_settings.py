@@ -314,6 +314,37 @@ def test_a_secret_of_a_webhook_record_knows_its_record():
     assert [(secret.value, secret.name) for secret in secrets] == [(b"one", "web_1")]
 
 
+def test_a_secrets_file_named_in_the_environment_is_beside_the_settings_file(read, monkeypatch, tmp_path):
+    (tmp_path / "sigma.secrets").write_text("one\n")
+    monkeypatch.setenv("HOOKMIRROR_SOURCES", '{"sigma": {"secrets_file": "sigma.secrets"}}')
+    source = read().sources["sigma"]
+    assert (source.secrets_file, len(source.credentials().secrets)) == (tmp_path / "sigma.secrets", 1)
+
+
+def test_a_secrets_file_that_no_system_can_have_is_refused(read):
+    with pytest.raises(ConfigurationError, match=r"sources\.sigma\.secrets_file: .*no path has a NUL in it"):
+        read("[sources.sigma]", r'secrets_file = "a\u0000b"')
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name"),
+    [
+        ("SECRET_KEY", "\udcff" * 32, "HOOKMIRROR_SECRET_KEY"),
+        ("SOURCES", '{"sigma": {"secrets": ["\udcff"]}}', "sources.sigma.secrets"),
+        ("SOURCES", r'{"sigma": {"webhook_secrets": {"web_1": "\ud800"}}}', "sources.sigma.webhook_secrets"),
+    ],
+)
+def test_a_text_that_is_not_in_utf_8_is_refused(monkeypatch, variable, text, name):
+    monkeypatch.setenv(f"HOOKMIRROR_{variable}", text)
+    with pytest.raises(ConfigurationError, match=f"{re.escape(name)}: is not text in UTF-8: write it in UTF-8"):
+        load()
+
+
+def test_a_source_is_named_by_its_heading_alone(read):
+    with pytest.raises(ConfigurationError, match=r"sources\.sigma has a `name`, which is not a setting: remove"):
+        read("[sources.sigma]", 'name = "shop"')
+
+
 def test_a_missing_secrets_file_is_reported_with_advice(read, tmp_path):
     source = read("[sources.sigma]", 'secrets_file = "absent"').sources["sigma"]
     with pytest.raises(ConfigurationError, match=r"source sigma names secrets_file = '.*absent', .*one secret a line"):
@@ -363,6 +394,12 @@ def test_a_settings_file_is_read_whatever_editor_wrote_it(tmp_path, content):
 def test_a_settings_file_in_another_encoding_is_refused_with_the_advice_to_save_it_as_utf_8(tmp_path):
     (tmp_path / "hookmirror.toml").write_bytes("batch_size = 7".encode("utf-16"))
     with pytest.raises(ConfigurationError, match=r"not written in UTF-8 .*: save it as UTF-8\.$"):
+        load(tmp_path / "hookmirror.toml")
+
+
+def test_a_settings_file_with_an_endless_number_is_not_toml(tmp_path):
+    (tmp_path / "hookmirror.toml").write_text(f"batch_size = {'1' * 5_000}\n")
+    with pytest.raises(ConfigurationError, match=r"hookmirror\.toml is not TOML: Exceeds the limit"):
         load(tmp_path / "hookmirror.toml")
 
 
