@@ -62,8 +62,11 @@ REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 #: Python's errors for a value that has another type or form than expected.
 OF_WRONG_VALUES = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
 
-#: PostgreSQL's messages for a statement, and a wait for a lock, over their time limits.
-OVERDUE = frozenset({"57014", "55P03"})
+#: PostgreSQL's code of a wait for a lock over its time limit, or of a lock that is not free for `NOWAIT`.
+LOCK_NOT_FREE = "55P03"
+
+#: PostgreSQL's codes of a statement, and of a wait for a lock, over their time limits.
+OVERDUE = frozenset({"57014", LOCK_NOT_FREE})
 
 #: The default name of the setting with a database's URL, for messages.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -148,6 +151,11 @@ def is_overdue(error: BaseException) -> bool:
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
     return getattr(original, "sqlstate", None) in OVERDUE
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether another session of PostgreSQL held a lock for longer than the statement may wait for it."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_FREE
 
 
 def is_fault_of_values(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from shopping import NOON, drain, named, new_worker, running, states, url_of
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from receiver.database import postgresql
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
 from receiver.inbox.retention import Retention
@@ -27,18 +28,24 @@ pytestmark = pytest.mark.parametrize("database_system", ["postgresql"], indirect
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch) -> None:
+    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "50ms")
+
+
+@pytest.fixture
+def kit(_short_waits, kit):
+    """Open new connections, which wait for locks briefly."""
+    kit.database.engine.dispose()
+    return kit
+
+
 @pytest.fixture
 def psql(kit) -> Iterator[Database]:
     """Connect as another program does."""
     other = Database(url_of(kit))
     yield other
     other.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch) -> None:
-    for module in ("database.lock_timeouts", "runs.replay"):
-        monkeypatch.setattr(f"receiver.{module}.LOCK_SECONDS", 0.05)
 
 
 @contextmanager
