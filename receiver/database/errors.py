@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -158,6 +159,19 @@ def is_lock_timeout(error: BaseException) -> bool:
     return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_FREE
 
 
+def locked_table(error: BaseException) -> str:
+    """The table of the row that another session holds, as PostgreSQL names it; empty if it holds another lock."""
+    context = getattr(getattr(getattr(error, "orig", None), "diag", None), "context", None)
+    found = _IN_RELATION.search(context or "")
+    return found[1] if found else ""
+
+
+def explain_lock(error: BaseException) -> str:
+    """Say which lock another session holds, and how to find that session."""
+    table = locked_table(error)
+    return f"Another session of the database holds {f'a row of `{table}`' if table else 'a lock'}. {_END_SESSION}"
+
+
 def is_fault_of_values(error: BaseException) -> bool:
     """Whether the database or its driver refuses the values of a row, so that this row fails again and others do not.
 
@@ -206,6 +220,14 @@ def _advice(reason: str, url: URL) -> str:
         return "Give this user the right to read and write the file."
     return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
 
+
+_IN_RELATION = re.compile(r'in relation "([^"]+)"')
+
+_END_SESSION = (
+    "Find it with `SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity WHERE "
+    "xact_start IS NOT NULL ORDER BY xact_start`, and end its transaction, or the session with `SELECT "
+    "pg_terminate_backend(pid)`."
+)
 
 #: The message of PostgreSQL's library for a server that accepts no writes.
 _NO_WRITES = "session is read-only"

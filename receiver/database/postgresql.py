@@ -149,7 +149,9 @@ PREPARED_AT, MOST_PREPARED = 1, 300
 
 
 def limit_statements(engine: Engine, seconds: float) -> None:
-    """Set the time limit of statements and of waits for locks on PostgreSQL, and keep statements to one core.
+    """Set the time limit of statements on PostgreSQL, and keep statements to one core.
+
+    A wait for a lock ends earlier if the limit is longer than `LOCK_SECONDS`, so that its error names the lock.
 
     The statements are prepared, because planning many of them takes longer than running them.
     """
@@ -158,8 +160,8 @@ def limit_statements(engine: Engine, seconds: float) -> None:
         connection.prepare_threshold, connection.prepared_max = PREPARED_AT, MOST_PREPARED
 
     event.listen(engine, "connect", prepare)
-    milliseconds = str(int(seconds * 1_000))
-    _set_at_connect(engine, {"statement_timeout": milliseconds, "lock_timeout": milliseconds, **BESIDE_ACKS})
+    milliseconds, locked = (str(int(limit * 1_000)) for limit in (seconds, min(seconds, LOCK_SECONDS)))
+    _set_at_connect(engine, {"statement_timeout": milliseconds, "lock_timeout": locked, **BESIDE_ACKS})
 
 
 def limit_locks(engine: Engine, seconds: float) -> None:

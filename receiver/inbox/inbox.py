@@ -82,7 +82,8 @@ class Inbox:
     def unfold(self, delivery: Claimed, bundle: Bundle) -> bool:
         """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item.
 
-        Returns False, and changes nothing, if another transaction holds a dead delivery of one of the items.
+        Returns False, and changes nothing, if another transaction holds a row that this needs, such as the dead
+        delivery of one of the items.
         """
         try:
             self._unfold_in_any_way(delivery, bundle)

@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
-#: The reason for another attempt at a bundle with an item that came before, and whose dead delivery is locked.
-ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events."
+#: The reason for another attempt at a bundle with an item that needs a lock, such as one whose dead delivery is held.
+ITEM_LOCKED = "Another transaction holds a row that one of its events needs, such as its dead delivery."
 
 
 class Attempt(Struct):

@@ -6,7 +6,6 @@ is claimed, so no later event of their entities is applied before them.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
+from receiver.database.errors import explain_lock, locked_table
 from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.moments import has_passed
@@ -121,9 +121,9 @@ class LockedAttempts:
         noted: dict[str, list[int]] = defaultdict(list)
         while locked := self.without_followers(locked):
             first, *locked = locked
-            table = _table(errors[first.delivery.id])
-            if self._keep(first, table):
-                noted[_reason(table)].append(first.delivery.id)
+            error = errors[first.delivery.id]
+            if self._keep(first, locked_table(error)):
+                noted[f"{explain_lock(error)} {_GOES_ON}"].append(first.delivery.id)
         for reason, ids in noted.items():
             self._inbox.note(self._worker, ids, reason)
 
@@ -155,25 +155,8 @@ class LockedAttempts:
             attempt.forget()
 
 
-def _table(error: Exception) -> str:
-    """The table of the locked row, as PostgreSQL names it; empty if the lock is not that of a row."""
-    context = getattr(getattr(getattr(error, "orig", None), "diag", None), "context", None)
-    found = re.search(r'in relation "([^"]+)"', context or "")
-    return found[1] if found else ""
-
-
-def _reason(table: str) -> str:
-    return (
-        f"It waits for {f'a row of `{table}`' if table else 'a lock'} that another session of the database holds. It "
-        f"is tried again every few seconds, and no attempt is counted meanwhile. {_MEND}"
-    )
-
-
 #: The line of the log for the first of several.
 _LOCKED = "another session of the database holds a lock, and deliveries wait for it"
 
-_MEND = (
-    "Find the session with `SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity "
-    "WHERE xact_start IS NOT NULL ORDER BY xact_start`, and end its transaction, or the session with `SELECT "
-    "pg_terminate_backend(pid)`."
-)
+#: The reason of a locked delivery ends with this.
+_GOES_ON = "This delivery waits for it, and is tried again every few seconds; no attempt is counted meanwhile."

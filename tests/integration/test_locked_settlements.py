@@ -96,7 +96,7 @@ def test_only_the_delivery_whose_row_is_held_waits_and_says_for_what(kit, worker
         assert states(kit)[2:] == ["processing", "processed"]
         assert (name_of(kit, "A1"), name_of(kit, "B1")) == ("Old", "New")
         reason = kit.delivery(first)["reason"]
-        assert reason.startswith("It waits for a row of `products` that another session of the database holds.")
+        assert reason.startswith("Another session of the database holds a row of `products`.")
         assert "pg_stat_activity" in reason
     assert any(line["event"] == locked._LOCKED and line["table"] == "products" for line in lines)
     kit.advance(seconds=LATER.total_seconds())
