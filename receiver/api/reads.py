@@ -92,10 +92,8 @@ class Reads:
         except TimeoutError:
             raise self._too_slow() from None
         except SQLAlchemyError as error:
-            if is_lock_timeout(error):
-                raise self._locked(error) from error
             if is_overdue(error):
-                raise self._too_slow() from error
+                raise self._overdue(error) from error
             raise
 
     def close(self) -> None:
@@ -122,6 +120,8 @@ class Reads:
             f"The answer takes longer than {self._seconds:g} seconds. Ask for less at once, or try again later."
         )
 
-    def _locked(self, error: SQLAlchemyError) -> Unavailable:
+    def _overdue(self, error: SQLAlchemyError) -> Unavailable:
+        if not is_lock_timeout(error):
+            return self._too_slow()
         metrics.READS_REFUSED.labels("slow").inc()
         return Unavailable(f"{explain_lock(error)} Then ask again.")

@@ -69,6 +69,9 @@ LOCK_NOT_FREE = "55P03"
 #: PostgreSQL's codes of a statement, and of a wait for a lock, over their time limits.
 OVERDUE = frozenset({"57014", LOCK_NOT_FREE})
 
+#: The beginning of every sentence about a lock that another session holds.
+LOCK_HELD = "Another session of the database holds"
+
 #: The default name of the setting with a database's URL, for messages.
 SETTING = "HOOKMIRROR_DATABASE_URL"
 
@@ -169,7 +172,7 @@ def locked_table(error: BaseException) -> str:
 def explain_lock(error: BaseException) -> str:
     """Say which lock another session holds, and how to find that session."""
     table = locked_table(error)
-    return f"Another session of the database holds {f'a row of `{table}`' if table else 'a lock'}. {_END_SESSION}"
+    return f"{LOCK_HELD} {f'a row of `{table}`' if table else 'a lock'}. {_END_SESSION}"
 
 
 def is_fault_of_values(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from receiver.database.errors import explain_lock, locked_table
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.results import WAITS_FOR_LOCK
 from receiver.logs.repeats import Repeats
 from receiver.moments import has_passed
 from receiver.worker.attempt import Attempt
@@ -123,7 +124,7 @@ class LockedAttempts:
             first, *locked = locked
             error = errors[first.delivery.id]
             if self._keep(first, locked_table(error)):
-                noted[f"{explain_lock(error)} {_GOES_ON}"].append(first.delivery.id)
+                noted[f"{explain_lock(error)} {WAITS_FOR_LOCK}"].append(first.delivery.id)
         for reason, ids in noted.items():
             self._inbox.note(self._worker, ids, reason)
 
@@ -157,6 +158,3 @@ class LockedAttempts:
 
 #: The line of the log for the first of several.
 _LOCKED = "another session of the database holds a lock, and deliveries wait for it"
-
-#: The reason of a locked delivery ends with this.
-_GOES_ON = "This delivery waits for it, and is tried again every few seconds; no attempt is counted meanwhile."

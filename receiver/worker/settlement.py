@@ -56,11 +56,16 @@ class Settlement:
         attempt_results: AttemptResults,
         handling: Handling,
         *,
+        keep_lease: Callable[[], None],
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         wait: Callable[[float], object],
     ) -> None:
-        """`wait` is called with the seconds to wait before an aborted transaction is run again."""
+        """`wait` is called with the seconds to wait before an aborted transaction is run again.
+
+        `keep_lease` is called before each of several deliveries that are settled one by one.
+        """
+        self._keep_lease = keep_lease
         self._inbox = inbox
         self._worker = worker
         self._results = attempt_results
@@ -106,6 +111,7 @@ class Settlement:
         locked: dict[int, Exception] = {}
         waiting: dict[object, Exception] = {}
         for attempt in attempts:
+            self._keep_lease()
             error = waiting.get(attempt.entity_of_source)
             if error is None:
                 error = self._settle_alone(attempt, ALONE_SECONDS if len(waiting) < LIKELY_ALL else ALONE_AT_LAST)

@@ -115,6 +115,7 @@ class Worker:
             self.name,
             self._results,
             self._handling,
+            keep_lease=self._keep_lease,
             clock=self._clock,
             jitter=self._jitter,
             wait=self._stopping.wait,

@@ -18,6 +18,7 @@ from handlers.catalog import Product
 from receiver import Event, Mirror
 from receiver.database import postgresql
 from receiver.database.database import Database
+from receiver.findings.gathering import Facts, examine
 from receiver.inbox.retries import RetrySchedule
 from receiver.worker import locked
 from receiver.worker.worker import Worker
@@ -103,6 +104,19 @@ def test_only_the_delivery_whose_row_is_held_waits_and_says_for_what(kit, worker
     drain(worker)
     assert name_of(kit, "A1") == "New"
     assert kit.delivery(first)["reason"] is None
+
+
+def test_deliveries_that_wait_for_a_lock_are_a_finding(kit, worker, psql):
+    rows_of(kit)
+    first, *_ = send(kit, "A1", "B1", name="New", minutes=1)
+    facts = Facts({"shop": kit.source("shop")}, 1 << 20, 300.0, running=lambda *_: ())
+    with held(psql, "SELECT 1 FROM products FOR UPDATE"):
+        drain(worker)
+        assert [each.rule for each in examine(kit.database, facts, now=kit.now())] == []
+        found = examine(kit.database, facts, now=kit.now() + timedelta(minutes=2))
+    assert [(each.rule, each.evidence["waiting"], each.evidence["delivery"]) for each in found] == [
+        ("row_held", 2, first)
+    ]
 
 
 def test_waiting_for_a_lock_costs_no_attempt_however_long_it_lasts(kit, psql):
