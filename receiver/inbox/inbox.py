@@ -30,7 +30,7 @@ from receiver.inbox.insert import insert_all, prepare
 from receiver.inbox.leases import Claimed
 from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.rounds import Beginning, Cause
-from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
@@ -182,10 +182,15 @@ class Inbox:
         given_back = update(DELIVERIES).where(claimed).values(**leases.UNCLAIMED, **aside)
         retry_transaction(lambda: self._write(given_back, {"worker": worker}))
 
-    def put_back(self, worker: str, ids: Sequence[int]) -> None:
-        """Return some of the worker's claimed deliveries, as `release` does."""
-        given_back = update(DELIVERIES).where(leases.unlocked(IDS)).values(**leases.UNCLAIMED)
-        retry_transaction(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
+    def put_back(self, worker: str, ids: Sequence[int]) -> list[int]:
+        """Return some of the worker's claimed deliveries, as `release` does, and select those that stay claimed."""
+
+        def put_back() -> list[int]:
+            with self.database.write() as connection:
+                connection.execute(_PUT_BACK, {"ids": ids, "worker": worker})
+                return list(connection.execute(_CLAIMED, {"ids": ids, "worker": worker}).scalars())
+
+        return retry_transaction(put_back)
 
     def note(self, worker: str, ids: Sequence[int], reason: str) -> None:
         """Store on some of the worker's claimed deliveries why they wait, except on those that are locked."""
@@ -332,18 +337,10 @@ def pending_sources(database: Database) -> list[str]:
         return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
 
 
-def pending_entities(database: Database, source: str) -> set[str]:
-    """The ids of the entities of one source with pending or processing deliveries."""
-    # One query per state, because each has a partial index of its few rows.
-    waiting = [
-        select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES).distinct()
-        for state in (State.PENDING, State.PROCESSING)
-    ]
-    with database.read() as connection:
-        found = [each for one in waiting for each in connection.execute(one, {"sources": [source]}).scalars()]
-    return {entity_id for entity_id in found if entity_id is not None}
+_CLAIMED = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id)
 
+_PUT_BACK = update(DELIVERIES).where(leases.unlocked(IDS)).values(**leases.UNCLAIMED)
 
-_HELD = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id).with_for_update()
+_HELD = _CLAIMED.with_for_update()
 
 _NUMBER_HELD = select(func.count()).select_from(_HELD.subquery())

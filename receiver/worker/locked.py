@@ -57,11 +57,14 @@ class LockedAttempts:
         self._locked: dict[int, _Locked] = {}
         #: The sources without room for another one, each with the time at which that was found.
         self._resting: dict[str, datetime] = {}
+        #: The deliveries that could not be returned to the inbox, because their own rows are locked.
+        self._returning: list[int] = []
         self._repeats = Repeats(log)
 
     @property
-    def attempts(self) -> list[Attempt]:
-        return [each.attempt for each in self._locked.values()]
+    def ids(self) -> list[int]:
+        """The deliveries that stay claimed."""
+        return [*self._locked, *self._returning]
 
     @property
     def lock_seconds(self) -> float | None:
@@ -70,6 +73,8 @@ class LockedAttempts:
 
     def due(self) -> list[Attempt]:
         """Some of those whose pause has passed, ready to be handled again, in order."""
+        if self._returning:
+            self.put_back([])
         if not self._locked:
             return []
         now = self._clock()
@@ -96,7 +101,7 @@ class LockedAttempts:
         """
         if not self._locked and not self._resting:
             return attempts
-        first = {each.entity_of_source: each.delivery.id for each in self.attempts}
+        first = {each.attempt.entity_of_source: each.attempt.delivery.id for each in self._locked.values()}
         first.pop(None, None)
         resting = self.resting()
 
@@ -105,7 +110,7 @@ class LockedAttempts:
             is_of_resting = attempt.delivery.source in resting and number not in self._locked
             return is_of_resting or first.get(attempt.entity_of_source, number) != number
 
-        self._put_back([each for each in attempts if follows(each)])
+        self.put_back([each for each in attempts if follows(each)])
         return [each for each in attempts if not follows(each)]
 
     def keep(self, settled: Sequence[Attempt], errors: Mapping[int, Exception]) -> None:
@@ -131,6 +136,7 @@ class LockedAttempts:
     def forget(self) -> None:
         """Forget all, because their deliveries return to the inbox."""
         self._locked.clear()
+        self._returning.clear()
 
     def _keep(self, attempt: Attempt, table: str) -> bool:
         """Keep a locked attempt, or return it to the inbox if there is no room. Returns whether it is a new one."""
@@ -143,15 +149,17 @@ class LockedAttempts:
         size = len(attempt.delivery.plain or b"")
         if len(self._locked) >= MOST_LOCKED or size + sum(e.size for e in self._locked.values()) > MOST_LOCKED_BYTES:
             self._resting[attempt.delivery.source] = now
-            self._put_back([attempt])
+            self.put_back([attempt])
             return False
         attempt.delivery.plain = None
         self._locked[attempt.delivery.id] = _Locked(attempt, size, now)
         return True
 
-    def _put_back(self, attempts: Sequence[Attempt]) -> None:
-        if attempts:
-            self._inbox.put_back(self._worker, [attempt.delivery.id for attempt in attempts])
+    def put_back(self, attempts: Sequence[Attempt]) -> None:
+        """Return these deliveries to the inbox: a delivery whose own row is locked in a later pass."""
+        returning = [*self._returning, *(attempt.delivery.id for attempt in attempts)]
+        if returning:
+            self._returning = self._inbox.put_back(self._worker, returning)
         for attempt in attempts:
             attempt.forget()
 

@@ -164,7 +164,8 @@ class Worker:
             if len(left) == len(before):
                 break
         left = self._settle_ready(left, apart)
-        self._put_back([attempt for attempt in left if not attempt.under_way])
+        if not self._stopping.is_set():
+            self._locked.put_back([attempt for attempt in left if not attempt.under_way])
         return len(left)
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
@@ -191,12 +192,6 @@ class Worker:
             done = self._handling.handle(self._turn(attempts))
             self._locked.keep(done, self._settlement.settle(done, lock_seconds=self._locked.lock_seconds))
             attempts = attempts[len(done) :]
-
-    def _put_back(self, attempts: Sequence[Attempt]) -> None:
-        if attempts and not self._stopping.is_set():
-            self._inbox.put_back(self.name, [attempt.delivery.id for attempt in attempts])
-        for attempt in attempts:
-            attempt.forget()
 
     def _wait_for_calls(self) -> int:
         waited_for = len(self._hydration.under_way)
@@ -270,22 +265,21 @@ class Worker:
         """
         if self._was_given_up:
             return
-        begun = [attempt.delivery.id for attempt in self._waiting()]
         aside_until = None if put_aside is None else self._clock() + put_aside
         try:
-            self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
+            self._inbox.release(self.name, excluding=self._waiting(), aside_until=aside_until)
         except SQLAlchemyError as error:
             log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 
-    def _waiting(self) -> list[Attempt]:
-        """The attempts of earlier passes that wait for a call in progress, or for another session's lock."""
-        return [*self._hydration.under_way, *self._locked.attempts]
+    def _waiting(self) -> list[int]:
+        """The deliveries of earlier passes that wait for a call in progress, or for another session's lock."""
+        return [*(attempt.delivery.id for attempt in self._hydration.under_way), *self._locked.ids]
 
     def _keep_lease(self) -> None:
         """Extend the leases of the whole batch, and of the deliveries that wait for a call or a lock."""
         now = self._clock()
         if has_passed(self._extended_at, self._extend_after, now):
-            held = {attempt.delivery.id for attempt in [*self._batch, *self._waiting()]}
+            held = {*(attempt.delivery.id for attempt in self._batch), *self._waiting()}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -179,7 +180,8 @@ def test_a_thin_event_behind_a_locked_one_of_its_batch_waits_too(kit, psql):
 
 def test_a_delivery_that_another_session_holds_waits_alone(kit, worker, psql):
     first, _ = send(kit, "A1", "B1")
-    with worker_that_claimed(worker, lambda: held(psql, f"SELECT 1 FROM deliveries WHERE id = {first} FOR UPDATE")):
+    hold = partial(held, psql, f"SELECT 1 FROM deliveries WHERE id = {first} FOR UPDATE")
+    with worker_that_claimed(worker, hold):
         drain(worker)
         assert states(kit) == ["processing", "processed"]
     kit.advance(seconds=LATER.total_seconds())
@@ -283,6 +285,21 @@ def test_a_backlog_behind_a_locked_delivery_does_not_count_as_late(kit, worker, 
         # Once its worker's lease has ended, they do.
         kit.advance(hours=1)
         assert kit.inbox.oldest_due_seconds(["shop"], now=kit.now()) > 3_600.0
+
+
+def test_a_follower_whose_own_row_is_held_returns_to_the_inbox_once_that_is_free(kit, worker, psql):
+    rows_of(kit)
+    _, second = send(kit, "A1", "A1", name="New", minutes=1)
+    hold = partial(held, psql, f"SELECT 1 FROM deliveries WHERE id = {second} FOR UPDATE")
+    with worker_that_claimed(worker, hold), held(psql, A_ROW):
+        drain(worker)
+        assert states(kit)[2:] == ["processing"] * 2
+    # Long after the lease that its claim granted.
+    for _ in range(4):
+        kit.advance(seconds=worker.lease.total_seconds() / 2)
+        drain(worker)
+    assert states(kit)[2:] == ["processed"] * 2
+    assert attempts_of(kit, second) == 1
 
 
 @pytest.mark.parametrize(
