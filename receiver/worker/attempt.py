@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
 #: The reason for another attempt at a bundle with an item that needs a lock, such as one whose dead delivery is held.
-ITEM_LOCKED = "Another transaction holds a row that one of its events needs, such as its dead delivery."
+ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events, or another row that these need."
 
 
 class Attempt(Struct):
