@@ -47,6 +47,7 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "reclaiming": "reclaim",
+    "pruning": "prune",
     "pressing": "button",
     "remedies": "remedy",
     "drafting": "draft",

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api.read_budget import ReadBudget
 from receiver.api.turns import Turn, Turns
-from receiver.database.errors import is_overdue
+from receiver.database.errors import explain_lock, is_lock_timeout, is_overdue
 from receiver.errors import Unavailable
 from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
@@ -93,7 +93,7 @@ class Reads:
             raise self._too_slow() from None
         except SQLAlchemyError as error:
             if is_overdue(error):
-                raise self._too_slow() from error
+                raise self._overdue(error) from error
             raise
 
     def close(self) -> None:
@@ -119,3 +119,9 @@ class Reads:
         return Unavailable(
             f"The answer takes longer than {self._seconds:g} seconds. Ask for less at once, or try again later."
         )
+
+    def _overdue(self, error: SQLAlchemyError) -> Unavailable:
+        if not is_lock_timeout(error):
+            return self._too_slow()
+        metrics.READS_REFUSED.labels("slow").inc()
+        return Unavailable(f"{explain_lock(error)} Then ask again.")

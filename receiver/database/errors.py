@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -62,8 +63,14 @@ REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 #: Python's errors for a value that has another type or form than expected.
 OF_WRONG_VALUES = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
 
-#: PostgreSQL's messages for a statement, and a wait for a lock, over their time limits.
-OVERDUE = frozenset({"57014", "55P03"})
+#: PostgreSQL's code of a wait for a lock over its time limit, or of a lock that is not free for `NOWAIT`.
+LOCK_NOT_FREE = "55P03"
+
+#: PostgreSQL's codes of a statement, and of a wait for a lock, over their time limits.
+OVERDUE = frozenset({"57014", LOCK_NOT_FREE})
+
+#: The beginning of every sentence about a lock that another session holds.
+LOCK_HELD = "Another session of the database holds"
 
 #: The default name of the setting with a database's URL, for messages.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -150,6 +157,24 @@ def is_overdue(error: BaseException) -> bool:
     return getattr(original, "sqlstate", None) in OVERDUE
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether another session of PostgreSQL held a lock for longer than the statement may wait for it."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_FREE
+
+
+def locked_table(error: BaseException) -> str:
+    """The table of the row that another session holds, as PostgreSQL names it; empty if it holds another lock."""
+    context = getattr(getattr(getattr(error, "orig", None), "diag", None), "context", None)
+    found = _IN_RELATION.search(context or "")
+    return found[1] if found else ""
+
+
+def explain_lock(error: BaseException) -> str:
+    """Say which lock another session holds, and how to find that session."""
+    table = locked_table(error)
+    return f"{LOCK_HELD} {f'a row of `{table}`' if table else 'a lock'}. {_END_SESSION}"
+
+
 def is_fault_of_values(error: BaseException) -> bool:
     """Whether the database or its driver refuses the values of a row, so that this row fails again and others do not.
 
@@ -198,6 +223,14 @@ def _advice(reason: str, url: URL) -> str:
         return "Give this user the right to read and write the file."
     return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
 
+
+_IN_RELATION = re.compile(r'in relation "([^"]+)"')
+
+_END_SESSION = (
+    "Find it with `SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity WHERE "
+    "xact_start IS NOT NULL ORDER BY xact_start`, and end its transaction, or the session with `SELECT "
+    "pg_terminate_backend(pid)`."
+)
 
 #: The message of PostgreSQL's library for a server that accepts no writes.
 _NO_WRITES = "session is read-only"

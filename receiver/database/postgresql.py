@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: The most seconds that a statement waits for one lock, unless its connection or its transaction has another limit.
+LOCK_SECONDS = 3
+
 #: The settings of every session, whatever the server's own settings are, and whether or not a pooler passes options on.
 #: UTC, because other zones cannot represent the times at the ends of the calendar. Synchronous commits, because an ack
 #: is a promise. Read committed, so that a writer that has waited for a lock sees the changes of its last holder. No row
 #: security: a policy then fails the statement, instead of hiding deliveries from a worker (docs/decisions/0057). The
 #: forms of dates, intervals, bytes, numbers, texts and names that the driver and SQLAlchemy read. No time limits of the
-#: role's, because a batch or a migration that takes longer would fail each time. The last settings let the server
+#: role's, because a batch or a migration that takes longer would fail each time. A bound of waits for locks, because
+#: another program may hold a row for hours (docs/decisions/0062). The last settings let the server
 #: detect a machine that vanished, or a process that hangs inside a transaction, whose locks it would otherwise keep; in
 #: seconds, the last two in milliseconds.
 SESSION = {
@@ -47,7 +51,7 @@ SESSION = {
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "statement_timeout": "0",
-    "lock_timeout": "0",
+    "lock_timeout": f"{LOCK_SECONDS}s",
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
     "row_security": "off",
@@ -145,7 +149,9 @@ PREPARED_AT, MOST_PREPARED = 1, 300
 
 
 def limit_statements(engine: Engine, seconds: float) -> None:
-    """Set the time limit of statements and of waits for locks on PostgreSQL, and keep statements to one core.
+    """Set the time limit of statements on PostgreSQL, and keep statements to one core.
+
+    A wait for a lock ends earlier if the limit is longer than `LOCK_SECONDS`, so that its error names the lock.
 
     The statements are prepared, because planning many of them takes longer than running them.
     """
@@ -154,8 +160,8 @@ def limit_statements(engine: Engine, seconds: float) -> None:
         connection.prepare_threshold, connection.prepared_max = PREPARED_AT, MOST_PREPARED
 
     event.listen(engine, "connect", prepare)
-    milliseconds = str(int(seconds * 1_000))
-    _set_at_connect(engine, {"statement_timeout": milliseconds, "lock_timeout": milliseconds, **BESIDE_ACKS})
+    milliseconds, locked = (str(int(limit * 1_000)) for limit in (seconds, min(seconds, LOCK_SECONDS)))
+    _set_at_connect(engine, {"statement_timeout": milliseconds, "lock_timeout": locked, **BESIDE_ACKS})
 
 
 def limit_locks(engine: Engine, seconds: float) -> None:

@@ -256,6 +256,7 @@ def _mappers(base: type[SQLModel]) -> Iterator[Mapper[Any]]:
 def _take_turns(connection: Connection) -> None:
     """Wait until no other process migrates, and lift the time limits, except for waiting on locks."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'"))
 

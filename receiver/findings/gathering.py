@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from receiver.database.database import Database
+from receiver.database.errors import LOCK_HELD
 from receiver.database.shared_results import SharedResult
 from receiver.dialects.sources import Source
 from receiver.findings import faults, tallies
@@ -22,6 +24,7 @@ from receiver.findings.silences import read_silences, silences_that_last
 from receiver.findings.situation import (
     RECENT,
     Followed,
+    LockedDeliveries,
     Reconciled,
     RunningProcess,
     Situation,
@@ -42,7 +45,7 @@ from receiver.metrics.few_names import OTHERS
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 
 #: The number of deliveries at which counting stops.
-MOST_WANTED = 1_000
+MOST_WANTED, MOST_LOCKED_COUNTED = 1_000, 1_000
 
 #: The webhooks of the last hour from which the rules are evaluated once for all readers of a moment.
 MANY_WEBHOOKS = 5_000
@@ -132,6 +135,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             reconciles=facts.reconciles(connection, now),
             followers=facts.followers(connection),
             still_runs=facts.still_runs(connection, now),
+            locked=list(_locked(connection)),
         )
 
 
@@ -157,6 +161,19 @@ def _starts(connection: Connection, now: datetime) -> list[Start]:
     first = min((row.first for row in rows), default=now)
     starts = [Start(row.first, row.detail.partition(" ")[0], row.first > first) for row in rows]
     return sorted(starts, key=lambda start: start.at, reverse=True)
+
+
+def _locked(connection: Connection) -> Iterator[LockedDeliveries]:
+    """The deliveries that wait for a lock of another session, by source."""
+    waiting = (in_state(State.PROCESSING), DELIVERIES.c.reason.startswith(LOCK_HELD))
+    named = DELIVERIES.c["source", "id", "due_at", "reason"]
+    by_source: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(
+        select(*named).where(*waiting).order_by(DELIVERIES.c.id + 0).limit(MOST_LOCKED_COUNTED)
+    ):
+        by_source[row.source].append(row)
+    for source, rows in by_source.items():
+        yield LockedDeliveries(source, len(rows), rows[0].id, rows[0].due_at, rows[0].reason)
 
 
 def _unhandled(

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 from receiver.codec import storable
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.database.lock_timeouts import write_unless_locked
 from receiver.findings.finding import Finding
 from receiver.findings.tables import FINDINGS
 from receiver.runs.actions import Asked, Effect, perform
@@ -153,6 +152,6 @@ def prune(database: Database, now: datetime) -> int:
 
 
 def _delete(database: Database, rows: Iterable[Any]) -> None:
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         for row in rows:
             connection.execute(delete(FINDINGS).where(FINDINGS.c.id == row.id, FINDINGS.c.opened_at == row.opened_at))

@@ -10,7 +10,6 @@ from sqlalchemy import BigInteger, ColumnElement, Float, cast, delete, literal, 
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.database.lock_timeouts import write_unless_locked
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.tables import TALLIES
 from receiver.findings.tallies import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, add, beginning
@@ -34,12 +33,12 @@ def _sum_up(database: Database, now: datetime) -> int:
         return 0
     if damage_of(first) is not None:
         # Numbers of an unknown minute belong to no hour, and would be the oldest for ever.
-        with write_unless_locked(database) as connection:
+        with database.write() as connection:
             return connection.execute(delete(TALLIES).where(minutes, TALLIES.c.at == first)).rowcount
     hour = beginning(first, HOUR)
     of_it: Sequence[ColumnElement[bool]] = (minutes, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
     sums: dict[TallyKey, KindCount] = {}
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         # Only the transaction that deletes a minute adds it, because workers may sum up the same hour at the same time.
         minutes_of_it = connection.execute(delete(TALLIES).where(*of_it).returning(*_SUMMED)).all()
         for source, kind, detail, number, amount in minutes_of_it:
@@ -65,6 +64,6 @@ def _drop_hours(database: Database, now: datetime) -> int:
         if connection.execute(select(literal(1)).where(expired).limit(1)).scalar() is None:
             return 0
         beyond = connection.execute(oldest).scalar()
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         some = expired if beyond is None else expired & (TALLIES.c.at <= beyond)
         return connection.execute(delete(TALLIES).where(some)).rowcount

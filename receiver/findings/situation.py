@@ -129,6 +129,18 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
+class LockedDeliveries:
+    """The deliveries of one source that wait for a lock of another session, with the first of them."""
+
+    source: str
+    number: int
+    delivery: int
+    #: The time at which it was due.
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StillRun:
     """A run at work whose lease has expired, although a process that makes progress renews it."""
 
@@ -171,6 +183,7 @@ class Situation:
     reconciles: Sequence[Reconciled] = ()
     followers: Sequence[Followed] = ()
     still_runs: Sequence[StillRun] = ()
+    locked: Sequence[LockedDeliveries] = ()
 
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT

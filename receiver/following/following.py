@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
+from receiver.database.errors import explain_lock, is_lock_timeout
 from receiver.errors import HookmirrorError
 from receiver.following import dead_changes
 from receiver.following.dead_changes import TargetRefusal
@@ -88,7 +89,9 @@ class Following:
                         "another process has taken over the follower", follower=self._options.name, reason=str(error)
                     )
                 except SQLAlchemyError as error:
-                    log.warning("the database does not answer", follower=self._options.name, reason=told(error))
+                    locked = explain_lock(error) if is_lock_timeout(error) else None
+                    says = "the database does not answer" if locked is None else "the follower waits for a lock"
+                    log.warning(says, follower=self._options.name, reason=locked or told(error))
                     self._stopping.wait(self._backoff(2))
         finally:
             self._lease.leave()

@@ -8,10 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, and_, bindparam, func, literal, select, update
+from sqlalchemy import Connection, Update, and_, func, literal, select, update
 
 from receiver.database.database import Database
-from receiver.database.errors import is_fault_of_values, is_infrastructure_error, is_overdue, retry_transaction
+from receiver.database.errors import (
+    is_fault_of_values,
+    is_infrastructure_error,
+    is_lock_timeout,
+    is_overdue,
+    retry_transaction,
+)
 from receiver.envelope import Bundle
 from receiver.inbox import due, leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
@@ -24,7 +30,7 @@ from receiver.inbox.insert import insert_all, prepare
 from receiver.inbox.leases import Claimed
 from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.rounds import Beginning, Cause
-from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
@@ -76,7 +82,8 @@ class Inbox:
     def unfold(self, delivery: Claimed, bundle: Bundle) -> bool:
         """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item.
 
-        Returns False, and changes nothing, if another transaction holds a dead delivery of one of the items.
+        Returns False, and changes nothing, if another transaction holds a row that this needs, such as the dead
+        delivery of one of the items.
         """
         try:
             self._unfold_in_any_way(delivery, bundle)
@@ -126,7 +133,7 @@ class Inbox:
             with self.database.write() as connection:
                 return leases.claim(connection, worker, sources, **what)
         except Exception as error:
-            if is_infrastructure_error(error):
+            if is_infrastructure_error(error) or is_lock_timeout(error):
                 raise
             self._tell(told(error))
         with self.database.write() as connection:
@@ -139,8 +146,8 @@ class Inbox:
         self._told = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
-        """Extend the leases of deliveries that the worker is still processing."""
-        statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
+        """Extend the leases of deliveries that the worker is still processing; one that is locked keeps its lease."""
+        statement = update(DELIVERIES).where(leases.unlocked(IDS)).values(lease_until=until)
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def holds_all(self, connection: Connection, worker: str, ids: Sequence[int]) -> bool:
@@ -167,25 +174,28 @@ class Inbox:
     def release(self, worker: str, *, excluding: Collection[int] = (), aside_until: datetime | None = None) -> None:
         """Return the worker's deliveries, except those in `excluding`, as if they had not been claimed.
 
-        With `aside_until`, return them as suspects due at that time, so that others are claimed first.
+        With `aside_until`, return them as suspects due at that time, so that others are claimed first. Those that
+        another session has locked stay claimed until their leases end.
         """
-        claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
-        if excluding:
-            claimed = claimed.where(DELIVERIES.c.id.not_in(excluding))
+        claimed = leases.unlocked(*([DELIVERIES.c.id.not_in(excluding)] if excluding else []))
         aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
-        given_back = claimed.values(
-            state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None, **aside
-        )
-        retry_transaction(lambda: self._write(given_back, {}))
+        given_back = update(DELIVERIES).where(claimed).values(**leases.UNCLAIMED, **aside)
+        retry_transaction(lambda: self._write(given_back, {"worker": worker}))
 
-    def put_back(self, worker: str, ids: Sequence[int]) -> None:
-        """Return some of the worker's claimed deliveries, as if they had not been claimed."""
-        given_back = (
-            update(DELIVERIES)
-            .where(_HELD_BY_WORKER)
-            .values(state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None)
-        )
-        retry_transaction(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
+    def put_back(self, worker: str, ids: Sequence[int]) -> list[int]:
+        """Return some of the worker's claimed deliveries, as `release` does, and select those that stay claimed."""
+
+        def put_back() -> list[int]:
+            with self.database.write() as connection:
+                connection.execute(_PUT_BACK, {"ids": ids, "worker": worker})
+                return list(connection.execute(_CLAIMED, {"ids": ids, "worker": worker}).scalars())
+
+        return retry_transaction(put_back)
+
+    def note(self, worker: str, ids: Sequence[int], reason: str) -> None:
+        """Store on some of the worker's claimed deliveries why they wait, except on those that are locked."""
+        noted = update(DELIVERIES).where(leases.unlocked(IDS)).values(reason=kept_reason(reason))
+        retry_transaction(lambda: self._write(noted, {"ids": ids, "worker": worker}))
 
     def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
         with self.database.write() as connection:
@@ -327,20 +337,10 @@ def pending_sources(database: Database) -> list[str]:
         return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
 
 
-def pending_entities(database: Database, source: str) -> set[str]:
-    """The ids of the entities of one source with pending or processing deliveries."""
-    # One query per state, because each has a partial index of its few rows.
-    waiting = [
-        select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES).distinct()
-        for state in (State.PENDING, State.PROCESSING)
-    ]
-    with database.read() as connection:
-        found = [each for one in waiting for each in connection.execute(one, {"sources": [source]}).scalars()]
-    return {entity_id for entity_id in found if entity_id is not None}
+_CLAIMED = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id)
 
+_PUT_BACK = update(DELIVERIES).where(leases.unlocked(IDS)).values(**leases.UNCLAIMED)
 
-_HELD_BY_WORKER = and_(IDS, in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
-
-_HELD = select(DELIVERIES.c.id).where(_HELD_BY_WORKER).order_by(DELIVERIES.c.id).with_for_update()
+_HELD = _CLAIMED.with_for_update()
 
 _NUMBER_HELD = select(func.count()).select_from(_HELD.subquery())

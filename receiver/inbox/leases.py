@@ -10,16 +10,27 @@ from typing import Any
 
 import structlog
 from msgspec import Struct
-from sqlalchemy import Connection, Select, bindparam, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, text, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error
 from receiver.inbox.bodies import bodies_of
-from receiver.inbox.due import BY_INDEX
+from receiver.inbox.due import BY_INDEX, entity_is_busy
 from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
+
+#: The deliveries that a worker has claimed.
+OF_WORKER = (in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
+
+#: The values of a delivery that is returned as if it had not been claimed.
+UNCLAIMED: dict[str, Any] = {
+    "state": State.PENDING.value,
+    "attempts": DELIVERIES.c.attempts - 1,
+    "claimed_by": None,
+    "lease_until": None,
+}
 
 #: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
 CLAIM_LOCK = 0x686F6F6B0002
@@ -175,6 +186,12 @@ class _Detour:
 _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
+def unlocked(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition of a worker's claimed deliveries that no other session has locked, of which it locks the rows."""
+    free = select(DELIVERIES.c.id).where(*OF_WORKER, *conditions)
+    return DELIVERIES.c.id.in_(free.with_for_update(skip_locked=True))
+
+
 def _be_alone(connection: Connection) -> None:
     """Lock against other claims, because two concurrent claims could both take deliveries of one entity."""
     if connection.dialect.name == "postgresql":
@@ -182,23 +199,6 @@ def _be_alone(connection: Connection) -> None:
 
 
 _NOW = bindparam("now", type_=UtcDateTime())
-
-_BUSY = DELIVERIES.alias("busy")
-
-#: The OFFSET keeps PostgreSQL from turning the subquery into a join, which would not use the index.
-_ENTITY_IS_BUSY = (
-    select(literal(1))
-    .select_from(_BUSY)
-    .where(
-        text("busy.state = 'processing'"),
-        _BUSY.c.source == DELIVERIES.c.source,
-        _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
-        _BUSY.c.entity_id == DELIVERIES.c.entity_id,
-    )
-    .offset(0)
-    .correlate(DELIVERIES)
-    .exists()
-)
 
 #: One statement, which saves a round trip.
 _CLAIM_ALONE = text(f"SELECT pg_advisory_xact_lock(:key), {BY_INDEX}")
@@ -246,7 +246,7 @@ def _due(*columns: Any) -> Select[Any]:
     return (
         select(*columns)
         .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), OF_SOURCES)
-        .where(DELIVERIES.c.due_at <= _NOW, ~_ENTITY_IS_BUSY)
+        .where(DELIVERIES.c.due_at <= _NOW, ~entity_is_busy())
         .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
         .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)

@@ -30,7 +30,6 @@ from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import DAMAGED, damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.database.lock_timeouts import write_unless_locked
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import DeliveryId
 
@@ -212,7 +211,7 @@ def prune(database: Database, *, age: timedelta, now: datetime) -> int:
 
 
 def _delete(database: Database, ids: Sequence[int]) -> None:
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)))
 
 

@@ -15,6 +15,9 @@ from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys_in, kept_reason, possible_keys
 
+#: The end of the reason of a delivery that waits for another session's lock.
+WAITS_FOR_LOCK = "This delivery waits for it, and is tried again every few seconds; no attempt is counted meanwhile."
+
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
     """Make the result of an attempt that its worker never ended. `over` says that no attempt is left."""

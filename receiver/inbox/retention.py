@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, se
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.database.lock_timeouts import write_unless_locked
 from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
@@ -74,7 +73,7 @@ class Retention:
         """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end.
 
         On PostgreSQL, deliveries that another session holds are left out, and SQLAlchemy's error is raised for another
-        row that is held for longer than `LOCK_SECONDS`.
+        row that is held for longer than the session waits for a lock.
         """
         bodies = self._drop_bodies(database, now)
         if bodies:
@@ -130,13 +129,13 @@ class Retention:
 def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) -> None:
     """Delete these settlements, the oldest ones. Each row has the key of a settlement."""
     up_to = SETTLEMENTS.c.ended_at <= keys[-1].ended_at
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         connection.execute(delete(SETTLEMENTS).where(up_to, SETTLEMENTS.c.id.in_([key.id for key in keys])))
 
 
 def _delete_bodies(database: Database, ids: Sequence[int]) -> int:
     """Delete the bodies among these whose deliveries are still all finished and not locked; return their number."""
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         ended = _ended_and_locked(connection, DELIVERIES.c.id, ids)
         ended |= _ended_and_locked(connection, DELIVERIES.c.body_id, ids)
         of_them = [*_deliveries(connection, DELIVERIES.c.id, ids), *_deliveries(connection, DELIVERIES.c.body_id, ids)]
@@ -151,7 +150,7 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> int:
 
 def _delete_deliveries(database: Database, expired: Sequence[int]) -> int:
     """Delete the still finished and unlocked ones of these, with their bodies and dedup keys; return their number."""
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         rows = _still_ended(connection, expired)
         ids = [row.id for row in rows]
         keys = (key for row in rows for key in possible_keys(row))

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
-from receiver.database.errors import is_fault_of_values, is_infrastructure_error
+from receiver.database.errors import explain_lock, is_fault_of_values, is_infrastructure_error, is_lock_timeout
 from receiver.errors import (
     ConfigurationError,
     EndlessListError,
@@ -277,6 +277,8 @@ def _reason(error: BaseException) -> str:
     """Say why a step failed, and for refused values what to do."""
     if isinstance(error, HookmirrorError):
         return told(error)
+    if is_lock_timeout(error):
+        return explain_lock(error)
     if isinstance(error, SQLAlchemyError) and is_fault_of_values(error):
         return (
             f"The database cannot store a value of this run ({told_with_type(error)}): correct the value at its "

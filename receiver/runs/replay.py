@@ -17,7 +17,6 @@ from sqlalchemy import BigInteger, Connection, Text, bindparam, exists, func, se
 from receiver.database.bulk import insert_mappings
 from receiver.database.columns import Many, UtcDateTime, among
 from receiver.database.database import Database
-from receiver.database.lock_timeouts import LOCK_SECONDS, limit_lock_waits
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
@@ -141,8 +140,6 @@ class Replay(OnDatabase):
 
     def _step(self, connection: Connection, held: RunLease) -> Progress:
         be_alone(connection)
-        # Starts and the slices of other runs wait for this transaction.
-        limit_lock_waits(connection, LOCK_SECONDS)
         run, now = held.run, held.now
         mark = run.mark or {"after": 0, "fed": False}
         ended = self._note_ended(connection, run.id, now)

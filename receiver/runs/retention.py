@@ -12,7 +12,6 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.database.lock_timeouts import write_unless_locked
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS, RunState
 
@@ -30,7 +29,7 @@ def drop_old(database: Database, *, before: datetime) -> int:
 
 
 def _drop(database: Database, before: datetime) -> int:
-    with write_unless_locked(database) as connection:
+    with database.write() as connection:
         # A plan that has lost a part must not be started. Its end is dated back, so that it counts as an old run.
         connection.execute(_CANCEL_OLD_PLANS, {"before": before})
         run = connection.execute(_OLD_RUN, {"before": before}).scalar()

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct, field
 from sqlalchemy.exc import DBAPIError
 
-from receiver.database.errors import RUNS_AGAIN, is_transient
+from receiver.database.errors import RUNS_AGAIN, is_lock_timeout, is_transient
 from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.handlers import Handler
 from receiver.envelope import Bundle, Envelope, Event
@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
-#: The reason for another attempt at a bundle with an item that came before, and whose dead delivery is locked.
-ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events."
+#: The reason for another attempt at a bundle with an item that needs a lock, such as one whose dead delivery is held.
+ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events, or another row that these need."
 
 
 class Attempt(Struct):
@@ -72,6 +72,18 @@ class Attempt(Struct):
         """The entity, if it is known."""
         read = self.envelope.entity if self.envelope is not None else None
         return read or self.delivery.entity
+
+    @property
+    def entity_of_source(self) -> tuple[str, tuple[str, str]] | None:
+        """The source and the entity, if it is known."""
+        return None if self.entity is None else (self.delivery.source, self.entity)
+
+    def begin_again(self) -> None:
+        """Let its handler run again, unless its result is certain: the rows may have changed since it ran."""
+        if self.result is None:
+            self.writes = []
+            self.handled = self.wants_session = False
+            self.interruptions = 0
 
     def forget(self) -> None:
         """Drop all large fields, after the attempt was settled."""
@@ -206,9 +218,13 @@ class DialectGuard(Struct):
             self.pulse.end(self.begun)
 
     def _is_interruption(self, error: BaseException) -> bool:
-        """Whether the error interrupts the transaction, which is then run again up to a bound."""
+        """Whether the error interrupts the transaction: it is then run again up to a bound, or once a lock is free."""
         # By its type, because a foreign error's `__class__` may raise.
-        if not self.in_transaction or not issubclass(type(error), DBAPIError) or not is_transient(error):
+        if not self.in_transaction or not issubclass(type(error), DBAPIError):
+            return False
+        if is_lock_timeout(error):
+            return True
+        if not is_transient(error):
             return False
         self.attempt.interruptions += 1
         return self.attempt.interruptions <= RUNS_AGAIN

@@ -1,11 +1,12 @@
 """Settlement: commits the effects of a batch on the mirror, and the states of its deliveries, in one transaction.
 
-If the database refuses the content of a batch, the deliveries are settled one by one.
+If the database refuses the content of a batch, or another session holds a lock that it needs, the deliveries are
+settled one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -14,7 +15,8 @@ import structlog
 from sqlalchemy import Connection
 
 from receiver.database.bulk import Statement, execute_all
-from receiver.database.errors import is_infrastructure_error, retry_transaction
+from receiver.database.errors import is_infrastructure_error, is_lock_timeout, retry_transaction
+from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.inbox.attempts import AttemptResult, microseconds_since
 from receiver.inbox.inbox import Inbox
 from receiver.logs.safe_text import told
@@ -27,6 +29,10 @@ from receiver.worker.attempt import Attempt, AttemptResults, count
 from receiver.worker.handling import Handling, TransactionEnded
 
 log = structlog.get_logger(__name__)
+
+#: Seconds that each of several deliveries waits for a lock when they are settled one by one: first, and once so many of
+#: them have waited in vain that a lock of a whole table is likely.
+ALONE_SECONDS, ALONE_AT_LAST, LIKELY_ALL = 0.1, 0.01, 10
 
 
 class MirrorEffect(NamedTuple):
@@ -50,11 +56,16 @@ class Settlement:
         attempt_results: AttemptResults,
         handling: Handling,
         *,
+        keep_lease: Callable[[], None],
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         wait: Callable[[float], object],
     ) -> None:
-        """`wait` is called with the seconds to wait before an aborted transaction is run again."""
+        """`wait` is called with the seconds to wait before an aborted transaction is run again.
+
+        `keep_lease` is called before each of several deliveries that are settled one by one.
+        """
+        self._keep_lease = keep_lease
         self._inbox = inbox
         self._worker = worker
         self._results = attempt_results
@@ -63,50 +74,84 @@ class Settlement:
         self._jitter = jitter
         self._wait = wait
 
-    def settle(self, attempts: Sequence[Attempt]) -> None:
+    def settle(self, attempts: Sequence[Attempt], *, lock_seconds: float | None = None) -> Mapping[int, Exception]:
         """Commit the attempts' effects; after a refusal by the database, one by one, so that only refused ones fail.
 
-        Raises SQLAlchemy's error if the database itself fails.
+        Returns the errors of those that were not settled because another session holds a lock that they need, or that
+        a previous one of their entity needs, by the ids of their deliveries. `lock_seconds` are the seconds to wait for
+        a lock; None for the limit of the session. Raises SQLAlchemy's error if the database itself fails.
         """
         done = [attempt for attempt in attempts if attempt.result is not None or attempt.handled]
         if not done:
-            return
+            return {}
+        locked: Mapping[int, Exception] = {}
         try:
-            self.settle_together(done)
+            self.settle_together(done, lock_seconds=lock_seconds)
         except Exception as error:
             # An interrupted handler may be the cause; alone, each uses up only its own repetitions.
             if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in done):
                 raise
-            log.warning("cannot settle a batch; settling its deliveries one by one", error=told(error))
-            for attempt in done:
-                self._settle_alone(attempt)
+            if is_lock_timeout(error) and len(done) == 1:
+                locked = {done[0].delivery.id: error}
+            else:
+                log.warning("cannot settle a batch; settling its deliveries one by one", error=told(error))
+                locked = self._settle_apart(done)
         for attempt in attempts:
-            attempt.forget()
+            if attempt.delivery.id not in locked:
+                attempt.forget()
+        return locked
 
-    def settle_together(self, attempts: Sequence[Attempt]) -> None:
+    def settle_together(self, attempts: Sequence[Attempt], *, lock_seconds: float | None = None) -> None:
         """Commit the attempts' effects together or not at all. Raises errors of the database and the bulk write."""
-        results = retry_transaction(lambda: self._commit(attempts), wait=self._wait, jitter=self._jitter)
+        results = retry_transaction(lambda: self._commit(attempts, lock_seconds), wait=self._wait, jitter=self._jitter)
         count(attempts, results, now=self._clock())
 
-    def _settle_alone(self, attempt: Attempt) -> None:
+    def _settle_apart(self, attempts: Sequence[Attempt]) -> dict[int, Exception]:
+        """Settle the attempts one by one, and return the errors of those that are locked."""
+        locked: dict[int, Exception] = {}
+        waiting: dict[object, Exception] = {}
+        for attempt in attempts:
+            self._keep_lease()
+            error = waiting.get(attempt.entity_of_source)
+            if error is None:
+                error = self._settle_alone(attempt, ALONE_SECONDS if len(waiting) < LIKELY_ALL else ALONE_AT_LAST)
+            if error is not None:
+                locked[attempt.delivery.id] = error
+                waiting[attempt.entity_of_source or attempt.delivery.id] = error
+        return locked
+
+    def _settle_alone(self, attempt: Attempt, lock_seconds: float) -> Exception | None:
+        """Settle one attempt; return the error if another session holds a lock that it needs."""
         try:
-            self.settle_together([attempt])
+            self._end(attempt, lock_seconds)
+        except Exception as error:
+            if not is_lock_timeout(error):
+                raise
+            return error
+        return None
+
+    def _end(self, attempt: Attempt, lock_seconds: float) -> None:
+        """Commit the effect of one attempt, or its failure if the database refuses the effect."""
+        try:
+            self.settle_together([attempt], lock_seconds=lock_seconds)
         except TransactionEnded:
             # Its result is certain now, so its handler does not run again.
-            self.settle_together([attempt])
+            self.settle_together([attempt], lock_seconds=lock_seconds)
         except Exception as error:
-            if is_infrastructure_error(error):
+            if is_infrastructure_error(error) or is_lock_timeout(error):
                 raise
             # Without the values read in the body, because the database may refuse one of them.
             attempt.envelope = None
             attempt.result = self._results.failure(attempt, f"The mirror refused its rows: {told(error)}")
-            self.settle_together([attempt])
+            self.settle_together([attempt], lock_seconds=lock_seconds)
 
-    def _commit(self, attempts: Sequence[Attempt]) -> list[AttemptResult]:
+    def _commit(self, attempts: Sequence[Attempt], lock_seconds: float | None) -> list[AttemptResult]:
         """Write rows, change feed and delivery states in ONE transaction, for deliveries still held by the worker."""
         now, began = self._clock(), perf_counter_ns()
         prepared = self._prepare(attempts, now)
         with self._inbox.database.write() as connection:
+            if lock_seconds is not None:
+                limit_lock_waits(connection, lock_seconds)
             ours = self._ours(connection, attempts)
             if prepared is not None and ours is attempts and still_holds(connection, prepared.basis):
                 effect = prepared

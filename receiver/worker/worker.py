@@ -16,11 +16,11 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database.errors import is_infrastructure_error
+from receiver.database.errors import is_infrastructure_error, is_lock_timeout
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
-from receiver.inbox.retention import PAGES, Retention
+from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.moments import has_passed
@@ -31,6 +31,8 @@ from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
+from receiver.worker.locked import LockedAttempts
+from receiver.worker.pruning import Pruning
 from receiver.worker.reading import portions, read
 from receiver.worker.reclaiming import Reclaiming
 from receiver.worker.settlement import Settlement
@@ -40,9 +42,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between polls for unannounced work: due retries, and deliveries accepted by other processes.
 POLL_INTERVAL = 0.2
-
-#: The pauses between two batches of retention, and between two checks for expired rows.
-PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: The most deliveries settled together on SQLite while requests arrive (docs/decisions/0014).
 SETTLED_BESIDE_REQUESTS = 25
@@ -86,12 +85,13 @@ class Worker:
         self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
-        self._retention, self._prune_at = retention, clock()
+        self._pruning = Pruning(self._database, retention, now=clock())
         self._clock, self._jitter = clock, jitter
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
         self._handling = self._new_handling()
         self._settlement = self._new_settlement()
+        self._locked = LockedAttempts(inbox, self.name, clock=clock)
         self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
         self._was_given_up = False
@@ -115,6 +115,7 @@ class Worker:
             self.name,
             self._results,
             self._handling,
+            keep_lease=self._keep_lease,
             clock=self._clock,
             jitter=self._jitter,
             wait=self._stopping.wait,
@@ -123,14 +124,11 @@ class Worker:
     # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Process one batch of due deliveries, and those of earlier passes whose slow calls have ended.
+        """Process one batch of due deliveries, and those of earlier passes that waited for a call or a lock.
 
         Returns how many deliveries were claimed, or without any, how many calls are still in progress.
         """
-        self._batch = self._hydration.late()
-        self._settle_all(self._batch)
-        late = len(self._batch)
-        self._batch = []
+        late = self._settle_late(self._hydration.late()) + self._settle_late(self._locked.due())
         self._keep_lease()
         self._hydration.begin_batch()
         began = monotonic()
@@ -139,6 +137,14 @@ class Worker:
         if self._batch:
             self._batch_size.passed(seconds=monotonic() - began, is_done=left == 0)
         return len(self._batch) or late or self._wait_for_calls()
+
+    def _settle_late(self, attempts: list[Attempt]) -> int:
+        """Settle attempts of earlier passes, and return their number."""
+        if attempts:
+            self._batch = attempts
+            self._settle_all(attempts)
+        self._batch = []
+        return len(attempts)
 
     def _work_on(self, attempts: Sequence[Attempt]) -> int:
         """Finish these attempts, beginning with those that need no API, and give back those that must wait longer.
@@ -158,7 +164,8 @@ class Worker:
             if len(left) == len(before):
                 break
         left = self._settle_ready(left, apart)
-        self._put_back([attempt for attempt in left if not attempt.under_way])
+        if not self._stopping.is_set():
+            self._locked.put_back([attempt for attempt in left if not attempt.under_way])
         return len(left)
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
@@ -181,16 +188,10 @@ class Worker:
         return [attempt for attempt in attempts if attempt.delivery.id not in done]
 
     def _settle_all(self, attempts: Sequence[Attempt]) -> None:
-        while attempts:
+        while attempts := self._locked.without_followers(attempts):
             done = self._handling.handle(self._turn(attempts))
-            self._settlement.settle(done)
+            self._locked.keep(done, self._settlement.settle(done, lock_seconds=self._locked.lock_seconds))
             attempts = attempts[len(done) :]
-
-    def _put_back(self, attempts: Sequence[Attempt]) -> None:
-        if attempts and not self._stopping.is_set():
-            self._inbox.put_back(self.name, [attempt.delivery.id for attempt in attempts])
-        for attempt in attempts:
-            attempt.forget()
 
     def _wait_for_calls(self) -> int:
         waited_for = len(self._hydration.under_way)
@@ -208,7 +209,7 @@ class Worker:
                 self._wake.look()
                 if not self.work():
                     self._wake.wait(POLL_INTERVAL)
-                self._prune()
+                self._pruning.look(self._clock())
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Every error is caught, because without a worker the inbox would fill up without a log line.
@@ -217,6 +218,7 @@ class Worker:
                 pause = min(pause * 2, LONGEST_RETRY_PAUSE)
                 self._make_way(error)
         self._hydration.forget()
+        self._locked.forget()
         self._give_back()
         self.close()
         if self._was_given_up:
@@ -251,51 +253,33 @@ class Worker:
 
     def _claim(self) -> list[Claimed]:
         now = self._clock()
-        if not self._hydration.under_way:
+        if not self._waiting():
             self._extended_at = now
-        self.claims_of = self._sources.keys() - self._hydration.resting()
+        self.claims_of = self._sources.keys() - self._hydration.resting() - self._locked.resting()
         return self._claims.claim(self.claims_of, self._batch_size, now=now, requests_wait=self._is_waited_for())
 
-    def _prune(self) -> None:
-        """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.
-
-        A batch that fails is logged and tried again later: the deliveries are not at fault.
-        """
-        now = self._clock()
-        # A clock that was set back delays it by an hour at most.
-        if self._retention is None or now < self._prune_at <= now + PRUNE_INTERVAL:
-            return
-        self._prune_at = now + PRUNE_INTERVAL
-        try:
-            retention, database = self._retention, self._database
-            if (
-                retention.prune(database, now=now)
-                or retention.prune_others(database, now=now)
-                or database.shrink(PAGES)
-            ):
-                self._prune_at = now + PRUNE_PAUSE
-        except Exception as error:
-            log.error("cannot drop expired rows; trying again in an hour", error=told(error))
-
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
-        """Return the claimed deliveries, without their attempts, except those with calls in progress.
+        """Return the claimed deliveries, without their attempts, except those that wait for a call or a lock.
 
         A given-up worker returns none: other workers reclaim them, and each attempt that hangs counts.
         """
         if self._was_given_up:
             return
-        begun = [attempt.delivery.id for attempt in self._hydration.under_way]
         aside_until = None if put_aside is None else self._clock() + put_aside
         try:
-            self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
+            self._inbox.release(self.name, excluding=self._waiting(), aside_until=aside_until)
         except SQLAlchemyError as error:
             log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 
+    def _waiting(self) -> list[int]:
+        """The deliveries of earlier passes that wait for a call in progress, or for another session's lock."""
+        return [*(attempt.delivery.id for attempt in self._hydration.under_way), *self._locked.ids]
+
     def _keep_lease(self) -> None:
-        """Extend the leases of the whole batch, and of deliveries with calls in progress."""
+        """Extend the leases of the whole batch, and of the deliveries that wait for a call or a lock."""
         now = self._clock()
         if has_passed(self._extended_at, self._extend_after, now):
-            held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
+            held = {*(attempt.delivery.id for attempt in self._batch), *self._waiting()}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 
@@ -315,7 +299,7 @@ class Worker:
         alone = len(self._batch) == 1 and not self._batch[0].under_way
         self._batch_size.failed()
         self._hydration.end_pass()
-        if alone and not is_infrastructure_error(error):
+        if alone and not is_infrastructure_error(error) and not is_lock_timeout(error):
             self._fail_alone(Attempt(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
         self._give_back(put_aside=timedelta(seconds=LONGEST_RETRY_PAUSE) if alone else None)
 

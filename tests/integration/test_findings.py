@@ -111,12 +111,12 @@ def test_two_workers_that_sum_up_the_same_hour_at_the_same_time_add_each_minute_
         add(kit, NOW - 15 * DAY + minute * MINUTE, 100)
     # Both have looked for the oldest hour before either changes it.
     both = threading.Barrier(2, timeout=TIMEOUT)
-    insert_mappings = tallies.insert_mappings
+    insert_mappings, write = tallies.insert_mappings, Database.write
 
     @contextmanager
     def write_together(database):
         both.wait()
-        with database.write() as connection:
+        with write(database) as connection:
             yield connection
 
     inserting = []
@@ -126,7 +126,7 @@ def test_two_workers_that_sum_up_the_same_hour_at_the_same_time_add_each_minute_
         wait_until(lambda: len(inserting) == 2 or waits_for_lock(kit.database), "the other worker")
         return insert_mappings(connection, table, rows, **options)
 
-    monkeypatch.setattr(retention, "write_unless_locked", write_together)
+    monkeypatch.setattr(Database, "write", write_together)
     if kit.database.is_postgresql:
         monkeypatch.setattr(tallies, "insert_mappings", insert_after_the_other)
     others = Database(kit.database.engine.url.render_as_string(hide_password=False))

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from threading import Event
+from threading import Event, Thread
 
+import httpx
 import pytest
-from running import Runs
+from running import Runs, asked
 from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, named, new_worker, running, states, url_of
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
+from targets import receiving
 
+from handlers.catalog import Product
+from receiver import Listed
+from receiver.api.reads import Reads
+from receiver.database import postgresql
 from receiver.database.database import Database
-from receiver.database.errors import is_overdue
+from receiver.database.errors import is_lock_timeout, is_overdue
+from receiver.errors import Unavailable
+from receiver.following.following import Following
+from receiver.following.lease import FollowOptions
+from receiver.following.target import Target
+from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DELIVERIES
+from receiver.reconcile.seen import drop
+from receiver.reconcile.tables import SEEN
+from receiver.runs.feeder import Feeder
+from receiver.runs.immediate_actions import replay_now
+from receiver.runs.reconcile import Reconcile
 from receiver.runs.runs import be_alone
 
 pytestmark = pytest.mark.parametrize("database_system", ["postgresql"], indirect=True)
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch) -> None:
+    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "50ms")
+
+
+@pytest.fixture
+def kit(_short_waits, kit):
+    """Open new connections, which wait for locks briefly."""
+    kit.database.engine.dispose()
+    return kit
 
 
 @pytest.fixture
@@ -33,12 +63,6 @@ def psql(kit) -> Iterator[Database]:
     other = Database(url_of(kit))
     yield other
     other.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch) -> None:
-    for module in ("database.lock_timeouts", "runs.replay"):
-        monkeypatch.setattr(f"receiver.{module}.LOCK_SECONDS", 0.05)
 
 
 @contextmanager
@@ -133,8 +157,108 @@ def test_a_replay_that_waits_for_a_locked_delivery_does_not_hold_up_the_starts_o
     runs.start(run)
     with held(psql, f"SELECT 1 FROM deliveries WHERE id = {ids[0]} FOR UPDATE"):
         in_time(lambda: runs.feeder._step(run))
-        assert "lock timeout" in runs.run(run)["trouble"]
+        assert "Another session of the database holds a row of `deliveries`." in runs.run(run)["trouble"]
         with kit.database.write() as connection:
             be_alone(connection)
     runs.finish(run)
     assert runs.run(run)["tally"] == {"unchanged": 2}
+
+
+def test_a_run_whose_own_row_is_held_holds_up_no_other(kit, psql):
+    ids = send(kit, "A1", "A2")
+    kit.drain()
+    runs = Runs(kit)
+    held_run, other = runs.begin_plan(ids[0]), runs.begin_plan(ids[1])
+    with held(psql, f"SELECT 1 FROM runs WHERE id = {held_run} FOR UPDATE"):
+        for _ in range(3):
+            in_time(runs.feeder.step_all)
+        assert (runs.run(held_run)["state"], runs.run(other)["state"]) == ("planning", "planned")
+    while runs.feeder.step(held_run):
+        pass
+    assert runs.run(held_run)["state"] == "planned"
+
+
+def test_a_reconcile_whose_row_is_held_says_so_and_goes_on_once_it_is_free(kit, psql):
+    send(kit, "A1")
+    kit.drain()
+    dialect = kit.source("shop").dialect
+    dialect.connect(lambda _: httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
+    dialect.listing(Product)(lambda _: iter([Listed(Product, "A1", {"name": "Lantern"}, True)]))
+    shop = kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    runs = Runs(kit)
+    kinds = [Reconcile(kit.inbox, {"shop": shop}, kit.now)]
+    with closing(Feeder(kit.database, kinds, clock=kit.now)) as runs.feeder:
+        kit.advance(minutes=1)
+        request = asked("plan reconcile", source="shop", force=False)
+        run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
+        for _ in runs.feeder.steps(run):
+            pass
+        runs.start(run)
+        with held(psql, "SELECT 1 FROM products FOR UPDATE"):
+            in_time(lambda: [runs.feeder._step(run) for _ in range(5)])
+            assert "Another session of the database holds a row of `products`." in runs.run(run)["trouble"]
+        for _ in runs.feeder.steps(run):
+            pass
+        assert runs.run(run)["state"] == "done"
+    assert kit.row(Product, "A1").name == "Lantern"
+
+
+def test_keys_that_another_session_holds_are_dropped_once_they_are_free(kit, psql):
+    key = {"run": "1", "table": "products", "external_id": "A1", "walk": 1}
+    with kit.database.write() as connection:
+        connection.execute(insert(SEEN), [key])
+    with held(psql, "SELECT 1 FROM seen FOR UPDATE"), pytest.raises(DBAPIError) as raised:
+        in_time(lambda: drop(kit.database, "1"))
+    assert is_lock_timeout(raised.value)
+    drop(kit.database, "1")
+    assert kept(kit, SEEN.c.external_id) == []
+
+
+def test_a_request_that_waits_for_a_held_delivery_is_refused_with_the_reason(kit, psql, monkeypatch):
+    monkeypatch.setattr(postgresql, "LOCK_SECONDS", 0.05)
+    delivery, *_ = send(kit, "A1")
+    kit.drain()
+    inbox = Inbox(kit.database.beside(connections=1, seconds=TIMEOUT))
+
+    async def replay() -> None:
+        reads = Reads(at_once=1, seconds=TIMEOUT)
+        try:
+            await reads.run(lambda: replay_now(inbox, asked(), [delivery], now=kit.now()))
+        finally:
+            reads.close()
+
+    with (
+        held(psql, f"SELECT 1 FROM deliveries WHERE id = {delivery} FOR UPDATE"),
+        pytest.raises(Unavailable, match="Another session of the database holds a row of `deliveries`"),
+    ):
+        asyncio.run(replay())
+    asyncio.run(replay())
+    assert states(kit) == ["pending"]
+
+
+# ── followers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_follower_whose_row_is_held_says_so_and_goes_on_once_it_is_free(kit, psql):
+    send(kit, "A1")
+    kit.drain()
+    stopping = Event()
+    with receiving() as endpoint, closing(Target(endpoint.url, follower="erp")) as target, capture_logs() as lines:
+        options = FollowOptions(name="erp", begin="start", poll=0.01, first_backoff=0.01)
+        thread = Thread(target=Following(kit.database, target, options, stopping=stopping).run)
+        thread.start()
+        try:
+            wait_until(lambda: endpoint.ids() == ["A1"], "the first change")
+            with held(psql, "SELECT 1 FROM followers FOR UPDATE"):
+                wait_until(lambda: said(lines, "the follower waits for a lock"), "the follower to say why it waits")
+                send(kit, "A2")
+                kit.drain()
+            wait_until(lambda: "A2" in endpoint.ids(), "the next change")
+        finally:
+            stopping.set()
+            thread.join(TIMEOUT)
+    assert "a row of `followers`" in said(lines, "the follower waits for a lock")[0]["reason"]
+
+
+def said(lines, event: str) -> list:
+    return [line for line in lines if line["event"] == event]

@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,9 +21,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
+from waiting import TIMEOUT
 
 from receiver import MirrorRow
-from receiver.database import revisions, schema
+from receiver.database import postgresql, revisions, schema
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import explain
@@ -392,6 +394,22 @@ def test_a_migration_waits_only_briefly_for_a_locked_table(postgresql_url, packa
                 Schema(database).upgrade()
         assert explain(raised.value, postgresql_url).endswith("end it, or wait for it, and run this again.")
         assert Schema(database).upgrade().steps[0].after == "0001"
+
+
+def test_a_migration_waits_for_another_one_for_as_long_as_that_takes(postgresql_url, monkeypatch):
+    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "20ms")
+    with (
+        closing(Database(postgresql_url)) as database,
+        closing(Database(postgresql_url)) as other,
+        ThreadPoolExecutor(1) as pool,
+        other.write() as migrating,
+    ):
+        migrating.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.SCHEMA_LOCK})
+        waiting = pool.submit(Schema(database).upgrade)
+        # Ten times as long as a statement of the session waits for a lock.
+        migrating.execute(text("SELECT pg_sleep(0.2)"))
+        migrating.rollback()
+        assert waiting.result(TIMEOUT).steps
 
 
 def test_missing_migrations_are_reported(database, monkeypatch):

@@ -45,7 +45,14 @@ def handling(kit, attempt_results) -> Handling:
 @pytest.fixture
 def settlement(kit, attempt_results, handling) -> Settlement:
     return Settlement(
-        kit.inbox, WORKER, attempt_results, handling, clock=kit.now, jitter=random.random, wait=lambda seconds: None
+        kit.inbox,
+        WORKER,
+        attempt_results,
+        handling,
+        keep_lease=lambda: None,
+        clock=kit.now,
+        jitter=random.random,
+        wait=lambda seconds: None,
     )
 
 

@@ -13,6 +13,7 @@ Rule = Callable[[Situation], Iterable[Finding]]
 #: All rules, in the order in which their findings are shown.
 RULES: tuple[Rule, ...] = (
     work.nobody_works,
+    work.row_held,
     refusals.cannot_be_stored,
     silence.all_sources_silent,
     signatures.secret_changed,

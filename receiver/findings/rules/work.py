@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from receiver.findings.faults import Fault, telling_part
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
+from receiver.inbox.results import WAITS_FOR_LOCK
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
@@ -105,6 +106,24 @@ def run_stands_still(situation: Situation) -> Iterator[Finding]:
             f"`hookmirror runs cancel {each.run}`.",
             {"run": str(each.run), "link": f"/api/v1/runs/{each.run}"},
             about=str(each.run),
+        )
+
+
+def row_held(situation: Situation) -> Iterator[Finding]:
+    """Deliveries wait because another session of the database holds a lock."""
+    for each in situation.locked:
+        if situation.now - each.since <= timedelta(seconds=WAITED):
+            continue
+        held, _, mend = each.reason.partition(". ")
+        yield Finding(
+            "row_held",
+            each.source,
+            each.since,
+            f"{counted(each.number, 'delivery', 'deliveries')} of {each.source} due since "
+            f"{clock_time(each.since, situation.now)} and later events of the same entities wait: "
+            f"{held[:1].lower()}{held[1:]}",
+            mend.removesuffix(f" {WAITS_FOR_LOCK}"),
+            {"waiting": each.number, "delivery": str(each.delivery), "link": f"/api/v1/deliveries/{each.delivery}"},
         )
 
 
