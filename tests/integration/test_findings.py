@@ -39,7 +39,7 @@ from receiver.inbox.tables import BODIES
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
-from receiver.testing import Webhooks
+from receiver.testing import Answer, Webhooks
 from receiver.verify.secret_marks import mark_of_all
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
@@ -413,6 +413,30 @@ def expire(kit: Webhooks, ids: Sequence[str]) -> None:
     """Drop the bodies of these deliveries, as the retention does."""
     with kit.database.write() as connection:
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_([int(each) for each in ids])))
+
+
+def test_a_fault_is_dated_by_its_first_failure_and_not_by_the_last_attempt_or_a_replay(kit, shop: Dialect):
+    @shop.on("product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise LookupError("no product")
+
+    sent = [
+        kit.send("shop", "product.updated", id="A1", data={"name": 1}),
+        kit.send("shop", "product.failing", id="B1"),
+    ]
+    kit.drain()
+    began = {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())}
+    work_until_dead(kit, sent)
+    assert {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())} == began
+    kit.inbox.replay([int(each.delivery) for each in sent], now=kit.now())
+    work_until_dead(kit, sent)
+    assert {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())} == began
+
+
+def work_until_dead(kit: Webhooks, sent: Sequence[Answer]) -> None:
+    while any(kit.delivery(each)["state"] != "dead" for each in sent):
+        kit.drain()
+        kit.advance(days=1)
 
 
 def test_a_fault_says_whether_its_attempts_failed_while_fetching(kit, shop: Dialect):
