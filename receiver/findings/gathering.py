@@ -71,7 +71,7 @@ class Facts:
     #: The results of recent reconciles.
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
     #: The followers of the change feed.
-    followers: Callable[[Connection], Sequence[Followed]] = lambda _: ()
+    followers: Callable[[Connection, datetime], Sequence[Followed]] = lambda *_: ()
     #: The runs at work that make no progress.
     still_runs: Callable[[Connection, datetime], Sequence[StillRun]] = lambda *_: ()
     #: The latest examination, for readers who ask at the same time.
@@ -130,7 +130,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
-            followers=facts.followers(connection),
+            followers=facts.followers(connection, now),
             still_runs=facts.still_runs(connection, now),
         )
 

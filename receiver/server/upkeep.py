@@ -78,11 +78,11 @@ def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
     return [*compared, *failed]
 
 
-def followed(connection: Connection) -> Sequence[Followed]:
+def followed(connection: Connection, now: datetime) -> Sequence[Followed]:
     """The followers, in the form that the rules need."""
-    refused = dead_changes.first_dead(connection)
+    refused, served = dead_changes.first_dead(connection), followers.served(connection, now)
     return [
-        Followed(row["name"], row["trouble"], row["trouble_since"], row["holder"] is not None, *dead)
+        Followed(row["name"], row["trouble"], row["trouble_since"], row["name"] in served, *dead)
         for row in followers.every(connection)
         for dead in [refused.get(row["name"], (0, None))]
     ]
