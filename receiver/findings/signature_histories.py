@@ -14,7 +14,7 @@ from receiver.dialects.sources import Source
 from receiver.findings import tallies
 from receiver.findings.counting import LATE, SECRET_USED
 from receiver.findings.rules.signatures import LATELY, SOME, WRONG
-from receiver.findings.secret_uses import secrets_since
+from receiver.findings.secret_uses import secrets_since, was_used
 from receiver.findings.silences import newest_arrival
 from receiver.findings.situation import SignatureHistory
 from receiver.findings.tallies import HOUR, MINUTE, MINUTES_KEPT, DetailTotal, Tallied
@@ -53,8 +53,12 @@ def read_signatures(
             history = _with_hours(connection, name, history, since.get(name), now)
         histories[name] = history
     unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
-    superseded = [name for name in unused if not sources[name].credentials.has_names]
-    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in superseded})
+    superseded = {
+        name: sources[name].credentials.marks[0] for name in unused if not sources[name].credentials.has_names
+    }
+    # How often the older secrets were used matters only if the newest never was.
+    switching = [name for name, mark in superseded.items() if not was_used(connection, name, mark, since[name], now)]
+    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in switching})
 
 
 def _wrong_numbers(refusals: Iterable[Tallied | DetailTotal]) -> Counter[str]:

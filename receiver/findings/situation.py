@@ -151,7 +151,7 @@ class Situation:
     #: The minute since which each source has its present secrets, in their present order.
     secrets_since: Mapping[str, datetime] = field(default_factory=dict)
     #: The webhooks that each secret has verified since then, by source and mark, for sources whose newest of several
-    #: secrets has verified nothing in the last hour.
+    #: secrets has verified none.
     secret_uses: Mapping[str, Mapping[str, DetailTotal]] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)

@@ -47,9 +47,16 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SHOP = TallyKey("shop", "accepted", "")
 
 
-def add(kit: Webhooks, at: datetime, number: int = 1, key: TallyKey = SHOP, process: str = "one") -> None:
+def add(
+    kit: Webhooks,
+    at: datetime,
+    number: int = 1,
+    key: TallyKey = SHOP,
+    process: str = "one",
+    span: timedelta = MINUTE,
+) -> None:
     with kit.database.write() as connection:
-        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at)
+        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at, span=span)
 
 
 def read(kit: Webhooks, **wanted: Any) -> list[Any]:
@@ -659,6 +666,16 @@ def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
     (found,) = examine(kit.database, marked, now=NOW)
     assert (found.rule, found.evidence["verified_by_older"]) == ("sender_not_switched", 8)
     add(kit, NOW - 2 * DAY, key=TallyKey("shop", SECRET_USED, "new"))
+    assert examine(kit.database, marked, now=NOW) == []
+    assert gather(kit.database, marked, now=NOW).secret_uses == {}, "which are not read then"
+
+
+def test_a_secret_whose_use_is_left_in_an_hour_only_counts_as_used(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 40 * DAY, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    add(kit, NOW - 30 * DAY, 6, key=TallyKey("shop", SECRET_USED, "old"), span=HOUR)
+    assert [each.rule for each in examine(kit.database, marked, now=NOW)] == ["sender_not_switched"]
+    add(kit, NOW - 20 * DAY, key=TallyKey("shop", SECRET_USED, "new"), span=HOUR)
     assert examine(kit.database, marked, now=NOW) == []
 
 
