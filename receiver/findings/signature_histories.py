@@ -47,8 +47,7 @@ def read_signatures(
     since = secrets_since(connection, {name: sources[name] for name in suspects | rotating}, now)
     histories = {}
     for name in suspects:
-        # The present secrets do not verify what is kept, or it would not be kept any more.
-        history = _history(connection, name, None if name in kept else since.get(name), now)
+        history = _history(connection, name, since.get(name), now)
         if in_an_hour[name] < SOME <= in_a_day[name]:
             history = _with_hours(connection, name, history, since.get(name), now)
         histories[name] = history
@@ -77,13 +76,16 @@ def _history(connection: Connection, name: str, secrets_from: datetime | None, n
     after = good or good_at or now - MINUTES_KEPT
     counting_from = max(after, secrets_from) if secrets_from else after
     wrong_from = refused.first_since(connection, name, WRONG, good_at or after)
+    # What is still kept from before the present secrets was verified with them as well, and failed. Of what was
+    # refused before them and is not kept, nothing is known.
+    kept = refused.kept_between(connection, name, WRONG, good_at or after, secrets_from or after)
     refusals = tallies.details(connection, [name], "refused", counting_from, now)
     wrong = [each for each in refusals if each.detail in WRONG]
     return SignatureHistory(
         *(good, before, good_at, wrong_from),
-        wrong=sum(each.number for each in wrong),
-        wrong_first=min((each.first for each in wrong), default=None),
-        wrong_last=max((each.last for each in wrong), default=None),
+        wrong=sum(each.number for each in wrong) + kept.number,
+        wrong_first=min((*(each.first for each in wrong), *filter(None, (kept.first,))), default=None),
+        wrong_last=max((*(each.last for each in wrong), *filter(None, (kept.last,))), default=None),
     )
 
 

@@ -185,6 +185,24 @@ def first_since(connection: Connection, source: str, codes: Collection[str], aft
     return at
 
 
+class KeptBetween(NamedTuple):
+    """The number of kept requests of a period, and the arrivals of the first and the last; None without one."""
+
+    number: int
+    first: datetime | None
+    last: datetime | None
+
+
+def kept_between(
+    connection: Connection, source: str, codes: Collection[str], after: datetime, until: datetime
+) -> KeptBetween:
+    """Count the kept requests of a source with one of these codes that came after `after` and up to `until`."""
+    at = REQUESTS.c.received_at
+    of_it = (REQUESTS.c.source == source, REQUESTS.c.code.in_(codes), at > after, at <= until)
+    ends = (extreme(at, type_=at.type) for extreme in (func.min, func.max))
+    return KeptBetween(*connection.execute(select(func.count(), *ends).where(*of_it)).one())
+
+
 def take(connection: Connection, ids: Collection[int]) -> set[int]:
     """Drop these requests, which the same transaction accepts, and return the ids of those that still existed."""
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())

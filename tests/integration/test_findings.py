@@ -646,15 +646,25 @@ def test_the_situation_has_the_hours_with_wrong_and_right_signatures_under_the_p
     assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong_hours == ()
 
 
-def test_wrong_signatures_count_since_the_present_secrets_unless_they_are_kept_as_those_verify_none(kit):
-    marked = facts(kit, shop=rotated(kit))
-    add(kit, NOW - 3 * HOUR, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+def test_wrong_signatures_count_since_the_present_secrets_and_those_that_are_still_kept_from_before(kit):
+    marked, came = facts(kit, shop=rotated(kit)), [NOW - hours * HOUR for hours in (4, 3, 2)]
+    add(kit, NOW - 5 * HOUR, key=TallyKey("shop", "verified", "0"))
+    add(kit, NOW - 3 * HOUR, 500, key=TallyKey("shop", "refused", "signature_wrong"))
     add(kit, NOW - HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
     assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 0
-    kept = Refusal(first_id_at(NOW - 3 * HOUR), "shop", "signature_wrong", NOW - 3 * HOUR, [], b"{}")
+    keep_refused(kit, *came[:2])
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 2
+    assert examine(kit.database, marked, now=NOW) == [], "two forged requests are no sign that a secret is missing"
+    keep_refused(kit, came[2])
+    add(kit, NOW - MINUTE, 4, key=TallyKey("shop", "refused", "signature_wrong"))
+    (found,) = examine(kit.database, marked, now=NOW)
+    assert (found.rule, found.evidence["refused"], found.since) == ("secret_changed", 7, came[0])
+
+
+def keep_refused(kit: Webhooks, *came: datetime) -> None:
     with kit.database.write() as connection:
-        refused.keep(connection, [kept], Bounds(10, 1_000, DAY))
-    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 5
+        kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
+        refused.keep(connection, kept, Bounds(10, 1_000, DAY))
 
 
 def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
@@ -689,9 +699,7 @@ def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(k
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
     add(kit, NOW - 60 * MINUTE, key=TallyKey("shop", "verified", "0"))
     came = [NOW - minutes * MINUTE for minutes in (90, 12, 11)]
-    kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
-    with kit.database.write() as connection:
-        refused.keep(connection, kept, Bounds(10, 1_000, DAY))
+    keep_refused(kit, *came)
     # The oldest one came before the last right one.
     assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].wrong_from == came[1]
 
