@@ -75,15 +75,14 @@ def _history(connection: Connection, name: str, secrets_from: datetime | None, n
     good_at = _last_good(connection, name, good) if good else newest_arrival(connection, name)
     after = good or good_at or now - MINUTES_KEPT
     counting_from = max(after, secrets_from) if secrets_from else after
-    wrong_from = refused.first_since(connection, name, WRONG, good_at or after)
     # What is still kept from before the present secrets was verified with them as well, and failed. Of what was
     # refused before them and is not kept, nothing is known.
-    kept = refused.kept_between(connection, name, WRONG, good_at or after, secrets_from or after)
+    kept = refused.kept_since(connection, name, WRONG, good_at or after)
     refusals = tallies.details(connection, [name], "refused", counting_from, now)
     wrong = [each for each in refusals if each.detail in WRONG]
     return SignatureHistory(
-        *(good, before, good_at, wrong_from),
-        wrong=sum(each.number for each in wrong) + kept.number,
+        *(good, before, good_at, kept.first),
+        wrong=max(sum(each.number for each in wrong), kept.number),
         wrong_first=min((*(each.first for each in wrong), *filter(None, (kept.first,))), default=None),
         wrong_last=max((*(each.last for each in wrong), *filter(None, (kept.last,))), default=None),
     )

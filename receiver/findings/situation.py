@@ -40,8 +40,8 @@ class SignatureHistory:
     #: has it. Tallies have the minute in which they were written, which may be a later one.
     good_at: datetime | None = None
     wrong_from: datetime | None = None
-    #: The number of those that have not verified since then under the present secrets, kept ones from before these
-    #: secrets included, with the first and the last moment.
+    #: The number of those that have not verified since then under the present secrets, at least that of the kept ones,
+    #: with the first and the last moment.
     wrong: int = 0
     wrong_first: datetime | None = None
     wrong_last: datetime | None = None

@@ -658,7 +658,7 @@ def test_wrong_signatures_count_since_the_present_secrets_and_those_that_are_sti
     keep_refused(kit, came[2])
     add(kit, NOW - MINUTE, 4, key=TallyKey("shop", "refused", "signature_wrong"))
     (found,) = examine(kit.database, marked, now=NOW)
-    assert (found.rule, found.evidence["refused"], found.since) == ("secret_changed", 7, came[0])
+    assert (found.rule, found.evidence["refused"], found.since) == ("secret_changed", 4, came[0])
 
 
 def keep_refused(kit: Webhooks, *came: datetime) -> None:
