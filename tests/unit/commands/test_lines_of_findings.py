@@ -22,6 +22,10 @@ def test_advice_that_several_findings_in_a_row_have_stands_once_after_the_last_o
     ]
 
 
+def test_without_findings_one_line_says_so():
+    assert list(lines([])) == ["Nothing needs you."]
+
+
 def test_the_last_open_finding_has_its_advice_before_closed_ones():
     told = list(lines([standing("a", "Replay."), standing("b", "Replay.", closed_at=NOON)]))
     assert told[:2] == ["one_cause (a): A.", "    Replay."]
