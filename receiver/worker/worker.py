@@ -20,7 +20,7 @@ from receiver.database.errors import is_infrastructure_error
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
-from receiver.inbox.retention import PAGES, Retention
+from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.moments import has_passed
@@ -33,6 +33,7 @@ from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
 from receiver.worker.reading import portions, read
 from receiver.worker.reclaiming import Reclaiming
+from receiver.worker.retention import RetentionTurns
 from receiver.worker.settlement import Settlement
 from receiver.worker.wake_ups import WakeUp
 
@@ -40,9 +41,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between polls for unannounced work: due retries, and deliveries accepted by other processes.
 POLL_INTERVAL = 0.2
-
-#: The pauses between two batches of retention, and between two checks for expired rows.
-PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: The most deliveries settled together on SQLite while requests arrive (docs/decisions/0014).
 SETTLED_BESIDE_REQUESTS = 25
@@ -86,7 +84,7 @@ class Worker:
         self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
-        self._retention, self._prune_at = retention, clock()
+        self._retention = None if retention is None else RetentionTurns(retention, self._database, now=clock())
         self._clock, self._jitter = clock, jitter
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
@@ -208,7 +206,8 @@ class Worker:
                 self._wake.look()
                 if not self.work():
                     self._wake.wait(POLL_INTERVAL)
-                self._prune()
+                if self._retention is not None:
+                    self._retention.take(self._clock())
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Every error is caught, because without a worker the inbox would fill up without a log line.
@@ -255,27 +254,6 @@ class Worker:
             self._extended_at = now
         self.claims_of = self._sources.keys() - self._hydration.resting()
         return self._claims.claim(self.claims_of, self._batch_size, now=now, requests_wait=self._is_waited_for())
-
-    def _prune(self) -> None:
-        """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.
-
-        A batch that fails is logged and tried again later: the deliveries are not at fault.
-        """
-        now = self._clock()
-        # A clock that was set back delays it by an hour at most.
-        if self._retention is None or now < self._prune_at <= now + PRUNE_INTERVAL:
-            return
-        self._prune_at = now + PRUNE_INTERVAL
-        try:
-            retention, database = self._retention, self._database
-            if (
-                retention.prune(database, now=now)
-                or retention.prune_others(database, now=now)
-                or database.shrink(PAGES)
-            ):
-                self._prune_at = now + PRUNE_PAUSE
-        except Exception as error:
-            log.error("cannot drop expired rows; trying again in an hour", error=told(error))
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
         """Return the claimed deliveries, without their attempts, except those with calls in progress.
