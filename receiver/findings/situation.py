@@ -169,6 +169,8 @@ class Situation:
     unhandled: Sequence[Unhandled] = ()
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
+    #: The moment before which all news from the future was dated back, by source.
+    dated_back: Mapping[str, datetime] = field(default_factory=dict)
     followers: Sequence[Followed] = ()
     still_runs: Sequence[StillRun] = ()
 

@@ -561,6 +561,8 @@ def test_events_from_the_future_are_found():
     finding = the_finding(with_tallies(tally("misdated", 4)))
     assert "clock is wrong" in finding.says
     assert "--misdated" in finding.mend
+    dated_back = {"shop": NOW + MINUTE}
+    assert rules_of(replace(with_tallies(tally("misdated", 4)), dated_back=dated_back)) == []
 
 
 def test_a_mirror_that_differs_from_its_source_is_found():
