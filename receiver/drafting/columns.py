@@ -48,8 +48,8 @@ _AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 #: The names of parameters of `mirror.upsert`, which no argument for a column may have.
 _PARAMETERS = {each.name for each in signature(Mirror.upsert).parameters.values() if each.kind is each.KEYWORD_ONLY}
 
-#: Names that cannot be columns, because tables, models or `mirror.upsert` use them.
-_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", *TYPES, *_PARAMETERS})
+#: Names that cannot be columns, because tables, models, `mirror.upsert` or files with expected rows use them.
+_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", "table", *TYPES, *_PARAMETERS})
 
 
 @dataclass(frozen=True, slots=True)
