@@ -126,9 +126,13 @@ def signature_on_page(text: str) -> tuple[str, list[Parameter], str]:
 
 
 def parameters_of(given: ast.arguments) -> Iterator[Parameter]:
-    defaults: list[ast.expr | None] = [*[None] * (len(given.args) - len(given.defaults)), *given.defaults]
-    for each, default in zip(given.args, defaults, strict=True):
-        yield parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD, default)
+    places = [
+        *((each, inspect.Parameter.POSITIONAL_ONLY) for each in given.posonlyargs),
+        *((each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in given.args),
+    ]
+    defaults: list[ast.expr | None] = [*[None] * (len(places) - len(given.defaults)), *given.defaults]
+    for (each, kind), default in zip(places, defaults, strict=True):
+        yield parameter(each, kind, default)
     if given.vararg:
         yield parameter(given.vararg, inspect.Parameter.VAR_POSITIONAL)
     for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):

@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: lists, shows and replays them, and makes pending ones due."""
+"""Deliveries over HTTP: lists, shows and replays them, and makes a pending one due."""
 
 from __future__ import annotations
 
@@ -74,11 +74,6 @@ class Replayed(Shape, frozen=True):
     delivery: str
 
 
-class Tried(Shape, frozen=True):
-    status: Literal["pending"]
-    deliveries: Annotated[int, Meta(description="The number of those that waited for an attempt; the others stay.")]
-
-
 def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
     (delivery_id,) = horizon.key
     moment = EPOCH + timedelta(microseconds=arrived(delivery_id))
@@ -115,6 +110,8 @@ OUTCOME: Parameter[Outcome | None] = Parameter(
     None,
 )
 REASON = plain_text("reason", "Text that the reason contains, case-sensitively.", longest=LONGEST_REASON)
+#: The same for an action, whose `reason` is its own.
+REASON_HAS = plain_text("reason_has", "Text that the delivery's reason contains.", longest=LONGEST_REASON)
 CONFLICT: Parameter[bool | None] = Parameter(
     "conflict", {"type": "boolean"}, "Whether its dedup key was used for another body before.", flag("conflict"), None
 )
@@ -229,17 +226,6 @@ class Deliveries:
                 parameters=(ID, WHY, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, NotFound, NotWaiting, ReasonWanted, KeyUsed, Unavailable),
             ),
-            Operation(
-                name="try_deliveries",
-                method="post",
-                path="/api/v1/try",
-                summary="Make the next attempts of several pending deliveries due now",
-                answer=self.try_many,
-                answers={202: Tried},
-                scope=Scope.OPERATE,
-                parameters=(DELIVERY_IDS, WHY, IDEMPOTENCY_KEY),
-                refusals=(BadRequest, NotWaiting, ReasonWanted, KeyUsed, Unavailable),
-            ),
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
@@ -301,18 +287,6 @@ class Deliveries:
             return Replayed("pending", str(asked[ID]))
         state = self._found(asked[ID]).row["state"]
         raise NotWaiting(f"This delivery is {state} and waits for no attempt: replay a finished delivery instead.")
-
-    def try_many(self, asked: Question) -> Tried:
-        """Make the next attempt of several deliveries due now. Raises `NotWaiting` if none waits for one."""
-        ids = asked[DELIVERY_IDS]
-        if ids is None:
-            raise BadRequest("No deliveries are named: give `ids`.", names=("ids",))
-        request = asked_by(asked, "try now", deliveries=[str(each) for each in ids])
-        done = try_now(self._inbox, request, ids, now=datetime.now(UTC))
-        if done is None:
-            raise NotWaiting("None of these deliveries waits for an attempt: replay finished deliveries instead.")
-        self._wake()
-        return Tried("pending", done.result["deliveries"])
 
     def _found(self, delivery_id: int) -> KeptDelivery:
         found = deliveries.delivery(self._lookup.database, delivery_id)

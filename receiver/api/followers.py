@@ -16,7 +16,7 @@ from receiver.api.operations import Operation, Question
 from receiver.api.parameters import plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, ReasonWanted, Unavailable
-from receiver.following import dead_changes, repair
+from receiver.following import dead_changes, followers, repair
 from receiver.following.dead_changes import DeadState
 from receiver.following.followers import SILENT
 from receiver.following.lag import MOST_LAG, Lag, lags
@@ -25,6 +25,10 @@ from receiver.worker.liveness import dead, host_and_pid
 
 #: The most dead changes that are listed.
 MOST_DEAD_LISTED = 1_000
+
+
+#: A member of the answers to repairs.
+SERVED = Annotated[bool, Meta(description="Whether a process posts its changes at present; if not, they wait for one.")]
 
 
 class FollowerShown(Shape, frozen=True):
@@ -68,11 +72,13 @@ class FollowerList(Shape, frozen=True):
 class DeadChangesRetried(Shape, frozen=True):
     name: str
     retried: int
+    served: SERVED
 
 
 class DeadChangeDropped(Shape, frozen=True):
     name: str
     dropped: int
+    served: SERVED
 
 
 FOLLOWER = plain_text("name", "The name of a follower.")
@@ -164,7 +170,7 @@ class Followers:
     def retry(self, asked: Question) -> DeadChangesRetried:
         name, how = asked[FOLLOWER] or "", {"reason": asked[WHY], "key": asked[IDEMPOTENCY_KEY]}
         number = _repaired(lambda: repair.retry_dead(self._database, name, by=asked.by, **how))
-        return DeadChangesRetried(name, number)
+        return DeadChangesRetried(name, number, self._is_served(name))
 
     def drop(self, asked: Question) -> DeadChangeDropped:
         name, seq = asked[FOLLOWER] or "", asked[CHANGE_SEQ]
@@ -174,7 +180,11 @@ class Followers:
             repair.drop_dead(self._database, name, seq, by=asked.by, **how)
             return seq
 
-        return DeadChangeDropped(name, _repaired(drop))
+        return DeadChangeDropped(name, _repaired(drop), self._is_served(name))
+
+    def _is_served(self, name: str) -> bool:
+        with self._database.read() as connection:
+            return name in followers.served(connection, datetime.now(UTC))
 
 
 def _repaired(repaired: Callable[[], int]) -> int:

@@ -8,15 +8,15 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.api.actions import IDEMPOTENCY_KEY
-from receiver.api.deliveries import DELIVERY_FILTERS, DELIVERY_IDS, wanted_of
+from receiver.api.deliveries import DELIVERY_FILTERS, DELIVERY_IDS, REASON_HAS, wanted_of
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import SOURCE, flag, one_of, plain_text
+from receiver.api.parameters import SOURCE, flag, one_of
 from receiver.api.runs import RunChanged, show_changed
 from receiver.api.tokens import Scope
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, Unavailable
-from receiver.inbox.tables import ENDED, LONGEST_REASON
+from receiver.inbox.tables import ENDED
 from receiver.runs.actions import Asked, first_asked
 from receiver.runs.prune import PRUNE
 from receiver.runs.reconcile import RECONCILE, check_reconcilable
@@ -33,8 +33,6 @@ class PlannedKind(StrEnum):
     RECONCILE = RECONCILE
     PRUNE = PRUNE
 
-
-REASON_HAS = plain_text("reason_has", "Text that the delivery's reason contains.", longest=LONGEST_REASON)
 
 #: The filters of a planned replay, where `reason` is the reason for the action.
 PLAN_FILTERS = DELIVERY_FILTERS | {"reason": REASON_HAS}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from receiver.api.actions import Actions
 from receiver.api.ask import SourceQuestions
+from receiver.api.attempts import Attempts
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -85,6 +86,7 @@ class ApiParts:
         return (
             *([self.probes] if self.probes is not None else []),
             Deliveries(lookup, self.inbox, wake=self.wake),
+            Attempts(lookup, self.inbox, wake=self.wake),
             # Before the rows, whose ids may contain slashes.
             Provenance(lookup, tables, self.explain),
             Catalog(lookup, tables),

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.commands.addresses import recorded_here
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.sign_in import LINK
-from receiver.database.database import Database
-from receiver.database.urls import absent_file
-from receiver.errors import HookmirrorError
 from receiver.runs.actions import by_command
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
@@ -41,12 +37,7 @@ def _running(settings: Settings) -> str | None:
     """The address of a console that runs on this machine, unless the settings name one."""
     if "console_url" in settings.model_fields_set:
         return None
-    # A link is of use without the database, too.
-    with suppress(SQLAlchemyError, HookmirrorError), closing(Database(settings.database_url)) as database:
-        if absent_file(database.engine.url) is None:
-            with database.read() as connection:
-                return console_here(connection, datetime.now(UTC))
-    return None
+    return recorded_here(settings, console_here)
 
 
 def link_to(settings: Settings, name: str, role: Role, *, url: str | None = None) -> str:

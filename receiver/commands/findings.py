@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -85,14 +86,15 @@ def _acknowledge(runtime: Runtime, finding_id: str, reason: str | None) -> None:
 
 
 def lines(found: Sequence[Standing]) -> Iterator[str]:
-    """Format findings as lines of text."""
+    """Format findings as lines of text. Advice that several in a row have stands once, after the last of them."""
     if not found:
         yield "Nothing needs you."
-    for each in found:
+    for each, following in zip_longest(found, found[1:]):
         yield visible(f"{each.rule} ({each.id}): {whole_sentence(each.says)}")
         if each.closed_at is not None:
             yield f"    Closed at {time_text(each.closed_at)}."
             continue
         if each.acknowledged_by is not None:
             yield visible(f"    Acknowledged by {each.acknowledged_by}.")
-        yield visible(f"    {each.mend}")
+        if following is None or following.closed_at is not None or following.mend != each.mend:
+            yield visible(f"    {each.mend}")

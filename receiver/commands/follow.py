@@ -22,7 +22,7 @@ from receiver.commands.selection import once_source
 from receiver.commands.tables import print_table
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
-from receiver.following import dead_changes, repair
+from receiver.following import dead_changes, followers, repair
 from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
 from receiver.following.lease import NOW, START, FollowOptions
@@ -206,16 +206,25 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
         answer: dict[str, Any] = {"name": name}
         if wanted["retry"]:
             answer["retried"] = repair.retry_dead(database, name, by=by_command())
-            says = f"Dead changes that {name} sends again: {answer['retried']}."
+            says = f"Dead changes that {name} sends again: {answer['retried']}.{_waits(database, name, answer)}"
         elif wanted["drop"] and seq is not None:
             repair.drop_dead(database, name, seq, by=by_command())
             answer["dropped"] = seq
-            says = f"{name} dropped the change {seq}; changes that waited for it are sent."
+            says = (
+                f"{name} dropped the change {seq}; changes that waited for it are sent.{_waits(database, name, answer)}"
+            )
         else:
             repair.forget(database, name, by=by_command())
             answer["forgotten"] = True
             says = f"The follower {name} was removed."
     typer.echo(encode(answer) if as_json else visible(says))
+
+
+def _waits(database: Database, name: str, answer: dict[str, Any]) -> str:
+    """Note in the answer whether a process posts the follower's changes; a sentence if none does, otherwise empty."""
+    with database.read() as connection:
+        answer["served"] = name in followers.served(connection, datetime.now(UTC))
+    return "" if answer["served"] else f" They wait until its `hookmirror follow` runs: no process serves {name} now."
 
 
 def _show(database: Database, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from receiver.release import release
 
-#: The default address of `hookmirror serve`.
+#: The address that `hookmirror serve` has without options.
 RECEIVER = "http://127.0.0.1:8000"
 
 #: The forms of a time that every option takes, for its help.

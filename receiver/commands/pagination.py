@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +16,9 @@ from receiver.logs.escapes import visible
 
 #: The default number of items.
 USUAL_LIMIT = 20
+
+#: The most characters of a text in a table, so that one long id does not push the other columns aside.
+LONGEST_TEXT = 64
 
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The most items to print.")]
 CursorOption = Annotated[
@@ -33,10 +36,12 @@ def show_list(
     limit: int,
     as_json: bool,
     columns: Sequence[str],
+    besides: Collection[str] | None = None,
 ) -> None:
     """Print the first `limit` items of a list, and on standard error the cursor for the rest.
 
-    `parts` fill the path. A column that the items do not have is left out.
+    `parts` fill the path. A column that the items do not have is left out. With `besides`, all further members that
+    hold a text, a number or a flag are columns, except these.
     """
     shown: list[Mapping[str, Any]] = []
     page: dict[str, Any] = {}
@@ -58,7 +63,7 @@ def show_list(
         if following is None or "horizon" in page or not page["items"]:
             break
     if not as_json:
-        _show(shown, columns)
+        _show(shown, [*columns, *_further(shown, {*columns, *besides})] if besides is not None else columns)
     _tell_more(page, place, following, times, as_json)
 
 
@@ -71,10 +76,27 @@ def following_of(page: Mapping[str, Any]) -> str | None:
 def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if shown:
         there = [name for name in columns if name in shown[0]]
-        print_table(there, [[item[name] for name in there] for item in shown])
-        tell_cut(item[name] for item in shown for name in there)
+        print_table(there, [[_cut(name, item[name]) for name in there] for item in shown])
+        tell_cut((item[name] for item in shown for name in there if name != "reason"), longest=LONGEST_TEXT)
     else:
         typer.echo("None.")
+
+
+def _further(shown: Sequence[Mapping[str, Any]], known: Collection[str]) -> list[str]:
+    """The other members that have a value in one of these items, and an object or a list in none."""
+    found = {name: [item[name] for item in shown if item[name] is not None] for name in (shown or [{}])[0]}
+    return [
+        name
+        for name, values in found.items()
+        if name not in known and values and not any(isinstance(value, (dict, list)) for value in values)
+    ]
+
+
+def _cut(name: str, value: Any) -> Any:
+    """Cut a long text, unless it is a reason, which stands at the end of its line."""
+    if name == "reason" or not isinstance(value, str) or len(value) <= LONGEST_TEXT:
+        return value
+    return f"{value[: LONGEST_TEXT - 1]}…"
 
 
 def _tell_more(

@@ -15,8 +15,11 @@ from receiver.errors import ConfigurationError
 TABLES_PATH = "/api/v1/catalog"
 ROWS_PATH = "/api/v1/catalog/{table}"
 
-#: The columns of a list, as far as the table has them.
-ROW_COLUMNS = ("source", "external_id", "active", "changed_at", "tie", "sku", "name", "price")
+#: The first columns of a list, as far as the table has them, and a column that `active` makes needless.
+ROW_COLUMNS, LEFT_OUT = (
+    ("source", "external_id", "active", "changed_at", "tie", "sku", "name", "price"),
+    ("deactivated_at",),
+)
 
 
 def rows(
@@ -47,7 +50,16 @@ def rows(
     if table is None:
         _show_tables(client, [name for name, value in query.items() if value is not None], as_json)
         return
-    show_list(client, ROWS_PATH, query, parts={"table": table}, limit=limit, as_json=as_json, columns=ROW_COLUMNS)
+    show_list(
+        client,
+        ROWS_PATH,
+        query,
+        parts={"table": table},
+        limit=limit,
+        as_json=as_json,
+        columns=ROW_COLUMNS,
+        besides=LEFT_OUT,
+    )
 
 
 def _show_tables(client: Client, filters: list[str], as_json: bool) -> None:

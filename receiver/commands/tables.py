@@ -57,15 +57,20 @@ def cell(value: Any) -> str:
     return visible(_json(value))
 
 
-def tell_cut(values: Iterable[Any]) -> None:
-    """Print a note if one of these values is cut in its cell."""
-    if is_cut(values):
+def tell_cut(values: Iterable[Any], *, longest: int | None = None) -> None:
+    """Print a note if one of these values is cut in its cell, where a text may have `longest` characters."""
+    if is_cut(values, longest=longest):
         typer.echo(CUT)
 
 
-def is_cut(values: Iterable[Any]) -> bool:
-    """Whether one of these values is cut in its cell."""
-    return any(isinstance(value, (dict, list)) and len(encode(value).decode()) > LONGEST_JSON for value in values)
+def is_cut(values: Iterable[Any], *, longest: int | None = None) -> bool:
+    """Whether one of these values is cut in its cell; without `longest`, no text is."""
+    return any(
+        len(encode(value).decode()) > LONGEST_JSON
+        if isinstance(value, (dict, list))
+        else longest is not None and isinstance(value, str) and len(value) > longest
+        for value in values
+    )
 
 
 def _json(value: Any) -> str:

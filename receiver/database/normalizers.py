@@ -41,7 +41,7 @@ def _decimal(name: str, value: Any) -> Decimal:
     except InvalidOperation:
         raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is not a number.") from None
     if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
-        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this number is beyond.")
+        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and {quoted(value)} is beyond.")
     # As every database returns it, or each event would be a change: without an exponent, and without a negative zero.
     number = Decimal(format(number, "f"))
     return number or number.copy_abs()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from decimal import Decimal
+from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from receiver.envelope import Event
 from receiver.errors import HandlerError, Unreadable, WiringError
-from receiver.logs.safe_text import name_of, told_with_type
+from receiver.logs.safe_text import name_of, quoted, told_with_type
 from receiver.verify.verifiers import Verifier
 
 #: Messages in place of pydantic's, by the type of the mistake, where the dialect must change and not the sender.
@@ -80,12 +82,22 @@ def validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
 def _mistakes(error: ValidationError, what: str) -> str:
     """Describe the first few validation errors. Reading one may raise, because a validator of the model made it."""
     try:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        found = error.errors(include_url=False, include_context=False)[:5]
         return "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or what}: {MESSAGES.get(each['type'], each['msg'])}" for each in found
+            f"{'.'.join(map(str, each['loc'])) or what}: {MESSAGES.get(each['type'], each['msg'])}{_got(each['input'])}"
+            for each in found
         )
     except Exception as failed:
         return f"{error.error_count()} mistakes, which cannot be shown ({name_of(failed)})"
+
+
+def _got(value: Any) -> str:
+    """The refused value in brackets, cut; empty for an object or a list, whose place is enough."""
+    return f" (got {quoted(value)})" if type(value) in _SHOWN else ""
+
+
+#: The types of values that a reason shows.
+_SHOWN = frozenset({str, int, float, Decimal, bool, NoneType})
 
 
 def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:

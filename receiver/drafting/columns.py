@@ -45,8 +45,11 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
 
 _AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
-#: Names that cannot be columns, because tables, models or `mirror.upsert` use them.
-_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", *TYPES, *signature(Mirror.upsert).parameters})
+#: The names of parameters of `mirror.upsert`, which no argument for a column may have.
+_PARAMETERS = {each.name for each in signature(Mirror.upsert).parameters.values() if each.kind is each.KEYWORD_ONLY}
+
+#: Names that cannot be columns, because tables, models, `mirror.upsert` or files with expected rows use them.
+_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", "table", *TYPES, *_PARAMETERS})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,22 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, has_body, in_state
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, ROUNDS, State, has_body, in_state
 
 #: The most deliveries of each kind that are read: the newest dead ones, and those due next.
 MOST_LOOKED_AT = 10_000
@@ -45,6 +58,7 @@ class Fault:
     #: The number of dead deliveries whose bodies are kept, and of those that wait for another attempt.
     dead: int
     waiting: int
+    #: The time of the first failure for this cause, and that of the last; a replay does not move the first.
     first: datetime
     last: datetime
     #: The ids of the newest deliveries.
@@ -125,8 +139,17 @@ def _sum(one: Fault, other: Fault) -> Fault:
 
 def _dead(connection: Connection) -> list[Fault]:
     return [
-        Fault(source, reason, dead=number, waiting=0, first=first, last=last, delivery=newest_id, example=reason)
-        for source, reason, number, first, last, newest_id in connection.execute(_DEAD)
+        Fault(
+            source,
+            reason,
+            dead=number,
+            waiting=0,
+            first=min(filter(None, firsts)),
+            last=last,
+            delivery=newest_id,
+            example=reason,
+        )
+        for source, reason, number, last, newest_id, *firsts in connection.execute(_DEAD)
     ]
 
 
@@ -154,7 +177,10 @@ def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str
 
 
 def _select_dead() -> Select[Any]:
-    """Select the dead deliveries that can be replayed, by source and reason."""
+    """Select the dead deliveries that can be replayed, by source and reason.
+
+    The last columns are times of which the first is that of the first failure for this reason.
+    """
     newest = (
         select(
             DELIVERIES.c.id,
@@ -164,6 +190,8 @@ def _select_dead() -> Select[Any]:
             func.coalesce(DELIVERIES.c.ended_at, DELIVERIES.c.received_at, type_=DELIVERIES.c.received_at.type).label(
                 "ended_at"
             ),
+            _first_before(ATTEMPTS).label("attempted_at"),
+            _first_before(ROUNDS).label("round_ended_at"),
         )
         .where(in_state(State.DEAD))
         .order_by(DELIVERIES.c.id.desc())
@@ -172,8 +200,19 @@ def _select_dead() -> Select[Any]:
     )
     columns = (newest.c.source, newest.c.reason)
     # Outside of the limit, because years of deliveries without a body would have to be examined inside.
-    ends = (func.min(newest.c.ended_at), func.max(newest.c.ended_at))
-    return select(*columns, func.count(), *ends, func.max(newest.c.id)).where(has_body(newest)).group_by(*columns)
+    counted = (func.count(), func.max(newest.c.ended_at), func.max(newest.c.id))
+    firsts = (func.min(each) for each in (newest.c.ended_at, newest.c.attempted_at, newest.c.round_ended_at))
+    return select(*columns, *counted, *firsts).where(has_body(newest)).group_by(*columns)
+
+
+def _first_before(kept: Table) -> ColumnElement[datetime | None]:
+    """The first end of a kept round or attempt of a dead delivery with the same reason; None without one."""
+    first = select(func.min(kept.c.ended_at, type_=kept.c.ended_at.type)).where(
+        kept.c.delivery_id == DELIVERIES.c.id, kept.c.reason == DELIVERIES.c.reason
+    )
+    # Most dead deliveries have failed once, and nothing is looked up for them.
+    has_failed_before = or_(DELIVERIES.c.attempts > 1, DELIVERIES.c.round > 1)
+    return case((has_failed_before, first.correlate(DELIVERIES).scalar_subquery()))
 
 
 def _select_waiting() -> Select[Any]:

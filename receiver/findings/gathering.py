@@ -34,15 +34,20 @@ from receiver.findings.situation import (
     Unhandled,
     total,
 )
+from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State, has_body, in_state
 from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import OTHERS
+from receiver.mirror.versions import AHEAD
 
 #: Periods to look back: for ignored deliveries, for ignored ones that have a handler now, and for releases that ran.
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
+
+#: How long before a run began the events may have arrived that it did not date back, because they were handled later.
+LATELY_ARRIVED = timedelta(minutes=10)
 
 #: The number of deliveries at which counting stops.
 MOST_WANTED, MOST_LOCKED_COUNTED = 1_000, 1_000
@@ -73,8 +78,10 @@ class Facts:
     running: Callable[[Connection, datetime], Sequence[RunningProcess]]
     #: The results of recent reconciles.
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
+    #: The beginnings of the latest runs that dated news back since a moment, by source.
+    dated_back: Callable[[Connection, datetime], Mapping[str, datetime]] = lambda *_: {}
     #: The followers of the change feed.
-    followers: Callable[[Connection], Sequence[Followed]] = lambda _: ()
+    followers: Callable[[Connection, datetime], Sequence[Followed]] = lambda *_: ()
     #: The runs at work that make no progress.
     still_runs: Callable[[Connection, datetime], Sequence[StillRun]] = lambda *_: ()
     #: The latest examination, for readers who ask at the same time.
@@ -133,10 +140,40 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
             wanted=list(_wanted(connection, facts.sources, now)),
             reconciles=facts.reconciles(connection, now),
-            followers=facts.followers(connection),
+            dated_back=dict(_dated_back(connection, facts, recent, now)),
+            followers=facts.followers(connection, now),
             still_runs=facts.still_runs(connection, now),
             locked=list(_locked(connection)),
         )
+
+
+def _dated_back(
+    connection: Connection, facts: Facts, recent: Sequence[Tallied], now: datetime
+) -> Iterator[tuple[str, datetime]]:
+    """The moments before which misdated events need nothing any more, for the sources with such events."""
+    last = {each.source: each.at for each in recent if each.kind == "misdated"}
+    runs = facts.dated_back(connection, now - RECENT) if last else {}
+    for name in last.keys() & runs.keys():
+        began, counted = runs[name], last[name]
+        if counted + MINUTE <= began:
+            yield name, began
+        # A tally is written up to a minute after its event, so it may count events from before the run.
+        elif counted >= began + LATE or _is_dated_ahead(connection, name, began):
+            yield name, min(began, counted)
+        else:
+            yield name, counted + MINUTE
+
+
+def _is_dated_ahead(connection: Connection, source: str, began: datetime) -> bool:
+    """Whether an event of the source that was not handled before this moment is dated more than a day after it."""
+    ended = DELIVERIES.c.ended_at
+    found = select(DELIVERIES.c.id).where(
+        DELIVERIES.c.source == source,
+        DELIVERIES.c.id >= first_id_at(began - LATELY_ARRIVED),
+        DELIVERIES.c.occurred_at > began + AHEAD,
+        ended.is_(None) | (ended >= began),
+    )
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def read_faults(database: Database, *, now: datetime) -> list[Fault]:

@@ -42,6 +42,18 @@ def beginning_of_detail(
     return at
 
 
+def was_used(connection: Connection, source: str, mark: str, after: datetime, until: datetime) -> bool:
+    """Whether the secret with this mark verified a webhook of the source after `after`, read from the end."""
+    wanted = (TALLIES.c.source == source, TALLIES.c.kind == SECRET_USED, TALLIES.c.detail == mark)
+    within = (TALLIES.c.at > after, TALLIES.c.at <= until)
+    # Each span is one range of the key. A secret in use is found at the end of the first.
+    ranges = (
+        select(TALLIES.c.at).where(TALLIES.c.span == int(span.total_seconds()), *wanted, *within)
+        for span in (MINUTE, HOUR)
+    )
+    return any(connection.execute(each.order_by(TALLIES.c.at.desc()).limit(1)).first() for each in ranges)
+
+
 def last_use_of_removed(connection: Connection, source: str, marks: Sequence[str], until: datetime) -> datetime | None:
     """The last minute or hour in which a secret without one of these marks verified a webhook of the source."""
     of_it = _of_it(source, SECRET_USED, until)

@@ -14,7 +14,7 @@ from receiver.dialects.sources import Source
 from receiver.findings import tallies
 from receiver.findings.counting import LATE, SECRET_USED
 from receiver.findings.rules.signatures import LATELY, SOME, WRONG
-from receiver.findings.secret_uses import secrets_since
+from receiver.findings.secret_uses import secrets_since, was_used
 from receiver.findings.silences import newest_arrival
 from receiver.findings.situation import SignatureHistory
 from receiver.findings.tallies import HOUR, MINUTE, MINUTES_KEPT, DetailTotal, Tallied
@@ -47,14 +47,17 @@ def read_signatures(
     since = secrets_since(connection, {name: sources[name] for name in suspects | rotating}, now)
     histories = {}
     for name in suspects:
-        # The present secrets do not verify what is kept, or it would not be kept any more.
-        history = _history(connection, name, None if name in kept else since.get(name), now)
+        history = _history(connection, name, since.get(name), now)
         if in_an_hour[name] < SOME <= in_a_day[name]:
             history = _with_hours(connection, name, history, since.get(name), now)
         histories[name] = history
     unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
-    superseded = [name for name in unused if not sources[name].credentials.has_names]
-    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in superseded})
+    superseded = {
+        name: sources[name].credentials.marks[0] for name in unused if not sources[name].credentials.has_names
+    }
+    # How often the older secrets were used matters only if the newest never was.
+    switching = [name for name, mark in superseded.items() if not was_used(connection, name, mark, since[name], now)]
+    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in switching})
 
 
 def _wrong_numbers(refusals: Iterable[Tallied | DetailTotal]) -> Counter[str]:
@@ -72,14 +75,16 @@ def _history(connection: Connection, name: str, secrets_from: datetime | None, n
     good_at = _last_good(connection, name, good) if good else newest_arrival(connection, name)
     after = good or good_at or now - MINUTES_KEPT
     counting_from = max(after, secrets_from) if secrets_from else after
-    wrong_from = refused.first_since(connection, name, WRONG, good_at or after)
+    # What is still kept from before the present secrets was verified with them as well, and failed. Of what was
+    # refused before them and is not kept, nothing is known.
+    kept = refused.kept_since(connection, name, WRONG, good_at or after)
     refusals = tallies.details(connection, [name], "refused", counting_from, now)
     wrong = [each for each in refusals if each.detail in WRONG]
     return SignatureHistory(
-        *(good, before, good_at, wrong_from),
-        wrong=sum(each.number for each in wrong),
-        wrong_first=min((each.first for each in wrong), default=None),
-        wrong_last=max((each.last for each in wrong), default=None),
+        *(good, before, good_at, kept.first),
+        wrong=max(sum(each.number for each in wrong), kept.number),
+        wrong_first=min((*(each.first for each in wrong), *filter(None, (kept.first,))), default=None),
+        wrong_last=max((*(each.last for each in wrong), *filter(None, (kept.last,))), default=None),
     )
 
 

@@ -40,8 +40,8 @@ class SignatureHistory:
     #: has it. Tallies have the minute in which they were written, which may be a later one.
     good_at: datetime | None = None
     wrong_from: datetime | None = None
-    #: The number of those that have not verified since then, under the present secrets unless some are kept, with the
-    #: first and the last minute or hour.
+    #: The number of those that have not verified since then under the present secrets, at least that of the kept ones,
+    #: with the first and the last moment.
     wrong: int = 0
     wrong_first: datetime | None = None
     wrong_last: datetime | None = None
@@ -163,7 +163,7 @@ class Situation:
     #: The minute since which each source has its present secrets, in their present order.
     secrets_since: Mapping[str, datetime] = field(default_factory=dict)
     #: The webhooks that each secret has verified since then, by source and mark, for sources whose newest of several
-    #: secrets has verified nothing in the last hour.
+    #: secrets has verified none.
     secret_uses: Mapping[str, Mapping[str, DetailTotal]] = field(default_factory=dict)
     #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)
@@ -181,6 +181,8 @@ class Situation:
     unhandled: Sequence[Unhandled] = ()
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
+    #: The moment before which all news from the future was dated back, by source.
+    dated_back: Mapping[str, datetime] = field(default_factory=dict)
     followers: Sequence[Followed] = ()
     still_runs: Sequence[StillRun] = ()
     locked: Sequence[LockedDeliveries] = ()

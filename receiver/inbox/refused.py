@@ -176,12 +176,20 @@ def found(connection: Connection, source: str, request_id: int | None) -> Refusa
     return None if row is None else Refusal.of(row)
 
 
-def first_since(connection: Connection, source: str, codes: Collection[str], after: datetime) -> datetime | None:
-    """When the first kept request of a source with one of these codes came after `after`; None without one."""
-    of_it = (REQUESTS.c.source == source, REQUESTS.c.code.in_(codes), REQUESTS.c.id >= first_id_at(after))
-    first = select(REQUESTS.c.received_at).where(*of_it, REQUESTS.c.received_at > after).order_by(REQUESTS.c.id)
-    at: datetime | None = connection.execute(first.limit(1)).scalar()
-    return at
+class KeptSince(NamedTuple):
+    """The number of kept requests since a moment, and the arrivals of the first and the last; None without one."""
+
+    number: int
+    first: datetime | None
+    last: datetime | None
+
+
+def kept_since(connection: Connection, source: str, codes: Collection[str], after: datetime) -> KeptSince:
+    """Count the kept requests of a source with one of these codes that came after `after`."""
+    at = REQUESTS.c.received_at
+    of_it = (REQUESTS.c.source == source, REQUESTS.c.code.in_(codes), REQUESTS.c.id >= first_id_at(after), at > after)
+    ends = (extreme(at, type_=at.type) for extreme in (func.min, func.max))
+    return KeptSince(*connection.execute(select(func.count(), *ends).where(*of_it)).one())
 
 
 def take(connection: Connection, ids: Collection[int]) -> set[int]:

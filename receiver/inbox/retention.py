@@ -7,14 +7,16 @@ a later batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, select, text, update
+import structlog
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, literal, select, text, update
 
 from receiver.database.database import Database
-from receiver.database.errors import retry_transaction
+from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
@@ -28,9 +30,15 @@ from receiver.inbox.tables import (
     dedup_keys_in,
     possible_keys,
 )
+from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
 
 #: Deliveries per transaction.
 BATCH = 500
+
+#: The most rows whose deletion the database refuses that are passed over, and for how long.
+MOST_REFUSED, PASSED_OVER = 20, timedelta(hours=1)
 
 #: The most by which the clock of a worker may be behind that of an endpoint.
 CLOCK_MARGIN = timedelta(days=1)
@@ -59,6 +67,62 @@ _ALL_HAVE_ENDED = ~_some_delivery(_OWN, _IS_OPEN) & ~_some_delivery(_SHARED, _IS
 Drop = Callable[[Database, datetime], int]
 
 
+@dataclass(slots=True)
+class Refusals:
+    """The rows whose deletion the database refused, such as those to which a foreign key of a user's table refers.
+
+    A batch that it refuses is halved until it is one row. That row is passed over for `PASSED_OVER`.
+    """
+
+    #: The ids of these rows, and the time from which they are passed over.
+    ids: set[int] = field(default_factory=set)
+    since: datetime | None = None
+    #: The size of the next batch, smaller after a refusal; None for `BATCH`.
+    size: int | None = None
+
+    def drop(
+        self,
+        database: Database,
+        expired: Select[Any],
+        delete_all: Callable[[Database, Sequence[int]], int],
+        *,
+        what: str,
+        now: datetime,
+    ) -> int:
+        """Drop the next batch that is not refused, and return the number of its rows; 0 at the end.
+
+        `expired` selects ids. Raises the database's error once more than `MOST_REFUSED` rows are refused, because some
+        rule then holds for most of them.
+        """
+        if self.since is not None and not self.since <= now < self.since + PASSED_OVER:
+            self._forget()
+        while ids := self._batch(database, expired):
+            try:
+                dropped = retry_transaction(partial(delete_all, database, ids))
+            except Exception as error:
+                if not is_fault_of_values(error) or (len(ids) == 1 and len(self.ids) >= MOST_REFUSED):
+                    self._forget()
+                    raise
+                if len(ids) == 1:
+                    log.warning("the database refuses to drop an expired row", kind=what, id=ids[0], error=told(error))
+                    self.ids.add(ids[0])
+                    self.since = self.since or now
+                self.size = max(len(ids) // 2, 1)
+            else:
+                self.size = None if self.size is None or 2 * self.size >= BATCH else 2 * self.size
+                return dropped
+        return 0
+
+    def _batch(self, database: Database, expired: Select[Any]) -> Sequence[int]:
+        (column,) = expired.selected_columns
+        wanted = expired.where(column.not_in(self.ids)) if self.ids else expired
+        with database.read() as connection:
+            return connection.execute(wanted.limit(self.size or BATCH)).scalars().all()
+
+    def _forget(self) -> None:
+        self.ids, self.since, self.size = set(), None, None
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Retention periods for bodies and deduplication keys. Unfinished deliveries keep everything, however old."""
@@ -68,12 +132,15 @@ class Retention:
     dedup_keys: timedelta
     #: Functions that drop expired rows of other tables.
     others: Sequence[Drop] = ()
+    _refused_bodies: Refusals = field(default_factory=Refusals, init=False, compare=False)
+    _refused_deliveries: Refusals = field(default_factory=Refusals, init=False, compare=False)
 
     def prune(self, database: Database, *, now: datetime) -> int:
         """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end.
 
-        On PostgreSQL, deliveries that another session holds are left out, and SQLAlchemy's error is raised for another
-        row that is held for longer than the session waits for a lock.
+        A row that the database refuses to drop is logged and passed over. On PostgreSQL, deliveries that another
+        session holds are left out, and SQLAlchemy's error is raised for another row that is held for longer than the
+        session waits for a lock.
         """
         bodies = self._drop_bodies(database, now)
         if bodies:
@@ -91,27 +158,23 @@ class Retention:
             select(BODIES.c.delivery_id)
             .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _ALL_HAVE_ENDED)
             .order_by(BODIES.c.delivery_id)
-            .limit(BATCH)
         )
-        with database.read() as connection:
-            ids = connection.execute(expired).scalars().all()
-        return retry_transaction(lambda: _delete_bodies(database, ids)) if ids else 0
+        return self._refused_bodies.drop(database, expired, _delete_bodies, what="body", now=now)
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
         expired = (
             select(DELIVERIES.c.id)
             .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), HAS_ENDED)
             .order_by(DELIVERIES.c.id)
-            .limit(BATCH)
         )
-        with database.read() as connection:
-            ids = connection.execute(expired).scalars().all()
-        return retry_transaction(lambda: _delete_deliveries(database, ids)) if ids else 0
+        return self._refused_deliveries.drop(database, expired, _delete_deliveries, what="delivery", now=now)
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
         """Drop one batch of settlements older than the oldest delivery, since all their deliveries are dropped."""
         expires = now - self.dedup_keys
-        of_expired = select(func.min(DELIVERIES.c.id)).where(DELIVERIES.c.id < first_id_at(expires))
+        of_expired = select(func.min(DELIVERIES.c.id)).where(
+            DELIVERIES.c.id < first_id_at(expires), DELIVERIES.c.id.not_in(self._refused_deliveries.ids)
+        )
         with database.read() as connection:
             oldest = connection.execute(of_expired).scalar()
             arrival = expires if oldest is None else datetime.fromtimestamp(arrived(oldest) / 1e6, UTC)

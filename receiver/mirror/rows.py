@@ -213,13 +213,23 @@ class Mirror:
             raise SessionRequested
         return self._session
 
-    def upsert(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None, **columns: Any) -> None:
+    def upsert(
+        self,
+        table: type[MirrorRow],
+        external_id: str,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        at: datetime | None = None,
+        **columns: Any,
+    ) -> None:
         """Add news that the row exists and has these values. Other columns keep theirs; None is a value.
 
-        `active=False` is for a row that exists but is switched off. Raises `HandlerError` for an unknown column, or a
-        value that its column cannot store exactly, and `Unreadable` for an id or an indexed text that is too long.
+        `values` are values of columns by name, too; only they can fill a column named `at`. `active=False` is for a
+        row that exists but is switched off. Raises `HandlerError` for an unknown column, or a value that its column
+        cannot store exactly, and `Unreadable` for an id or an indexed text that is too long.
         """
-        news = {ACTIVE: True} | columns
+        news = {ACTIVE: True, **(values or {}), **columns}
         self._write(table, external_id, Rank.UPDATE, at, news)
 
     def deactivate(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None) -> None:

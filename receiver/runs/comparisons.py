@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select
 
 from receiver.database.damage import damage_of
-from receiver.runs.reconcile import RECONCILE
+from receiver.runs.reconcile import DATE_BACK, RECONCILE
 from receiver.runs.schedule import BY_SCHEDULE
 from receiver.runs.tables import RUNS, STARTED_RECONCILES, TURNS, RunState
 
@@ -64,6 +64,18 @@ def _one_before(connection: Connection, run: Row[Any]) -> Row[Any] | None:
 
 
 _BEGUN = [RUNS.c[name] for name in ("id", "sources", "state", "started_by", "started_at", "trouble")]
+
+
+def latest_dating_back(connection: Connection, after: datetime) -> dict[str, datetime]:
+    """When the latest run began that has dated back all news from the future of a source, by source, since `after`."""
+    found = select(RUNS.c.sources, RUNS.c.started_at).where(
+        RUNS.c.kind.in_([RECONCILE, DATE_BACK]), RUNS.c.state == RunState.DONE.value, RUNS.c.started_at > after
+    )
+    latest: dict[str, datetime] = {}
+    for sources, began in connection.execute(found.order_by(RUNS.c.id.desc()).limit(MOST_RUNS)):
+        if damage_of(sources) is None:
+            latest[sources[0]] = max(began, latest.get(sources[0], began))
+    return latest
 
 
 def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Comparison]:

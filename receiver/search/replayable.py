@@ -1,13 +1,14 @@
-"""Finds deliveries that can be replayed, and ids that are unknown."""
+"""Finds deliveries that can be replayed or tried now, and ids that are unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 
 from sqlalchemy import select
 
 from receiver.database.database import Database
-from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED
+from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, State, in_state
 from receiver.search.deliveries import among_ids, conditions_of
 from receiver.search.filters import DeliveryFilter
 
@@ -26,6 +27,15 @@ def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[
             return
         yield ids
         last = ids[-1]
+
+
+def waiting_ids(database: Database, wanted: DeliveryFilter, *, now: datetime, most: int) -> list[int]:
+    """The ids of up to `most` of the deliveries that match and whose next attempt is due after `now`, in no order."""
+    # Both values of `suspect`, so that the times are two ranges of the index.
+    waits = (in_state(State.PENDING), DELIVERIES.c.suspect.in_([False, True]), DELIVERIES.c.due_at > now)
+    found = select(DELIVERIES.c.id).where(*waits, *conditions_of(wanted)).limit(most)
+    with database.read() as connection:
+        return list(connection.execute(found).scalars())
 
 
 def unknown_ids(database: Database, ids: Collection[int]) -> list[int]:

@@ -209,7 +209,8 @@ class App:
                 feeder.renew()
 
     def note_url(self, url: str) -> None:
-        """Record the URL at which this process is served, for links to its console, if it has one."""
+        """Record the URL at which this process is served, for commands on this machine and links to its console."""
+        self._registration.url = url
         if self._rest.console is not None:
             self._registration.console_url = url
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
-from receiver.findings.standing import standing
+from receiver.findings.standing import Standing, standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
@@ -237,10 +238,15 @@ def _shown(moment: datetime | None) -> str:
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
-    """Report the open findings, worded as in API, log and command."""
-    for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)).items:
-        known = f" Acknowledged by {each.acknowledged_by}." if each.acknowledged_by is not None else ""
-        yield Check(f"finding {each.rule}", True, f"{whole_sentence(each.says)} {each.mend}{known}", doubtful=True)
+    """Report the open findings, worded as in API, log and command; those with the same advice as one check."""
+    found = standing(database, facts_of(settings, sources), now=datetime.now(UTC)).items
+    for (rule, mend), some in groupby(found, lambda each: (each.rule, each.mend)):
+        yield Check(f"finding {rule}", True, " ".join([*map(_said, some), mend]), doubtful=True)
+
+
+def _said(finding: Standing) -> str:
+    known = f" Acknowledged by {finding.acknowledged_by}." if finding.acknowledged_by is not None else ""
+    return f"{whole_sentence(finding.says)}{known}"
 
 
 def _strangers(database: Database, settings: Settings) -> Iterator[Check]:

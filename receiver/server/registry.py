@@ -92,7 +92,8 @@ class Registration:
         self.name = new_name()
         #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
-        #: The URL at which a browser on this machine reaches the console of this process; None without one.
+        #: The URLs at which programs on this machine reach this process and its console; None without one.
+        self.url: str | None = None
         self.console_url: str | None = None
         #: The monotonic time of the last successful write.
         self.wrote_at = -math.inf
@@ -173,7 +174,9 @@ class Registration:
         news: dict[str, Any] = {
             "fingerprint": self._wiring.fingerprint,
             "wiring": list(self._wiring.lines),
-            "settings": None if self._settings is None else {**self._settings, "console": self.console_url},
+            "settings": None
+            if self._settings is None
+            else {**self._settings, "url": self.url, "console": self.console_url},
             "seen_at": now,
         }
         if connection.execute(mine.values(news)).rowcount:

@@ -132,8 +132,8 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
             )
     except CALL_ERRORS as error:
         raise HookmirrorError(
-            f"No server answers at {shown_url(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct "
-            "--to."
+            f"No server answers at {shown_url(url)} ({told_with_type(error)}): start `hookmirror serve`, or name "
+            "its address with --to."
         ) from None
     # Not `response.text`, which asks the answer for its encoding.
     return Sent(response.status_code, response.content.decode("utf-8", "replace"))

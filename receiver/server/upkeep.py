@@ -19,7 +19,7 @@ from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
-from receiver.runs.comparisons import failed_reconciles, latest_comparisons
+from receiver.runs.comparisons import failed_reconciles, latest_comparisons, latest_dating_back
 from receiver.runs.leases import with_expired_lease
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind, Wiring, running, shown
@@ -55,6 +55,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         max_backlog_seconds=settings.max_backlog_seconds,
         running=processes,
         reconciles=reconciles,
+        dated_back=latest_dating_back,
         followers=followed,
         still_runs=still_runs,
     )
@@ -78,11 +79,11 @@ def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
     return [*compared, *failed]
 
 
-def followed(connection: Connection) -> Sequence[Followed]:
+def followed(connection: Connection, now: datetime) -> Sequence[Followed]:
     """The followers, in the form that the rules need."""
-    refused = dead_changes.first_dead(connection)
+    refused, served = dead_changes.first_dead(connection), followers.served(connection, now)
     return [
-        Followed(row["name"], row["trouble"], row["trouble_since"], row["holder"] is not None, *dead)
+        Followed(row["name"], row["trouble"], row["trouble_since"], row["name"] in served, *dead)
         for row in followers.every(connection)
         for dead in [refused.get(row["name"], (0, None))]
     ]

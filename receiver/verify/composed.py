@@ -114,7 +114,9 @@ class Signature(Verifier):
                 return f"secret {place} of {len(secrets)} {wrong}: copy it from the sender again"
             first = known.setdefault(key, place)
             if first != place:
-                return f"its secrets {first} and {place} are the same key, written in two ways: remove one"
+                is_equal = secrets[first - 1].value == secret.value
+                same = "equal" if is_equal else "the same key, written in two ways"
+                return f"its secrets {first} and {place} are {same}: remove one"
         return None
 
     def _key_of(self, secret: Secret) -> Any:

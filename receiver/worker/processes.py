@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, NotRequired, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
 from sqlmodel import Field, SQLModel
@@ -69,7 +69,8 @@ class SettingsRead(TypedDict):
     needs_restart: list[str]
     #: The files with the settings; None if the process has not recorded them.
     files: NotRequired[list[str] | None]
-    #: The URL at which a browser on its machine reaches its console; None without one.
+    #: The URLs at which programs on its machine reach the process and its console; None without one.
+    url: NotRequired[str | None]
     console: NotRequired[str | None]
 
 
@@ -170,8 +171,17 @@ def unread_files(process: RowMapping) -> list[str]:
 
 def console_here(connection: Connection, now: datetime) -> str | None:
     """The URL of a console that runs on this machine; the newest of several, None without one."""
-    here = [settings_read(each) for each in running(connection, now) if is_here(each["name"])]
-    urls = [said["console"] for said in here if said is not None and said.get("console")]
+    return _url_here(running(connection, now), "console")
+
+
+def endpoint_here(connection: Connection, now: datetime) -> str | None:
+    """The URL of an endpoint that runs on this machine; the newest of several, None without one."""
+    return _url_here((each for each in running(connection, now) if Kind(each["kind"]).serves), "url")
+
+
+def _url_here(processes: Iterable[RowMapping], name: Literal["url", "console"]) -> str | None:
+    here = [settings_read(each) for each in processes if is_here(each["name"])]
+    urls = [said[name] for said in here if said is not None and said.get(name)]
     return urls[-1] if urls else None
 
 

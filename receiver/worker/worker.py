@@ -32,9 +32,9 @@ from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
 from receiver.worker.locked import LockedAttempts
-from receiver.worker.pruning import Pruning
 from receiver.worker.reading import portions, read
 from receiver.worker.reclaiming import Reclaiming
+from receiver.worker.retention import RetentionTurns
 from receiver.worker.settlement import Settlement
 from receiver.worker.wake_ups import WakeUp
 
@@ -85,7 +85,7 @@ class Worker:
         self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
-        self._pruning = Pruning(self._database, retention, now=clock())
+        self._retention = None if retention is None else RetentionTurns(retention, self._database, now=clock())
         self._clock, self._jitter = clock, jitter
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
@@ -209,7 +209,8 @@ class Worker:
                 self._wake.look()
                 if not self.work():
                     self._wake.wait(POLL_INTERVAL)
-                self._pruning.look(self._clock())
+                if self._retention is not None:
+                    self._retention.take(self._clock())
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Every error is caught, because without a worker the inbox would fill up without a log line.

@@ -133,6 +133,13 @@ def test_an_event_type_without_a_handler_is_accepted_and_ignored(folder, ask, se
     assert folder.count(f"id = {json.loads(sent['answer'])['delivery']} AND state = 'ignored'") == 1
 
 
+def test_send_finds_the_server_of_this_machine_and_says_its_address(folder, forks, served):
+    wait_until(lambda: url(served) in str(folder.query("SELECT settings FROM processes")), "the server's address")
+    done = forks.run(folder, "send", "sigma", "entity.updated")
+    assert (done.returncode, done.stdout[:25]) == (0, '200 {"status":"accepted",')
+    assert done.stderr == f"Posted to {url(served)}/hooks/sigma; --to URL names another address.\n"
+
+
 class Sly(BaseHTTPRequestHandler):
     """A server whose answer would set the title of a terminal, in an encoding that Python has for bytes only."""
 

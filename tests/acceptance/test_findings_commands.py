@@ -145,3 +145,18 @@ def test_commands_show_a_finding_a_refused_request_and_the_faults(folder: Folder
     assert folder.run("faults").stdout == "No dead delivery can be replayed, and no delivery has a failed attempt.\n"
     waiting = folder.run("retry", "1")
     assert (waiting.returncode, "None of these deliveries waits" in waiting.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "No deliveries are selected: give ids, or at least one filter"),
+        (("1", "--source", "iimmpact"), "Ids and filters exclude each other"),
+        (("--source", "nobody"), "nobody"),
+        (("--source", "iimmpact", "--reason-has", "no price"), "None of these deliveries waits for an attempt"),
+    ],
+)
+def test_retry_takes_ids_or_filters(folder: Folder, arguments: tuple[str, ...], says: str):
+    folder.migrate()
+    done = folder.run("retry", *arguments)
+    assert (done.returncode, says in done.stderr) == (1, True), done.stderr

@@ -128,9 +128,11 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_running
             assert 'hookmirror_follow_posts_total{name="erp",verdict="refused"} 1.0' in metrics
             endpoint.reply = lambda *_: OK
             again = forks.run(folder, "follow", "--name", "erp", "--retry-dead", "--json")
-            assert json.loads(again.stdout) == {"name": "erp", "retried": 1}
+            assert json.loads(again.stdout) == {"name": "erp", "retried": 1, "served": True}
             wait_until(lambda: endpoint.ids() == ["P2", "BAD"], "the dead one")
             wait_until(lambda: folder.count(table=str(DEAD_CHANGES.name)) == 0, "the list to be empty")
+    without = forks.run(folder, "follow", "--name", "erp", "--retry-dead").stdout
+    assert without.endswith("They wait until its `hookmirror follow` runs: no process serves erp now.\n")
 
 
 @pytest.mark.parametrize(

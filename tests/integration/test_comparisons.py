@@ -11,6 +11,8 @@ from running import reconciled as walked
 from shopping import sources_of
 from sqlalchemy import insert
 
+from receiver.findings import tallies
+from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.gathering import examine
 from receiver.runs.tables import RUNS
 from receiver.server.upkeep import facts_of
@@ -29,10 +31,10 @@ def reconciled(kit, *, ago: timedelta, total: int = 2_000, state: str = "done", 
         connection.execute(insert(RUNS).values(**always, **row, ended_at=at))
 
 
-def found(kit, now: datetime = NOW) -> list[Any]:
+def found(kit, now: datetime = NOW, rule: str = "mirror_differs") -> list[Any]:
     settings = Settings(database_url="sqlite://")
     examined = examine(kit.database, facts_of(settings, sources_of(kit) or {"shop": kit.source("shop")}), now=now)
-    return [each for each in examined if each.rule == "mirror_differs"]
+    return [each for each in examined if each.rule == rule]
 
 
 def test_a_reconcile_that_finds_more_than_one_row_in_a_thousand_wrong_is_a_finding(kit):
@@ -93,3 +95,34 @@ def test_a_reconcile_after_lost_webhooks_makes_the_finding(kit, shop):
     assert finding.evidence == {"wrong": 3, "compared": 11}
     walked(kit, sources_of(kit)["shop"])
     assert found(kit, kit.now()) == []
+
+
+# ── news from the future ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def come_from_the_future(kit, counted: datetime) -> None:
+    """Send and handle an event that is dated ahead, which a process counts in the minute of `counted`."""
+    kit.send("shop", "product.updated", id="A1", at=datetime.now(UTC) + 30 * DAY, data={"name": "Lamp"})
+    kit.drain()
+    with kit.database.write() as connection:
+        tallies.add(connection, "one", {TallyKey("shop", "misdated", ""): KindCount(1)}, at=counted)
+
+
+@pytest.mark.parametrize("late", [-2, 0, 1], ids=["minutes before", "in the minute of", "in the minute after"])
+def test_news_from_the_future_needs_nothing_after_it_was_dated_back(kit, late):
+    now = datetime.now(UTC)
+    come_from_the_future(kit, counted=now + timedelta(minutes=late))
+    then = now + timedelta(minutes=2)
+    assert [each.source for each in found(kit, then, "dated_in_the_future")] == ["shop"]
+    walked(kit, kit.source("shop"), only_misdated=True)
+    assert found(kit, then, "dated_in_the_future") == []
+
+
+@pytest.mark.parametrize("late", [0, 1, 5], ids=["in the minute of", "in the minute after", "minutes after"])
+def test_news_from_the_future_that_came_after_older_news_was_dated_back_is_found(kit, late):
+    come_from_the_future(kit, counted=datetime.now(UTC) - timedelta(minutes=2))
+    walked(kit, kit.source("shop"), only_misdated=True)
+    now = datetime.now(UTC)
+    come_from_the_future(kit, counted=now + timedelta(minutes=late))
+    (finding,) = found(kit, now + timedelta(minutes=6), "dated_in_the_future")
+    assert finding.evidence["events"] == 1

@@ -39,7 +39,7 @@ from receiver.inbox.tables import BODIES
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
-from receiver.testing import Webhooks
+from receiver.testing import Answer, Webhooks
 from receiver.verify.secret_marks import mark_of_all
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
@@ -47,9 +47,16 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SHOP = TallyKey("shop", "accepted", "")
 
 
-def add(kit: Webhooks, at: datetime, number: int = 1, key: TallyKey = SHOP, process: str = "one") -> None:
+def add(
+    kit: Webhooks,
+    at: datetime,
+    number: int = 1,
+    key: TallyKey = SHOP,
+    process: str = "one",
+    span: timedelta = MINUTE,
+) -> None:
     with kit.database.write() as connection:
-        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at)
+        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at, span=span)
 
 
 def read(kit: Webhooks, **wanted: Any) -> list[Any]:
@@ -415,6 +422,30 @@ def expire(kit: Webhooks, ids: Sequence[str]) -> None:
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_([int(each) for each in ids])))
 
 
+def test_a_fault_is_dated_by_its_first_failure_and_not_by_the_last_attempt_or_a_replay(kit, shop: Dialect):
+    @shop.on("product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise LookupError("no product")
+
+    sent = [
+        kit.send("shop", "product.updated", id="A1", data={"name": 1}),
+        kit.send("shop", "product.failing", id="B1"),
+    ]
+    kit.drain()
+    began = {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())}
+    work_until_dead(kit, sent)
+    assert {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())} == began
+    kit.inbox.replay([int(each.delivery) for each in sent], now=kit.now())
+    work_until_dead(kit, sent)
+    assert {fault.cause: fault.first for fault in read_faults(kit.database, now=kit.now())} == began
+
+
+def work_until_dead(kit: Webhooks, sent: Sequence[Answer]) -> None:
+    while any(kit.delivery(each)["state"] != "dead" for each in sent):
+        kit.drain()
+        kit.advance(days=1)
+
+
 def test_a_fault_says_whether_its_attempts_failed_while_fetching(kit, shop: Dialect):
     shop.connect(lambda settings: httpx.Client())
 
@@ -615,15 +646,25 @@ def test_the_situation_has_the_hours_with_wrong_and_right_signatures_under_the_p
     assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong_hours == ()
 
 
-def test_wrong_signatures_count_since_the_present_secrets_unless_they_are_kept_as_those_verify_none(kit):
-    marked = facts(kit, shop=rotated(kit))
-    add(kit, NOW - 3 * HOUR, 5, key=TallyKey("shop", "refused", "signature_wrong"))
+def test_wrong_signatures_count_since_the_present_secrets_and_those_that_are_still_kept_from_before(kit):
+    marked, came = facts(kit, shop=rotated(kit)), [NOW - hours * HOUR for hours in (4, 3, 2)]
+    add(kit, NOW - 5 * HOUR, key=TallyKey("shop", "verified", "0"))
+    add(kit, NOW - 3 * HOUR, 500, key=TallyKey("shop", "refused", "signature_wrong"))
     add(kit, NOW - HOUR, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
     assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 0
-    kept = Refusal(first_id_at(NOW - 3 * HOUR), "shop", "signature_wrong", NOW - 3 * HOUR, [], b"{}")
+    keep_refused(kit, *came[:2])
+    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 2
+    assert examine(kit.database, marked, now=NOW) == [], "two forged requests are no sign that a secret is missing"
+    keep_refused(kit, came[2])
+    add(kit, NOW - MINUTE, 4, key=TallyKey("shop", "refused", "signature_wrong"))
+    (found,) = examine(kit.database, marked, now=NOW)
+    assert (found.rule, found.evidence["refused"], found.since) == ("secret_changed", 4, came[0])
+
+
+def keep_refused(kit: Webhooks, *came: datetime) -> None:
     with kit.database.write() as connection:
-        refused.keep(connection, [kept], Bounds(10, 1_000, DAY))
-    assert gather(kit.database, marked, now=NOW).signatures["shop"].wrong == 5
+        kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
+        refused.keep(connection, kept, Bounds(10, 1_000, DAY))
 
 
 def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
@@ -635,6 +676,16 @@ def test_a_secret_that_was_used_before_the_last_hour_counts_as_used(kit):
     (found,) = examine(kit.database, marked, now=NOW)
     assert (found.rule, found.evidence["verified_by_older"]) == ("sender_not_switched", 8)
     add(kit, NOW - 2 * DAY, key=TallyKey("shop", SECRET_USED, "new"))
+    assert examine(kit.database, marked, now=NOW) == []
+    assert gather(kit.database, marked, now=NOW).secret_uses == {}, "which are not read then"
+
+
+def test_a_secret_whose_use_is_left_in_an_hour_only_counts_as_used(kit):
+    marked = facts(kit, shop=rotated(kit))
+    add(kit, NOW - 40 * DAY, key=TallyKey("shop", SECRETS_SET, mark_of_all(("new", "old"))))
+    add(kit, NOW - 30 * DAY, 6, key=TallyKey("shop", SECRET_USED, "old"), span=HOUR)
+    assert [each.rule for each in examine(kit.database, marked, now=NOW)] == ["sender_not_switched"]
+    add(kit, NOW - 20 * DAY, key=TallyKey("shop", SECRET_USED, "new"), span=HOUR)
     assert examine(kit.database, marked, now=NOW) == []
 
 
@@ -648,9 +699,7 @@ def test_the_situation_has_the_arrival_of_the_first_wrong_webhook_that_is_kept(k
     add(kit, NOW - 10 * MINUTE, 7, key=TallyKey("shop", "refused", "signature_wrong"))
     add(kit, NOW - 60 * MINUTE, key=TallyKey("shop", "verified", "0"))
     came = [NOW - minutes * MINUTE for minutes in (90, 12, 11)]
-    kept = [Refusal(first_id_at(at), "shop", "signature_wrong", at, [], b"{}") for at in came]
-    with kit.database.write() as connection:
-        refused.keep(connection, kept, Bounds(10, 1_000, DAY))
+    keep_refused(kit, *came)
     # The oldest one came before the last right one.
     assert gather(kit.database, facts(kit), now=NOW).signatures["shop"].wrong_from == came[1]
 

@@ -207,5 +207,33 @@ def test_several_waiting_deliveries_can_be_tried_now_and_others_stay(served: Ser
     path = f"/api/v1/try?ids={','.join([*waiting, other])}"
     assert error(served.get(path, scope=Scope.OPERATE, method="POST")) == (400, "reason_wanted")
     answer = served.get(f"{path}&reason=the+API+is+back", scope=Scope.OPERATE, method="POST")
-    assert (answer.status_code, answer.json()) == (202, {"status": "pending", "deliveries": 2})
+    assert (answer.status_code, answer.json()) == (202, {"status": "pending", "deliveries": 2, "more": False})
     assert all(served.delivery(each)["next_attempt_at"] < "2099" for each in waiting)
+
+
+def test_waiting_deliveries_that_match_filters_can_be_tried_now(served: Served, monkeypatch):
+    monkeypatch.setattr("receiver.api.attempts.MOST_HURRIED", 2)
+    waiting = [served.send("iimmpact", id=f"W{number}", key=f"w{number}") for number in range(3)]
+    other, due = served.send("iimmpact", id="O", key="o"), served.send("iimmpact", id="D", key="d")
+    with served.beside.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE deliveries SET attempts = 1, due_at = '2099-01-01T00:00:00.000000Z', "
+            f"reason = CASE id WHEN {other} THEN 'no such unit' ELSE 'no price ' || id END WHERE id <> {due}"
+        )
+
+    def tried(query: str) -> tuple[int, Any]:
+        answer = served.get(f"/api/v1/try?{query}reason=mended", scope=Scope.OPERATE, method="POST")
+        return answer.status_code, answer.json().get("deliveries", answer.json().get("error"))
+
+    assert tried("source=iimmpact&reason_has=no+price&event_type=moon.rose&") == (409, "not_waiting")
+    assert tried("") == (400, "bad_request")
+    assert tried(f"ids={other}&source=iimmpact&") == (400, "bad_request")
+    path = "/api/v1/try?source=iimmpact&reason_has=no+price&reason=mended"
+    answers = [served.get(path, scope=Scope.OPERATE, method="POST").json() for _ in range(2)]
+    assert answers == [
+        {"status": "pending", "deliveries": 2, "more": True},
+        {"status": "pending", "deliveries": 1, "more": False},
+    ]
+    assert all(served.delivery(each)["next_attempt_at"] < "2099" for each in waiting)
+    assert served.delivery(other)["next_attempt_at"] > "2099"
+    assert tried("entity=product:O&") == (202, 1)

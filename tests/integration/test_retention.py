@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from serving import wait_until
 from shopping import NOON, drain, named, new_worker, running, states
+from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
 from receiver.inbox.retention import Retention
+from receiver.worker.retention import RetentionTurns
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
 
@@ -174,3 +178,86 @@ def test_a_failing_prune_delays_no_delivery(kit, monkeypatch):
     with running(new_worker(kit, retention=KEPT)):
         wait_until(lambda: all(kit.delivery(each)["state"] == "processed" for each in answers), "all are processed")
     assert len(tries) == 1
+
+
+# ── rows that cannot be dropped ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_to_drop(kit, table: str, key: str, ids: list[str]) -> None:
+    """Let a table of a user's refer to these rows."""
+    with kit.database.write() as connection:
+        if kit.database.is_postgresql:
+            connection.exec_driver_sql(f"CREATE TABLE audits (kept BIGINT REFERENCES {table} ({key}))")
+            connection.exec_driver_sql(f"INSERT INTO audits VALUES ({'), ('.join(ids)})")
+        else:
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER audits BEFORE DELETE ON {table} WHEN OLD.{key} IN ({', '.join(ids)}) "
+                "BEGIN SELECT RAISE(ABORT, 'audits refers to it'); END"
+            )
+
+
+def allow_to_drop(kit) -> None:
+    with kit.database.write() as connection:
+        kind = "TABLE" if kit.database.is_postgresql else "TRIGGER"
+        connection.exec_driver_sql(f"DROP {kind} audits")
+
+
+@pytest.mark.parametrize(("table", "key", "days"), [("bodies", "delivery_id", 31), ("deliveries", "id", 401)])
+def test_a_row_whose_deletion_is_refused_is_reported_and_keeps_no_other(kit, monkeypatch, table, key, days):
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
+    ids = [kit.send("shop", "product.painted", id=f"A{number}").delivery for number in range(11)]
+    refuse_to_drop(kit, table, key, [ids[1], ids[2], ids[10]])
+    kit.advance(days=days)
+    kept = replace(KEPT)
+
+    def left() -> list[str]:
+        with kit.database.read() as connection:
+            found = connection.exec_driver_sql(f"SELECT {key} FROM {table} ORDER BY {key}").scalars().all()
+        return [str(each) for each in found]
+
+    with capture_logs() as told:
+        while kept.prune(kit.database, now=kit.now()):
+            pass
+        assert kept.prune(kit.database, now=kit.now()) == 0
+    assert left() == [ids[1], ids[2], ids[10]]
+    assert [(each["kind"], str(each["id"])) for each in told] == [
+        ({"bodies": "body", "deliveries": "delivery"}[table], each) for each in left()
+    ]
+    assert all("audits" in each["error"] for each in told)
+    allow_to_drop(kit)
+    assert kept.prune(kit.database, now=kit.now()) == 0
+    kit.advance(hours=1)
+    assert kept.prune(kit.database, now=kit.now()) == 3
+
+
+def test_a_rule_that_refuses_most_rows_fails_the_retention(kit, monkeypatch):
+    monkeypatch.setattr("receiver.inbox.retention.MOST_REFUSED", 2)
+    refuse_to_drop(kit, "bodies", "delivery_id", [kit.send("shop", "moon.rose", id=f"A{n}").delivery for n in range(4)])
+    kit.advance(days=31)
+    with pytest.raises(IntegrityError, match="audits"):
+        replace(KEPT).prune(kit.database, now=kit.now())
+
+
+def test_a_kind_of_rows_that_cannot_be_dropped_delays_no_other_kind(kit, worker, lamp):
+    tries: list[str] = []
+
+    def fail(*_):
+        tries.append("failing")
+        raise RuntimeError("no such table")
+
+    def drop(*_):
+        tries.append("dropping")
+        return len(tries) < 4
+
+    answer = lamp()
+    drain(worker)
+    kit.advance(days=31)
+    turns = RetentionTurns(replace(KEPT, others=(fail, drop)), kit.database, now=kit.now())
+    for _ in range(5):
+        turns.take(kit.now())
+        kit.advance(seconds=1)
+    assert kit.delivery(answer)["body"] is None
+    assert tries == ["failing", "dropping", "dropping", "dropping"]
+    kit.advance(hours=1)
+    turns.take(kit.now())
+    assert tries[4:] == ["failing", "dropping"]

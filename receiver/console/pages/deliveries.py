@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from receiver.api.deliveries import DELIVERY_FILTERS, DeliveryPage, Tried
+from receiver.api.attempts import Tried
+from receiver.api.deliveries import DELIVERY_FILTERS, DeliveryPage
 from receiver.api.delivery_shapes import Delivery
 from receiver.api.pages import Matching
 from receiver.api.plans import PLAN_FILTERS

@@ -51,7 +51,7 @@ BUTTONS = (
         label="Send the dead ones again",
         operation="retry_dead_changes",
         command="hookmirror follow --retry-dead --name {name}",
-        says="The follower sends its dead changes again, each followed by those that wait for it.",
+        says="While a process serves it, the follower sends its dead changes again, each followed by those that wait.",
         then="/followers",
         fields=("reason",),
     ),

@@ -30,7 +30,12 @@ def follower_fails(situation: Situation) -> Iterator[Finding]:
                 f"the target of the follower {each.name} has refused {counted(each.dead, 'change')} since "
                 f"{clock_time(each.dead_since, now)}, and later changes of the same rows wait",
                 f"Read the reasons in `hookmirror follow --list`, mend the target, then run `hookmirror follow "
-                f"--retry-dead --name {name}`.",
+                f"--retry-dead --name {name}`."
+                + (
+                    ""
+                    if each.is_served
+                    else " Start its `hookmirror follow` again, too, because no process posts its changes."
+                ),
                 {**evidence, "dead": each.dead},
                 about=f"{each.name} dead",
             )

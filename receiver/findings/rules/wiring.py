@@ -62,7 +62,9 @@ def handler_appeared(situation: Situation) -> Iterator[Finding]:
 def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
     """Events are dated more than a day after their arrival."""
     for name in situation.sources:
-        tallies = situation.tallied(name, "misdated")
+        dated_back = situation.dated_back.get(name)
+        found = situation.tallied(name, "misdated")
+        tallies = [each for each in found if dated_back is None or each.at >= dated_back]
         if not tallies:
             continue
         yield Finding(

@@ -249,6 +249,24 @@ def test_data_that_does_not_fit_is_unreadable_with_the_name_of_its_member(shop):
         shop.handler_for("product.updated").parse({"name": 5, "price": "cheap"})
 
 
+@pytest.mark.parametrize(
+    ("price", "told"),
+    [
+        ("19,90", r"price: Input should be a valid decimal \(got '19,90'\)\.$"),
+        ("9" * 70 + ",-", r"price: .* \(got '9{10,}\.\.\.9+,-'\)\.$"),
+        ("\0\ud800", r"price: .* \(got '\\x00\\ud800'\)\.$"),
+        (None, r"price: .* \(got None\)\.$"),
+        ({"amount": "x"}, r"price: [^()]*\.$"),
+    ],
+    ids=["text", "long", "not storable", "null", "an object"],
+)
+def test_the_reason_for_data_that_does_not_fit_shows_the_value_cut_and_in_one_line(shop, price, told):
+    shop.on("product.updated")(handle)
+    with pytest.raises(Unreadable, match=told) as raised:
+        shop.handler_for("product.updated").parse({"name": "Lamp", "price": price})
+    assert len(str(raised.value)) < 200
+
+
 @pytest.mark.parametrize("annotation", [Event[Any], Event[None], Event, Any])
 def test_without_a_model_the_data_is_passed_unchanged(shop, annotation):
     def plain(event, mirror):

@@ -78,7 +78,7 @@ def test_a_header_that_seems_to_carry_the_secret_is_told_with_its_verifier():
 def test_no_column_hides_a_type_or_a_parameter_of_upsert():
     text = drafted("sled").files["sled.py"].decode()
     assert re.findall(r"^    (\w+): .* = (?:None|\w+_field\(\))$", text, re.M)[:7] == [
-        *("none_at", "none_table", "none_self", "none_datetime", "none_str", "none_int", "none_list")
+        *("none_at", "none_table", "self", "none_datetime", "none_str", "none_int", "none_list")
     ]
 
 

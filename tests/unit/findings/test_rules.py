@@ -576,6 +576,8 @@ def test_events_from_the_future_are_found():
     finding = the_finding(with_tallies(tally("misdated", 4)))
     assert "clock is wrong" in finding.says
     assert "--misdated" in finding.mend
+    dated_back = {"shop": NOW + MINUTE}
+    assert rules_of(replace(with_tallies(tally("misdated", 4)), dated_back=dated_back)) == []
 
 
 def test_a_mirror_that_differs_from_its_source_is_found():
@@ -604,6 +606,9 @@ def test_a_target_that_refuses_changes_is_found_at_once_and_one_that_accepts_non
     finding = the_finding(replace(WELL, followers=[refusing]))
     assert finding.says.startswith("the target of the follower the erp has refused 3 changes since 11:59 UTC")
     assert "--retry-dead --name 'the erp'" in finding.mend
+    assert "no process posts" not in finding.mend
+    unserved = the_finding(replace(WELL, followers=[replace(refusing, is_served=False)]))
+    assert unserved.mend.endswith("Start its `hookmirror follow` again, too, because no process posts its changes.")
     away = Followed("erp", trouble="It answered 502.", trouble_since=NOW - 9 * MINUTE)
     assert rules_of(replace(WELL, followers=[away, Followed("well")])) == []
     still_away = replace(away, trouble_since=NOW - 10 * MINUTE)

@@ -174,6 +174,7 @@ def test_a_given_session_is_available():
         ({"active": None}, "`active` takes true or false"),
         ({"price": 9.9}, "`price` takes a Decimal, not the float"),
         ({"price": "cheap"}, "'cheap' is not a number"),
+        ({"price": "1e9999"}, "'1e9999' is beyond"),
         ({"name": 5}, "`name` takes text"),
         ({"name": Patch({"a": 1})}, "`name` is not a document, so it takes no Patch"),
         ({"data": Patch({"a": object()})}, "`data` takes a value that JSON can express"),

@@ -50,7 +50,12 @@ def test_a_secret_in_its_sender_s_form_is_not_reported(verifier, secret):
     [
         (senders.Squarespace(), [b"not hex"], "secret 1 of 1 is not hexadecimal digits"),
         (senders.StandardWebhooks(), [b"whsec_AAAA", b"whsec_!"], "secret 2 of 2 is not base64 behind `whsec_`"),
-        (senders.StandardWebhooks(), [b"whsec_AAAA", b"AAAA"], "secrets 1 and 2 are the same key"),
+        (
+            senders.StandardWebhooks(),
+            [b"whsec_AAAA", b"AAAA"],
+            "secrets 1 and 2 are the same key, written in two ways: remove one",
+        ),
+        (senders.StandardWebhooks(), [b"whsec_AAAA", b"whsec_AAAA"], "secrets 1 and 2 are equal: remove one"),
         (senders.Pimcore(), [b"-----BEGIN PUBLIC KEY-----"], "is not a public key in PEM"),
         (senders.GitHub(), [b"%d" % number for number in range(17)], "17 secrets, and at most 16 are allowed"),
         (senders.GitHub(), [b" "], "is empty"),
