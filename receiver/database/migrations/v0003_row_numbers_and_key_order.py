@@ -46,7 +46,8 @@ WHERE substr(dedup_key, -65, 1) = '-' AND substr(dedup_key, -64) NOT GLOB '*[^0-
 """
 
 REKEY_ON_POSTGRESQL = """
-UPDATE {table} SET dedup_key = trunc(CAST(extract(epoch FROM d.occurred_at) AS numeric) * 1000000) || right({table}.dedup_key, 65)
+UPDATE {table} SET dedup_key =
+    trunc(CAST(extract(epoch FROM d.occurred_at) AS numeric) * 1000000) || right({table}.dedup_key, 65)
 FROM deliveries AS d
 WHERE d.id = {table}.{id} AND {table}.dedup_key ~ '^[0-9]+-[0-9a-f]{{64}}$'
     AND floor(CAST(extract(epoch FROM d.occurred_at) AS numeric)) || right({table}.dedup_key, 65) = {table}.dedup_key
