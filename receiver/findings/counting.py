@@ -37,6 +37,9 @@ Counted = Mapping[TallyKey, KindCount]
 #: endpoint could have received webhooks.
 RUNNING, WATCHED = "running", "watched"
 
+#: Deliveries that a worker brought to an end, and those that were stored as ended; the detail begins with the state.
+ENDS, ENDS_ON_ARRIVAL = "ended", "ended_on_arrival"
+
 #: Bodies over `max_body_bytes`; the detail is the size of the largest.
 TOO_LARGE = "too_large"
 
@@ -53,6 +56,7 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.REFUSED, "refused", "code"),
     (metrics.VERIFIED, "verified", "secret"),
     (metrics.UNHANDLED, "unhandled", "event_type"),
+    (metrics.ENDED_ON_ARRIVAL, ENDS_ON_ARRIVAL, "state"),
     (metrics.FAILED_ATTEMPTS, "failed_attempt", None),
     (metrics.API_RESTS, "api_rest", None),
     (metrics.MISDATED, "misdated", None),
@@ -112,7 +116,7 @@ def _secrets() -> dict[TallyKey, KindCount]:
 def _ended() -> Iterator[tuple[TallyKey, KindCount]]:
     for labels, value in _samples(metrics.ENDED_DELIVERIES, "_total"):
         detail = f"{labels['state']}/{labels['outcome']}" if labels["outcome"] else labels["state"]
-        yield TallyKey(labels["source"], "ended", detail), KindCount(int(value))
+        yield TallyKey(labels["source"], ENDS, detail), KindCount(int(value))
 
 
 def _lag() -> Iterator[tuple[TallyKey, KindCount]]:

@@ -52,6 +52,12 @@ READS_REFUSED = Counter(
 ENDED_DELIVERIES = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )
+ENDED_ON_ARRIVAL = Counter(
+    "hookmirror_ended_on_arrival",
+    "Deliveries stored as ended, by state: dead because they cannot be read, or ignored",
+    ["source", "state"],
+    registry=REGISTRY,
+)
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
 UNHANDLED = Counter(
     "hookmirror_unhandled",
