@@ -126,7 +126,7 @@ FOLLOW_LAG_SECONDS = Gauge(
 )
 FOLLOW_LAG_CHANGES = Gauge(
     "hookmirror_follow_lag_changes",
-    "Changes that a follower has not reached, 100,000 at most",
+    "Changes for a follower among the next 100,000 of the feed",
     ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
