@@ -96,7 +96,8 @@ class SourceShown(Shape, frozen=True):
     last_delivery_at: Moment | None
     oldest_pending_seconds: float | None
     freshness_seconds: Annotated[
-        float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
+        float | None,
+        Meta(description="Of the newest processed delivery: from its change to its first processing."),
     ]
     secrets: list[SecretUse]
     reconcile: SourceReconcile | None
