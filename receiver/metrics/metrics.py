@@ -12,7 +12,9 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from receiver.errors import NotFound, Unavailable, UnknownSource
 from receiver.metrics.sharing import SHARED_VARIABLE
+from receiver.schemas import NOT_VERIFIED
 
 REGISTRY = CollectorRegistry()
 
@@ -208,6 +210,21 @@ def text() -> bytes:
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
     return generate_latest(shared)
+
+
+def begin_at_zero(sources: Iterable[str]) -> None:
+    """Expose the counters of these sources that alarms watch before their first event.
+
+    Prometheus sees no increase in a series that begins with its first event, and takes a missing series for no answer.
+    """
+    for source in sources:
+        for status in ("accepted", "duplicate"):
+            ACCEPTED_DELIVERIES.labels(source, status)
+        for code in (*NOT_VERIFIED, Unavailable.code):
+            REFUSED.labels(source, code)
+        FAILED_ATTEMPTS.labels(source)
+    for kind in (UnknownSource, NotFound, Unavailable):
+        REFUSED.labels("", kind.code)
 
 
 def count_items(items: Iterable[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
+from receiver.api.exposition import Exposition
+from receiver.database.database import Database
+from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics, sharing
 
 #: A process that counts some deliveries, has some hung workers, and prints its process id.
@@ -57,6 +61,17 @@ def test_a_single_process_shows_its_own_counts():
 
 def _accepted() -> float:
     return metrics.ACCEPTED_DELIVERIES.labels("alone", "accepted")._value.get()
+
+
+def test_the_counters_of_a_source_are_shown_from_the_start_and_from_the_reload_that_brings_it(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path}/c.db")) as database:
+        exposition = Exposition(Inbox(database), ["early"])
+        exposition.renew(["early", "late"])
+    shown = metrics.text().decode()
+    for source in ("early", "late"):
+        assert f'hookmirror_deliveries_total{{source="{source}",status="accepted"}} 0.0' in shown
+        assert f'hookmirror_refused_total{{code="signature_wrong",source="{source}"}} 0.0' in shown
+        assert f'hookmirror_failed_attempts_total{{source="{source}"}} 0.0' in shown
 
 
 def test_the_counts_of_several_processes_are_added_up(process, samples):
