@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver.errors import NotFound, Unavailable, UnknownSource
-from receiver.metrics.sharing import SHARED_VARIABLE
+from receiver.metrics.sharing import SHARED_VARIABLE, locked
 from receiver.schemas import NOT_VERIFIED
 
 REGISTRY = CollectorRegistry()
@@ -209,7 +211,8 @@ def text() -> bytes:
         return generate_latest(REGISTRY)
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-    return generate_latest(shared)
+    with locked(Path(os.environ[SHARED_VARIABLE]), fcntl.LOCK_SH):
+        return generate_latest(shared)
 
 
 def begin_at_zero(sources: Iterable[str]) -> None:
