@@ -28,8 +28,11 @@ class KindCount(NamedTuple):
     amount: float = 0.0
 
 
-#: The longest delay of a tally after the arrivals that it counts.
+#: The longest delay of a tally's minute after the arrivals that it counts.
 LATE = timedelta(minutes=2)
+
+#: How long counts wait for a database that is away. Older ones count in the first minute that may still wait.
+TALLIES_WAIT = timedelta(hours=2)
 
 Counted = Mapping[TallyKey, KindCount]
 
@@ -73,18 +76,13 @@ class ProcessCounts:
     def __init__(self, snapshot: Callable[[], dict[TallyKey, KindCount]] | None = None) -> None:
         self._snapshot = snapshot or take_snapshot
         self._before = self._snapshot()
-        self._now = self._before
 
     def look(self) -> dict[TallyKey, KindCount]:
-        """Return the counts since the last look that was followed by `settle`."""
-        self._now = self._snapshot()
-        differences = {key: _minus(count, self._before.get(key, KindCount(0))) for key, count in self._now.items()}
+        """Return the counts since the last look."""
+        before, self._before = self._before, self._snapshot()
+        differences = {key: _minus(count, before.get(key, KindCount(0))) for key, count in self._before.items()}
         counted = {key: count for key, count in differences.items() if count.number > 0}
         return dict(_named(counted)) | _gauges()
-
-    def settle(self) -> None:
-        """Mark the counts of the last look as written, so that the next look begins after them."""
-        self._before = self._now
 
 
 def take_snapshot() -> dict[TallyKey, KindCount]:
@@ -152,3 +150,10 @@ def _samples(metric: MetricWrapperBase, suffix: str) -> Iterator[tuple[dict[str,
 
 def _minus(count: KindCount, before: KindCount) -> KindCount:
     return KindCount(count.number - before.number, count.amount - before.amount)
+
+
+def summed(first: Counted, second: Counted) -> Counted:
+    """The sum of two counts."""
+    none = KindCount(0)
+    pairs = {key: (first.get(key, none), second.get(key, none)) for key in (*first, *second)}
+    return {key: KindCount(one.number + two.number, one.amount + two.amount) for key, (one, two) in pairs.items()}
