@@ -77,9 +77,10 @@ def unshared() -> str | None:
 def forget(pid: int, folder: Path) -> None:
     """Remove the files of an ended process that shared this folder; its counts are added to those of ended ones.
 
-    Without room for that, its counts stay in its own files.
+    If that fails, as without room, its counts stay in its own files.
     """
-    with locked(folder, fcntl.LOCK_EX), suppress(OSError):
+    # Every error, because the supervisor must go on: also that of a folder that is gone, or of a damaged file.
+    with suppress(Exception), locked(folder, fcntl.LOCK_EX):
         for file in (*folder.glob(f"gauge_*_{pid}.db"), *folder.glob(f"*_{pid}.new")):
             file.unlink(missing_ok=True)
         for kind in ADDED_KINDS:

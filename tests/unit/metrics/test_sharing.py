@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -113,3 +114,12 @@ def test_the_folder_of_a_killed_server_is_removed_by_the_next_start_and_one_in_u
         holder.stdin.close()
     sharing.remove_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, strange])
+
+
+def test_a_folder_that_is_gone_or_a_damaged_file_does_not_end_the_supervisor(tmp_path):
+    sharing.forget(1, tmp_path / "absent")
+    for pid in (1, 2):
+        file = tmp_path / f"counter_{pid}.db"
+        file.write_bytes(struct.pack("ii", 4_096, 0) + b"\x7f" * 4_088)
+        sharing.forget(pid, tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["counter_2.db", "counter_ended.db"]
