@@ -34,11 +34,13 @@ class Exposition:
         self._findings: set[tuple[str, str]] = set()
         self._followers: set[str] = set()
         self._measuring = Lock()
+        metrics.begin_at_zero(sources)
 
     def renew(self, sources: list[str]) -> None:
         """Replace the sources."""
         self._counts = Counts(self._inbox.database, sources)
         self._sources |= set(sources)
+        metrics.begin_at_zero(sources)
 
     def text(self) -> bytes:
         self.measure()

@@ -39,8 +39,11 @@ class FollowerShown(Shape, frozen=True):
     table: Annotated[str | None, Meta(description="Only changes of this table; null for all.")]
     source: Annotated[str | None, Meta(description="Only changes of this source; null for all.")]
     seq: Annotated[int, Meta(description="The number of the last finished change.")]
-    behind: Annotated[int, Meta(description=f"The number of changes after it, counted up to {MOST_LAG:,}.")]
-    behind_seconds: Annotated[float, Meta(description="The age of the oldest of them.")]
+    behind: Annotated[int, Meta(description=f"The number of its changes among the next {MOST_LAG:,} of the feed.")]
+    behind_seconds: Annotated[
+        float,
+        Meta(description="The age of the oldest of them; without any, that of the first change behind these."),
+    ]
     dead: int
     waiting: Annotated[int, Meta(description="Changes that wait for a dead change of their row, or for a retry.")]
     accepted_at: Annotated[Moment | None, Meta(description="The time at which the target last accepted a change.")]

@@ -22,7 +22,7 @@ from receiver.api.tokens import Scope
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.findings import tallies
-from receiver.findings.counting import SECRET_USED
+from receiver.findings.counting import ENDS, ENDS_ON_ARRIVAL, SECRET_USED
 from receiver.findings.gathering import Facts
 from receiver.findings.past_hours import PastHours
 from receiver.findings.secret_uses import last_use_of_removed, secrets_since
@@ -47,7 +47,7 @@ SHOWN_SETTINGS = (
     "secrets_file",
 )
 
-_COUNTED = ("accepted", "duplicate", "refused", "ended", "failed_attempt", "verified", SECRET_USED)
+_COUNTED = ("accepted", "duplicate", "refused", ENDS, ENDS_ON_ARRIVAL, "failed_attempt", "verified", SECRET_USED)
 
 
 class Health(StrEnum):
@@ -89,14 +89,15 @@ class SourceShown(Shape, frozen=True):
     came: Annotated[int, Meta(description="Webhooks that were accepted, duplicates included.")]
     refused: int
     failed: Annotated[int, Meta(description="Attempts that failed.")]
-    died: Annotated[int, Meta(description="Deliveries that ended as dead.")]
+    died: Annotated[int, Meta(description="Deliveries that ended as dead, on arrival or later.")]
     pending: Annotated[int, Meta(description="Unfinished deliveries.")]
     dead: Annotated[int, Meta(description="All dead deliveries.")]
     backlog_counted_at: Annotated[Moment, Meta(description="The time at which pending and dead ones were counted.")]
     last_delivery_at: Moment | None
     oldest_pending_seconds: float | None
     freshness_seconds: Annotated[
-        float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
+        float | None,
+        Meta(description="Of the newest processed delivery: from its change to its first processing."),
     ]
     secrets: list[SecretUse]
     reconcile: SourceReconcile | None
@@ -229,7 +230,11 @@ class Sources:
             came=_sum(own, "accepted") + _sum(own, "duplicate"),
             refused=_sum(own, "refused"),
             failed=_sum(own, "failed_attempt"),
-            died=sum(total.number for total in own if total.kind == "ended" and total.detail.startswith(State.DEAD)),
+            died=sum(
+                total.number
+                for total in own
+                if total.kind in (ENDS, ENDS_ON_ARRIVAL) and total.detail.startswith(State.DEAD)
+            ),
             pending=each.states[State.PENDING] + each.states[State.PROCESSING],
             dead=each.states[State.DEAD],
             backlog_counted_at=each.counted_at,

@@ -31,7 +31,7 @@ from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
 from receiver.errors import BadRequest, Unavailable
-from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
+from receiver.inbox.tables import DELIVERIES, HAS_ENDED, ROUNDS, State, in_state
 from receiver.mirror.versions import Outcome
 from receiver.runs.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
@@ -74,7 +74,8 @@ class SourceStatistics(Shape, frozen=True):
     duplicates: int
     oldest_pending_seconds: float | None
     freshness_seconds: Annotated[
-        float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
+        float | None,
+        Meta(description="Of the newest processed delivery: from its change to its first processing."),
     ]
     last_delivery_at: Moment | None
     reconcile: Annotated[SourceReconcile | None, Meta(description="Null for a source that is not in the settings.")]
@@ -256,7 +257,7 @@ def _newest_of(connection: Connection, names: Sequence[str], first_unfinished: M
 
 
 def _freshness(processed: Row[Any] | None) -> float | None:
-    """The seconds from the change to the end of this delivery."""
+    """The seconds from the change to the first end of this delivery as processed."""
     if processed is None or processed.occurred_at is None or processed.ended_at is None:
         return None
     return float(max((processed.ended_at - processed.occurred_at).total_seconds(), 0.0))
@@ -309,6 +310,12 @@ def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 _NEWEST = _newest()
 _BEFORE = _newest(DELIVERIES.c.id < bindparam("before"))
-_TIMES = select(*DELIVERIES.c["id", "occurred_at", "ended_at"]).where(
-    among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
+# A replay does not make the news in the mirror older, so the first round that applied it counts.
+_FIRST_PROCESSED = (
+    select(func.min(ROUNDS.c.ended_at, type_=ROUNDS.c.ended_at.type))
+    .where(ROUNDS.c.delivery_id == DELIVERIES.c.id, ROUNDS.c.state == State.PROCESSED.value)
+    .scalar_subquery()
 )
+_TIMES: Select[Any] = select(
+    *DELIVERIES.c["id", "occurred_at"], func.coalesce(_FIRST_PROCESSED, DELIVERIES.c.ended_at).label("ended_at")
+).where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))

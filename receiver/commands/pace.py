@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 PACE_WINDOW = timedelta(minutes=5)
 
 #: The kinds of tallies from which the pace is computed.
-PACE_KINDS = ("accepted", "ended")
+PACE_KINDS = ("accepted", "ended", "ended_on_arrival")
 
 
 class Pace(NamedTuple):

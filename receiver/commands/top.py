@@ -105,8 +105,14 @@ def _next(asked: Client, last: Frame) -> Frame:
 
 def _tallies(asked: Client) -> list[dict[str, Any]]:
     """Read the tallies of the last minutes, from which the pace of the sources is computed."""
-    query = {"after": f"{PACE_WINDOW.total_seconds():.0f}s", "limit": LARGEST_PAGE}
-    return [each for kind in PACE_KINDS for each in asked.ask("/api/v1/tallies", {}, {**query, "kind": kind})["items"]]
+    found: list[dict[str, Any]] = []
+    for kind in PACE_KINDS:
+        after = f"{PACE_WINDOW.total_seconds():.0f}s"
+        while after:
+            page = asked.ask("/api/v1/tallies", {}, {"after": after, "limit": LARGEST_PAGE, "kind": kind})
+            found += page["items"]
+            after = page["next"]
+    return found
 
 
 def _source(asked: Client, each: Mapping[str, Any], tallies: list[dict[str, Any]]) -> dict[str, Any]:

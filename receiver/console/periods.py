@@ -14,7 +14,7 @@ from receiver.api.parameters import one_of
 from receiver.console.charts import Bar, Segment, drawn
 from receiver.console.visit import Visit
 from receiver.findings import tallies
-from receiver.findings.counting import RUNNING
+from receiver.findings.counting import ENDS, ENDS_ON_ARRIVAL, RUNNING
 from receiver.runs.runs import newest_started
 
 
@@ -41,7 +41,7 @@ PERIOD: Parameter[Period] = Parameter(
 )
 
 #: The kinds of tallies that a chart counts.
-CHARTED_KINDS = ("ended", "refused")
+CHARTED_KINDS = (ENDS, ENDS_ON_ARRIVAL, "refused")
 
 #: The counts in a bar, from the bottom up. The first three are states in which deliveries end.
 CHARTED = ("processed", "ignored", "dead", "refused")

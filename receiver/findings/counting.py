@@ -28,14 +28,20 @@ class KindCount(NamedTuple):
     amount: float = 0.0
 
 
-#: The longest delay of a tally after the arrivals that it counts.
+#: The longest delay of a tally's minute after the arrivals that it counts.
 LATE = timedelta(minutes=2)
+
+#: How long counts wait for a database that is away. Older ones count in the first minute that may still wait.
+TALLIES_WAIT = timedelta(hours=2)
 
 Counted = Mapping[TallyKey, KindCount]
 
 #: Kinds of tallies without a metric: a running process, by release and fingerprint of its wiring, and one whose
 #: endpoint could have received webhooks.
 RUNNING, WATCHED = "running", "watched"
+
+#: Deliveries that a worker brought to an end, and those that were stored as ended; the detail begins with the state.
+ENDS, ENDS_ON_ARRIVAL = "ended", "ended_on_arrival"
 
 #: Bodies over `max_body_bytes`; the detail is the size of the largest.
 TOO_LARGE = "too_large"
@@ -53,6 +59,7 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.REFUSED, "refused", "code"),
     (metrics.VERIFIED, "verified", "secret"),
     (metrics.UNHANDLED, "unhandled", "event_type"),
+    (metrics.ENDED_ON_ARRIVAL, ENDS_ON_ARRIVAL, "state"),
     (metrics.FAILED_ATTEMPTS, "failed_attempt", None),
     (metrics.API_RESTS, "api_rest", None),
     (metrics.MISDATED, "misdated", None),
@@ -69,18 +76,13 @@ class ProcessCounts:
     def __init__(self, snapshot: Callable[[], dict[TallyKey, KindCount]] | None = None) -> None:
         self._snapshot = snapshot or take_snapshot
         self._before = self._snapshot()
-        self._now = self._before
 
     def look(self) -> dict[TallyKey, KindCount]:
-        """Return the counts since the last look that was followed by `settle`."""
-        self._now = self._snapshot()
-        differences = {key: _minus(count, self._before.get(key, KindCount(0))) for key, count in self._now.items()}
+        """Return the counts since the last look."""
+        before, self._before = self._before, self._snapshot()
+        differences = {key: _minus(count, before.get(key, KindCount(0))) for key, count in self._before.items()}
         counted = {key: count for key, count in differences.items() if count.number > 0}
         return dict(_named(counted)) | _gauges()
-
-    def settle(self) -> None:
-        """Mark the counts of the last look as written, so that the next look begins after them."""
-        self._before = self._now
 
 
 def take_snapshot() -> dict[TallyKey, KindCount]:
@@ -112,7 +114,7 @@ def _secrets() -> dict[TallyKey, KindCount]:
 def _ended() -> Iterator[tuple[TallyKey, KindCount]]:
     for labels, value in _samples(metrics.ENDED_DELIVERIES, "_total"):
         detail = f"{labels['state']}/{labels['outcome']}" if labels["outcome"] else labels["state"]
-        yield TallyKey(labels["source"], "ended", detail), KindCount(int(value))
+        yield TallyKey(labels["source"], ENDS, detail), KindCount(int(value))
 
 
 def _lag() -> Iterator[tuple[TallyKey, KindCount]]:
@@ -148,3 +150,10 @@ def _samples(metric: MetricWrapperBase, suffix: str) -> Iterator[tuple[dict[str,
 
 def _minus(count: KindCount, before: KindCount) -> KindCount:
     return KindCount(count.number - before.number, count.amount - before.amount)
+
+
+def summed(first: Counted, second: Counted) -> Counted:
+    """The sum of two counts."""
+    none = KindCount(0)
+    pairs = {key: (first.get(key, none), second.get(key, none)) for key in (*first, *second)}
+    return {key: KindCount(one.number + two.number, one.amount + two.amount) for key, (one, two) in pairs.items()}

@@ -10,10 +10,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from receiver.findings import tallies
+from receiver.findings.counting import TALLIES_WAIT
 from receiver.findings.tallies import HOUR, Tallied
 
-#: The time after its end for which an hour may still change, because each process counts by its own clock.
-SETTLING = timedelta(minutes=10)
+#: The time after its end for which an hour may still change: a process writes the minutes of an outage of the database
+#: afterwards, and counts by its own clock.
+SETTLING = TALLIES_WAIT + timedelta(minutes=10)
 
 #: The most charts whose hours are kept.
 MOST_CHARTS = 64

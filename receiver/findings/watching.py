@@ -5,12 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 
 from receiver.database.database import Database
 from receiver.findings import duties, tallies
-from receiver.findings.counting import RUNNING, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import (
+    RUNNING,
+    SECRETS_SET,
+    TALLIES_WAIT,
+    WATCHED,
+    Counted,
+    KindCount,
+    ProcessCounts,
+    TallyKey,
+    summed,
+)
 from receiver.findings.gathering import Facts, examine
 from receiver.findings.record import Changes, update_record
 from receiver.findings.secret_uses import marks_of_sources
@@ -30,6 +41,13 @@ WATCH_STATEMENT_SECONDS = 10.0
 
 #: The duty of evaluating the rules, and the length of its lease.
 DUTY, EVALUATION_LEASE = "findings", timedelta(seconds=90)
+
+
+class CountedMinute(NamedTuple):
+    """The counts of one round, and its time."""
+
+    at: datetime
+    counted: Counted
 
 
 class FindingsWatch:
@@ -61,6 +79,8 @@ class FindingsWatch:
         self._counts = counts or ProcessCounts()
         #: The mark of all secrets of each source, as tallied last.
         self._secrets: Mapping[str, str] = {}
+        #: The counts that are not written yet, oldest first.
+        self._waiting: list[CountedMinute] = []
         self._log = Repeats(log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -81,17 +101,32 @@ class FindingsWatch:
         self.stop()
 
     def tally(self) -> None:
-        """Write the counts since the last call. Raises SQLAlchemy's error; the next call then writes them."""
-        counted = self._counts.look() | {TallyKey("", RUNNING, self._release()): KindCount(1)}
+        """Write the counts since the last call.
+
+        Raises SQLAlchemy's error; the counts then wait, each for its own minute, and the next call writes all of them.
+        """
+        now = self._clock()
+        self._waiting.append(CountedMinute(now, self._counted()))
+        while abs(now - self._waiting[0].at) > TALLIES_WAIT:
+            oldest, following, *others = self._waiting
+            self._waiting = [CountedMinute(following.at, summed(oldest.counted, following.counted)), *others]
+        # What runs is tallied only while the database answers: no source is silent while nothing can be accepted.
+        present = {TallyKey("", RUNNING, self._release()): KindCount(1)}
         if self._serves:
-            counted[TallyKey("", WATCHED, "")] = KindCount(1)
+            present[TallyKey("", WATCHED, "")] = KindCount(1)
+        *earlier, last = self._waiting
+        with self._database.write() as connection:
+            for each in (*earlier, CountedMinute(now, {**last.counted, **present})):
+                tallies.add(connection, self._short_name, each.counted, at=each.at)
+        self._waiting = []
+
+    def _counted(self) -> Counted:
+        """The counts since the last call, with the changes of secrets."""
         secrets = marks_of_sources(self._facts().sources) if self._serves else {}
         changed = secrets.items() - self._secrets.items()
-        counted |= {TallyKey(source, SECRETS_SET, mark): KindCount(1) for source, mark in changed}
-        with self._database.write() as connection:
-            tallies.add(connection, self._short_name, counted, at=self._clock())
-        self._counts.settle()
         self._secrets = secrets
+        set_now = {TallyKey(source, SECRETS_SET, mark): KindCount(1) for source, mark in changed}
+        return self._counts.look() | set_now
 
     def evaluate(self) -> Changes | None:
         """Evaluate the rules, record the findings and log the changes; None while another process holds the duty."""

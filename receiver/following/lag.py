@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, func, select
 from receiver.following import dead_changes, followers
 from receiver.mirror.changes import CHANGES
 
-#: Counting stops at this number of changes.
+#: The number of changes after the cursor that are examined.
 MOST_LAG = 100_000
 
 
@@ -19,9 +19,10 @@ class Lag(NamedTuple):
     """The lag of one follower."""
 
     follower: RowMapping
-    #: Number of changes after its cursor, at most `MOST_LAG`.
+    #: Number of its changes among the next `MOST_LAG` after its cursor.
     changes: int
-    #: The age of the oldest of these changes in seconds; 0 without any.
+    #: The age of the oldest of these in seconds. If none of them is its change, that of the first change behind them,
+    #: which no change for it exceeds; 0 at the end of the feed.
     seconds: float
     #: Number of changes on its list: dead, waiting and due ones.
     dead: int
@@ -44,4 +45,7 @@ def _behind(connection: Connection, row: RowMapping) -> tuple[int, datetime | No
     some = later.order_by(CHANGES.c.seq).limit(MOST_LAG).subquery()
     wanted = [some.c[name] == row[name] for name in ("table", "source") if row[name] is not None]
     found = connection.execute(select(func.count(), func.min(some.c.recorded_at)).where(*wanted)).one()
-    return found[0], found[1]
+    if found[0] or not wanted:
+        return found[0], found[1]
+    unexamined = later.with_only_columns(CHANGES.c.recorded_at).order_by(CHANGES.c.seq).offset(MOST_LAG).limit(1)
+    return 0, connection.execute(unexamined).scalar()

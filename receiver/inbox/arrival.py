@@ -99,6 +99,11 @@ class Arrival(Struct, kw_only=True, eq=False):
         """Mark the arrival ignored."""
         self.state, self.reason = State.IGNORED, reason
 
+    @property
+    def unhandled(self) -> str | None:
+        """The event type, if the arrival is ignored because no handler takes it; None otherwise."""
+        return self.event_type or None if self.state is State.IGNORED else None
+
     def drop_lead(self) -> None:
         """Take the key without its lead, as an earlier release wrote it."""
         self.lead, self.row = "", None

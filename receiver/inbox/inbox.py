@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from receiver.database.errors import (
     retry_transaction,
 )
 from receiver.envelope import Bundle
-from receiver.inbox import due, leases, results, rounds
+from receiver.inbox import due, leases, reclaim, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
@@ -29,9 +28,12 @@ from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all, prepare
 from receiver.inbox.leases import Claimed
 from receiver.inbox.older_keys import OlderKeys
+from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, State, in_state, kept_reason
 from receiver.logs.safe_text import told
+from receiver.metrics.few_names import count_ended_on_arrival
+from receiver.metrics.metrics import ended
 
 log = structlog.get_logger(__name__)
 
@@ -86,27 +88,31 @@ class Inbox:
         delivery of one of the items.
         """
         try:
-            self._unfold_in_any_way(delivery, bundle)
+            added = self._unfold_in_any_way(delivery, bundle)
         except Exception as error:
             if is_overdue(error):
                 return False
             raise
         delivery.item = 0
+        for item in added:
+            if item.state is not State.PENDING:
+                count_ended_on_arrival(item.source, item.state, item.unhandled)
         return True
 
-    def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle) -> None:
+    def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle) -> list[Arrival]:
         try:
-            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> None:
+    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> list[Arrival]:
+        """Unfold in one transaction; return the items that are new deliveries."""
         with self.database.write() as connection:
-            items = draw_ids([unfolded(connection, delivery, bundle)], self._ids)
-            if len(items) > 1:
-                resolve(connection, items[1:])
+            others = draw_ids([unfolded(connection, delivery, bundle)], self._ids)[1:]
+            answers = resolve(connection, others) if others else []
+            return [item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"]
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +143,11 @@ class Inbox:
                 raise
             self._tell(told(error))
         with self.database.write() as connection:
-            return leases.claim_around(connection, worker, sources, **what)
+            found = leases.claim_around(connection, worker, sources, **what)
+        for each in found.dead:
+            log.warning("a delivery is dead", source=each.source, delivery=each.id, reason=each.reason)
+            ended(each.source, State.DEAD.value, "").inc()
+        return found.claimed
 
     def _tell(self, error: str) -> None:
         """Log this error once, because a delivery that can be neither claimed nor ended fails each claim."""
@@ -201,38 +211,19 @@ class Inbox:
         with self.database.write() as connection:
             connection.execute(statement, parameters)
 
-    def reclaim(self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
-        """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return their number.
+    def reclaim(
+        self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()
+    ) -> list[LostAttempt]:
+        """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return them.
 
         The interrupted attempt counts, and a delivery without attempts left is dead. A delivery that was claimed alone
         and ended its worker is due after `pause`, so that others are claimed first.
         """
-        left = and_(
-            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead))
-        )
-        found = select(*DELIVERIES.c["id", "round", "attempts", "claimed_by", "suspect"]).where(left)
         with self.database.read() as connection:
-            if connection.execute(found.limit(1)).first() is None:
-                return 0
+            if not reclaim.has_lost(connection, dead, now=now):
+                return []
         with self.database.write() as connection:
-            # Ordered by an expression, because SQLite would read the whole table in the order of the plain column.
-            rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
-            # Only a delivery claimed alone is certainly at fault: in a batch, any delivery may have ended the worker.
-            lost: dict[str, list[AttemptResult]] = defaultdict(list)
-            for row in rows:
-                result = results.lost(
-                    row.id,
-                    round_number=row.round,
-                    number=row.attempts,
-                    due_at=now + pause if row.suspect else now,
-                    over=row.suspect and row.attempts >= max_attempts,
-                )
-                lost[row.claimed_by].append(result)
-            for worker, ended in lost.items():
-                self.settle(connection, worker, ended, now=now)
-            statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))
-            connection.execute(statement.values(suspect=True))
-        return len(rows)
+            return reclaim.give_back(connection, dead, now=now, max_attempts=max_attempts, pause=pause)
 
     def workers(self) -> list[str]:
         """The workers that hold a lease."""

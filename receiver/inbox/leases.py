@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from msgspec import Struct
@@ -60,6 +60,21 @@ class Claimed(Struct):
     body_id: int = 0
 
 
+class Unclaimable(NamedTuple):
+    """A delivery that became dead because the database refuses to claim it."""
+
+    id: int
+    source: str
+    reason: str
+
+
+class Detoured(NamedTuple):
+    """What a claim around rows at fault did."""
+
+    claimed: list[Claimed]
+    dead: list[Unclaimable]
+
+
 def claim(
     connection: Connection,
     worker: str,
@@ -91,7 +106,7 @@ def claim_around(
     lease: timedelta,
     suspect: bool,
     max_bytes: int | None = None,
-) -> list[Claimed]:
+) -> Detoured:
     """Do the same as `claim` without the rows that made it fail, which are found by halving the batch.
 
     A row whose values are at fault becomes dead with the database's reason, or stays as it is if the database refuses
@@ -109,7 +124,7 @@ def claim_around(
         detour.claim(ids)
     if detour.unexplained is not None and not detour.claimed and not detour.dead:
         raise detour.unexplained
-    return sorted(detour.claimed, key=lambda delivery: delivery.id)
+    return Detoured(sorted(detour.claimed, key=lambda delivery: delivery.id), detour.dead)
 
 
 @dataclass(slots=True)
@@ -121,8 +136,8 @@ class _Detour:
     now: datetime
     until: datetime
     claimed: list[Claimed] = field(default_factory=list)
-    #: The number of deliveries that became dead, and of those that could not even be marked dead.
-    dead: int = 0
+    #: The deliveries that became dead, and the number of those that could not even be marked dead.
+    dead: list[Unclaimable] = field(default_factory=list)
     left: int = 0
     #: Bytes of bodies that may still be claimed; None without a bound.
     left_bytes: int | None = None
@@ -161,26 +176,26 @@ class _Detour:
         if is_fault_of_values(error):
             reason = f"It could not be claimed: {told(error)}"
             # The event type or the entity may be too long for an index.
-            if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
-                self.dead += 1
-                log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
+            source = self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS)
+            if source is not None:
+                self.dead.append(Unclaimable(delivery_id, source, reason))
                 return
         else:
             self.unexplained = error
         self.left += 1
         log.debug("cannot claim a delivery; skipping it", delivery=delivery_id, error=told(error))
 
-    def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
+    def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> str | None:
+        """Make the delivery dead, and return its source; None if the database refuses that."""
         ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
         statement = update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(**ended, **names)
         try:
             with self.connection.begin_nested():
-                self.connection.execute(statement)
+                return self.connection.execute(statement.returning(DELIVERIES.c.source)).scalar()
         except Exception as error:
             if is_infrastructure_error(error):
                 raise
-            return False
-        return True
+            return None
 
 
 _NAMELESS = {"entity_kind": None, "entity_id": None}

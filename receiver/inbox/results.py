@@ -19,19 +19,6 @@ from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys
 WAITS_FOR_LOCK = "This delivery waits for it, and is tried again every few seconds; no attempt is counted meanwhile."
 
 
-def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
-    """Make the result of an attempt that its worker never ended. `over` says that no attempt is left."""
-    return AttemptResult(
-        delivery_id=delivery_id,
-        state=State.DEAD if over else State.PENDING,
-        reason="The worker stopped or hung during this attempt.",
-        due_at=due_at,
-        failed=True,
-        round=round_number,
-        number=number,
-    )
-
-
 def record(
     connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int = 0
 ) -> None:

@@ -43,8 +43,9 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
     delivery_id: int
     #: The position of the secret that verified it; None for an unsigned one.
     secret: int | None
-    #: The event type if it is new and no handler takes it; None otherwise.
-    ignored: str | None
+    #: The state if it is new and ended on arrival, and the event type if no handler takes it; None otherwise.
+    ended: str | None = None
+    unhandled: str | None = None
     #: Each event of a bundle.
     items: tuple[Stored, ...] = ()
 
@@ -55,8 +56,9 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
         if answer.items:
             pairs = zip(arrival.each(), answer.items, strict=True)
             items = tuple(cls.of(each, Accepted(item.status, item.delivery_id)) for each, item in pairs)
-        ignored = arrival.event_type if is_new and not items and arrival.state is State.IGNORED else None
-        return cls(is_new, answer.delivery_id, arrival.secret, ignored, items)
+        if not is_new or items or arrival.state is State.PENDING:
+            return cls(is_new, answer.delivery_id, arrival.secret, items=items)
+        return cls(is_new, answer.delivery_id, arrival.secret, arrival.state.value, arrival.unhandled)
 
     @property
     def status(self) -> Literal["accepted", "duplicate"]:

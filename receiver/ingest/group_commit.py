@@ -17,12 +17,12 @@ from receiver.database.errors import is_fault_of_values, is_overdue, retry_trans
 from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.states import State
 from receiver.ingest.admission import Admitted, Request, admit
 from receiver.ingest.gathering import Gathering, PendingReply, Waiting, not_stored, send_away
-from receiver.ingest.unhandled import count_ignored
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
-from receiver.metrics import metrics
+from receiver.metrics import few_names, metrics
 from receiver.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -293,8 +293,16 @@ def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
             for arrival, answer in answered
         ]
     )
-    count_ignored(answered)
+    _count_ended(answered)
     for arrival, answer in answered:
         if arrival.others:
             metrics.count_items([(arrival.source, item.status) for item in answer.items[1:]])
-            count_ignored(zip(arrival.others, answer.items[1:], strict=True))
+            _count_ended(zip(arrival.others, answer.items[1:], strict=True))
+
+
+def _count_ended(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
+    """Count the deliveries of a committed batch that ended on arrival, without duplicates."""
+    pending = State.PENDING
+    for arrival, answer in kept:
+        if arrival.state is not pending and answer.status == "accepted":
+            few_names.count_ended_on_arrival(arrival.source, arrival.state, arrival.unhandled)

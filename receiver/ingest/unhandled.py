@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import structlog
 
-from receiver.inbox.arrival import Accepted, Arrival
-from receiver.inbox.tables import State
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.likeness import likely_event_type
-from receiver.metrics.few_names import MOST_TYPES, OTHERS, TEST_EVENT_TYPE, Names, count_unhandled
+from receiver.metrics.few_names import MOST_TYPES, OTHERS, TEST_EVENT_TYPE, Names
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +30,3 @@ def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
         event_type=shown,
         **perhaps,
     )
-
-
-def count_ignored(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
-    """Count the ignored deliveries of a committed batch, without duplicates."""
-    ignored = State.IGNORED
-    for arrival, answer in kept:
-        if arrival.state is ignored and answer.status == "accepted":
-            count_unhandled(arrival.source, arrival.event_type)

@@ -63,6 +63,13 @@ def count_unhandled(source: str, event_type: str) -> bool:
     return is_first
 
 
+def count_ended_on_arrival(source: str, state: str, unhandled: str | None) -> None:
+    """Count a delivery that was stored as ended. `unhandled` is the event type that no handler takes, or None."""
+    metrics.ENDED_ON_ARRIVAL.labels(source, state).inc()
+    if unhandled is not None:
+        count_unhandled(source, unhandled)
+
+
 def count_misspelt(source: str, asked: str) -> None:
     """Count a webhook for an unknown source whose name resembles that of `source`."""
     asked_instead[source] = storable(asked[:LONGEST_ASKED])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from receiver.metrics.sharing import SHARED_VARIABLE
+from receiver.errors import NotFound, Unavailable, UnknownSource
+from receiver.metrics.sharing import SHARED_VARIABLE, locked
+from receiver.schemas import NOT_VERIFIED
 
 REGISTRY = CollectorRegistry()
 
@@ -51,6 +55,12 @@ READS_REFUSED = Counter(
 )
 ENDED_DELIVERIES = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
+)
+ENDED_ON_ARRIVAL = Counter(
+    "hookmirror_ended_on_arrival",
+    "Deliveries stored as ended, by state: dead because they cannot be read, or ignored",
+    ["source", "state"],
+    registry=REGISTRY,
 )
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
 UNHANDLED = Counter(
@@ -120,7 +130,7 @@ FOLLOW_LAG_SECONDS = Gauge(
 )
 FOLLOW_LAG_CHANGES = Gauge(
     "hookmirror_follow_lag_changes",
-    "Changes that a follower has not reached, 100,000 at most",
+    "Changes for a follower among the next 100,000 of the feed",
     ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
@@ -201,7 +211,23 @@ def text() -> bytes:
         return generate_latest(REGISTRY)
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-    return generate_latest(shared)
+    with locked(Path(os.environ[SHARED_VARIABLE]), fcntl.LOCK_SH):
+        return generate_latest(shared)
+
+
+def begin_at_zero(sources: Iterable[str]) -> None:
+    """Expose the counters of these sources that alarms watch before their first event.
+
+    Prometheus sees no increase in a series that begins with its first event, and takes a missing series for no answer.
+    """
+    for source in sources:
+        for status in ("accepted", "duplicate"):
+            ACCEPTED_DELIVERIES.labels(source, status)
+        for code in (*NOT_VERIFIED, Unavailable.code):
+            REFUSED.labels(source, code)
+        FAILED_ATTEMPTS.labels(source)
+    for kind in (UnknownSource, NotFound, Unavailable):
+        REFUSED.labels("", kind.code)
 
 
 def count_items(items: Iterable[tuple[str, str]]) -> None:

@@ -32,7 +32,7 @@ from receiver.ingest.group_commit import KeepRefused, Submitted, keep_nothing, r
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
-from receiver.metrics.few_names import count_unhandled
+from receiver.metrics.few_names import count_ended_on_arrival
 from receiver.server.acceptor_starts import AcceptorStarts, Started, end, end_deadline
 from receiver.server.supervisor import RestartPauses
 from receiver.settings.settings import Settings
@@ -273,8 +273,8 @@ def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> 
         if each.items:
             metrics.count_items((source, item.status) for item in each.items[1:])
         for item in each.items or (each,):
-            if item.ignored is not None:
-                count_unhandled(source, item.ignored)
+            if item.ended is not None:
+                count_ended_on_arrival(source, item.ended, item.unhandled)
 
 
 def _gone() -> Unavailable:

@@ -101,9 +101,11 @@ def _shared_folder() -> Iterator[Path | None]:
     """Make the folder in which the processes share their metrics; None if there is no room for temporary files."""
     with ExitStack() as stack:
         try:
+            sharing.remove_abandoned(Path(tempfile.gettempdir()))
             made = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="hookmirror-metrics-", ignore_cleanup_errors=True)
+                tempfile.TemporaryDirectory(prefix=sharing.FOLDER_PREFIX, ignore_cleanup_errors=True)
             )
+            sharing.hold(Path(made))
         except OSError as error:
             reason = f"no folder for temporary files can be made ({error.strerror})"
             structlog.get_logger(__name__).warning("processes do not share their metrics", reason=reason)

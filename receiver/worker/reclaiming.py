@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.reclaim import LOST, LostAttempt
+from receiver.inbox.tables import State
+from receiver.metrics import metrics
 from receiver.moments import has_passed
 from receiver.worker import liveness
 
@@ -37,9 +40,11 @@ class Reclaiming:
         self._shorten_leases(now)
         dead = liveness.dead(self._inbox.workers())
         pause = self._lease / 4
-        reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._max_attempts, pause=pause)
-        if reclaimed:
-            log.warning("reclaimed the deliveries of a dead worker", deliveries=reclaimed)
+        lost = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._max_attempts, pause=pause)
+        if lost:
+            log.warning("reclaimed the deliveries of a dead worker", deliveries=len(lost))
+        for each in lost:
+            _count(each, now)
 
     def _shorten_leases(self, now: datetime) -> None:
         shortened = self._inbox.shorten_leases(now=now, lease=self._lease)
@@ -51,3 +56,18 @@ class Reclaiming:
         made_due = self._inbox.make_due(now=now, lease=self._lease)
         if made_due:
             log.warning("the clock was set back: deliveries that would have waited for it are due", deliveries=made_due)
+
+
+def _count(lost: LostAttempt, now: datetime) -> None:
+    """Count an attempt that its worker never ended, as a worker counts those that it ends.
+
+    A delivery that was claimed among others does not count as failed: another one may have ended the worker.
+    """
+    if lost.was_alone:
+        metrics.FAILED_ATTEMPTS.labels(lost.source).inc()
+    if not lost.is_dead:
+        return
+    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=LOST)
+    metrics.ended(lost.source, State.DEAD.value, "").inc()
+    if lost.round == 1:
+        metrics.applied(lost.source).observe(max((now - lost.received_at).total_seconds(), 0.0))

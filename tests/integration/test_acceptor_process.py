@@ -80,12 +80,15 @@ def test_the_serving_process_counts_what_the_other_one_stored(served: Served):
     for _ in range(2):
         served.post("iimmpact", *sent("iimmpact", content))
     served.send("sigma", key="moon", event_type="moon.eclipsed")
+    served.send("sigma", b"not JSON, but counted")
     assert {line: served.metric(line) - before[line] for line in METRICS} == dict.fromkeys(METRICS, 1.0)
 
 
 METRICS = (
     'hookmirror_deliveries_total{source="iimmpact",status="accepted"}',
     'hookmirror_deliveries_total{source="iimmpact",status="duplicate"}',
+    'hookmirror_ended_on_arrival_total{source="sigma",state="ignored"}',
+    'hookmirror_ended_on_arrival_total{source="sigma",state="dead"}',
     'hookmirror_unhandled_total{event_type="moon.eclipsed",source="sigma"}',
 )
 

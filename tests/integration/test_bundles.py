@@ -16,6 +16,7 @@ from receiver.database.database import Database
 from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.admission import Request, admit
+from receiver.metrics import metrics
 from receiver.mirror.rows import Key
 from receiver.provenance.why import explain_row
 from receiver.runs.forecast import forecast
@@ -213,6 +214,17 @@ def test_an_unreadable_body_becomes_all_its_events_once_it_can_be_read(shop, kit
     assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1, 2]
     assert {each["received_at"] for each in kit.deliveries()} == {kit.deliveries()[0]["received_at"]}
     assert count(kit, "bodies") == 1
+
+
+def test_an_unreadable_event_of_an_unfolded_body_is_counted_as_dead_on_arrival(shop, kit, worker):
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}))
+    shop._read = readable
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    before = metrics.ENDED_ON_ARRIVAL.labels("shop", "dead")._value.get()
+    drain(worker)
+    assert sorted(each["state"] for each in kit.deliveries()) == ["dead", "processed"]
+    assert metrics.ENDED_ON_ARRIVAL.labels("shop", "dead")._value.get() == before + 1
 
 
 def test_the_forecast_of_its_replay_has_the_rows_of_all_its_events(shop, kit, worker):

@@ -224,6 +224,42 @@ def test_counts_that_could_not_be_written_are_written_the_next_time(kit, watch, 
     assert [row.number for row in read(kit, kind="accepted")] == [6]
 
 
+def test_counts_of_an_outage_of_the_database_are_written_for_their_own_minutes(kit, watch, clock, seen, monkeypatch):
+    watching = watch("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
+        for number in (5, 7):
+            seen[SHOP] = KindCount(number)
+            with pytest.raises(ZeroDivisionError):
+                watching.tally()
+            clock.now += MINUTE
+    seen[SHOP] = KindCount(8)
+    watching.tally()
+    first = tallies.beginning(NOW, MINUTE)
+    assert [(row.at - first, row.number) for row in read(kit, kind="accepted")] == [
+        (timedelta(), 5),
+        (MINUTE, 2),
+        (2 * MINUTE, 1),
+    ]
+    for kind in (RUNNING, WATCHED):
+        assert [row.at - first for row in read(kit, kind=kind)] == [2 * MINUTE], "nothing could be accepted before"
+
+
+def test_of_a_long_outage_the_oldest_minutes_are_counted_together(kit, watch, clock, seen, monkeypatch):
+    monkeypatch.setattr("receiver.findings.watching.TALLIES_WAIT", MINUTE)
+    watching = watch("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
+        for number in (1, 3, 7, 15):
+            seen[SHOP] = KindCount(number, number / 2)
+            with pytest.raises(ZeroDivisionError):
+                watching.tally()
+            clock.now += MINUTE
+    seen[SHOP] = KindCount(31, 15.5)
+    watching.tally()
+    assert [(row.number, row.amount) for row in read(kit, kind="accepted")] == [(15, 7.5), (16, 8.0)]
+
+
 def test_one_process_evaluates_and_another_takes_over_when_it_is_gone(watch, clock):
     one, two = watch("one"), watch("two")
     assert one.evaluate() is not None

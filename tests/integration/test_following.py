@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -529,6 +530,24 @@ def test_the_lag_of_a_follower_is_a_metric(database):
     assert f'hookmirror_follow_lag_changes{{name="{NAME}"}} 2.0' in shown
     seconds = next(line for line in shown.splitlines() if line.startswith("hookmirror_follow_lag_seconds{"))
     assert float(seconds.rpartition(" ")[2]) > 0
+
+
+def test_a_stopped_follower_with_a_filter_is_behind_even_if_many_other_changes_come_first(database, monkeypatch):
+    monkeypatch.setattr("receiver.following.lag.MOST_LAG", 3)
+    with receiving() as endpoint, following(database, endpoint.url, wanted=ChangeFilter(table="variants")):
+        wait_until(lambda: follower(database), "the follower to begin")
+    write(database, "A", "B", "C")
+    assert lag_after_an_hour(database) == (0, 0.0), "the end of the feed was examined"
+    write(database, "D")
+    assert lag_after_an_hour(database) == (0, 3_600.0)
+    write(database, "E", table="variants")
+    assert lag_after_an_hour(database) == (0, 3_600.0)
+
+
+def lag_after_an_hour(database: Database) -> tuple[int, float]:
+    with database.read() as connection:
+        found = next(lags(connection, now=NOON + timedelta(hours=1)))
+    return found.changes, found.seconds
 
 
 def test_a_follower_is_forgotten_only_if_no_process_holds_it(database):

@@ -18,8 +18,8 @@ from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.inbox import inbox
 from receiver.inbox.ids import first_id_at
-from receiver.inbox.inbox import pending_sources
-from receiver.inbox.tables import DELIVERIES, State
+from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.inbox.tables import BODIES, DELIVERIES, State
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SECOND = timedelta(seconds=1)
@@ -104,6 +104,21 @@ def test_the_freshness_is_that_of_the_last_processed_delivery_before_the_backlog
         accept(database, NOW + number * SECOND)
     (shop,) = Counts(database, ["shop"]).per_source(now=NOW, brief=True)
     assert shop.freshness_seconds == 8.0
+
+
+@pytest.mark.parametrize(("first", "freshness"), [(State.PROCESSED, 8.0), (State.DEAD, 65.0)])
+def test_the_freshness_is_that_of_the_first_round_that_processed_the_delivery(database, first, freshness):
+    arrived = NOW - 60 * SECOND
+    accept(database, arrived, first, occurred_at=NOW - 65 * SECOND)
+    ids, end = [first_id_at(arrived)], {"state": State.PROCESSED.value, "ended_at": NOW}
+    with database.write() as connection:
+        connection.execute(insert(BODIES).values(delivery_id=ids[0], body=b"{}", headers={}))
+    for _ in range(2):
+        Inbox(database).replay(ids, now=NOW)
+        with database.write() as connection:
+            connection.execute(update(DELIVERIES).values(**end))
+    (shop,) = Counts(database, ["shop"]).per_source(now=NOW, brief=True)
+    assert shop.freshness_seconds == freshness
 
 
 def test_a_source_that_no_worker_knows_is_found_among_the_deliveries_that_have_been_due_for_longest(

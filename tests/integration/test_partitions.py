@@ -169,7 +169,7 @@ def test_retention_works_across_partitions(kit):
 
 
 def drop_month(month):
-    return SQL["drop_month.sql"].replace("2026_12", f"{month:%Y_%m}")
+    return SQL["drop_month.sql"].replace("2026-12-01", f"{month:%Y-%m-%d}")
 
 
 def test_a_month_of_bodies_is_dropped_at_once_and_prune_has_nothing_left_there(kit, url):
@@ -183,9 +183,50 @@ def test_a_month_of_bodies_is_dropped_at_once_and_prune_has_nothing_left_there(k
 
 def test_a_month_with_open_deliveries_is_not_dropped(kit, url):
     in_month(kit, 1, state="pending")
-    with pytest.raises(psycopg.errors.RaiseException, match="some deliveries of that month still need their bodies"):
+    with pytest.raises(psycopg.errors.RaiseException, match="some deliveries still need its bodies"):
         execute(url, drop_month(month_after(1)))
     assert rows_in(kit, "bodies") == 3
+
+
+def share_body(kit, number, *, of, state):
+    """Turn a delivery into that of a further event of another delivery's body."""
+    with kit.database.write() as connection:
+        connection.execute(
+            text("UPDATE deliveries SET body_id = :of, item = 1, state = :state WHERE id = :id"),
+            {"id": number, "of": of, "state": state},
+        )
+
+
+def test_a_month_with_the_body_of_an_open_delivery_of_a_later_month_is_not_dropped(kit, url):
+    """The items of a body that was unfolded late have later ids than the body."""
+    kit.drain()
+    share_body(kit, in_month(kit, 2), of=in_month(kit, 1), state="pending")
+    with pytest.raises(psycopg.errors.RaiseException, match="still need its bodies"):
+        execute(url, drop_month(month_after(1)))
+
+
+def test_the_tracebacks_of_a_month_go_with_its_bodies(kit, url):
+    kit.drain()
+    first, other = in_month(kit, 1), in_month(kit, 2)
+    late = in_month(kit, 3)
+    share_body(kit, late, of=first, state="dead")
+    failed = text(
+        "INSERT INTO attempts (delivery_id, round, number, ended_at, worker, reason, traceback) "
+        "VALUES (:id, 1, 1, now(), 'w', 'wrong', 'quotes the body')"
+    )
+    with kit.database.write() as connection:
+        connection.execute(failed, [{"id": number} for number in (first, other, late)])
+    execute(url, drop_month(month_after(1)))
+    with kit.database.read() as connection:
+        kept = connection.execute(text("SELECT delivery_id FROM attempts WHERE traceback IS NOT NULL")).scalars()
+        assert list(kept) == [other]
+
+
+def test_partitions_begin_with_the_month_in_any_time_zone(kit, url):
+    execute(url, f"SET timezone TO 'Europe/Berlin'; {SQL['months.sql'].replace('12', '24')}")
+    for months in range(1, 25):
+        in_month(kit, months)
+        assert rows_in(kit, f"deliveries_{month_after(months):%Y_%m}") == 1
 
 
 def test_a_pass_reads_no_history(kit, url):

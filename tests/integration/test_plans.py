@@ -145,7 +145,7 @@ def give_back(inbox: Inbox) -> None:
 def reclaim(inbox: Inbox) -> None:
     claim(inbox)
     assert inbox.workers() == ["worker"]
-    assert inbox.reclaim(now=NOW + timedelta(days=1), dead=[], max_attempts=10) == 10
+    assert len(inbox.reclaim(now=NOW + timedelta(days=1), dead=[], max_attempts=10)) == 10
 
 
 def replay(inbox: Inbox) -> None:

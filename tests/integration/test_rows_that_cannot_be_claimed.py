@@ -16,6 +16,7 @@ from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope
 from receiver.codec import encode
 from receiver.envelope import LONGEST_KIND, LONGEST_NAME
+from receiver.metrics import metrics
 from receiver.testing import Answer, Webhooks
 from receiver.worker.batch_sizes import BatchSize
 
@@ -111,10 +112,12 @@ def test_a_row_that_no_index_accepts_ends_dead_with_the_database_s_reason(kit, w
         assert states == ["processed"] * 5
 
 
-def test_a_row_that_may_not_be_claimed_ends_dead_with_the_database_s_reason(kit, worker):
+def test_a_row_that_may_not_be_claimed_ends_dead_with_the_database_s_reason_and_is_counted(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(7)]
+    before = metrics.ended("shop", "dead", "")._value.get()
     with refusing_changes(kit.database, f"NEW.id = {sent[3].delivery} AND NEW.state = 'processing'"):
         drain(worker)
+    assert metrics.ended("shop", "dead", "")._value.get() == before + 1
     assert [kit.delivery(each)["state"] for each in sent] == ["processed"] * 3 + ["dead"] + ["processed"] * 3
     assert "could not be claimed" in kit.delivery(sent[3])["reason"]
     assert "not this one" in kit.delivery(sent[3])["reason"]

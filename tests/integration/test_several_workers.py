@@ -10,9 +10,12 @@ import pytest
 from crashing import start_worker
 from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states, url_of
+from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
+from receiver.findings.counting import take_snapshot
+from receiver.worker.reclaiming import Reclaiming
 from receiver.worker.thread import WorkerThread
 
 
@@ -131,7 +134,7 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
         assert gate.reached.wait(TIMEOUT)
         kit.advance(seconds=50)
         taken = kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=10)
-        assert (taken, states(kit)) == (0, ["processing"])
+        assert (taken, states(kit)) == ([], ["processing"])
         gate.open()
         hanging.result(TIMEOUT)
     late.close()
@@ -149,6 +152,32 @@ def test_a_delivery_that_hangs_in_its_last_attempt_is_dead(kit, other):
     assert drain(other) == 0
     delivery = kit.delivery(answer)
     assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
+
+
+def test_a_delivery_that_dies_with_its_worker_is_counted_and_logged(kit):
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    reclaiming = Reclaiming(kit.inbox, lease=timedelta(seconds=60), max_attempts=2)
+    before = counts()
+    with capture_logs() as lines:
+        for suspect in (False, True):
+            kit.inbox.claim("w", ["shop"], limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=suspect)
+            kit.advance(seconds=61)
+            reclaiming.look(kit.now())
+            kit.advance(seconds=15)
+    assert states(kit) == ["dead"]
+    [dead] = [line for line in lines if line["event"] == "a delivery is dead"]
+    assert (dead["source"], dead["reason"]) == ("shop", "The worker stopped or hung during this attempt.")
+    # The first attempt does not count: a delivery that was claimed among others is not certainly at fault.
+    grown = {key: number - before.get(key, 0) for key, number in counts().items()}
+    assert grown == {("ended", "dead"): 1, ("failed_attempt", ""): 1}
+
+
+def counts() -> dict[tuple[str, str], int]:
+    return {
+        (key.kind, key.detail): count.number
+        for key, count in take_snapshot().items()
+        if key.source == "shop" and (key.kind, key.detail) in {("ended", "dead"), ("failed_attempt", "")}
+    }
 
 
 def test_a_suspect_that_hung_is_tried_again_after_the_others(kit, other):

@@ -341,7 +341,7 @@ def test_the_lease_of_a_whole_batch_is_extended_while_its_first_turns_take_long(
         kit.send("shop", "product.slow", id=f"A{number}")
     worker = new_worker(kit, lease=timedelta(seconds=60), requests_wait=lambda: True)
     assert worker.work() == 30
-    assert left == [0] * 30
+    assert left == [[]] * 30
     assert set(states(kit)) == {"processed"}
     worker.close()
 

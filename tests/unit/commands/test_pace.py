@@ -37,3 +37,9 @@ def test_a_backlog_without_ended_deliveries_has_no_time_to_drain():
 def test_without_pending_deliveries_there_is_no_time_to_drain():
     found = pace_of([tally("accepted", 3), tally("ended", 3, "ignored")], 0)
     assert (found.drains_in_seconds, found.grows) == (None, False)
+
+
+def test_deliveries_that_end_on_arrival_do_not_make_a_shrinking_backlog_a_growing_one():
+    on_arrival = tally("ended_on_arrival", 300, "ignored")
+    found = pace_of([tally("accepted", 500), tally("ended", 350, "processed/applied"), on_arrival], 300)
+    assert (found.drains_in_seconds, found.grows) == (600.0, False)

@@ -138,6 +138,18 @@ def test_one_failed_attempt_is_counted_in_the_singular(tmp_path: Path) -> None:
         assert "0 came, 0 refused, 1 failed attempt, 0 ended as dead." in page
 
 
+def test_deliveries_that_end_on_arrival_are_counted_as_dead_and_shown_in_the_chart(tmp_path: Path) -> None:
+    suns = {"suns": SOURCES["sigma"] | {"dialect": "sigma"}}
+    with visiting(f"sqlite:///{tmp_path}/c.db", sources=suns) as (served, visitor):
+        unhandled = body("sigma", key="unhandled", event_type="sun.set")
+        for content in (b"not json 1", b"not json 2", unhandled):
+            assert served.post("suns", *sent("sigma", content)).status_code == 200
+        served.app._watch.tally()
+        assert "3 came, 0 refused, 0 failed attempts, 2 ended as dead." in text_of(visitor.page("/sources/suns"))
+        bar = visitor.page("/sources/suns", period="hour")
+        assert "1 ignored, 2 dead" in bar
+
+
 def test_a_release_that_starts_is_marked_in_the_chart(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
         now = datetime.now(UTC)

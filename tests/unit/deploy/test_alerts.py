@@ -72,6 +72,20 @@ def test_an_alarm_on_a_code_names_an_existing_code(rule):
             assert [code for code in documented if re.fullmatch(each, code)], each
 
 
+def test_the_counters_of_an_alarm_are_exposed_before_their_first_event(rule):
+    """Otherwise an increase of 0 would be no answer, and the first events no increase."""
+    metrics.begin_at_zero(["new"])
+    samples = [each for family in metrics.REGISTRY.collect() for each in family.samples]
+    for name, selected in re.findall(r"increase\((hookmirror_\w+)(\{.*?\})?\[", rule["expr"]):
+        if name == "hookmirror_limited_total":
+            # It fires at a hundred, and a flood goes on.
+            continue
+        shown = [each.labels for each in samples if each.name == name and each.labels["source"] in ("", "new")]
+        assert shown, name
+        for code in filter(None, selected.partition('"')[2].rpartition('"')[0].split("|")):
+            assert [each for each in shown if re.fullmatch(code, each["code"])], code
+
+
 def test_an_alarm_has_a_severity_and_a_description_with_its_value(rule):
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].endswith(".")

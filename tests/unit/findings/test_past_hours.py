@@ -9,8 +9,8 @@ import pytest
 
 from receiver.database.database import Database
 from receiver.findings import tallies
-from receiver.findings.counting import KindCount, TallyKey
-from receiver.findings.past_hours import MOST_CHARTS, PastHours
+from receiver.findings.counting import TALLIES_WAIT, KindCount, TallyKey
+from receiver.findings.past_hours import MOST_CHARTS, SETTLING, PastHours
 from receiver.findings.tallies import HOUR
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -47,12 +47,18 @@ def test_minutes_are_summed_by_the_hour_without_repeating_an_hour(database):
 
 def test_new_tallies_of_the_newest_hours_are_seen_and_a_settled_hour_is_not_read_again(database):
     past = PastHours()
-    add(database, NOON - timedelta(minutes=90))
+    settled = NOON - SETTLING - HOUR
+    add(database, settled)
     add(database, NOON - timedelta(minutes=1))
     hours(past, database, NOON)
-    add(database, NOON - timedelta(minutes=1))
-    add(database, NOON - timedelta(minutes=90))
-    assert hours(past, database, NOON + timedelta(minutes=5)) == {NOON - HOUR: 2, NOON - 2 * HOUR: 1}
+    # A process writes the minutes of an outage of the database afterwards.
+    for at in (NOON - timedelta(minutes=1), NOON - TALLIES_WAIT, settled):
+        add(database, at)
+    assert hours(past, database, NOON + timedelta(minutes=5)) == {
+        NOON - HOUR: 2,
+        NOON - TALLIES_WAIT: 1,
+        tallies.beginning(settled, HOUR): 1,
+    }
 
 
 def test_an_earlier_beginning_than_before_is_read_from_the_tallies(database):

@@ -65,6 +65,6 @@ def test_an_answer_that_cannot_be_encoded_becomes_a_503_and_the_others_arrive(ch
     request = SentRequest("shop", [], b"{}", b"")
     channel.sendall(framed(SentRequests(0.0, [request] * 3)) + framed(SentRequests(0.0, [request])))
     _ready, first, second = answers(channel, 3)
-    stored = Stored(True, 7, 0, None)
+    stored = Stored(True, 7, 0)
     assert [first[0], first[2], *second] == [stored] * 3
     assert (first[1].refusal.status, first[1].refusal.code) == (503, "unavailable")

@@ -78,8 +78,8 @@ def test_a_reply_to_a_challenge_arrives_as_it_is():
 
 
 def test_the_answer_to_a_bundle_arrives_item_by_item():
-    items = (Stored(True, 1, 0, None), Stored(False, 2, 0, None))
-    ((arrived,), _) = _sent(Stored(True, 1, 0, None, items))
+    items = (Stored(True, 1, 0), Stored(False, 2, 0))
+    ((arrived,), _) = _sent(Stored(True, 1, 0, items=items))
     assert arrived.accepted == Accepted("accepted", 1, [Accepted("accepted", 1, []), Accepted("duplicate", 2, [])])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
+from receiver.api.exposition import Exposition
+from receiver.database.database import Database
+from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics, sharing
 
 #: A process that counts some deliveries, has some hung workers, and prints its process id.
@@ -59,6 +64,17 @@ def _accepted() -> float:
     return metrics.ACCEPTED_DELIVERIES.labels("alone", "accepted")._value.get()
 
 
+def test_the_counters_of_a_source_are_shown_from_the_start_and_from_the_reload_that_brings_it(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path}/c.db")) as database:
+        exposition = Exposition(Inbox(database), ["early"])
+        exposition.renew(["early", "late"])
+    shown = metrics.text().decode()
+    for source in ("early", "late"):
+        assert f'hookmirror_deliveries_total{{source="{source}",status="accepted"}} 0.0' in shown
+        assert f'hookmirror_refused_total{{code="signature_wrong",source="{source}"}} 0.0' in shown
+        assert f'hookmirror_failed_attempts_total{{source="{source}"}} 0.0' in shown
+
+
 def test_the_counts_of_several_processes_are_added_up(process, samples):
     process(accepted=3)
     process(accepted=4)
@@ -72,6 +88,40 @@ def test_the_counts_of_an_ended_process_stay_and_its_gauges_go(process, samples,
     assert samples()["hookmirror_hung_workers"] == 1
     assert samples()['hookmirror_deliveries_total{source="shop",status="accepted"}'] == 7
     assert first != second
+
+
+def test_an_ended_process_leaves_no_file_of_its_own_and_no_gauge_about_the_database(process, samples, tmp_path):
+    for number in range(3):
+        sharing.forget(process(accepted=2, oldest=60), tmp_path)
+        assert samples()['hookmirror_deliveries_total{source="shop",status="accepted"}'] == 2 * (number + 1)
+    assert "hookmirror_oldest_pending_seconds" not in samples()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["counter_ended.db", "histogram_ended.db"]
+
+
+def test_no_read_sees_counts_that_are_being_moved(process, samples, tmp_path, monkeypatch):
+    """A sum that falls would look like a restart, after which everything counts again."""
+    sharing.forget(process(accepted=3), tmp_path)
+    second = process(accepted=4)
+    unlink, generate, locked = Path.unlink, metrics.generate_latest, []
+
+    def is_locked_against(how: int) -> None:
+        with pytest.raises(BlockingIOError), sharing.locked(tmp_path, how | fcntl.LOCK_NB):
+            pass
+        locked.append(how)
+
+    def unlinked(file: Path, missing_ok: bool = False) -> None:
+        is_locked_against(fcntl.LOCK_SH)
+        unlink(file, missing_ok)
+
+    def generated(registry: CollectorRegistry) -> bytes:
+        is_locked_against(fcntl.LOCK_EX)
+        return generate(registry)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    monkeypatch.setattr(metrics, "generate_latest", generated)
+    sharing.forget(second, tmp_path)
+    assert samples()['hookmirror_deliveries_total{source="shop",status="accepted"}'] == 7
+    assert set(locked) == {fcntl.LOCK_SH, fcntl.LOCK_EX}
 
 
 def test_of_the_gauges_about_the_database_the_latest_value_counts(process, samples):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import struct
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver.metrics import sharing
@@ -79,3 +81,45 @@ def test_a_missing_folder_counts_as_no_room(tmp_path):
     why, tells = counted(tmp_path / "absent")
     assert tells
     assert "No such file or directory" in str(why)
+
+
+def test_an_ended_process_whose_counts_need_more_room_gets_it_reserved(tmp_path):
+    names = [f"{number:05}" + "n" * 200 for number in range(8_000)]
+    for pid in (1, 2):
+        counts = MmapedDict(str(tmp_path / f"counter_{pid}.db"))
+        for name in names[pid - 1 :: 2]:
+            counts.write_value(name, 1.0, 0.0)
+        counts.close()
+        sharing.forget(pid, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert kept.stat().st_blocks * 512 >= kept.stat().st_size
+    counted = {key: value for key, value, *_ in MmapedDict.read_all_values_from_file(str(kept))}
+    assert counted == dict.fromkeys(names, 1.0)
+
+
+def test_the_folder_of_a_killed_server_is_removed_by_the_next_start_and_one_in_use_is_not(tmp_path):
+    abandoned, used, new, strange = (tmp_path / f"{sharing.FOLDER_PREFIX}{name}" for name in "aunx")
+    for folder in (abandoned, used, new, strange):
+        folder.mkdir()
+    for folder in (abandoned, used, new):
+        (folder / sharing.IN_USE).touch()
+    holding = f"from receiver.metrics import sharing; from pathlib import Path; sharing.hold(Path({str(used)!r}))"
+    command = [sys.executable, "-c", f"{holding}; print('held', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        for folder in (abandoned, used):
+            os.utime(folder / sharing.IN_USE, (0, 0))
+        sharing.remove_abandoned(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([used, new, strange])
+        holder.stdin.close()
+    sharing.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, strange])
+
+
+def test_a_folder_that_is_gone_or_a_damaged_file_does_not_end_the_supervisor(tmp_path):
+    sharing.forget(1, tmp_path / "absent")
+    for pid in (1, 2):
+        file = tmp_path / f"counter_{pid}.db"
+        file.write_bytes(struct.pack("ii", 4_096, 0) + b"\x7f" * 4_088)
+        sharing.forget(pid, tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["counter_2.db", "counter_ended.db"]
