@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, and_, func, literal, select, update
+from sqlalchemy import Connection, Update, func, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import (
