@@ -22,7 +22,7 @@ from receiver.errors import (
     UrlTooLong,
 )
 from receiver.errors import Refused as Refusal
-from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
+from receiver.ingest.closing import LINGER_BYTES, STOP_SECONDS, ClosingProtocol
 from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
 from receiver.ingest.incoming import Piece, limited
 from receiver.ingest.replies import Reply, reply_to
@@ -33,9 +33,6 @@ log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds within which a sender must read part of its waiting answers, once the system's buffers are full.
 UNREAD_SECONDS = 60.0
-
-#: Seconds that an incomplete body gets to arrive when the server stops.
-STOP_SECONDS = 5.0
 
 #: The most requests that may wait on one connection for the current one's answer.
 LONGEST_PIPELINE = 64
@@ -113,15 +110,15 @@ class BoundedProtocol(ClosingProtocol):
         return None if self._idle_since is None else Wait(Awaited.REQUEST, self._idle_since)
 
     def check_limits(self, now: float) -> None:
+        stops = self._stopping_since is not None and now - self._stopping_since >= STOP_SECONDS
+        if stops and (self._in_body or self.pipeline):
+            self._drop_queue(Unavailable("This server is about to stop. Send this again later."))
         if self._linger_until is not None:
             if now >= self._linger_until:
                 self._wire.abort()
         elif self._unread_since is not None:
-            if now - self._unread_since >= UNREAD_SECONDS:
+            if now - self._unread_since >= (STOP_SECONDS if stops else UNREAD_SECONDS):
                 self.cut()
-        elif self._stopping_since is not None and self._in_body:
-            if now - self._stopping_since >= STOP_SECONDS:
-                self._refuse_untold(Unavailable("This server is about to stop. Send this again later."))
         elif self._is_deaf:
             return
         elif self._head_since is not None:
@@ -162,6 +159,7 @@ class BoundedProtocol(ClosingProtocol):
             self._queue = None
 
     def _drop_queue(self, refusal: Refusal) -> None:
+        """Refuse the incomplete request and those that wait for an earlier request's answer."""
         while self.pipeline:
             self._break_off(self.pipeline.pop()[0])
         self._refuse_untold(refusal)

@@ -464,8 +464,13 @@ def test_dripping_does_not_prolong_the_time_for_a_head(tmp_path):
         assert told(read_answer(connection)) == (408, "request_timeout")
 
 
+def stop_within(monkeypatch, seconds: float) -> None:
+    for module in ("closing", "bounded"):
+        monkeypatch.setattr(f"receiver.ingest.{module}.STOP_SECONDS", seconds)
+
+
 def test_a_server_that_stops_does_not_wait_for_an_endless_body(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("receiver.ingest.bounded.STOP_SECONDS", 0.2)
+    stop_within(monkeypatch, 0.2)
     with socket.socket() as connection:
         with strict(tmp_path) as served:
             connection.connect(("127.0.0.1", served.port))
@@ -474,6 +479,28 @@ def test_a_server_that_stops_does_not_wait_for_an_endless_body(tmp_path, monkeyp
         status, answer = read_answer(connection)
     assert (status, json.loads(answer)["message"]) == (503, "This server is about to stop. Send this again later.")
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def read_nothing(served: Served, stack: ExitStack, strangers: int) -> None:
+    """Let strangers send requests whose answers they do not read, until the server waits for them."""
+    for _ in range(strangers):
+        stranger = stack.enter_context(socket.socket())
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        stranger.connect(("127.0.0.1", served.port))
+        stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+
+    def flows() -> list[FlowControl]:
+        # A connection that is just being made or closed has none.
+        return [flow for each in served.connections() if (flow := each.flow) is not None]
+
+    wait_until(lambda: sum(flow.write_paused and flow.read_paused for flow in flows()) == strangers, "unread answers")
+
+
+def test_a_server_that_stops_does_not_wait_for_senders_that_read_no_answer(tmp_path, monkeypatch, caplog):
+    stop_within(monkeypatch, 0.2)
+    with ExitStack() as stack, strict(tmp_path) as served:
+        read_nothing(served, stack, 3)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 def test_a_connection_may_be_idle_for_longer_than_a_load_balancer_keeps_it(served: Served):
@@ -495,17 +522,7 @@ def test_beyond_the_bound_idle_strangers_are_closed_for_senders(tmp_path):
 
 def test_senders_that_read_no_answer_keep_no_other_out(tmp_path):
     with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
-        for _ in range(16):
-            stranger = stack.enter_context(socket.socket())
-            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
-            stranger.connect(("127.0.0.1", served.port))
-            stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
-
-        def flows() -> list[FlowControl]:
-            # A connection that is just being made or closed has none.
-            return [flow for each in served.connections() if (flow := each.flow) is not None]
-
-        wait_until(lambda: sum(flow.write_paused and flow.read_paused for flow in flows()) == 16, "unread answers")
+        read_nothing(served, stack, 16)
         for number in range(5):
             with served.connect() as connection:
                 connection.sendall(whole("sigma", body("sigma", key=f"beside {number}")))

@@ -24,6 +24,7 @@ from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest import endpoint, fast_path
 from receiver.ingest.admission import Request
+from receiver.ingest.closing import STOP_SECONDS
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
@@ -79,13 +80,13 @@ def _decide(body: bytes, answer: PendingReply) -> None:
 class Connection:
     """One connection to an application through a protocol."""
 
-    def __init__(self, protocol: type[HttpToolsProtocol]) -> None:
+    def __init__(self, protocol: type[HttpToolsProtocol], wire: type[Wire] = Wire) -> None:
         self.application = Application()
         config = Config(self.application, log_config=None, proxy_headers=False, ws="none")
         config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        self.wire = Wire(asyncio.get_running_loop())
+        self.wire = wire(asyncio.get_running_loop())
         self.protocol = protocol(config=config, server_state=self.state, app_state={})
         self.wire.protocol = self.protocol
         self.protocol.connection_made(self.wire)
@@ -466,3 +467,71 @@ def test_a_closed_connection_is_freed():
         play(scene)
     finally:
         gc.enable()
+
+
+# ── a stop of the server ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class UnreadWire(Wire):
+    """A connection whose other end reads nothing, so that only an abort ends it."""
+
+    aborted = False
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_at_a_stop_a_sender_that_does_not_read_its_answers_is_cut_after_the_time_for_a_stop():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request(body=b"undecided"))
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert not connection.wire.closing
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.closing
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_at_a_stop_an_ended_connection_waits_for_its_reader_only_for_the_time_for_a_stop(ended_before: bool):
+    async def check() -> None:
+        connection = Connection(FastPathProtocol, wire=UnreadWire)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        if ended_before:
+            protocol.end()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert not connection.wire.aborted
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.aborted
+
+    asyncio.run(check())
+
+
+def test_at_a_stop_requests_in_a_queue_are_answered_for_the_time_for_a_stop_and_then_refused():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request(body=b"undecided") + request(body=b"waits") * 3)
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert len(protocol.pipeline) == 3
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        protocol.check_limits(now + STOP_SECONDS + 2)
+        assert len(protocol.pipeline) == 0
+        protocol._answering.set_result(Accepted("accepted", 1))
+        await settle()
+        assert [status for status, _ in answers(connection.wire.written)] == [b"200", b"503"]
+        assert b"about to stop" in connection.wire.written
+        assert connection.wire.closing
+        assert connection.application.incoming.bytes == 0
+
+    asyncio.run(check())
