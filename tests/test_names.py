@@ -116,7 +116,7 @@ PLAIN = {
         ),
         *(
             "token",
-            "connections",
+            *("connections", "heads", "parser"),
             "line",
             "docs_page",
             "resources",

@@ -289,14 +289,16 @@ def test_an_endless_pipeline_is_answered_in_part_and_closed(served: Served):
     assert b"Too many requests wait on this connection" in answer
 
 
-def queueing(served: Served, *, behind: int, last: bytes = b"") -> socket.socket:
+def queueing(served: Served, *, behind: int, lines: bytes = b"", last: bytes = b"") -> socket.socket:
     """Open a connection whose first request waits for its commit, and send so many bodies of 1,000 bytes behind it.
+
+    `lines` are further headers of the requests behind.
 
     Everything, up to the `last` bytes, is sent in one packet: while a request waits, the server reads no more.
     """
     connection = served.connect()
     first = whole("sigma", body("sigma", key=f"first of {connection.fileno()}"))
-    following = request_head("sigma", b"Content-Length: 1000") + b" " * 1_000
+    following = request_head("sigma", lines + b"Content-Length: 1000") + b" " * 1_000
     connection.sendall(first + following * behind + last)
     return connection
 
@@ -305,8 +307,17 @@ def test_bodies_that_wait_behind_another_request_are_counted_until_their_turn(se
     incoming = served.app.connections.incoming
     wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
     with queueing(served, behind=12):
-        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
+        wait_until(lambda: 12_000 < incoming.bytes < 60_000, "bodies that wait")
         wait_until(lambda: all(each.flow.read_paused for each in served.at_work()), "the end of reading")
+        gate.set()
+        wait_until(lambda: not incoming.bytes, "their turn")
+
+
+def test_heads_that_wait_behind_another_request_are_counted_with_their_headers(served: Served, gate):
+    incoming = served.app.connections.incoming
+    wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
+    with queueing(served, behind=12, lines=b"".join(b"a%d:\r\n" % number for number in range(100))):
+        wait_until(lambda: incoming.bytes > 12 * 100 * 150, "heads that wait")
         gate.set()
         wait_until(lambda: not incoming.bytes, "their turn")
 
@@ -315,7 +326,7 @@ def test_bodies_that_wait_before_nonsense_are_counted_too(served: Served, gate):
     incoming = served.app.connections.incoming
     wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
     with queueing(served, behind=12, last=b"no HTTP\r\n\r\n") as connection:
-        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
+        wait_until(lambda: 12_000 < incoming.bytes < 60_000, "bodies that wait")
         gate.set()
         answers = read_all(connection)
     assert answers.count(b"HTTP/1.1 401 ") == 12

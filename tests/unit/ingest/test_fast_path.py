@@ -29,6 +29,7 @@ from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.gathering import PendingReply
+from receiver.ingest.heads import HEADER_MEMORY
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -467,6 +468,82 @@ def test_a_closed_connection_is_freed():
         play(scene)
     finally:
         gc.enable()
+
+
+# ── counted memory ────────────────────────────────────────────────────────────────────────────────────────────────
+
+LONG = b"X-Long: " + b"x" * 4_100
+
+
+def counted(*pieces: bytes) -> tuple[int, int]:
+    """Return the bytes that count as waiting and as incomplete after these pieces, and check that none stay."""
+
+    async def count() -> tuple[int, int]:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(*pieces)
+        application = connection.application
+        found = application.endpoint.waiting.bytes, application.incoming.bytes
+        if (answer := connection.protocol._answering) is not None and hasattr(answer, "set_result"):
+            answer.set_result(Accepted("accepted", 1))
+        for task in list(connection.state.tasks):
+            task.cancel()
+        connection.wire.close()
+        await settle()
+        assert (application.endpoint.waiting.bytes, application.incoming.bytes) == (0, 0)
+        return found
+
+    return asyncio.run(count())
+
+
+def test_the_usual_head_of_a_webhook_that_waits_for_its_commit_costs_nothing():
+    assert counted(request(body=b"undecided")) == (9, 0)
+
+
+def test_a_large_head_counts_while_its_webhook_waits_for_its_commit():
+    whole = request(LONG, body=b"undecided")
+    assert counted(whole) == (len(whole), 0)
+
+
+def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits():
+    whole = request(LONG, body=b"undecided")
+    waiting, incomplete = counted(whole[:-1])
+    assert (waiting, incomplete > 4_100) == (0, True)
+    waiting, incomplete = counted(whole[:-1], whole[-1:])
+    assert (waiting > 4_100, incomplete) == (True, 0)
+
+
+def test_the_headers_of_an_incomplete_head_count_with_their_objects():
+    _, incomplete = counted(request(*[b"a:"] * 100).removesuffix(b"\r\n{}"))
+    assert incomplete > 100 * HEADER_MEMORY
+
+
+def test_unread_answers_count_until_they_are_read():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        incoming = connection.application.incoming
+        await connection.feed(request())
+        connection.protocol.pause_writing()
+        assert incoming.bytes == len(connection.wire.written)
+        connection.protocol.resume_writing()
+        assert incoming.bytes == 0
+        connection.protocol.pause_writing()
+        connection.wire.close()
+        await settle()
+        assert incoming.bytes == 0
+
+    asyncio.run(check())
+
+
+def test_beyond_the_bound_for_incomplete_requests_a_sender_that_does_not_read_is_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        connection.wire.written = b"x" * (connection.application.connections.limits.max_incomplete_bytes + 1)
+        connection.protocol.pause_writing()
+        assert connection.wire.closing
+        await settle()
+        assert connection.application.incoming.bytes == 0
+
+    asyncio.run(check())
 
 
 # ── a stop of the server ──────────────────────────────────────────────────────────────────────────────────────────
