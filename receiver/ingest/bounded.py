@@ -32,7 +32,8 @@ from receiver.metrics import metrics
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds within which a sender must read part of its waiting answers, once the system's buffers are full.
+#: Seconds within which a sender must read nearly all of its waiting answers (down to the transport's lower mark), once
+#: the buffers are full. Reading a part prolongs nothing, or a stranger could hold a connection with a byte a minute.
 UNREAD_SECONDS = 60.0
 
 #: The most requests that may wait on one connection for the current one's answer.

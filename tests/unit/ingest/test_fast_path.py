@@ -24,6 +24,7 @@ from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest import endpoint, fast_path
 from receiver.ingest.admission import Request
+from receiver.ingest.bounded import UNREAD_SECONDS
 from receiver.ingest.closing import STOP_SECONDS
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
@@ -542,6 +543,34 @@ def test_beyond_the_bound_for_incomplete_requests_a_sender_that_does_not_read_is
         assert connection.wire.closing
         await settle()
         assert connection.application.incoming.bytes == 0
+
+    asyncio.run(check())
+
+
+def test_a_sender_that_reads_only_a_part_of_its_answers_in_the_time_for_them_is_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.check_limits(now + UNREAD_SECONDS - 1)
+        assert not connection.wire.closing
+        connection.wire.written = connection.wire.written[:-1]
+        protocol.check_limits(now + UNREAD_SECONDS + 1)
+        assert connection.wire.closing
+
+    asyncio.run(check())
+
+
+def test_a_sender_that_reads_its_answers_in_time_is_not_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.resume_writing()
+        protocol.check_limits(now + UNREAD_SECONDS + 1)
+        assert not connection.wire.closing
 
     asyncio.run(check())
 
