@@ -117,7 +117,7 @@ PLAIN = {
         ),
         *(
             "token",
-            "connections",
+            *("connections", "heads", "parser"),
             "line",
             "docs_page",
             "resources",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,6 +26,11 @@ LONGEST_ECHO = 1_024
 #: The HTTP methods of challenges, over all senders.
 METHODS = frozenset({"GET", "OPTIONS", "POST"})
 
+#: A text that is signed for strangers. Each part of a word is a word or empty, and neither is accepted as a body.
+WORD = re.compile(r"[A-Za-z0-9+/_-]{1,256}={0,2}")
+
+_WORD_OR_PART = re.compile(rb"[A-Za-z0-9+/_-]{0,256}={0,2}")
+
 
 @dataclass(frozen=True)
 class ChallengeRequest:
@@ -40,6 +46,8 @@ class ChallengeRequest:
     verified: bool
     settings: SourceSettings = field(repr=False)
     credentials: Credentials = field(repr=False)
+    #: Whether a function of the dialect makes the text that a signature covers. That text may be a word.
+    signs_made_text: bool = field(default=False, repr=False)
 
     @property
     def document(self) -> Any:
@@ -71,10 +79,28 @@ class ChallengeRequest:
         return hmac.compare_digest(given.encode("utf-8", "replace"), token.get_secret_value().encode())
 
     def hmac_sha256(self, text: str) -> str:
-        """Compute the HMAC-SHA256 of the text with the source's newest secret, in hexadecimal digits."""
+        """Compute the HMAC-SHA256 of the text with the source's newest secret, in hexadecimal digits.
+
+        In a request that is not verified, the text must be a `WORD`. Raises `ChallengeRefused`.
+        """
+        if not self.verified:
+            self._check_word(text)
         if not self.credentials.secrets:
             raise ChallengeRefused("This source has no secret to answer a challenge with: set `secrets`.")
         return hmac.new(self.credentials.secrets[0].value, text.encode(), hashlib.sha256).hexdigest()
+
+    def _check_word(self, text: str) -> None:
+        """Raises `ChallengeRefused` for a text whose HMAC could be the signature of a webhook."""
+        if WORD.fullmatch(text) is None:
+            raise ChallengeRefused(
+                "Only a word of at most 256 letters, digits and `+/_-`, with up to two `=` behind it, is signed for a "
+                "request that is not signed itself. Any other text could be a webhook."
+            )
+        if self.signs_made_text:
+            raise ChallengeRefused(
+                "Nothing is signed for a request that is not signed itself, because a function of this dialect makes "
+                "the text that signatures cover, and such a text may be a word, too."
+            )
 
 
 #: A function that answers a challenge, and returns None for any other request.
@@ -94,18 +120,25 @@ class Challenge:
         """Whether the function is called for a request with this method before or after verification."""
         return method in self.methods and (method != "POST" or verified is not self.before_verifying)
 
+    @property
+    def may_sign_words(self) -> bool:
+        """Whether the function may sign words for strangers. The ready-made functions sign none."""
+        return getattr(self.function, "may_sign_words", True)
+
 
 @dataclass(frozen=True, slots=True)
 class EchoQuery:
     """Answers with a parameter of the query, as Business Central, Graph, Adobe and Meta require.
 
-    With `token`, it answers only if that parameter equals the source's `challenge_token`. Without `token`, it answers
-    any caller: the answer reveals nothing, because it is a line of plain text that the caller sent.
+    A POST with a body is not a challenge, because webhooks may be sent to an address with this parameter. With `token`,
+    it answers only if that parameter equals the source's `challenge_token`. Without `token`, it answers any caller: the
+    answer reveals nothing, because it is a line of plain text that the caller sent.
     """
 
     name: str
     token: str | None = None
     methods: ClassVar[frozenset[str]] = frozenset({"GET", "POST"})
+    may_sign_words: ClassVar[bool] = False
     before_verifying: ClassVar[bool] = True
 
     def check(self, settings: SourceSettings) -> str | None:
@@ -117,7 +150,7 @@ class EchoQuery:
         return None
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
-        if self.name not in asked.query:
+        if self.name not in asked.query or asked.body:
             return None
         if self.token is not None and not asked.is_token(asked.query.get(self.token, "")):
             raise ChallengeRefused(f"{self.token} is not the challenge_token of this source. Compare both sides.")
@@ -136,6 +169,7 @@ class EchoBody:
     where: Mapping[str, str]
     answer: str
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    may_sign_words: ClassVar[bool] = False
     before_verifying: ClassVar[bool] = False
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
@@ -157,6 +191,7 @@ class Consent:
 
     rate: str = "*"
     methods: ClassVar[frozenset[str]] = frozenset({"OPTIONS"})
+    may_sign_words: ClassVar[bool] = False
     before_verifying: ClassVar[bool] = True
 
     def check(self, settings: SourceSettings) -> str | None:
@@ -182,6 +217,7 @@ class SignedToken:
 
     event: str = "endpoint.url_validation"
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    may_sign_words: ClassVar[bool] = False
     before_verifying: ClassVar[bool] = False
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
@@ -202,12 +238,18 @@ class FormPing:
 
     field: str
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    may_sign_words: ClassVar[bool] = False
     before_verifying: ClassVar[bool] = True
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
         name, _, number = asked.body[:64].partition(b"=")
         is_ping = len(asked.body) < 64 and name == self.field.encode() and number.isdigit()
         return SenderReply(200) if is_ping else None
+
+
+def is_word(body: bytes) -> bool:
+    """Whether the body is a `WORD`, a part of one, or empty: a challenge function may sign such a text for anyone."""
+    return _WORD_OR_PART.fullmatch(body) is not None
 
 
 def harmless(value: str) -> str:

@@ -67,6 +67,7 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.REFUSED_LOST, "refused_lost", "reason"),
     (metrics.REFUSED_VERIFIED, "refused_verified", None),
     (metrics.LIMITED, "limited", "limit"),
+    (metrics.ACCEPTOR_ENDED, "acceptor_ended", None),
 )
 
 

@@ -21,7 +21,7 @@ from receiver.header_values import KeptBody, mark
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
-from receiver.ingest.challenging import answer_challenge
+from receiver.ingest.challenging import answer_challenge, check_signed_text
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.refused import in_our_words
 from receiver.ingest.source import VerifiableSource
@@ -137,6 +137,10 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
         # A wrong result of a dialect's verifier must not fail the other webhooks of the batch.
         raise TypeError(f"the verifier of {dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
     if dialect.challenges:
+        if verified.secret is not None and not encrypted:
+            # What was signed is the body as it was received, or decompressed.
+            check_signed_text(source, body)
+            check_signed_text(source, opened)
         reply = answer_challenge(source, "POST", request.target, asked.headers, plain, verified=True)
         if reply is not None:
             return reply

@@ -15,43 +15,40 @@ from uvicorn import Config
 from receiver.errors import (
     HeadTooLarge,
     Limited,
-    MalformedRequest,
     MethodNotAllowed,
     RequestTimeout,
     Unavailable,
     UrlTooLong,
 )
 from receiver.errors import Refused as Refusal
-from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
+from receiver.ingest.closing import LINGER_BYTES, STOP_SECONDS, ClosingProtocol
 from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
+from receiver.ingest.heads import HEADER_MEMORY, HELD, USUAL_HEAD, head_memory
 from receiver.ingest.incoming import Piece, limited
+from receiver.ingest.parser import feed, head_without_offer, new_parser, reason_to_stop
 from receiver.ingest.replies import Reply, reply_to
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds within which a sender must read part of its waiting answers, once the system's buffers are full.
+#: Seconds within which a sender must read nearly all of its waiting answers (down to the transport's lower mark), once
+#: the buffers are full. Reading a part prolongs nothing, or a stranger could hold a connection with a byte a minute.
 UNREAD_SECONDS = 60.0
-
-#: Seconds that an incomplete body gets to arrive when the server stops.
-STOP_SECONDS = 5.0
 
 #: The most requests that may wait on one connection for the current one's answer.
 LONGEST_PIPELINE = 64
 
 _TOO_LARGE = "The head of the request, or the text between two parts of its body, is larger than {} bytes. Send less."
 
-#: The errors with which the parser stops.
-PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
-
 
 class BoundedProtocol(ClosingProtocol):
     """One connection to a server whose application has `connections`."""
 
     __slots__ = (
-        *("_body_since", "_connections", "_head", "_head_since", "_in_head", "_in_offer", "_keeps", "_largest_header"),
-        *("_limits", "_longest_url", "_most_headers", "_most_unframed", "_queue", "_unframed", "_unread_since"),
+        *("_body_since", "_connections", "_head", "_head_received", "_head_since", "_in_head", "_in_offer", "_keeps"),
+        *("_largest_header", "_limits", "_longest_url", "_most_headers", "_most_unframed", "_queue", "_unframed"),
+        *("_unread", "_unread_since"),
     )
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
@@ -65,9 +62,12 @@ class BoundedProtocol(ClosingProtocol):
         self._in_head, self._in_offer = False, False
         #: Bytes received since the parser last completed a head or a part of a body.
         self._unframed = 0
+        #: Bytes received up to the end of the last complete head and of the packet that completed it.
+        self._head_received = 0
         self._head: Piece | None = None
-        #: The bodies that wait for the current request's answer.
+        #: The requests that wait for the current request's answer, and the answers that the sender has not read.
         self._queue: Piece | None = None
+        self._unread: Piece | None = None
         #: By the loop's clock: the times at which the wait for a head, for a body, and for a reader of answers began.
         self._head_since: float | None = None
         self._body_since = 0.0
@@ -89,14 +89,17 @@ class BoundedProtocol(ClosingProtocol):
         self._forget_head()
         super().connection_lost(exc)
         self._hold_queue()
+        if self._unread is not None:
+            self._forget_unread()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread_since = self.loop.time()
+        self._hold_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread_since = None
+        self._forget_unread()
 
     # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,15 +116,15 @@ class BoundedProtocol(ClosingProtocol):
         return None if self._idle_since is None else Wait(Awaited.REQUEST, self._idle_since)
 
     def check_limits(self, now: float) -> None:
+        stops = self._stopping_since is not None and now - self._stopping_since >= STOP_SECONDS
+        if stops and (self._in_body or self.pipeline):
+            self._drop_queue(Unavailable("This server is about to stop. Send this again later."))
         if self._linger_until is not None:
             if now >= self._linger_until:
                 self._wire.abort()
         elif self._unread_since is not None:
-            if now - self._unread_since >= UNREAD_SECONDS:
+            if now - self._unread_since >= (STOP_SECONDS if stops else UNREAD_SECONDS):
                 self.cut()
-        elif self._stopping_since is not None and self._in_body:
-            if now - self._stopping_since >= STOP_SECONDS:
-                self._refuse_untold(Unavailable("This server is about to stop. Send this again later."))
         elif self._is_deaf:
             return
         elif self._head_since is not None:
@@ -137,13 +140,13 @@ class BoundedProtocol(ClosingProtocol):
             limited("head_timeout")
             self.end()
 
-    def _hold_head(self, size: int) -> None:
-        """Keep the part of a head that has arrived until the head is complete."""
+    def _hold_head(self) -> None:
+        """Count the part of a head that has arrived until the head is complete."""
         if self._head_since is None:
             self._head_since = self.loop.time()
         if self._head is None:
             self._head = self._connections.incoming.head(self._refuse_untold)
-        self._head.grow(size)
+        self._head.resize(self._unframed + HEADER_MEMORY * len(self.headers))
 
     def _forget_head(self) -> None:
         self._head_since = None
@@ -152,16 +155,35 @@ class BoundedProtocol(ClosingProtocol):
             self._head = None
 
     def _hold_queue(self) -> None:
-        """Count the unread bodies of requests that wait for an earlier request's answer."""
+        """Count the heads and the unread bodies of requests that wait for an earlier request's answer."""
         if self.pipeline:
+            size = sum(cycle.scope[HELD] + len(cycle.body) for cycle, _ in self.pipeline)  # type: ignore[literal-required]
             if self._queue is None:
                 self._queue = self._connections.incoming.head(self._drop_queue)
-            self._queue.grow(sum(len(cycle.body) for cycle, _ in self.pipeline) - self._queue.size)
+            self._queue.resize(size)
         elif self._queue is not None:
             self._queue.leave()
             self._queue = None
 
+    def _hold_unread(self) -> None:
+        """Count the answers that the sender has not read, and the request whose answer waits for that."""
+        scope = getattr(self._answering, "scope", None)
+        head = 0 if scope is None else head_memory(scope["headers"])
+        if self._unread is None:
+            self._unread = self._connections.incoming.head(self._cut_unread)
+        self._unread.resize(self._wire.get_write_buffer_size() + head)
+
+    def _forget_unread(self) -> None:
+        self._unread_since = None
+        if self._unread is not None:
+            self._unread.leave()
+            self._unread = None
+
+    def _cut_unread(self, refusal: Refusal) -> None:  # noqa: ARG002 (the sender would not read it)
+        self.cut()
+
     def _drop_queue(self, refusal: Refusal) -> None:
+        """Refuse the incomplete request and those that wait for an earlier request's answer."""
         while self.pipeline:
             self._break_off(self.pipeline.pop()[0])
         self._refuse_untold(refusal)
@@ -176,18 +198,18 @@ class BoundedProtocol(ClosingProtocol):
             self._unframed -= len(data)
             self._feed_in_slices(data)
         else:
-            stopped = self._feed(data)
+            stopped = feed(self.parser, data)
             if stopped is not None:
                 self._go_on(stopped, data)
         if self.pipeline:
             self._hold_queue()
         if (self._in_head or self._in_body) and not self._is_deaf:
-            self._hold(len(data))
+            self._hold()
 
-    def _hold(self, size: int) -> None:
-        """Count received bytes of an incomplete request."""
+    def _hold(self) -> None:
+        """Count what was received of an incomplete request."""
         if self._in_head:
-            self._hold_head(size)
+            self._hold_head()
 
     def _feed_in_slices(self, data: bytes) -> None:
         """Parse large data in slices, so that bytes outside a body are counted exactly."""
@@ -198,39 +220,20 @@ class BoundedProtocol(ClosingProtocol):
                 self._refuse(HeadTooLarge(_TOO_LARGE.format(self._most_unframed), limit="max_head_bytes"))
                 return
             self._unframed += min(room, len(rest))
-            stopped = self._feed(rest[:room])
+            stopped = feed(self.parser, rest[:room])
             if stopped is not None:
                 self._go_on(stopped, rest[:room])
             rest = rest[room:]
-
-    def _feed(self, data: bytes | memoryview) -> Exception | None:
-        """Parse the data, and return the parser's error; raising it in an `except` block would lose its cause."""
-        try:
-            self.parser.feed_data(data)
-        except PARSER_STOPPED as stopped:
-            return stopped
-        return None
 
     def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
         """Continue after the position at which the parser stopped, or refuse the request."""
         while isinstance(stopped, httptools.HttpParserUpgrade):
             # This server upgrades no connection, so the request counts as if it had no such offer (RFC 9110 §7.8).
-            data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
-            self.parser = self._new_parser()
-            stopped = self._feed(data)
+            data = head_without_offer(self.parser, self.url, self.headers) + bytes(memoryview(data)[stopped.args[0] :])
+            self.parser = new_parser(self)
+            stopped = feed(self.parser, data)
         if stopped is not None:
-            self._refuse(_reason(stopped.__context__))
-
-    def _new_parser(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self)
-        # Like uvicorn, ignore bytes after a request that closes the connection.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return parser
-
-    def _head_without_offer(self) -> bytes:
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
-        lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
-        return b"\r\n".join([*lines, b"", b""])
+            self._refuse(reason_to_stop(stopped.__context__))
 
     # ── callbacks of the parser ───────────────────────────────────────────────────────────────────────────────
 
@@ -268,7 +271,7 @@ class BoundedProtocol(ClosingProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._unframed = 0
+        self._head_received, self._unframed = self._unframed, 0
         self._head_since = None
         if self._head is not None:
             self._forget_head()
@@ -300,6 +303,8 @@ class BoundedProtocol(ClosingProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._hold_queue()
+        if self._unread_since is not None:
+            self._hold_unread()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -316,6 +321,8 @@ class BoundedProtocol(ClosingProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
         super().on_headers_complete()
+        if self.pipeline or self._head_received > USUAL_HEAD:
+            self.scope[HELD] = head_memory(headers)  # type: ignore[literal-required]
         self._body_since = self.loop.time()
         if expects:
             # A sender refused before `100 Continue` may begin a new request instead of sending the body.
@@ -338,13 +345,3 @@ class BoundedProtocol(ClosingProtocol):
     def _read_no_more(self, last_word: Reply | None) -> bool:
         self._forget_head()
         return super()._read_no_more(last_word)
-
-
-def _reason(cause: BaseException | None) -> Refusal:
-    """Make the refusal when the parser stopped because one of its callbacks raised an error."""
-    if isinstance(cause, Refusal):
-        return cause
-    if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
-        return MalformedRequest("This is not a valid HTTP request. Compare it with RFC 9112.")
-    log.exception("cannot receive a request", about={}, exc_info=cause)
-    return Unavailable("An error of this server prevents receiving the request. Send it again later.")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from receiver.dialects.challenges import ChallengeRequest, query_of
+from receiver.dialects.challenges import ChallengeRequest, is_word, query_of
 from receiver.dialects.replies import SenderReply
-from receiver.errors import ChallengeRefused, Unavailable
+from receiver.errors import ChallengeRefused, NotVerified, Unavailable
 from receiver.ingest.refused import in_our_words
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
@@ -60,6 +60,16 @@ def answers_unsigned(source: VerifiableSource, target: bytes, headers: RawHeader
         return False
 
 
+def check_signed_text(source: VerifiableSource, body: bytes) -> None:
+    """Raises `NotVerified` for a signed body that a challenge function may have signed for a stranger."""
+    if is_word(body) and any(each.may_sign_words for each in source.dialect.challenges):
+        raise NotVerified(
+            "signature_wrong",
+            "The body is empty or a single word, and anyone can have such a word signed by a challenge of this source. "
+            "So its signature proves nothing: send JSON or a form.",
+        )
+
+
 def _asked(
     source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
 ) -> ChallengeRequest:
@@ -71,6 +81,7 @@ def _asked(
         verified=verified,
         settings=source.settings,
         credentials=source.credentials,
+        signs_made_text=callable(getattr(source.dialect.verifier, "signed", None)),
     )
 
 

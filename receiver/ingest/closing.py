@@ -20,6 +20,9 @@ from receiver.ingest.replies import HeaderPair, Reply, framed
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 33_554_432
 
+#: Seconds that a stop leaves to senders: to send the rest of a body, and to read their answers.
+STOP_SECONDS = 5.0
+
 #: Stands in the scope of a request whose answer has no end of its own: it ends with the reader's side.
 ENDLESS = "hookmirror.endless"
 
@@ -83,6 +86,8 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._stopping_since = self.loop.time()
+        if self._linger_until is not None:
+            self._linger_until = min(self._linger_until, self._stopping_since + STOP_SECONDS)
         if not self._has_ended:
             super().shutdown()
 
@@ -140,8 +145,9 @@ class ClosingProtocol(HttpToolsProtocol):
         if self._has_ended:
             return
         self._is_deaf = self._has_ended = True
-        self._linger_until = self.loop.time() + LINGER_SECONDS
-        may_linger = not self._sender_is_done and self._stopping_since is None
+        is_stopping = self._stopping_since is not None
+        self._linger_until = self.loop.time() + (STOP_SECONDS if is_stopping else LINGER_SECONDS)
+        may_linger = not self._sender_is_done and not is_stopping
         if still_sending and may_linger and not self._wire.is_closing():
             # Closing while the sender still sends causes a reset, and the sender loses the answer.
             self.flow.resume_reading()

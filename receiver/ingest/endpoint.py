@@ -28,6 +28,7 @@ from receiver.ingest.backpressure import REFUSAL_PAUSE, Backpressure
 from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.gathering import PendingReply, not_answered, refuse_open
 from receiver.ingest.group_commit import Submitted
+from receiver.ingest.heads import HELD
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.misspelt import Misspelt
 from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
@@ -117,8 +118,9 @@ class Endpoint:
             if scope["method"] != "POST":
                 await _send(send, _challenged(source, scope))
                 return
-            body = await self._read(scope["headers"], receive)
-            accepted = await self._accepted(Request(source, scope["headers"], body, _target(scope)))
+            held = scope.get(HELD, 0)
+            body = await self._read(scope["headers"], receive, held)
+            accepted = await self._accepted(Request(source, scope["headers"], body, _target(scope)), held)
         except Refused as refusal:
             peer = scope.get("client")
             await _send(send, self.refused(source_named(path), refusal, peer=peer[0] if peer else ""))
@@ -128,13 +130,13 @@ class Endpoint:
             await _send(send, self.ack(source.name, accepted))
             self.note_ack(began)
 
-    async def _accepted(self, request: Request) -> Accepted | SenderReply:
+    async def _accepted(self, request: Request, held: int) -> Accepted | SenderReply:
         answer: asyncio.Future[Accepted | SenderReply] = self._incoming.loop.create_future()
         try:
             self.submit(request, answer)
             return await answer
         finally:
-            self.waiting.release(len(request.body))
+            self.waiting.release(len(request.body) + held)
 
     def submit(self, request: Request, answer: PendingReply) -> None:
         """Submit a request for admission and acceptance. `answer` receives an `Accepted` or a `Refused` later.
@@ -178,14 +180,17 @@ class Endpoint:
             raise MethodNotAllowed("Webhooks are sent with POST.")
         return source
 
-    async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
-        """Read the complete body and count its bytes as waiting; the caller must release the count."""
+    async def _read(self, headers: RawHeaders, receive: Receive, held: int) -> bytes:
+        """Read the complete body and count it as waiting with its head, which holds `held` bytes.
+
+        The caller must release the count.
+        """
         named = dict(headers)
         length = named.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.max_body_bytes:
             raise self._too_large(int(length[:20]))
         chunks: list[bytes] = []
-        with self._incoming.body() as body:
+        with self._incoming.body(held) as body:
             more = True
             while more:
                 message = await receive()
@@ -201,7 +206,7 @@ class Endpoint:
             # Some servers read no body after such a head. An ack of the empty body would lose the real one.
             raise _BodyMissing("The body did not arrive. Send it again, without the header Upgrade.")
         try:
-            self.waiting.hold(body.size)
+            self.waiting.hold(body.size + held)
         except Unavailable:
             # Freed, because the bytes of refused bodies are not bounded.
             del chunks, chunk, message

@@ -21,6 +21,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.backpressure import REFUSAL_PAUSE
 from receiver.ingest.bounded import BoundedProtocol
 from receiver.ingest.endpoint import Endpoint
+from receiver.ingest.heads import USUAL_HEAD
 from receiver.ingest.replies import Reply
 from receiver.logs.repeats import Repeats
 
@@ -44,12 +45,12 @@ class FastPathProtocol(BoundedProtocol):
 
     # ── callbacks of the connection and the parser ────────────────────────────────────────────────────────────
 
-    def _hold(self, size: int) -> None:
+    def _hold(self) -> None:
         if self._source is not None:
             # The rest may arrive later, and only the application can wait for it.
             self._leave_to_uvicorn()
         else:
-            super()._hold(size)
+            super()._hold()
 
     def _begin(self) -> None:
         if self._root:
@@ -119,11 +120,14 @@ class FastPathProtocol(BoundedProtocol):
         """
         endpoint = self._endpoint
         body = b"".join(self._parts)
-        if len(body) > endpoint.max_body_bytes:
+        size = len(body)
+        if size > endpoint.max_body_bytes:
             return False
+        if self._head_received - size > USUAL_HEAD:
+            size = self._head_received
         webhook = FastPathRequest(self, endpoint, name, keep_alive=self._stays)
         try:
-            webhook.hold(len(body))
+            webhook.hold(size)
         except Unavailable as refusal:
             # Not by the application, whose refusals cost more than an ack.
             self.loop.call_later(REFUSAL_PAUSE, webhook.set_exception, refusal)
@@ -172,7 +176,7 @@ class FastPathRequest:
         self.message_event = _NOBODY
 
     def hold(self, size: int) -> None:
-        """Count a body of `size` bytes as waiting until the answer. Raises `Unavailable` if too much waits."""
+        """Count `size` bytes of a webhook as waiting until the answer. Raises `Unavailable` if too much waits."""
         self._endpoint.waiting.hold(size)
         self._size = size
 

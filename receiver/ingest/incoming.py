@@ -41,24 +41,32 @@ End = Callable[[Refused], None]
 
 
 class Piece:
-    """A head or a body that is not complete."""
+    """A part of a request that holds memory, such as a head or a body that is not complete."""
 
-    __slots__ = ("_incoming", "began", "end", "ended", "grew", "size")
+    __slots__ = ("_incoming", "began", "end", "ended", "grew", "head", "size")
 
-    def __init__(self, incoming: Incoming, end: End) -> None:
-        """`end` refuses the sender."""
+    def __init__(self, incoming: Incoming, end: End, head: int = 0) -> None:
+        """`end` refuses the sender. `head` is the memory of the complete head of an incomplete body, in bytes."""
         self._incoming = incoming
         self.end = end
+        self.head = head
         self.began = self.grew = incoming.now()
         self.size = 0
         self.ended = False
         incoming.add(self)
+        if head:
+            incoming.hold(head)
 
     def grow(self, size: int) -> None:
         """Count further bytes, which may end other pieces or this one."""
         self.size += size
         self.grew = self._incoming.now()
         self._incoming.hold(size)
+
+    def resize(self, size: int) -> None:
+        """Count `size` bytes instead of those before. An ended piece counts nothing any more."""
+        if not self.ended:
+            self.grow(size - self.size)
 
     def forgive(self, seconds: float, now: float) -> None:
         """Leave out `seconds` that ended by `now`, in which nothing could be received."""
@@ -70,7 +78,7 @@ class Piece:
 
     def weight(self, now: float) -> float:
         """The sort key of ending: large and old pieces are ended first, small bodies of honest senders last."""
-        return self.size * (1.0 + now - self.began)
+        return (self.head + self.size) * (1.0 + now - self.began)
 
 
 class IncomingBody:
@@ -80,17 +88,18 @@ class IncomingBody:
         body.grow(len(await something))
     """
 
-    __slots__ = ("_incoming", "_piece", "_reason", "_task")
+    __slots__ = ("_head", "_incoming", "_piece", "_reason", "_task")
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: Incoming, head: int) -> None:
         self._incoming = incoming
+        self._head = head
         self._reason: Refused | None = None
 
     def __enter__(self) -> IncomingBody:
         task = asyncio.current_task(self._incoming.loop)
         assert task is not None, "only a task can wait"
         self._task = task
-        self._piece = self._incoming.timed(Piece(self._incoming, self._end))
+        self._piece = self._incoming.timed(Piece(self._incoming, self._end, self._head))
         return self
 
     def __exit__(
@@ -144,9 +153,12 @@ class Incoming:
     def now(self) -> float:
         return self.loop.time()
 
-    def body(self) -> IncomingBody:
-        """Make a body, to be entered by the reading task. Raises `Limited` if a limit ends it."""
-        return IncomingBody(self)
+    def body(self, head: int = 0) -> IncomingBody:
+        """Make a body, to be entered by the reading task. Raises `Limited` if a limit ends it.
+
+        `head` is the memory of its head in bytes, which counts with it.
+        """
+        return IncomingBody(self, head)
 
     def head(self, end: End) -> Piece:
         return Piece(self, end)
@@ -164,7 +176,7 @@ class Incoming:
         if piece in self._pieces:
             del self._pieces[piece]
             self._bodies.pop(piece, None)
-            self._count(0 if piece.ended else -piece.size)
+            self._count(0 if piece.ended else -piece.head - piece.size)
 
     def hold(self, size: int) -> None:
         self._count(size)
@@ -210,7 +222,7 @@ class Incoming:
 
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True
-        self._count(-piece.size)
+        self._count(-piece.head - piece.size)
         piece.end(Limited(why))
         limited(limit)
 

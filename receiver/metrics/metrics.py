@@ -178,6 +178,9 @@ SOUND = Gauge(
 LIMITED = Counter(
     "hookmirror_limited", "Requests and connections ended at a limit, by the setting", ["limit"], registry=REGISTRY
 )
+ACCEPTOR_ENDED = Counter(
+    "hookmirror_acceptor_ended", "Acceptor processes that ended although nobody stopped them", registry=REGISTRY
+)
 CONNECTIONS = Gauge(
     "hookmirror_connections", "Open connections of senders", registry=REGISTRY, multiprocess_mode="livesum"
 )

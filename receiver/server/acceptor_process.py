@@ -78,6 +78,8 @@ class AcceptorProcess:
         )
         self._unframing = Unframing()
         self._started: Started | None = None
+        #: The last process that was killed because its commit hung, which is the database's fault.
+        self._killed: Started | None = None
         self._starter: threading.Thread | None = None
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,12 +185,15 @@ class AcceptorProcess:
     def _kill(self) -> None:
         """Kill the process, because its commit hangs; then another one is started."""
         if self._started is not None:
+            self._killed = self._started
             self._started.process.kill()
 
     def _lose(self) -> None:
         """Ask the senders to retry, since the process is gone, and start another one."""
         assert self._started is not None
         ended, self._started, self._channel = self._started, None, None
+        if ended is not self._killed:
+            metrics.ACCEPTOR_ENDED.inc()
         self._gathering.give_up(_gone())
         self._replace_soon(ended)
 

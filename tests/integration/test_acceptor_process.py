@@ -131,6 +131,7 @@ def test_large_bodies_at_once_are_each_stored_once(served: Served):
 
 def test_after_a_kill_senders_are_asked_to_retry_until_another_process_has_started(served: Served):
     first = pid_of(served)
+    ended = served.metric("hookmirror_acceptor_ended_total")
     stored = served.send("iimmpact", id="P1", key="before")
     os.kill(first, signal.SIGKILL)
     seen = []
@@ -143,8 +144,17 @@ def test_after_a_kill_senders_are_asked_to_retry_until_another_process_has_start
 
     wait_until(is_stored, "another process")
     assert set(seen) <= {200, 503}
+    assert served.metric("hookmirror_acceptor_ended_total") == ended + 1
     assert pid_of(served) != first
     assert served.delivery(stored)["state"] == "pending"
+
+
+def test_a_process_that_is_killed_because_its_commit_hangs_does_not_count_as_ended(served: Served):
+    accepting, first = served.app._accepting, pid_of(served)
+    ended = served.metric("hookmirror_acceptor_ended_total")
+    accepting._loop.call_soon_threadsafe(accepting._kill)
+    wait_until(lambda: (started := accepting._started) is not None and started.process.pid != first, "another process")
+    assert served.metric("hookmirror_acceptor_ended_total") == ended
 
 
 def test_no_acked_webhook_is_lost_when_the_process_is_killed_under_load(served: Served):

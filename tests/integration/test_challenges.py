@@ -9,7 +9,19 @@ import json
 import pytest
 from shopping import NOON, named, new_shop
 
-from receiver import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, HmacSha256, SenderReply, SignedToken
+from receiver import (
+    ChallengeRequest,
+    Consent,
+    Dialect,
+    EchoBody,
+    EchoQuery,
+    FormPing,
+    Header,
+    HmacSha256,
+    SenderReply,
+    Signature,
+    SignedToken,
+)
 from receiver.errors import ChallengeRefused, ConfigurationError, WiringError
 from receiver.ingest.challenging import answer_challenge
 from receiver.metrics import metrics
@@ -71,6 +83,15 @@ def test_a_signed_webhook_with_a_query_that_is_not_text_is_accepted(shop, kit):
     signature = shop.verifier.sign(WebhookRequest(body), source.credentials)[1]
     assert kit.post("shop?from=caf%e9", body, signature).body["status"] == "accepted"
     assert kit.post("shop?from=caf%e9", body, {}).body["error"] == "signature_missing"
+
+
+def test_a_signed_webhook_to_an_address_with_the_parameter_of_a_challenge_is_stored(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    source = kit.source("shop")
+    body = shop.write("product.updated", "A1", at=NOON, data=named())
+    signature = shop.verifier.sign(WebhookRequest(body), source.credentials)[1]
+    answer = kit.post("shop?validationToken=abc", body, signature)
+    assert (answer.body["status"], stored(kit)) == ("accepted", 1)
 
 
 def test_a_challenge_with_a_token_is_answered_only_if_the_token_is_right(shop, kit):
@@ -210,14 +231,71 @@ def test_an_unsigned_form_ping_is_acked_only_in_the_declared_form(shop, kit, bod
 
 
 def test_a_function_of_the_dialect_answers(shop, kit):
-    @shop.challenge
+    proving(shop)
+    digest = hmac.new(TEST_SECRET.encode(), b"s1", hashlib.sha256).hexdigest()
+    assert kit.ask("shop", query={"shop-id": "s1"}).body == {"proof": digest}
+
+
+def proving(dialect, **options):
+    """Let the dialect sign the `shop-id` of any query, as the senders LinkedIn and X require."""
+
     def prove(asked: ChallengeRequest) -> SenderReply | None:
-        if asked.method != "GET" or "shop-id" not in asked.query:
+        if "shop-id" not in asked.query:
             return None
         return asked.json(proof=asked.hmac_sha256(asked.query["shop-id"]))
 
-    digest = hmac.new(TEST_SECRET.encode(), b"s1", hashlib.sha256).hexdigest()
-    assert kit.ask("shop", query={"shop-id": "s1"}).body == {"proof": digest}
+    dialect.challenge(prove, **options)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize(
+    "text", ['{"a":1}', "[1]", '"a"', "a=b", "1700000000.abc", "v0:1:a", "<b>", "x" * 257, "", " a"]
+)
+def test_a_text_that_could_be_signed_by_the_sender_is_not_signed_for_a_stranger(shop, kit, method, text):
+    proving(shop, before_verifying=True)
+    answer = kit.ask("shop", method, query={"shop-id": text})
+    assert (answer.status, answer.body["error"]) == (403, "challenge_refused")
+    assert "letters, digits" in answer.body["message"]
+
+
+@pytest.mark.parametrize("text", ["8f14e45f-ceea-467a", "MWM0NDYx/2Vj+E==", "17", "true"])
+def test_a_body_that_a_stranger_may_have_signed_by_a_challenge_is_refused(shop, kit, text):
+    proving(shop)
+    proof = kit.ask("shop", query={"shop-id": text}).body["proof"]
+    answer = kit.post("shop", text.encode(), {"X-Webhook-Signature": proof})
+    assert (answer.status, answer.body["error"], stored(kit)) == (401, "signature_wrong", 0)
+    assert "anyone can have such a word signed" in answer.body["message"]
+
+
+def test_an_empty_body_behind_signed_headers_that_are_a_word_is_refused(shop, tmp_path):
+    kit = proving_kit(tmp_path, shop, signed="{x-time}{body}")
+    proof = kit.ask("signed", query={"shop-id": "1700000000"}).body["proof"]
+    answer = kit.post("signed", b"", {"X-Time": "1700000000", "X-Signature": proof})
+    assert (answer.status, answer.body["error"]) == (401, "signature_wrong")
+    kit.close()
+
+
+def proving_kit(folder, shop, *, signed):
+    dialect = Dialect("signed", verify=Signature(signed, at=Header("X-Signature")))
+    dialect.envelope(shop._read)
+    proving(dialect)
+    return Webhooks(folder, {"signed": dialect})
+
+
+def test_no_text_is_signed_for_a_stranger_if_a_function_makes_the_text_of_signatures(shop, tmp_path):
+    def digest_of(request: WebhookRequest) -> bytes:
+        return hashlib.sha256(request.body).hexdigest().encode()
+
+    kit = proving_kit(tmp_path, shop, signed=digest_of)
+    answer = kit.ask("signed", query={"shop-id": digest_of(WebhookRequest(b"{}")).decode()})
+    assert (answer.status, answer.body["error"]) == (403, "challenge_refused")
+    assert "a function" in answer.body["message"]
+    kit.close()
+
+
+def test_a_word_from_a_sender_whose_challenge_is_only_repeated_is_kept(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    assert kit.send_body("shop", b"ping").body["status"] == "accepted"
 
 
 def test_a_function_of_the_dialect_gets_only_verified_posts(shop, kit):

@@ -289,14 +289,16 @@ def test_an_endless_pipeline_is_answered_in_part_and_closed(served: Served):
     assert b"Too many requests wait on this connection" in answer
 
 
-def queueing(served: Served, *, behind: int, last: bytes = b"") -> socket.socket:
+def queueing(served: Served, *, behind: int, lines: bytes = b"", last: bytes = b"") -> socket.socket:
     """Open a connection whose first request waits for its commit, and send so many bodies of 1,000 bytes behind it.
+
+    `lines` are further headers of the requests behind.
 
     Everything, up to the `last` bytes, is sent in one packet: while a request waits, the server reads no more.
     """
     connection = served.connect()
     first = whole("sigma", body("sigma", key=f"first of {connection.fileno()}"))
-    following = request_head("sigma", b"Content-Length: 1000") + b" " * 1_000
+    following = request_head("sigma", lines + b"Content-Length: 1000") + b" " * 1_000
     connection.sendall(first + following * behind + last)
     return connection
 
@@ -305,8 +307,17 @@ def test_bodies_that_wait_behind_another_request_are_counted_until_their_turn(se
     incoming = served.app.connections.incoming
     wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
     with queueing(served, behind=12):
-        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
+        wait_until(lambda: 12_000 < incoming.bytes < 60_000, "bodies that wait")
         wait_until(lambda: all(each.flow.read_paused for each in served.at_work()), "the end of reading")
+        gate.set()
+        wait_until(lambda: not incoming.bytes, "their turn")
+
+
+def test_heads_that_wait_behind_another_request_are_counted_with_their_headers(served: Served, gate):
+    incoming = served.app.connections.incoming
+    wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
+    with queueing(served, behind=12, lines=b"".join(b"a%d:\r\n" % number for number in range(100))):
+        wait_until(lambda: incoming.bytes > 12 * 100 * 150, "heads that wait")
         gate.set()
         wait_until(lambda: not incoming.bytes, "their turn")
 
@@ -315,7 +326,7 @@ def test_bodies_that_wait_before_nonsense_are_counted_too(served: Served, gate):
     incoming = served.app.connections.incoming
     wait_until(lambda: not incoming.bytes, "the end of earlier bodies")
     with queueing(served, behind=12, last=b"no HTTP\r\n\r\n") as connection:
-        wait_until(lambda: incoming.bytes == 12_000, "bodies that wait")
+        wait_until(lambda: 12_000 < incoming.bytes < 60_000, "bodies that wait")
         gate.set()
         answers = read_all(connection)
     assert answers.count(b"HTTP/1.1 401 ") == 12
@@ -464,8 +475,13 @@ def test_dripping_does_not_prolong_the_time_for_a_head(tmp_path):
         assert told(read_answer(connection)) == (408, "request_timeout")
 
 
+def stop_within(monkeypatch, seconds: float) -> None:
+    for module in ("closing", "bounded"):
+        monkeypatch.setattr(f"receiver.ingest.{module}.STOP_SECONDS", seconds)
+
+
 def test_a_server_that_stops_does_not_wait_for_an_endless_body(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("receiver.ingest.bounded.STOP_SECONDS", 0.2)
+    stop_within(monkeypatch, 0.2)
     with socket.socket() as connection:
         with strict(tmp_path) as served:
             connection.connect(("127.0.0.1", served.port))
@@ -474,6 +490,28 @@ def test_a_server_that_stops_does_not_wait_for_an_endless_body(tmp_path, monkeyp
         status, answer = read_answer(connection)
     assert (status, json.loads(answer)["message"]) == (503, "This server is about to stop. Send this again later.")
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def read_nothing(served: Served, stack: ExitStack, strangers: int) -> None:
+    """Let strangers send requests whose answers they do not read, until the server waits for them."""
+    for _ in range(strangers):
+        stranger = stack.enter_context(socket.socket())
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        stranger.connect(("127.0.0.1", served.port))
+        stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+
+    def flows() -> list[FlowControl]:
+        # A connection that is just being made or closed has none.
+        return [flow for each in served.connections() if (flow := each.flow) is not None]
+
+    wait_until(lambda: sum(flow.write_paused and flow.read_paused for flow in flows()) == strangers, "unread answers")
+
+
+def test_a_server_that_stops_does_not_wait_for_senders_that_read_no_answer(tmp_path, monkeypatch, caplog):
+    stop_within(monkeypatch, 0.2)
+    with ExitStack() as stack, strict(tmp_path) as served:
+        read_nothing(served, stack, 3)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 def test_a_connection_may_be_idle_for_longer_than_a_load_balancer_keeps_it(served: Served):
@@ -495,17 +533,7 @@ def test_beyond_the_bound_idle_strangers_are_closed_for_senders(tmp_path):
 
 def test_senders_that_read_no_answer_keep_no_other_out(tmp_path):
     with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
-        for _ in range(16):
-            stranger = stack.enter_context(socket.socket())
-            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
-            stranger.connect(("127.0.0.1", served.port))
-            stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
-
-        def flows() -> list[FlowControl]:
-            # A connection that is just being made or closed has none.
-            return [flow for each in served.connections() if (flow := each.flow) is not None]
-
-        wait_until(lambda: sum(flow.write_paused and flow.read_paused for flow in flows()) == 16, "unread answers")
+        read_nothing(served, stack, 16)
         for number in range(5):
             with served.connect() as connection:
                 connection.sendall(whole("sigma", body("sigma", key=f"beside {number}")))

@@ -27,6 +27,9 @@ class Wire(asyncio.Transport):
             self.closing = True
             self.loop.call_soon(self.protocol.connection_lost, None)
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
     def write_eof(self) -> None:
         self.half_closed = True
 

@@ -91,20 +91,31 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
 
 
 def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
-    """Webhooks are answered with 503, because the database cannot store them."""
+    """Webhooks are answered with 503, because the database, the acceptor process or a dialect's code fails."""
     tallies = situation.tallied(None, "refused", {"unavailable"})
     if total(situation.tallied(None, "refused", {"unavailable"}, within=STILL_503)) < FEW_503:
         return
     since = tallies[0].at
+    ended = total(situation.tallied(None, "acceptor_ended"))
+    if ended:
+        why = f"and the acceptor process ended {counted(ended, 'time')} without being stopped"
+        mend = (
+            "Read the log of the server: it has the exit code of the process, and what the process wrote before. The "
+            "code -9 usually means that the system killed it, because memory ran out."
+        )
+    else:
+        why = "because the database was unreachable, full or slow, or an error prevented an answer"
+        mend = (
+            "Read the log of the server: it tells an error of the database from one in a dialect's code. Check whether "
+            "the database answers, whether its disk has room, and which session holds locks."
+        )
     yield Finding(
         "cannot_be_stored",
         "",
         since,
-        f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the "
-        "database was unreachable, full or slow",
-        "Check whether the database answers, whether its disk has room, and which session holds locks. Senders retry; "
-        "`hookmirror reconcile` repairs rows whose webhooks they gave up.",
-        {"refused": total(tallies), "link": "/api/v1/tallies?kind=refused"},
+        f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, {why}",
+        f"{mend} Senders retry; `hookmirror reconcile` repairs rows whose webhooks they gave up.",
+        {"refused": total(tallies), "acceptor_ended": ended, "link": "/api/v1/tallies?kind=refused"},
     )
 
 

@@ -304,6 +304,20 @@ def test_503s_are_found_while_they_go_on_and_not_an_hour_later():
     assert rules_of(with_tallies(tally("refused", 50, 45, 40, number=100, **unavailable))) == []
 
 
+def test_503s_while_the_acceptor_process_ended_are_not_blamed_on_the_database():
+    unavailable = tally("refused", 8, 5, 2, detail="unavailable", source="")
+    finding = the_finding(with_tallies(unavailable, tally("acceptor_ended", 8, 5, source="")))
+    assert "the acceptor process ended 2 times" in finding.says
+    assert "exit code" in finding.mend
+    assert "database" not in finding.says + finding.mend
+
+
+def test_503s_without_an_ended_process_name_the_database_and_the_log():
+    finding = the_finding(with_tallies(tally("refused", 8, 5, 2, detail="unavailable", source="")))
+    assert "the database was unreachable, full or slow, or an error" in finding.says
+    assert "its disk has room" in finding.mend
+
+
 def test_requests_ended_by_a_limit_for_strangers_are_not_a_finding():
     assert rules_of(with_tallies(tally("refused", *range(60), number=9, source="", detail="limited"))) == []
 

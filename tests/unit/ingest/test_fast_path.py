@@ -24,10 +24,13 @@ from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest import endpoint, fast_path
 from receiver.ingest.admission import Request
+from receiver.ingest.bounded import UNREAD_SECONDS
+from receiver.ingest.closing import STOP_SECONDS
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.gathering import PendingReply
+from receiver.ingest.heads import HEADER_MEMORY
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -79,13 +82,13 @@ def _decide(body: bytes, answer: PendingReply) -> None:
 class Connection:
     """One connection to an application through a protocol."""
 
-    def __init__(self, protocol: type[HttpToolsProtocol]) -> None:
+    def __init__(self, protocol: type[HttpToolsProtocol], wire: type[Wire] = Wire) -> None:
         self.application = Application()
         config = Config(self.application, log_config=None, proxy_headers=False, ws="none")
         config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        self.wire = Wire(asyncio.get_running_loop())
+        self.wire = wire(asyncio.get_running_loop())
         self.protocol = protocol(config=config, server_state=self.state, app_state={})
         self.wire.protocol = self.protocol
         self.protocol.connection_made(self.wire)
@@ -466,3 +469,175 @@ def test_a_closed_connection_is_freed():
         play(scene)
     finally:
         gc.enable()
+
+
+# ── counted memory ────────────────────────────────────────────────────────────────────────────────────────────────
+
+LONG = b"X-Long: " + b"x" * 4_100
+
+
+def counted(*pieces: bytes) -> tuple[int, int]:
+    """Return the bytes that count as waiting and as incomplete after these pieces, and check that none stay."""
+
+    async def count() -> tuple[int, int]:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(*pieces)
+        application = connection.application
+        found = application.endpoint.waiting.bytes, application.incoming.bytes
+        if (answer := connection.protocol._answering) is not None and hasattr(answer, "set_result"):
+            answer.set_result(Accepted("accepted", 1))
+        for task in list(connection.state.tasks):
+            task.cancel()
+        connection.wire.close()
+        await settle()
+        assert (application.endpoint.waiting.bytes, application.incoming.bytes) == (0, 0)
+        return found
+
+    return asyncio.run(count())
+
+
+def test_the_usual_head_of_a_webhook_that_waits_for_its_commit_costs_nothing():
+    assert counted(request(body=b"undecided")) == (9, 0)
+
+
+def test_a_large_head_counts_while_its_webhook_waits_for_its_commit():
+    whole = request(LONG, body=b"undecided")
+    assert counted(whole) == (len(whole), 0)
+
+
+def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits():
+    whole = request(LONG, body=b"undecided")
+    waiting, incomplete = counted(whole[:-1])
+    assert (waiting, incomplete > 4_100) == (0, True)
+    waiting, incomplete = counted(whole[:-1], whole[-1:])
+    assert (waiting > 4_100, incomplete) == (True, 0)
+
+
+def test_the_headers_of_an_incomplete_head_count_with_their_objects():
+    _, incomplete = counted(request(*[b"a:"] * 100).removesuffix(b"\r\n{}"))
+    assert incomplete > 100 * HEADER_MEMORY
+
+
+def test_unread_answers_count_until_they_are_read():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        incoming = connection.application.incoming
+        await connection.feed(request())
+        connection.protocol.pause_writing()
+        assert incoming.bytes == len(connection.wire.written)
+        connection.protocol.resume_writing()
+        assert incoming.bytes == 0
+        connection.protocol.pause_writing()
+        connection.wire.close()
+        await settle()
+        assert incoming.bytes == 0
+
+    asyncio.run(check())
+
+
+def test_beyond_the_bound_for_incomplete_requests_a_sender_that_does_not_read_is_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        connection.wire.written = b"x" * (connection.application.connections.limits.max_incomplete_bytes + 1)
+        connection.protocol.pause_writing()
+        assert connection.wire.closing
+        await settle()
+        assert connection.application.incoming.bytes == 0
+
+    asyncio.run(check())
+
+
+def test_a_sender_that_reads_only_a_part_of_its_answers_in_the_time_for_them_is_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.check_limits(now + UNREAD_SECONDS - 1)
+        assert not connection.wire.closing
+        connection.wire.written = connection.wire.written[:-1]
+        protocol.check_limits(now + UNREAD_SECONDS + 1)
+        assert connection.wire.closing
+
+    asyncio.run(check())
+
+
+def test_a_sender_that_reads_its_answers_in_time_is_not_cut():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.resume_writing()
+        protocol.check_limits(now + UNREAD_SECONDS + 1)
+        assert not connection.wire.closing
+
+    asyncio.run(check())
+
+
+# ── a stop of the server ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class UnreadWire(Wire):
+    """A connection whose other end reads nothing, so that only an abort ends it."""
+
+    aborted = False
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_at_a_stop_a_sender_that_does_not_read_its_answers_is_cut_after_the_time_for_a_stop():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request(body=b"undecided"))
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.pause_writing()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert not connection.wire.closing
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.closing
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_at_a_stop_an_ended_connection_waits_for_its_reader_only_for_the_time_for_a_stop(ended_before: bool):
+    async def check() -> None:
+        connection = Connection(FastPathProtocol, wire=UnreadWire)
+        await connection.feed(request())
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        if ended_before:
+            protocol.end()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert not connection.wire.aborted
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.aborted
+
+    asyncio.run(check())
+
+
+def test_at_a_stop_requests_in_a_queue_are_answered_for_the_time_for_a_stop_and_then_refused():
+    async def check() -> None:
+        connection = Connection(FastPathProtocol)
+        await connection.feed(request(body=b"undecided") + request(body=b"waits") * 3)
+        protocol, now = connection.protocol, connection.protocol.loop.time()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS - 1)
+        assert len(protocol.pipeline) == 3
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        protocol.check_limits(now + STOP_SECONDS + 2)
+        assert len(protocol.pipeline) == 0
+        protocol._answering.set_result(Accepted("accepted", 1))
+        await settle()
+        assert [status for status, _ in answers(connection.wire.written)] == [b"200", b"503"]
+        assert b"about to stop" in connection.wire.written
+        assert connection.wire.closing
+        assert connection.application.incoming.bytes == 0
+
+    asyncio.run(check())
