@@ -66,7 +66,7 @@ class Guests:
         return self._sessions.recognise(self._cookie_of(request), now=now, notes=False) is not None
 
     def key_of(self, request: Request) -> str:
-        """A key for each person, made without the database. All strangers share one."""
+        """A key for each person, made without the database; empty for a stranger."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return _by_word(by_proxy.name)

@@ -204,7 +204,7 @@ class Live:
         """The present marks; None if the database does not answer, of which the streams are told in time."""
         counting = asyncio.get_running_loop().create_task(self._count_silence())
         try:
-            now = await self._reads.run(self._read, key="live")
+            now = await self._reads.run(self._read, client="live")
         except (Refused, SQLAlchemyError) as error:
             self._reason = NO_TURN if isinstance(error, Refused) else NO_ANSWER
             return None

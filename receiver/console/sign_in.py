@@ -75,7 +75,10 @@ class SignIn:
         fields = await forms.read_form(request)
         now = datetime.now(UTC)
         invitation = self._links.read(fields.get(LINK, ""), now=now)
-        cookie = await self._reads.run(request, "sign in", lambda: self._begun(request, invitation, now))
+        # Only who has a link gets this far.
+        cookie = await self._reads.run(
+            request, "sign in", lambda: self._begun(request, invitation, now), for_strangers=True
+        )
         answer = redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
         if self._guests.wanted_page(request):
             answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, ""))
@@ -106,7 +109,8 @@ class SignIn:
                 asked = Asked(by=By(guest.name, Via.CONSOLE), what="sign out")
                 sessions.end(self._sessions.database, asked, guest.session, now=now)
 
-        await self._reads.run(request, "sign out", end_session)
+        if self._guests.key_of(request):
+            await self._reads.run(request, "sign out", end_session)
         return redirect(request, "/sign-in", cookie=self._guests.cookie(request, "", ends=timedelta()))
 
     def wanted(self, request: Request, refusal: NotAuthorized, *, form: str | None = None) -> Response:

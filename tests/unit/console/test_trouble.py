@@ -79,6 +79,33 @@ def test_an_open_page_that_fetches_itself_is_told_why_it_cannot_be_read(
     assert ask_for_a_page(away).headers["X-Hookmirror-Reason"] == NO_TURN
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/deliveries.csv"),
+        ("GET", "/deliveries/1"),
+        ("GET", "/live"),
+        ("GET", "/deliveries/1/replay"),
+        ("POST", "/deliveries/1/replay"),
+    ],
+)
+@pytest.mark.parametrize("cookie", ["", "hookmirror-console=forged.signature"])
+def test_a_stranger_is_refused_without_a_turn_at_the_database(
+    away: Console, monkeypatch: pytest.MonkeyPatch, method: str, path: str, cookie: str
+) -> None:
+    monkeypatch.delattr(Reads, "run")
+    form = {"data": {"reason": "x"}} if method == "POST" else {}
+    answer = ask(away, method, path, headers={"Sec-Fetch-Site": "same-origin", "Cookie": cookie}, **form)
+    assert (answer.status_code, "console-link" in answer.text) == (401, True)
+
+
+def test_a_stranger_who_signs_out_takes_no_turn_at_the_database(away: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Reads, "run")
+    answer = ask(away, "POST", "/sign-out", data={"form_token": "x"}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
+
+
 def test_a_link_used_while_the_database_is_away_stays_valid(away: Console) -> None:
     headers = {"Sec-Fetch-Site": "same-origin"}
     assert ask(away, "POST", "/sign-in", data={"link": new_link()}, headers=headers).status_code == 503
