@@ -96,9 +96,9 @@ def fault_answer(request: Request) -> Response:
 def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
     """The page about a refused request, with its message. `reason` is told to an open page that fetches itself."""
     away = isinstance(refusal, Unavailable)
-    headers = {}
+    headers = {"Connection": "close"} if refusal.ends_connection else {}
     if isinstance(refusal, Unavailable):
-        headers = {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
+        headers |= {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
     return page_answer(
         request, "error.html", status=refusal.status, headers=headers, says=refusal.message, away=away, **values
     )

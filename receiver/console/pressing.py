@@ -35,12 +35,15 @@ FROM_ANOTHER_SESSION = (
 class Pressing:
     """Shows the forms of buttons, and carries out the action of a pressed button."""
 
-    def __init__(self, parts: VisitedParts, sign_in: SignIn, guests: Guests, reads: PageReads) -> None:
+    def __init__(
+        self, parts: VisitedParts, sign_in: SignIn, guests: Guests, reads: PageReads, read_forms: forms.Forms
+    ) -> None:
         self._parts = parts
         self._operations = parts.operations
         self._sign_in = sign_in
         self._guests = guests
         self._reads = reads
+        self._forms = read_forms
 
     async def show(self, button: Button, request: Request) -> Response:
         """The button's form on a separate page, which describes the action and asks for the fields."""
@@ -53,8 +56,7 @@ class Pressing:
 
     async def press(self, button: Button, request: Request) -> Response:
         """Do the button's action, and redirect to the page that follows."""
-        forms.refuse_other_sites(request.headers)
-        fields = await forms.read_form(request)
+        fields = await self._forms.read(request)
         token = fields.pop(forms.TOKEN_FIELD, "")
         try:
             visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields))
