@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive as AsgiReceive
 from starlette.types import Scope as AsgiScope
 from starlette.types import Send as AsgiSend
@@ -39,7 +39,7 @@ from receiver.console.contents import BUTTON_BY_NAME, BUTTONS, MENU, PAGES, lead
 from receiver.console.footers import footer_of
 from receiver.console.forms import Forms
 from receiver.console.guests import Guests
-from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS
+from receiver.console.headers import BARE_HEADERS
 from receiver.console.hosts import refuse_other_hosts
 from receiver.console.live import NO_ANSWER, Live, marks_of
 from receiver.console.page import CONSOLE_PATH, ConsolePage
@@ -236,9 +236,8 @@ class Console:
 
         # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
-        name = f"{page.name}.{end}"
-        headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
+        content = downloads.lines(downloads.patient(ask), first=first, end=end)
+        return downloads.Download(content, f"{page.name}.{end}", FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
         """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +14,18 @@ from live_events import listening, read_to_its_end
 from pydantic import SecretStr
 from senders import sent
 from serving import Served
+from sqlalchemy.exc import OperationalError
 from starlette.requests import Request
+from structlog.testing import capture_logs
 from visiting import Visitor, cookie_name, hidden_fields, text_of, visiting
+from waiting import wait_until
 
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
 from receiver.console import downloads, live
 from receiver.console.guests import COOKIE, Guests
 from receiver.database.database import Database
+from receiver.errors import NotFound, Unavailable
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
@@ -77,24 +83,72 @@ def test_a_stream_that_was_never_read_frees_its_place(shown: Served) -> None:
     assert asyncio.run(open_and_leave()) == 0
 
 
-def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
-    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pages_of_one_item(shown: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "LARGEST_PAGE", 1)
     for number in range(3):
         shown.send("indexed", key=f"end{number}")
+
+
+def at_the_second_page(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Have this happen when a download reads its second page for the first time."""
     parts_read: list[object] = []
     read = downloads.part_of
 
-    def read_and_end(*arguments: object, **more: object) -> downloads.DownloadPart:
+    def read_and_happen(*arguments: object, **more: object) -> downloads.DownloadPart:
         parts_read.append(arguments)
         if len(parts_read) == 2:
-            end_newest_session(shown)
+            happens()
         return read(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(downloads, "part_of", read_and_end)
-    with pytest.raises(httpx.RemoteProtocolError):
+    monkeypatch.setattr(downloads, "part_of", read_and_happen)
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
+    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_second_page(monkeypatch, lambda: end_newest_session(shown))
+    with capture_logs() as logs, pytest.raises(httpx.TransportError):
         leaving.get("/deliveries.jsonl", source="indexed")
+    cut = [line for line in logs if line["event"] == "a download was cut off"]
+    assert [(line["file"], line["why"]) for line in cut] == [("deliveries.jsonl", "The session has ended.")]
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+def test_a_download_that_is_cut_off_leaves_no_traceback(
+    shown: Served, operator: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_the_second_page(monkeypatch, lambda: refuse(NotFound("There is no such source.")))
+    with pytest.raises(httpx.TransportError):
+        operator.get("/deliveries.jsonl", source="indexed")
+    wait_until(lambda: not shown.at_work(), "the end of the answer")
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+@pytest.mark.parametrize(
+    "error", [Unavailable("Too many.", retry_after=0), OperationalError("", {}, Exception())], ids=["busy", "away"]
+)
+def test_a_download_asks_again_for_a_page_that_could_not_be_read(
+    operator: Visitor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(downloads, "AWAY", Unavailable("The database does not answer.", retry_after=0))
+    at_the_second_page(monkeypatch, lambda: refuse(error))
+    ids = [json.loads(line)["id"] for line in operator.page("/deliveries.jsonl", source="indexed").splitlines()]
+    assert len(set(ids)) == len(ids) >= 3
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+def test_a_download_that_cannot_be_read_for_too_long_is_cut_off_with_the_reason() -> None:
+    async def busy(_: Mapping[str, str]) -> downloads.DownloadPart:
+        raise Unavailable("Too many reads.", retry_after=5)
+
+    with pytest.raises(downloads.CutOff, match="Too many reads"):
+        asyncio.run(downloads.patient(busy, longest=1.0)({}))
 
 
 def test_bodies_hidden_from_viewers_are_missing_in_all_their_downloads(tmp_path: Path) -> None:
