@@ -175,7 +175,7 @@ def test_a_form_cannot_plan_a_reconcile_beyond_the_brake(shown: Served, operator
     assert shown.count("runs", "kind = 'reconcile'") == 0
 
 
-def test_strangers_with_forged_cookies_share_the_turns_of_one_person(shown: Served, operator: Visitor) -> None:
+def test_a_forged_cookie_gives_no_key_with_which_to_wait_for_turns(shown: Served, operator: Visitor) -> None:
     guests = shown.app._rest.console._guests  # type: ignore[union-attr]
 
     def key_of(cookie: str) -> str:
@@ -203,6 +203,38 @@ def told_by_proxy(peer: str, *more: tuple[bytes, bytes], user: bytes = b"mia") -
 
 def test_a_name_that_a_browser_sends_beside_the_proxy_s_is_refused() -> None:
     assert told_by_proxy("10.0.0.5", (b"x-forwarded-user", b"root")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "Małgorzata", "à", "李雷", "mia@example.com", "x" * 254], ids=lambda name: ascii(name)[:20]
+)
+def test_a_proxy_s_name_in_utf_8_is_read_whole(name: str) -> None:
+    guest = told_by_proxy("10.0.0.5", user=name.encode())
+    assert guest is not None
+    assert guest.name == name
+
+
+def test_a_proxy_s_name_in_latin_1_is_read_as_such() -> None:
+    guest = told_by_proxy("10.0.0.5", user="Zoë".encode("latin-1"))
+    assert guest is not None
+    assert guest.name == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("user", "more", "why"),
+    [
+        (b"x" * 255, (), "longer than 254 characters"),
+        ("a\u202eb".encode(), (), "cannot be printed"),
+        (b"mia", ((b"x-forwarded-user", b"root"),), "twice"),
+    ],
+)
+def test_an_unusable_name_of_a_proxy_is_refused_and_told_in_the_log(
+    user: bytes, more: tuple[tuple[bytes, bytes], ...], why: str
+) -> None:
+    with capture_logs() as logs:
+        assert [told_by_proxy("10.0.0.5", *more, user=user) for _ in range(50)] == [None] * 50
+    assert 0 < len(logs) < 50
+    assert why in logs[0]["why"]
 
 
 def test_a_role_that_a_browser_sends_beside_the_proxy_s_does_not_make_an_operator() -> None:
