@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -46,6 +48,42 @@ def test_a_stream_ends_soon_after_the_session_of_its_reader(
         end_newest_session(shown)
         read_to_its_end(lines)
     assert leaving.get("/live").status_code == 401
+
+
+def test_an_event_just_before_the_check_of_the_session_does_not_put_it_off(
+    shown: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked_at = [0.0], list[float]()
+    events: asyncio.Queue[live.StreamEvent] = asyncio.Queue()
+
+    class Waiting:
+        """Stands for the module of which a stream takes the timeouts of its waits, which end at once here."""
+
+        def timeout(self, seconds: float) -> asyncio.Timeout:
+            now[0] += seconds if events.empty() else 0.0
+            return asyncio.timeout(0)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+    async def has_left() -> bool:
+        asked_at.append(now[0] - live.LONGEST_SILENCE)
+        return False
+
+    async def tell() -> list[bytes]:
+        streams = live.Live(shown.beside, Reads(at_once=1, seconds=1.0), most=1)
+        told = streams._told(events, has_left)
+        said = [await anext(told)]
+        now[0] = live.SIGN_OF_LIFE - 1
+        events.put_nowait(b"event: changed")
+        said.append(await anext(told))
+        return [*said, *[each async for each in told]]
+
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(live, "asyncio", Waiting())
+    said = asyncio.run(tell())
+    assert said[:2] == [b"retry: 5000\n\n", b"event: changed"]
+    assert (live.NO_SESSION.encode() in said[-1], asked_at) == (True, [live.SIGN_OF_LIFE])
 
 
 def test_an_open_stream_alone_does_not_keep_a_session(
