@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import idna
 
@@ -74,6 +74,11 @@ def shown_url(url: str) -> str:
 def host_in_url(host: str) -> str:
     """The host as written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def quoted_part(part: str) -> str:
+    """A part of the path of a URL, percent-encoded. Clients resolve the parts `.` and `..` unless encoded."""
+    return part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
 
 
 def comparable_host(host: str) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_headers
 from receiver.console.live import NO_TURN
-from receiver.console.page import CONSOLE_PATH, filled
+from receiver.console.page import CONSOLE_PATH, filled, written_part
 from receiver.console.rendering import render
 from receiver.errors import Refused, Unavailable
 
@@ -44,7 +44,7 @@ class Addresses:
 
     def to(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
         """The address of a path below the console: `parts` fill its `{names}`, and `query` is appended."""
-        whole = self._root + filled(path, {name: quote(str(part), safe="") for name, part in parts.items()})
+        whole = self._root + filled(path, {name: written_part(str(part)) for name, part in parts.items()})
         named = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         return f"{whole}?{urlencode(named)}" if named else whole
 

@@ -42,7 +42,7 @@ from receiver.console.guests import Guests
 from receiver.console.headers import BARE_HEADERS
 from receiver.console.hosts import refuse_other_hosts
 from receiver.console.live import NO_ANSWER, Live, marks_of
-from receiver.console.page import CONSOLE_PATH, ConsolePage
+from receiver.console.page import CONSOLE_PATH, ConsolePage, read_part
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
@@ -206,7 +206,7 @@ class Console:
             self._visited,
             guest,
             to=Addresses(request).to,
-            path=request.path_params,
+            path={name: read_part(part) for name, part in request.path_params.items()},
             query=_query_of(request),
             now=now,
         )
