@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, ip_address
-from urllib.parse import urlsplit
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import quote, urlsplit
 
 import idna
 
@@ -74,6 +74,33 @@ def shown_url(url: str) -> str:
 def host_in_url(host: str) -> str:
     """The host as written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def quoted_part(part: str) -> str:
+    """A part of the path of a URL, percent-encoded. Clients resolve the parts `.` and `..` unless encoded."""
+    return part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
+
+
+def comparable_host(host: str) -> str:
+    """The one form of a host: an address shortened and without brackets, a name in ASCII and without a dot at its end.
+
+    Letters are small. Raises `ValueError` for text that is not the host of a URL.
+    """
+    if host.startswith("[") and host.endswith("]"):
+        return IPv6Address(host[1:-1]).compressed
+    if ":" in host:
+        return IPv6Address(host).compressed
+    name = host.removesuffix(".").lower()
+    if not _can_exist(name):
+        raise ValueError("not a host")
+    return name if name.isascii() else idna.encode(name, uts46=True).decode()
+
+
+def without_port(host: str) -> str:
+    """The host in `host:port`, in which an IPv6 address has brackets. A bare IPv6 address has no port."""
+    head, colon, port = host.rpartition(":")
+    has_port = colon and port.isascii() and port.isdigit() and (":" not in head or head.endswith("]"))
+    return head if has_port else host
 
 
 def _can_exist(host: str) -> bool:

@@ -27,18 +27,31 @@ CURSOR_DESCRIPTION = "The value of `next` on the previous page."
 
 
 def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
-    """Parse a request, whose parameters must be known and given at most once. Raises `BadRequest`.
+    """Parse a request, whose parameters must be known, in the address, and given at most once. Raises `BadRequest`.
 
     Operations without a token ignore the query, because probes may add other parameters.
     """
     if operation.scope is None:
         return Question({})
+    _refuse_parameters_elsewhere(request, operation)
     # Unknown names are refused first: an error names parameters in a header, which cannot hold every text.
     for parameter in operation.query:
         name = parameter.name
         if len(request.query_params.getlist(name)) > 1:
             raise BadRequest(f"`{name}` is given more than once: give it once.", names=(name,))
     return question(operation, request.path_params, request.query_params, by=by)
+
+
+def _refuse_parameters_elsewhere(request: Request, operation: Operation) -> None:
+    """Raise `BadRequest` for a body and for a key in a header: overlooked, they would widen or repeat an action."""
+    headers = request.headers
+    if headers.get("content-length", "0").strip("0") or "transfer-encoding" in headers:
+        raise BadRequest("This address reads no body: write the parameters into the address, after a question mark.")
+    if "idempotency-key" in headers and any(parameter.name == "idempotency_key" for parameter in operation.query):
+        raise BadRequest(
+            "The header Idempotency-Key is not read: write the key into the address, as `idempotency_key`.",
+            names=("idempotency_key",),
+        )
 
 
 def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str], *, by: By = NOBODY) -> Question:

@@ -55,12 +55,12 @@ class Reads:
         self._threads = threads or ThreadPoolExecutor(at_once, thread_name_prefix="reads")
         self._turns = Turns(at_once, budget)
 
-    async def run(self, read: Callable[[], Result], *, key: Hashable = None) -> Result:
-        """Run `read` when its turn comes, which is fair to reads of other keys, and return its result.
+    async def run(self, read: Callable[[], Result], *, client: Hashable = None, kind: Hashable = None) -> Result:
+        """Run `read` when its turn comes, which is fair to other clients and kinds of reads, and return its result.
 
         Raises `Unavailable` if its turn does not come, if no thread can be started, or if it takes too long.
         """
-        turn = await self._take_turn(key)
+        turn = await self._take_turn(client, kind)
         held, beside = [turn], beside_acks if turn.is_tight else nullcontext
         loop = asyncio.get_running_loop()
 
@@ -100,11 +100,12 @@ class Reads:
         """Begin no further read, without waiting for those in progress."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _take_turn(self, key: Hashable) -> Turn:
-        if self._turns.waiting >= self._at_once * WAITING_FOR_EACH:
+    async def _take_turn(self, client: Hashable, kind: Hashable) -> Turn:
+        # One client may use every place, but gives up its last ones to clients that use fewer.
+        if self._turns.waiting >= self._at_once * WAITING_FOR_EACH and not self._turns.make_room(client):
             raise self._too_many()
         try:
-            return await self._turns.take(key, seconds=LONGEST_WAIT)
+            return await self._turns.take((client, kind), seconds=LONGEST_WAIT, client=client)
         except TimeoutError:
             raise self._too_many() from None
 

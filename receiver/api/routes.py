@@ -87,7 +87,9 @@ class Api:
             asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
-            response = await self._reads.run(lambda: _answer(operation, answer(asked)), key=(by.who, operation.name))
+            response = await self._reads.run(
+                lambda: _answer(operation, answer(asked)), client=by.who, kind=operation.name
+            )
             return with_etag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served

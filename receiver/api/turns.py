@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class Turn(NamedTuple):
 
 class _Waiting(NamedTuple):
     key: Hashable
+    client: Hashable
     turn: asyncio.Future[Turn]
 
 
@@ -52,9 +54,24 @@ class Turns:
         """The number of reads that wait for a turn."""
         return len(self._waiting)
 
-    async def take(self, key: Hashable, *, seconds: float) -> Turn:
-        """Wait for a turn for a read of this key. Raises `TimeoutError` after `seconds`."""
-        waiting = _Waiting(key, asyncio.get_running_loop().create_future())
+    def make_room(self, client: Hashable) -> bool:
+        """Refuse the newest waiting read of the client with the most, so that one of `client` may wait in its place.
+
+        Returns False if that would leave `client` with as many waiting reads as that client has now.
+        """
+        by_client = Counter(each.client for each in self._waiting)
+        largest, number = by_client.most_common(1)[0]
+        if by_client[client] + 1 >= number:
+            return False
+        newest = next(each for each in reversed(self._waiting) if each.client == largest)
+        self._waiting.remove(newest)
+        if not newest.turn.done():
+            newest.turn.set_exception(TimeoutError())
+        return True
+
+    async def take(self, key: Hashable, *, seconds: float, client: Hashable = None) -> Turn:
+        """Wait for a turn for a read of this key. Raises `TimeoutError` after `seconds`, or if it must make room."""
+        waiting = _Waiting(key, client, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._give()
         try:
@@ -63,7 +80,7 @@ class Turns:
         except BaseException:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-            elif waiting.turn.done() and not waiting.turn.cancelled():
+            elif waiting.turn.done() and not waiting.turn.cancelled() and waiting.turn.exception() is None:
                 # The turn was given at the moment at which the wait ended.
                 self.give_back(waiting.turn.result(), used=0.0)
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
@@ -13,7 +12,7 @@ from receiver.commands.client_protocol import NoAnswer, in_words, kind_of_error
 from receiver.commands.wording import command_words
 from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, Unreadable
 from receiver.http_calls import CALL_ERRORS, usable_environment
-from receiver.http_urls import flaw_for_calls, shown_url
+from receiver.http_urls import flaw_for_calls, quoted_part, shown_url
 from receiver.logs.safe_text import told_with_type
 
 #: The timeout of a request in seconds.
@@ -67,4 +66,4 @@ class RemoteClient:
 
 
 def _escaped(part: str) -> str:
-    return quote(storable(part), safe="")
+    return quoted_part(storable(part))

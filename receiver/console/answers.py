@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_headers
 from receiver.console.live import NO_TURN
-from receiver.console.page import CONSOLE_PATH, filled
+from receiver.console.page import CONSOLE_PATH, filled, written_part
 from receiver.console.rendering import render
 from receiver.errors import Refused, Unavailable
 
@@ -44,7 +44,7 @@ class Addresses:
 
     def to(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
         """The address of a path below the console: `parts` fill its `{names}`, and `query` is appended."""
-        whole = self._root + filled(path, {name: quote(str(part), safe="") for name, part in parts.items()})
+        whole = self._root + filled(path, {name: written_part(str(part)) for name, part in parts.items()})
         named = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         return f"{whole}?{urlencode(named)}" if named else whole
 
@@ -96,9 +96,9 @@ def fault_answer(request: Request) -> Response:
 def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
     """The page about a refused request, with its message. `reason` is told to an open page that fetches itself."""
     away = isinstance(refusal, Unavailable)
-    headers = {}
+    headers = {"Connection": "close"} if refusal.ends_connection else {}
     if isinstance(refusal, Unavailable):
-        headers = {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
+        headers |= {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
     return page_answer(
         request, "error.html", status=refusal.status, headers=headers, says=refusal.message, away=away, **values
     )

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from receiver.codec import decode, encode
+from receiver.console.headers import DOWNLOAD_HEADERS
 from receiver.database.page_sizes import LARGEST_PAGE
+from receiver.errors import Refused, Unavailable
+from receiver.ingest.closing import ABORT
+from receiver.logs.repeats import Repeats
+
+log = Repeats(structlog.get_logger(__name__))
 
 #: Finds where a spreadsheet would begin a formula: at the beginning of a cell that is not a number. Where numbers have
 #: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too.
 _FORMULA = re.compile(r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-]\d*\.?\d+\Z)""")
+
+
+#: Seconds for which a page is asked for again. Beside many webhooks, a read may be refused for a while.
+LONGEST_PAGE_RETRY = 60.0
+
+
+#: Stands for an error of the database.
+AWAY = Unavailable("The database does not answer.")
 
 
 class DownloadPart(NamedTuple):
@@ -23,6 +43,14 @@ class DownloadPart(NamedTuple):
 
     items: list[bytes]
     following: Mapping[str, str] | None
+
+
+#: Reads the page of a query.
+Ask = Callable[[Mapping[str, str]], Awaitable[DownloadPart]]
+
+
+class CutOff(Exception):
+    """A file cannot be completed; the message says why."""
 
 
 def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str, without: Collection[str] = ()) -> DownloadPart:
@@ -51,9 +79,49 @@ def words_of_first(words: Mapping[str, str], names: Sequence[str]) -> dict[str, 
     return kept | ({"limit": str(LARGEST_PAGE)} if "limit" in names else {})
 
 
-async def lines(
-    ask: Callable[[Mapping[str, str]], Awaitable[DownloadPart]], *, first: DownloadPart, end: str
-) -> AsyncIterator[bytes]:
+def patient(ask: Ask, *, longest: float = LONGEST_PAGE_RETRY) -> Ask:
+    """Make an `ask` that waits and asks again, for `longest` seconds, while a page cannot be read. Raises `CutOff`."""
+
+    async def asked(words: Mapping[str, str]) -> DownloadPart:
+        end = time.monotonic() + longest
+        while True:
+            try:
+                return await ask(words)
+            except Unavailable as unavailable:
+                refusal = unavailable
+            except SQLAlchemyError:
+                refusal = AWAY
+            except Refused as final:
+                raise CutOff(final.message) from None
+            if time.monotonic() + refusal.retry_after > end:
+                raise CutOff(refusal.message)
+            await asyncio.sleep(refusal.retry_after)
+
+    return asked
+
+
+class Download(StreamingResponse):
+    """The answer with a file. If the file cannot be completed, the connection ends, and a line of the log says why."""
+
+    def __init__(self, content: AsyncIterator[bytes], name: str, media_type: str) -> None:
+        headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
+        super().__init__(content, 200, headers, media_type)
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except CutOff as error:
+            log.warning("a download was cut off", about={"file": self._name}, why=str(error))
+            if ABORT not in scope:
+                # Another server ends the connection after an error.
+                raise
+            scope[ABORT]()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+
+async def lines(ask: Ask, *, first: DownloadPart, end: str) -> AsyncIterator[bytes]:
     """Yield the whole list in the format `end` (`csv` or `jsonl`), beginning with the page that was read first."""
     part, columns = first, list[str]()
     while True:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from receiver.console.forms import MARKS
 from receiver.console.page import Button, ConsolePage, filled
 from receiver.console.visit import Visit
+from receiver.http_urls import quoted_part
 
 #: The field with the reason, which a command takes as an option, and the value shown until a person gives one.
 REASON_FIELD, TO_FILL_IN = "reason", "…"
@@ -114,4 +115,4 @@ def _bytes(letter: str) -> bytes:
 
 
 def _quoted(path: Mapping[str, str]) -> dict[str, str]:
-    return {name: quote(text, safe="") for name, text in path.items()}
+    return {name: quoted_part(text) for name, text in path.items()}

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from receiver.errors import BadRequest, BodyTooLarge, Forbidden
+from receiver.ingest.incoming import Incoming
 
 #: Most bytes and most fields of a form.
 LARGEST_FORM, MOST_FIELDS = 65_536, 120
@@ -29,15 +30,32 @@ ELSEWHERE = (
 )
 
 
-async def read_form(request: Request) -> dict[str, str]:
-    """Read the fields. Raises `BadRequest` if no form of ours can have sent this, and `BodyTooLarge`."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_MEDIA_TYPE:
-        raise BadRequest("This address takes a form: press the button on the page.")
-    content = b""
-    async for some in request.stream():
-        content += some
-        if len(content) > LARGEST_FORM:
-            raise BodyTooLarge(f"A form has at most {LARGEST_FORM:,} bytes: write less.", size=len(content))
+class Forms:
+    """Reads posted forms, within the limits of bodies that are not complete."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+
+    async def read(self, request: Request) -> dict[str, str]:
+        """Read the fields. Raises `Forbidden` and `BadRequest` if no page of ours can have sent this.
+
+        Raises `BodyTooLarge`, `Limited` if it arrives too slowly, and `ClientDisconnect` if its sender has gone.
+        """
+        refuse_other_sites(request.headers)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_MEDIA_TYPE:
+            raise BadRequest("This address takes a form: press the button on the page.")
+        chunks = []
+        with self._incoming.body() as body:
+            async for chunk in request.stream():
+                chunks.append(chunk)
+                body.grow(len(chunk))
+                if body.size > LARGEST_FORM:
+                    raise BodyTooLarge(f"A form has at most {LARGEST_FORM:,} bytes: write less.", size=body.size)
+        return parsed(b"".join(chunks))
+
+
+def parsed(content: bytes) -> dict[str, str]:
+    """The fields of a form as browsers write it. Raises `BadRequest`."""
     try:
         pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import quote, unquote
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from receiver.console.hosts import port_of
 from receiver.errors import Forbidden
-from receiver.sessions.links import LONGEST_GUEST_NAME
+from receiver.logs.repeats import Repeats
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
+
+log = Repeats(structlog.get_logger(__name__))
 
 #: The cookie's name without and with TLS, before the port. The prefix `__Host-` keeps other hosts and paths from
 #: setting it.
@@ -26,6 +29,9 @@ FOREIGN_FORM = "This form is not from your session, so nothing was done: load th
 
 #: The suffix of the cookie that keeps the page to come back to after signing in, and the time for which it is kept.
 WANTED_PAGE, WANTED_PAGE_KEPT = "-next", timedelta(hours=1)
+
+#: The longest name that a proxy gives, in characters: that of an email address.
+LONGEST_PROXY_NAME = 254
 
 PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)
 
@@ -66,7 +72,7 @@ class Guests:
         return self._sessions.recognise(self._cookie_of(request), now=now, notes=False) is not None
 
     def key_of(self, request: Request) -> str:
-        """A key for each person, made without the database. All strangers share one."""
+        """A key for each person, made without the database; empty for a stranger."""
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return _by_word(by_proxy.name)
@@ -120,12 +126,17 @@ class Guests:
     def _by_proxy(self, request: Request) -> Guest | None:
         if not self._networks or request.client is None or not self._is_trusted(request.client.host, request.headers):
             return None
-        name = _only(request.headers, self._settings.console_user_header)
-        if not name or not name.isprintable():
+        header = self._settings.console_user_header
+        names = _texts_of(request.headers, header)
+        if not any(names):
             return None
-        name = name[:LONGEST_GUEST_NAME]
-        said = _only(request.headers, self._settings.console_role_header).lower()
-        role = Role.OPERATOR if said == Role.OPERATOR else Role.VIEWER
+        flaw = _flaw_of(names)
+        if flaw is not None:
+            log.warning("a trusted proxy names a person in an unusable way", about={"header": header, "why": flaw})
+            return None
+        name = names[0]
+        roles = [text.lower() for text in _texts_of(request.headers, self._settings.console_role_header)]
+        role = Role.OPERATOR if roles == [Role.OPERATOR.value] else Role.VIEWER
         return Guest(name, role, self._sessions.form_token(_by_word(name)))
 
     def _is_trusted(self, peer: str, headers: Mapping[str, str]) -> bool:
@@ -140,10 +151,28 @@ class Guests:
         return compare_digest(given, self._secret) and any(address in network for network in self._networks)
 
 
-def _only(headers: Headers, name: str) -> str:
-    """The value of a header, or empty if it is repeated: the browser may have sent one of two values itself."""
-    given = headers.getlist(name)
-    return given[0].strip() if len(given) == 1 else ""
+def _texts_of(headers: Headers, name: str) -> list[str]:
+    """The values of a header. Proxies write UTF-8, or else Latin-1."""
+    values = [value.encode("latin-1") for value in headers.getlist(name)]
+    return [_decoded(value).strip() for value in values]
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _flaw_of(names: Sequence[str]) -> str | None:
+    """Why these values of one header do not name a person; None if they do."""
+    if len(names) > 1:
+        # The browser may have sent one of them itself.
+        return "the header stands there twice"
+    if not names[0].isprintable():
+        return "it has characters that cannot be printed"
+    # Cut names could make one person of two.
+    return None if len(names[0]) <= LONGEST_PROXY_NAME else f"it is longer than {LONGEST_PROXY_NAME} characters"
 
 
 def _by_word(name: str) -> str:

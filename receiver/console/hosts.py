@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from receiver.errors import BadRequest
+from receiver.http_urls import comparable_host, without_port
 
 
 def host_name(host: str) -> str:
-    """The name in a header `Host`, without its port, in lower case."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
+    """The name in a header `Host`, in the form in which hosts are compared, or as it is if it names no host.
+
+    Browsers write it in ASCII.
+    """
+    name = without_port(host.strip().lower())
+    if not name.isascii():
+        return name
+    try:
+        return comparable_host(name)
+    except ValueError:
+        return name
 
 
 def port_of(headers: Mapping[str, str]) -> str:

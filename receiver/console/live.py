@@ -166,13 +166,14 @@ class Live:
         while time.monotonic() - began < LONGEST_STREAM:
             said: StreamEvent = b": still here\n\n"
             with suppress(TimeoutError):
-                async with asyncio.timeout(SIGN_OF_LIFE):
+                # An event does not put the check off.
+                async with asyncio.timeout(max(looked + SIGN_OF_LIFE - time.monotonic(), 0.0)):
                     said = await events.get()
             if said is None:
                 return
-            if time.monotonic() - looked >= SIGN_OF_LIFE and not self._is_lost:
+            if time.monotonic() - looked >= SIGN_OF_LIFE:
                 looked = time.monotonic()
-                if not await _or_unknown(is_there):
+                if not self._is_lost and not await _or_unknown(is_there):
                     yield _event("lost", {"seconds": 0, "reason": NO_SESSION})
                     return
             yield said
@@ -204,7 +205,7 @@ class Live:
         """The present marks; None if the database does not answer, of which the streams are told in time."""
         counting = asyncio.get_running_loop().create_task(self._count_silence())
         try:
-            now = await self._reads.run(self._read, key="live")
+            now = await self._reads.run(self._read, client="live")
         except (Refused, SQLAlchemyError) as error:
             self._reason = NO_TURN if isinstance(error, Refused) else NO_ANSWER
             return None

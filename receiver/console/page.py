@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from receiver.api.operations import Parameter
 from receiver.console.visit import Visit
@@ -93,3 +94,17 @@ class Button:
 def filled(pattern: str, values: dict[str, str]) -> str:
     """The pattern with these values in place of its `{names}`. A name without a value becomes empty."""
     return re.sub(r"{(\w+)(?::\w+)?}", lambda found: values.get(found[1], ""), pattern)
+
+
+def written_part(part: str) -> str:
+    """A part of a path as it stands in an address. Browsers resolve `.` and `..`, so these get a tilde in front."""
+    return quote(f"~{part}" if _DOTS.fullmatch(part) else part, safe="")
+
+
+def read_part(part: str) -> str:
+    """The part of a path that `written_part` wrote."""
+    return part[1:] if part.startswith("~") and _DOTS.fullmatch(part) else part
+
+
+#: Parts that are written with one tilde more.
+_DOTS = re.compile(r"~*\.{1,2}")

@@ -18,7 +18,7 @@ from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, r
 from receiver.console.contents import MENU
 from receiver.console.footers import footer_of_button
 from receiver.console.guests import Guests
-from receiver.console.page import Button, filled
+from receiver.console.page import Button, filled, read_part, written_part
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
 from receiver.console.sign_in import SignIn, page_with
@@ -35,12 +35,15 @@ FROM_ANOTHER_SESSION = (
 class Pressing:
     """Shows the forms of buttons, and carries out the action of a pressed button."""
 
-    def __init__(self, parts: VisitedParts, sign_in: SignIn, guests: Guests, reads: PageReads) -> None:
+    def __init__(
+        self, parts: VisitedParts, sign_in: SignIn, guests: Guests, reads: PageReads, read_forms: forms.Forms
+    ) -> None:
         self._parts = parts
         self._operations = parts.operations
         self._sign_in = sign_in
         self._guests = guests
         self._reads = reads
+        self._forms = read_forms
 
     async def show(self, button: Button, request: Request) -> Response:
         """The button's form on a separate page, which describes the action and asks for the fields."""
@@ -53,13 +56,12 @@ class Pressing:
 
     async def press(self, button: Button, request: Request) -> Response:
         """Do the button's action, and redirect to the page that follows."""
-        forms.refuse_other_sites(request.headers)
-        fields = await forms.read_form(request)
+        fields = await self._forms.read(request)
         token = fields.pop(forms.TOKEN_FIELD, "")
         try:
             visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields))
         except NotAuthorized as refusal:
-            form = page_with(filled(button.path, _quoted(request.path_params)), fields.items())
+            form = page_with(filled(button.path, _quoted(_path_of(request))), fields.items())
             return self._sign_in.wanted(request, refusal, form=form)
         try:
             self._guests.refuse_foreign_form(visit.guest, token, says=FROM_ANOTHER_SESSION)
@@ -104,7 +106,7 @@ class Pressing:
             self._parts,
             guest,
             to=Addresses(request).to,
-            path=request.path_params,
+            path=_path_of(request),
             query=fields,
             now=now,
         )
@@ -147,5 +149,9 @@ def _key_of(words: Mapping[str, str]) -> str:
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
 
 
+def _path_of(request: Request) -> dict[str, str]:
+    return {name: read_part(part) for name, part in request.path_params.items()}
+
+
 def _quoted(path: Mapping[str, str]) -> dict[str, str]:
-    return {name: quote(text, safe="") for name, text in path.items()}
+    return {name: written_part(text) for name, text in path.items()}

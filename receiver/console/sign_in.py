@@ -13,9 +13,8 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.console import forms
 from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, page_answer, redirect
-from receiver.console.forms import KEY_FIELD
+from receiver.console.forms import KEY_FIELD, TOKEN_FIELD, Forms
 from receiver.console.guests import Guests
 from receiver.console.live import NO_SESSION
 from receiver.console.page import CONSOLE_PATH
@@ -34,7 +33,7 @@ FILES = (".csv", ".jsonl", "/body")
 
 #: Parameters and fields of one request, which a page does not get again: the message about an action, and the key and
 #: the token of a form.
-OF_ONE_REQUEST = (DONE, SAID, SEAL, KEY_FIELD, forms.TOKEN_FIELD)
+OF_ONE_REQUEST = (DONE, SAID, SEAL, KEY_FIELD, TOKEN_FIELD)
 
 #: The longest page that a cookie keeps, in characters of the cookie. Browsers drop cookies of more than 4,096 bytes.
 LONGEST_WANTED_PAGE = 3_500
@@ -46,11 +45,12 @@ LINK, NEXT_PAGE = "link", "next"
 class SignIn:
     """The pages of signing in."""
 
-    def __init__(self, kept: Sessions, links: Links, guests: Guests, reads: PageReads) -> None:
+    def __init__(self, kept: Sessions, links: Links, guests: Guests, reads: PageReads, forms: Forms) -> None:
         self._sessions = kept
         self._links = links
         self._guests = guests
         self._reads = reads
+        self._forms = forms
 
     async def show(self, request: Request) -> Response:
         """The name and role of the link, and a button. Raises `NotAuthorized` if the link is unknown or has expired."""
@@ -71,11 +71,13 @@ class SignIn:
 
     async def begin(self, request: Request) -> Response:
         """Begin a session, and redirect to the page. Raises `NotAuthorized`, also for a link that was used before."""
-        forms.refuse_other_sites(request.headers)
-        fields = await forms.read_form(request)
+        fields = await self._forms.read(request)
         now = datetime.now(UTC)
         invitation = self._links.read(fields.get(LINK, ""), now=now)
-        cookie = await self._reads.run(request, "sign in", lambda: self._begun(request, invitation, now))
+        # Only who has a link gets this far.
+        cookie = await self._reads.run(
+            request, "sign in", lambda: self._begun(request, invitation, now), for_strangers=True
+        )
         answer = redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
         if self._guests.wanted_page(request):
             answer.headers.append("Set-Cookie", self._guests.keep_wanted_page(request, ""))
@@ -94,19 +96,19 @@ class SignIn:
 
     async def end(self, request: Request) -> Response:
         """End the session. It is not an error if it has ended already. Raises `Forbidden` for another's form."""
-        forms.refuse_other_sites(request.headers)
-        fields = await forms.read_form(request)
+        fields = await self._forms.read(request)
         now = datetime.now(UTC)
 
         def end_session() -> None:
             guest = self._guests.guest(request, now=now)
             if guest is not None:
-                self._guests.refuse_foreign_form(guest, fields.get(forms.TOKEN_FIELD, ""))
+                self._guests.refuse_foreign_form(guest, fields.get(TOKEN_FIELD, ""))
             if guest is not None and guest.session is not None:
                 asked = Asked(by=By(guest.name, Via.CONSOLE), what="sign out")
                 sessions.end(self._sessions.database, asked, guest.session, now=now)
 
-        await self._reads.run(request, "sign out", end_session)
+        if self._guests.key_of(request):
+            await self._reads.run(request, "sign out", end_session)
         return redirect(request, "/sign-in", cookie=self._guests.cookie(request, "", ends=timedelta()))
 
     def wanted(self, request: Request, refusal: NotAuthorized, *, form: str | None = None) -> Response:

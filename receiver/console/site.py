@@ -12,8 +12,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive as AsgiReceive
 from starlette.types import Scope as AsgiScope
 from starlette.types import Send as AsgiSend
@@ -37,11 +37,12 @@ from receiver.console.answers import (
 )
 from receiver.console.contents import BUTTON_BY_NAME, BUTTONS, MENU, PAGES, lead
 from receiver.console.footers import footer_of
+from receiver.console.forms import Forms
 from receiver.console.guests import Guests
-from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS
+from receiver.console.headers import BARE_HEADERS
 from receiver.console.hosts import refuse_other_hosts
 from receiver.console.live import NO_ANSWER, Live, marks_of
-from receiver.console.page import CONSOLE_PATH, ConsolePage
+from receiver.console.page import CONSOLE_PATH, ConsolePage, read_part
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
@@ -49,11 +50,13 @@ from receiver.console.sign_in import SignIn
 from receiver.console.static_files import static_files
 from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable
+from receiver.ingest.incoming import Incoming
+from receiver.logs.repeats import Repeats
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 PageHandler = Callable[[Request], Awaitable[Response]]
 
@@ -73,6 +76,8 @@ class ConsoleParts:
     reads: Reads
     sessions: Sessions
     links: Links
+    #: Bounds the time and the memory of forms.
+    incoming: Incoming
     settings: ConsoleSettings
 
 
@@ -91,8 +96,9 @@ class Console:
             hides_bodies=parts.settings.console_hide_bodies,
         )
         self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
-        self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
-        self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads)
+        forms = Forms(parts.incoming)
+        self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads, forms)
+        self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads, forms)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
@@ -141,10 +147,14 @@ class Console:
             except Refused as refusal:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:
-                log.warning("cannot show a page, because the database does not answer", path=request.url.path[:200])
+                says = "cannot show a page, because the database does not answer"
+                log.warning(says, about={}, path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."), reason=NO_ANSWER)
+            except ClientDisconnect:
+                # Nobody is there any more to read this.
+                return Response(status_code=400, headers=BARE_HEADERS)
             except Exception:
-                log.exception("a page failed", path=request.url.path[:200])
+                log.exception("a page failed", about={}, path=request.url.path[:200])
                 return fault_answer(request)
 
         return answered
@@ -196,7 +206,7 @@ class Console:
             self._visited,
             guest,
             to=Addresses(request).to,
-            path=request.path_params,
+            path={name: read_part(part) for name, part in request.path_params.items()},
             query=_query_of(request),
             now=now,
         )
@@ -226,9 +236,8 @@ class Console:
 
         # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
-        name = f"{page.name}.{end}"
-        headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
+        content = downloads.lines(downloads.patient(ask), first=first, end=end)
+        return downloads.Download(content, f"{page.name}.{end}", FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
         """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""

@@ -26,6 +26,9 @@ STOP_SECONDS = 5.0
 #: Stands in the scope of a request whose answer has no end of its own: it ends with the reader's side.
 ENDLESS = "hookmirror.endless"
 
+#: Names the function in each scope that aborts the connection, for an answer that cannot be completed.
+ABORT = "hookmirror.abort"
+
 
 class ClosingProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a different way of closing connections."""
@@ -115,6 +118,8 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
+        # The transport's method, because one of this object would keep it alive by a circle.
+        cycle.scope[ABORT] = self._wire.abort
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

@@ -32,7 +32,7 @@ from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 from receiver.verify.diagnosis import likely_form, likely_mistake
 from receiver.verify.request import RawHeaders, WebhookRequest
-from receiver.verify.verifiers import Verifier, listed_headers, signature_headers
+from receiver.verify.verifiers import Verifier, listed_headers, reads_target, signature_headers
 
 log = structlog.get_logger(__name__)
 
@@ -262,15 +262,16 @@ class Keeper:
         source, name = waiting.request.source, waiting.request.source.name
         verifier = source.dialect.verifier
         try:
-            body = waiting.request.body
+            body, target = waiting.request.body, captured_target(waiting.request.target)
             if waiting.code == Captured.code:
-                target = captured_target(waiting.request.target)
                 headers = _with_target(captured_headers(waiting.request.headers), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
-            needed = _needed_headers(verifier, judged(waiting.request, at=waiting.received_at))
-            # A stored body without its secret could not be verified again.
-            if needed is not None and verifier.redact(body, source.credentials) == body:
-                headers = _with_target(_chosen(source, waiting.request.headers, needed), waiting.request.target)
+            request = judged(waiting.request, at=waiting.received_at)
+            needed = _needed_headers(verifier, request)
+            # Without its secret, a stored body could not be verified again, nor could an address that is signed.
+            is_whole = target == request.target or not reads_target(verifier, request, source.credentials)
+            if is_whole and needed is not None and verifier.redact(body, source.credentials) == body:
+                headers = _with_target(_chosen(source, waiting.request.headers, needed), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except BaseException as error:
             # The verifier of a dialect may raise any error; even SystemExit may affect only this request.

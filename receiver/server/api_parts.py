@@ -21,6 +21,7 @@ from receiver.dialects.sources import Source
 from receiver.findings import record, tallies
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
+from receiver.ingest.incoming import Incoming
 from receiver.provenance.why import explainer
 from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
@@ -43,6 +44,8 @@ class ServedParts:
     exposition: Exposition
     questions: SourceQuestions
     errands: Errands
+    #: Bounds the forms that arrive at the console.
+    incoming: Incoming
     #: Wakes the worker of this process when there is new work.
     wake: Callable[[], None] = lambda: None
     #: Wakes the feeders of this process when there is a run to plan or to step.

@@ -124,6 +124,7 @@ class App:
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
             errands=new_errands(runtime),
+            incoming=self.connections.incoming,
             wake=self._wake,
             feed=self._feed,
             warnings=lambda: self._registration.warnings,

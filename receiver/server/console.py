@@ -29,6 +29,7 @@ def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
             reads=served.reads,
             sessions=sessions,
             links=Links(keys),
+            incoming=served.incoming,
             settings=settings,
         )
     )

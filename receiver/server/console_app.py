@@ -54,6 +54,8 @@ class ConsoleApp:
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        #: For the server's protocol, which bounds the connections of strangers.
+        self.connections = Connections(settings, Incoming(settings))
         # Other processes ack the webhooks, perhaps on the same cores.
         self._watch = ArrivalWatch(runtime.database)
         self._served = ServedParts(
@@ -64,10 +66,9 @@ class ConsoleApp:
             exposition=runtime.exposition,
             questions=SourceQuestions(runtime.database, lambda: runtime.sources),
             errands=new_errands(runtime),
+            incoming=self.connections.incoming,
             warnings=lambda: self._registration.warnings,
         )
-        #: For the server's protocol, which bounds the connections of strangers.
-        self.connections = Connections(settings, Incoming(settings))
         api = new_api(self._served, settings, sources)
         self._console = new_console(settings, api, self._served)
         handlers: dict[Any, Any] = {

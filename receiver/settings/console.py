@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-from receiver.http_urls import url_flaw
+from receiver.http_urls import comparable_host, url_flaw, without_port
 
 
 class ConsoleSettings(BaseModel):
@@ -39,6 +39,9 @@ class ConsoleSettings(BaseModel):
     def _console_fits_together(self) -> Self:
         if url_flaw(self.console_url) is not None:
             raise ValueError("console_url takes an address such as https://hooks.example.com")
+        _comparable(urlsplit(self.console_url).hostname or "", setting="console_url")
+        for host in self.console_hosts:
+            _comparable(without_port(host), setting="console_hosts")
         for network in self.console_trusted_proxies:
             try:
                 ip_network(network, strict=False)
@@ -55,15 +58,28 @@ class ConsoleSettings(BaseModel):
 
     @property
     def console_host_names(self) -> frozenset[str]:
-        """The names that the header `Host` may have, without ports."""
-        own = urlsplit(self.console_url).hostname or ""
-        return frozenset(map(str.lower, [own, *self.console_hosts, "localhost", "127.0.0.1", "[::1]", "::1"]))
+        """The hosts that the header `Host` may name, without ports and in the form in which hosts are compared."""
+        names = [urlsplit(self.console_url).hostname or "", *map(without_port, self.console_hosts)]
+        return frozenset(map(comparable_host, [*names, *OWN_HOSTS]))
 
     @property
     def console_is_secure(self) -> bool:
         """Whether browsers reach the console by https."""
         return urlsplit(self.console_url).scheme == "https"
 
+
+def _comparable(host: str, *, setting: str) -> None:
+    """Raise `ValueError` unless browsers may ask for this host."""
+    try:
+        comparable_host(host)
+    except ValueError:
+        raise ValueError(
+            f"{setting} takes names and addresses of hosts, such as hooks.example.com, not {host[:64]!r}"
+        ) from None
+
+
+#: The names of this machine.
+OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 #: Fewest characters of the secret that a trusted proxy sends.
 SHORTEST_PROXY_SECRET = 16

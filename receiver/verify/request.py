@@ -71,6 +71,21 @@ class WebhookRequest:
         return only_header(self.headers, name)
 
 
+class NotingRequest(WebhookRequest):
+    """A request that notes whether a verifier reads its path and query."""
+
+    __slots__ = ("_target", "target_was_read")
+
+    @property
+    def target(self) -> bytes:
+        self.target_was_read = True
+        return self._target
+
+    @target.setter
+    def target(self, target: bytes) -> None:
+        self._target, self.target_was_read = target, False
+
+
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
     """The value of a header; None if it is missing. Raises `NotVerified` if it is repeated."""
     wanted = wire_name(name)

@@ -6,10 +6,12 @@ Verifying and signing do no I/O and read no clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from receiver.verify.request import WebhookRequest
+from receiver.errors import NotVerified
+from receiver.verify.request import NotingRequest, WebhookRequest
 
 NAMED_SECRET = "its dialect knows no webhook records: move `webhook_secrets` into `secrets`"  # noqa: S105 (a message)
 
@@ -115,6 +117,24 @@ def listed_headers(verifier: Verifier, request: WebhookRequest) -> frozenset[str
     listed: Callable[[WebhookRequest], Iterable[str]] | None = getattr(verifier, "listed_headers", None)
     names = frozenset() if listed is None else frozenset(name.lower() for name in listed(request))
     return names.difference(signature_headers(verifier) or ())
+
+
+def reads_target(verifier: Verifier, request: WebhookRequest, credentials: Credentials) -> bool:
+    """Whether verifying this request depends on its path and query, which its sender may have signed.
+
+    Raises what the verifier raises, except `NotVerified`.
+    """
+    noting = NotingRequest(
+        request.body,
+        request.headers,
+        method=request.method,
+        target=request.target,
+        public_url=request.public_url,
+        at=request.at,
+    )
+    with suppress(NotVerified):
+        verifier.verify(noting, credentials)
+    return noting.target_was_read
 
 
 def headers_made_anew(verifier: Verifier) -> frozenset[str]:

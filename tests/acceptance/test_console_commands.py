@@ -150,6 +150,9 @@ def test_a_session_that_does_not_exist_cannot_be_ended(folder: Folder) -> None:
     ("line", "wrong"),
     [
         ('console_url = "hooks.example"', "console_url takes an address such as https://hooks.example.com"),
+        ('console_hosts = ["https://hooks.example"]', "console_hosts takes names and addresses of hosts"),
+        ('console_hosts = ["*.example"]', "console_hosts takes names and addresses of hosts"),
+        ('console_hosts = [""]', "console_hosts takes names and addresses of hosts"),
         ('console_trusted_proxies = ["proxy"]', "console_trusted_proxies takes addresses and networks"),
         ('console_trusted_proxies = ["10.0.0.1"]', "console_trusted_proxies needs console_proxy_secret"),
     ],

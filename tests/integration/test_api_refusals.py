@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from senders import SOURCES
@@ -113,6 +114,32 @@ def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_is_removed(mir
 
 
 # ── invalid requests ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/runs?source=sigma"), ("GET", "/api/v1/deliveries")])
+@pytest.mark.parametrize(
+    "body", [{"data": {"state": "dead"}}, {"json": {"state": "dead"}}, {"content": (b"state=", b"dead")}]
+)
+def test_parameters_in_a_body_are_refused(served: Served, method: str, path: str, body: dict[str, Any]):
+    headers = {"Authorization": f"Bearer {token(Scope.OPERATE)}"}
+    runs = served.count("runs")
+    answer = served.client.request(method, path, headers=headers, **body)
+    assert error(answer) == (400, "bad_request")
+    assert "write the parameters into the address" in answer.json()["message"]
+    assert served.count("runs") == runs
+
+
+def test_an_empty_body_is_taken_for_none(served: Served):
+    headers = {"Authorization": f"Bearer {token(Scope.READ)}", "Content-Length": "0"}
+    assert served.client.get("/api/v1/deliveries", headers=headers).status_code == 200
+
+
+def test_a_key_in_the_header_of_other_services_is_refused_and_not_overlooked(served: Served):
+    headers = {"Authorization": f"Bearer {token(Scope.OPERATE)}", "Idempotency-Key": "k1"}
+    runs = served.count("runs")
+    answer = served.client.post("/api/v1/runs?source=sigma", headers=headers)
+    assert error(answer) == (400, "bad_request")
+    assert (answer.headers[NAMES_HEADER], served.count("runs")) == ("idempotency_key", runs)
 
 
 @pytest.mark.parametrize(

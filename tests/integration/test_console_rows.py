@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urljoin
 
 import pytest
 from commanding import SECRET, product
@@ -14,6 +15,8 @@ from senders import SOURCES
 from serving import Served, wait_until
 from visiting import Visitor, text_of, visiting
 
+from receiver.console.pages.row import path_of_row
+from receiver.http_urls import quoted_part
 from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.asking import ASK
 from receiver.sessions.roles import Role
@@ -139,11 +142,25 @@ def test_an_unknown_table_is_answered_with_a_page_that_says_so(shop: Shop):
     assert (answer.status_code, "The mirror has no table" in answer.text) == (404, True)
 
 
-@pytest.mark.parametrize("external_id", ["a/b", "a/ask", "..", "ä ?#&%", "line\nend", "{source}", "<b>"])
+@pytest.mark.parametrize(
+    "external_id", ["a/b", "a/ask", ".", "..", "~..", "~", "...", "ä ?#&%", "line\nend", "{source}", "<b>"]
+)
 def test_any_external_id_has_a_page_that_links_to_itself(shop: Shop, external_id: str):
-    quoted = quote(external_id, safe="")
-    page = shop.visitor.page(f"/mirror/products/iimmpact/{quoted.replace('.', '%2E')}")
-    assert f'action="/console/mirror/products/iimmpact/{quoted}/ask"' in page
+    path = path_of_row("products", "iimmpact", external_id)
+    page = shop.visitor.page(path)
+    assert f'action="/console{path}/ask"' in page
+    assert f"GET /api/v1/catalog/products/iimmpact/{quoted_part(external_id)}" in page
+
+
+@pytest.mark.parametrize("external_id", [".", "..", "~.."])
+def test_a_row_named_like_a_step_in_an_address_is_opened_by_its_link(shop: Shop, external_id: str):
+    shop.tell(f"Named {external_id}", "10:00", number=7, id=external_id)
+    (link,) = re.findall(
+        f'href="([^"]+)"><bdi hx-ignore>{re.escape(external_id)}<', shop.visitor.page("/mirror/products")
+    )
+    # A browser resolves the link.
+    page = shop.visitor.client.get(urljoin(shop.visitor.base, link))
+    assert f"Named {external_id}" in page.text
 
 
 @pytest.mark.parametrize("asked", ["1", "999999", "0"])

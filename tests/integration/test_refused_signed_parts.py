@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from receiver import Dialect, Envelope, Header, Signature, Verifier, WebhookRequest
+from receiver import Dialect, Envelope, Header, HmacSha256, Signature, Verifier, WebhookRequest
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source, build_source
@@ -85,6 +85,23 @@ def test_a_kept_request_whose_address_is_signed_verifies_with_the_new_secret(inb
     verifier = Signature(signed, at=Header("X-Signature"))
     refused(inbox, verifier, target, address)
     assert verify_again(inbox, source(verifier, NEW, address)).accepted == 1
+
+
+def test_a_kept_request_hides_possible_secrets_in_its_address_and_verifies_without_them(inbox):
+    verifier = HmacSha256(header="X-Signature")
+    refused(inbox, verifier, b"/hooks/shop?token=secret&page=2", "")
+    with inbox.database.read() as connection:
+        (headers,) = connection.execute(select(REQUESTS.c.headers)).scalars()
+    assert [value for name, value in headers if name == ":target"] == ["/hooks/shop?token=(hidden)&page=2"]
+    assert verify_again(inbox, source(verifier, NEW, "")).accepted == 1
+
+
+@pytest.mark.parametrize("signed", ["{path}|{body}", "{url}|{body}"])
+def test_a_request_whose_signed_address_may_hold_a_secret_is_not_kept(inbox, signed):
+    """It could not be verified again without that part."""
+    verifier = Signature(signed, at=Header("X-Signature"))
+    refused(inbox, verifier, b"/hooks/shop?token=secret", "https://hooks.example/hooks/shop")
+    assert kept_headers(inbox) == []
 
 
 @pytest.mark.parametrize("address", ["", "https://hooks.example/hooks/shop"])

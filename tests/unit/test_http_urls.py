@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from urllib.parse import unquote
 
 import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.http_urls import flaw_for_calls, url_flaw
+from receiver.http_urls import flaw_for_calls, quoted_part, url_flaw
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,9 @@ def test_any_url_without_a_flaw_can_be_asked_for_or_is_refused_by_the_client_as_
             parsed = httpx.URL(url)
             with suppress(OSError):
                 socket.getaddrinfo(parsed.host, parsed.port, flags=socket.AI_NUMERICHOST)
+
+
+@pytest.mark.parametrize("part", [".", "..", "...", "a/b", "ä ?#&%"])
+def test_our_client_sends_any_part_of_a_path_as_one_part(part: str) -> None:
+    path = httpx.URL(f"http://hooks.example/rows/{quoted_part(part)}/why").raw_path.decode()
+    assert [unquote(each) for each in path.split("/")] == ["", "rows", part, "why"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -16,7 +16,7 @@ from receiver.api.provenance import WhyColumn, WhyRow
 from receiver.codec import decode
 from receiver.console.asked_source import AnsweredQuestion, answered_question
 from receiver.console.decoders import decoded
-from receiver.console.page import Button, ConsolePage
+from receiver.console.page import Button, ConsolePage, written_part
 from receiver.console.timeline import TimelineEntry, timeline
 from receiver.console.visit import Visit
 from receiver.errors import NotFound, Unavailable
@@ -98,7 +98,7 @@ def show_row(visit: Visit) -> RowShown:
 
 def path_of_row(table: str, source: str, external_id: str, **query: str) -> str:
     """The path of a row's page below the console."""
-    path = "/".join(quote(part, safe="") for part in (table, source, external_id))
+    path = "/".join(written_part(part) for part in (table, source, external_id))
     return f"/mirror/{path}" + (f"?{urlencode(query)}" if query else "")
 
 

@@ -108,6 +108,26 @@ def test_more_reads_than_may_wait_are_refused_at_once():
     reads.close()
 
 
+def test_a_client_whose_reads_wait_in_every_place_does_not_shut_out_another():
+    reads, gate = Reads(at_once=1, seconds=BOUND), threading.Event()
+
+    async def ask() -> None:
+        many = [
+            asyncio.create_task(reads.run(lambda: gate.wait(BOUND), client="many", kind=number))
+            for number in range(1 + WAITING_FOR_EACH)
+        ]
+        await asyncio.sleep(0)
+        other = asyncio.create_task(reads.run(lambda: "read", client="other"))
+        with pytest.raises(Unavailable, match="Too many reads"):
+            await many[-1]
+        gate.set()
+        assert await other == "read"
+        assert all(await asyncio.gather(*many[:-1]))
+
+    asyncio.run(ask())
+    reads.close()
+
+
 def test_a_turn_ends_when_its_thread_is_free(monkeypatch):
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.05)
     monkeypatch.setattr(module, "GRACE", 0.0)

@@ -77,6 +77,47 @@ def test_a_turn_that_does_not_come_in_time_is_refused_and_not_given_later() -> N
     asyncio.run(ask())
 
 
+def test_a_newcomer_takes_the_place_of_the_newest_read_of_the_client_with_the_most() -> None:
+    async def ask() -> list[str]:
+        turns, order = Turns(1), list[str]()
+        first = await turns.take("list", seconds=BOUND, client="many")
+
+        async def take(client: str, number: int) -> None:
+            try:
+                turn = await turns.take("list", seconds=BOUND, client=client)
+            except TimeoutError:
+                order.append(f"{client} {number} refused")
+            else:
+                order.append(f"{client} {number}")
+                turns.give_back(turn, used=0.0)
+
+        many = [asyncio.create_task(take("many", number)) for number in range(3)]
+        await asyncio.sleep(0)
+        assert turns.make_room("few")
+        few = asyncio.create_task(take("few", 0))
+        await asyncio.sleep(0)
+        turns.give_back(first, used=0.0)
+        await asyncio.gather(*many, few)
+        return order
+
+    assert asyncio.run(ask()) == ["many 2 refused", "many 0", "many 1", "few 0"]
+
+
+@pytest.mark.parametrize(("waiting", "newcomer"), [("a", "a"), ("ab", "a"), ("ab", "c"), ("aab", "b"), ("aaa", "a")])
+def test_no_read_makes_room_for_a_client_that_would_have_as_many(waiting: str, newcomer: str) -> None:
+    async def ask() -> None:
+        turns = Turns(1)
+        await turns.take("list", seconds=BOUND)
+        tasks = [asyncio.create_task(turns.take("list", seconds=BOUND, client=client)) for client in waiting]
+        await asyncio.sleep(0)
+        assert not turns.make_room(newcomer)
+        assert turns.waiting == len(waiting)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(ask())
+
+
 def test_a_read_that_waits_for_the_budget_gets_a_turn_when_the_webhooks_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_budget, "LONGEST_KEY_REST", 2 * BOUND)
 

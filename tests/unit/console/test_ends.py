@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -12,14 +16,18 @@ from live_events import listening, read_to_its_end
 from pydantic import SecretStr
 from senders import sent
 from serving import Served
+from sqlalchemy.exc import OperationalError
 from starlette.requests import Request
+from structlog.testing import capture_logs
 from visiting import Visitor, cookie_name, hidden_fields, text_of, visiting
+from waiting import wait_until
 
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
 from receiver.console import downloads, live
 from receiver.console.guests import COOKIE, Guests
 from receiver.database.database import Database
+from receiver.errors import NotFound, Unavailable
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
@@ -40,6 +48,42 @@ def test_a_stream_ends_soon_after_the_session_of_its_reader(
         end_newest_session(shown)
         read_to_its_end(lines)
     assert leaving.get("/live").status_code == 401
+
+
+def test_an_event_just_before_the_check_of_the_session_does_not_put_it_off(
+    shown: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked_at = [0.0], list[float]()
+    events: asyncio.Queue[live.StreamEvent] = asyncio.Queue()
+
+    class Waiting:
+        """Stands for the module of which a stream takes the timeouts of its waits, which end at once here."""
+
+        def timeout(self, seconds: float) -> asyncio.Timeout:
+            now[0] += seconds if events.empty() else 0.0
+            return asyncio.timeout(0)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+    async def has_left() -> bool:
+        asked_at.append(now[0] - live.LONGEST_SILENCE)
+        return False
+
+    async def tell() -> list[bytes]:
+        streams = live.Live(shown.beside, Reads(at_once=1, seconds=1.0), most=1)
+        told = streams._told(events, has_left)
+        said = [await anext(told)]
+        now[0] = live.SIGN_OF_LIFE - 1
+        events.put_nowait(b"event: changed")
+        said.append(await anext(told))
+        return [*said, *[each async for each in told]]
+
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(live, "asyncio", Waiting())
+    said = asyncio.run(tell())
+    assert said[:2] == [b"retry: 5000\n\n", b"event: changed"]
+    assert (live.NO_SESSION.encode() in said[-1], asked_at) == (True, [live.SIGN_OF_LIFE])
 
 
 def test_an_open_stream_alone_does_not_keep_a_session(
@@ -77,24 +121,72 @@ def test_a_stream_that_was_never_read_frees_its_place(shown: Served) -> None:
     assert asyncio.run(open_and_leave()) == 0
 
 
-def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
-    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pages_of_one_item(shown: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "LARGEST_PAGE", 1)
     for number in range(3):
         shown.send("indexed", key=f"end{number}")
+
+
+def at_the_second_page(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Have this happen when a download reads its second page for the first time."""
     parts_read: list[object] = []
     read = downloads.part_of
 
-    def read_and_end(*arguments: object, **more: object) -> downloads.DownloadPart:
+    def read_and_happen(*arguments: object, **more: object) -> downloads.DownloadPart:
         parts_read.append(arguments)
         if len(parts_read) == 2:
-            end_newest_session(shown)
+            happens()
         return read(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(downloads, "part_of", read_and_end)
-    with pytest.raises(httpx.RemoteProtocolError):
+    monkeypatch.setattr(downloads, "part_of", read_and_happen)
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
+    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_second_page(monkeypatch, lambda: end_newest_session(shown))
+    with capture_logs() as logs, pytest.raises(httpx.TransportError):
         leaving.get("/deliveries.jsonl", source="indexed")
+    cut = [line for line in logs if line["event"] == "a download was cut off"]
+    assert [(line["file"], line["why"]) for line in cut] == [("deliveries.jsonl", "The session has ended.")]
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+def test_a_download_that_is_cut_off_leaves_no_traceback(
+    shown: Served, operator: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_the_second_page(monkeypatch, lambda: refuse(NotFound("There is no such source.")))
+    with pytest.raises(httpx.TransportError):
+        operator.get("/deliveries.jsonl", source="indexed")
+    wait_until(lambda: not shown.at_work(), "the end of the answer")
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.usefixtures("pages_of_one_item")
+@pytest.mark.parametrize(
+    "error", [Unavailable("Too many.", retry_after=0), OperationalError("", {}, Exception())], ids=["busy", "away"]
+)
+def test_a_download_asks_again_for_a_page_that_could_not_be_read(
+    operator: Visitor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(downloads, "AWAY", Unavailable("The database does not answer.", retry_after=0))
+    at_the_second_page(monkeypatch, lambda: refuse(error))
+    ids = [json.loads(line)["id"] for line in operator.page("/deliveries.jsonl", source="indexed").splitlines()]
+    assert len(set(ids)) == len(ids) >= 3
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+def test_a_download_that_cannot_be_read_for_too_long_is_cut_off_with_the_reason() -> None:
+    async def busy(_: Mapping[str, str]) -> downloads.DownloadPart:
+        raise Unavailable("Too many reads.", retry_after=5)
+
+    with pytest.raises(downloads.CutOff, match="Too many reads"):
+        asyncio.run(downloads.patient(busy, longest=1.0)({}))
 
 
 def test_bodies_hidden_from_viewers_are_missing_in_all_their_downloads(tmp_path: Path) -> None:
@@ -121,7 +213,7 @@ def test_a_form_cannot_plan_a_reconcile_beyond_the_brake(shown: Served, operator
     assert shown.count("runs", "kind = 'reconcile'") == 0
 
 
-def test_strangers_with_forged_cookies_share_the_turns_of_one_person(shown: Served, operator: Visitor) -> None:
+def test_a_forged_cookie_gives_no_key_with_which_to_wait_for_turns(shown: Served, operator: Visitor) -> None:
     guests = shown.app._rest.console._guests  # type: ignore[union-attr]
 
     def key_of(cookie: str) -> str:
@@ -149,6 +241,38 @@ def told_by_proxy(peer: str, *more: tuple[bytes, bytes], user: bytes = b"mia") -
 
 def test_a_name_that_a_browser_sends_beside_the_proxy_s_is_refused() -> None:
     assert told_by_proxy("10.0.0.5", (b"x-forwarded-user", b"root")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "Małgorzata", "à", "李雷", "mia@example.com", "x" * 254], ids=lambda name: ascii(name)[:20]
+)
+def test_a_proxy_s_name_in_utf_8_is_read_whole(name: str) -> None:
+    guest = told_by_proxy("10.0.0.5", user=name.encode())
+    assert guest is not None
+    assert guest.name == name
+
+
+def test_a_proxy_s_name_in_latin_1_is_read_as_such() -> None:
+    guest = told_by_proxy("10.0.0.5", user="Zoë".encode("latin-1"))
+    assert guest is not None
+    assert guest.name == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("user", "more", "why"),
+    [
+        (b"x" * 255, (), "longer than 254 characters"),
+        ("a\u202eb".encode(), (), "cannot be printed"),
+        (b"mia", ((b"x-forwarded-user", b"root"),), "twice"),
+    ],
+)
+def test_an_unusable_name_of_a_proxy_is_refused_and_told_in_the_log(
+    user: bytes, more: tuple[tuple[bytes, bytes], ...], why: str
+) -> None:
+    with capture_logs() as logs:
+        assert [told_by_proxy("10.0.0.5", *more, user=user) for _ in range(50)] == [None] * 50
+    assert 0 < len(logs) < 50
+    assert why in logs[0]["why"]
 
 
 def test_a_role_that_a_browser_sends_beside_the_proxy_s_does_not_make_an_operator() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from serving import Served, serving
+from serving import Served, read_answer, serving
 from sqlalchemy import update
 from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting, visitor_at
 
@@ -356,6 +356,16 @@ def test_a_request_that_is_not_a_form_of_the_console_is_refused(
 ) -> None:
     headers = SAME_ORIGIN | {"Content-Type": media_type}
     assert operator.client.post("/deliveries/1/replay", content=content, headers=headers).status_code == status
+
+
+def test_a_form_that_does_not_arrive_in_time_is_refused_and_its_connection_ends(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None) as (served, _), served.connect() as connection:
+        served.limit(body_timeout=0.2)
+        lines = ["POST /console/sign-in HTTP/1.1", "Host: 127.0.0.1", "Sec-Fetch-Site: same-origin"]
+        lines += ["Content-Type: application/x-www-form-urlencoded", "Content-Length: 100", "", "link="]
+        connection.sendall("\r\n".join(lines).encode())
+        status, content = read_answer(connection)
+    assert (status, b"The body took too long to arrive." in content) == (503, True)
 
 
 def test_a_double_click_is_one_action(shown: Served, operator: Visitor) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from serving import Served
 from visiting import Visitor, new_link, strange_markup
+
+from receiver.console.hosts import refuse_other_hosts
+from receiver.settings.console import ConsoleSettings
 
 #: Texts with which strangers try to change a page.
 HOSTILE = (
@@ -75,7 +79,7 @@ def test_no_page_has_an_inline_script_or_style_or_names_another_host(operator: V
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost.", "[::2]"]
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::2]", "[localhost]", "::1]"]
 )
 def test_a_request_for_another_host_gets_no_page(operator: Visitor, host: str) -> None:
     for path in ("/", "/nothing", "/sign-in"):
@@ -84,9 +88,27 @@ def test_a_request_for_another_host_gets_no_page(operator: Visitor, host: str) -
         assert "is not served under the name" in answer.text
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "localhost.:1", "127.0.0.1:1", "[::1]:8000"])
 def test_the_names_of_this_machine_are_accepted_as_hosts(operator: Visitor, host: str) -> None:
     assert operator.get("/sign-in", {"Host": host}, link=new_link()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        ({"console_url": "http://[fd00:0::1]:8000"}, "[fd00::1]:8000"),
+        ({"console_url": "https://FD00.example."}, "fd00.example"),
+        ({"console_url": "https://hooks.example."}, "hooks.example."),
+        ({"console_url": "https://käse.example"}, "xn--kse-qla.example"),
+        ({"console_url": "https://xn--kse-qla.example"}, "xn--kse-qla.example:443"),
+        ({"console_hosts": ["hooks.example:8443"]}, "hooks.example:8443"),
+        ({"console_hosts": ["KÄSE.example"]}, "xn--kse-qla.example"),
+        ({"console_hosts": ["fd00::1"]}, "[fd00::1]:8000"),
+        ({"console_hosts": ["[fd00::1]:8000"]}, "[fd00::1]"),
+    ],
+)
+def test_a_host_in_the_settings_is_accepted_as_browsers_write_it(settings: dict[str, Any], host: str) -> None:
+    refuse_other_hosts(host, ConsoleSettings(**settings).console_host_names)
 
 
 def test_texts_of_a_sender_are_shown_as_text_on_every_page(shown: Served, operator: Visitor) -> None:

@@ -7,19 +7,23 @@ import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from api_alone import api_of
 from itsdangerous import Signer
 from serving import SECRET_KEY, serving
+from structlog.testing import capture_logs
 from visiting import new_link, text_of
 
 from receiver.api.reads import Reads
+from receiver.console.forms import FORM_MEDIA_TYPE
 from receiver.console.live import NO_ANSWER, NO_TURN
 from receiver.console.site import Console, ConsoleParts
 from receiver.database.database import Database
 from receiver.errors import Unavailable
+from receiver.ingest.incoming import Incoming
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import COOKIE_SALT, Sessions
 from receiver.settings.settings import Settings
@@ -31,6 +35,7 @@ def away() -> Iterator[Console]:
     database = Database("postgresql://127.0.0.1:1/none")
     sessions = Sessions(database, [SECRET_KEY], lifetime=timedelta(hours=1), idle=timedelta(hours=1))
     reads = Reads(at_once=1, seconds=1)
+    settings = Settings(secret_key=SECRET_KEY)
     operations = {each.name: each for each in api_of(database).operations}
     yield Console(
         ConsoleParts(
@@ -39,7 +44,8 @@ def away() -> Iterator[Console]:
             reads=reads,
             sessions=sessions,
             links=Links([SECRET_KEY]),
-            settings=Settings(secret_key=SECRET_KEY),
+            incoming=Incoming(settings),
+            settings=settings,
         )
     )
     reads.close()
@@ -77,6 +83,65 @@ def test_an_open_page_that_fetches_itself_is_told_why_it_cannot_be_read(
 
     monkeypatch.setattr(Reads, "run", refuse)
     assert ask_for_a_page(away).headers["X-Hookmirror-Reason"] == NO_TURN
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/deliveries.csv"),
+        ("GET", "/deliveries/1"),
+        ("GET", "/live"),
+        ("GET", "/deliveries/1/replay"),
+        ("POST", "/deliveries/1/replay"),
+    ],
+)
+@pytest.mark.parametrize("cookie", ["", "hookmirror-console=forged.signature"])
+def test_a_stranger_is_refused_without_a_turn_at_the_database(
+    away: Console, monkeypatch: pytest.MonkeyPatch, method: str, path: str, cookie: str
+) -> None:
+    monkeypatch.delattr(Reads, "run")
+    form = {"data": {"reason": "x"}} if method == "POST" else {}
+    answer = ask(away, method, path, headers={"Sec-Fetch-Site": "same-origin", "Cookie": cookie}, **form)
+    assert (answer.status_code, "console-link" in answer.text) == (401, True)
+
+
+def test_a_stranger_who_signs_out_takes_no_turn_at_the_database(away: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Reads, "run")
+    answer = ask(away, "POST", "/sign-out", data={"form_token": "x"}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
+
+
+def test_a_form_whose_sender_goes_away_leaves_no_line_in_the_log(away: Console) -> None:
+    head = {b"host": b"localhost", b"sec-fetch-site": b"same-origin", b"content-type": FORM_MEDIA_TYPE.encode()}
+    scope = {"type": "http", "method": "POST", "path": "/console/sign-in", "query_string": b"", "root_path": ""}
+    received = iter([{"type": "http.request", "body": b"li", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def post() -> None:
+        async def receive() -> Any:
+            return next(received)
+
+        async def send(_: Any) -> None:
+            pass
+
+        await away({**scope, "headers": list(head.items())}, receive, send)
+
+    with capture_logs() as logs:
+        asyncio.run(post())
+    assert logs == []
+
+
+def test_pages_that_fail_again_and_again_are_summed_up_in_the_log(
+    away: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Reads, "run", fail)
+    with capture_logs() as logs:
+        assert [ask_for_a_page(away).status_code for _ in range(50)] == [500] * 50
+    assert 0 < len(logs) < 50
+    assert all(line["event"] == "a page failed" and "a mistake of ours" in line["exception"] for line in logs)
 
 
 def test_a_link_used_while_the_database_is_away_stays_valid(away: Console) -> None:
