@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, delete, false, inspect, table, text
+from sqlalchemy import Column, Connection, Table, create_engine, delete, false, inspect, table, text
 from sqlalchemy.orm import Mapper
 from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
@@ -19,6 +20,7 @@ from sqlmodel import SQLModel
 from receiver.database.database import Database
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.unfinished import refuse_unfinished
+from receiver.database.urls import absent_file
 from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
 from receiver.errors import ConfigurationError
 
@@ -146,10 +148,20 @@ class Schema:
         return plan
 
     def plan(self) -> Migration:
-        """Return what `upgrade` would do; raises its errors."""
-        with self._database.read() as connection:
+        """Return what `upgrade` would do, and create no file for it; raises the errors of `upgrade`."""
+        with self._reading_plan() as connection:
             self._refuse_encoding(connection)
             return self._plan(connection)
+
+    @contextmanager
+    def _reading_plan(self) -> Iterator[Connection]:
+        """Read the database, or an empty one in memory in place of a file that reading would create."""
+        if absent_file(self._database.engine.url) is None:
+            with self._database.read() as connection:
+                yield connection
+        else:
+            with create_engine("sqlite://").connect() as connection:
+                yield connection
 
     def _plan(self, connection: Connection) -> Migration:
         migration = Migration()
