@@ -122,6 +122,7 @@ PLAIN = {
             "resources",
             "etags",
             "pagination",
+            "numbers",
             "compression",
             "health",
             "probes",

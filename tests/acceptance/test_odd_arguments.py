@@ -59,3 +59,44 @@ def test_an_argument_that_is_not_utf_8_is_answered_in_one_line(folder, forks, co
     done = forks.run(folder, *command)
     assert (done.returncode, len(lines(done.stderr))) == (1, 1), done.stderr
     assert NOT_UTF_8[command] in done.stderr
+
+
+#: A number beyond the 64 bits of a column.
+TOO_LARGE = str(2**64)
+
+
+@pytest.mark.parametrize("number", [TOO_LARGE, "-1"], ids=["too large", "negative"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("refused", "--show"),
+        ("refused", "--cursor"),
+        ("capture", "iimmpact", "--"),
+        ("follow", "--name", "erp", "--drop-dead"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_no_column_takes_is_refused_as_wrong_usage(folder, forks, command, number):
+    *before, last = command
+    done = forks.run(folder, *before, *((last, number) if last == "--" else (f"{last}={number}",)))
+    assert (done.returncode, len(lines(done.stderr))) == (2, 1), done.stderr
+    assert "it must be a whole number, as the lists print it." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("actions", "--run", TOO_LARGE), "--run takes a whole number"),
+        (("changes", "--after", TOO_LARGE), "--after takes a whole number"),
+        (("changes", TOO_LARGE), "There is no change"),
+        (("show", TOO_LARGE), "There is no delivery"),
+        (("runs", "list", "--before", TOO_LARGE), "--before takes a whole number"),
+        (("reload", "--pid", TOO_LARGE), "No process with the id"),
+        (("serve", "--fd", TOO_LARGE), "is not a socket of this process (too large)"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else None,
+)
+def test_a_number_beyond_64_bits_is_answered_in_one_line(folder, forks, command, told):
+    done = forks.run(folder, *command)
+    assert (done.returncode, len(lines(done.stderr))) == (1, 1), done.stderr
+    assert told in done.stderr
