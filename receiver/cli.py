@@ -9,11 +9,13 @@ import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import wraps
 from importlib import import_module
 from typing import Any, NoReturn
 
 import typer
 
+from receiver.codec import storable
 from receiver.commands.examples import epilog_of
 from receiver.commands.options import hookmirror
 from receiver.commands.wording import words_of
@@ -38,6 +40,9 @@ COMMANDS = (
     *("rows", "row", "changes", "replay", "retry", "reconcile", "ask", "rehearse", "prune", "runs", "actions"),
     *("migrate", "copy"),
 )
+
+#: By command, the words that may name files, whose names may be any bytes. Those of the type `Path` need no mention.
+NAMES_OF_FILES = {"send": ("what",), "copy": ("source", "target")}
 
 
 def main() -> None:
@@ -98,11 +103,24 @@ def _commands(asked: str) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def own_command(name: str) -> Callable[..., Any]:
-    """Import one of our commands."""
+    """Import one of our commands, which is called with words that the database takes."""
     function = name.replace("-", "_")
     with EndingAtOnce():
         command: Callable[..., Any] = getattr(import_module(f"receiver.commands.{function}"), function)
-    return command
+
+    @wraps(command)
+    def with_storable_words(**given: Any) -> Any:
+        files = NAMES_OF_FILES.get(name, ())
+        return command(**{word: value if word in files else _storable(value) for word, value in given.items()})
+
+    return with_storable_words
+
+
+def _storable(value: Any) -> Any:
+    """Replace bytes that are not UTF-8, which Python passes on as lone surrogates, in a word or a list of words."""
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return storable(value) if type(value) is str else value
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:

@@ -123,6 +123,7 @@ PLAIN = {
             "resources",
             "etags",
             "pagination",
+            "numbers",
             "compression",
             "health",
             "probes",

@@ -10,6 +10,7 @@ import typer
 from receiver.api.refused import show_refused
 from receiver.codec import encode
 from receiver.commands.new_dialect import write_files
+from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
 from receiver.commands.refused import MOST_REFUSED_LISTED
 from receiver.commands.selection import once_source
@@ -30,7 +31,8 @@ UNVERIFIED = "This request is not verified, so any program may have posted it. I
 def capture(
     source: Annotated[str, typer.Argument(help="The source that captures.")],
     request_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="The id of a captured request, which is shown in full.")
+        int | None,
+        typer.Argument(metavar="[ID]", parser=parse_number, help="The id of a captured request, to show it in full."),
     ] = None,
     write: Annotated[
         Path | None,

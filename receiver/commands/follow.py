@@ -17,6 +17,7 @@ import typer
 
 from receiver.api.followers import MOST_DEAD_LISTED, FollowerList, show_dead, show_follower
 from receiver.codec import encode
+from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import once_source
 from receiver.commands.tables import print_table
@@ -83,7 +84,9 @@ PortOption = Annotated[
 HostOption = Annotated[str, typer.Option(help="The address for --metrics-port.")]
 ListOption = Annotated[bool, typer.Option("--list", help="Show all followers and their dead changes, and end.")]
 RetryOption = Annotated[bool, typer.Option("--retry-dead", help="Send dead changes again, and end.")]
-DropOption = Annotated[int | None, typer.Option(metavar="SEQ", help="Drop this dead change, and end.")]
+DropOption = Annotated[
+    int | None, typer.Option(metavar="SEQ", parser=parse_number, help="Drop this dead change, and end.")
+]
 ForgetOption = Annotated[bool, typer.Option("--forget", help="Remove the follower with its cursor, and end.")]
 
 

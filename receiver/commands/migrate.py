@@ -20,5 +20,5 @@ def migrate(
 ) -> None:
     """Bring the database to the schema of this release."""
     schema = schema_of_packages()
-    done = schema.plan() if dry_run else schema.upgrade()
+    done = schema.checked_plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))

@@ -43,22 +43,25 @@ def show_list(
     `parts` fill the path. A column that the items do not have is left out. With `besides`, all further members that
     hold a text, a number or a flag are columns, except these.
     """
-    shown: list[Mapping[str, Any]] = []
+    shown, number = list[Mapping[str, Any]](), 0
     page: dict[str, Any] = {}
     times: dict[str, str] = {}
     # The feed is paged by numbers when read oldest first, and by cursors when read newest first.
     place = "cursor" if query.get("after") is None else "after"
     following = query.get(place)
-    while len(shown) < limit:
-        size = min(limit - len(shown), LARGEST_PAGE)
+    while number < limit:
+        size = min(limit - number, LARGEST_PAGE)
         page = asked.ask(path, parts or {}, {**query, **times, place: following, "limit": size})
         if place == "after":
             # A cursor keeps relative times at the moments of the first page. A number does not, so they are repeated.
             times = page.get("times", times)
-        shown += page["items"]
+        number += len(page["items"])
         if as_json:
             for item in page["items"]:
                 typer.echo(encode(item))
+        else:
+            # The widths of a table depend on all of its rows.
+            shown += page["items"]
         following = following_of(page)
         if following is None or "horizon" in page or not page["items"]:
             break

@@ -16,6 +16,7 @@ from receiver.commands.selection import meant_deliveries, source_named
 from receiver.errors import ConfigurationError
 from receiver.logs.safe_text import told
 from receiver.runs.actions import Asked, by_command
+from receiver.runs.feeder import Feeder
 from receiver.runs.reconcile import check_reconcilable
 from receiver.runs.tables import RunState
 from receiver.search.filters import DeliveryFilter
@@ -74,9 +75,20 @@ def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
         check_reconcilable(source)
         sources, arguments = [source.name], {"source": source.name, "force": wish.force}
     asked = Asked(by=by_command(), what=f"plan {kind}", arguments=arguments, reason=wish.reason)
-    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(wish.ids)), sources=sources, now=datetime.now(UTC))
-    run = int(done.result["run"])
-    _step(runtime, run, kind, forecasts=forecasts)
+    feeder = runtime.reconciler() if kind is KindOfRun.RECONCILE else runtime.feeder(forecasts=forecasts)
+    try:
+        done = runtime.runs.plan(
+            asked,
+            kind.value,
+            ids=sorted(set(wish.ids)),
+            sources=sources,
+            held_by=feeder.holder(kind.value),
+            now=datetime.now(UTC),
+        )
+        run = int(done.result["run"])
+        _step(feeder, run)
+    finally:
+        feeder.close()
     return run
 
 
@@ -86,8 +98,7 @@ def has_worker(client: Client) -> bool:
     return any(Kind(process["kind"]).works for process in processes)
 
 
-def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> None:
-    feeder = runtime.reconciler() if kind is KindOfRun.RECONCILE else runtime.feeder(forecasts=forecasts)
+def _step(feeder: Feeder, run: int) -> None:
     try:
         with progress("steps of the plan") as seen:
             for steps, _ in enumerate(feeder.steps(run), start=1):
@@ -95,8 +106,6 @@ def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> No
     except Exception as error:
         feeder.break_off(run, told(error))
         raise
-    finally:
-        feeder.close()
 
 
 def _plan_there(client: Client, wish: Wish) -> int:

@@ -20,6 +20,7 @@ from receiver.logs.safe_text import quoted
 from receiver.reconcile import Report, date_back
 from receiver.reconcile import reconcile as compare
 from receiver.runs.actions import by_command
+from receiver.runs.reconcile import check_reconcilable
 from receiver.runs.reconciling import reconcile_now
 from receiver.server.runtime import Runtime, install
 
@@ -45,8 +46,13 @@ def reconcile(
         return
     runtime = install(quiet=True)
     listening = source_named(runtime.sources, source)
-    # A first reconcile fills an empty mirror, so it may create the database.
-    runtime.prepare()
+    if not misdated:
+        check_reconcilable(listening)
+    if dry_run or misdated:
+        runtime.open()
+    else:
+        # A first reconcile fills an empty mirror, so it may create the database.
+        runtime.prepare()
     if dry_run:
         report = _foreseen(runtime, listening, force=force, misdated=misdated)
     else:

@@ -9,6 +9,7 @@ import typer
 
 from receiver.api.refused import RefusedRequest, show_refused
 from receiver.codec import encode
+from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag, no_reason
 from receiver.commands.selection import once_source, source_named
 from receiver.database.pages import read_page
@@ -33,9 +34,13 @@ def refused(
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
     reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
-    show: Annotated[int | None, typer.Option(metavar="ID", help="Only this request, with its headers.")] = None,
+    show: Annotated[
+        int | None, typer.Option(metavar="ID", parser=parse_number, help="Only this request, with its headers.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="The most requests to list.")] = MOST_REFUSED_LISTED,
-    cursor: Annotated[int | None, typer.Option(help="Only requests older than this one.")] = None,
+    cursor: Annotated[
+        int | None, typer.Option(metavar="ID", parser=parse_number, help="Only requests older than this one.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List kept refused requests, which a secret added later may verify."""
@@ -88,7 +93,7 @@ def _told(name: str, done: dict[str, int]) -> str:
 def _show_kept(runtime: Runtime, request_id: int, as_json: bool) -> None:
     """Print one kept request. Raises `ConfigurationError` for an id that is not kept."""
     with runtime.database.read() as connection:
-        row = kept_requests.one(connection, request_id) if request_id.bit_length() < 64 else None
+        row = kept_requests.one(connection, request_id)
     if row is None:
         raise ConfigurationError(f"No request {request_id} is kept: `hookmirror refused` lists those that are.")
     kept = show_refused(row)

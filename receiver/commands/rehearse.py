@@ -58,6 +58,7 @@ def rehearse(
     settings is compared with the mirror and the inbox. Nothing is written to the database.
     """
     runtime = install(quiet=True)
+    runtime.open_to_read()
     name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
     found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)

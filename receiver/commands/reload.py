@@ -21,6 +21,8 @@ def reload(
     """Make the processes of this machine read their settings again; they keep the old ones if the new are invalid."""
     # Invalid settings are reported here, before any process refuses them.
     runtime = install(quiet=True)
+    # Not opened, because processes beside a newer schema can be reloaded, too.
+    runtime.demand_existing()
     answers, _ = reloading.reload_settings(runtime.database, by_command(), pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):

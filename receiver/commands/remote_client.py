@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -54,14 +54,36 @@ class RemoteClient:
             answer = decode(response.content)
         except Unreadable:
             answer = None
-        if response.is_success and isinstance(answer, dict):
-            return answer
+        if response.is_success and isinstance(answer, dict) and isinstance(answer.get("items", []), list):
+            return self._checked(answer)
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
             names = response.headers.get(NAMES_HEADER, "").split()
             raise kind_of_error(response.status_code)(command_words(answer["message"], names))
         no_receiver = NoAnswer if response.status_code >= 500 else HookmirrorError
         raise no_receiver(
             f"The server at {shown_url(self._to)} is not a receiver (status {response.status_code}): correct --to."
+        )
+
+    def _checked(self, answer: Any) -> Any:
+        """Let every object of the answer report its missing members."""
+        if isinstance(answer, dict):
+            members = ((name, self._checked(value)) for name, value in answer.items())
+            return RemoteObject(members, server=shown_url(self._to))
+        return [self._checked(each) for each in answer] if isinstance(answer, list) else answer
+
+
+class RemoteObject(dict[str, Any]):
+    """A JSON object of a server that may be no receiver, or one of another release."""
+
+    def __init__(self, members: Iterable[tuple[str, Any]], *, server: str) -> None:
+        super().__init__(members)
+        self._server = server
+
+    def __missing__(self, name: str) -> Any:
+        """Raise `HookmirrorError` for a member that an answer of this release has."""
+        raise HookmirrorError(
+            f"The server at {self._server} is not a receiver of this release (its answer has no {name!r}): correct "
+            "--to."
         )
 
 

@@ -30,7 +30,7 @@ from receiver.commands.planning import Wish, plan_here
 from receiver.commands.runs import NO_WORKER
 from receiver.commands.selection import meant_deliveries
 from receiver.commands.wiring import tell_other_workers
-from receiver.errors import RunTaken
+from receiver.errors import HookmirrorError, RunConflict, RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.escapes import visible
 from receiver.logs.wording import counted
@@ -96,8 +96,7 @@ def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: st
     wish = Wish(ids=tuple(ids), wanted=wanted if not ids else DeliveryFilter(), reason=reason)
     run = plan_here(runtime, wish, forecasts=not start)
     if start:
-        asked = Asked(by=by_command(), what="start run", arguments={"run": str(run)}, reason=reason)
-        runtime.runs.start(asked, run, now=datetime.now(UTC))
+        _start(runtime, run, reason)
         feeder = runtime.feeder()
         with suppress(RunTaken):
             # A person may have paused or cancelled the run already, or a worker may have taken it over.
@@ -106,6 +105,20 @@ def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: st
     with runtime.database.read() as connection:
         total = find(connection, run)["total"]
     return {"replayed": total, "run": str(run), "started": start}
+
+
+def _start(runtime: Runtime, run: int, reason: str) -> None:
+    """Start the run, or cancel it if the start is refused, because this command cannot start it later."""
+    arguments = {"run": str(run)}
+    asked = Asked(by=by_command(), what="start run", arguments=arguments, reason=reason)
+    try:
+        runtime.runs.start(asked, run, now=datetime.now(UTC))
+    except HookmirrorError:
+        cancelling = Asked(by=by_command(), what="cancel run", arguments=arguments | {"only_plan": True})
+        # A person may have started or cancelled it already.
+        with suppress(RunConflict):
+            runtime.runs.cancel(cancelling, run, now=datetime.now(UTC), only_plan=True)
+        raise
 
 
 def _foreseen(runtime: Runtime, ids: Sequence[int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, false, inspect, table, text
+from sqlalchemy import Connection, Table, create_engine, delete, false, inspect, table, text
 from sqlalchemy.orm import Mapper
 from sqlmodel import SQLModel
 
@@ -22,6 +22,7 @@ from receiver.database.foreign_tables import refuse_foreign_columns, refuse_fore
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.sqlite.rebuilt_tables import keeping_indexes_and_triggers, renaming_tables_alone
 from receiver.database.unfinished import refuse_unfinished
+from receiver.database.urls import absent_file
 from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
 from receiver.errors import ConfigurationError
 
@@ -150,10 +151,31 @@ class Schema:
         return plan
 
     def plan(self) -> Migration:
-        """Return what `upgrade` would do; raises its errors."""
-        with self._database.read() as connection:
+        """Return what `upgrade` would do, and create no file for it."""
+        with self._reading_plan() as connection:
             self._refuse_encoding(connection)
             return self._plan(connection)
+
+    def checked_plan(self) -> Migration:
+        """Return the plan. Raises the errors of `upgrade`, except for those of a migration that runs."""
+        with self._reading_plan() as connection:
+            self._refuse_encoding(connection)
+            refuse_unfinished(connection)
+            plan = self._plan(connection)
+            self._refuse_lacking(connection)
+            if not plan.is_needed:
+                refuse_other_columns(connection)
+        return plan
+
+    @contextmanager
+    def _reading_plan(self) -> Iterator[Connection]:
+        """Read the database, or an empty one in memory in place of a file that reading would create."""
+        if absent_file(self._database.engine.url) is None:
+            with self._database.read() as connection:
+                yield connection
+        else:
+            with create_engine("sqlite://").connect() as connection:
+                yield connection
 
     def _plan(self, connection: Connection) -> Migration:
         migration = Migration()

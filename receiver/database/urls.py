@@ -26,6 +26,9 @@ DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 
+#: The modes, in a URI of SQLite's own, in which opening creates no file.
+MODES_OF_PRESENT_FILES = ("ro", "rw")
+
 #: A URL with a server: the text before the server, the server or servers, and the text behind.
 _WITH_SERVERS = re.compile(
     r"(?P<before>(?P<name>[\w+]+)://(?:[^:/?]*(?::[^@]*)?@)?)(?P<servers>[^/?]*)(?P<behind>.*)", re.DOTALL
@@ -136,9 +139,9 @@ def path_in_uri(uri: str) -> str:
 
 def absent_file(url: URL) -> Path | None:
     """The path of a SQLite file that does not exist, and that opening would create; None for every other database."""
-    path = Path(url.database or "")
-    if url.get_backend_name() != "sqlite" or str(path).startswith("file:"):
+    if url.get_backend_name() != "sqlite" or url.query.get("mode") in MODES_OF_PRESENT_FILES:
         return None
+    path = Path(path_of(url))
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -32,6 +32,7 @@ from receiver.runs import runs
 from receiver.runs.leases import LeasedRun, lease_run, open_runs
 from receiver.runs.retention import drop_old
 from receiver.runs.run_kind import RunKind, refuse_damaged
+from receiver.runs.runs import Holder
 from receiver.runs.tables import OVER, RunState
 from receiver.worker.liveness import deregister, new_name
 
@@ -86,6 +87,10 @@ class Feeder:
         #: By failed work beside the steps, the monotonic time at which it is done again.
         self._put_off: dict[str, float] = {}
         self._stopping, self._turn = threading.Event(), threading.Event()
+
+    def holder(self, kind: str) -> Holder:
+        """This feeder as the holder of a new run, which no other feeder then takes before the first step."""
+        return Holder(self.name, self._kinds[kind].lease)
 
     def run(self) -> None:
         """Step runs until `stop` is called."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import structlog
@@ -31,6 +31,13 @@ COUNT_DELIVERIES = ("replay", "prune")
 LEFT_ALONE = "The run was cancelled while this delivery was in progress: it continues by itself."
 
 
+class Holder(NamedTuple):
+    """A feeder that steps a run from the beginning, and the length of its lease on the run."""
+
+    name: str
+    lease: timedelta
+
+
 @dataclass(frozen=True, slots=True)
 class Verbs:
     """Plans, starts, pauses, resumes and cancels runs of one database, with the wiring of this process."""
@@ -39,15 +46,25 @@ class Verbs:
     wiring: Wiring
 
     def plan(
-        self, asked: Asked, kind: str, *, ids: Sequence[int] = (), sources: Sequence[str] = (), now: datetime
+        self,
+        asked: Asked,
+        kind: str,
+        *,
+        ids: Sequence[int] = (),
+        sources: Sequence[str] = (),
+        held_by: Holder | None = None,
+        now: datetime,
     ) -> Done:
         """Begin to plan a run of these deliveries, or of those that `asked.arguments` describe. Nothing changes yet.
 
-        The result names the run; a feeder then freezes and forecasts its s
+        The result names the run. Then `held_by`, or without it the next feeder that polls, freezes and forecasts its
+        set.
         """
 
         def begin(connection: Connection) -> Effect:
             values = new_run(kind, asked, sources, self.wiring, now) | {"total": len(ids)}
+            if held_by is not None:
+                values |= {"fed_by": held_by.name, "fed_until": now + held_by.lease}
             run = int(connection.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
             if ids:
                 items = [{"run": run, "delivery_id": each, "state": ItemState.WAITING.value} for each in sorted(ids)]

@@ -13,7 +13,7 @@ from receiver.api import exposition
 from receiver.api.exposition import Exposition
 from receiver.database.database import Database
 from receiver.database.errors import explain
-from receiver.database.schema import Schema
+from receiver.database.schema import MIGRATE, Schema
 from receiver.database.urls import absent_file
 from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources, find_dialects
@@ -83,13 +83,26 @@ class Runtime:
 
     def open(self) -> None:
         """Make an existing database ready. Raises `ConfigurationError` for a SQLite file that does not exist."""
+        self.demand_existing()
+        self.prepare()
+
+    def open_to_read(self) -> None:
+        """Check that an existing database has the migrations of this release, and change nothing.
+
+        Raises `ConfigurationError` otherwise. Tables of new code may be missing.
+        """
+        self.demand_existing()
+        if self.schema.plan().steps:
+            raise ConfigurationError(f"The database is behind this release: {MIGRATE}.")
+
+    def demand_existing(self) -> None:
+        """Raise `ConfigurationError` for a SQLite file that does not exist, because opening would create it."""
         absent = absent_file(self.database.engine.url)
         if absent is not None:
             raise ConfigurationError(
                 f"There is no database at {absent}: correct {self.database.setting}, or start `hookmirror serve`, "
                 "which creates it."
             )
-        self.prepare()
 
     def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
         """Make a worker; `requests_wait` is that of `Worker`."""

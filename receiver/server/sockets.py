@@ -57,9 +57,10 @@ def inherit(number: int) -> socket.socket:
     """
     try:
         inherited = socket.socket(fileno=number)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", "too large")
         raise ConfigurationError(
-            f"File descriptor {number} is not a socket of this process ({error.strerror}): --fd takes the number of "
+            f"File descriptor {number} is not a socket of this process ({reason}): --fd takes the number of "
             "one that its starter left open, such as 3 for a socket of systemd."
         ) from None
     flaw = _flaw(inherited)

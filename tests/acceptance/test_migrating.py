@@ -19,7 +19,8 @@ STARTS = {
     "serve": ("serve", "--port", "0"),
     "worker": ("worker",),
     "replay": ("replay", "--state", "dead"),
-    "reconcile": ("reconcile", "sigma"),
+    # Sigma has no API here, and only dating back needs none.
+    "reconcile": ("reconcile", "sigma", "--misdated"),
     "prune": ("prune",),
 }
 

@@ -276,7 +276,8 @@ def test_an_unfinished_copy_is_neither_served_nor_migrated(files):
     source, target = files
     interrupt(source, target)
     with both(source, target) as (_, side):
-        for use in (Schema(side.database).prepare, Schema(side.database).check, Schema(side.database).upgrade):
+        schema = Schema(side.database)
+        for use in (schema.prepare, schema.check, schema.upgrade, schema.checked_plan):
             with pytest.raises(
                 ConfigurationError, match=r"holds an unfinished copy of .*run the same `hookmirror copy`"
             ):

@@ -484,6 +484,20 @@ def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):
     Schema(database).check()
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("ALTER TABLE shelves_of_these_tests DROP COLUMN colour", "lacks the column colour: run `ALTER TABLE"),
+        ("DROP TABLE attempts", "lacks the table attempts, which a migration made"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_migration_would_refuse(database, damage, says):
+    Schema(database).upgrade()
+    run(database, damage)
+    with pytest.raises(ConfigurationError, match=says):
+        Schema(database).checked_plan()
+
+
 @pytest.mark.parametrize("column", ["kind", "size", "weight", "made_at", "papers"])
 def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(database, column):
     Schema(database).upgrade()
