@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from receiver.dialects.sources import begin_fetching, find_dialects
+from receiver.dialects.sources import begin_fetching
 from receiver.errors import HookmirrorError
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.acceptor import Acceptor
@@ -46,11 +46,8 @@ def main() -> None:
 
 def _runtime(channel: socket.socket) -> Runtime:
     """Make the runtime from the settings that arrive. Raises `ConfigurationError`."""
-    first, second = _received(channel)
-    dialects, beside = pickle.loads(first)  # noqa: S301 (from the process that started this one)
-    # The settings of a source may have a class of its dialect's module, which must be found first.
-    find_dialects(dialects, beside=beside)
-    settings: Settings = pickle.loads(second)  # noqa: S301
+    settings: Settings
+    settings, beside = pickle.loads(_received(channel))  # noqa: S301 (from the process that started this one)
     logs.configure(settings.log_level, settings.log_format)
     runtime = Runtime(settings, beside=beside)
     runtime.prepare()
@@ -59,19 +56,19 @@ def _runtime(channel: socket.socket) -> Runtime:
 
 def settings_sent(settings: Settings, beside: Path | None) -> bytes:
     """Encode the settings for the process, as `main` reads them."""
-    return with_length(pickle.dumps((settings.dialects, beside))) + with_length(pickle.dumps(settings))
+    # It makes the dialects' models of them itself: classes of a dialect cannot all be pickled.
+    plain = {name: source.without_own() for name, source in settings.sources.items()}
+    return with_length(pickle.dumps((settings.keeping({"sources": plain}), beside)))
 
 
-def _received(channel: socket.socket) -> list[bytes]:
-    """The two parts of `settings_sent`. Nothing follows them before this process says that it is ready."""
-    unframing, parts = Unframing(), list[bytes]()
-    while len(parts) < 2:
-        data = channel.recv(READ_BYTES)
-        if not data:
-            # The process that started this one is gone.
-            sys.exit(0)
-        parts += unframing.feed(data)
-    return parts
+def _received(channel: socket.socket) -> bytes:
+    """The content of `settings_sent`. Nothing follows it before this process says that it is ready."""
+    unframing = Unframing()
+    while data := channel.recv(READ_BYTES):
+        for content in unframing.feed(data):
+            return content
+    # The process that started this one is gone.
+    sys.exit(0)
 
 
 if __name__ == "__main__":

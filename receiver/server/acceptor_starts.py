@@ -23,6 +23,7 @@ from receiver.metrics import sharing
 from receiver.server import acceptor
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.settings.settings import Settings
+from receiver.shadowing import path_of_packages
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,9 @@ class AcceptorStarts:
                     return started
         except OSError as error:
             log.error("the acceptor process does not answer", error=told(error))
+        except BaseException:
+            self.discard(started)
+            raise
         code = self.discard(started)
         raise ConfigurationError(f"The acceptor process ended at its start with the code {code}: see the log before.")
 
@@ -122,11 +126,12 @@ def end(process: subprocess.Popen[bytes], deadline: float) -> int:
 def _environment() -> Mapping[str, str]:
     """The environment of the process, which has no metrics of its own and is not one of those that register.
 
-    It finds every module where this process finds it.
+    It finds every module where this process finds it. It adds the folder of the settings file itself, after the imports
+    of its program, which no file there must hide.
     """
     without = {VITALS_VARIABLE, sharing.SHARED_VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return kept | {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}
+    return kept | {"PYTHONPATH": os.pathsep.join(path_of_packages())}
 
 
 def _hang_up(started: Started) -> None:
