@@ -61,11 +61,14 @@ class AcceptorProcess:
         self,
         settings: Settings,
         *,
-        beside: Path | None = None,
+        beside: Callable[[], Path | None] = lambda: None,
         keep: KeepRefused = keep_nothing,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`keep` is called with each request that is refused, and `accepted` after commits, to wake the workers."""
+        """`beside` finds the folder of the settings file at each start of a process.
+
+        `keep` is called with each request that is refused, and `accepted` after commits, to wake the workers.
+        """
         self._settings, self._starts = settings, AcceptorStarts(beside=beside)
         self._keep, self._accepted = keep, accepted
         self._gathering = Gathering[Request](

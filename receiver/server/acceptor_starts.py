@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -41,8 +41,8 @@ class Started(NamedTuple):
 class AcceptorStarts:
     """Starts acceptor processes, and ends those that do not serve yet with their server."""
 
-    def __init__(self, *, beside: Path | None) -> None:
-        """`beside` is the folder of the settings file."""
+    def __init__(self, *, beside: Callable[[], Path | None]) -> None:
+        """`beside` finds the folder of the settings file, which differs once a link on its path leads elsewhere."""
         self._beside = beside
         #: The processes that were started and do not serve yet.
         self._waiting: set[Started] = set()
@@ -69,7 +69,7 @@ class AcceptorStarts:
         if self._stopping.is_set():
             _hang_up(started)
         try:
-            ours.sendall(acceptor.settings_sent(settings, self._beside))
+            ours.sendall(acceptor.settings_sent(settings, self._beside()))
             unframing = Unframing()
             while data := ours.recv(READ_BYTES):
                 if unframing.feed(data):

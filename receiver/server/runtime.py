@@ -70,6 +70,10 @@ class Runtime:
     def _derive(self) -> None:
         self.retention = retention_of(self.settings)
 
+    def folder_now(self) -> Path | None:
+        """The settings file's folder to which the links on its path lead now; None for a runtime without a folder."""
+        return None if self.beside is None else settings_folder()
+
     def prepare(self) -> None:
         """Make the database ready for use. Raises `ConfigurationError` with the reason if it is not usable."""
         try:

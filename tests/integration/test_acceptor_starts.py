@@ -7,12 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from serving import SECRET_KEY
 
 from receiver.server import acceptor_starts
+from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import AcceptorStarts, Started
+from receiver.server.app import App
 from receiver.server.runtime import Runtime
 from receiver.settings.settings import Settings
 
@@ -37,12 +42,13 @@ def path(monkeypatch) -> None:
     monkeypatch.setattr(sys, "path", sys.path[:])
 
 
-def runtime_of(folder: Path, name: str) -> Runtime:
+def runtime_of(folder: Path, name: str, **settings: Any) -> Runtime:
     """The wiring of a server with the dialect `name`, which stands in this folder beside the settings."""
     (folder / f"{name}.py").write_text(DIALECT.format(name=name))
     source = {"dialect": name, "allow_unsigned": True, "settings": {"channel": "web"}}
-    url = f"sqlite:///{folder / 'hookmirror.db'}"
-    return Runtime(Settings(database_url=url, dialects=[f"{name}:{name}"], sources={name: source}), beside=folder)
+    url = f"sqlite:///{folder.parent / 'hookmirror.db'}"
+    settings = {"database_url": url, "dialects": [f"{name}:{name}"], "sources": {name: source}} | settings
+    return Runtime(Settings(**settings), beside=folder)
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def begun(starts: AcceptorStarts, settings: Settings) -> Iterator[Started]:
 def test_a_process_starts_although_a_file_beside_the_settings_has_the_name_of_another_module(tmp_path, beside):
     runtime = runtime_of(tmp_path, f"mine_beside_{beside.removesuffix('.py')}")
     (tmp_path / beside).write_text("raise RuntimeError('this hides another module')")
-    with begun(AcceptorStarts(beside=tmp_path), runtime.settings) as started:
+    with begun(AcceptorStarts(beside=lambda: tmp_path), runtime.settings) as started:
         assert started.process.poll() is None
 
 
@@ -67,9 +73,29 @@ def test_a_process_starts_although_a_file_beside_the_settings_has_the_name_of_an
 def test_a_process_starts_with_a_model_of_settings_that_was_made_in_a_function(tmp_path):
     runtime = runtime_of(tmp_path, "mine_in_a_function")
     assert runtime.settings.sources["mine_in_a_function"].own.channel == "web"
-    with begun(AcceptorStarts(beside=tmp_path), runtime.settings) as started:
+    with begun(AcceptorStarts(beside=lambda: tmp_path), runtime.settings) as started:
         assert started.process.poll() is None
     assert runtime.settings.sources["mine_in_a_function"].own.channel == "web"
+
+
+@pytest.mark.usefixtures("path")
+def test_a_process_starts_from_the_folder_to_which_a_link_on_the_path_of_the_settings_leads_now(tmp_path, monkeypatch):
+    current = tmp_path / "current"
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "mine_linked.py").write_text(DIALECT.format(name="mine_linked"))
+        (tmp_path / release / "hookmirror.toml").touch()
+    current.symlink_to(tmp_path / "one")
+    monkeypatch.setenv("HOOKMIRROR_CONFIG", str(current / "hookmirror.toml"))
+    runtime = runtime_of(tmp_path / "one", "mine_linked", acceptor_process=True, secret_key=SECRET_KEY)
+    app = App(runtime, with_worker=False)
+    assert isinstance(app._accepting, AcceptorProcess)
+    current.unlink()
+    current.symlink_to(tmp_path / "two")
+    rmtree(tmp_path / "one")
+    with begun(app._accepting._starts, runtime.settings) as started:
+        assert started.process.poll() is None
+    runtime.database.close()
 
 
 def test_a_process_that_is_not_sent_its_settings_ends(tmp_path, monkeypatch):
@@ -84,7 +110,7 @@ def test_a_process_that_is_not_sent_its_settings_ends(tmp_path, monkeypatch):
 
     monkeypatch.setattr(acceptor_starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
     monkeypatch.setattr(acceptor_starts.acceptor, "settings_sent", fail)
-    starts = AcceptorStarts(beside=None)
+    starts = AcceptorStarts(beside=lambda: None)
     with pytest.raises(MemoryError):
         starts.begin(Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}"))
     assert [each.poll() for each in processes] == [0]
