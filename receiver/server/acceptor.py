@@ -5,9 +5,13 @@ It gets its settings from the process that started it, so that both always have 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pickle
+import select
 import signal
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -32,6 +36,7 @@ def main() -> None:
         # A signal to the whole group must not end it before the process that it serves, whose requests need answers.
         signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(sys.argv[1]))
+    lifeline = _hold_lifeline()
     try:
         runtime = _runtime(channel)
     except HookmirrorError as error:
@@ -42,6 +47,26 @@ def main() -> None:
     inbox = Inbox(runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT))
     Acceptor(channel, runtime.sources, Storing(inbox)).serve()
     runtime.database.close()
+    os.close(lifeline)
+
+
+def _hold_lifeline() -> int:
+    """Let the system kill this process once the other end of its standard input is closed, as by a killed server.
+
+    The socket alone cannot end it while a dialect's code runs, which may never return, nor let another thread run.
+    """
+    lifeline = os.dup(sys.stdin.fileno())
+    with open(os.devnull, "rb") as nothing:
+        # A dialect's code that reads its standard input must not wait for what never comes.
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    if stat.S_ISFIFO(os.fstat(lifeline).st_mode):
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([lifeline], [], [], 0)[0]:
+            # It was closed before the system watched it.
+            sys.exit(0)
+    return lifeline
 
 
 def _runtime(channel: socket.socket) -> Runtime:

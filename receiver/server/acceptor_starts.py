@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import structlog
 
@@ -32,10 +32,12 @@ ACCEPTOR_START_SECONDS, ACCEPTOR_STOP_SECONDS = 60.0, 5.0
 
 
 class Started(NamedTuple):
-    """A process, and our end of its socket."""
+    """A process, and our ends of its socket and of its lifeline."""
 
     process: subprocess.Popen[bytes]
     socket: socket.socket
+    #: The pipe to its standard input, into which nothing is written. The process is killed once this end is closed.
+    lifeline: IO[bytes]
 
 
 class AcceptorStarts:
@@ -51,20 +53,22 @@ class AcceptorStarts:
     def begin(self, settings: Settings) -> Started:
         """Start a process. Raises `ConfigurationError` if it does not get ready."""
         ours, theirs = socket.socketpair()
+        listening, lifeline = _pipe()
         try:
-            with theirs:
+            with theirs, listening:
                 process = subprocess.Popen(  # noqa: S603 (the command is ours)
                     [sys.executable, "-P", "-m", acceptor.__name__, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env=_environment(),
-                    stdin=subprocess.DEVNULL,
+                    stdin=listening,
                     start_new_session=True,
                 )
         except OSError as error:
             ours.close()
+            lifeline.close()
             raise ConfigurationError(f"The acceptor process cannot be started: {told(error)}") from error
         ours.settimeout(ACCEPTOR_START_SECONDS)
-        started = Started(process, ours)
+        started = Started(process, ours, lifeline)
         self._waiting.add(started)
         if self._stopping.is_set():
             _hang_up(started)
@@ -93,7 +97,7 @@ class AcceptorStarts:
     def discard(self, started: Started) -> int:
         """End a process that never served; return its exit code."""
         started.socket.close()
-        code = end(started.process, end_deadline())
+        code = end(started, end_deadline())
         self._waiting.discard(started)
         return code
 
@@ -113,14 +117,16 @@ def end_deadline() -> float:
     return time.monotonic() + ACCEPTOR_STOP_SECONDS
 
 
-def end(process: subprocess.Popen[bytes], deadline: float) -> int:
+def end(started: Started, deadline: float) -> int:
     """Wait for the process to end, or kill it at the deadline; return its exit code. No acked webhook is lost."""
-    try:
-        return process.wait(max(deadline - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        log.error("the acceptor process did not end in time; killing it", pid=process.pid)
-        process.kill()
-        return process.wait()
+    process = started.process
+    with started.lifeline:
+        try:
+            return process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            log.error("the acceptor process did not end in time; killing it", pid=process.pid)
+            process.kill()
+            return process.wait()
 
 
 def _environment() -> Mapping[str, str]:
@@ -132,6 +138,12 @@ def _environment() -> Mapping[str, str]:
     without = {VITALS_VARIABLE, sharing.SHARED_VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in without}
     return kept | {"PYTHONPATH": os.pathsep.join(path_of_packages())}
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    """The two ends of a pipe."""
+    reading, writing = os.pipe()
+    return open(reading, "rb", buffering=0), open(writing, "wb", buffering=0)
 
 
 def _hang_up(started: Started) -> None:

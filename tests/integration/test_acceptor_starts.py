@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from shutil import rmtree
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from serving import SECRET_KEY
+from serving import SECRET_KEY, TIMEOUT, wait_until
 
+import receiver
+from receiver.errors import ConfigurationError
 from receiver.server import acceptor_starts
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import AcceptorStarts, Started
@@ -96,6 +102,59 @@ def test_a_process_starts_from_the_folder_to_which_a_link_on_the_path_of_the_set
     with begun(app._accepting._starts, runtime.settings) as started:
         assert started.process.poll() is None
     runtime.database.close()
+
+
+#: Starts an acceptor process as a server does, with a dialect in the folder of the first argument.
+SERVER = """
+import sys
+from pathlib import Path
+from receiver.server.acceptor_starts import AcceptorStarts
+from receiver.settings.settings import Settings
+AcceptorStarts(beside=lambda: Path(sys.argv[1])).begin(Settings(dialects=["endless"]))
+"""
+
+#: Never returns, and lets no other thread run.
+ENDLESS = """
+import os, re
+from pathlib import Path
+Path(__file__).with_name("new").write_text(str(os.getpid()))
+Path(__file__).with_name("new").rename(Path(__file__).with_name("pid"))
+re.match("(a+)+$", "a" * 60 + "b")
+"""
+
+
+def test_a_process_in_code_that_never_returns_ends_with_a_server_that_is_killed(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path)], cwd=Path(receiver.__file__).parent.parent)
+    try:
+        wait_until((tmp_path / "pid").exists, "the process in endless code")
+        process = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    finally:
+        server.kill()
+        server.wait()
+    try:
+        assert select.select([process], [], [], TIMEOUT)[0] == [process]
+    finally:
+        os.close(process)
+
+
+def test_pauses_grow_while_a_process_cannot_be_started(monkeypatch, tmp_path):
+    accepting = AcceptorProcess(Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}"))
+    accepting._began = time.monotonic() - 60
+    pauses: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        return len(pauses) == 8
+
+    def fail(_: Settings) -> Started:
+        raise ConfigurationError("It does not start.")
+
+    monkeypatch.setattr(accepting, "_stopping", SimpleNamespace(is_set=lambda: False, wait=wait))
+    monkeypatch.setattr(accepting._starts, "begin", fail)
+    ended = SimpleNamespace(wait=lambda _: 9)
+    accepting._replace(Started(ended, None, BytesIO()))
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
 def test_a_process_that_is_not_sent_its_settings_ends(tmp_path, monkeypatch):
