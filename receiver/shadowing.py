@@ -41,14 +41,15 @@ def add_folder(folder: Path) -> None:
 
 
 def path_of_packages() -> list[str]:
-    """The folders where Python's own modules are, and then those of all other modules, without added folders.
+    """The folders of Python's own modules, of our packages, and of all other modules, without added folders.
 
-    Another interpreter with this path finds every module that this process could import before it added a folder.
+    Another interpreter with this path finds every module that this process could import before it added a folder, and
+    the same release of our packages.
     """
     standard = os.path.dirname(os.__file__)
     own = (standard, os.path.join(standard, "lib-dynload"))
     others = [os.path.abspath(each) for each in sys.path if each not in _added and each not in own]
-    return [*own, *others]
+    return [*own, str(HOME), *others]
 
 
 def taken_name(module: str, folder: Path | None) -> str | None:
