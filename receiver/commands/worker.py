@@ -47,6 +47,7 @@ def worker(
     reconciling = FeederThread(partial(runtime.reconciler, with_schedule=True), name="reconciler")
     feeding = FeederThread(partial(runtime.feeder, running.claims_of))
     registration = runtime.registration(Kind.WORKER)
+    registration.note_settings(runtime.reading)
 
     def adopt(renewal: Renewal) -> None:
         runtime.adopt(renewal)

@@ -179,6 +179,8 @@ class App:
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         runtime, note = self._runtime, self._registration.note_settings
+        # From its first registration on, this process takes requests, and answers those of its start after it.
+        note(runtime.reading)
         record = reloading.recorder(runtime.database)
         return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
 
