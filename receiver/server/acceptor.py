@@ -27,7 +27,7 @@ from receiver.ingest.group_commit import LOCK_TIMEOUT, Storing
 from receiver.logs import logs
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime
-from receiver.settings.settings import Settings
+from receiver.settings.settings import Settings, SourceSettings
 
 
 def main() -> None:
@@ -81,9 +81,15 @@ def _runtime(channel: socket.socket) -> Runtime:
 
 def settings_sent(settings: Settings, beside: Path | None) -> bytes:
     """Encode the settings for the process, as `main` reads them."""
-    # It makes the dialects' models of them itself: classes of a dialect cannot all be pickled.
-    plain = {name: source.without_own() for name, source in settings.sources.items()}
+    plain = {name: _without_own(source) for name, source in settings.sources.items()}
     return with_length(pickle.dumps((settings.keeping({"sources": plain}), beside)))
+
+
+def _without_own(source: SourceSettings) -> SourceSettings:
+    """A copy without the dialect's model, which the process makes itself, because not every class can be pickled."""
+    copy = source.model_copy()
+    copy._own = None
+    return copy
 
 
 def _received(channel: socket.socket) -> bytes:

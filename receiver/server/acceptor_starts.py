@@ -120,13 +120,14 @@ def end_deadline() -> float:
 def end(started: Started, deadline: float) -> int:
     """Wait for the process to end, or kill it at the deadline; return its exit code. No acked webhook is lost."""
     process = started.process
-    with started.lifeline:
-        try:
-            return process.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            log.error("the acceptor process did not end in time; killing it", pid=process.pid)
-            process.kill()
-            return process.wait()
+    try:
+        return process.wait(max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        log.error("the acceptor process did not end in time; killing it", pid=process.pid)
+        process.kill()
+        return process.wait()
+    finally:
+        started.lifeline.close()
 
 
 def _environment() -> Mapping[str, str]:

@@ -65,7 +65,7 @@ class App:
         settings = runtime.settings
         self._runtime = runtime
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
-        self._registration = runtime.registration(kind)
+        self._registration = runtime.registration(kind, reloads=requests is not None)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)),
@@ -179,8 +179,6 @@ class App:
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         runtime, note = self._runtime, self._registration.note_settings
-        # From its first registration on, this process takes requests, and answers those of its start after it.
-        note(runtime.reading)
         record = reloading.recorder(runtime.database)
         return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
 

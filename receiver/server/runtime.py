@@ -131,8 +131,12 @@ class Runtime:
         """Make the feeder of runs that call the sources' APIs; with `with_schedule`, it begins due reconciles."""
         return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
 
-    def registration(self, kind: Kind) -> Registration:
-        return Registration(self.database, self.schema, self.sources, kind=kind)
+    def registration(self, kind: Kind, *, reloads: bool) -> Registration:
+        """Make the registration of this process; `reloads` if it takes requests to reload, from its start on."""
+        registration = Registration(self.database, self.schema, self.sources, kind=kind)
+        if reloads:
+            registration.note_settings(self.reading)
+        return registration
 
 
 def install(*, quiet: bool = False) -> Runtime:

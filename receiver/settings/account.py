@@ -96,12 +96,6 @@ class SourceSettings(BaseModel):
         """`settings` as the dialect's model; None if the dialect declares no model, or before the wiring."""
         return self._own
 
-    def without_own(self) -> SourceSettings:
-        """A copy in which `settings` is not validated by a dialect's model yet."""
-        copy = self.model_copy()
-        copy._own = None
-        return copy
-
     @property
     def reconcile_timetable(self) -> Timetable | None:
         return None if self.reconcile is None else read_timetable(self.reconcile)
