@@ -17,6 +17,9 @@ from types import ModuleType
 OWN_PACKAGES = ("receiver", "handlers", "simulator", "vendors")
 HOME = Path(__file__).parent.parent
 
+#: The folders that `add_folder` has put on the path.
+_added: set[str] = set()
+
 
 class _OwnPackages:
     """Finds the packages of this distribution in their folder, whatever precedes it on the path."""
@@ -34,6 +37,19 @@ def add_folder(folder: Path) -> None:
         sys.meta_path.insert(0, _OwnPackages)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+        _added.add(str(folder))
+
+
+def path_of_packages() -> list[str]:
+    """The folders of Python's own modules, of our packages, and of all other modules, without added folders.
+
+    Another interpreter with this path finds every module that this process could import before it added a folder, and
+    the same release of our packages.
+    """
+    standard = os.path.dirname(os.__file__)
+    own = (standard, os.path.join(standard, "lib-dynload"))
+    others = [os.path.abspath(each) for each in sys.path if each not in _added and each not in own]
+    return [*own, str(HOME), *others]
 
 
 def taken_name(module: str, folder: Path | None) -> str | None:
@@ -77,9 +93,19 @@ def doubts_about(references: Iterable[str], folder: Path | None) -> list[str]:
     """List warnings, a sentence each, about modules and packages in the folder with the names of others."""
     found = [shadowed(reference.partition(":")[0], folder) for reference in references]
     if folder is not None and folder.resolve() != HOME:
+        # Any code may import a module of Python's own, so that files that no dialect names hide it, too.
+        found += [shadowed(name, folder) for name in sorted(_modules_in(folder) & sys.stdlib_module_names)]
         taken = [taken_name(name, folder) for name in OWN_PACKAGES]
         found += [f"{message[0].upper()}{message[1:]}." for message in taken if message is not None]
     return list(dict.fromkeys(doubt for doubt in found if doubt is not None))
+
+
+def _modules_in(folder: Path) -> set[str]:
+    """The names of the files and folders that may be modules or packages; empty for an unreadable folder."""
+    try:
+        return {name.removesuffix(".py") for name in os.listdir(folder)}
+    except OSError:
+        return set()
 
 
 def _file(top: str, folder: Path | None) -> Path | None:

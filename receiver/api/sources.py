@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Meta
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from sqlalchemy import Connection
 
 from receiver.api.findings import FindingShown, show_standing
@@ -32,6 +33,7 @@ from receiver.inbox.tables import State
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.logs.safe_text import whole_sentence
 from receiver.schemas import Moment, Shape
+from receiver.verify.secret_marks import all_marks, present_marks
 
 LISTED_AT = "/api/v1/sources"
 
@@ -76,6 +78,9 @@ class SecretUse(Shape, frozen=True):
     last_at: Annotated[Moment | None, Meta(description="The minute of the last one, as far as it was searched for.")]
     configured: Annotated[bool, Meta(description="Whether the settings have this secret.")]
     mark: Annotated[str, Meta(description="A keyed digest by which its uses are counted; empty for several or none.")]
+    former_marks: Annotated[
+        list[str], Meta(description="Its marks by older secret keys that the settings still have; they count, too.")
+    ]
 
 
 class SourceShown(Shape, frozen=True):
@@ -189,7 +194,7 @@ class Sources:
             hours = self._past_hours.by_kind(connection, [name], _COUNTED, since, now)
         [shown] = self._shown(found, _summed(name, hours), since, now)
         source = self._facts.sources.get(name)
-        marks = () if source is None else source.credentials.marks
+        marks = [] if source is None else sorted(present_marks(source.credentials))
         with self._database.read() as connection:
             secrets = [_with_last(connection, name, each, marks, now) for each in shown.secrets]
             began = {} if source is None else secrets_since(connection, {name: source}, now)
@@ -273,32 +278,33 @@ def _sum(totals: Sequence[SourceTotal], kind: str) -> int:
 def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[SecretUse]:
     """The use of each secret in the order of the settings, then of those that are not in the settings."""
     used = {each.detail: each for each in totals if each.kind == SECRET_USED}
-    marks = () if source is None else source.credentials.marks
+    by_key = [] if source is None else list(all_marks(source.credentials))
     shown = [
-        _use(str(place), [used[mark]] if mark in used else [], configured=True, mark=mark)
-        for place, mark in enumerate(marks)
+        _use(str(place), [used[mark] for mark in dict.fromkeys(marks) if mark in used], marks=marks)
+        for place, marks in enumerate(zip(*by_key, strict=True))
     ]
-    removed = [each for mark, each in used.items() if mark not in marks]
+    known = frozenset(chain.from_iterable(by_key))
+    removed = [each for mark, each in used.items() if mark not in known]
     unsigned = [each for each in totals if each.kind == "verified" and each.detail == UNSIGNED]
-    return shown + [
-        _use(said, some, configured=False) for said, some in ((REMOVED, removed), (UNSIGNED, unsigned)) if some
-    ]
+    return shown + [_use(said, some) for said, some in ((REMOVED, removed), (UNSIGNED, unsigned)) if some]
 
 
-def _use(position: str, totals: Sequence[SourceTotal], *, configured: bool, mark: str = "") -> SecretUse:
+def _use(position: str, totals: Sequence[SourceTotal], *, marks: Sequence[str] = ()) -> SecretUse:
+    """The use of the secret with these marks, the newest key's first; without marks it is not in the settings."""
     last = max((each.last for each in totals if each.last is not None), default=None)
-    return SecretUse(position, sum(each.number for each in totals), last, configured, mark)
+    number = sum(each.number for each in totals)
+    return SecretUse(position, number, last, bool(marks), "".join(marks[:1]), list(marks[1:]))
 
 
 def _with_last(connection: Connection, source: str, use: SecretUse, others: Sequence[str], now: datetime) -> SecretUse:
     """Find the last minute of use in all kept tallies, if the period of the count has none."""
     if use.position == UNSIGNED:
-        last = tallies.last(connection, source, "verified", now, detail=UNSIGNED)
+        last = tallies.last(connection, source, "verified", now, details=[UNSIGNED])
     elif use.position == REMOVED:
         last = last_use_of_removed(connection, source, others, now)
     else:
-        last = tallies.last(connection, source, SECRET_USED, now, detail=use.mark)
-    return SecretUse(use.position, use.verified, use.last_at or last, use.configured, use.mark)
+        last = tallies.last(connection, source, SECRET_USED, now, details=[use.mark, *use.former_marks])
+    return replace(use, last_at=use.last_at or last)
 
 
 def harmless_settings(source: Source) -> dict[str, Any]:

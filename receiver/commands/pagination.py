@@ -44,8 +44,7 @@ def show_list(
     hold a text, a number or a flag are columns, except these.
     """
     shown, number = list[Mapping[str, Any]](), 0
-    page: dict[str, Any] = {}
-    times: dict[str, str] = {}
+    page, times = dict[str, Any](), dict[str, str]()
     # The feed is paged by numbers when read oldest first, and by cursors when read newest first.
     place = "cursor" if query.get("after") is None else "after"
     following = query.get(place)

@@ -46,7 +46,7 @@ def worker(
     running = WorkerThread(runtime.worker, runtime.database)
     reconciling = FeederThread(partial(runtime.reconciler, with_schedule=True), name="reconciler")
     feeding = FeederThread(partial(runtime.feeder, running.claims_of))
-    registration = runtime.registration(Kind.WORKER)
+    registration = runtime.registration(Kind.WORKER, reloads=True)
 
     def adopt(renewal: Renewal) -> None:
         runtime.adopt(renewal)

@@ -61,7 +61,7 @@ def _read(connection: Connection, since: datetime, now: datetime) -> RotationSte
 
 def _verified(connection: Connection, source: WholeSource, since: datetime, now: datetime) -> RotationStep:
     used = tallies.totals(connection, [source.source], (SECRET_USED,), since, now)
-    newest = {each.mark for each in source.secrets if each.position == "0"}
+    newest = {mark for each in source.secrets if each.position == "0" for mark in (each.mark, *each.former_marks)}
     number = sum(each.number for each in used if each.detail in newest)
     told = f"verified {counted(number, 'webhook')}" if number else "verified nothing"
     return RotationStep(f"The newest secret has {told} since then.", number > 0)

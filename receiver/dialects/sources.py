@@ -240,10 +240,9 @@ def _check_challenges(settings: SourceSettings, dialect: Dialect) -> None:
 
 
 def _marked(name: str, credentials: Credentials, key: SecretStr | None) -> Credentials:
-    """These credentials with the marks of the secrets, which need a key."""
-    if not key or not key.get_secret_value():
-        return credentials
-    return replace(credentials, marks=secret_marks(key.get_secret_value(), name, credentials.secrets))
+    """These credentials with the marks of the secrets by each key, of which there are several during a rotation."""
+    marks = [secret_marks(each, name, credentials.secrets) for each in (key.get_secret_value() if key else "").split()]
+    return replace(credentials, marks=marks[0], former_marks=tuple(marks[1:])) if marks else credentials
 
 
 def begin_fetching(sources: Iterable[Source]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -12,7 +12,7 @@ from receiver.dialects.sources import Source
 from receiver.findings.counting import SECRET_USED, SECRETS_SET
 from receiver.findings.tables import TALLIES
 from receiver.findings.tallies import HOUR, MINUTE
-from receiver.verify.secret_marks import mark_of_all
+from receiver.verify.secret_marks import all_marks, mark_of_all
 
 
 def marks_of_sources(sources: Mapping[str, Source]) -> dict[str, str]:
@@ -23,21 +23,22 @@ def marks_of_sources(sources: Mapping[str, Source]) -> dict[str, str]:
 def secrets_since(connection: Connection, sources: Mapping[str, Source], now: datetime) -> dict[str, datetime]:
     """The minute since which each source has had its present secrets; now, if no process has written it yet."""
     return {
-        name: beginning_of_detail(connection, name, SECRETS_SET, mark, now) or now
-        for name, mark in marks_of_sources(sources).items()
+        name: beginning_of_details(connection, name, SECRETS_SET, set(map(mark_of_all, marks)), now) or now
+        for name, source in sources.items()
+        if (marks := list(all_marks(source.credentials)))
     }
 
 
-def beginning_of_detail(
-    connection: Connection, source: str, kind: str, detail: str, until: datetime
+def beginning_of_details(
+    connection: Connection, source: str, kind: str, details: Collection[str], until: datetime
 ) -> datetime | None:
-    """The first minute or hour of this detail after the last one of any other; None without one."""
+    """The first minute or hour of one of these details after the last one of any other; None without one."""
     of_it = _of_it(source, kind, until)
     other = connection.execute(
-        select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail != detail)
+        select(func.max(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail.not_in(details))
     ).scalar()
     after = () if other is None else (TALLIES.c.at >= other,)
-    first = select(func.min(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail == detail, *after)
+    first = select(func.min(TALLIES.c.at, type_=UtcDateTime())).where(*of_it, TALLIES.c.detail.in_(details), *after)
     at: datetime | None = connection.execute(first).scalar()
     return at
 

@@ -19,6 +19,7 @@ from receiver.findings.silences import newest_arrival
 from receiver.findings.situation import SignatureHistory
 from receiver.findings.tallies import HOUR, MINUTE, MINUTES_KEPT, DetailTotal, Tallied
 from receiver.inbox import refused
+from receiver.verify.secret_marks import all_marks, present_marks
 
 #: The period before the last right signature in which wrong ones are counted.
 BEFORE_GOOD = timedelta(days=1)
@@ -52,12 +53,11 @@ def read_signatures(
             history = _with_hours(connection, name, history, since.get(name), now)
         histories[name] = history
     unused = (rotating & since.keys()) - set(_with_newest(sources, recent, since))
-    superseded = {
-        name: sources[name].credentials.marks[0] for name in unused if not sources[name].credentials.has_names
-    }
+    superseded = [name for name in unused if not sources[name].credentials.has_names]
     # How often the older secrets were used matters only if the newest never was.
-    switching = [name for name, mark in superseded.items() if not was_used(connection, name, mark, since[name], now)]
-    return SignaturePast(histories, since, {name: _uses(connection, name, since[name], now) for name in switching})
+    switching = [name for name in superseded if not _has_used_newest(connection, sources[name], since[name], now)]
+    uses = {name: _uses(connection, sources[name], since[name], now) for name in switching}
+    return SignaturePast(histories, since, uses)
 
 
 def _wrong_numbers(refusals: Iterable[Tallied | DetailTotal]) -> Counter[str]:
@@ -109,10 +109,27 @@ def _with_newest(
 ) -> Iterator[str]:
     """The sources whose newest secret has verified a webhook lately."""
     for each in recent:
-        marks = sources[each.source].credentials.marks if each.source in since else ()
-        if each.kind == SECRET_USED and each.detail in marks[:1] and each.at > since[each.source]:
+        if each.kind != SECRET_USED or each.source not in since or each.at <= since[each.source]:
+            continue
+        if any(each.detail in marks[:1] for marks in all_marks(sources[each.source].credentials)):
             yield each.source
 
 
-def _uses(connection: Connection, name: str, since: datetime, now: datetime) -> dict[str, DetailTotal]:
-    return {each.detail: each for each in tallies.details(connection, [name], SECRET_USED, since, now)}
+def _has_used_newest(connection: Connection, source: Source, since: datetime, now: datetime) -> bool:
+    """Whether the newest secret was used, by its mark by any of the keys."""
+    newest = [marks[0] for marks in all_marks(source.credentials)]
+    return any(was_used(connection, source.name, mark, since, now) for mark in newest)
+
+
+def _uses(connection: Connection, source: Source, since: datetime, now: datetime) -> dict[str, DetailTotal]:
+    """The uses of each secret by its mark by the newest key."""
+    present, uses = present_marks(source.credentials), dict[str, DetailTotal]()
+    for each in tallies.details(connection, [source.name], SECRET_USED, since, now):
+        mark = present.get(each.detail, each.detail)
+        uses[mark] = each if mark not in uses else _joined(uses[mark], each)
+    return uses
+
+
+def _joined(one: DetailTotal, other: DetailTotal) -> DetailTotal:
+    first, last = min(one.first, other.first), max(one.last, other.last)
+    return one._replace(number=one.number + other.number, first=first, last=last)

@@ -151,12 +151,15 @@ def minutes_of(
 
 
 def last(
-    connection: Connection, source: str, kind: str, until: datetime, *, detail: str | None = None
+    connection: Connection, source: str, kind: str, until: datetime, *, details: Sequence[str] | None = None
 ) -> datetime | None:
-    """The last minute up to `until` with a tally of this kind; None if no tally by the minute is left."""
+    """The last minute up to `until` with a tally of this kind, and of one of `details` if they are given.
+
+    None if no such tally by the minute is left.
+    """
     wanted = [TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until]
-    if detail is not None:
-        wanted.append(TALLIES.c.detail == detail)
+    if details is not None:
+        wanted.append(TALLIES.c.detail.in_(details))
     found = select(TALLIES.c.at).where(*wanted).order_by(TALLIES.c.at.desc()).limit(1)
     at: datetime | None = connection.execute(found).scalar()
     return at

@@ -61,11 +61,14 @@ class AcceptorProcess:
         self,
         settings: Settings,
         *,
-        beside: Path | None = None,
+        beside: Callable[[], Path | None] = lambda: None,
         keep: KeepRefused = keep_nothing,
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`keep` is called with each request that is refused, and `accepted` after commits, to wake the workers."""
+        """`beside` finds the folder of the settings file at each start of a process.
+
+        `keep` is called with each request that is refused, and `accepted` after commits, to wake the workers.
+        """
         self._settings, self._starts = settings, AcceptorStarts(beside=beside)
         self._keep, self._accepted = keep, accepted
         self._gathering = Gathering[Request](
@@ -224,18 +227,18 @@ class AcceptorProcess:
         deadline = end_deadline()
         channel.finish(deadline)
         self._gathering.give_up_handed(_gone())
-        end(started.process, deadline)
+        end(started, deadline)
 
     # ── in threads that start processes ───────────────────────────────────────────────────────────────────────
 
     def _replace(self, ended: Started) -> None:
-        code = end(ended.process, time.monotonic())
+        code = end(ended, time.monotonic())
         while not self._stopping.is_set():
             pause = self._pauses.after(time.monotonic() - self._began)
             log.error("the acceptor process ended; starting another", code=code, seconds=pause)
             if self._stopping.wait(pause):
                 return
-            settings = self._settings
+            settings, self._began = self._settings, time.monotonic()
             try:
                 started = self._starts.begin(settings)
             except Exception as error:

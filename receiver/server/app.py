@@ -65,7 +65,7 @@ class App:
         settings = runtime.settings
         self._runtime = runtime
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
-        self._registration = runtime.registration(kind)
+        self._registration = runtime.registration(kind, reloads=requests is not None)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)),
@@ -98,7 +98,7 @@ class App:
     def _new_accepting(self) -> GroupCommit | AcceptorProcess:
         runtime, keep = self._runtime, self._keeper.offer
         if runtime.settings.acceptor_process:
-            return AcceptorProcess(runtime.settings, beside=runtime.beside, keep=keep, accepted=self._wake)
+            return AcceptorProcess(runtime.settings, beside=runtime.folder_now, keep=keep, accepted=self._wake)
         # The endpoint has a connection of its own, so that an ack never waits for another part's statement.
         own = runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT)
         inbox, end_hanging = Inbox(own), own.new_ending()

@@ -47,7 +47,7 @@ class ConsoleApp:
         settings, sources = runtime.settings, runtime.sources
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._registration = runtime.registration(Kind.CONSOLE)
+        self._registration = runtime.registration(Kind.CONSOLE, reloads=True)
         note = self._registration.note_settings
         record = reloading.recorder(runtime.database)
         self._reloader = Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)

@@ -11,9 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -46,11 +45,11 @@ class Reading(NamedTuple):
     #: The time at which the process began to read its settings.
     read_at: datetime
     #: The reason for which the process refused the settings; None if they are in force.
-    refused: str | None
+    refused: str | None = None
     #: The names of the settings that wait for a restart.
-    needs_restart: tuple[str, ...]
-    #: The files with the settings; None if the process has not recorded them.
-    files: tuple[str, ...] | None = None
+    needs_restart: tuple[str, ...] = ()
+    #: The stamps of the files that were read, by their absolute paths (`receiver.settings.files`).
+    stamps: Mapping[str, str] = {}
 
     @classmethod
     def of(cls, process: RowMapping) -> Reading | None:
@@ -58,20 +57,15 @@ class Reading(NamedTuple):
         said = settings_read(process)
         if said is None:
             return None
-        files = said.get("files")
-        return cls(
-            datetime.fromisoformat(said["read_at"]),
-            said["refused"],
-            tuple(said["needs_restart"]),
-            None if files is None else tuple(files),
-        )
+        read_at = datetime.fromisoformat(said["read_at"])
+        return cls(read_at, said["refused"], tuple(said["needs_restart"]), said.get("stamps", {}))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "read_at": self.read_at.isoformat(),
             "refused": self.refused,
             "needs_restart": list(self.needs_restart),
-            "files": None if self.files is None else list(self.files),
+            "stamps": dict(self.stamps),
         }
 
 
@@ -85,10 +79,8 @@ class Registration:
         sources: Mapping[str, Source],
         *,
         kind: Kind,
-        files: Callable[[], Sequence[Path]] = lambda: (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`files` are the files with the settings in force."""
         self.name = new_name()
         #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
@@ -100,7 +92,7 @@ class Registration:
         self._database = database
         self._schema = schema
         self._wiring = Wiring.of(sources)
-        self._kind, self._files = kind, files
+        self._kind = kind
         self._clock = clock
         self._started_at = clock()
         self._settings: dict[str, Any] | None = None
@@ -123,14 +115,12 @@ class Registration:
         """Replace the wiring in this process's row."""
         self._wiring = Wiring.of(sources)
 
-    def note_settings(self, read_at: datetime, refused: str | None, needs_restart: Sequence[str]) -> None:
+    def note_settings(self, reading: Reading) -> None:
         """Record the result of reading the settings. From the first time on, this process may be asked to reload.
 
         Safe to call from any thread.
         """
-        # Absolute, because `doctor` may run in another folder.
-        files = tuple(str(file.absolute()) for file in self._files())
-        self._settings = Reading(read_at, refused, tuple(needs_restart), files).as_json()
+        self._settings = reading.as_json()
         self._turn.set()
 
     def heartbeat(self) -> None:

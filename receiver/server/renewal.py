@@ -20,7 +20,9 @@ from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.logs.safe_text import told
+from receiver.server.registry import Reading
 from receiver.server.signals import Requests
+from receiver.settings.files import noting_stamps
 from receiver.settings.settings import Settings, load
 
 log = structlog.get_logger(__name__)
@@ -135,14 +137,13 @@ class Reloader:
         *,
         read: Callable[[], Renewal],
         adopt: Callable[[Renewal], None],
-        note: Callable[[datetime, str | None, tuple[str, ...]], None],
+        note: Callable[[Reading], None],
         record: Callable[[datetime, str], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`adopt` puts a renewal in force.
+        """`adopt` puts a renewal in force, and `note` gets the result of each reading.
 
-        `note` gets the time of the reading, the reason if the settings were refused, and those that need a restart.
-        `record` gets that time and the result in words, for the record of actions.
+        `record` gets the time of the reading and its result in words, for the record of actions.
         """
         self._record = record
         self._requests = requests
@@ -153,7 +154,6 @@ class Reloader:
         self._thread = threading.Thread(target=self._run, name="reloader", daemon=True)
 
     def start(self) -> None:
-        self._note(self._clock(), None, ())
         self._thread.start()
 
     def stop(self) -> None:
@@ -162,9 +162,10 @@ class Reloader:
 
     def reload(self) -> None:
         """Read the settings, adopt or refuse them, and log and record the result."""
-        began = self._clock()
+        began, stamps = self._clock(), dict[str, str]()
         try:
-            renewal = self._read()
+            with noting_stamps() as stamps:
+                renewal = self._read()
             if renewal.changed:
                 self._adopt(renewal)
         except Exception as error:
@@ -172,11 +173,11 @@ class Reloader:
             log.error("refused the new settings; the old ones stay", reason=said)
             if not isinstance(error, HookmirrorError):
                 log.exception("cannot read the new settings")
-            self._note(began, said, ())
+            self._note(Reading(began, said, stamps=stamps))
             self._try_to_record(began, f"It refused them, and keeps the old ones: {said}")
         else:
             _tell(renewal)
-            self._note(began, None, renewal.needs_restart)
+            self._note(Reading(began, None, renewal.needs_restart, stamps))
             waits = ", ".join(renewal.needs_restart)
             self._try_to_record(began, f"In force, except {waits}, which wait for a restart." if waits else "In force.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -27,10 +28,11 @@ from receiver.mirror.rows import mirror_tables
 from receiver.runs.feeder import Feeder
 from receiver.runs.runs import Verbs
 from receiver.server.feeder import new_feeder, new_reconciler
-from receiver.server.registry import Registration
+from receiver.server.registry import Reading, Registration
 from receiver.server.renewal import Renewal, read_anew
 from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
+from receiver.settings.files import noting_stamps
 from receiver.settings.settings import Settings, load, settings_folder
 from receiver.shadowing import doubts_about
 from receiver.system_limits import demand_open_files
@@ -46,6 +48,8 @@ class Runtime:
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
         """Raise `ConfigurationError` for mistakes in the settings. `beside` is the settings file's folder."""
         self.settings, self.beside = settings, beside
+        #: The reading of the settings at the start.
+        self.reading = Reading(datetime.now(UTC))
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
@@ -69,6 +73,10 @@ class Runtime:
 
     def _derive(self) -> None:
         self.retention = retention_of(self.settings)
+
+    def folder_now(self) -> Path | None:
+        """The settings file's folder to which the links on its path lead now; None for a runtime without a folder."""
+        return None if self.beside is None else settings_folder()
 
     def prepare(self) -> None:
         """Make the database ready for use. Raises `ConfigurationError` with the reason if it is not usable."""
@@ -136,8 +144,12 @@ class Runtime:
         """Make the feeder of runs that call the sources' APIs; with `with_schedule`, it begins due reconciles."""
         return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
 
-    def registration(self, kind: Kind) -> Registration:
-        return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
+    def registration(self, kind: Kind, *, reloads: bool) -> Registration:
+        """Make the registration of this process; `reloads` if it takes requests to reload, from its start on."""
+        registration = Registration(self.database, self.schema, self.sources, kind=kind)
+        if reloads:
+            registration.note_settings(self.reading)
+        return registration
 
 
 def install(*, quiet: bool = False) -> Runtime:
@@ -148,7 +160,9 @@ def install(*, quiet: bool = False) -> Runtime:
     """
     if not quiet:
         demand_open_files()
-    settings = load()
+    began = datetime.now(UTC)
+    with noting_stamps() as stamps:
+        settings = load()
     logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
         log.warning("this process does not share its metrics", reason=sharing.unshared())
@@ -157,7 +171,9 @@ def install(*, quiet: bool = False) -> Runtime:
             f"The settings have no source: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
-    runtime = Runtime(settings, beside=settings_folder())
+    with noting_stamps() as stamps_of_secrets:
+        runtime = Runtime(settings, beside=settings_folder())
+    runtime.reading = Reading(began, stamps=stamps | stamps_of_secrets)
     about_code = [] if quiet else doubts_about(settings.dialects, settings_folder())
     about_sources = [] if quiet else doubts_about_sources(runtime.sources)
     for doubt in [*settings.doubts, *about_code, *about_sources]:

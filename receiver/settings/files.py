@@ -1,6 +1,9 @@
 """Files that a person names: they are read up to a bound, because a device such as /dev/zero has no end.
 
 They may be pipes, such as a shell's `<(…)`. Without a writer, opening or reading a pipe would wait for ever.
+
+A stamp tells whether a file has changed since it was read: written, replaced, put back, or reached by another link. It
+is none of the content, which may be secret.
 """
 
 from __future__ import annotations
@@ -8,6 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 #: The most bytes of a file with settings, secrets or a body.
@@ -20,6 +27,39 @@ WRITER_TIMEOUT = 10.0
 LARGEST_READ = 1 << 20
 
 
+#: The stamps of the files that were read in the present block of `noting_stamps`.
+_stamps: ContextVar[dict[str, str] | None] = ContextVar("stamps", default=None)
+
+
+@contextmanager
+def noting_stamps() -> Iterator[dict[str, str]]:
+    """Collect the stamp of each file that `read_bounded` reads in this block, by its absolute path; none of a pipe."""
+    stamps: dict[str, str] = {}
+    token = _stamps.set(stamps)
+    try:
+        yield stamps
+    finally:
+        _stamps.reset(token)
+
+
+def has_changed(path: str, stamp: str) -> bool:
+    """Whether the file has another stamp now. False for a file that cannot be found, which its reader reports."""
+    try:
+        return _stamp(os.stat(path)) != stamp
+    except OSError:
+        return False
+
+
+def _note_stamp(path: Path, file: int) -> None:
+    stamps, status = _stamps.get(), os.fstat(file)
+    if stamps is not None and stat.S_ISREG(status.st_mode):
+        stamps[os.path.abspath(path)] = _stamp(status)
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
 def read_bounded(path: Path, *, most: int = LARGEST_FILE, timeout: float | None = None) -> bytes:
     """Read a whole file or pipe.
 
@@ -30,6 +70,8 @@ def read_bounded(path: Path, *, most: int = LARGEST_FILE, timeout: float | None 
     poll = select.poll()
     # Unbuffered, so that each wait is for the poll.
     with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        # Before its content is read, so that a change meanwhile counts as one since then.
+        _note_stamp(path, file.fileno())
         poll.register(file, select.POLLIN)
         while len(content) <= most:
             if not poll.poll(None if timeout is None else timeout * 1_000):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from receiver.verify.verifiers import Credentials, Secret
 
@@ -29,6 +29,21 @@ def mark_of(credentials: Credentials, position: int | None) -> str:
         return credentials.marks[position]
     except IndexError:
         return ""
+
+
+def all_marks(credentials: Credentials) -> Iterator[tuple[str, ...]]:
+    """The marks of all secrets by each key, the newest key first; nothing without a key."""
+    if credentials.marks:
+        yield from (credentials.marks, *credentials.former_marks)
+
+
+def present_marks(credentials: Credentials) -> dict[str, str]:
+    """The mark by the newest key for each mark that a secret has by any of the keys."""
+    return {
+        mark: present
+        for marks in all_marks(credentials)
+        for mark, present in zip(marks, credentials.marks, strict=True)
+    }
 
 
 def mark_of_all(marks: Sequence[str]) -> str:

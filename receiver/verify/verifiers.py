@@ -41,7 +41,10 @@ class Credentials:
     #: The address of the source as its sender knows it; empty if the settings do not give it.
     public_url: str = ""
     #: The marks of the secrets, in their order (`receiver.verify.secret_marks`); empty without a `secret_key`.
-    marks: tuple[str, ...] = ()
+    #: They count uses and change nothing about what is accepted, so that equality leaves them out.
+    marks: tuple[str, ...] = field(default=(), compare=False)
+    #: The marks by each older `secret_key` that is still in the settings, the newest of them first.
+    former_marks: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
     #: The dialect's own settings as its model; None if the dialect declares none.
     own: Any = field(default=None, repr=False)
 

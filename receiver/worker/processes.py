@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
@@ -20,6 +19,7 @@ from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
 from receiver.release import release
+from receiver.settings.files import has_changed
 from receiver.worker.liveness import dead, is_here
 from receiver.worker.source_texts import source_texts, texts_by_module
 
@@ -67,8 +67,8 @@ class SettingsRead(TypedDict):
     read_at: datetime
     refused: str | None
     needs_restart: list[str]
-    #: The files with the settings; None if the process has not recorded them.
-    files: NotRequired[list[str] | None]
+    #: The stamps of the files with the settings, by their absolute paths.
+    stamps: NotRequired[dict[str, str]]
     #: The URLs at which programs on its machine reach the process and its console; None without one.
     url: NotRequired[str | None]
     console: NotRequired[str | None]
@@ -155,18 +155,15 @@ def settings_read(process: RowMapping) -> Mapping[str, Any] | None:
     damage = damage_of(said)
     if damage is None:
         return said
-    return {"read_at": process["seen_at"].isoformat(), "refused": damage, "needs_restart": [], "files": None}
+    return {"read_at": process["seen_at"].isoformat(), "refused": damage, "needs_restart": []}
 
 
 def unread_files(process: RowMapping) -> list[str]:
-    """The files with the settings of a process of this machine that were written since it read them.
-
-    An unreadable file is not among them: its process reports that itself.
-    """
+    """The files with the settings of a process of this machine that differ from those that it read."""
     said = settings_read(process)
-    if said is None or not said.get("files") or not is_here(process["name"]):
+    if said is None or not is_here(process["name"]):
         return []
-    return [file for file in said["files"] if _was_written(Path(file), since=datetime.fromisoformat(said["read_at"]))]
+    return [file for file, stamp in said.get("stamps", {}).items() if has_changed(file, stamp)]
 
 
 def console_here(connection: Connection, now: datetime) -> str | None:
@@ -183,13 +180,6 @@ def _url_here(processes: Iterable[RowMapping], name: Literal["url", "console"]) 
     here = [settings_read(each) for each in processes if is_here(each["name"])]
     urls = [said[name] for said in here if said is not None and said.get(name)]
     return urls[-1] if urls else None
-
-
-def _was_written(file: Path, *, since: datetime) -> bool:
-    try:
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC) > since
-    except OSError:
-        return False
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:

@@ -432,6 +432,17 @@ def test_doctor_reports_a_process_that_has_not_read_the_file_since_its_last_chan
         assert "since the last change there" not in folder.run("doctor").stdout
 
 
+def test_doctor_reports_a_process_whose_file_was_put_back_with_its_older_time(folder):
+    file = folder.path / "hookmirror.toml"
+    with folder.serving("--no-worker"):
+        registered(folder, 1)
+        folder.write(settings(NEW, OLD))
+        os.utime(file, (0, 0))
+        assert f"has not read {file} since the last change there" in folder.run("doctor").stdout
+        assert asked(folder)[0] == 0
+        assert "since the last change there" not in folder.run("doctor").stdout
+
+
 def test_reload_does_not_signal_another_process_with_the_same_number_or_on_another_machine(folder):
     with folder.serving("--no-worker") as (process, _):
         registered(folder, 1)

@@ -105,6 +105,13 @@ def test_a_file_with_the_name_of_a_python_module_is_reported(tmp_path):
     assert "calendar.py has the name of a module of Python's own" in doctor(tmp_path, "calendar:mine")
 
 
+def test_a_file_with_the_name_of_a_python_module_is_reported_although_no_dialect_names_it(tmp_path):
+    (tmp_path / "secrets.py").write_text("TOKEN = 'mine'")
+    said = doctor(tmp_path)
+    assert f"LOOK wiring: {tmp_path / 'secrets.py'} has the name of a module of Python's own" in said
+    assert "MEND wiring" not in said
+
+
 def test_folders_without_code_are_ignored(tmp_path):
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "notes.txt").touch()

@@ -12,18 +12,19 @@ from receiver.database.schema import Schema
 from receiver.dialects.sources import build_sources, find_dialects
 from receiver.findings import tallies
 from receiver.findings.counting import SECRET_USED, SECRETS_SET, KindCount, TallyKey
-from receiver.findings.secret_uses import marks_of_sources
+from receiver.findings.secret_uses import marks_of_sources, secrets_since
 from receiver.findings.standing import standing
 from receiver.server.doctor import examine
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 
 MINUTE = timedelta(minutes=1)
+KEY = "k" * 32
 OLD, NEW = "the-old-secret-of-the-source", "the-new-secret-of-the-source"
 
 
-def settings_with(url: str, *secrets: str) -> Settings:
-    return Settings(database_url=url, secret_key="k" * 32, sources={"sigma": {"secrets": list(secrets)}})
+def settings_with(url: str, *secrets: str, key: str = KEY) -> Settings:
+    return Settings(database_url=url, secret_key=key, sources={"sigma": {"secrets": list(secrets)}})
 
 
 @pytest.fixture
@@ -76,3 +77,23 @@ def test_doctor_sees_that_the_sender_has_not_switched_although_the_old_secret_wa
     tally(database, "verified", "1", minutes_ago=2, number=7)
     tally(database, SECRET_USED, source.credentials.marks[1], minutes_ago=2, number=7)
     assert found_by_doctor(settings, tmp_path) == found_by_a_process(settings, database) == ["sender_not_switched"]
+
+
+def test_doctor_sees_that_the_sender_has_not_switched_while_the_secret_key_is_replaced(tmp_path, mirror_url, database):
+    before, after = (settings_with(mirror_url, NEW, OLD, key=key) for key in (KEY, f"{'n' * 32} {KEY}"))
+    for minutes, settings in ((5, before), (2, after)):
+        sources = build_sources(settings, find_dialects())
+        tally(database, SECRETS_SET, marks_of_sources(sources)["sigma"], minutes_ago=minutes)
+        tally(database, SECRET_USED, sources["sigma"].credentials.marks[1], minutes_ago=minutes - 1, number=3)
+    assert found_by_doctor(after, tmp_path) == found_by_a_process(after, database) == ["sender_not_switched"]
+    tally(database, SECRET_USED, sources["sigma"].credentials.marks[0], minutes_ago=1)
+    assert found_by_doctor(after, tmp_path) == found_by_a_process(after, database) == []
+
+
+def test_a_source_has_had_its_secrets_since_before_the_secret_key_was_replaced(mirror_url, database):
+    for minutes, key in ((5, KEY), (2, f"{'n' * 32} {KEY}")):
+        sources = build_sources(settings_with(mirror_url, NEW, OLD, key=key), find_dialects())
+        tally(database, SECRETS_SET, marks_of_sources(sources)["sigma"], minutes_ago=minutes)
+    now = datetime.now(UTC)
+    with database.read() as connection:
+        assert secrets_since(connection, sources, now)["sigma"] < now - 4 * MINUTE

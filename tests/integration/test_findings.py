@@ -26,7 +26,7 @@ from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHE
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
 from receiver.findings.record import CLOSES_AFTER, MOST_OF_A_RULE, MOST_OPEN, update_record
-from receiver.findings.secret_uses import beginning_of_detail
+from receiver.findings.secret_uses import beginning_of_details
 from receiver.findings.situation import RunningProcess
 from receiver.findings.standing import standing
 from receiver.findings.tables import DUTIES, TALLIES
@@ -762,7 +762,7 @@ def test_a_detail_began_with_its_first_minute_after_any_other_detail(kit, writte
     for minutes, detail in written:
         add(kit, NOW - minutes * MINUTE, key=TallyKey("shop", SECRETS_SET, detail))
     with kit.database.read() as connection:
-        found = beginning_of_detail(connection, "shop", SECRETS_SET, "now", NOW)
+        found = beginning_of_details(connection, "shop", SECRETS_SET, ["now"], NOW)
     assert found == (None if since is None else (NOW - since * MINUTE).replace(second=0))
 
 

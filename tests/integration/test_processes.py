@@ -25,10 +25,13 @@ from receiver.database.schema import Schema
 from receiver.dialects.sources import build_source
 from receiver.runs.runs import Verbs
 from receiver.server import doctor, registry
+from receiver.server.app import App
 from receiver.server.registry import Registration
+from receiver.server.runtime import install
+from receiver.server.signals import Requests
 from receiver.settings.settings import SourceSettings
 from receiver.worker.liveness import new_name
-from receiver.worker.processes import PROCESSES, Kind, Wiring, running
+from receiver.worker.processes import PROCESSES, Kind, Wiring, running, unread_files
 from receiver.worker.source_texts import source_digest
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -385,3 +388,46 @@ def test_processes_of_other_releases_hinder_no_answer(of_other_releases, path):
 
 def test_an_unknown_kind_of_process_neither_works_nor_serves():
     assert (Kind("sorter"), Kind("sorter").works, Kind("sorter").serves) == (Kind.OTHER, False, False)
+
+
+STARTING = """
+secret_key = "secret-key-of-these-tests-only"
+acceptor_process = true
+[sources.sigma]
+secrets_file = "secrets"
+"""
+
+
+@pytest.fixture
+def starting(tmp_path, monkeypatch):
+    """A process that has read its settings, and has registered before its acceptor process is ready."""
+    (tmp_path / "hookmirror.toml").write_text(f'database_url = "sqlite:///{tmp_path}/s.db"{STARTING}')
+    (tmp_path / "secrets").write_text("secret")
+    monkeypatch.setenv("HOOKMIRROR_CONFIG", str(tmp_path / "hookmirror.toml"))
+    runtime = install()
+    runtime.prepare()
+
+    def row():
+        with runtime.database.read() as connection:
+            [found] = running(connection, datetime.now(UTC))
+        return found
+
+    yield SimpleNamespace(runtime=runtime, row=row)
+    runtime.database.close()
+
+
+@pytest.mark.parametrize("name", ["hookmirror.toml", "secrets"])
+def test_a_file_that_changes_while_its_process_starts_is_reported_as_unread(tmp_path, starting, name):
+    file = tmp_path / name
+    file.write_text(f"{file.read_text()}\n")
+    app = App(starting.runtime, with_worker=False, requests=Requests())
+    app._registration.heartbeat()
+    assert unread_files(starting.row()) == [str(file)]
+
+
+def test_a_process_takes_requests_to_reload_from_its_first_registration_on(tmp_path, starting):
+    app = App(starting.runtime, with_worker=False, requests=Requests())
+    app._registration.heartbeat()
+    reading = registry.Reading.of(starting.row())
+    assert reading is not None
+    assert reading.stamps.keys() == {str(tmp_path / name) for name in ("hookmirror.toml", "secrets")}

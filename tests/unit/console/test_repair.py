@@ -23,6 +23,7 @@ from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.tables import RUN_ROWS, RUNS
 from receiver.server.registry import Reading
 from receiver.sessions.roles import Role
+from receiver.settings.files import noting_stamps, read_bounded
 
 #: Texts with which strangers try to change a page.
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\x1b[31m'
@@ -169,8 +170,10 @@ def test_settings_that_were_not_read_since_they_changed_are_read_before_requests
     with visiting(f"sqlite:///{tmp_path}/u.db") as (served, operator):
         assert served.post("iimmpact", *sent("iimmpact", b"{}", "a secret of before")).status_code == 401
         served.app._keeper.flush()
-        for read_at, is_told in ((NOW - timedelta(days=1), True), (datetime.now(UTC) + timedelta(hours=1), False)):
-            served.note_reading(Reading(read_at, None, (), (str(file),)))
+        with noting_stamps() as stamps:
+            read_bounded(file)
+        for stamp, is_told in (("of another content", True), (stamps[str(file)], False)):
+            served.note_reading(Reading(NOW, stamps={str(file): stamp}))
             page = operator.page("/refused")
             assert (f"{file} changed since it was read." in text_of(page)) == is_told
             assert ("Read the settings again" in page) == is_told

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import ANY
 
+import pytest
 from senders import SOURCES, body, sent
-from serving import Served
+from serving import SECRET_KEY, Served
 from visiting import Visitor, text_of, visiting
 
 from receiver.api.tokens import Scope
@@ -23,6 +24,9 @@ SHOP = SOURCES["sigma"] | {
     "api_url": "http://reader:hidden-password@127.0.0.1:9/api/v1?key=hidden-query",
     "api_key": "hidden-api-key",
 }
+
+#: A secret key that is being replaced.
+OLD_KEY = "the-key-before-the-present-one"
 
 TOLD = ("first-secret-here", "second-secret-here", "hidden-password", "hidden-query", "hidden-api-key")
 
@@ -67,11 +71,35 @@ def test_the_uses_of_a_secret_follow_it_when_another_one_is_put_before_it(tmp_pa
     now = ["new-secret-here", "first-secret-here"]
     with visiting(database, sources={"shop": SHOP | {"secrets": now}}) as (served, visitor):
         served.app._watch.tally()
-        found = served.get("/api/v1/sources/shop").json()["secrets"]
-        counted = {each["position"]: (each["verified"], each["last_at"] is not None) for each in found}
-        assert counted == {"0": (0, False), "1": (1, True), "removed": (1, True)}
+        assert uses(served) == {"0": (0, False), "1": (1, True), "removed": (1, True)}
         words = text_of(visitor.page("/sources/shop"))
         assert re.search(r"secret 1, the newest 0 not within .* secret 2 1 \d+ \w+ ago removed secrets 1 ", words)
+
+
+@pytest.mark.parametrize(
+    ("keys", "counted"),
+    [
+        ([OLD_KEY, f"{SECRET_KEY} {OLD_KEY}"], {"1": (1, True)}),
+        ([OLD_KEY, f"{SECRET_KEY} {OLD_KEY}", f"{SECRET_KEY} {OLD_KEY}"], {"1": (2, True)}),
+        ([OLD_KEY, f"{SECRET_KEY} {OLD_KEY}", SECRET_KEY], {"1": (1, True), "removed": (1, True)}),
+    ],
+)
+def test_the_uses_of_a_secret_are_counted_on_while_the_secret_key_is_replaced(
+    tmp_path: Path, keys: list[str], counted: dict[str, tuple[int, bool]]
+) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    for number, key in enumerate(keys[:-1]):
+        with visiting(database, role=None, sources={"shop": SHOP}, secret_key=key) as (served, _):
+            assert served.post("shop", *sent_by("second-secret-here", number)).status_code == 200
+            served.app._watch.tally()
+    with visiting(database, role=None, sources={"shop": SHOP}, secret_key=keys[-1]) as (served, _):
+        assert uses(served) == {"0": (0, False)} | counted
+
+
+def uses(served: Served) -> dict[str, tuple[int, bool]]:
+    """The number of uses of each secret of the source `shop`, and whether the time of the last one is known."""
+    found = served.get("/api/v1/sources/shop").json()["secrets"]
+    return {each["position"]: (each["verified"], each["last_at"] is not None) for each in found}
 
 
 def test_of_many_secrets_without_use_only_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from receiver.errors import ConfigurationError
 from receiver.settings import files
 from receiver.settings.account import lines_of_secrets
-from receiver.settings.files import read_bounded
+from receiver.settings.files import has_changed, noting_stamps, read_bounded
 from receiver.settings.settings import load, settings_folder
 
 ENDLESS = Path("/dev/zero")
@@ -76,3 +76,58 @@ def test_a_settings_file_that_is_a_link_to_itself_is_refused(tmp_path, monkeypat
     assert settings_folder() == tmp_path
     with pytest.raises(ConfigurationError, match=r"cannot be read \(Too many levels of symbolic links\)"):
         load()
+
+
+def stamped(file: Path) -> str:
+    """Read the file, and return its stamp."""
+    with noting_stamps() as stamps:
+        read_bounded(file)
+    return stamps[str(file)]
+
+
+def test_a_file_that_is_only_read_again_has_not_changed(tmp_path):
+    file = tmp_path / "hookmirror.toml"
+    file.write_text("secret")
+    stamp = stamped(file)
+    file.read_text()
+    assert not has_changed(str(file), stamp)
+
+
+@pytest.mark.parametrize("modified", [0, 4_000_000_000], ids=["long ago", "in the future"])
+def test_a_file_that_is_put_back_with_its_time_has_changed_and_once_read_it_has_not(tmp_path, modified):
+    file = tmp_path / "hookmirror.toml"
+    file.write_text("newer")
+    stamp = stamped(file)
+    file.write_text("older")
+    os.utime(file, (modified, modified))
+    assert has_changed(str(file), stamp)
+    assert not has_changed(str(file), stamped(file))
+
+
+def test_a_file_to_which_another_link_leads_has_changed_although_size_and_time_are_the_same(tmp_path):
+    current = tmp_path / "current"
+    for release in ("two", "one"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "secrets").write_text(release)
+        os.utime(tmp_path / release / "secrets", (0, 0))
+    current.symlink_to("one")
+    stamp = stamped(current / "secrets")
+    current.unlink()
+    current.symlink_to("two")
+    assert has_changed(str(current / "secrets"), stamp)
+
+
+def test_a_file_that_is_gone_counts_as_unchanged_because_its_reader_reports_it(tmp_path):
+    file = tmp_path / "hookmirror.toml"
+    file.write_text("")
+    stamp = stamped(file)
+    file.unlink()
+    assert not has_changed(str(file), stamp)
+
+
+def test_a_pipe_has_no_stamp():
+    reading, writing = os.pipe()
+    os.close(writing)
+    with noting_stamps() as stamps, os.fdopen(reading, "rb"):
+        assert read_bounded(Path(f"/dev/fd/{reading}")) == b""
+    assert stamps == {}

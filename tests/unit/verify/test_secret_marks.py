@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from receiver.verify.secret_marks import mark_of, mark_of_all, secret_marks
+from receiver.dialects.sources import build_sources, find_dialects
+from receiver.settings.settings import Settings
+from receiver.verify.secret_marks import all_marks, mark_of, mark_of_all, present_marks, secret_marks
 from receiver.verify.verifiers import Credentials, Secret
 
 NEW, OLD = Secret(b"new"), Secret(b"old")
@@ -15,6 +17,20 @@ def test_a_mark_follows_the_secret_and_not_its_position():
 def test_another_key_or_another_source_has_other_marks():
     marks = [*secret_marks("key", "shop", [OLD]), *secret_marks("other", "shop", [OLD])]
     assert len({*marks, *secret_marks("key", "pim", [OLD])}) == 3
+
+
+def test_each_key_in_the_settings_gives_every_secret_a_mark_and_the_newest_key_the_present_one():
+    source = {"dialect": "sigma", "secrets": ["new", "old"]}
+    settings = Settings(secret_key="b-newer-key-of-32 an-older-key-of-32", sources={"shop": source})
+    credentials = build_sources(settings, find_dialects())["shop"].credentials
+    present, former = (secret_marks(key, "shop", [NEW, OLD]) for key in ("b-newer-key-of-32", "an-older-key-of-32"))
+    assert list(all_marks(credentials)) == [present, former]
+    assert present_marks(credentials) == dict(zip(present + former, present + present, strict=True))
+
+
+def test_marks_by_another_key_make_no_other_credentials():
+    newer = Credentials(secrets=(NEW,), marks=("b",), former_marks=(("a",),))
+    assert newer == Credentials(secrets=(NEW,), marks=("a",))
 
 
 def test_the_mark_of_all_changes_with_the_secrets_and_their_order():
