@@ -29,8 +29,9 @@ class EndingAtOnce:
 
 
 def end_at_sigterm() -> None:
-    """Let SIGTERM end the process at once, without a failure, until something else handles it.
+    """Let SIGTERM end the first process of a container, which ignores signals that it does not handle.
 
-    The first process of a container ignores a signal that it does not handle.
+    It ends without a failure, as soon as the interpreter runs. Any other process is ended by the system, at once.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, get_origin
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, Connection, Table, inspect, literal
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateColumn
@@ -55,7 +56,7 @@ def _definition(connection: Connection, wanted: Column[Any], model: type[SQLMode
 def _value(wanted: Column[Any], declared: FieldInfo | None) -> Any:
     if wanted.default is not None and wanted.default.is_scalar:
         return wanted.default.arg  # type: ignore[attr-defined]
-    if declared is not None and not declared.is_required() and declared.default is not None:
+    if declared is not None and declared.default not in (None, PydanticUndefined):
         return declared.default
     if declared is not None:
         return VALUES.get(get_origin(declared.annotation) or declared.annotation)
@@ -72,7 +73,10 @@ def _literal(connection: Connection, wanted: Column[Any], value: Any) -> str:
         processed = wanted.type.bind_processor(connection.dialect)
         try:
             stored = literal(value if processed is None else processed(value))
-            return str(stored.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+            compiled = str(stored.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
         except (SQLAlchemyError, NotImplementedError, TypeError, ValueError, AttributeError):
             pass
+        else:
+            # Doubled for the driver, through which a person's statement does not go.
+            return compiled.replace("%%", "%") if connection.dialect.identifier_preparer._double_percents else compiled
     return "<the value for present rows>"

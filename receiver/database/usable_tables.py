@@ -126,7 +126,7 @@ _LACKING_RIGHTS = text(
     " AND (name = 'changes' OR has_table_privilege(name, 'UPDATE')"
     " AND has_table_privilege(name, 'DELETE')))"
     " UNION ALL SELECT number FROM unnest(CAST(:tables AS text[])) AS name"
-    " JOIN pg_attribute ON attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped"
+    " JOIN pg_attribute ON attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped AND attidentity = ''"
     " CROSS JOIN LATERAL pg_get_serial_sequence(name, attname) AS number"
     " WHERE number IS NOT NULL AND NOT has_sequence_privilege(number, 'USAGE')"
 )

@@ -158,18 +158,19 @@ def _dated_back(
         if counted + MINUTE <= began:
             yield name, began
         # A tally is written up to a minute after its event, so it may count events from before the run.
-        elif counted >= began + LATE or _is_dated_ahead(connection, name, began):
+        elif counted >= began + LATE or _is_dated_ahead(connection, name, began, counted + LATE):
             yield name, min(began, counted)
         else:
             yield name, counted + MINUTE
 
 
-def _is_dated_ahead(connection: Connection, source: str, began: datetime) -> bool:
-    """Whether an event of the source that was not handled before this moment is dated more than a day after it."""
+def _is_dated_ahead(connection: Connection, source: str, began: datetime, until: datetime) -> bool:
+    """Whether an event that arrived before `until`, and was not handled before `began`, is dated a day after that."""
     ended = DELIVERIES.c.ended_at
     found = select(DELIVERIES.c.id).where(
         DELIVERIES.c.source == source,
         DELIVERIES.c.id >= first_id_at(began - LATELY_ARRIVED),
+        DELIVERIES.c.id < first_id_at(until),
         DELIVERIES.c.occurred_at > began + AHEAD,
         ended.is_(None) | (ended >= began),
     )

@@ -109,13 +109,17 @@ class Refusals:
                     self.since = self.since or now
                 self.size = max(len(ids) // 2, 1)
             else:
+                whole = len(ids) >= (self.size or BATCH)
+                is_full = self.size is None
                 self.size = None if self.size is None or 2 * self.size >= BATCH else 2 * self.size
-                return dropped
+                # Rows that another session holds are passed over. Behind a small batch of these, there may be others.
+                if dropped or is_full or not whole:
+                    return dropped
         return 0
 
     def _batch(self, database: Database, expired: Select[Any]) -> Sequence[int]:
         (column,) = expired.selected_columns
-        wanted = expired.where(column.not_in(self.ids)) if self.ids else expired
+        wanted = expired.where(column.not_in(tuple(self.ids))) if self.ids else expired
         with database.read() as connection:
             return connection.execute(wanted.limit(self.size or BATCH)).scalars().all()
 
@@ -173,7 +177,7 @@ class Retention:
         """Drop one batch of settlements older than the oldest delivery, since all their deliveries are dropped."""
         expires = now - self.dedup_keys
         of_expired = select(func.min(DELIVERIES.c.id)).where(
-            DELIVERIES.c.id < first_id_at(expires), DELIVERIES.c.id.not_in(self._refused_deliveries.ids)
+            DELIVERIES.c.id < first_id_at(expires), DELIVERIES.c.id.not_in(tuple(self._refused_deliveries.ids))
         )
         with database.read() as connection:
             oldest = connection.execute(of_expired).scalar()

@@ -209,11 +209,14 @@ class App:
             if feeder is not None:
                 feeder.renew()
 
-    def note_url(self, url: str) -> None:
-        """Record the URL at which this process is served, for commands on this machine and links to its console."""
+    def note_url(self, url: str, root_path: str) -> None:
+        """Record the URL of this process, for commands on this machine, and the one that links to its console have.
+
+        `root_path` is the path below which a proxy serves it.
+        """
         self._registration.url = url
         if self._rest.console is not None:
-            self._registration.console_url = url
+            self._registration.console_url = f"{url}{root_path}"
 
     def end_streams(self) -> None:
         """End the streams of the console, because the process stops. Safe to call from any thread."""

@@ -88,9 +88,9 @@ class ConsoleApp:
             sending = explained(send) if scope["type"] == "lifespan" else send
             await self._rest(scope, receive, sending)  # type: ignore[arg-type]
 
-    def note_url(self, url: str) -> None:
+    def note_url(self, url: str, root_path: str) -> None:
         """Record the URL at which the console is served, for links to it."""
-        self._registration.console_url = url
+        self._registration.console_url = f"{url}{root_path}"
 
     def end_streams(self) -> None:
         """End the streams of the console, because the process stops. Safe to call from any thread."""

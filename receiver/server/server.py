@@ -58,7 +58,7 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
         signal.signal(number, lambda *_: sys.exit(0))
     url = url_here(listening)
     if url is not None:
-        application.note_url(f"{url}{root_path}")
+        application.note_url(url, root_path)
     say_where(listening, f"{HOOKS_PATH}<source>" if isinstance(application, App) else f"{CONSOLE_PATH}/")
     server = _Server(config, application)
     try:

@@ -140,6 +140,14 @@ def test_send_finds_the_server_of_this_machine_and_says_its_address(folder, fork
     assert done.stderr == f"Posted to {url(served)}/hooks/sigma; --to URL names another address.\n"
 
 
+def test_send_finds_a_server_below_the_path_of_a_proxy(tmp_path):
+    folder = Folder(tmp_path)
+    with folder.serving("--root-path", "/pim") as (_, client):
+        wait_until(lambda: url(client) in str(folder.query("SELECT settings FROM processes")), "the server's address")
+        done = folder.run("send", "sigma", "entity.updated")
+    assert (done.returncode, done.stdout[:25]) == (0, '200 {"status":"accepted",')
+
+
 class Sly(BaseHTTPRequestHandler):
     """A server whose answer would set the title of a terminal, in an encoding that Python has for bytes only."""
 

@@ -10,7 +10,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -210,23 +209,3 @@ def test_a_signal_that_another_thread_gets_ends_the_process(tmp_path, command):
         # The first is the one that copies the log, and does not end before the process.
         assert ctypes.CDLL(None).tgkill(process.pid, min(others), signal.SIGTERM) == 0
         assert process.wait(TIMEOUT) == 0
-
-
-@pytest.mark.parametrize("command", ["serve", "console"])
-def test_a_signal_to_end_is_handled_while_a_process_starts(tmp_path, command):
-    """The first process of a container ignores a signal without a handler, and nobody sends it again."""
-    folder, settings = Folder(tmp_path, settings=""), tmp_path / "hookmirror.toml"
-    os.mkfifo(settings)
-    with folder.running(command, "--port", "0") as process:
-        wait_until(lambda: is_read(settings), "the process to read its settings")
-        process.terminate()
-        assert process.wait(TIMEOUT) == 0
-
-
-def is_read(pipe: Path) -> bool:
-    """Whether a process has opened the pipe to read it."""
-    try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True

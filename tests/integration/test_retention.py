@@ -230,6 +230,23 @@ def test_a_row_whose_deletion_is_refused_is_reported_and_keeps_no_other(kit, mon
     assert kept.prune(kit.database, now=kit.now()) == 3
 
 
+def test_a_locked_row_behind_a_refused_one_keeps_no_other(kit, monkeypatch):
+    if not kit.database.is_postgresql:
+        pytest.skip("SQLite has no locks of rows")
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
+    ids = [kit.send("shop", "product.painted", id=f"A{number}").delivery for number in range(11)]
+    refuse_to_drop(kit, "deliveries", "id", ids[:1])
+    kit.advance(days=401)
+    kept = replace(KEPT)
+    with kit.database.engine.connect() as holding:
+        holding.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id = {ids[1]} FOR UPDATE")
+        while kept.prune(kit.database, now=kit.now()):
+            pass
+    with kit.database.read() as connection:
+        left = connection.exec_driver_sql("SELECT id FROM deliveries ORDER BY id").scalars().all()
+    assert [str(each) for each in left] == ids[:2]
+
+
 def test_a_rule_that_refuses_most_rows_fails_the_retention(kit, monkeypatch):
     monkeypatch.setattr("receiver.inbox.retention.MOST_REFUSED", 2)
     refuse_to_drop(kit, "bodies", "delivery_id", [kit.send("shop", "moon.rose", id=f"A{n}").delivery for n in range(4)])

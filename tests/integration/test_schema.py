@@ -433,7 +433,7 @@ class Shelf(MirrorRow, table=True):
 
 
 #: What the rows that exist get in a new column.
-EMPTY = {"size": 0, "weight": 0, "made_at": datetime(1970, 1, 1, tzinfo=UTC), "papers": {}}
+EMPTY = {"size": 0, "weight": 0, "papers": {}} | dict.fromkeys(("made_at", "seen_at"), datetime(1970, 1, 1, tzinfo=UTC))
 
 
 class Label(SQLModel, table=True):
@@ -442,7 +442,8 @@ class Label(SQLModel, table=True):
     __tablename__ = "labels_of_these_tests"
 
     id: int = Field(primary_key=True)
-    kind: str = "it's plain"
+    kind: str = "it's 5% off"
+    seen_at: datetime = Field(sa_type=UtcDateTime, default_factory=lambda: datetime.now(UTC))
     size: int
     weight: Decimal = Field(sa_type=ExactDecimal)
     made_at: datetime = Field(sa_type=UtcDateTime)
@@ -498,11 +499,18 @@ def test_a_dry_run_refuses_what_the_migration_would_refuse(database, damage, say
         Schema(database).checked_plan()
 
 
-@pytest.mark.parametrize("column", ["kind", "size", "weight", "made_at", "papers"])
+@pytest.mark.parametrize("column", ["kind", "seen_at", "size", "weight", "made_at", "papers"])
 def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(database, column):
     Schema(database).upgrade()
     run(database, f"ALTER TABLE labels_of_these_tests DROP COLUMN {column}")
-    others = {"kind": "''", "size": "1", "weight": "1", "made_at": "'2026-01-01'", "papers": "'{}'"}
+    others = {
+        "kind": "''",
+        "seen_at": "'2026-01-01'",
+        "size": "1",
+        "weight": "1",
+        "made_at": "'2026-01-01'",
+        "papers": "'{}'",
+    }
     del others[column]
     run(
         database,
@@ -514,7 +522,7 @@ def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(d
     Schema(database).check()
     with database.read() as connection:
         (found,) = connection.execute(select(Label.__table__.c[column])).scalars()
-    assert found == {**EMPTY, "kind": "it's plain"}[column]
+    assert found == {**EMPTY, "kind": "it's 5% off"}[column]
 
 
 # ── the files ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Column, Computed, Integer, MetaData, Table, text
+from sqlalchemy import Column, Computed, Identity, Integer, MetaData, Table, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Field, SQLModel
 
@@ -162,6 +162,23 @@ def test_a_table_in_a_schema_of_its_own_is_made_once_and_found(apart):
     Schema(apart).check()
     run(apart, "ALTER TABLE extra.notes_of_these_tests DROP COLUMN id")
     assert "run `ALTER TABLE extra.notes_of_these_tests ADD COLUMN id" in refusal(apart)
+
+
+@pytest.fixture
+def numbered():
+    """Declare a table whose numbers PostgreSQL gives, for which no right to a sequence is needed."""
+    number = Column("id", Integer, Identity(), primary_key=True)
+    table = Table("numbers_of_these_tests", SQLModel.metadata, number)
+    yield
+    SQLModel.metadata.remove(table)
+
+
+def test_a_role_needs_no_right_to_the_sequence_of_an_identity_column(numbered, owned, lesser):
+    Schema(owned).upgrade()
+    role = lesser.engine.url.username
+    run(owned, f"GRANT ALL ON numbers_of_these_tests TO {role}")
+    run(owned, f"REVOKE ALL ON SEQUENCE numbers_of_these_tests_id_seq FROM {role}")
+    Schema(lesser).check()
 
 
 def test_a_table_of_the_same_name_in_an_earlier_schema_is_not_taken_for_ours(owned):

@@ -1,0 +1,24 @@
+"""Signals to end while a command is starting."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+#: A program that starts with this process id, and ends itself by SIGTERM.
+PROGRAM = """
+import os, signal, sys
+number = os.getpid()
+os.getpid = lambda: int(sys.argv[1])
+from receiver.interrupts import end_at_sigterm
+end_at_sigterm()
+os.kill(number, signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(1, 0), (2, -signal.SIGTERM)])
+def test_the_first_process_of_a_container_ends_at_sigterm_by_itself_and_any_other_by_the_system(number, code):
+    assert subprocess.run([sys.executable, "-c", PROGRAM, str(number)], timeout=60).returncode == code
