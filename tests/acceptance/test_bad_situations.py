@@ -282,7 +282,7 @@ SITUATIONS: dict[str, Situation] = {
     "sending to a port without a server": (
         plain,
         ("send", "sigma", "entity.updated", "--to", f"http://127.0.0.1:{free_port()}"),
-        "start `hookmirror serve`, or correct --to",
+        "start `hookmirror serve`, or name its address with --to",
     ),
     **{
         f"sending to {url}, which is not a URL": (
