@@ -40,20 +40,29 @@ class Handling:
     """Runs handlers, each inside the guard that turns an exception into a result."""
 
     def __init__(
-        self, database: Database, guard: Guard, keep_lease: Callable[[], None], stopping: Callable[[], bool]
+        self,
+        database: Database,
+        guard: Guard,
+        keep_lease: Callable[[], None],
+        stopping: Callable[[], bool],
+        lock_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`keep_lease` is called after each handler; once `stopping` says so, no other is begun."""
+        """`keep_lease` is called after each handler; once `stopping` says so, no other is begun.
+
+        `lock_seconds` returns the seconds for which `mirror.get` waits for a lock, or None for the session's limit.
+        """
         self._database = database
         self._guard = guard
         self._keep_lease = keep_lease
         self._stopping = stopping
+        self._lock_seconds = lock_seconds
 
     def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
         Returns the attempts whose handlers ran: fewer than all if there are many writes.
         """
-        with closing(_Reader(self._database)) as read:
+        with closing(_Reader(self._database, self._lock_seconds())) as read:
             earlier: list[Write] = []
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
@@ -180,21 +189,23 @@ def _undo(connection: Connection, ours: NestedTransaction) -> None:
 class _Reader:
     """Reads rows for `mirror.get` on one snapshot of the database, opened at the first read."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lock_seconds: float | None) -> None:
         self._database = database
+        #: The seconds for which a read waits for a lock; None for the limit of its session.
+        self._lock_seconds = lock_seconds
         self._stack = ExitStack()
         self._connection: Connection | None = None
-        self._is_wary = False
 
     def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
         if self._connection is None:
             self._connection = self._stack.enter_context(self._database.read())
-            if self._is_wary:
-                limit_lock_waits(self._connection, WARY_READ_SECONDS)
+            if self._lock_seconds is not None:
+                limit_lock_waits(self._connection, self._lock_seconds)
         try:
             return UnitOfWork(self._connection).read(key, writes)
         except DBAPIError as error:
-            self._is_wary = self._is_wary or is_lock_timeout(error)
+            if is_lock_timeout(error):
+                self._lock_seconds = WARY_READ_SECONDS
             # PostgreSQL takes no further statement in this transaction, so the next handler reads in another one.
             with suppress(SQLAlchemyError):
                 self.close()

@@ -17,8 +17,8 @@ from receiver.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a batch waits for a lock after a delivery has met one, since others are likely to meet it, too; and the
-#: time for which that limit holds.
+#: Seconds that a settlement or read waits for a lock after one was met, since others are likely to meet it, too; and
+#: the time for which that limit holds.
 WARY_SECONDS, WARY_FOR = 0.5, timedelta(seconds=30)
 
 #: The time for which no delivery of a source is claimed after many of its deliveries met locks.
@@ -44,7 +44,7 @@ class Locks:
 
     @property
     def lock_seconds(self) -> float | None:
-        """The seconds for which the next batch waits for a lock; None for the limit of its session."""
+        """The seconds for which a settlement or read now waits for a lock; None for the limit of its session."""
         if self._met_at is None or has_passed(self._met_at, WARY_FOR, self._clock()):
             return None
         return WARY_SECONDS

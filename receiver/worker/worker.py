@@ -107,7 +107,13 @@ class Worker:
         )
 
     def _new_handling(self) -> Handling:
-        return Handling(self._database, self._guarded, self._keep_lease, self._stopping.is_set)
+        return Handling(
+            self._database,
+            self._guarded,
+            self._keep_lease,
+            self._stopping.is_set,
+            lambda: self._locks.lock_seconds,
+        )
 
     def _new_settlement(self) -> Settlement:
         return Settlement(
