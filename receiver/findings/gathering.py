@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Select, bindparam, func, literal, select, union_all
 
 from receiver.database.database import Database
 from receiver.database.errors import LOCK_HELD
@@ -38,6 +38,7 @@ from receiver.findings.tallies import MINUTE, Tallied
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.locked import LONGEST_LOCKED_PAUSE, read_locked_reason
 from receiver.inbox.tables import DELIVERIES, State, has_body, in_state
 from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import OTHERS
@@ -51,6 +52,9 @@ LATELY_ARRIVED = timedelta(minutes=10)
 
 #: The number of deliveries at which counting stops.
 MOST_WANTED, MOST_LOCKED_COUNTED = 1_000, 1_000
+
+#: How long ago a delivery that waits for a lock may have become due, and how many pending deliveries are read for such.
+LATELY_DUE, MOST_DUE_READ = timedelta(minutes=1), 5_000
 
 #: The webhooks of the last hour from which the rules are evaluated once for all readers of a moment.
 MANY_WEBHOOKS = 5_000
@@ -143,7 +147,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
             dated_back=dict(_dated_back(connection, facts, recent, now)),
             followers=facts.followers(connection, now),
             still_runs=facts.still_runs(connection, now),
-            locked=list(_locked(connection)),
+            locked=list(_locked(connection, now)),
         )
 
 
@@ -201,17 +205,20 @@ def _starts(connection: Connection, now: datetime) -> list[Start]:
     return sorted(starts, key=lambda start: start.at, reverse=True)
 
 
-def _locked(connection: Connection) -> Iterator[LockedDeliveries]:
-    """The deliveries that wait for a lock of another session, by source."""
-    waiting = (in_state(State.PROCESSING), DELIVERIES.c.reason.startswith(LOCK_HELD))
-    named = DELIVERIES.c["source", "id", "due_at", "reason"]
-    by_source: dict[str, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(
-        select(*named).where(*waiting).order_by(DELIVERIES.c.id + 0).limit(MOST_LOCKED_COUNTED)
-    ):
-        by_source[row.source].append(row)
-    for source, rows in by_source.items():
-        yield LockedDeliveries(source, len(rows), rows[0].id, rows[0].due_at, rows[0].reason)
+def _locked(connection: Connection, now: datetime) -> Iterator[LockedDeliveries]:
+    """The deliveries that wait for a lock of another session, by source.
+
+    After each try it is due again in a moment, so those due in a moment or since a moment are read.
+    """
+    by_source: dict[str, list[tuple[datetime, int, str]]] = defaultdict(list)
+    for row in connection.execute(_WAIT_FOR_LOCK, {"after": now - LATELY_DUE, "until": now + LONGEST_LOCKED_PAUSE}):
+        known = read_locked_reason(row.reason)
+        if known is not None:
+            lock, since = known
+            by_source[row.source].append((since, row.id, lock))
+    for source, waiting in by_source.items():
+        since, first, lock = min(waiting)
+        yield LockedDeliveries(source, len(waiting), first, since, lock)
 
 
 def _unhandled(
@@ -251,3 +258,17 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
         number = connection.execute(select(func.count()).select_from(newest).where(has_body(newest))).scalar_one()
         if number:
             yield Unhandled(each.source, each.event_type, number, each.first, each.last, each.handler)
+
+
+def _wait_for_lock() -> Select[Any]:
+    columns = DELIVERIES.c["id", "source", "reason"]
+    time = DELIVERIES.c.due_at.type
+    due = DELIVERIES.c.due_at.between(bindparam("after", type_=time), bindparam("until", type_=time))
+    pending = select(*columns).where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(False), due)
+    pending = select(pending.order_by(DELIVERIES.c.due_at.desc()).limit(MOST_DUE_READ).subquery())
+    found = union_all(pending, select(*columns).where(in_state(State.PROCESSING))).subquery()
+    return select(found).where(found.c.reason.startswith(LOCK_HELD)).order_by(found.c.id).limit(MOST_LOCKED_COUNTED)
+
+
+#: Selects the deliveries that wait for a lock.
+_WAIT_FOR_LOCK = _wait_for_lock()

@@ -130,14 +130,15 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class LockedDeliveries:
-    """The deliveries of one source that wait for a lock of another session, with the first of them."""
+    """The deliveries of one source that wait for a lock of another session, with the one that waits longest."""
 
     source: str
     number: int
     delivery: int
-    #: The time at which it was due.
+    #: The time since which it waits.
     since: datetime
-    reason: str
+    #: Which lock that is, and how to find the session.
+    lock: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, exists, false, literal, select, text, true, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, exists, false, select, text, true, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.inbox.ids import first_id_at
@@ -38,13 +38,10 @@ class FirstDue(NamedTuple):
 
 
 def first_due(connection: Connection, sources: Collection[str], *, now: datetime) -> FirstDue:
-    """Read what is due first of these sources, and whether any delivery has arrived in the last `CALM`.
-
-    A delivery is left out while an earlier one of its entity is being processed.
-    """
+    """Read what is due first of these sources, and whether any delivery has arrived in the last `CALM`."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
-    parameters = {"sources": sorted(sources), "since": first_id_at(now - CALM), "now": now}
+    parameters = {"sources": sorted(sources), "since": first_id_at(now - CALM)}
     return FirstDue(*connection.execute(_FIRST_DUE, parameters).one())
 
 
@@ -79,32 +76,9 @@ def shorten_leases(connection: Connection, *, now: datetime, lease: timedelta) -
 
 _NOW = bindparam("now", type_=UtcDateTime())
 
-_BUSY = DELIVERIES.alias("busy")
-
-
-def entity_is_busy(*conditions: Any) -> Any:
-    """The condition that a delivery of the same entity is being processed, which meets the conditions on `_BUSY`."""
-    # The OFFSET keeps PostgreSQL from turning the subquery into a join, which would not use the index.
-    return (
-        select(literal(1))
-        .select_from(_BUSY)
-        .where(
-            text("busy.state = 'processing'"),
-            _BUSY.c.source == DELIVERIES.c.source,
-            _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
-            _BUSY.c.entity_id == DELIVERIES.c.entity_id,
-            *conditions,
-        )
-        .offset(0)
-        .correlate(DELIVERIES)
-        .exists()
-    )
-
 
 def _first_due_at(suspect: bool) -> Any:
     pending = select(DELIVERIES.c.due_at).where(in_state(State.PENDING), DELIVERIES.c.suspect == suspect, OF_SOURCES)
-    # Those that wait for an earlier delivery of their entity cannot be claimed, unless its worker is gone.
-    pending = pending.where(~entity_is_busy(_BUSY.c.lease_until >= _NOW))
     return pending.order_by(DELIVERIES.c.due_at).limit(1).scalar_subquery()
 
 

@@ -14,23 +14,23 @@ from receiver.database.errors import (
     is_fault_of_values,
     is_infrastructure_error,
     is_lock_timeout,
-    is_overdue,
     retry_transaction,
 )
+from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.envelope import Bundle
 from receiver.inbox import due, leases, reclaim, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
 from receiver.inbox.due import Due, FirstDue
-from receiver.inbox.duplicates import ResolveArrivals, resolve_duplicates
+from receiver.inbox.duplicates import LONGEST_HELD, ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all, prepare
 from receiver.inbox.leases import Claimed
 from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.rounds import Beginning, Cause
-from receiver.inbox.tables import DELIVERIES, IDS, State, in_state, kept_reason
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.logs.safe_text import told
 from receiver.metrics.few_names import count_ended_on_arrival
 from receiver.metrics.metrics import ended
@@ -81,23 +81,17 @@ class Inbox:
         with self.database.write() as connection:
             return gathered(arrivals, resolve_duplicates(connection, items))
 
-    def unfold(self, delivery: Claimed, bundle: Bundle) -> bool:
+    def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
         """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item.
 
-        Returns False, and changes nothing, if another transaction holds a row that this needs, such as the dead
-        delivery of one of the items.
+        Raises an error that `is_lock_timeout` recognises, and changes nothing, if another transaction holds a row that
+        this needs, such as the dead delivery of one of the items.
         """
-        try:
-            added = self._unfold_in_any_way(delivery, bundle)
-        except Exception as error:
-            if is_overdue(error):
-                return False
-            raise
+        added = self._unfold_in_any_way(delivery, bundle)
         delivery.item = 0
         for item in added:
             if item.state is not State.PENDING:
                 count_ended_on_arrival(item.source, item.state, item.unhandled)
-        return True
 
     def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle) -> list[Arrival]:
         try:
@@ -110,6 +104,7 @@ class Inbox:
     def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> list[Arrival]:
         """Unfold in one transaction; return the items that are new deliveries."""
         with self.database.write() as connection:
+            limit_lock_waits(connection, LONGEST_HELD)
             others = draw_ids([unfolded(connection, delivery, bundle)], self._ids)[1:]
             answers = resolve(connection, others) if others else []
             return [item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"]
@@ -192,20 +187,21 @@ class Inbox:
         given_back = update(DELIVERIES).where(claimed).values(**leases.UNCLAIMED, **aside)
         retry_transaction(lambda: self._write(given_back, {"worker": worker}))
 
-    def put_back(self, worker: str, ids: Sequence[int]) -> list[int]:
-        """Return some of the worker's claimed deliveries, as `release` does, and select those that stay claimed."""
+    def put_back(self, worker: str, ids: Sequence[int]) -> None:
+        """Return some of the worker's claimed deliveries, as `release` does."""
+        retry_transaction(lambda: self._write(_PUT_BACK, {"ids": ids, "worker": worker}))
 
-        def put_back() -> list[int]:
+    def postpone(self, worker: str, ids: Sequence[int], lock: str, *, now: datetime, due_at: datetime) -> None:
+        """Return some of the worker's claimed deliveries, due at a later time, because they need a lock.
+
+        Their attempts do not count. `lock` says which lock another session holds, and how to find that session.
+        """
+
+        def postpone() -> None:
             with self.database.write() as connection:
-                connection.execute(_PUT_BACK, {"ids": ids, "worker": worker})
-                return list(connection.execute(_CLAIMED, {"ids": ids, "worker": worker}).scalars())
+                results.postpone(connection, worker, ids, lock, now=now, due_at=due_at)
 
-        return retry_transaction(put_back)
-
-    def note(self, worker: str, ids: Sequence[int], reason: str) -> None:
-        """Store on some of the worker's claimed deliveries why they wait, except on those that are locked."""
-        noted = update(DELIVERIES).where(leases.unlocked(IDS)).values(reason=kept_reason(reason))
-        retry_transaction(lambda: self._write(noted, {"ids": ids, "worker": worker}))
+        retry_transaction(postpone)
 
     def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
         with self.database.write() as connection:
@@ -328,10 +324,8 @@ def pending_sources(database: Database) -> list[str]:
         return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
 
 
-_CLAIMED = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id)
-
 _PUT_BACK = update(DELIVERIES).where(leases.unlocked(IDS)).values(**leases.UNCLAIMED)
 
-_HELD = _CLAIMED.with_for_update()
+_HELD = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id).with_for_update()
 
 _NUMBER_HELD = select(func.count()).select_from(_HELD.subquery())

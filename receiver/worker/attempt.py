@@ -34,9 +34,6 @@ log = structlog.get_logger(__name__)
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
-#: The reason for another attempt at a bundle with an item that needs a lock, such as one whose dead delivery is held.
-ITEM_LOCKED = "Another transaction holds the dead delivery of one of its events, or another row that these need."
-
 
 class Attempt(Struct):
     """One claimed delivery on its way through a pass of the worker."""
@@ -61,11 +58,18 @@ class Attempt(Struct):
     details: AttemptDetails = field(default_factory=AttemptDetails)
     #: The result, once certain; None before.
     result: AttemptResult | None = None
+    #: The database's error if another session holds a lock that was needed before the settlement; None otherwise.
+    lock: Exception | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether all data is present, so that the handler may run."""
-        return not self.under_way and (self.hydrated or self.result is not None)
+        """Whether it needs no data any more, so that it may be handled and settled."""
+        return not self.under_way and (self.hydrated or self.is_certain)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether its handler needs not run, because its result is certain, or because it waits for a lock."""
+        return self.result is not None or self.lock is not None
 
     @property
     def entity(self) -> tuple[str, str] | None:
@@ -78,17 +82,10 @@ class Attempt(Struct):
         """The source and the entity, if it is known."""
         return None if self.entity is None else (self.delivery.source, self.entity)
 
-    def begin_again(self) -> None:
-        """Let its handler run again, unless its result is certain: the rows may have changed since it ran."""
-        if self.result is None:
-            self.writes = []
-            self.handled = self.wants_session = False
-            self.interruptions = 0
-
     def forget(self) -> None:
         """Drop all large fields, after the attempt was settled."""
         self.delivery.plain = None
-        self.envelope = self.event = self.unfolds = None
+        self.envelope = self.event = self.unfolds = self.lock = None
         self.writes = []
 
     def note(self, error: BaseException) -> str:

@@ -6,7 +6,7 @@ It writes nothing, except for handlers that run SQL of their own inside the sett
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from time import perf_counter_ns
 
 from sqlalchemy import Connection, NestedTransaction, event
@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
-from receiver.database.errors import is_transient
+from receiver.database.errors import is_lock_timeout, is_transient
+from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
 from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
@@ -23,6 +24,9 @@ from receiver.worker.attempt import Attempt, Guard
 
 #: The number of writes at which a batch is settled before further handlers run.
 MOST_WRITES = 5_000
+
+#: Seconds that `mirror.get` waits for a lock once another handler of the same batch has waited in vain.
+WARY_READ_SECONDS = 0.01
 
 #: PostgreSQL's code of a transaction that takes no further statements, because one failed.
 ABORTED = "25P02"
@@ -36,23 +40,32 @@ class Handling:
     """Runs handlers, each inside the guard that turns an exception into a result."""
 
     def __init__(
-        self, database: Database, guard: Guard, keep_lease: Callable[[], None], stopping: Callable[[], bool]
+        self,
+        database: Database,
+        guard: Guard,
+        keep_lease: Callable[[], None],
+        stopping: Callable[[], bool],
+        lock_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`keep_lease` is called after each handler; once `stopping` says so, no other is begun."""
+        """`keep_lease` is called after each handler; once `stopping` says so, no other is begun.
+
+        `lock_seconds` returns the seconds for which `mirror.get` waits for a lock, or None for the session's limit.
+        """
         self._database = database
         self._guard = guard
         self._keep_lease = keep_lease
         self._stopping = stopping
+        self._lock_seconds = lock_seconds
 
     def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
         Returns the attempts whose handlers ran: fewer than all if there are many writes.
         """
-        with _reader(self._database) as read:
+        with closing(_Reader(self._database, self._lock_seconds())) as read:
             earlier: list[Write] = []
             for number, attempt in enumerate(attempts, start=1):
-                if attempt.result is None and not self._stopping():
+                if not attempt.is_certain and not self._stopping():
                     self.run(attempt, earlier, read)
                     earlier.extend(attempt.writes)
                     self._keep_lease()
@@ -79,6 +92,11 @@ class Handling:
                 attempt.handler.run(attempt.event, mirror)
             except SessionRequested:
                 attempt.wants_session = True
+            except DBAPIError as error:
+                # Inside the settling transaction, the settlement meets the lock.
+                if session is not None or not is_lock_timeout(error):
+                    raise
+                attempt.lock = error
             else:
                 attempt.writes = mirror.writes
         attempt.details.handle_us += microseconds_since(began)
@@ -168,15 +186,31 @@ def _undo(connection: Connection, ours: NestedTransaction) -> None:
         raise TransactionEnded(_ENDED) from error
 
 
-@contextmanager
-def _reader(database: Database) -> Iterator[ReadRow]:
-    """Yield a reader for `mirror.get` on one snapshot of the database, opened at the first read."""
-    with ExitStack() as stack:
-        opened: list[Connection] = []
+class _Reader:
+    """Reads rows for `mirror.get` on one snapshot of the database, opened at the first read."""
 
-        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            if not opened:
-                opened.append(stack.enter_context(database.read()))
-            return UnitOfWork(opened[0]).read(key, writes)
+    def __init__(self, database: Database, lock_seconds: float | None) -> None:
+        self._database = database
+        #: The seconds for which a read waits for a lock; None for the limit of its session.
+        self._lock_seconds = lock_seconds
+        self._stack = ExitStack()
+        self._connection: Connection | None = None
 
-        yield read
+    def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
+        if self._connection is None:
+            self._connection = self._stack.enter_context(self._database.read())
+            if self._lock_seconds is not None:
+                limit_lock_waits(self._connection, self._lock_seconds)
+        try:
+            return UnitOfWork(self._connection).read(key, writes)
+        except DBAPIError as error:
+            if is_lock_timeout(error):
+                self._lock_seconds = WARY_READ_SECONDS
+            # PostgreSQL takes no further statement in this transaction, so the next handler reads in another one.
+            with suppress(SQLAlchemyError):
+                self.close()
+            raise
+
+    def close(self) -> None:
+        self._connection = None
+        self._stack.close()

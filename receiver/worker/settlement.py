@@ -1,12 +1,12 @@
 """Settlement: commits the effects of a batch on the mirror, and the states of its deliveries, in one transaction.
 
 If the database refuses the content of a batch, or another session holds a lock that it needs, the deliveries are
-settled one by one.
+settled one by one, and those that need the lock return to the inbox.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from receiver.mirror.rows import Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, AttemptResults, count
 from receiver.worker.handling import Handling, TransactionEnded
+from receiver.worker.locks import Locks
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Settlement:
         worker: str,
         attempt_results: AttemptResults,
         handling: Handling,
+        locks: Locks,
         *,
         keep_lease: Callable[[], None],
         clock: Callable[[], datetime],
@@ -70,55 +72,61 @@ class Settlement:
         self._worker = worker
         self._results = attempt_results
         self._handling = handling
+        self._locks = locks
         self._clock = clock
         self._jitter = jitter
         self._wait = wait
 
-    def settle(self, attempts: Sequence[Attempt], *, lock_seconds: float | None = None) -> Mapping[int, Exception]:
+    def settle(self, attempts: Sequence[Attempt]) -> None:
         """Commit the attempts' effects; after a refusal by the database, one by one, so that only refused ones fail.
 
-        Returns the errors of those that were not settled because another session holds a lock that they need, or that
-        a previous one of their entity needs, by the ids of their deliveries. `lock_seconds` are the seconds to wait for
-        a lock; None for the limit of the session. Raises SQLAlchemy's error if the database itself fails.
+        Deliveries that need a lock of another session return to the inbox, due after a pause. Raises SQLAlchemy's error
+        if the database itself fails.
         """
-        done = [attempt for attempt in attempts if attempt.result is not None or attempt.handled]
+        done = [attempt for attempt in attempts if attempt.is_certain or attempt.handled]
         if not done:
-            return {}
-        locked: Mapping[int, Exception] = {}
+            return
+        if any(attempt.lock is not None for attempt in done):
+            self._settle_apart(done)
+        else:
+            self._settle_at_once(done)
+        for attempt in attempts:
+            attempt.forget()
+
+    def _settle_at_once(self, attempts: Sequence[Attempt]) -> None:
         try:
-            self.settle_together(done, lock_seconds=lock_seconds)
+            self.settle_together(attempts, lock_seconds=self._locks.lock_seconds)
         except Exception as error:
             # An interrupted handler may be the cause; alone, each uses up only its own repetitions.
-            if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in done):
+            if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in attempts):
                 raise
-            if is_lock_timeout(error) and len(done) == 1:
-                locked = {done[0].delivery.id: error}
-            else:
+            if not is_lock_timeout(error):
                 log.warning("cannot settle a batch; settling its deliveries one by one", error=told(error))
-                locked = self._settle_apart(done)
-        for attempt in attempts:
-            if attempt.delivery.id not in locked:
-                attempt.forget()
-        return locked
+            self._settle_apart(attempts)
 
     def settle_together(self, attempts: Sequence[Attempt], *, lock_seconds: float | None = None) -> None:
         """Commit the attempts' effects together or not at all. Raises errors of the database and the bulk write."""
         results = retry_transaction(lambda: self._commit(attempts, lock_seconds), wait=self._wait, jitter=self._jitter)
         count(attempts, results, now=self._clock())
 
-    def _settle_apart(self, attempts: Sequence[Attempt]) -> dict[int, Exception]:
-        """Settle the attempts one by one, and return the errors of those that are locked."""
-        locked: dict[int, Exception] = {}
-        waiting: dict[object, Exception] = {}
+    def _settle_apart(self, attempts: Sequence[Attempt]) -> None:
+        """Settle the attempts one by one, and return to the inbox those that need a lock of another session.
+
+        An attempt that follows such a one of its entity returns with it, so that they keep their order. Each of the
+        others is tried, however many meet locks: those that were left out might be left out each time.
+        """
+        locked: list[tuple[Attempt, Exception]] = []
+        errors: dict[object, Exception] = {}
         for attempt in attempts:
             self._keep_lease()
-            error = waiting.get(attempt.entity_of_source)
+            error = attempt.lock or errors.get(attempt.entity_of_source)
             if error is None:
-                error = self._settle_alone(attempt, ALONE_SECONDS if len(waiting) < LIKELY_ALL else ALONE_AT_LAST)
+                error = self._settle_alone(attempt, ALONE_SECONDS if len(errors) < LIKELY_ALL else ALONE_AT_LAST)
             if error is not None:
-                locked[attempt.delivery.id] = error
-                waiting[attempt.entity_of_source or attempt.delivery.id] = error
-        return locked
+                locked.append((attempt, error))
+                errors[attempt.entity_of_source or attempt.delivery.id] = error
+        if locked:
+            self._locks.postpone(locked, are_many=len(errors) >= LIKELY_ALL)
 
     def _settle_alone(self, attempt: Attempt, lock_seconds: float) -> Exception | None:
         """Settle one attempt; return the error if another session holds a lock that it needs."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from receiver.database.errors import is_infrastructure_error, is_lock_timeout
 from receiver.dialects.sources import Source
@@ -25,13 +25,13 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.moments import has_passed
 from receiver.worker import liveness
-from receiver.worker.attempt import ITEM_LOCKED, Attempt, AttemptResults, DialectGuard
+from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.batch_sizes import BatchSize
 from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
-from receiver.worker.locked import LockedAttempts
+from receiver.worker.locks import Locks
 from receiver.worker.reading import portions, read
 from receiver.worker.reclaiming import Reclaiming
 from receiver.worker.retention import RetentionTurns
@@ -53,7 +53,7 @@ FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
 class Worker:
     """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
 
-    #: The sources whose deliveries it claims at present, without those whose APIs rest. Empty before the first claim.
+    #: The sources whose deliveries it claims at present, without those that rest. Empty before the first claim.
     claims_of: Collection[str] = ()
 
     def __init__(
@@ -90,8 +90,8 @@ class Worker:
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
         self._handling = self._new_handling()
+        self._locks = Locks(inbox, self.name, clock=clock, jitter=jitter)
         self._settlement = self._new_settlement()
-        self._locked = LockedAttempts(inbox, self.name, clock=clock)
         self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
         self._was_given_up = False
@@ -107,7 +107,13 @@ class Worker:
         )
 
     def _new_handling(self) -> Handling:
-        return Handling(self._database, self._guarded, self._keep_lease, self._stopping.is_set)
+        return Handling(
+            self._database,
+            self._guarded,
+            self._keep_lease,
+            self._stopping.is_set,
+            lambda: self._locks.lock_seconds,
+        )
 
     def _new_settlement(self) -> Settlement:
         return Settlement(
@@ -115,6 +121,7 @@ class Worker:
             self.name,
             self._results,
             self._handling,
+            self._locks,
             keep_lease=self._keep_lease,
             clock=self._clock,
             jitter=self._jitter,
@@ -124,11 +131,14 @@ class Worker:
     # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Process one batch of due deliveries, and those of earlier passes that waited for a call or a lock.
+        """Process one batch of due deliveries, and those of earlier passes whose slow calls have ended.
 
         Returns how many deliveries were claimed, or without any, how many calls are still in progress.
         """
-        late = self._settle_late(self._hydration.late()) + self._settle_late(self._locked.due())
+        self._batch = self._hydration.late()
+        self._settle_all(self._batch)
+        late = len(self._batch)
+        self._batch = []
         self._keep_lease()
         self._hydration.begin_batch()
         began = monotonic()
@@ -137,14 +147,6 @@ class Worker:
         if self._batch:
             self._batch_size.passed(seconds=monotonic() - began, is_done=left == 0)
         return len(self._batch) or late or self._wait_for_calls()
-
-    def _settle_late(self, attempts: list[Attempt]) -> int:
-        """Settle attempts of earlier passes, and return their number."""
-        if attempts:
-            self._batch = attempts
-            self._settle_all(attempts)
-        self._batch = []
-        return len(attempts)
 
     def _work_on(self, attempts: Sequence[Attempt]) -> int:
         """Finish these attempts, beginning with those that need no API, and give back those that must wait longer.
@@ -165,16 +167,28 @@ class Worker:
                 break
         left = self._settle_ready(left, apart)
         if not self._stopping.is_set():
-            self._locked.put_back([attempt for attempt in left if not attempt.under_way])
+            self._put_back([attempt for attempt in left if not attempt.under_way])
         return len(left)
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
         """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
         for attempt in attempts:
-            if attempt.unfolds is not None and not self._inbox.unfold(attempt.delivery, attempt.unfolds):
-                # What was read is recorded once the items are deliveries, since the dedup key depends on it.
-                attempt.envelope = None
-                attempt.result = self._results.failure(attempt, ITEM_LOCKED)
+            if attempt.unfolds is None:
+                continue
+            self._keep_lease()
+            try:
+                self._inbox.unfold(attempt.delivery, attempt.unfolds)
+            except DBAPIError as error:
+                if not is_lock_timeout(error):
+                    raise
+                attempt.lock = error
+
+    def _put_back(self, attempts: Sequence[Attempt]) -> None:
+        """Return these deliveries to the inbox, as if they had not been claimed."""
+        if attempts:
+            self._inbox.put_back(self.name, [attempt.delivery.id for attempt in attempts])
+        for attempt in attempts:
+            attempt.forget()
 
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]
@@ -188,9 +202,9 @@ class Worker:
         return [attempt for attempt in attempts if attempt.delivery.id not in done]
 
     def _settle_all(self, attempts: Sequence[Attempt]) -> None:
-        while attempts := self._locked.without_followers(attempts):
+        while attempts:
             done = self._handling.handle(self._turn(attempts))
-            self._locked.keep(done, self._settlement.settle(done, lock_seconds=self._locked.lock_seconds))
+            self._settlement.settle(done)
             attempts = attempts[len(done) :]
 
     def _wait_for_calls(self) -> int:
@@ -219,7 +233,6 @@ class Worker:
                 pause = min(pause * 2, LONGEST_RETRY_PAUSE)
                 self._make_way(error)
         self._hydration.forget()
-        self._locked.forget()
         self._give_back()
         self.close()
         if self._was_given_up:
@@ -254,33 +267,30 @@ class Worker:
 
     def _claim(self) -> list[Claimed]:
         now = self._clock()
-        if not self._waiting():
+        if not self._hydration.under_way:
             self._extended_at = now
-        self.claims_of = self._sources.keys() - self._hydration.resting() - self._locked.resting()
+        self.claims_of = self._sources.keys() - self._hydration.resting() - self._locks.resting()
         return self._claims.claim(self.claims_of, self._batch_size, now=now, requests_wait=self._is_waited_for())
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
-        """Return the claimed deliveries, without their attempts, except those that wait for a call or a lock.
+        """Return the claimed deliveries, without their attempts, except those with calls in progress.
 
         A given-up worker returns none: other workers reclaim them, and each attempt that hangs counts.
         """
         if self._was_given_up:
             return
+        begun = [attempt.delivery.id for attempt in self._hydration.under_way]
         aside_until = None if put_aside is None else self._clock() + put_aside
         try:
-            self._inbox.release(self.name, excluding=self._waiting(), aside_until=aside_until)
+            self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
         except SQLAlchemyError as error:
             log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 
-    def _waiting(self) -> list[int]:
-        """The deliveries of earlier passes that wait for a call in progress, or for another session's lock."""
-        return [*(attempt.delivery.id for attempt in self._hydration.under_way), *self._locked.ids]
-
     def _keep_lease(self) -> None:
-        """Extend the leases of the whole batch, and of the deliveries that wait for a call or a lock."""
+        """Extend the leases of the whole batch, and of deliveries with calls in progress."""
         now = self._clock()
         if has_passed(self._extended_at, self._extend_after, now):
-            held = {*(attempt.delivery.id for attempt in self._batch), *self._waiting()}
+            held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 

@@ -36,6 +36,11 @@ def count(kit, table, where="true"):
         return connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {where}").scalar()
 
 
+def execute(kit, statement):
+    with kit.database.write() as connection:
+        connection.exec_driver_sql(statement)
+
+
 def statuses(answer):
     return [each["status"] for each in answer.body["deliveries"]]
 
@@ -239,6 +244,28 @@ def test_the_forecast_of_its_replay_has_the_rows_of_all_its_events(shop, kit, wo
     ]
     assert {row.external_id for row in made.changed_rows()} == {f"A{number}" for number in (1, *range(3, 40))}
     assert kit.rows(Product) == []
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], indirect=True)
+def test_a_bundle_with_an_event_whose_row_is_held_costs_no_attempt_and_holds_up_no_other(shop, kit, worker):
+    dead = kit.send_body("shop", bundle(item(2, event="e2"))).delivery
+    execute(kit, f"UPDATE deliveries SET state = 'dead', ended_at = received_at WHERE id = {dead}")
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    bodies = [bundle(item(1), item(2, event="e2")), bundle(item(3), item(4))]
+    waits, free = (kit.send_body("shop", body).delivery for body in bodies)
+    shop._read = readable
+    kit.inbox.replay([int(waits), int(free)], now=kit.now())
+    with kit.database.engine.connect() as other:
+        other.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id = {dead} FOR UPDATE")
+        drain(worker)
+        assert kit.delivery(waits)["state"] == "pending"
+        assert kit.delivery(waits)["reason"].startswith("Another session of the database holds a row of `deliveries`.")
+        assert count(kit, "deliveries", f"id = {waits} AND attempts = 0 AND item IS NULL") == 1
+        assert {row.external_id for row in kit.rows(Product)} == {"A3", "A4"}
+    kit.advance(seconds=11)
+    drain(worker)
+    assert {each["state"] for each in kit.deliveries()} == {"processed"}
+    assert {row.external_id for row in kit.rows(Product)} == {"A1", "A2", "A3", "A4"}
 
 
 def test_a_body_is_unfolded_once_wherever_the_process_is_killed(shop, kit):

@@ -63,7 +63,7 @@ TODAY: dict[str, tuple[Effort, Effort]] = {
     "apply 200 of iimmpact": (Effort(25, 2, 801, 242, 64_344), Effort(12, 2, 801, 0, 67_325)),
     "apply 200 of sigma": (Effort(21, 2, 601, 102, 57_455), Effort(10, 2, 601, 0, 61_640)),
     "apply 200 of sticky": (Effort(25, 2, 801, 172, 70_541), Effort(12, 2, 801, 0, 73_300)),
-    "poll without work": (Effort(2, 0, 0, 0, 473), Effort(2, 1, 0, 0, 688)),
+    "poll without work": (Effort(2, 0, 0, 0, 437), Effort(2, 1, 0, 0, 664)),
     "list 50 deliveries": (Effort(2, 0, 0, 0, 1_979), Effort(1, 1, 0, 0, 1_716)),
     "reconcile 100 rows": (Effort(21, 1, 120, 15, 124_381), Effort(16, 4, 120, 0, 127_302)),
 }

@@ -259,7 +259,7 @@ def test_a_bundle_with_an_item_whose_dead_delivery_is_held_is_tried_again_and_ha
         with held(kit.database, f"SELECT id FROM deliveries WHERE id = {known.delivery} FOR UPDATE"):
             worker.work()
             assert (kit.delivery(other)["state"], kit.delivery(whole)["state"]) == ("processed", "pending")
-            assert "holds the dead delivery" in kit.delivery(whole)["reason"]
+            assert "holds a row of `deliveries`" in kit.delivery(whole)["reason"]
         kit.advance(days=1)
         drain(worker)
         assert {each["state"] for each in kit.deliveries()} == {"processed"}

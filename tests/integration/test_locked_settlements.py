@@ -1,4 +1,4 @@
-"""Another session of PostgreSQL holds what a settlement needs: only those deliveries wait, in order, at no cost."""
+"""Another session of PostgreSQL holds what a delivery needs: only such deliveries wait, in the inbox, at no cost."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import Any
 import httpx
 import pytest
 from serving import wait_until
-from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states, url_of
+from shopping import NOON, drain, named, new_worker, running, states, url_of
 from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
 
-from handlers.catalog import Product
+from handlers.catalog import Category, Product
 from receiver import Event, Mirror
 from receiver.database import postgresql
 from receiver.database.database import Database
 from receiver.findings.gathering import Facts, examine
+from receiver.inbox.locked import LONGEST_LOCKED_PAUSE
 from receiver.inbox.retries import RetrySchedule
-from receiver.worker import locked
+from receiver.worker import settlement
+from receiver.worker.locks import MET_LOCK, SOURCE_REST
 from receiver.worker.worker import Worker
 
 pytestmark = pytest.mark.parametrize("database_system", ["postgresql"], indirect=True)
 
-#: Longer than any pause of a locked attempt.
-LATER = locked.LONGEST_LOCKED_PAUSE + timedelta(seconds=1)
+#: Longer than any pause.
+LATER = LONGEST_LOCKED_PAUSE + timedelta(seconds=1)
 
 A_ROW = "SELECT 1 FROM products WHERE external_id = 'A1' FOR UPDATE"
 
@@ -74,6 +76,12 @@ def attempts_of(kit, delivery: str) -> int:
         return found.scalar_one()
 
 
+def due_of(kit, deliveries: list[str]) -> list[Any]:
+    with kit.database.read() as connection:
+        found = text("SELECT due_at FROM deliveries WHERE id = ANY(:ids)")
+        return list(connection.execute(found, {"ids": [int(each) for each in deliveries]}).scalars())
+
+
 def name_of(kit, external_id: str) -> str:
     return kit.row(Product, external_id).name
 
@@ -95,29 +103,38 @@ def test_only_the_delivery_whose_row_is_held_waits_and_says_for_what(kit, worker
     first, _ = send(kit, "A1", "B1", name="New", minutes=1)
     with held(psql, A_ROW), capture_logs() as lines:
         drain(worker)
-        assert states(kit)[2:] == ["processing", "processed"]
+        assert states(kit)[2:] == ["pending", "processed"]
         assert (name_of(kit, "A1"), name_of(kit, "B1")) == ("Old", "New")
         reason = kit.delivery(first)["reason"]
         assert reason.startswith("Another session of the database holds a row of `products`.")
         assert "pg_stat_activity" in reason
-    assert any(line["event"] == locked._LOCKED and line["table"] == "products" for line in lines)
+    assert any(line["event"] == MET_LOCK and line["table"] == "products" for line in lines)
     kit.advance(seconds=LATER.total_seconds())
     drain(worker)
     assert name_of(kit, "A1") == "New"
     assert kit.delivery(first)["reason"] is None
 
 
-def test_deliveries_that_wait_for_a_lock_are_a_finding(kit, worker, psql):
+def test_deliveries_that_have_waited_for_a_lock_for_a_minute_are_a_finding(kit, worker, psql):
     rows_of(kit)
-    first, *_ = send(kit, "A1", "B1", name="New", minutes=1)
-    facts = Facts({"shop": kit.source("shop")}, 1 << 20, 300.0, running=lambda *_: ())
+    first, second = send(kit, "A1", "B1", name="New", minutes=1)
+    # They arrived long before.
+    kit.advance(hours=1)
+    facts = Facts({"shop": kit.source("shop")}, 1 << 20, 1e9, running=lambda *_: ())
     with held(psql, "SELECT 1 FROM products FOR UPDATE"):
         drain(worker)
-        assert [each.rule for each in examine(kit.database, facts, now=kit.now())] == []
-        found = examine(kit.database, facts, now=kit.now() + timedelta(minutes=2))
-    assert [(each.rule, each.evidence["waiting"], each.evidence["delivery"]) for each in found] == [
-        ("row_held", 2, first)
-    ]
+        since = kit.now()
+        assert examine(kit.database, facts, now=kit.now()) == []
+        for _ in range(6):
+            kit.advance(seconds=LATER.total_seconds())
+            drain(worker)
+        (found,) = examine(kit.database, facts, now=kit.now())
+    assert (found.rule, found.evidence["waiting"], found.evidence["delivery"]) == ("row_held", 2, first)
+    assert found.since == since.replace(microsecond=0)
+    kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert kit.delivery(second)["state"] == "processed"
+    assert examine(kit.database, facts, now=kit.now()) == []
 
 
 def test_waiting_for_a_lock_costs_no_attempt_however_long_it_lasts(kit, psql):
@@ -133,32 +150,58 @@ def test_waiting_for_a_lock_costs_no_attempt_however_long_it_lasts(kit, psql):
     assert [each["failed"] for each in kit.delivery(first)["rounds"][-1]["attempts"]] == [False]
 
 
-def test_later_events_of_an_entity_wait_for_the_locked_one(kit, worker, psql):
+def test_later_events_of_an_entity_in_the_batch_wait_as_long_and_keep_their_order(kit, worker, psql):
     rows_of(kit)
     sent = send(kit, "A1", "A1", name="New", minutes=1)
     with held(psql, A_ROW):
         drain(worker)
-        assert states(kit)[2:] == ["processing", "pending"]
-    # The row is free again, and another worker looks before the first one tries again.
-    sent += send(kit, "A1", name="Newest", minutes=2)
-    with closing(inbox_of_another_process(kit).database) as beside:
-        other = new_worker(kit, inbox=type(kit.inbox)(beside))
-        assert drain(other) == 0
-        kit.advance(seconds=LATER.total_seconds())
-        drain(worker)
-        drain(other)
-    assert states(kit)[2:] == ["processed"] * 3
-    assert [each for each in settled(kit) if each in sent] == [sent[0], sent[2]]
+        assert states(kit)[2:] == ["pending"] * 2
+        assert len(set(due_of(kit, sent))) == 1
+    kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert states(kit)[2:] == ["processed"] * 2
+    assert [kit.delivery(each)["outcome"] for each in sent] == ["applied", "unchanged"]
 
 
-def test_a_thin_event_behind_a_locked_one_of_its_batch_waits_too(kit, psql):
-    """Its entity's first event needs no call, and is settled before the call is made."""
+def test_a_later_event_that_is_claimed_while_an_earlier_one_waits_makes_it_stale(kit, worker, psql):
+    """As for an event that waits for another attempt after a failure."""
     rows_of(kit)
+    sent = send(kit, "A1", name="New", minutes=1)
+    with held(psql, A_ROW):
+        drain(worker)
+    sent += send(kit, "A1", name="Newest", minutes=2)
+    drain(worker)
+    kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert [kit.delivery(each)["outcome"] for each in sent] == ["stale", "applied"]
+    assert name_of(kit, "A1") == "Newest"
+
+
+def test_a_delivery_whose_entity_is_not_recorded_waits_with_those_behind_it(kit, worker, psql):
+    """As one whose body could not be read when it arrived."""
+    rows_of(kit)
+    sent = send(kit, "A1", "A1", name="New", minutes=1)
+    with kit.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET entity_kind = NULL, entity_id = NULL WHERE state = 'pending'"))
+    with held(psql, A_ROW):
+        for _ in range(3):
+            drain(worker)
+            assert states(kit)[2:] == ["pending"] * 2
+            kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert states(kit)[2:] == ["processed"] * 2
+    assert [attempts_of(kit, each) for each in sent] == [1, 1]
+
+
+def test_a_thin_event_that_meets_a_lock_is_fetched_again_afterwards(kit, psql):
+    rows_of(kit)
+    fetched = []
     shop = kit.source("shop").dialect
 
     @shop.hydrate("product.thin")
     def fetch(event: Event[Any], api: Any) -> Any:
-        return named("Fetched")
+        fetched.append(event.entity_id)
+        return named(f"Fetched {len(fetched)}")
 
     @shop.on("product.thin")
     def thin(event: Event[Any], mirror: Mirror) -> None:
@@ -167,27 +210,29 @@ def test_a_thin_event_behind_a_locked_one_of_its_batch_waits_too(kit, psql):
     shop.connect(lambda _: httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
     source = kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
     worker = new_worker(kit, sources={"shop": source})
-    send(kit, "A1", name="New", minutes=1)
     kit.send("shop", "product.thin", id="A1", at=NOON + timedelta(minutes=2))
     with held(psql, A_ROW):
         drain(worker)
-        assert states(kit)[2:] == ["processing", "pending"]
+        assert states(kit)[2:] == ["pending"]
     kit.advance(seconds=LATER.total_seconds())
     drain(worker)
-    assert states(kit)[2:] == ["processed"] * 2
-    assert name_of(kit, "A1") == "Fetched"
+    assert states(kit)[2:] == ["processed"]
+    assert name_of(kit, "A1") == "Fetched 2"
 
 
-def test_a_delivery_that_another_session_holds_waits_alone(kit, worker, psql):
+def test_a_delivery_whose_own_row_is_held_is_reclaimed_after_its_lease_and_the_others_are_applied(kit, worker, psql):
     first, _ = send(kit, "A1", "B1")
     hold = partial(held, psql, f"SELECT 1 FROM deliveries WHERE id = {first} FOR UPDATE")
     with worker_that_claimed(worker, hold):
         drain(worker)
         assert states(kit) == ["processing", "processed"]
-    kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert states(kit) == ["processing", "processed"]
+    kit.advance(seconds=worker.lease.total_seconds() + 1)
+    assert [each.delivery_id for each in kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)] == [int(first)]
     drain(worker)
     assert states(kit) == ["processed"] * 2
-    assert sorted(settled(kit)) == sorted(set(settled(kit)))
+    assert len(settled(kit)) == 2
 
 
 @contextmanager
@@ -221,7 +266,7 @@ def test_sql_of_a_handler_that_meets_a_lock_costs_no_attempt(kit, psql):
     send(kit, "A1")
     with held(psql, "SELECT 1 FROM shelves FOR UPDATE"):
         drain(worker)
-        assert states(kit) == ["processing", "processed"]
+        assert states(kit) == ["pending", "processed"]
         assert "a row of `shelves`" in kit.delivery(shelved)["reason"]
     kit.advance(seconds=LATER.total_seconds())
     drain(worker)
@@ -230,76 +275,119 @@ def test_sql_of_a_handler_that_meets_a_lock_costs_no_attempt(kit, psql):
         assert connection.execute(text("SELECT items FROM shelves")).scalar() == 1
 
 
-def test_while_a_table_is_locked_its_deliveries_stay_in_order_and_others_are_applied(kit, worker, psql, monkeypatch):
-    monkeypatch.setattr(locked, "MOST_LOCKED", 2)
-    other = kit.source("other", dialect="shop")
-    worker = new_worker(kit, sources={"shop": kit.source("shop"), "other": other})
-    sent = send(kit, *(f"P{number}" for number in range(5)))
+@pytest.fixture
+def other(kit):
+    """Another source, of the same dialect, with events that need no row of the mirror."""
+    source = kit.source("other", dialect="shop")
 
-    @other.dialect.on("category.seen")
+    @source.dialect.on("category.seen")
     def seen(event: Event[Any], mirror: Mirror) -> None:
         pass
 
+    return source
+
+
+def test_while_a_table_is_locked_its_deliveries_wait_in_order_and_others_are_applied(kit, other, psql):
+    worker = new_worker(kit, sources={"shop": kit.source("shop"), "other": other})
+    sent = send(kit, *(f"P{number}" for number in range(5)))
+    kit.send("other", "category.seen", id="C1", at=NOON)
     with held(psql, "LOCK TABLE products"):
         drain(worker)
-        assert states(kit) == ["processing"] * 2 + ["pending"] * 3
-        kit.send("other", "category.seen", id="C1", at=NOON)
-        drain(worker)
-        assert states(kit)[-1] == "processed"
+        assert states(kit) == ["pending"] * 5 + ["processed"]
     kit.advance(seconds=LATER.total_seconds())
     drain(worker)
     assert set(states(kit)) == {"processed"}
     assert settled(kit) == sent
 
 
-def test_a_worker_that_stops_returns_what_waits_for_a_lock_as_if_it_had_not_been_claimed(kit, psql):
+def test_a_source_with_many_locked_deliveries_rests_for_a_moment_and_others_go_on(kit, other, psql, monkeypatch):
+    monkeypatch.setattr(settlement, "LIKELY_ALL", 1)
     rows_of(kit)
-    worker = new_worker(kit)
-    first, _ = send(kit, "A1", "A1", name="New", minutes=1)
+    worker = new_worker(kit, sources={"shop": kit.source("shop"), "other": other})
+    send(kit, "A1", name="New", minutes=1)
     with held(psql, A_ROW):
-        with running(worker):
+        drain(worker)
+        send(kit, "B1", name="New", minutes=1)
+        kit.send("other", "category.seen", id="C1", at=NOON)
+        drain(worker)
+        assert states(kit)[2:] == ["pending", "pending", "processed"]
+        kit.advance(seconds=SOURCE_REST.total_seconds())
+        drain(worker)
+        assert states(kit)[2:] == ["pending", "processed", "processed"]
+
+
+def test_a_free_delivery_is_applied_although_locked_ones_that_are_due_again_fill_its_batch(kit, psql):
+    """They have arrived before it, so they are settled first."""
+    ids = [f"P{number}" for number in range(4)]
+    send(kit, *ids, "B1", name="Old")
+    kit.drain()
+    worker = new_worker(kit, batch_size=3)
+    send(kit, *ids, name="New", minutes=1)
+    with held(psql, "SELECT 1 FROM products WHERE external_id LIKE 'P%' FOR UPDATE"):
+        drain(worker)
+        send(kit, "B1", name="New", minutes=1)
+        kit.advance(seconds=LATER.total_seconds())
+        drain(worker)
+        assert states(kit)[5:] == ["pending"] * 4 + ["processed"]
+
+
+def test_a_free_delivery_behind_more_locked_ones_than_a_batch_is_applied(kit, psql):
+    ids = [f"P{number}" for number in range(5)]
+    send(kit, *ids, "B1", name="Old")
+    kit.drain()
+    worker = new_worker(kit, batch_size=2)
+    send(kit, *ids, "B1", name="New", minutes=1)
+    with held(psql, "SELECT 1 FROM products WHERE external_id LIKE 'P%' FOR UPDATE"):
+        drain(worker)
+        assert states(kit)[6:] == ["pending"] * 5 + ["processed"]
+
+
+def test_a_worker_that_stops_leaves_what_waits_for_a_lock_to_the_next_one(kit, psql):
+    rows_of(kit)
+    first, _ = sent = send(kit, "A1", "A1", name="New", minutes=1)
+    with held(psql, A_ROW):
+        with running(new_worker(kit)):
             wait_until(lambda: kit.delivery(first)["reason"] is not None, "the worker to meet the lock")
         assert states(kit)[2:] == ["pending"] * 2
-        assert attempts_of(kit, first) == 0
-
-
-def test_the_lease_of_a_locked_delivery_is_extended(kit, worker, psql):
-    rows_of(kit)
-    first, *_ = send(kit, "A1", name="New", minutes=1)
-    with held(psql, A_ROW):
-        for _ in range(4):
-            drain(worker)
-            kit.advance(seconds=worker.lease.total_seconds() / 2)
-        assert kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9) == []
-    drain(worker)
-    assert kit.delivery(first)["state"] == "processed"
-
-
-def test_a_backlog_behind_a_locked_delivery_does_not_count_as_late(kit, worker, psql):
-    rows_of(kit)
-    send(kit, "A1", "A1", minutes=1, name="New")
-    with held(psql, A_ROW):
-        drain(worker)
-        kit.advance(seconds=10)
-        assert kit.inbox.oldest_due_seconds(["shop"], now=kit.now()) == 0.0
-        # Once its worker's lease has ended, they do.
-        kit.advance(hours=1)
-        assert kit.inbox.oldest_due_seconds(["shop"], now=kit.now()) > 3_600.0
-
-
-def test_a_follower_whose_own_row_is_held_returns_to_the_inbox_once_that_is_free(kit, worker, psql):
-    rows_of(kit)
-    _, second = send(kit, "A1", "A1", name="New", minutes=1)
-    hold = partial(held, psql, f"SELECT 1 FROM deliveries WHERE id = {second} FOR UPDATE")
-    with worker_that_claimed(worker, hold), held(psql, A_ROW):
-        drain(worker)
-        assert states(kit)[2:] == ["processing"] * 2
-    # Long after the lease that its claim granted.
-    for _ in range(4):
-        kit.advance(seconds=worker.lease.total_seconds() / 2)
-        drain(worker)
+        assert [attempts_of(kit, each) for each in sent] == [0, 0]
+    kit.advance(seconds=LATER.total_seconds())
+    drain(new_worker(kit))
     assert states(kit)[2:] == ["processed"] * 2
-    assert attempts_of(kit, second) == 1
+
+
+def test_a_suspect_that_meets_a_lock_waits_as_an_ordinary_delivery(kit, worker, psql):
+    rows_of(kit)
+    send(kit, "A1", name="New", minutes=1)
+    with kit.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET suspect = true WHERE state = 'pending'"))
+    with held(psql, A_ROW):
+        drain(worker)
+    with kit.database.read() as connection:
+        waiting = connection.execute(text("SELECT suspect, attempts FROM deliveries WHERE state = 'pending'"))
+        assert waiting.all() == [(False, 0)]
+
+
+def test_a_handler_whose_read_meets_a_lock_costs_no_attempt_and_leaves_the_others_alone(kit, psql):
+    @kit.source("shop").dialect.on("product.looked")
+    def look(event: Event[Any], mirror: Mirror) -> None:
+        mirror.get(Product, event.entity_id)
+
+    @kit.source("shop").dialect.on("product.seen")
+    def seen(event: Event[Any], mirror: Mirror) -> None:
+        mirror.get(Category, event.entity_id)
+
+    worker = new_worker(kit, retries=RetrySchedule(attempts=1))
+    looked = [kit.send("shop", "product.looked", id=each, at=NOON).delivery for each in ("A1", "B1")]
+    kit.send("shop", "product.seen", id="C1", at=NOON)
+    with held(psql, "LOCK TABLE products"), capture_logs() as lines:
+        drain(worker)
+        assert states(kit) == ["pending", "pending", "processed"]
+        assert kit.delivery(looked[0])["reason"].startswith("Another session of the database holds")
+    assert [line for line in lines if line["event"] == "a handler failed"] == []
+    kit.advance(seconds=LATER.total_seconds())
+    drain(worker)
+    assert states(kit) == ["processed"] * 3
+    assert [attempts_of(kit, each) for each in looked] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -307,9 +395,10 @@ def test_a_follower_whose_own_row_is_held_returns_to_the_inbox_once_that_is_free
     [
         lambda inbox, ids: inbox.extend("one", ids, until=NOON),
         lambda inbox, ids: inbox.put_back("one", ids),
+        lambda inbox, ids: inbox.postpone("one", ids, "A lock.", now=NOON, due_at=NOON),
         lambda inbox, _: inbox.release("one"),
     ],
-    ids=["extend", "put back", "release"],
+    ids=["extend", "put back", "postpone", "release"],
 )
 def test_a_worker_passes_over_its_deliveries_that_another_session_holds(kit, psql, verb):
     first, second = send(kit, "A1", "B1")

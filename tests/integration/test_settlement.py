@@ -22,6 +22,7 @@ from receiver.mirror.changes import after
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.handling import Handling
 from receiver.worker.liveness import Pulse
+from receiver.worker.locks import Locks
 from receiver.worker.settlement import Settlement
 
 WORKER = "a worker"
@@ -49,6 +50,7 @@ def settlement(kit, attempt_results, handling) -> Settlement:
         WORKER,
         attempt_results,
         handling,
+        Locks(kit.inbox, WORKER, clock=kit.now, jitter=random.random),
         keep_lease=lambda: None,
         clock=kit.now,
         jitter=random.random,

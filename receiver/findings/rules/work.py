@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from receiver.findings.faults import Fault, telling_part
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
-from receiver.inbox.results import WAITS_FOR_LOCK
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
@@ -114,15 +113,14 @@ def row_held(situation: Situation) -> Iterator[Finding]:
     for each in situation.locked:
         if situation.now - each.since <= timedelta(seconds=WAITED):
             continue
-        held, _, mend = each.reason.partition(". ")
+        held, _, mend = each.lock.partition(". ")
+        waiting = counted(each.number, f"delivery of {each.source} waits", f"deliveries of {each.source} wait")
         yield Finding(
             "row_held",
             each.source,
             each.since,
-            f"{counted(each.number, 'delivery', 'deliveries')} of {each.source} due since "
-            f"{clock_time(each.since, situation.now)} and later events of the same entities wait: "
-            f"{held[:1].lower()}{held[1:]}",
-            mend.removesuffix(f" {WAITS_FOR_LOCK}"),
+            f"{waiting}, the first since {clock_time(each.since, situation.now)}: {held[:1].lower()}{held[1:]}",
+            mend,
             {"waiting": each.number, "delivery": str(each.delivery), "link": f"/api/v1/deliveries/{each.delivery}"},
         )
 

@@ -29,7 +29,6 @@ from receiver.findings.situation import (
     Unhandled,
 )
 from receiver.findings.tallies import DetailTotal, Tallied, beginning
-from receiver.inbox.results import WAITS_FOR_LOCK
 
 #: This day is a Wednesday.
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -476,12 +475,12 @@ def test_a_backlog_right_after_the_clock_was_set_forward_is_not_a_finding():
 
 def test_deliveries_that_wait_for_a_lock_for_more_than_a_minute_need_a_person():
     reason = "Another session of the database holds a row of `products`. Find it with `SELECT 1`, and end it."
-    held = LockedDeliveries("shop", 2, 17, NOW - timedelta(seconds=61), f"{reason} {WAITS_FOR_LOCK}")
+    held = LockedDeliveries("shop", 2, 17, NOW - timedelta(seconds=61), reason)
     finding = the_finding(replace(WELL, locked=[held]))
     assert (finding.rule, finding.source, finding.evidence["delivery"]) == ("row_held", "shop", "17")
     assert finding.says == (
-        "2 deliveries of shop due since 11:58 UTC and later events of the same entities wait: another session of the "
-        "database holds a row of `products`"
+        "2 deliveries of shop wait, the first since 11:58 UTC: another session of the database holds a row of "
+        "`products`"
     )
     assert finding.mend == "Find it with `SELECT 1`, and end it."
     assert rules_of(replace(WELL, locked=[replace(held, since=NOW - timedelta(seconds=60))])) == []
