@@ -58,15 +58,15 @@ class Piece:
             incoming.hold(head)
 
     def grow(self, size: int) -> None:
-        """Count further bytes, which may end other pieces or this one."""
-        self.size += size
-        self.grew = self._incoming.now()
-        self._incoming.hold(size)
+        """Count further bytes, which may end other pieces or this one. An ended piece counts nothing any more."""
+        if not self.ended:
+            self.size += size
+            self.grew = self._incoming.now()
+            self._incoming.hold(size)
 
     def resize(self, size: int) -> None:
-        """Count `size` bytes instead of those before. An ended piece counts nothing any more."""
-        if not self.ended:
-            self.grow(size - self.size)
+        """Count `size` bytes instead of those before."""
+        self.grow(size - self.size)
 
     def forgive(self, seconds: float, now: float) -> None:
         """Leave out `seconds` that ended by `now`, in which nothing could be received."""
@@ -100,6 +100,10 @@ class IncomingBody:
         assert task is not None, "only a task can wait"
         self._task = task
         self._piece = self._incoming.timed(Piece(self._incoming, self._end, self._head))
+        if self._reason is not None:
+            # Its head found no room.
+            self._piece.leave()
+            raise self._reason
         return self
 
     def __exit__(

@@ -225,6 +225,34 @@ def test_a_body_that_ends_itself_by_growing_continues_to_its_refusal():
     assert run(main) == 0
 
 
+def test_a_body_whose_head_finds_no_room_is_refused_before_it_is_read():
+    async def main():
+        incoming = new(max_incomplete_bytes=1_000)
+        other = incoming.head(lambda _: None)
+        other.grow(400)
+        incoming.head(lambda _: None).grow(400)
+        with pytest.raises(Limited, match="Too much is arriving"), incoming.body(450):
+            pytest.fail("the body is read")
+        return incoming.bytes, incoming._bodies
+
+    assert run(main) == (800, {})
+
+
+def test_bytes_that_arrive_after_the_end_of_a_piece_are_not_counted():
+    async def main():
+        ended, incoming = [], new(max_incomplete_bytes=1_000)
+        piece = incoming.head(ended.append)
+        piece.grow(500)
+        for _ in range(6):
+            incoming.head(lambda _: None).grow(100)
+        assert [type(each) for each in ended] == [Limited]
+        piece.grow(100)
+        piece.leave()
+        return incoming.bytes
+
+    assert run(main) == 600
+
+
 def test_a_head_is_limited_like_a_body_and_ended_with_a_reason():
     async def main():
         ended, incoming = [], new(max_incomplete_bytes=1_000)
