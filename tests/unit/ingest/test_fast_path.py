@@ -382,7 +382,9 @@ def test_a_503_before_the_end_of_the_body_ends_the_connection():
         await connection.feed(request(body=b"x" * 1_000)[:-1])
         incoming = connection.application.incoming
         # As if the largest and slowest of too many incomplete bodies were ended.
-        incoming.hold(1 << 30)
+        connection.application.connections.limits.max_incomplete_bytes = 1_000
+        for _ in range(2):
+            incoming.head(lambda _: None).grow(300)
         await settle()
         assert connection.wire.written.startswith(b"HTTP/1.1 503 ")
         assert b"connection: close" in connection.wire.written
@@ -535,14 +537,22 @@ def test_unread_answers_count_until_they_are_read():
     asyncio.run(check())
 
 
-def test_beyond_the_bound_for_incomplete_requests_a_sender_that_does_not_read_is_cut():
+def test_an_unread_answer_larger_than_the_bound_is_cut_only_if_others_need_the_room():
     async def check() -> None:
         connection = Connection(FastPathProtocol)
-        connection.wire.written = b"x" * (connection.application.connections.limits.max_incomplete_bytes + 1)
+        incoming = connection.application.incoming
+        bound = connection.application.connections.limits.max_incomplete_bytes
+        connection.wire.written = b"x" * (bound + 1)
         connection.protocol.pause_writing()
+        assert not connection.wire.closing
+        others = [incoming.head(lambda _: pytest.fail("a smaller one is ended")) for _ in range(2)]
+        for other in others:
+            other.grow(bound // 4 + 1)
         assert connection.wire.closing
+        for other in others:
+            other.leave()
         await settle()
-        assert connection.application.incoming.bytes == 0
+        assert incoming.bytes == 0
 
     asyncio.run(check())
 
