@@ -248,6 +248,7 @@ OFFERS = [
 @example(requests=[(request(body=b"x" * (LARGEST + 1)), OFFERS[0])], cuts=[])
 @example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
 @example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
+@example(requests=[(request(body=b""), OFFERS[0]), (chunked(b"x" * 9_000), b"")], cuts=[60])
 @settings(deadline=None, max_examples=300)
 def test_an_offer_to_upgrade_does_not_change_the_answer(requests, cuts):
     plain = [each for each, _ in requests]
@@ -475,7 +476,7 @@ def test_a_closed_connection_is_freed():
 
 # ── counted memory ────────────────────────────────────────────────────────────────────────────────────────────────
 
-LONG = b"X-Long: " + b"x" * 4_100
+LONG = b"X-Long: " + b"x" * 9_000
 
 
 def counted(*pieces: bytes) -> tuple[int, int]:
@@ -486,7 +487,7 @@ def counted(*pieces: bytes) -> tuple[int, int]:
         await connection.feed(*pieces)
         application = connection.application
         found = application.endpoint.waiting.bytes, application.incoming.bytes
-        if (answer := connection.protocol._answering) is not None and hasattr(answer, "set_result"):
+        if hasattr(answer := connection.protocol._answering, "done") and not answer.done():
             answer.set_result(Accepted("accepted", 1))
         for task in list(connection.state.tasks):
             task.cancel()
@@ -503,16 +504,36 @@ def test_the_usual_head_of_a_webhook_that_waits_for_its_commit_costs_nothing():
 
 
 def test_a_large_head_counts_while_its_webhook_waits_for_its_commit():
-    whole = request(LONG, body=b"undecided")
-    assert counted(whole) == (len(whole), 0)
+    waiting, incomplete = counted(request(LONG, body=b"undecided"))
+    assert (waiting > 9_000, incomplete) == (True, 0)
 
 
-def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits():
-    whole = request(LONG, body=b"undecided")
-    waiting, incomplete = counted(whole[:-1])
-    assert (waiting, incomplete > 4_100) == (0, True)
-    waiting, incomplete = counted(whole[:-1], whole[-1:])
-    assert (waiting > 4_100, incomplete) == (True, 0)
+def test_a_head_of_many_small_headers_is_large():
+    waiting, _ = counted(request(*[b"a:"] * 100, body=b"undecided"))
+    assert waiting > 100 * HEADER_MEMORY
+
+
+def test_the_requests_behind_a_webhook_in_its_packet_do_not_count_with_it():
+    webhook, next_one = request(body=b"undecided"), request(body=b"x" * LARGEST)
+    packet = webhook + next_one * 8
+    assert counted(packet)[0] == counted(webhook)[0]
+
+
+@pytest.mark.parametrize("before", [b"", request()], ids=["alone", "behind a request"])
+@pytest.mark.parametrize("offer", [[], [b"Connection: Upgrade", b"Upgrade: a"]], ids=["plain", "with an offer"])
+def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits(before, offer):
+    whole = request(*offer, LONG, body=b"undecided")
+    waiting, incomplete = counted(before + whole[:-1])
+    assert (waiting, incomplete > 9_000) == (0, True)
+    waiting, incomplete = counted(before + whole[:-1], whole[-1:])
+    assert (waiting > 9_000, incomplete) == (True, 0)
+
+
+@pytest.mark.parametrize("before", [b"", request()], ids=["alone", "behind a request"])
+def test_an_incomplete_head_counts_with_all_that_arrived_of_it(before):
+    head = request(LONG).removesuffix(b"\r\n{}")
+    assert counted(before + head[:-200])[1] > 8_800
+    assert counted(before + head[:-200], head[-200:])[1] > 9_000
 
 
 def test_the_headers_of_an_incomplete_head_count_with_their_objects():
