@@ -110,7 +110,7 @@ class BoundedProtocol(ClosingProtocol):
 
     def check_limits(self, now: float) -> None:
         stops = self._stopping_since is not None and now - self._stopping_since >= STOP_SECONDS
-        if stops and (self._in_body or self.pipeline):
+        if stops and not self._has_ended and (self._in_body or self.pipeline):
             self._drop_queue(Unavailable("This server is about to stop. Send this again later."))
         if self._linger_until is not None:
             if now >= self._linger_until:

@@ -32,6 +32,7 @@ from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.gathering import PendingReply
 from receiver.ingest.heads import HEADER_MEMORY
 from receiver.ingest.incoming import Incoming
+from receiver.metrics import metrics
 from receiver.settings.limits import Limits
 
 #: Turns of the event loop after which everything is done.
@@ -649,6 +650,26 @@ def test_at_a_stop_an_ended_connection_waits_for_its_reader_only_for_the_time_fo
         assert not connection.wire.aborted
         protocol.check_limits(now + STOP_SECONDS + 1)
         assert connection.wire.aborted
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_a_stop_counts_no_refusal_of_a_request_that_was_answered_before_its_end(ended_before: bool):
+    async def check() -> None:
+        connection = Connection(FastPathProtocol, wire=UnreadWire)
+        refusals = metrics.REFUSED.labels("", "unavailable")._value
+        before, protocol = refusals.get(), connection.protocol
+        await connection.feed(request(body=b"x" * (LARGEST + 1))[:-1])
+        assert [status for status, _ in answers(connection.wire.written)] == [b"413"]
+        now = protocol.loop.time()
+        if ended_before:
+            protocol.end()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.aborted
+        assert [status for status, _ in answers(connection.wire.written)] == [b"413"]
+        assert refusals.get() == before
 
     asyncio.run(check())
 
