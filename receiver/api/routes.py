@@ -80,15 +80,16 @@ class Api:
         assert answer is not None
 
         async def served(request: Request) -> Response:
-            by = NOBODY
+            by, token = NOBODY, None
             if operation.scope is not None:
                 authorization = request.headers.get("authorization")
-                by = By(self._tokens.check(authorization, operation.scope, now=datetime.now(UTC)), Via.API)
+                token = self._tokens.check(authorization, operation.scope, now=datetime.now(UTC))
+                by = By(token.name, Via.API)
             asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
             response = await self._reads.run(
-                lambda: _answer(operation, answer(asked)), client=by.who, kind=operation.name
+                lambda: _answer(operation, answer(asked)), client=token, kind=operation.name
             )
             return with_etag(response, request.headers.get("if-none-match")) if operation.tagged else response
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -25,6 +26,16 @@ class Scope(StrEnum):
         return self is Scope.OPERATE or wanted is Scope.READ
 
 
+class ApiToken(NamedTuple):
+    """The content of a valid token. Two tokens with one content are one and the same."""
+
+    scope: Scope
+    #: The second at which it expires.
+    until: int
+    #: Recorded with the actions; `api` if none was given.
+    name: str
+
+
 class Tokens:
     """Issues and checks tokens. `keys` are oldest first: the last signs, and each verifies."""
 
@@ -38,8 +49,8 @@ class Tokens:
             content["name"] = _checked_name(name)
         return str(self._serializer.dumps(content))
 
-    def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> str:
-        """Check the header, and return the name in the token; `api` for a token without a name.
+    def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> ApiToken:
+        """Check the header, and return the content of its token.
 
         Raises `NotAuthorized` or `Forbidden` unless the header `Authorization` carries a token for `wanted`.
         """
@@ -57,7 +68,7 @@ class Tokens:
             raise NotAuthorized("The token has expired: make a new one with `hookmirror token`.")
         if not scope.allows(wanted):
             raise Forbidden(f"The token is for `{scope}`: make one with `hookmirror token --scope {wanted}`.")
-        return name
+        return ApiToken(scope, until, name)
 
 
 def _checked_name(name: str) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from receiver.errors import BadRequest, BodyTooLarge, Forbidden
+from receiver.ingest.heads import HELD
 from receiver.ingest.incoming import Incoming
 
 #: Most bytes and most fields of a form.
@@ -45,7 +46,7 @@ class Forms:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_MEDIA_TYPE:
             raise BadRequest("This address takes a form: press the button on the page.")
         chunks = []
-        with self._incoming.body() as body:
+        with self._incoming.body(request.scope.get(HELD, 0)) as body:
             async for chunk in request.stream():
                 chunks.append(chunk)
                 body.grow(len(chunk))

@@ -19,8 +19,12 @@ class Backpressure:
         self.utilisation = Utilisation()
 
     def hold(self, size: int) -> None:
-        """Count a body of `size` bytes until its release. Raises `Unavailable` if the bound would be exceeded."""
-        if self.bytes + size > self.max_bytes:
+        """Count a body of `size` bytes until its release.
+
+        Raises `Unavailable` if the bound would be exceeded, unless nothing else waits: a body is bounded by itself, and
+        its head may not shut it out for good.
+        """
+        if self.bytes and self.bytes + size > self.max_bytes:
             raise Unavailable("Too much is waiting to be stored. Send this again later.")
         if not self.bytes:
             self.utilisation.begin()

@@ -12,18 +12,11 @@ import httptools
 import structlog
 from uvicorn import Config
 
-from receiver.errors import (
-    HeadTooLarge,
-    Limited,
-    MethodNotAllowed,
-    RequestTimeout,
-    Unavailable,
-    UrlTooLong,
-)
+from receiver.errors import HeadTooLarge, Limited, MethodNotAllowed, RequestTimeout, Unavailable, UrlTooLong
 from receiver.errors import Refused as Refusal
 from receiver.ingest.closing import LINGER_BYTES, STOP_SECONDS, ClosingProtocol
 from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
-from receiver.ingest.heads import HEADER_MEMORY, HELD, USUAL_HEAD, head_memory
+from receiver.ingest.heads import HEADER_MEMORY, HELD, REQUEST_MEMORY, USUAL_HEAD
 from receiver.ingest.incoming import Piece, limited
 from receiver.ingest.parser import feed, head_without_offer, new_parser, reason_to_stop
 from receiver.ingest.replies import Reply, reply_to
@@ -46,9 +39,9 @@ class BoundedProtocol(ClosingProtocol):
     """One connection to a server whose application has `connections`."""
 
     __slots__ = (
-        *("_body_since", "_connections", "_head", "_head_received", "_head_since", "_in_head", "_in_offer", "_keeps"),
-        *("_largest_header", "_limits", "_longest_url", "_most_headers", "_most_unframed", "_queue", "_unframed"),
-        *("_unread", "_unread_since"),
+        *("_body_since", "_connections", "_head", "_head_memory", "_head_received", "_head_since", "_in_head"),
+        *("_in_offer", "_keeps", "_largest_header", "_limits", "_longest_url", "_most_headers", "_most_unframed"),
+        *("_queue", "_unframed", "_unread", "_unread_since"),
     )
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
@@ -62,8 +55,8 @@ class BoundedProtocol(ClosingProtocol):
         self._in_head, self._in_offer = False, False
         #: Bytes received since the parser last completed a head or a part of a body.
         self._unframed = 0
-        #: Bytes received up to the end of the last complete head and of the packet that completed it.
-        self._head_received = 0
+        #: Bytes of memory of what the parser made of the head, and bytes of the packets of an incomplete head.
+        self._head_memory = self._head_received = 0
         self._head: Piece | None = None
         #: The requests that wait for the current request's answer, and the answers that the sender has not read.
         self._queue: Piece | None = None
@@ -117,7 +110,7 @@ class BoundedProtocol(ClosingProtocol):
 
     def check_limits(self, now: float) -> None:
         stops = self._stopping_since is not None and now - self._stopping_since >= STOP_SECONDS
-        if stops and (self._in_body or self.pipeline):
+        if stops and not self._has_ended and (self._in_body or self.pipeline):
             self._drop_queue(Unavailable("This server is about to stop. Send this again later."))
         if self._linger_until is not None:
             if now >= self._linger_until:
@@ -140,13 +133,20 @@ class BoundedProtocol(ClosingProtocol):
             limited("head_timeout")
             self.end()
 
-    def _hold_head(self) -> None:
-        """Count the part of a head that has arrived until the head is complete."""
+    def _hold(self, size: int) -> None:
+        """Count a packet of `size` bytes that ends with an incomplete request, if that is still in its head.
+
+        Where in its first packet a head began is not known, so all of this packet counts, up to the bound of a head.
+        """
+        if not self._in_head:
+            return
         if self._head_since is None:
             self._head_since = self.loop.time()
         if self._head is None:
             self._head = self._connections.incoming.head(self._refuse_untold)
-        self._head.resize(self._unframed + HEADER_MEMORY * len(self.headers))
+            self._head_received = 0
+        self._head_received += min(size, self._most_unframed)
+        self._head.resize(self._head_received + HEADER_MEMORY * len(self.headers))
 
     def _forget_head(self) -> None:
         self._head_since = None
@@ -167,11 +167,10 @@ class BoundedProtocol(ClosingProtocol):
 
     def _hold_unread(self) -> None:
         """Count the answers that the sender has not read, and the request whose answer waits for that."""
-        scope = getattr(self._answering, "scope", None)
-        head = 0 if scope is None else head_memory(scope["headers"])
+        scope = getattr(self._answering, "scope", {})
         if self._unread is None:
             self._unread = self._connections.incoming.head(self._cut_unread)
-        self._unread.resize(self._wire.get_write_buffer_size() + head)
+        self._unread.resize(self._wire.get_write_buffer_size() + scope.get(HELD, 0))
 
     def _forget_unread(self) -> None:
         self._unread_since = None
@@ -204,12 +203,7 @@ class BoundedProtocol(ClosingProtocol):
         if self.pipeline:
             self._hold_queue()
         if (self._in_head or self._in_body) and not self._is_deaf:
-            self._hold()
-
-    def _hold(self) -> None:
-        """Count what was received of an incomplete request."""
-        if self._in_head:
-            self._hold_head()
+            self._hold(len(data))
 
     def _feed_in_slices(self, data: bytes) -> None:
         """Parse large data in slices, so that bytes outside a body are counted exactly."""
@@ -247,8 +241,10 @@ class BoundedProtocol(ClosingProtocol):
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        if len(self.url) > self._longest_url:
+        length = len(self.url)
+        if length > self._longest_url:
             raise UrlTooLong(f"The URL is longer than {self._longest_url} bytes. Shorten it.")
+        self._head_memory = REQUEST_MEMORY + length
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -259,7 +255,8 @@ class BoundedProtocol(ClosingProtocol):
             raise HeadTooLarge(
                 f"The request has more than {self._most_headers} headers. Send fewer.", limit="max_headers"
             )
-        if len(name) + len(value) > self._largest_header:
+        size = len(name) + len(value)
+        if size > self._largest_header:
             raise HeadTooLarge(
                 f"A header is larger than {self._largest_header} bytes. Shorten it.", limit="max_header_bytes"
             )
@@ -268,10 +265,11 @@ class BoundedProtocol(ClosingProtocol):
         if name == b"expect" and value.lower() == b"100-continue" and self.parser.get_http_version() != "1.0":
             self.expect_100_continue = True
         headers.append((name, value))
+        self._head_memory += HEADER_MEMORY + size
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_received, self._unframed = self._unframed, 0
+        self._unframed = 0
         self._head_since = None
         if self._head is not None:
             self._forget_head()
@@ -321,8 +319,8 @@ class BoundedProtocol(ClosingProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
         super().on_headers_complete()
-        if self.pipeline or self._head_received > USUAL_HEAD:
-            self.scope[HELD] = head_memory(headers)  # type: ignore[literal-required]
+        counts = self.pipeline or self._head_memory > USUAL_HEAD
+        self.scope[HELD] = self._head_memory if counts else 0  # type: ignore[literal-required]
         self._body_since = self.loop.time()
         if expects:
             # A sender refused before `100 Continue` may begin a new request instead of sending the body.

@@ -67,6 +67,7 @@ def check_signed_text(source: VerifiableSource, body: bytes) -> None:
             "signature_wrong",
             "The body is empty or a single word, and anyone can have such a word signed by a challenge of this source. "
             "So its signature proves nothing: send JSON or a form.",
+            final=True,
         )
 
 

@@ -45,12 +45,12 @@ class FastPathProtocol(BoundedProtocol):
 
     # ── callbacks of the connection and the parser ────────────────────────────────────────────────────────────
 
-    def _hold(self) -> None:
+    def _hold(self, size: int) -> None:
         if self._source is not None:
             # The rest may arrive later, and only the application can wait for it.
             self._leave_to_uvicorn()
         else:
-            super()._hold()
+            super()._hold(size)
 
     def _begin(self) -> None:
         if self._root:
@@ -123,8 +123,8 @@ class FastPathProtocol(BoundedProtocol):
         size = len(body)
         if size > endpoint.max_body_bytes:
             return False
-        if self._head_received - size > USUAL_HEAD:
-            size = self._head_received
+        if self._head_memory > USUAL_HEAD:
+            size += self._head_memory
         webhook = FastPathRequest(self, endpoint, name, keep_alive=self._stays)
         try:
             webhook.hold(size)

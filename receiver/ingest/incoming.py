@@ -34,6 +34,9 @@ BODY_POLL = 1.0
 #: The part of the budget that is freed at once, so that freeing is rare.
 FREED_AT_ONCE = 1 / 16
 
+#: The part of the budget that one piece counts at most, so that a large body or answer is not ended when it is alone.
+MOST_OF_A_PIECE = 1 / 2
+
 P = ParamSpec("P")
 
 #: An ended piece counts as free at once, and is removed when its owner leaves.
@@ -43,7 +46,7 @@ End = Callable[[Refused], None]
 class Piece:
     """A part of a request that holds memory, such as a head or a body that is not complete."""
 
-    __slots__ = ("_incoming", "began", "end", "ended", "grew", "head", "size")
+    __slots__ = ("_incoming", "began", "counted", "end", "ended", "grew", "head", "size")
 
     def __init__(self, incoming: Incoming, end: End, head: int = 0) -> None:
         """`end` refuses the sender. `head` is the memory of the complete head of an incomplete body, in bytes."""
@@ -52,21 +55,23 @@ class Piece:
         self.head = head
         self.began = self.grew = incoming.now()
         self.size = 0
+        #: The bytes of the budget that the piece takes.
+        self.counted = 0
         self.ended = False
         incoming.add(self)
         if head:
-            incoming.hold(head)
+            incoming.hold(self)
 
     def grow(self, size: int) -> None:
-        """Count further bytes, which may end other pieces or this one."""
-        self.size += size
-        self.grew = self._incoming.now()
-        self._incoming.hold(size)
+        """Count further bytes, which may end other pieces or this one. An ended piece counts nothing any more."""
+        if not self.ended:
+            self.size += size
+            self.grew = self._incoming.now()
+            self._incoming.hold(self)
 
     def resize(self, size: int) -> None:
-        """Count `size` bytes instead of those before. An ended piece counts nothing any more."""
-        if not self.ended:
-            self.grow(size - self.size)
+        """Count `size` bytes instead of those before."""
+        self.grow(size - self.size)
 
     def forgive(self, seconds: float, now: float) -> None:
         """Leave out `seconds` that ended by `now`, in which nothing could be received."""
@@ -100,6 +105,10 @@ class IncomingBody:
         assert task is not None, "only a task can wait"
         self._task = task
         self._piece = self._incoming.timed(Piece(self._incoming, self._end, self._head))
+        if self._reason is not None:
+            # Its head found no room.
+            self._piece.leave()
+            raise self._reason
         return self
 
     def __exit__(
@@ -176,10 +185,11 @@ class Incoming:
         if piece in self._pieces:
             del self._pieces[piece]
             self._bodies.pop(piece, None)
-            self._count(0 if piece.ended else -piece.head - piece.size)
+            self._count(piece, 0)
 
-    def hold(self, size: int) -> None:
-        self._count(size)
+    def hold(self, piece: Piece) -> None:
+        """Count a piece as large as it is, or with the most that one may count."""
+        self._count(piece, min(piece.head + piece.size, int(self._limits.max_incomplete_bytes * MOST_OF_A_PIECE)))
         if self._bytes > self._limits.max_incomplete_bytes:
             self._make_room()
 
@@ -222,13 +232,14 @@ class Incoming:
 
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True
-        self._count(-piece.head - piece.size)
+        self._count(piece, 0)
         piece.end(Limited(why))
         limited(limit)
 
-    def _count(self, size: int) -> None:
-        if size:
-            self._bytes += size
+    def _count(self, piece: Piece, size: int) -> None:
+        if size != piece.counted:
+            self._bytes += size - piece.counted
+            piece.counted = size
             metrics.INCOMPLETE_BYTES.set(self._bytes)
 
 

@@ -179,7 +179,9 @@ LIMITED = Counter(
     "hookmirror_limited", "Requests and connections ended at a limit, by the setting", ["limit"], registry=REGISTRY
 )
 ACCEPTOR_ENDED = Counter(
-    "hookmirror_acceptor_ended", "Acceptor processes that ended although nobody stopped them", registry=REGISTRY
+    "hookmirror_acceptor_ended",
+    "Acceptor processes that ended although nobody stopped them, and failed starts of another one",
+    registry=REGISTRY,
 )
 CONNECTIONS = Gauge(
     "hookmirror_connections", "Open connections of senders", registry=REGISTRY, multiprocess_mode="livesum"

@@ -207,6 +207,7 @@ class AcceptorProcess:
         try:
             starter.start()
         except RuntimeError as error:
+            metrics.ACCEPTOR_ENDED.inc()
             log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
             self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
         else:
@@ -244,6 +245,7 @@ class AcceptorProcess:
             except Exception as error:
                 # Every error is caught, such as that no further process may be started: nothing else starts one.
                 if not self._stopping.is_set():
+                    metrics.ACCEPTOR_ENDED.inc()
                     log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
                 continue
             assert self._loop is not None

@@ -20,6 +20,7 @@ from serving import SECRET_KEY, TIMEOUT, wait_until
 
 import receiver
 from receiver.errors import ConfigurationError
+from receiver.metrics import metrics
 from receiver.server import acceptor_starts
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import AcceptorStarts, Started
@@ -138,10 +139,11 @@ def test_a_process_in_code_that_never_returns_ends_with_a_server_that_is_killed(
         os.close(process)
 
 
-def test_pauses_grow_while_a_process_cannot_be_started(monkeypatch, tmp_path):
+def test_pauses_grow_while_a_process_cannot_be_started_and_each_failure_is_counted(monkeypatch, tmp_path):
     accepting = AcceptorProcess(Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}"))
     accepting._began = time.monotonic() - 60
     pauses: list[float] = []
+    counted = metrics.ACCEPTOR_ENDED._value.get()
 
     def wait(seconds: float) -> bool:
         pauses.append(seconds)
@@ -155,6 +157,7 @@ def test_pauses_grow_while_a_process_cannot_be_started(monkeypatch, tmp_path):
     ended = SimpleNamespace(wait=lambda _: 9)
     accepting._replace(Started(ended, None, BytesIO()))
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert metrics.ACCEPTOR_ENDED._value.get() == counted + len(pauses) - 1
 
 
 def test_a_process_that_is_not_sent_its_settings_ends(tmp_path, monkeypatch):

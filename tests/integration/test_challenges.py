@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from types import SimpleNamespace
 
 import pytest
 from shopping import NOON, named, new_shop
@@ -22,8 +23,8 @@ from receiver import (
     Signature,
     SignedToken,
 )
-from receiver.errors import ChallengeRefused, ConfigurationError, WiringError
-from receiver.ingest.challenging import answer_challenge
+from receiver.errors import ChallengeRefused, ConfigurationError, NotVerified, WiringError
+from receiver.ingest.challenging import answer_challenge, check_signed_text
 from receiver.metrics import metrics
 from receiver.testing import TEST_SECRET, Webhooks
 from receiver.verify.request import WebhookRequest
@@ -265,6 +266,15 @@ def test_a_body_that_a_stranger_may_have_signed_by_a_challenge_is_refused(shop, 
     answer = kit.post("shop", text.encode(), {"X-Webhook-Signature": proof})
     assert (answer.status, answer.body["error"], stored(kit)) == (401, "signature_wrong", 0)
     assert "anyone can have such a word signed" in answer.body["message"]
+
+
+def test_the_refusal_of_such_a_body_says_that_no_other_secret_would_verify_it(shop):
+    # Refused requests that another secret may verify are kept, and count as those of a wrong secret.
+    proving(shop)
+    source = SimpleNamespace(dialect=shop)
+    with pytest.raises(NotVerified) as refused:
+        check_signed_text(source, b"word")
+    assert refused.value.final
 
 
 def test_an_empty_body_behind_signed_headers_that_are_a_word_is_refused(shop, tmp_path):

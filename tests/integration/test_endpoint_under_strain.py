@@ -172,7 +172,7 @@ def test_endless_bodies_keep_no_sender_from_being_acked(mirror_url):
 
 def test_a_body_ended_to_make_room_gets_an_answer(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
-        strangers = [stack.enter_context(served.connect()) for _ in range(2)]
+        strangers = [stack.enter_context(served.connect()) for _ in range(3)]
         for stranger in strangers:
             stranger.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 600_000)
         ended, _, _ = select.select(strangers, [], [], TIMEOUT)

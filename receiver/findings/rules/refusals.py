@@ -96,18 +96,18 @@ def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
     if total(situation.tallied(None, "refused", {"unavailable"}, within=STILL_503)) < FEW_503:
         return
     since = tallies[0].at
-    ended = total(situation.tallied(None, "acceptor_ended"))
+    ended = total(situation.tallied(None, "acceptor_ended", within=STILL_503))
+    why = "because the database was unreachable, full or slow, or an error prevented an answer"
+    mend = (
+        "Read the log of the server: it tells an error of the database from one in a dialect's code. Check whether "
+        "the database answers, whether its disk has room, and which session holds locks."
+    )
     if ended:
-        why = f"and the acceptor process ended {counted(ended, 'time')} without being stopped"
+        why = f"and the acceptor process ended or did not start {counted(ended, 'time')} in the last ten minutes"
         mend = (
-            "Read the log of the server: it has the exit code of the process, and what the process wrote before. The "
-            "code -9 usually means that the system killed it, because memory ran out."
-        )
-    else:
-        why = "because the database was unreachable, full or slow, or an error prevented an answer"
-        mend = (
-            "Read the log of the server: it tells an error of the database from one in a dialect's code. Check whether "
-            "the database answers, whether its disk has room, and which session holds locks."
+            "The log of the server has the exit code of the acceptor process, what the process wrote before, and why "
+            "another one did not start. The code -9 usually means that the system killed it, because memory ran out. "
+            f"If that does not explain it: {mend[0].lower()}{mend[1:]}"
         )
     yield Finding(
         "cannot_be_stored",

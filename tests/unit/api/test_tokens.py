@@ -33,11 +33,11 @@ def test_the_kind_is_read_in_any_case_and_with_any_blanks(header):
 
 def test_a_token_names_the_person_who_acts_with_it():
     issued = TOKENS.issue(Scope.READ, now=NOON, lifetime=timedelta(hours=1), name="ops-1")
-    assert TOKENS.check(f"Bearer {issued}", Scope.READ, now=NOON) == "ops-1"
+    assert TOKENS.check(f"Bearer {issued}", Scope.READ, now=NOON).name == "ops-1"
 
 
 def test_a_token_without_a_name_acts_as_api():
-    assert TOKENS.check(f"Bearer {READ}", Scope.READ, now=NOON) == "api"
+    assert TOKENS.check(f"Bearer {READ}", Scope.READ, now=NOON).name == "api"
 
 
 @pytest.mark.parametrize("name", [" ops", "ops\n1", "\x1b[2J", "x" * 65, "ops\u202e1"])

@@ -303,12 +303,18 @@ def test_503s_are_found_while_they_go_on_and_not_an_hour_later():
     assert rules_of(with_tallies(tally("refused", 50, 45, 40, number=100, **unavailable))) == []
 
 
-def test_503s_while_the_acceptor_process_ended_are_not_blamed_on_the_database():
+def test_503s_while_the_acceptor_process_ended_name_it_first_and_then_other_causes():
     unavailable = tally("refused", 8, 5, 2, detail="unavailable", source="")
     finding = the_finding(with_tallies(unavailable, tally("acceptor_ended", 8, 5, source="")))
-    assert "the acceptor process ended 2 times" in finding.says
-    assert "exit code" in finding.mend
-    assert "database" not in finding.says + finding.mend
+    assert "the acceptor process ended or did not start 2 times" in finding.says
+    assert finding.mend.index("exit code") < finding.mend.index("its disk has room")
+
+
+def test_503s_are_not_blamed_on_an_acceptor_process_that_ended_before_them():
+    unavailable = tally("refused", 8, 5, 2, detail="unavailable", source="")
+    finding = the_finding(with_tallies(unavailable, tally("acceptor_ended", 40, source="")))
+    assert "acceptor" not in finding.says + finding.mend
+    assert finding.evidence["acceptor_ended"] == 0
 
 
 def test_503s_without_an_ended_process_name_the_database_and_the_log():

@@ -17,6 +17,15 @@ def test_bodies_wait_up_to_the_bound() -> None:
     assert waiting.bytes == 10
 
 
+def test_a_body_that_exceeds_the_bound_with_its_head_is_accepted_when_no_other_waits() -> None:
+    waiting = Backpressure(10)
+    waiting.hold(12)
+    with pytest.raises(Unavailable, match="Too much is waiting"):
+        waiting.hold(1)
+    waiting.release(12)
+    assert waiting.bytes == 0
+
+
 def test_an_empty_body_is_accepted_when_no_other_has_room() -> None:
     waiting = Backpressure(10)
     waiting.hold(10)

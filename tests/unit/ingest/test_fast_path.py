@@ -32,6 +32,7 @@ from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.gathering import PendingReply
 from receiver.ingest.heads import HEADER_MEMORY
 from receiver.ingest.incoming import Incoming
+from receiver.metrics import metrics
 from receiver.settings.limits import Limits
 
 #: Turns of the event loop after which everything is done.
@@ -248,6 +249,7 @@ OFFERS = [
 @example(requests=[(request(body=b"x" * (LARGEST + 1)), OFFERS[0])], cuts=[])
 @example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
 @example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
+@example(requests=[(request(body=b""), OFFERS[0]), (chunked(b"x" * 9_000), b"")], cuts=[60])
 @settings(deadline=None, max_examples=300)
 def test_an_offer_to_upgrade_does_not_change_the_answer(requests, cuts):
     plain = [each for each, _ in requests]
@@ -382,7 +384,9 @@ def test_a_503_before_the_end_of_the_body_ends_the_connection():
         await connection.feed(request(body=b"x" * 1_000)[:-1])
         incoming = connection.application.incoming
         # As if the largest and slowest of too many incomplete bodies were ended.
-        incoming.hold(1 << 30)
+        connection.application.connections.limits.max_incomplete_bytes = 1_000
+        for _ in range(2):
+            incoming.head(lambda _: None).grow(300)
         await settle()
         assert connection.wire.written.startswith(b"HTTP/1.1 503 ")
         assert b"connection: close" in connection.wire.written
@@ -473,7 +477,7 @@ def test_a_closed_connection_is_freed():
 
 # ── counted memory ────────────────────────────────────────────────────────────────────────────────────────────────
 
-LONG = b"X-Long: " + b"x" * 4_100
+LONG = b"X-Long: " + b"x" * 9_000
 
 
 def counted(*pieces: bytes) -> tuple[int, int]:
@@ -484,7 +488,7 @@ def counted(*pieces: bytes) -> tuple[int, int]:
         await connection.feed(*pieces)
         application = connection.application
         found = application.endpoint.waiting.bytes, application.incoming.bytes
-        if (answer := connection.protocol._answering) is not None and hasattr(answer, "set_result"):
+        if hasattr(answer := connection.protocol._answering, "done") and not answer.done():
             answer.set_result(Accepted("accepted", 1))
         for task in list(connection.state.tasks):
             task.cancel()
@@ -501,16 +505,36 @@ def test_the_usual_head_of_a_webhook_that_waits_for_its_commit_costs_nothing():
 
 
 def test_a_large_head_counts_while_its_webhook_waits_for_its_commit():
-    whole = request(LONG, body=b"undecided")
-    assert counted(whole) == (len(whole), 0)
+    waiting, incomplete = counted(request(LONG, body=b"undecided"))
+    assert (waiting > 9_000, incomplete) == (True, 0)
 
 
-def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits():
-    whole = request(LONG, body=b"undecided")
-    waiting, incomplete = counted(whole[:-1])
-    assert (waiting, incomplete > 4_100) == (0, True)
-    waiting, incomplete = counted(whole[:-1], whole[-1:])
-    assert (waiting > 4_100, incomplete) == (True, 0)
+def test_a_head_of_many_small_headers_is_large():
+    waiting, _ = counted(request(*[b"a:"] * 100, body=b"undecided"))
+    assert waiting > 100 * HEADER_MEMORY
+
+
+def test_the_requests_behind_a_webhook_in_its_packet_do_not_count_with_it():
+    webhook, next_one = request(body=b"undecided"), request(body=b"x" * LARGEST)
+    packet = webhook + next_one * 8
+    assert counted(packet)[0] == counted(webhook)[0]
+
+
+@pytest.mark.parametrize("before", [b"", request()], ids=["alone", "behind a request"])
+@pytest.mark.parametrize("offer", [[], [b"Connection: Upgrade", b"Upgrade: a"]], ids=["plain", "with an offer"])
+def test_a_large_head_counts_while_its_body_is_incomplete_and_while_it_waits(before, offer):
+    whole = request(*offer, LONG, body=b"undecided")
+    waiting, incomplete = counted(before + whole[:-1])
+    assert (waiting, incomplete > 9_000) == (0, True)
+    waiting, incomplete = counted(before + whole[:-1], whole[-1:])
+    assert (waiting > 9_000, incomplete) == (True, 0)
+
+
+@pytest.mark.parametrize("before", [b"", request()], ids=["alone", "behind a request"])
+def test_an_incomplete_head_counts_with_all_that_arrived_of_it(before):
+    head = request(LONG).removesuffix(b"\r\n{}")
+    assert counted(before + head[:-200])[1] > 8_800
+    assert counted(before + head[:-200], head[-200:])[1] > 9_000
 
 
 def test_the_headers_of_an_incomplete_head_count_with_their_objects():
@@ -535,14 +559,22 @@ def test_unread_answers_count_until_they_are_read():
     asyncio.run(check())
 
 
-def test_beyond_the_bound_for_incomplete_requests_a_sender_that_does_not_read_is_cut():
+def test_an_unread_answer_larger_than_the_bound_is_cut_only_if_others_need_the_room():
     async def check() -> None:
         connection = Connection(FastPathProtocol)
-        connection.wire.written = b"x" * (connection.application.connections.limits.max_incomplete_bytes + 1)
+        incoming = connection.application.incoming
+        bound = connection.application.connections.limits.max_incomplete_bytes
+        connection.wire.written = b"x" * (bound + 1)
         connection.protocol.pause_writing()
+        assert not connection.wire.closing
+        others = [incoming.head(lambda _: pytest.fail("a smaller one is ended")) for _ in range(2)]
+        for other in others:
+            other.grow(bound // 4 + 1)
         assert connection.wire.closing
+        for other in others:
+            other.leave()
         await settle()
-        assert connection.application.incoming.bytes == 0
+        assert incoming.bytes == 0
 
     asyncio.run(check())
 
@@ -618,6 +650,26 @@ def test_at_a_stop_an_ended_connection_waits_for_its_reader_only_for_the_time_fo
         assert not connection.wire.aborted
         protocol.check_limits(now + STOP_SECONDS + 1)
         assert connection.wire.aborted
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_a_stop_counts_no_refusal_of_a_request_that_was_answered_before_its_end(ended_before: bool):
+    async def check() -> None:
+        connection = Connection(FastPathProtocol, wire=UnreadWire)
+        refusals = metrics.REFUSED.labels("", "unavailable")._value
+        before, protocol = refusals.get(), connection.protocol
+        await connection.feed(request(body=b"x" * (LARGEST + 1))[:-1])
+        assert [status for status, _ in answers(connection.wire.written)] == [b"413"]
+        now = protocol.loop.time()
+        if ended_before:
+            protocol.end()
+        protocol.shutdown()
+        protocol.check_limits(now + STOP_SECONDS + 1)
+        assert connection.wire.aborted
+        assert [status for status, _ in answers(connection.wire.written)] == [b"413"]
+        assert refusals.get() == before
 
     asyncio.run(check())
 

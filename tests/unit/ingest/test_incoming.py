@@ -217,20 +217,65 @@ def test_when_the_memory_is_used_up_the_largest_bodies_end_and_small_ones_go_on(
 
 def test_a_body_that_ends_itself_by_growing_continues_to_its_refusal():
     async def main():
-        with pytest.raises(Limited, match="Too much is arriving"), new(max_incomplete_bytes=100).body() as body:
-            body.grow(101)
+        incoming = new(max_incomplete_bytes=100)
+        for _ in range(2):
+            incoming.head(lambda _: None).grow(40)
+        with pytest.raises(Limited, match="Too much is arriving"), incoming.body() as body:
+            body.grow(50)
         await asyncio.sleep(0.01)
         return asyncio.current_task().cancelling()
 
     assert run(main) == 0
 
 
+def test_a_body_whose_head_finds_no_room_is_refused_before_it_is_read():
+    async def main():
+        incoming = new(max_incomplete_bytes=1_000)
+        other = incoming.head(lambda _: None)
+        other.grow(400)
+        incoming.head(lambda _: None).grow(400)
+        with pytest.raises(Limited, match="Too much is arriving"), incoming.body(450):
+            pytest.fail("the body is read")
+        return incoming.bytes, incoming._bodies
+
+    assert run(main) == (800, {})
+
+
+@pytest.mark.parametrize("size", [900, 1_000, 5_000])
+def test_a_body_larger_than_the_bound_with_its_head_arrives_beside_small_requests(size):
+    async def main():
+        incoming = new(max_incomplete_bytes=1_000)
+        incoming.head(lambda _: pytest.fail("the other is ended")).grow(400)
+        with incoming.body(200) as body:
+            body.grow(size)
+            assert (body.size, incoming.bytes) == (size, 900)
+        return incoming.bytes
+
+    assert run(main) == 400
+
+
+def test_bytes_that_arrive_after_the_end_of_a_piece_are_not_counted():
+    async def main():
+        ended, incoming = [], new(max_incomplete_bytes=1_000)
+        piece = incoming.head(ended.append)
+        piece.grow(500)
+        for _ in range(6):
+            incoming.head(lambda _: None).grow(100)
+        assert [type(each) for each in ended] == [Limited]
+        piece.grow(100)
+        piece.leave()
+        return incoming.bytes
+
+    assert run(main) == 600
+
+
 def test_a_head_is_limited_like_a_body_and_ended_with_a_reason():
     async def main():
         ended, incoming = [], new(max_incomplete_bytes=1_000)
         head = incoming.head(ended.append)
-        head.grow(600)
-        await asyncio.gather(asyncio.create_task(grown(incoming, 500, gate := asyncio.Event())), opened(gate))
+        head.grow(450)
+        bodies = [asyncio.create_task(grown(incoming, 300, gate := asyncio.Event())) for _ in range(2)]
+        await asyncio.gather(*bodies, opened(gate))
         head.leave()
         return [type(each) for each in ended], incoming.bytes
 
