@@ -108,9 +108,12 @@ def test_webhooks_are_accepted_recognised_as_duplicates_and_processed_as_before(
     assert kit.drain() == 1
 
 
-def in_month(kit, months, *, state="processed"):
-    """Add a delivery that arrived this many months from now, and return its id."""
-    moment = month_after(months) + timedelta(hours=1)
+HOUR = timedelta(hours=1)
+
+
+def in_month(kit, months, *, state="processed", late=HOUR):
+    """Add a delivery that arrived this long after the beginning of a month, and return its id."""
+    moment = month_after(months) + late
     number = first_id_at(moment)
     with kit.database.write() as connection:
         connection.execute(
@@ -185,6 +188,32 @@ def test_a_month_with_open_deliveries_is_not_dropped(kit, url):
     in_month(kit, 1, state="pending")
     with pytest.raises(psycopg.errors.RaiseException, match="some deliveries still need its bodies"):
         execute(url, drop_month(month_after(1)))
+    assert rows_in(kit, "bodies") == 3
+
+
+def give_bounds(url, months, first, after):
+    """Replace the partitions of the month by ones with other bounds, as an earlier `make_partitions` made them."""
+    name = f"{month_after(months):%Y_%m}"
+    for parent in ("deliveries", "bodies"):
+        for near in (-1, 0, 1):
+            execute(url, f"DROP TABLE IF EXISTS {parent}_{month_after(months + near):%Y_%m}")
+        bounds = f"FROM ({first_id_at(first)}) TO ({first_id_at(after)})"
+        execute(url, f"CREATE TABLE {parent}_{name} PARTITION OF {parent} FOR VALUES {bounds}")
+
+
+def test_a_partition_with_the_name_of_another_month_is_not_dropped(kit, url):
+    give_bounds(url, 1, month_after(2) - HOUR, month_after(3) - HOUR)
+    in_month(kit, 2)
+    with pytest.raises(psycopg.errors.RaiseException, match="holds bodies of a later month"):
+        execute(url, drop_month(month_after(1)))
+    assert rows_in(kit, "bodies") == 3
+
+
+def test_a_partition_with_an_open_delivery_from_before_its_month_is_not_dropped(kit, url):
+    give_bounds(url, 2, month_after(2) - timedelta(hours=2), month_after(3) - HOUR)
+    in_month(kit, 2, state="pending", late=-HOUR)
+    with pytest.raises(psycopg.errors.RaiseException, match="some deliveries still need its bodies"):
+        execute(url, drop_month(month_after(2)))
     assert rows_in(kit, "bodies") == 3
 
 
