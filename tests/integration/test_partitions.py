@@ -258,6 +258,58 @@ def test_partitions_begin_with_the_month_in_any_time_zone(kit, url):
         assert rows_in(kit, f"deliveries_{month_after(months):%Y_%m}") == 1
 
 
+#: The functions at the beginning of `partition.sql`.
+FUNCTIONS = SQL["partition.sql"].partition("-- First part")[0]
+
+
+@pytest.fixture
+def shifted(url) -> str:
+    """Replace some of the coming months by partitions that an earlier release made across daylight saving time."""
+    for parent in ("deliveries", "bodies"):
+        for months in range(4, 13):
+            execute(url, f"DROP TABLE {parent}_{month_after(months):%Y_%m}")
+        for months in range(4, 12):
+            bounds = [first_id_at(month_after(months + more) - HOUR) for more in (1, 2)]
+            partition = f"{parent}_{month_after(months):%Y_%m} PARTITION OF {parent}"
+            execute(url, f"CREATE TABLE {partition} FOR VALUES FROM ({bounds[0]}) TO ({bounds[1]})")
+    return url
+
+
+def months_of(kit, count):
+    """Add a delivery to each of the coming months, and return the partitions that hold them."""
+    numbers = [in_month(kit, months) for months in range(1, count + 1)]
+    with kit.database.read() as connection:
+        found = text("SELECT tableoid::regclass::text FROM deliveries WHERE id = ANY(:ids) ORDER BY id")
+        return list(connection.execute(found, {"ids": numbers}).scalars())
+
+
+def test_months_that_an_earlier_release_made_in_another_time_zone_can_be_made_again(kit, shifted):
+    with pytest.raises(psycopg.errors.InvalidObjectDefinition, match="would overlap partition"):
+        execute(shifted, SQL["months.sql"].replace("12", "24"))
+    execute(shifted, FUNCTIONS + SQL["remake_months.sql"])
+    execute(shifted, SQL["months.sql"].replace("12", "24"))
+    assert months_of(kit, 24) == [f"deliveries_{month_after(months):%Y_%m}" for months in range(1, 25)]
+
+
+def test_the_next_month_that_is_made_again_begins_where_the_running_partition_ends(kit, url):
+    for parent in ("deliveries", "bodies"):
+        execute(url, f"DROP TABLE {parent}_{month_after(1):%Y_%m}")
+        bounds = f"FROM (MINVALUE) TO ({first_id_at(month_after(1) + HOUR)})"
+        execute(url, f"ALTER TABLE {parent} DETACH PARTITION {parent}_until_now")
+        execute(url, f"ALTER TABLE {parent} ATTACH PARTITION {parent}_until_now FOR VALUES {bounds}")
+    execute(url, SQL["remake_months.sql"])
+    in_month(kit, 1, late=HOUR / 2)
+    assert rows_in(kit, "deliveries_until_now") == 3
+    assert months_of(kit, 12) == [f"deliveries_{month_after(months):%Y_%m}" for months in range(1, 13)]
+
+
+def test_a_coming_month_with_rows_is_not_made_again(kit, url):
+    in_month(kit, 2)
+    with pytest.raises(psycopg.errors.RaiseException, match="is not empty"):
+        execute(url, SQL["remake_months.sql"])
+    assert rows_in(kit, "deliveries") == 3
+
+
 def test_a_pass_reads_no_history(kit, url):
     """Accept, claim and settle scan no partition, with thousands of ended deliveries."""
     kit.drain()
