@@ -41,15 +41,13 @@ def add_folder(folder: Path) -> None:
 
 
 def path_of_packages() -> list[str]:
-    """The folders of Python's own modules, of our packages, and of all other modules, without added folders.
+    """The folders in which this process searches for modules, in their order, without added folders.
 
-    Another interpreter with this path finds every module that this process could import before it added a folder, and
-    the same release of our packages.
+    Another interpreter with this path finds every module where this process finds it. The folder of our packages is
+    among them.
     """
-    standard = os.path.dirname(os.__file__)
-    own = (standard, os.path.join(standard, "lib-dynload"))
-    others = [os.path.abspath(each) for each in sys.path if each not in _added and each not in own]
-    return [*own, str(HOME), *others]
+    path = [os.path.abspath(each) for each in sys.path if each not in _added]
+    return path if str(HOME) in path else [*path, str(HOME)]
 
 
 def taken_name(module: str, folder: Path | None) -> str | None:
