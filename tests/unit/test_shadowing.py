@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 
 from receiver import shadowing
 
+STANDARD = os.path.dirname(os.__file__)
+
+#: The folders of Python's own modules.
+PYTHON = [STANDARD, f"{STANDARD}/lib-dynload"]
+
 
 @pytest.fixture(autouse=True)
-def path(monkeypatch, tmp_path) -> list[str]:
-    """Lay out the path as after an installation of the wheel: our packages are in the last folder."""
-    path = [str(tmp_path / name) for name in ("operators", "standard")] + [str(shadowing.HOME)]
-    monkeypatch.setattr(sys, "path", path)
+def others(monkeypatch, tmp_path) -> list[str]:
+    """Lay out the path as after an installation of the wheel, and return the folders besides Python's own."""
+    others = [str(tmp_path / "operators"), str(shadowing.HOME)]
+    monkeypatch.setattr(sys, "path", [others[0], *PYTHON, others[1]])
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     monkeypatch.setattr(shadowing, "_added", set())
-    return path
+    return others
 
 
-def test_another_interpreter_searches_in_the_same_order(path):
-    assert shadowing.path_of_packages() == path
+def test_another_interpreter_searches_the_folder_of_our_packages_where_this_process_does(others):
+    assert shadowing.path_of_packages() == [*PYTHON, *others]
 
 
-def test_an_added_folder_is_left_out(path, tmp_path):
-    before = path[:]
+@pytest.mark.parametrize("is_current", [False, True])
+def test_an_added_folder_is_left_out(others, tmp_path, monkeypatch, is_current):
+    if is_current:
+        monkeypatch.chdir(tmp_path)
+        sys.path.insert(0, "")
+    before = sys.path[:]
     shadowing.add_folder(tmp_path)
     assert sys.path == [str(tmp_path), *before]
-    assert shadowing.path_of_packages() == before
+    assert shadowing.path_of_packages() == [*PYTHON, *others]
 
 
-def test_the_folder_of_our_packages_comes_last_if_it_is_not_on_the_path(path):
-    path.pop()
-    assert shadowing.path_of_packages() == [*path, str(shadowing.HOME)]
+def test_the_folder_of_our_packages_comes_last_if_it_is_not_on_the_path(others):
+    sys.path.pop()
+    assert shadowing.path_of_packages() == [*PYTHON, *others]
 
 
-def test_relative_folders_are_those_of_this_process(path, tmp_path, monkeypatch):
+def test_relative_folders_are_those_of_this_process(others, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path[0] = ""
-    assert shadowing.path_of_packages() == [str(tmp_path), *path[1:]]
+    sys.path.insert(0, "")
+    assert shadowing.path_of_packages() == [*PYTHON, str(tmp_path), *others]
