@@ -41,15 +41,17 @@ def add_folder(folder: Path) -> None:
 
 
 def path_of_packages() -> list[str]:
-    """The folders of Python's own modules, of our packages, and of all other modules, without added folders.
+    """The folders of Python's own modules, and then those of all other modules in their order, without added folders.
 
-    Another interpreter with this path finds every module that this process could import before it added a folder, and
-    the same release of our packages.
+    Another interpreter with this path finds every other module where this process finds it. Python's own come first,
+    because a folder that came onto the path after their import hides none of them here. The folder of our packages is
+    among the others.
     """
     standard = os.path.dirname(os.__file__)
-    own = (standard, os.path.join(standard, "lib-dynload"))
-    others = [os.path.abspath(each) for each in sys.path if each not in _added and each not in own]
-    return [*own, str(HOME), *others]
+    own = [standard, os.path.join(standard, "lib-dynload")]
+    path = map(os.path.abspath, sys.path)
+    others = [each for each in path if each not in _added and each not in own]
+    return [*own, *others] if str(HOME) in others else [*own, *others, str(HOME)]
 
 
 def taken_name(module: str, folder: Path | None) -> str | None:

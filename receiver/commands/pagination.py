@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from receiver.codec import encode
 from receiver.commands.client_protocol import Client
 from receiver.commands.tables import print_table, tell_cut
 from receiver.database.page_sizes import LARGEST_PAGE
+from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible
 
 #: The default number of items.
@@ -67,6 +68,26 @@ def show_list(
     if not as_json:
         _show(shown, [*columns, *_further(shown, {*columns, *besides})] if besides is not None else columns)
     _tell_more(page, place, following, times, as_json)
+
+
+def all_pages(asked: Client, path: str, query: Mapping[str, Any], *, place: str) -> Iterator[Mapping[str, Any]]:
+    """Yield each page of a list; `place` is the parameter that takes the `next` of a page.
+
+    Raises `HookmirrorError` for a page that leads back to one before it, as no receiver answers.
+    """
+    been, further = {str(query.get(place))}, dict(query)
+    while True:
+        page = asked.ask(path, {}, further)
+        yield page
+        following = page["next"]
+        if following is None:
+            return
+        if str(following) in been:
+            raise HookmirrorError(
+                f"This server is not a receiver of this release (its list {path} never ends): correct --to."
+            )
+        been.add(str(following))
+        further[place] = following
 
 
 def following_of(page: Mapping[str, Any]) -> str | None:

@@ -54,7 +54,7 @@ class RemoteClient:
             answer = decode(response.content)
         except Unreadable:
             answer = None
-        if response.is_success and isinstance(answer, dict) and isinstance(answer.get("items", []), list):
+        if response.is_success and isinstance(answer, dict) and _are_objects(answer.get("items", [])):
             return self._checked(answer)
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
             names = response.headers.get(NAMES_HEADER, "").split()
@@ -89,3 +89,8 @@ class RemoteObject(dict[str, Any]):
 
 def _escaped(part: str) -> str:
     return quoted_part(storable(part))
+
+
+def _are_objects(items: Any) -> bool:
+    """Whether this is a list of objects, as every list of the API is."""
+    return isinstance(items, list) and all(isinstance(each, dict) for each in items)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from receiver.api.delivery_shapes import Delivery
 from receiver.codec import decode, encode
 from receiver.commands.client_protocol import Client
+from receiver.commands.pagination import all_pages
 from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import ConfigurationError, HookmirrorError, NotFound
 from receiver.inbox.ids import MOST_PROCESSES, arrived, first_id_at
@@ -145,17 +146,14 @@ class Tail:
     def _slices(self, after: int, until: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Read all deliveries after one id and up to another, oldest first, in portions."""
         span = {"from": _moment(after), "to": _moment(until + MOST_PROCESSES)}
-        page = self._asked.ask(LIST, {}, {**self._filters, **span, "limit": LARGEST_PAGE})
-        following = page["next"]
-        if following is not None and until - after > SHORTEST_SLICE:
+        pages = all_pages(self._asked, LIST, {**self._filters, **span, "limit": LARGEST_PAGE}, place="cursor")
+        page = next(pages)
+        if page["next"] is not None and until - after > SHORTEST_SLICE:
             middle = (after + until) // 2
             yield from self._slices(after, middle)
             yield from self._slices(middle, until)
             return
-        items = page["items"]
-        while following is not None:
-            page = self._asked.ask(LIST, {}, {**self._filters, **span, "limit": LARGEST_PAGE, "cursor": following})
-            items, following = items + page["items"], page["next"]
+        items = [*page["items"], *(item for each in pages for item in each["items"])]
         yield until, items[::-1]
 
     def _told(self, delivery: dict[str, Any]) -> Iterator[TailEvent]:

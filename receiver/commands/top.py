@@ -22,6 +22,7 @@ from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.client_protocol import Client, NoAnswer
 from receiver.commands.options import JsonFlag
 from receiver.commands.pace import PACE_KINDS, PACE_WINDOW, pace_of
+from receiver.commands.pagination import all_pages
 from receiver.commands.tables import UNFOLDED, cell
 from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import Unavailable
@@ -106,12 +107,11 @@ def _next(asked: Client, last: Frame) -> Frame:
 def _tallies(asked: Client) -> list[dict[str, Any]]:
     """Read the tallies of the last minutes, from which the pace of the sources is computed."""
     found: list[dict[str, Any]] = []
+    after = f"{PACE_WINDOW.total_seconds():.0f}s"
     for kind in PACE_KINDS:
-        after = f"{PACE_WINDOW.total_seconds():.0f}s"
-        while after:
-            page = asked.ask("/api/v1/tallies", {}, {"after": after, "limit": LARGEST_PAGE, "kind": kind})
+        query = {"after": after, "limit": LARGEST_PAGE, "kind": kind}
+        for page in all_pages(asked, "/api/v1/tallies", query, place="after"):
             found += page["items"]
-            after = page["next"]
     return found
 
 

@@ -12,10 +12,10 @@ import structlog
 import typer
 
 from receiver.runs.feeder import FeederThread
-from receiver.server import reloading, sockets
+from receiver.server import sockets
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
-from receiver.server.renewal import Reloader, Renewal
+from receiver.server.renewal import Renewal
 from receiver.server.runtime import install
 from receiver.server.signals import Requests, stop_listening
 from receiver.server.upkeep import watch
@@ -54,8 +54,7 @@ def worker(
         for each in (running, feeding, reconciling):
             each.renew()
 
-    record = reloading.recorder(runtime.database)
-    reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings, record=record)
+    reloader = runtime.reloader(requests, registration, adopt=adopt)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
     for part in (running, feeding, reconciling, registration, reloader):

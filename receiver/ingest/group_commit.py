@@ -287,13 +287,10 @@ def how_many(arrivals: Iterable[Arrival]) -> int:
 
 def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
     """Count committed bodies and all their events in the metrics."""
-    metrics.count_accepted(
-        [
-            (arrival.source, arrival.secret, arrival.mark, answer.items[0].status if answer.items else answer.status)
-            for arrival, answer in answered
-        ]
-    )
-    _count_ended(answered)
+    # The answer to a whole bundle is accepted if any of its events is new.
+    firsts = [(arrival, answer.items[0] if answer.items else answer) for arrival, answer in answered]
+    metrics.count_accepted([(arrival.source, arrival.secret, arrival.mark, each.status) for arrival, each in firsts])
+    _count_ended(firsts)
     for arrival, answer in answered:
         if arrival.others:
             metrics.count_items([(arrival.source, item.status) for item in answer.items[1:]])

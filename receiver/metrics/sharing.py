@@ -74,19 +74,29 @@ def unshared() -> str | None:
     return _refusals[0] if _refusals else None
 
 
-def forget(pid: int, folder: Path) -> None:
+def forget(pid: int, folder: Path) -> bool:
     """Remove the files of an ended process that shared this folder; its counts are added to those of ended ones.
 
-    If that fails, as without room, its counts stay in its own files.
+    Returns False, and changes nothing, while any process reads the folder: its reader may stand still for ever. If
+    removing fails, as without room, the counts stay in the files of that process.
     """
     # Every error, because the supervisor must go on: also that of a folder that is gone, or of a damaged file.
-    with suppress(Exception), locked(folder, fcntl.LOCK_EX):
-        for file in (*folder.glob(f"gauge_*_{pid}.db"), *folder.glob(f"*_{pid}.new")):
-            file.unlink(missing_ok=True)
-        for kind in ADDED_KINDS:
-            own = folder / f"{kind}_{pid}.db"
-            if own.exists():
-                _add_to(folder / f"{kind}_ended.db", own)
+    with suppress(Exception):
+        try:
+            with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                _remove_files(pid, folder)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _remove_files(pid: int, folder: Path) -> None:
+    for file in (*folder.glob(f"gauge_*_{pid}.db"), *folder.glob(f"*_{pid}.new")):
+        file.unlink(missing_ok=True)
+    for kind in ADDED_KINDS:
+        own = folder / f"{kind}_{pid}.db"
+        if own.exists():
+            _add_to(folder / f"{kind}_ended.db", own)
 
 
 def _add_to(kept: Path, ended: Path) -> None:

@@ -133,8 +133,8 @@ def end(started: Started, deadline: float) -> int:
 def _environment() -> Mapping[str, str]:
     """The environment of the process, which has no metrics of its own and is not one of those that register.
 
-    It finds every module where this process finds it. It adds the folder of the settings file itself, after the imports
-    of its program, which no file there must hide.
+    It finds every module where this process finds it, and Python's own before all others. It adds the folder of the
+    settings file itself, after the imports of its program, which no file there must hide.
     """
     without = {VITALS_VARIABLE, sharing.SHARED_VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in without}

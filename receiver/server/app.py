@@ -31,14 +31,13 @@ from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
-from receiver.server import reloading
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.lifespan import EXIT_CANNOT_START, explained, running
-from receiver.server.renewal import Reloader, Renewal, adopt_in
+from receiver.server.renewal import Renewal, adopt_in
 from receiver.server.runtime import Runtime, install
 from receiver.server.signals import Requests
 from receiver.server.upkeep import bounds_of, watch
@@ -93,7 +92,7 @@ class App:
         self._served = self._new_served()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reloader = None if requests is None else self._make_reloader(requests)
+        self._reloader = None if requests is None else runtime.reloader(requests, self._registration, adopt=self._adopt)
 
     def _new_accepting(self) -> GroupCommit | AcceptorProcess:
         runtime, keep = self._runtime, self._keeper.offer
@@ -177,11 +176,6 @@ class App:
     def _trouble(self) -> str | None:
         """The reason for which deliveries cannot be stored, or None; a failure counts until a later write succeeds."""
         return self._accepting.trouble(since=self._registration.wrote_at)
-
-    def _make_reloader(self, requests: Requests) -> Reloader:
-        runtime, note = self._runtime, self._registration.note_settings
-        record = reloading.recorder(runtime.database)
-        return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
 
     def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""

@@ -24,13 +24,12 @@ from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
-from receiver.server import reloading
 from receiver.server.api_parts import ServedParts, new_api, new_reads
 from receiver.server.arrival_watch import ArrivalWatch
 from receiver.server.console import is_for_console, new_console
 from receiver.server.errands import new_errands
 from receiver.server.lifespan import explained, running
-from receiver.server.renewal import Reloader, Renewal, adopt_in
+from receiver.server.renewal import Renewal, adopt_in
 from receiver.server.runtime import Runtime
 from receiver.server.signals import Requests
 from receiver.worker.processes import Kind
@@ -48,9 +47,7 @@ class ConsoleApp:
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registration = runtime.registration(Kind.CONSOLE, reloads=True)
-        note = self._registration.note_settings
-        record = reloading.recorder(runtime.database)
-        self._reloader = Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note, record=record)
+        self._reloader = runtime.reloader(requests, self._registration, adopt=self._adopt)
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, select, text
@@ -90,11 +89,6 @@ def note_signal(database: Database, began: datetime, says: str) -> None:
         return _effect(1, says) if connection.execute(same).first() is None else None
 
     perform(database, Asked(by=By(SIGNAL, Via.COMMAND), what=RELOAD), unless_recorded, now=began)
-
-
-def recorder(database: Database) -> Callable[[datetime, str], None]:
-    """Make the function by which a process records that a signal made it read its settings again."""
-    return partial(note_signal, database)
 
 
 def summary(answers: Sequence[ReloadResult]) -> str:

@@ -139,12 +139,16 @@ class Reloader:
         adopt: Callable[[Renewal], None],
         note: Callable[[Reading], None],
         record: Callable[[datetime, str], None],
+        in_force: Reading,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`adopt` puts a renewal in force, and `note` gets the result of each reading.
 
-        `record` gets the time of the reading and its result in words, for the record of actions.
+        `record` gets the time of the reading and its result in words, for the record of actions. `in_force` is the
+        reading at the start.
         """
+        #: The stamps of the files whose settings are in force.
+        self._in_force = in_force.stamps
         self._record = record
         self._requests = requests
         self._read = read
@@ -173,10 +177,12 @@ class Reloader:
             log.error("refused the new settings; the old ones stay", reason=said)
             if not isinstance(error, HookmirrorError):
                 log.exception("cannot read the new settings")
-            self._note(Reading(began, said, stamps=stamps))
+            # A reading that is refused may not have reached every file.
+            self._note(Reading(began, said, stamps={**self._in_force, **stamps}))
             self._try_to_record(began, f"It refused them, and keeps the old ones: {said}")
         else:
             _tell(renewal)
+            self._in_force = stamps
             self._note(Reading(began, None, renewal.needs_restart, stamps))
             waits = ", ".join(renewal.needs_restart)
             self._try_to_record(began, f"In force, except {waits}, which wait for a restart." if waits else "In force.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,7 +30,9 @@ from receiver.runs.feeder import Feeder
 from receiver.runs.runs import Verbs
 from receiver.server.feeder import new_feeder, new_reconciler
 from receiver.server.registry import Reading, Registration
-from receiver.server.renewal import Renewal, read_anew
+from receiver.server.reloading import note_signal
+from receiver.server.renewal import Reloader, Renewal, read_anew
+from receiver.server.signals import Requests
 from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.files import noting_stamps
@@ -150,6 +153,17 @@ class Runtime:
         if reloads:
             registration.note_settings(self.reading)
         return registration
+
+    def reloader(self, requests: Requests, registration: Registration, *, adopt: Callable[[Renewal], None]) -> Reloader:
+        """Make the thread that reads the settings again at every request; `adopt` puts new ones in force."""
+        return Reloader(
+            requests,
+            read=self.read_anew,
+            adopt=adopt,
+            note=registration.note_settings,
+            record=partial(note_signal, self.database),
+            in_force=self.reading,
+        )
 
 
 def install(*, quiet: bool = False) -> Runtime:

@@ -90,7 +90,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
             commands,
             environment=environment if shared is None else {**environment, sharing.SHARED_VARIABLE: str(shared)},
             file_descriptors=[listening.fileno()],
-            ended=lambda pid: None if shared is None else sharing.forget(pid, shared),
+            ended=lambda pid: shared is None or sharing.forget(pid, shared),
             stop_timeout=STOP_TIMEOUT,
         )
         supervisor.run()

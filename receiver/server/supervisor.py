@@ -52,14 +52,17 @@ class Supervisor:
         *,
         environment: Mapping[str, str],
         file_descriptors: Sequence[int],
-        ended: Callable[[int], None],
+        ended: Callable[[int], bool],
         stop_timeout: float,
     ) -> None:
         """The processes inherit `file_descriptors`, and have `stop_timeout` seconds to end after a request to stop.
 
-        `ended` gets the process id of each process that ended without such a request.
+        `ended` gets the process id of each process that ended without such a request. While it returns False, it gets
+        it again at each poll, except while another process here has that id. It must not wait.
         """
-        self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
+        self._left_by: set[int] = set()
+        self._ended = ended
+        self._posts = [_Post(command, environment, file_descriptors, self._left_by.add) for command in commands]
         self._stop_timeout = stop_timeout
         self._stopping = False
         self._hung_up = False
@@ -72,11 +75,17 @@ class Supervisor:
             while not self._stopping:
                 for post in self._posts:
                     post.fill()
+                self._tell_of_ended()
                 self._pass_on()
                 time.sleep(PROCESS_POLL)
         finally:
             self._end()
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _tell_of_ended(self) -> None:
+        for pid in self._left_by - {post.pid for post in self._posts}:
+            if self._ended(pid):
+                self._left_by.remove(pid)
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
         self._hung_up = True
@@ -116,6 +125,10 @@ class _Post:
         self._began = self._due = time.monotonic()
         self._pauses = RestartPauses(LONGEST_RESTART_PAUSE)
         self._pause = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def fill(self) -> None:
         """Start a process here if none is running, after a pause if processes keep ending."""

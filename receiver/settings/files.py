@@ -26,6 +26,8 @@ WRITER_TIMEOUT = 10.0
 #: The most bytes of one read.
 LARGEST_READ = 1 << 20
 
+#: The stamp of a file that is not there.
+ABSENT_STAMP = ""
 
 #: The stamps of the files that were read in the present block of `noting_stamps`.
 _stamps: ContextVar[dict[str, str] | None] = ContextVar("stamps", default=None)
@@ -33,7 +35,10 @@ _stamps: ContextVar[dict[str, str] | None] = ContextVar("stamps", default=None)
 
 @contextmanager
 def noting_stamps() -> Iterator[dict[str, str]]:
-    """Collect the stamp of each file that `read_bounded` reads in this block, by its absolute path; none of a pipe."""
+    """Collect the stamp of each file that `read_bounded` reads in this block, by its absolute path; none of a pipe.
+
+    A file that is not there has a stamp, too, from which it has changed once it is.
+    """
     stamps: dict[str, str] = {}
     token = _stamps.set(stamps)
     try:
@@ -54,6 +59,16 @@ def _note_stamp(path: Path, file: int) -> None:
     stamps, status = _stamps.get(), os.fstat(file)
     if stamps is not None and stat.S_ISREG(status.st_mode):
         stamps[os.path.abspath(path)] = _stamp(status)
+
+
+def _note_unreadable(path: Path) -> None:
+    """Note the stamp of a file that cannot be opened."""
+    stamps = _stamps.get()
+    if stamps is not None:
+        try:
+            stamps[os.path.abspath(path)] = _stamp(os.stat(path))
+        except OSError:
+            stamps[os.path.abspath(path)] = ABSENT_STAMP
 
 
 def _stamp(status: os.stat_result) -> str:
@@ -85,4 +100,8 @@ def read_bounded(path: Path, *, most: int = LARGEST_FILE, timeout: float | None 
 
 def _open_at_once(name: str, flags: int) -> int:
     """Open a file, without waiting for the writer of a pipe."""
-    return os.open(name, flags | os.O_NONBLOCK)
+    try:
+        return os.open(name, flags | os.O_NONBLOCK)
+    except OSError:
+        _note_unreadable(Path(name))
+        raise

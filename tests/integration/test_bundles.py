@@ -121,6 +121,15 @@ def test_an_item_without_a_handler_is_ignored_alone(kit, worker):
     assert [each["state"] for each in kit.deliveries()] == ["processed", "ignored"]
 
 
+def test_a_duplicate_first_event_is_not_counted_as_ended_on_arrival_again(kit):
+    seen = item(1, event="e1", type="cart.seen")
+    kit.send_body("shop", bundle(seen))
+    before = metrics.ENDED_ON_ARRIVAL.labels("shop", "ignored")._value.get()
+    answer = kit.send_body("shop", bundle(seen, item(2)))
+    assert statuses(answer) == ["duplicate", "accepted"]
+    assert metrics.ENDED_ON_ARRIVAL.labels("shop", "ignored")._value.get() == before
+
+
 def test_an_empty_list_is_acked_and_kept_as_ignored(kit, worker):
     answer = kit.send_body("shop", bundle())
     again = kit.send_body("shop", bundle())

@@ -108,9 +108,12 @@ def test_webhooks_are_accepted_recognised_as_duplicates_and_processed_as_before(
     assert kit.drain() == 1
 
 
-def in_month(kit, months, *, state="processed"):
-    """Add a delivery that arrived this many months from now, and return its id."""
-    moment = month_after(months) + timedelta(hours=1)
+HOUR = timedelta(hours=1)
+
+
+def in_month(kit, months, *, state="processed", late=HOUR):
+    """Add a delivery that arrived this long after the beginning of a month, and return its id."""
+    moment = month_after(months) + late
     number = first_id_at(moment)
     with kit.database.write() as connection:
         connection.execute(
@@ -188,6 +191,32 @@ def test_a_month_with_open_deliveries_is_not_dropped(kit, url):
     assert rows_in(kit, "bodies") == 3
 
 
+def give_bounds(url, months, first, after):
+    """Replace the partitions of the month by ones with other bounds, as an earlier `make_partitions` made them."""
+    name = f"{month_after(months):%Y_%m}"
+    for parent in ("deliveries", "bodies"):
+        for near in (-1, 0, 1):
+            execute(url, f"DROP TABLE IF EXISTS {parent}_{month_after(months + near):%Y_%m}")
+        bounds = f"FROM ({first_id_at(first)}) TO ({first_id_at(after)})"
+        execute(url, f"CREATE TABLE {parent}_{name} PARTITION OF {parent} FOR VALUES {bounds}")
+
+
+def test_a_partition_with_the_name_of_another_month_is_not_dropped(kit, url):
+    give_bounds(url, 1, month_after(2) - HOUR, month_after(3) - HOUR)
+    in_month(kit, 2)
+    with pytest.raises(psycopg.errors.RaiseException, match="holds bodies of a later month"):
+        execute(url, drop_month(month_after(1)))
+    assert rows_in(kit, "bodies") == 3
+
+
+def test_a_partition_with_an_open_delivery_from_before_its_month_is_not_dropped(kit, url):
+    give_bounds(url, 2, month_after(2) - timedelta(hours=2), month_after(3) - HOUR)
+    in_month(kit, 2, state="pending", late=-HOUR)
+    with pytest.raises(psycopg.errors.RaiseException, match="some deliveries still need its bodies"):
+        execute(url, drop_month(month_after(2)))
+    assert rows_in(kit, "bodies") == 3
+
+
 def share_body(kit, number, *, of, state):
     """Turn a delivery into that of a further event of another delivery's body."""
     with kit.database.write() as connection:
@@ -227,6 +256,58 @@ def test_partitions_begin_with_the_month_in_any_time_zone(kit, url):
     for months in range(1, 25):
         in_month(kit, months)
         assert rows_in(kit, f"deliveries_{month_after(months):%Y_%m}") == 1
+
+
+#: The functions at the beginning of `partition.sql`.
+FUNCTIONS = SQL["partition.sql"].partition("-- First part")[0]
+
+
+@pytest.fixture
+def shifted(url) -> str:
+    """Replace some of the coming months by partitions that an earlier release made across daylight saving time."""
+    for parent in ("deliveries", "bodies"):
+        for months in range(4, 13):
+            execute(url, f"DROP TABLE {parent}_{month_after(months):%Y_%m}")
+        for months in range(4, 12):
+            bounds = [first_id_at(month_after(months + more) - HOUR) for more in (1, 2)]
+            partition = f"{parent}_{month_after(months):%Y_%m} PARTITION OF {parent}"
+            execute(url, f"CREATE TABLE {partition} FOR VALUES FROM ({bounds[0]}) TO ({bounds[1]})")
+    return url
+
+
+def months_of(kit, count):
+    """Add a delivery to each of the coming months, and return the partitions that hold them."""
+    numbers = [in_month(kit, months) for months in range(1, count + 1)]
+    with kit.database.read() as connection:
+        found = text("SELECT tableoid::regclass::text FROM deliveries WHERE id = ANY(:ids) ORDER BY id")
+        return list(connection.execute(found, {"ids": numbers}).scalars())
+
+
+def test_months_that_an_earlier_release_made_in_another_time_zone_can_be_made_again(kit, shifted):
+    with pytest.raises(psycopg.errors.InvalidObjectDefinition, match="would overlap partition"):
+        execute(shifted, SQL["months.sql"].replace("12", "24"))
+    execute(shifted, FUNCTIONS + SQL["remake_months.sql"])
+    execute(shifted, SQL["months.sql"].replace("12", "24"))
+    assert months_of(kit, 24) == [f"deliveries_{month_after(months):%Y_%m}" for months in range(1, 25)]
+
+
+def test_the_next_month_that_is_made_again_begins_where_the_running_partition_ends(kit, url):
+    for parent in ("deliveries", "bodies"):
+        execute(url, f"DROP TABLE {parent}_{month_after(1):%Y_%m}")
+        bounds = f"FROM (MINVALUE) TO ({first_id_at(month_after(1) + HOUR)})"
+        execute(url, f"ALTER TABLE {parent} DETACH PARTITION {parent}_until_now")
+        execute(url, f"ALTER TABLE {parent} ATTACH PARTITION {parent}_until_now FOR VALUES {bounds}")
+    execute(url, SQL["remake_months.sql"])
+    in_month(kit, 1, late=HOUR / 2)
+    assert rows_in(kit, "deliveries_until_now") == 3
+    assert months_of(kit, 12) == [f"deliveries_{month_after(months):%Y_%m}" for months in range(1, 13)]
+
+
+def test_a_coming_month_with_rows_is_not_made_again(kit, url):
+    in_month(kit, 2)
+    with pytest.raises(psycopg.errors.RaiseException, match="is not empty"):
+        execute(url, SQL["remake_months.sql"])
+    assert rows_in(kit, "deliveries") == 3
 
 
 def test_a_pass_reads_no_history(kit, url):

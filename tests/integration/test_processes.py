@@ -431,3 +431,31 @@ def test_a_process_takes_requests_to_reload_from_its_first_registration_on(tmp_p
     reading = registry.Reading.of(starting.row())
     assert reading is not None
     assert reading.stamps.keys() == {str(tmp_path / name) for name in ("hookmirror.toml", "secrets")}
+
+
+@pytest.fixture
+def refuse(starting):
+    """Return a function that lets the process read its settings again and refuse them."""
+    app = App(starting.runtime, with_worker=False, requests=Requests())
+
+    def refuse():
+        app._reloader.reload()
+        app._registration.heartbeat()
+        assert registry.Reading.of(starting.row()).refused
+
+    return refuse
+
+
+def test_a_changed_file_that_a_refused_reading_did_not_reach_is_reported_as_unread(tmp_path, starting, refuse):
+    (tmp_path / "secrets").write_text("another secret")
+    (tmp_path / "hookmirror.toml").write_text("[unfinished")
+    refuse()
+    assert unread_files(starting.row()) == [str(tmp_path / "secrets")]
+
+
+def test_a_file_that_a_refused_reading_did_not_find_is_reported_as_unread_once_it_is_there(tmp_path, starting, refuse):
+    (tmp_path / "secrets").rename(tmp_path / "kept")
+    refuse()
+    assert unread_files(starting.row()) == []
+    (tmp_path / "kept").rename(tmp_path / "secrets")
+    assert unread_files(starting.row()) == [str(tmp_path / "secrets")]

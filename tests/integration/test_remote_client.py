@@ -45,6 +45,7 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FOREIGN = {
     "of a health check": {"status": "ok"},
     "with something else than a list": {"items": None},
+    "with a list of something else than objects": {"items": [1, 2], "next": None},
 }
 
 

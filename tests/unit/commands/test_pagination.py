@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle, islice
+from types import SimpleNamespace
 from weakref import WeakSet
 
-from receiver.commands.pagination import show_list
+import pytest
+
+from receiver.commands.pagination import all_pages, show_list
 from receiver.database.page_sizes import LARGEST_PAGE
+from receiver.errors import HookmirrorError
 
 PAGES = 5
 
@@ -48,3 +53,11 @@ def test_a_list_in_json_ends_at_its_limit_with_the_cursor_for_the_rest(capsys):
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == LARGEST_PAGE + 3
     assert json.loads(printed.err)["next"] == "2"
+
+
+@pytest.mark.parametrize("places", [["a"], ["a", "b"]], ids=len)
+def test_a_list_whose_pages_lead_back_to_one_before_is_refused(places):
+    following = cycle(places)
+    stranger = SimpleNamespace(ask=lambda *_: {"items": [], "next": next(following)})
+    with pytest.raises(HookmirrorError, match="never ends"):
+        list(islice(all_pages(stranger, "/api/v1/tallies", {}, place="after"), 10))

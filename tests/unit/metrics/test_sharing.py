@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -123,3 +124,13 @@ def test_a_folder_that_is_gone_or_a_damaged_file_does_not_end_the_supervisor(tmp
         file.write_bytes(struct.pack("ii", 4_096, 0) + b"\x7f" * 4_088)
         sharing.forget(pid, tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["counter_2.db", "counter_ended.db"]
+
+
+def test_the_files_of_an_ended_process_stay_while_a_reader_stands_still(tmp_path):
+    file = tmp_path / "counter_1.db"
+    MmapedDict(str(file)).close()
+    with sharing.locked(tmp_path, fcntl.LOCK_SH):
+        assert not sharing.forget(1, tmp_path)
+        assert list(tmp_path.iterdir()) == [file]
+    assert sharing.forget(1, tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["counter_ended.db"]

@@ -7,15 +7,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from waiting import TIMEOUT
+
+from receiver.server.supervisor import Supervisor
 
 SUPERVISING = """
 import os, sys
 from receiver.server.supervisor import Supervisor
 
-ended = lambda pid: print("ended", pid, flush=True)
+told = []
+def ended(pid):
+    print("ended", pid, flush=True)
+    told.append(pid)
+    return told.count(pid) == 3
+
 Supervisor([["sh", "-c", line] for line in sys.argv[2:]], environment=os.environ, file_descriptors=[],
            ended=ended, stop_timeout=float(sys.argv[1])).run()
 """
@@ -74,6 +82,28 @@ def test_the_callback_gets_the_id_of_an_ended_process(supervise, tmp_path):
     process.terminate()
     output, _ = process.communicate(timeout=TIMEOUT)
     assert f"ended {first}" in output.splitlines()
+
+
+def test_the_callback_gets_the_id_again_until_it_returns_true(supervise, tmp_path):
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exit 0")
+    first = lines_of(tmp_path / "pids", 4)[0]
+    process.terminate()
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert output.splitlines().count(f"ended {first}") == 3
+
+
+def test_the_callback_does_not_get_an_id_that_another_process_has():
+    told: list[int] = []
+
+    def ended(pid: int) -> bool:
+        told.append(pid)
+        return False
+
+    supervisor = Supervisor([], environment={}, file_descriptors=[], ended=ended, stop_timeout=TIMEOUT)
+    supervisor._left_by |= {7, 8}
+    supervisor._posts.append(SimpleNamespace(pid=7))
+    supervisor._tell_of_ended()
+    assert told == [8]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

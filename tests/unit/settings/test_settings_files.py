@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +124,30 @@ def test_a_file_that_is_gone_counts_as_unchanged_because_its_reader_reports_it(t
     stamp = stamped(file)
     file.unlink()
     assert not has_changed(str(file), stamp)
+
+
+def test_a_file_that_is_not_there_has_changed_once_it_is(tmp_path):
+    file = tmp_path / "secrets"
+    with noting_stamps() as stamps, pytest.raises(FileNotFoundError):
+        read_bounded(file)
+    assert not has_changed(str(file), stamps[str(file)])
+    file.write_text("secret")
+    assert has_changed(str(file), stamps[str(file)])
+
+
+def test_a_file_that_cannot_be_opened_has_changed_once_it_is_replaced(tmp_path, monkeypatch):
+    file = tmp_path / "secrets"
+    file.write_text("secret")
+    monkeypatch.setattr(files, "os", SimpleNamespace(**vars(os) | {"open": refused}))
+    with noting_stamps() as stamps, pytest.raises(PermissionError):
+        read_bounded(file)
+    assert not has_changed(str(file), stamps[str(file)])
+    file.write_text("another secret")
+    assert has_changed(str(file), stamps[str(file)])
+
+
+def refused(*_: object) -> int:
+    raise PermissionError
 
 
 def test_a_pipe_has_no_stamp():
