@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Connection, Select, bindparam, exists, false,
 
 from receiver.database.columns import UtcDateTime
 from receiver.inbox.ids import first_id_at
+from receiver.inbox.locked import LONGEST_LOCKED_PAUSE
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 
 #: The time without arrivals after which larger batches delay no ack.
@@ -48,9 +49,10 @@ def first_due(connection: Connection, sources: Collection[str], *, now: datetime
 def make_due(connection: Connection, *, now: datetime, lease: timedelta) -> int:
     """Make some deliveries due that are not due yet only because the clock was set back; return their number.
 
-    A delivery that was never attempted is due when it arrives, and a suspect after a part of the lease.
+    A delivery that was never attempted is due when it arrives, or after a short pause if it needed another session's
+    lock. A suspect is due after a part of the lease.
     """
-    ids = list(connection.execute(_DATED_AHEAD, {"now": now}).scalars())
+    ids = list(connection.execute(_DATED_AHEAD, {"then": now + LONGEST_LOCKED_PAUSE}).scalars())
     ids += connection.execute(_SUSPECTS_DATED_AHEAD, {"then": now + lease}).scalars()
     if ids:
         connection.execute(_MAKE_DUE, {"ids": ids, "now": now})
@@ -100,7 +102,7 @@ def _unlocked(*conditions: Any) -> Select[Any]:
 
 
 _DATED_AHEAD = _unlocked(
-    in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _NOW, DELIVERIES.c.attempts == 0
+    in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _THEN, DELIVERIES.c.attempts == 0
 ).order_by(DELIVERIES.c.due_at)
 
 _SUSPECTS_DATED_AHEAD = _unlocked(

@@ -37,6 +37,9 @@ from receiver.metrics.metrics import ended
 
 log = structlog.get_logger(__name__)
 
+#: Seconds for which unfolding a bundle waits for a lock once others have waited in vain.
+HASTY_SECONDS = 0.01
+
 #: The number of deliveries whose sources are examined: those that have been due for longest.
 LONGEST_DUE = 1_000
 
@@ -81,30 +84,30 @@ class Inbox:
         with self.database.write() as connection:
             return gathered(arrivals, resolve_duplicates(connection, items))
 
-    def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
+    def unfold(self, delivery: Claimed, bundle: Bundle, *, hastily: bool = False) -> None:
         """Turn the delivery of a whole body into that of its first item, and add a delivery for each other item.
 
         Raises an error that `is_lock_timeout` recognises, and changes nothing, if another transaction holds a row that
-        this needs, such as the dead delivery of one of the items.
+        this needs, such as the dead delivery of one of the items. With `hastily`, it waits for `HASTY_SECONDS` only.
         """
-        added = self._unfold_in_any_way(delivery, bundle)
+        added = self._unfold_in_any_way(delivery, bundle, HASTY_SECONDS if hastily else LONGEST_HELD)
         delivery.item = 0
         for item in added:
             if item.state is not State.PENDING:
                 count_ended_on_arrival(item.source, item.state, item.unhandled)
 
-    def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle) -> list[Arrival]:
+    def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle, seconds: float) -> list[Arrival]:
         try:
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates, seconds))
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one, seconds))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> list[Arrival]:
+    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals, seconds: float) -> list[Arrival]:
         """Unfold in one transaction; return the items that are new deliveries."""
         with self.database.write() as connection:
-            limit_lock_waits(connection, LONGEST_HELD)
+            limit_lock_waits(connection, seconds)
             others = draw_ids([unfolded(connection, delivery, bundle)], self._ids)[1:]
             answers = resolve(connection, others) if others else []
             return [item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"]

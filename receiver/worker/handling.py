@@ -93,8 +93,9 @@ class Handling:
             except SessionRequested:
                 attempt.wants_session = True
             except DBAPIError as error:
-                # Inside the settling transaction, the settlement meets the lock.
-                if session is not None or not is_lock_timeout(error):
+                # Not an error of another database, whose handler has failed. Inside the settling transaction, the
+                # settlement meets the lock.
+                if not isinstance(read, _Reader) or read.met is not error:
                     raise
                 attempt.lock = error
             else:
@@ -193,6 +194,8 @@ class _Reader:
         self._database = database
         #: The seconds for which a read waits for a lock; None for the limit of its session.
         self._lock_seconds = lock_seconds
+        #: The last error about a lock that another session holds.
+        self.met: DBAPIError | None = None
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
@@ -205,7 +208,7 @@ class _Reader:
             return UnitOfWork(self._connection).read(key, writes)
         except DBAPIError as error:
             if is_lock_timeout(error):
-                self._lock_seconds = WARY_READ_SECONDS
+                self.met, self._lock_seconds = error, WARY_READ_SECONDS
             # PostgreSQL takes no further statement in this transaction, so the next handler reads in another one.
             with suppress(SQLAlchemyError):
                 self.close()

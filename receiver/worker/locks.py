@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -24,6 +24,9 @@ WARY_SECONDS, WARY_FOR = 0.5, timedelta(seconds=30)
 #: The time for which no delivery of a source is claimed after many of its deliveries met locks.
 SOURCE_REST = timedelta(seconds=3)
 
+#: The number of entities that met locks in one pass at which a lock of a whole table is likely.
+LIKELY_ALL = 10
+
 #: The line of the log for the first of several deliveries.
 MET_LOCK = "another session of the database holds a lock, and deliveries wait for it"
 
@@ -41,6 +44,15 @@ class Locks:
         #: The sources that rest, each with the beginning of its rest.
         self._resting: dict[str, datetime] = {}
         self._repeats = Repeats(log)
+        self.begin_pass()
+
+    def begin_pass(self) -> None:
+        """Begin a pass of the worker."""
+        #: The database's error about the lock, by the entity that needs it or the id of a delivery without one.
+        self._met: dict[object, Exception] = {}
+        self._met_of: Counter[str] = Counter()
+        #: The time at which all deliveries that meet locks in this pass are due again, so that they keep their order.
+        self._due_at: datetime | None = None
 
     @property
     def lock_seconds(self) -> float | None:
@@ -48,6 +60,27 @@ class Locks:
         if self._met_at is None or has_passed(self._met_at, WARY_FOR, self._clock()):
             return None
         return WARY_SECONDS
+
+    @property
+    def has_met(self) -> bool:
+        """Whether a delivery has met a lock in this pass."""
+        return bool(self._met)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether so many have met locks in this pass that a lock of a whole table is likely."""
+        return len(self._met) >= LIKELY_ALL
+
+    def met_before(self, attempt: Attempt) -> Exception | None:
+        """The error of the attempt, or of an earlier one of its entity in this pass; None without one."""
+        return attempt.lock or self._met.get(attempt.entity_of_source)
+
+    def note(self, attempt: Attempt, error: Exception) -> None:
+        """Remember until the end of the pass that the attempt's entity needs a lock."""
+        key = attempt.entity_of_source or attempt.delivery.id
+        if key not in self._met:
+            self._met_of[attempt.delivery.source] += 1
+        self._met[key] = error
 
     def resting(self) -> set[str]:
         """The sources of which no delivery must be claimed now."""
@@ -58,21 +91,22 @@ class Locks:
             }
         return set(self._resting)
 
-    def postpone(self, met: Sequence[tuple[Attempt, Exception]], *, are_many: bool) -> None:
+    def postpone(self, locked: Sequence[tuple[Attempt, Exception]]) -> None:
         """Return these deliveries to the inbox, due after one pause, each with the database's error about its lock.
 
-        Their attempts do not count. One whose own row is locked stays claimed until its lease ends. If they are many,
-        their sources rest, so that other sources get their turn.
+        Their attempts do not count. One whose own row is locked stays claimed until its lease ends. A source of which
+        many met locks in this pass rests, so that other sources get their turn.
         """
         now = self._met_at = self._clock()
-        due_at = now + SHORTEST_LOCKED_PAUSE + (LONGEST_LOCKED_PAUSE - SHORTEST_LOCKED_PAUSE) * self._jitter()
+        if self._due_at is None:
+            spread = LONGEST_LOCKED_PAUSE - SHORTEST_LOCKED_PAUSE
+            self._due_at = now + SHORTEST_LOCKED_PAUSE + spread * self._jitter()
         by_lock: dict[str, list[int]] = defaultdict(list)
-        for attempt, error in met:
+        for attempt, error in locked:
             delivery = attempt.delivery
             by_lock[explain_lock(error)].append(delivery.id)
             about = {"source": delivery.source, "table": locked_table(error)}
             self._repeats.warning(MET_LOCK, about=about, delivery=delivery.id)
         for lock, ids in by_lock.items():
-            self._inbox.postpone(self._worker, ids, lock, now=now, due_at=due_at)
-        if are_many:
-            self._resting |= dict.fromkeys((attempt.delivery.source for attempt, _ in met), now)
+            self._inbox.postpone(self._worker, ids, lock, now=now, due_at=self._due_at)
+        self._resting |= dict.fromkeys((name for name, number in self._met_of.items() if number >= LIKELY_ALL), now)

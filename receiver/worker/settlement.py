@@ -27,13 +27,13 @@ from receiver.mirror.rows import Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, AttemptResults, count
 from receiver.worker.handling import Handling, TransactionEnded
-from receiver.worker.locks import Locks
+from receiver.worker.locks import WARY_SECONDS, Locks
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that each of several deliveries waits for a lock when they are settled one by one: first, and once so many of
-#: them have waited in vain that a lock of a whole table is likely.
-ALONE_SECONDS, ALONE_AT_LAST, LIKELY_ALL = 0.1, 0.01, 10
+#: Seconds that each of several deliveries waits for a lock when they are settled one by one: first, and once many of
+#: them have waited in vain.
+ALONE_SECONDS, ALONE_AT_LAST = 0.1, 0.01
 
 
 class MirrorEffect(NamedTuple):
@@ -86,7 +86,7 @@ class Settlement:
         done = [attempt for attempt in attempts if attempt.is_certain or attempt.handled]
         if not done:
             return
-        if any(attempt.lock is not None for attempt in done):
+        if any(self._locks.met_before(attempt) is not None for attempt in done):
             self._settle_apart(done)
         else:
             self._settle_at_once(done)
@@ -116,17 +116,16 @@ class Settlement:
         others is tried, however many meet locks: those that were left out might be left out each time.
         """
         locked: list[tuple[Attempt, Exception]] = []
-        errors: dict[object, Exception] = {}
         for attempt in attempts:
             self._keep_lease()
-            error = attempt.lock or errors.get(attempt.entity_of_source)
+            error = self._locks.met_before(attempt)
             if error is None:
-                error = self._settle_alone(attempt, ALONE_SECONDS if len(errors) < LIKELY_ALL else ALONE_AT_LAST)
+                error = self._settle_alone(attempt, ALONE_AT_LAST if self._locks.are_many else ALONE_SECONDS)
             if error is not None:
                 locked.append((attempt, error))
-                errors[attempt.entity_of_source or attempt.delivery.id] = error
+                self._locks.note(attempt, error)
         if locked:
-            self._locks.postpone(locked, are_many=len(errors) >= LIKELY_ALL)
+            self._locks.postpone(locked)
 
     def _settle_alone(self, attempt: Attempt, lock_seconds: float) -> Exception | None:
         """Settle one attempt; return the error if another session holds a lock that it needs."""
@@ -168,6 +167,9 @@ class Settlement:
                 effect = self._effect(ours, connection, now, lock=True)
             execute_all(connection, effect.rows)
             self._inbox.settle(connection, self._worker, effect.results, now=now, settle_us=microseconds_since(began))
+            if lock_seconds is not None and effect.feed:
+                # Our own processes hold the numbering of the feed until their commits end.
+                limit_lock_waits(connection, WARY_SECONDS)
             changes.append(connection, effect.feed)
         return list(effect.results)
 

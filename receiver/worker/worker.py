@@ -95,24 +95,17 @@ class Worker:
         self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
         self._was_given_up = False
+        #: Whether claimed deliveries could not be returned.
+        self._owes = False
 
     def _new_hydration(self) -> Hydration:
         return Hydration(
-            self._sources,
-            self.pulse,
-            self._guarded,
-            stopping=self._stopping.is_set,
-            clock=self._clock,
-            wake=self.wake,
+            self._sources, self.pulse, self._guarded, stopping=self._stopping.is_set, clock=self._clock, wake=self.wake
         )
 
     def _new_handling(self) -> Handling:
         return Handling(
-            self._database,
-            self._guarded,
-            self._keep_lease,
-            self._stopping.is_set,
-            lambda: self._locks.lock_seconds,
+            self._database, self._guarded, self._keep_lease, self._stopping.is_set, lambda: self._locks.lock_seconds
         )
 
     def _new_settlement(self) -> Settlement:
@@ -135,6 +128,7 @@ class Worker:
 
         Returns how many deliveries were claimed, or without any, how many calls are still in progress.
         """
+        self._locks.begin_pass()
         self._batch = self._hydration.late()
         self._settle_all(self._batch)
         late = len(self._batch)
@@ -172,16 +166,22 @@ class Worker:
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
         """Make a delivery of each event of the bundles among these, whose bodies were not readable before."""
+        met: DBAPIError | None = None
         for attempt in attempts:
             if attempt.unfolds is None:
                 continue
             self._keep_lease()
+            if met is not None and self._stopping.is_set():
+                # The others might wait for the same lock, and a worker that stops has little time.
+                attempt.lock = met
+                continue
             try:
-                self._inbox.unfold(attempt.delivery, attempt.unfolds)
+                self._inbox.unfold(attempt.delivery, attempt.unfolds, hastily=self._locks.has_met)
             except DBAPIError as error:
                 if not is_lock_timeout(error):
                     raise
-                attempt.lock = error
+                attempt.lock = met = error
+                self._locks.note(attempt, error)
 
     def _put_back(self, attempts: Sequence[Attempt]) -> None:
         """Return these deliveries to the inbox, as if they had not been claimed."""
@@ -219,6 +219,8 @@ class Worker:
         pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
+                if self._owes:
+                    self._give_back()
                 self._reclaiming.look(self._clock())
                 self._wake.look()
                 if not self.work():
@@ -283,8 +285,10 @@ class Worker:
         aside_until = None if put_aside is None else self._clock() + put_aside
         try:
             self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
+            self._owes = False
         except SQLAlchemyError as error:
-            log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
+            self._owes = True
+            log.error("cannot return claimed deliveries; trying again until their lease ends", error=told(error))
 
     def _keep_lease(self) -> None:
         """Extend the leases of the whole batch, and of deliveries with calls in progress."""
