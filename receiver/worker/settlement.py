@@ -86,7 +86,7 @@ class Settlement:
         done = [attempt for attempt in attempts if attempt.is_certain or attempt.handled]
         if not done:
             return
-        if any(self._locks.met_before(attempt) is not None for attempt in done):
+        if self._locks.has_met or any(attempt.lock is not None for attempt in done):
             self._settle_apart(done)
         else:
             self._settle_at_once(done)

@@ -94,9 +94,8 @@ class Worker:
         self._settlement = self._new_settlement()
         self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
-        self._was_given_up = False
         #: Whether claimed deliveries could not be returned.
-        self._owes = False
+        self._was_given_up, self._owes = False, False
 
     def _new_hydration(self) -> Hydration:
         return Hydration(
