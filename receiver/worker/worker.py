@@ -94,7 +94,7 @@ class Worker:
         self._settlement = self._new_settlement()
         self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
-        #: Whether claimed deliveries could not be returned.
+        #: Whether it was given up, and whether claimed deliveries could not be returned.
         self._was_given_up, self._owes = False, False
 
     def _new_hydration(self) -> Hydration:
