@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 
 #: Forks a child for every line that it reads, and reports that the child began and how it ended.
 FORKING = """
-import ctypes, faulthandler, gc, json, os, resource, signal, sys, traceback
+import ctypes, faulthandler, gc, json, os, resource, select, signal, sys, traceback
 import receiver.cli, receiver.api.routes, receiver.worker.worker, receiver.server.serving
 import handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite, uvicorn.loops.auto
@@ -50,7 +50,7 @@ PR_SET_PDEATHSIG = 1
 def tell(*words):
     os.write(1, (json.dumps(words) + chr(10)).encode())
 
-def reap(*_):
+def reap():
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -61,7 +61,10 @@ def reap(*_):
         tell("ended", pid, os.waitstatus_to_exitcode(status))
 
 def command(job):
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.close(woken)
+    os.close(wake)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(job["folder"])
     os.environ.clear()
@@ -79,9 +82,28 @@ def command(job):
     sys.argv = ["hookmirror", *job["arguments"]]
     receiver.cli.main()
 
-signal.signal(signal.SIGCHLD, reap)
+def lines():
+    # Between two lines, the ends of children are reported.
+    begun = b""
+    while True:
+        readable, _, _ = select.select([0, woken], [], [])
+        if woken in readable:
+            os.read(woken, 4096)
+            reap()
+        if 0 in readable:
+            data = os.read(0, 65536)
+            if not data:
+                return
+            *whole, begun = (begun + data).split(b"\\n")
+            yield from whole
+
+# A signal that comes just before a read would not interrupt it. A byte in a pipe is there when the wait begins.
+woken, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+signal.signal(signal.SIGCHLD, lambda *_: None)
 tell("ready")
-for line in sys.stdin:
+for line in lines():
     job = json.loads(line)
     child = os.fork()
     if child:
