@@ -6,7 +6,7 @@ Routes, the navigation, the footers and the test of the table of pages are all m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -101,9 +101,9 @@ def written_part(part: str) -> str:
     return quote(f"~{part}" if _DOTS.fullmatch(part) else part, safe="")
 
 
-def read_part(part: str) -> str:
-    """The part of a path that `written_part` wrote."""
-    return part[1:] if part.startswith("~") and _DOTS.fullmatch(part) else part
+def read_parts(parts: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a path that `written_part` wrote, by their names."""
+    return {name: part[1:] if part.startswith("~") and _DOTS.fullmatch(part) else part for name, part in parts.items()}
 
 
 #: Parts that are written with one tilde more.

@@ -18,7 +18,7 @@ from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, r
 from receiver.console.contents import MENU
 from receiver.console.footers import footer_of_button
 from receiver.console.guests import Guests
-from receiver.console.page import Button, filled, read_part, written_part
+from receiver.console.page import Button, filled, read_parts, written_part
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
 from receiver.console.sign_in import SignIn, page_with
@@ -61,7 +61,7 @@ class Pressing:
         try:
             visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields))
         except NotAuthorized as refusal:
-            form = page_with(filled(button.path, _quoted(_path_of(request))), fields.items())
+            form = page_with(filled(button.path, _quoted(read_parts(request.path_params))), fields.items())
             return self._sign_in.wanted(request, refusal, form=form)
         try:
             self._guests.refuse_foreign_form(visit.guest, token, says=FROM_ANOTHER_SESSION)
@@ -106,7 +106,7 @@ class Pressing:
             self._parts,
             guest,
             to=Addresses(request).to,
-            path=_path_of(request),
+            path=read_parts(request.path_params),
             query=fields,
             now=now,
         )
@@ -147,10 +147,6 @@ def _key_of(words: Mapping[str, str]) -> str:
     """
     said = "\n".join(f"{name}={quote(text)}" for name, text in sorted(words.items()))
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
-
-
-def _path_of(request: Request) -> dict[str, str]:
-    return {name: read_part(part) for name, part in request.path_params.items()}
 
 
 def _quoted(path: Mapping[str, str]) -> dict[str, str]:

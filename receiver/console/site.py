@@ -42,7 +42,7 @@ from receiver.console.guests import Guests
 from receiver.console.headers import BARE_HEADERS
 from receiver.console.hosts import refuse_other_hosts
 from receiver.console.live import NO_ANSWER, Live, marks_of
-from receiver.console.page import CONSOLE_PATH, ConsolePage, read_part
+from receiver.console.page import CONSOLE_PATH, ConsolePage, read_parts
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
@@ -151,7 +151,7 @@ class Console:
                 log.warning(says, about={}, path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."), reason=NO_ANSWER)
             except ClientDisconnect:
-                # Nobody is there any more to read this.
+                # The browser has gone, so nobody reads this answer.
                 return Response(status_code=400, headers=BARE_HEADERS)
             except Exception:
                 log.exception("a page failed", about={}, path=request.url.path[:200])
@@ -206,7 +206,7 @@ class Console:
             self._visited,
             guest,
             to=Addresses(request).to,
-            path={name: read_part(part) for name, part in request.path_params.items()},
+            path=read_parts(request.path_params),
             query=_query_of(request),
             now=now,
         )

@@ -180,7 +180,7 @@ LIMITED = Counter(
 )
 ACCEPTOR_ENDED = Counter(
     "hookmirror_acceptor_ended",
-    "Acceptor processes that ended although nobody stopped them, and failed starts of another one",
+    "Unexpected ends of acceptor processes, and starts of new ones that failed",
     registry=REGISTRY,
 )
 CONNECTIONS = Gauge(

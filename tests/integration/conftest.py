@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 import structlog
 from patience import more_patience
 from serving import TIMEOUT
-from shopping import new_shop, new_worker
+from shopping import new_shop, new_worker, url_of
 from short_pauses import shorter_pauses
 
 from receiver import Dialect
+from receiver.database import postgresql
+from receiver.database.database import Database
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.testing import Webhooks
@@ -89,6 +92,20 @@ def settled(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(Inbox, "settle", noted)
     return sizes
+
+
+@pytest.fixture
+def short_lock_waits(monkeypatch, kit) -> None:
+    """Let new connections of the kit wait for locks of other sessions briefly."""
+    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "50ms")
+    kit.database.engine.dispose()
+
+
+@pytest.fixture
+def psql(kit) -> Iterator[Database]:
+    """Connect to the kit's database as another program does."""
+    with closing(Database(url_of(kit))) as other:
+        yield other
 
 
 @pytest.fixture

@@ -6,17 +6,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from bundling import bundle, item, new_batcher
+from held_locks import held
 from senders import body, sent
 from serving import serving
 from shopping import NOON, drain, named, new_shop, new_worker
-from sqlalchemy import Connection, text, update
+from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 
 from receiver.database.database import Database
@@ -75,15 +76,6 @@ def arrival(name: str) -> Arrival:
         event_type="product.updated",
         entity=("product", name),
     )
-
-
-@contextmanager
-def held(database: Database, statement: str = "SELECT id FROM deliveries FOR UPDATE") -> Iterator[Connection]:
-    """Hold the locks of a statement in a transaction that stays open for the block."""
-    with database.engine.connect() as connection:
-        connection.execute(text(statement))
-        yield connection
-        connection.rollback()
 
 
 def let_die(database: Database) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from held_locks import held
 from serving import wait_until
-from shopping import NOON, drain, named, new_worker, running, states, url_of
-from sqlalchemy import Connection, text
+from shopping import NOON, drain, named, new_worker, running, states
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from handlers.catalog import Category, Product
 from receiver import Event, Mirror
-from receiver.database import postgresql
-from receiver.database.database import Database
 from receiver.findings.gathering import Facts, examine
 from receiver.inbox.locked import LONGEST_LOCKED_PAUSE, read_locked_reason
 from receiver.inbox.retries import RetrySchedule
@@ -26,39 +25,15 @@ from receiver.worker import locks
 from receiver.worker.locks import MET_LOCK
 from receiver.worker.worker import Worker
 
-pytestmark = pytest.mark.parametrize("database_system", ["postgresql"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("database_system", ["postgresql"], indirect=True),
+    pytest.mark.usefixtures("short_lock_waits"),
+]
 
 #: Longer than any pause.
 LATER = LONGEST_LOCKED_PAUSE + timedelta(seconds=1)
 
 A_ROW = "SELECT 1 FROM products WHERE external_id = 'A1' FOR UPDATE"
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch) -> None:
-    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "50ms")
-
-
-@pytest.fixture
-def kit(_short_waits, kit):
-    """Open new connections, which wait for locks briefly."""
-    kit.database.engine.dispose()
-    return kit
-
-
-@pytest.fixture
-def psql(kit) -> Iterator[Database]:
-    """Connect as another program does."""
-    with closing(Database(url_of(kit))) as other:
-        yield other
-
-
-@contextmanager
-def held(psql: Database, statement: str) -> Iterator[Connection]:
-    """Hold what this statement locks during the block."""
-    with psql.engine.connect() as connection:
-        connection.execute(text(statement))
-        yield connection
 
 
 def send(kit, *ids: str, name: str = "Lamp", minutes: int = 0) -> list[str]:

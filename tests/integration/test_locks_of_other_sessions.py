@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from threading import Event, Thread
 
 import httpx
 import pytest
+from held_locks import held
 from running import Runs, asked
 from serving import TIMEOUT, wait_until
-from shopping import NOON, drain, named, new_worker, running, states, url_of
-from sqlalchemy import insert, select, text
+from shopping import NOON, drain, named, new_worker, running, states
+from sqlalchemy import insert, select
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 from targets import receiving
@@ -24,7 +24,6 @@ from handlers.catalog import Product
 from receiver import Listed
 from receiver.api.reads import Reads
 from receiver.database import postgresql
-from receiver.database.database import Database
 from receiver.database.errors import is_lock_timeout, is_overdue
 from receiver.errors import Unavailable
 from receiver.following.following import Following
@@ -40,37 +39,12 @@ from receiver.runs.immediate_actions import replay_now
 from receiver.runs.reconcile import Reconcile
 from receiver.runs.runs import be_alone
 
-pytestmark = pytest.mark.parametrize("database_system", ["postgresql"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("database_system", ["postgresql"], indirect=True),
+    pytest.mark.usefixtures("short_lock_waits"),
+]
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch) -> None:
-    monkeypatch.setitem(postgresql.SESSION, "lock_timeout", "50ms")
-
-
-@pytest.fixture
-def kit(_short_waits, kit):
-    """Open new connections, which wait for locks briefly."""
-    kit.database.engine.dispose()
-    return kit
-
-
-@pytest.fixture
-def psql(kit) -> Iterator[Database]:
-    """Connect as another program does."""
-    other = Database(url_of(kit))
-    yield other
-    other.close()
-
-
-@contextmanager
-def held(psql: Database, statement: str) -> Iterator[None]:
-    """Hold the rows that this statement touches during the block."""
-    with psql.engine.connect() as connection:
-        connection.execute(text(statement))
-        yield
 
 
 def in_time(work):
