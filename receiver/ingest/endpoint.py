@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -74,17 +75,18 @@ class Endpoint:
         *,
         limits: Limits,
         incoming: Incoming,
+        largest_take: float = inf,
     ) -> None:
-        """`take` admits and accepts requests and answers them, like `GroupCommit.take`.
+        """`take` admits and accepts up to `largest_take` requests and answers them, like `GroupCommit.take`.
 
         `incoming` holds incomplete bodies.
         """
-        self._take = take
+        self._take, self._largest_take = take, largest_take
         self._misspelt = Misspelt()
         self._incoming = incoming
         #: Bounds the bytes of complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
-        #: The requests of this turn of the event loop.
+        #: The requests of this turn of the event loop that are not handed in yet.
         self._submitted: list[Submitted] = []
         #: The seconds of the acks of this turn.
         self._ack_seconds: list[float] = []
@@ -142,14 +144,21 @@ class Endpoint:
         """Submit a request for admission and acceptance. `answer` receives an `Accepted` or a `Refused` later.
 
         Requests that arrive in one turn of the event loop are admitted together at its end: admitting many requests in
-        a row takes half as long as admitting them between other work (docs/decisions/0011).
+        a row takes half as long as admitting them between other work (docs/decisions/0011). An acceptor process gets
+        them earlier, once there are enough for it, so that it admits them during the rest of the turn.
         """
+        if len(self._submitted) >= self._largest_take:
+            # Before the present request is added, which must not be answered while it is still being submitted.
+            self._hand_in()
         if not self._submitted:
             self._incoming.loop.call_soon(self._hand_in)
         self._submitted.append((request, answer))
 
     def _hand_in(self) -> None:
         submitted, self._submitted = self._submitted, []
+        if not submitted:
+            # They were handed in before the end of the turn.
+            return
         try:
             self._take([each for each in submitted if not each[1].done()])
         except Exception:

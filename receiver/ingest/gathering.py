@@ -130,6 +130,7 @@ class Gathering(Generic[Item]):
             send_away(waiting, _stalled())
             return
         self._gathering += waiting
+        self._hand_full_over()
         self._watch_for_quiet(self.loop)
 
     def end(self, *, failed: bool | None = False) -> list[Waiting[Item]]:
@@ -186,8 +187,7 @@ class Gathering(Generic[Item]):
         self._gathering = [waiting for waiting in self._gathering if not waiting.answer.done()]
         if self._gathering:
             self._hand_next_over()
-        while self._is_full() and self._may_hand_over():
-            self._hand_next_over()
+        self._hand_full_over()
         self._watch_for_quiet(loop)
 
     def _may_hand_over(self) -> bool:
@@ -197,6 +197,10 @@ class Gathering(Generic[Item]):
     def _is_full(self) -> bool:
         """Whether more requests would not make the next batch larger."""
         return len(self._gathering) >= self._largest
+
+    def _hand_full_over(self) -> None:
+        while self._is_full() and self._may_hand_over():
+            self._hand_next_over()
 
     def _hand_next_over(self) -> None:
         taken = self._fill(self._gathering[: self._largest])

@@ -89,6 +89,9 @@ class GroupCommit:
     `receiver.server.acceptor_process` does both in another process.
     """
 
+    #: The most requests that should be taken at once.
+    largest_take = inf
+
     def __init__(
         self,
         inbox: Store,

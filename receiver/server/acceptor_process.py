@@ -44,8 +44,9 @@ log = structlog.get_logger(__name__)
 _repeated = Repeats(log)
 
 #: Frames of requests that are under way; the most requests of one frame, and the most bytes of their bodies, unless a
-#: single body has more.
-FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 4, 96, 1 << 20
+#: single body has more. A frame is sent once it is full, also in the middle of a turn of the event loop, so that the
+#: process works on it meanwhile. With smaller frames, more commits would be needed.
+FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 8, 32, 1 << 20
 
 #: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
 LONGEST_PAUSE = 5.0
@@ -56,6 +57,8 @@ THREAD_PAUSE = 1.0
 
 class AcceptorProcess:
     """Admits and accepts requests in another process, so that a crash there ends only that process."""
+
+    largest_take = LARGEST_FRAME
 
     def __init__(
         self,

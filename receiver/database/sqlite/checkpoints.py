@@ -24,8 +24,8 @@ from receiver.logs.safe_text import told, told_with_type, traced
 log = structlog.get_logger(__name__)
 
 #: The number of frames in the log from which they are copied at once, and the number that may be copied while writers
-#: wait.
-STEP, REST = 1_000, 200
+#: wait. In a larger log more frames are of the same pages, and writers wait less often.
+STEP, REST = 4_000, 200
 
 #: Seconds between polls of the log while it grows, while it does not, and after a reader blocked a checkpoint or an
 #: error occurred.
