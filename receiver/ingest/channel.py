@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -58,15 +59,32 @@ class Channel:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         try:
-            self._socket.settimeout(_left(deadline))
-            self._socket.sendall(self._unsent)
+            self._send_unsent(deadline)
             self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(_left(deadline))
             while data := self._socket.recv(READ_BYTES):
                 self._received(data)
                 self._socket.settimeout(_left(deadline))
         except OSError as error:
             log.warning("the process at the other end does not finish", error=told(error))
         self._socket.close()
+
+    def _send_unsent(self, deadline: float) -> None:
+        """Send the rest, and pass on what arrives meanwhile, since the other side may not read before it has sent."""
+        with selectors.PollSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            while self._unsent:
+                ready = selector.select(_left(deadline))
+                if not ready:
+                    raise TimeoutError("the other side does not read")
+                events = ready[0][1]
+                if events & selectors.EVENT_READ:
+                    data = self._socket.recv(READ_BYTES)
+                    if not data:
+                        raise ConnectionResetError("the other side is gone")
+                    self._received(data)
+                if events & selectors.EVENT_WRITE:
+                    del self._unsent[: self._socket.send(self._unsent)]
 
     def close(self) -> None:
         """Stop reading and writing, and close the socket."""

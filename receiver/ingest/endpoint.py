@@ -75,19 +75,21 @@ class Endpoint:
         *,
         limits: Limits,
         incoming: Incoming,
-        largest_take: float = inf,
+        hand_in_at: float = inf,
     ) -> None:
-        """`take` admits and accepts up to `largest_take` requests and answers them, like `GroupCommit.take`.
+        """`take` admits and accepts requests and answers them, like `GroupCommit.take`.
 
-        `incoming` holds incomplete bodies.
+        It is called at the end of a turn of the event loop, and also when a request comes while `hand_in_at` others of
+        the turn wait. `incoming` holds incomplete bodies.
         """
-        self._take, self._largest_take = take, largest_take
+        self._take, self.hand_in_at = take, hand_in_at
         self._misspelt = Misspelt()
         self._incoming = incoming
         #: Bounds the bytes of complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
-        #: The requests of this turn of the event loop that are not handed in yet.
+        #: The requests of this turn of the event loop that are not handed in yet, and whether its end is awaited.
         self._submitted: list[Submitted] = []
+        self._awaits_end = False
         #: The seconds of the acks of this turn.
         self._ack_seconds: list[float] = []
         self._log = Repeats(log)
@@ -145,20 +147,22 @@ class Endpoint:
 
         Requests that arrive in one turn of the event loop are admitted together at its end: admitting many requests in
         a row takes half as long as admitting them between other work (docs/decisions/0011). An acceptor process gets
-        them earlier, once there are enough for it, so that it admits them during the rest of the turn.
+        the first of many earlier, and admits them during the rest of the turn (docs/decisions/0046).
         """
-        if len(self._submitted) >= self._largest_take:
+        if len(self._submitted) >= self.hand_in_at:
             # Before the present request is added, which must not be answered while it is still being submitted.
             self._hand_in()
-        if not self._submitted:
-            self._incoming.loop.call_soon(self._hand_in)
+        if not self._awaits_end:
+            self._awaits_end = True
+            self._incoming.loop.call_soon(self._end_turn)
         self._submitted.append((request, answer))
+
+    def _end_turn(self) -> None:
+        self._awaits_end = False
+        self._hand_in()
 
     def _hand_in(self) -> None:
         submitted, self._submitted = self._submitted, []
-        if not submitted:
-            # They were handed in before the end of the turn.
-            return
         try:
             self._take([each for each in submitted if not each[1].done()])
         except Exception:

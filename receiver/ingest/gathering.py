@@ -79,8 +79,9 @@ class Gathering(Generic[Item]):
     ) -> None:
         """`hand` hands a batch over, which `end` must be told of later. `end_hanging` ends a commit that hangs.
 
-        A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items. `fill`
-        returns how many of up to `largest` items the next batch takes. `at_once` batches may be handed over, and
+        A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items; without
+        quiet turns a full batch is handed over within `add`. `fill` returns how many of up to `largest` items the next
+        batch takes. `at_once` batches may be handed over, and
         `full_at_once` while two full ones gather: in an overloaded server a turn of the loop takes so long that one
         batch a turn would be too few.
         """
@@ -130,7 +131,8 @@ class Gathering(Generic[Item]):
             send_away(waiting, _stalled())
             return
         self._gathering += waiting
-        self._hand_full_over()
+        if not self._quiet_turns:
+            self._hand_full_over()
         self._watch_for_quiet(self.loop)
 
     def end(self, *, failed: bool | None = False) -> list[Waiting[Item]]:
@@ -152,9 +154,8 @@ class Gathering(Generic[Item]):
 
     def hand_rest(self) -> None:
         """Hand over all that gathers, without waiting for quiet."""
-        rest, self._gathering = self._gathering, []
-        if rest:
-            self._hand_over(rest)
+        while self._gathering:
+            self._hand_next_over()
 
     def give_up_handed(self, refusal: Unavailable) -> None:
         """Refuse the requests that were handed over, since it will never be known whether they were committed."""
@@ -183,9 +184,7 @@ class Gathering(Generic[Item]):
             loop.call_soon(self._poll, loop)
             return
         self._watching = False
-        # Senders that got a 503 meanwhile will send again, so their requests need not be stored now.
-        self._gathering = [waiting for waiting in self._gathering if not waiting.answer.done()]
-        if self._gathering:
+        if self._gathering and self._may_hand_over():
             self._hand_next_over()
         self._hand_full_over()
         self._watch_for_quiet(loop)
@@ -205,7 +204,10 @@ class Gathering(Generic[Item]):
     def _hand_next_over(self) -> None:
         taken = self._fill(self._gathering[: self._largest])
         batch, self._gathering = self._gathering[:taken], self._gathering[taken:]
-        self._hand_over(batch)
+        # Senders that got a 503 meanwhile will send again, so their requests need not be stored now.
+        unanswered = [waiting for waiting in batch if not waiting.answer.done()]
+        if unanswered:
+            self._hand_over(unanswered)
 
     def _hand_over(self, batch: list[Waiting[Item]]) -> None:
         if not self._handed:

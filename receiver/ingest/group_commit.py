@@ -89,8 +89,9 @@ class GroupCommit:
     `receiver.server.acceptor_process` does both in another process.
     """
 
-    #: The most requests that should be taken at once.
-    largest_take = inf
+    #: The number of requests that are not left waiting for the end of a turn: their admission takes the event loop's
+    #: own time, so it gains nothing by an early beginning.
+    hand_in_at = inf
 
     def __init__(
         self,

@@ -44,8 +44,7 @@ log = structlog.get_logger(__name__)
 _repeated = Repeats(log)
 
 #: Frames of requests that are under way; the most requests of one frame, and the most bytes of their bodies, unless a
-#: single body has more. A frame is sent once it is full, also in the middle of a turn of the event loop, so that the
-#: process works on it meanwhile. With smaller frames, more commits would be needed.
+#: single body has more. Smaller frames would need more commits; and the process takes together what has arrived.
 FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 8, 32, 1 << 20
 
 #: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
@@ -58,7 +57,8 @@ THREAD_PAUSE = 1.0
 class AcceptorProcess:
     """Admits and accepts requests in another process, so that a crash there ends only that process."""
 
-    largest_take = LARGEST_FRAME
+    #: The number of requests that are not left waiting for the end of a turn of the event loop: those of a frame.
+    hand_in_at = LARGEST_FRAME
 
     def __init__(
         self,
@@ -150,12 +150,14 @@ class AcceptorProcess:
         self._gathering.add(submitted)
 
     def _send(self, batch: list[Waiting[Request]]) -> None:
-        requests = [
-            SentRequest(each.source.name, each.headers, each.body, each.target)  # type: ignore[arg-type]
-            for each in (waiting.item for waiting in batch)
-        ]
         assert self._channel is not None
-        self._channel.send(framed(SentRequests(time.time(), requests)))
+        try:
+            self._channel.send(_frame_of(batch))
+        except Exception:
+            # Without this frame, each later answer would be taken for that of the frame before its own.
+            _repeated.exception("cannot send requests to the acceptor process; replacing it", about={})
+            self._channel.close()
+            self._lose()
 
     def _receive(self, data: bytes) -> None:
         for content in self._unframing.feed(data):
@@ -266,6 +268,14 @@ class AcceptorProcess:
             threading.Thread(target=self._starts.discard, args=(started,), name="acceptor-ender", daemon=True).start()
         else:
             self._use(started)
+
+
+def _frame_of(batch: Sequence[Waiting[Request]]) -> bytes:
+    requests = [
+        SentRequest(each.source.name, each.headers, each.body, each.target)  # type: ignore[arg-type]
+        for each in (waiting.item for waiting in batch)
+    ]
+    return framed(SentRequests(time.time(), requests))
 
 
 def _how_many(waiting: Sequence[Waiting[Request]]) -> int:

@@ -87,7 +87,7 @@ class App:
             self._accepting.take,
             limits=settings,
             incoming=incoming,
-            largest_take=self._accepting.largest_take,
+            hand_in_at=self._accepting.hand_in_at,
         )
         self._readiness = self._new_readiness()
         self._served = self._new_served()

@@ -157,6 +157,25 @@ def test_a_process_that_is_killed_because_its_commit_hangs_does_not_count_as_end
     assert served.metric("hookmirror_acceptor_ended_total") == ended
 
 
+def test_requests_that_cannot_be_sent_to_the_process_are_refused_and_no_answer_goes_to_another_request(
+    served: Served, monkeypatch
+):
+    first = pid_of(served)
+    ended = served.metric("hookmirror_acceptor_ended_total")
+
+    def fail(_: object) -> bytes:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr("receiver.server.acceptor_process._frame_of", fail)
+    answer = served.post("iimmpact", *sent("iimmpact", body("iimmpact", id="P1", key="not sent")))
+    assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
+    wait_until(lambda: (now := served.app._accepting._started) is not None and now.process.pid != first, "another one")
+    assert served.metric("hookmirror_acceptor_ended_total") == ended + 1
+    later = served.send("iimmpact", id="P2", key="sent later")
+    assert served.delivery(later)["entity"].endswith("P2")
+
+
 def test_no_acked_webhook_is_lost_when_the_process_is_killed_under_load(served: Served):
     acked: list[str] = []
     before = served.count()

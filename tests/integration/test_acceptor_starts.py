@@ -22,7 +22,7 @@ import receiver
 from receiver.errors import ConfigurationError
 from receiver.metrics import metrics
 from receiver.server import acceptor_starts
-from receiver.server.acceptor_process import AcceptorProcess
+from receiver.server.acceptor_process import LARGEST_FRAME, AcceptorProcess
 from receiver.server.acceptor_starts import AcceptorStarts, Started
 from receiver.server.app import App
 from receiver.server.runtime import Runtime
@@ -97,6 +97,7 @@ def test_a_process_starts_from_the_folder_to_which_a_link_on_the_path_of_the_set
     runtime = runtime_of(tmp_path / "one", "mine_linked", acceptor_process=True, secret_key=SECRET_KEY)
     app = App(runtime, with_worker=False)
     assert isinstance(app._accepting, AcceptorProcess)
+    assert app.endpoint.hand_in_at == LARGEST_FRAME
     current.unlink()
     current.symlink_to(tmp_path / "two")
     rmtree(tmp_path / "one")

@@ -74,6 +74,35 @@ def test_finishing_sends_the_rest_and_passes_on_the_last_answers():
     play(scene)
 
 
+def test_finishing_reads_while_the_other_side_sends_before_it_reads():
+    async def scene(channel, theirs, received, lost):
+        channel.send(MUCH)
+
+        def answer():
+            theirs.sendall(MUCH)
+            read_all(theirs, len(MUCH))
+            theirs.shutdown(socket.SHUT_WR)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        channel.finish(time.monotonic() + 20)
+        answering.join()
+        assert (received == MUCH, lost.is_set()) == (True, False)
+
+    play(scene)
+
+
+def test_finishing_ends_at_once_if_the_other_side_is_gone():
+    async def scene(channel, theirs, *_):
+        channel.send(MUCH)
+        theirs.close()
+        began = time.monotonic()
+        channel.finish(began + 20)
+        assert time.monotonic() - began < 10
+
+    play(scene)
+
+
 def test_finishing_waits_no_longer_than_the_deadline():
     async def scene(channel, theirs, received, lost):
         channel.finish(time.monotonic() + 0.05)

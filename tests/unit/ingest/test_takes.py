@@ -60,7 +60,7 @@ def test_the_requests_of_one_turn_are_taken_together_at_its_end(new_endpoint, ta
 
 def test_as_many_requests_as_are_taken_at_once_do_not_wait_for_the_end_of_the_turn(new_endpoint, taken):
     async def play() -> None:
-        submit(new_endpoint(largest_take=2), "abcde")
+        submit(new_endpoint(hand_in_at=2), "abcde")
         assert taken == [b"ab", b"cd"]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -75,8 +75,11 @@ def test_a_request_is_not_answered_while_it_is_being_submitted(new_endpoint):
             answer.set_exception(Unavailable("Not now."))
 
     async def play() -> None:
-        answers = submit(new_endpoint(refuse, largest_take=2), "abc")
-        assert [each.done() for each in answers] == [True, True, False]
+        endpoint = new_endpoint(refuse, hand_in_at=2)
+        answers = []
+        for body in "abc":
+            answers += submit(endpoint, body)
+            assert not answers[-1].done()
         await asyncio.sleep(0)
         assert all(isinstance(each.exception(), Unavailable) for each in answers)
 
@@ -91,22 +94,97 @@ def test_an_error_in_the_middle_of_a_turn_refuses_only_the_requests_that_were_ta
             answer.set_result(Accepted("accepted", 1))
 
     async def play() -> None:
-        answers = submit(new_endpoint(fail_once, largest_take=2), "abc")
+        answers = submit(new_endpoint(fail_once, hand_in_at=2), "abc")
         await asyncio.sleep(0)
         assert [type(each.exception()) for each in answers] == [Unavailable, Unavailable, type(None)]
 
     asyncio.run(play())
 
 
-def test_a_full_batch_is_handed_over_at_once_and_the_rest_when_the_loop_is_quiet():
-    async def play() -> None:
-        handed: list[str] = []
-        gathering = Gathering[str](
-            lambda batch: handed.append("".join(each.item for each in batch)), at_once=4, full_at_once=4, largest=2
+class Batches:
+    """A gathering of letters, and the batches that it has handed over."""
+
+    def __init__(self, *, at_once: int, quiet_turns: int = 0) -> None:
+        self.handed: list[str] = []
+        self.gathering = Gathering[str](
+            lambda batch: self.handed.append("".join(each.item for each in batch)),
+            at_once=at_once,
+            full_at_once=at_once,
+            largest=2,
+            quiet_turns=quiet_turns,
         )
-        gathering.add([(each, asyncio.get_running_loop().create_future()) for each in "abcde"])
-        assert handed == ["ab", "cd"]
+
+    def add(self, letters: str) -> list[asyncio.Future[Accepted]]:
+        answers = [asyncio.get_running_loop().create_future() for _ in letters]
+        self.gathering.add(zip(letters, answers, strict=True))
+        return answers
+
+
+async def turns() -> None:
+    for _ in range(10):
         await asyncio.sleep(0)
-        assert handed == ["ab", "cd", "e"]
+
+
+def test_without_quiet_turns_a_full_batch_is_handed_over_at_once():
+    async def play() -> None:
+        batches = Batches(at_once=4)
+        batches.add("abcde")
+        assert batches.handed == ["ab", "cd"]
+        await turns()
+        assert batches.handed == ["ab", "cd", "e"]
+
+    asyncio.run(play())
+
+
+def test_with_quiet_turns_a_full_batch_waits_for_the_end_of_the_turn():
+    async def play() -> None:
+        batches = Batches(at_once=1, quiet_turns=3)
+        batches.add("abc")
+        assert batches.handed == []
+        await turns()
+        assert batches.handed == ["ab"]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("at_once", "quiet_turns"), [(2, 0), (1, 3)])
+def test_what_comes_between_two_polls_does_not_raise_the_number_of_batches_under_way(at_once, quiet_turns):
+    async def play() -> None:
+        batches = Batches(at_once=at_once, quiet_turns=quiet_turns)
+        batches.add("a")
+        batches.add("bcdef")
+        await turns()
+        assert batches.handed == ["ab", "cd"][:at_once]
+        batches.gathering.end()
+        await turns()
+        assert batches.handed == ["ab", "cd", "ef"][: at_once + 1]
+
+    asyncio.run(play())
+
+
+def test_a_request_that_is_answered_already_is_not_handed_over():
+    async def play() -> None:
+        batches = Batches(at_once=1)
+        batches.add("ab")
+        answers = batches.add("cdef")
+        answers[0].cancel()
+        answers[2].cancel()
+        answers[3].cancel()
+        batches.gathering.end()
+        await turns()
+        assert batches.handed == ["ab", "d"]
+        batches.gathering.end()
+        await turns()
+        assert batches.handed == ["ab", "d"]
+
+    asyncio.run(play())
+
+
+def test_the_rest_is_handed_over_in_batches_of_the_usual_size():
+    async def play() -> None:
+        batches = Batches(at_once=1)
+        batches.add("abcdefg")
+        batches.gathering.hand_rest()
+        assert batches.handed == ["ab", "cd", "ef", "g"]
 
     asyncio.run(play())
