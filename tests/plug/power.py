@@ -31,6 +31,9 @@ from failing_disk import FailingDisk, Kind
 from forking import TIMEOUT as WAIT
 from forking import end_with_parent, plain, wait_until
 
+from receiver.database.sqlite.checkpoints import STEP
+from receiver.database.sqlite.files import LOG
+from receiver.database.sqlite.wal import Wal
 from simulator.receiver_process import free_port
 
 SECRET = b"a-secret-of-these-tests-only"
@@ -45,6 +48,12 @@ SENDERS, TIMEOUT = 12, 15.0
 
 #: Bytes of a body with which the log soon needs a checkpoint.
 LARGE = 12_000
+
+#: The place in the log's head of the two numbers that change when it starts over, and the bytes of a page.
+SALTS, PAGE = slice(16, 24), 4_096
+
+#: Frames that wait for a checkpoint when a reader begins: the reader lets them be copied, and no checkpoint is due yet.
+COPYABLE = range(STEP // 10, STEP // 2)
 
 #: The processes of each set-up: arguments of `hookmirror`.
 SETUPS = {
@@ -69,16 +78,24 @@ class Verdict:
     failed_syncs: int
     #: Seconds from the last failed sync to the next ack; None if no ack followed.
     until_ack: float | None = None
+    #: Frames that a checkpoint copied while a reader kept it from copying all.
+    copied_beside_reader: int = 0
+    #: How often the log started over after a failed sync of the data.
+    new_logs: int = 0
+    #: Whether the run went through what its scenario is about, so that it could have lost something.
+    meaningful: bool = True
 
     @property
     def good(self) -> bool:
-        return self.lost == 0 and self.integrity == "ok"
+        return self.lost == 0 and self.integrity == "ok" and self.meaningful
 
     def __str__(self) -> str:
         pause = "never" if self.until_ack is None else f"{self.until_ack:.2f} s"
         return (
             f"{self.scenario}, {self.setup}, seed {self.seed}: acked {self.acked}, lost {self.lost}, {self.integrity}; "
-            f"answers {dict(sorted(self.statuses.items()))}, failed syncs {self.failed_syncs}, then acks after {pause}"
+            f"answers {dict(sorted(self.statuses.items()))}, failed syncs {self.failed_syncs}, acks after {pause}; "
+            f"frames copied beside a reader {self.copied_beside_reader}, new logs {self.new_logs}"
+            f"{'' if self.meaningful else '; it shows nothing'}"
         )
 
 
@@ -158,6 +175,7 @@ class Machine:
         (folder / "hookmirror.toml").write_text(SETTINGS)
         self._processes: list[subprocess.Popen[bytes]] = []
         self.senders = Senders(self.port, seed)
+        self.copied_beside_reader = self.new_logs = 0
 
     def _lay_out(self) -> None:
         """Make the disk, and the environment with which processes write to it."""
@@ -204,13 +222,36 @@ class Machine:
         return (self._folder / "log").read_text(errors="replace")
 
     @contextmanager
-    def reader(self) -> Iterator[None]:
-        """Read the file in one transaction until the end of the block, as another program does."""
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+    def reader_beside_a_checkpoint(self) -> Iterator[None]:
+        """Read the file in one transaction until the end of the block, as another program does.
+
+        The block begins when a checkpoint has copied the frames up to the state that is read, and no others.
+        """
+        # The log is closed last, because closing its index would drop the lock of this process's reader.
+        with (
+            closing(Wal(str(self.file), PAGE)) as log,
+            closing(sqlite3.connect(self.file, isolation_level=None)) as connection,
+        ):
+            wait_until(lambda: log.frames() - log.copied() in COPYABLE, "frames to copy")
+            before = log.copied()
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM deliveries").fetchone()
+            wait_until(lambda: before < log.copied() < log.frames(), "a checkpoint beside a reader")
+            self.copied_beside_reader = log.copied() - before
             yield
             connection.execute("COMMIT")
+
+    def wait_for_new_log(self) -> None:
+        """Wait until the log has started over, and a commit in it was acked."""
+        before = self._salts()
+        wait_until(lambda: self._salts() != before, "the log to start over")
+        self.new_logs += 1
+        # Each sender may get an ack for an earlier commit that was on its way.
+        self.senders.wait_for_acks(SENDERS + 1)
+
+    def _salts(self) -> bytes:
+        with open(f"{self.file}{LOG}", "rb") as log:
+            return log.read(SALTS.stop)[SALTS]
 
     def wait_for_syncs(self, kind: Kind, number: int, seconds: float = WAIT) -> None:
         before = self.disk.syncs(kind)
@@ -239,6 +280,8 @@ class Machine:
             integrity,
             self.disk.failed(),
             min(again) - failed_at if again else None,
+            self.copied_beside_reader,
+            self.new_logs,
         )
 
     def _missing(self, acked: list[int]) -> tuple[int, str]:
@@ -316,11 +359,10 @@ def log_sync_of_several_commits(running: Machine) -> float:
 def data_sync_beside_a_reader(running: Machine) -> float:
     """Fail one sync of the data after a checkpoint that a reader kept incomplete."""
     running.senders.size = LARGE
-    with running.reader():
-        running.senders.wait_for_acks(400)
+    with running.reader_beside_a_checkpoint():
         running.disk.fail(Kind.DATA, after=0)
     failed_at = running.wait_for_failure()
-    running.senders.wait_for_acks(600, since=failed_at)
+    running.wait_for_new_log()
     return failed_at
 
 
@@ -328,7 +370,7 @@ def data_sync(running: Machine) -> float:
     running.senders.size = LARGE
     running.disk.fail(Kind.DATA, after=running.jitter.randrange(3))
     failed_at = running.wait_for_failure()
-    running.senders.wait_for_acks(500, since=failed_at)
+    running.wait_for_new_log()
     return failed_at
 
 
@@ -344,6 +386,8 @@ def any_syncs_and_kills(running: Machine) -> float:
             running.kill()
             running.start()
         failed_at = time.monotonic()
+        if kind is Kind.DATA:
+            running.wait_for_new_log()
         running.senders.wait_for_acks(200, since=failed_at)
     return failed_at
 
@@ -360,13 +404,28 @@ SCENARIOS = {
     )
 }
 
+#: Scenarios in which a sync of the data fails. What it loses is missing only when the log has started over.
+DATA_FAILS = {each.__name__ for each in (data_sync_beside_a_reader, data_sync, any_syncs_and_kills)}
+
+#: Scenarios in which a reader must keep a checkpoint from completing.
+READER_STAYS = {data_sync_beside_a_reader.__name__}
+
+
+def is_meaningful(verdict: Verdict) -> bool:
+    """Whether the run went through what its scenario is about."""
+    return (verdict.new_logs > 0 or verdict.scenario not in DATA_FAILS) and (
+        verdict.copied_beside_reader > 0 or verdict.scenario not in READER_STAYS
+    )
+
 
 def play(scenario: str, setup: str, seed: int) -> Verdict:
     with machine(Machine, setup, seed) as running:
         try:
-            return running.verdict(scenario, SCENARIOS[scenario](running))
+            verdict = running.verdict(scenario, SCENARIOS[scenario](running))
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{running.senders.statuses}\n{running.log()[-3000:]}") from error
+    verdict.meaningful = is_meaningful(verdict)
+    return verdict
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from receiver.database.database import Database
 from receiver.database.errors import explain, is_infrastructure_error
 from receiver.database.sqlite import checkpoints, connections
 from receiver.database.sqlite.checkpoints import STEP, Checkpoints
+from receiver.database.sqlite.connections import FRAMES_OF_SQLITE
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
 from receiver.errors import ConfigurationError
@@ -483,8 +484,8 @@ def without_thread(looked_after, monkeypatch):
 
 @DYING
 def test_without_the_thread_sqlite_makes_the_checkpoints(without_thread, file):
-    write_much(without_thread, 6 * STEP)
-    assert size(str(file)) < 3 * STEP * 4_120
+    write_much(without_thread, 6 * FRAMES_OF_SQLITE)
+    assert size(str(file)) < 3 * FRAMES_OF_SQLITE * 4_120
 
 
 @DYING
