@@ -75,7 +75,7 @@ class Channel:
             selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
             while self._unsent:
                 ready = selector.select(_left(deadline))
-                if not ready:
+                if not ready or time.monotonic() > deadline:
                     raise TimeoutError("the other side does not read")
                 events = ready[0][1]
                 if events & selectors.EVENT_READ:

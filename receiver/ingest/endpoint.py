@@ -153,8 +153,8 @@ class Endpoint:
             # Before the present request is added, which must not be answered while it is still being submitted.
             self._hand_in()
         if not self._awaits_end:
-            self._awaits_end = True
             self._incoming.loop.call_soon(self._end_turn)
+            self._awaits_end = True
         self._submitted.append((request, answer))
 
     def _end_turn(self) -> None:

@@ -81,9 +81,8 @@ class Gathering(Generic[Item]):
 
         A batch gathers until `quiet_turns` turns of the event loop have brought no more, up to `largest` items; without
         quiet turns a full batch is handed over within `add`. `fill` returns how many of up to `largest` items the next
-        batch takes. `at_once` batches may be handed over, and
-        `full_at_once` while two full ones gather: in an overloaded server a turn of the loop takes so long that one
-        batch a turn would be too few.
+        batch takes. `at_once` batches may be handed over, and `full_at_once` while two full ones gather: in an
+        overloaded server a turn of the loop takes so long that one batch a turn would be too few.
         """
         self._hand = hand
         self._at_once, self._full_at_once = at_once, full_at_once

@@ -89,8 +89,7 @@ class GroupCommit:
     `receiver.server.acceptor_process` does both in another process.
     """
 
-    #: The number of requests that are not left waiting for the end of a turn: their admission takes the event loop's
-    #: own time, so it gains nothing by an early beginning.
+    #: Requests always wait for the end of a turn of the event loop, because the loop itself admits them.
     hand_in_at = inf
 
     def __init__(

@@ -180,7 +180,7 @@ LIMITED = Counter(
 )
 ACCEPTOR_ENDED = Counter(
     "hookmirror_acceptor_ended",
-    "Unexpected ends of acceptor processes, and starts of new ones that failed",
+    "Unexpected ends of acceptor processes, ends of those to which nothing could be sent, and starts that failed",
     registry=REGISTRY,
 )
 CONNECTIONS = Gauge(

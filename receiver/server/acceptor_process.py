@@ -44,7 +44,8 @@ log = structlog.get_logger(__name__)
 _repeated = Repeats(log)
 
 #: Frames of requests that are under way; the most requests of one frame, and the most bytes of their bodies, unless a
-#: single body has more. Smaller frames would need more commits; and the process takes together what has arrived.
+#: single body has more. Smaller frames would need more commits. Eight full ones are two of the largest batches, so that
+#: one can be sent while the other is stored.
 FRAMES_UNDER_WAY, LARGEST_FRAME, LARGEST_FRAME_BYTES = 8, 32, 1 << 20
 
 #: The most seconds before an ended process is replaced, since nothing is acked meanwhile.
@@ -154,10 +155,10 @@ class AcceptorProcess:
         try:
             self._channel.send(_frame_of(batch))
         except Exception:
-            # Without this frame, each later answer would be taken for that of the frame before its own.
-            _repeated.exception("cannot send requests to the acceptor process; replacing it", about={})
+            # First, because without this frame each later answer would be taken for that of the frame before its own.
             self._channel.close()
             self._lose()
+            _repeated.exception("cannot send requests to the acceptor process; replacing it", about={})
 
     def _receive(self, data: bytes) -> None:
         for content in self._unframing.feed(data):
@@ -207,6 +208,7 @@ class AcceptorProcess:
 
     def _replace_soon(self, ended: Started) -> None:
         if self._stopping.is_set() or self._loop is None:
+            end(ended, time.monotonic())
             return
         starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
         try:
