@@ -20,8 +20,8 @@ from forked import INHERITED, Forked
 from senders import SOURCES, body, seal, sent
 from serving import TIMEOUT, Served, serving, wait_until
 
-from receiver.errors import ConfigurationError
-from receiver.server import acceptor, acceptor_starts
+from receiver.errors import ConfigurationError, Unavailable
+from receiver.server import acceptor, acceptor_process, acceptor_starts
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.renewal import Renewal
 from receiver.settings.settings import Settings
@@ -157,23 +157,46 @@ def test_a_process_that_is_killed_because_its_commit_hangs_does_not_count_as_end
     assert served.metric("hookmirror_acceptor_ended_total") == ended
 
 
+@pytest.mark.parametrize("is_logged", [True, False])
 def test_requests_that_cannot_be_sent_to_the_process_are_refused_and_no_answer_goes_to_another_request(
-    served: Served, monkeypatch
+    served: Served, monkeypatch, is_logged: bool
 ):
     first = pid_of(served)
     ended = served.metric("hookmirror_acceptor_ended_total")
 
-    def fail(_: object) -> bytes:
-        monkeypatch.undo()
+    def fail(*_: object, **__: object) -> bytes:
+        monkeypatch.undo() if is_logged else monkeypatch.setattr(acceptor_process, "_frame_of", frame_of)
         raise MemoryError
 
-    monkeypatch.setattr("receiver.server.acceptor_process._frame_of", fail)
+    frame_of = acceptor_process._frame_of
+    monkeypatch.setattr(acceptor_process, "_frame_of", fail)
+    if not is_logged:
+        monkeypatch.setattr(acceptor_process._repeated, "exception", fail)
     answer = served.post("iimmpact", *sent("iimmpact", body("iimmpact", id="P1", key="not sent")))
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     wait_until(lambda: (now := served.app._accepting._started) is not None and now.process.pid != first, "another one")
     assert served.metric("hookmirror_acceptor_ended_total") == ended + 1
     later = served.send("iimmpact", id="P2", key="sent later")
     assert served.delivery(later)["entity"].endswith("P2")
+
+
+def test_a_process_that_cannot_be_sent_the_last_requests_of_a_stop_is_ended(monkeypatch):
+    async def play() -> tuple[subprocess.Popen[bytes], asyncio.Future[object]]:
+        ours, theirs = socket.socketpair()
+        reading, lifeline = acceptor_starts._pipe()
+        with theirs, reading:
+            process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=reading)
+        accepting = AcceptorProcess(Settings(database_url="sqlite://"))
+        accepting._loop = asyncio.get_running_loop()
+        accepting._use(acceptor_starts.Started(process, ours, lifeline))
+        monkeypatch.setattr(acceptor_process, "_frame_of", lambda _: 1 / 0)
+        answer = accepting._loop.create_future()
+        accepting._gathering.add([(SimpleNamespace(body=b"{}"), answer)])
+        accepting.stop()
+        return process, answer
+
+    process, answer = asyncio.run(play())
+    assert (process.returncode, type(answer.exception())) == (-signal.SIGKILL, Unavailable)
 
 
 def test_no_acked_webhook_is_lost_when_the_process_is_killed_under_load(served: Served):

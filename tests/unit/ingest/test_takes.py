@@ -101,6 +101,24 @@ def test_an_error_in_the_middle_of_a_turn_refuses_only_the_requests_that_were_ta
     asyncio.run(play())
 
 
+def test_an_error_of_the_event_loop_leaves_no_later_request_waiting(new_endpoint, taken, monkeypatch):
+    async def play() -> None:
+        endpoint, loop = new_endpoint(), asyncio.get_running_loop()
+
+        def fail(*_: object) -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as broken:
+            broken.setattr(loop, "call_soon", fail)
+            with pytest.raises(MemoryError):
+                submit(endpoint, "a")
+        submit(endpoint, "b")
+        await asyncio.sleep(0)
+        assert taken == [b"b"]
+
+    asyncio.run(play())
+
+
 class Batches:
     """A gathering of letters, and the batches that it has handed over."""
 
