@@ -214,6 +214,7 @@ async def judge(scene: Scene, kills: Sequence[Kill], *, seed: int, seconds: floa
     to_ack, to_end = recoveries(kills, stream.acks), recoveries(kills, ledger.ends())
     wrong = [each for source, mirror in mirrors.items() for each in scene.consumer.wrong(source, mirror)]
     notes = [str(each) for each in (*differences[:5], *twice[:5], *wrong[:5], *scene.consumer.breaks[:5])]
+    notes += ledger.open_deliveries()[:5]
     if any(codes):
         notes += [f"exit codes: {dict(zip((post.name for post in deployment.posts), codes, strict=True))}"]
     return Verdict(

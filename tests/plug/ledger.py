@@ -90,6 +90,14 @@ class Ledger:
         """Count the deliveries that have not ended."""
         return sum(count for state, count in self.states().items() if state in ("pending", "processing"))
 
+    def open_deliveries(self) -> list[str]:
+        """Describe the deliveries that have not ended, by what decides when they are worked on."""
+        found = self.rows(
+            "SELECT id, source, state, attempts, due_at, suspect, claimed_by, lease_until, reason FROM deliveries "
+            "WHERE state IN ('pending', 'processing')"
+        )
+        return [f"open: {' '.join(map(str, row))}" for row in found]
+
     def applied_twice(self) -> list[tuple[int, str, int]]:
         """Return the deliveries that ended, or changed one row, more than once: which, what, how often."""
         return self.rows(
