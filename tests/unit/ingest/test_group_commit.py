@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loop_turns import turns
 from waiting import wait_until
 
 from receiver.errors import NotVerified, Refused, Unavailable
@@ -82,12 +83,6 @@ async def stall(accepting: GroupCommit, inbox: Inbox, key: str) -> asyncio.Futur
     answer = send(accepting, key)
     assert await asyncio.to_thread(inbox.reached.wait, BOUND)
     return answer
-
-
-async def turns() -> None:
-    """Let the event loop do what it has to do."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 def test_a_single_arrival_is_committed_without_waiting_for_others():

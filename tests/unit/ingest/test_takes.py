@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loop_turns import turns
 
 from receiver.errors import Unavailable
 from receiver.inbox.arrival import Accepted
@@ -136,11 +137,6 @@ class Batches:
         answers = [asyncio.get_running_loop().create_future() for _ in letters]
         self.gathering.add(zip(letters, answers, strict=True))
         return answers
-
-
-async def turns() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 def test_without_quiet_turns_a_full_batch_is_handed_over_at_once():
