@@ -14,13 +14,10 @@ from benchmarks.senders import IIMMPACT, SENDERS, SIZE, Sender
 from benchmarks.servers import running
 
 DATABASES = (SQLITE, POSTGRESQL) = ("SQLite", "PostgreSQL")
-WITH_PROCESS = (SQLITE_PROCESS, POSTGRESQL_PROCESS) = (
-    "SQLite and an acceptor process",
-    "PostgreSQL and an acceptor process",
-)
+SQLITE_PROCESS = "SQLite and an acceptor process"
 
-#: The servers of Hookmirror: by database, without and with an acceptor process.
-OURS = DATABASES + WITH_PROCESS
+#: The servers of Hookmirror: by database, and one with an acceptor process.
+OURS = (*DATABASES, SQLITE_PROCESS)
 
 ROUNDS, SECONDS = scale.rounds(), scale.seconds()
 
@@ -49,10 +46,10 @@ class Cell(NamedTuple):
             load.write_pool(pool, 0, pool_of(self.size), sender=self.sender, size=self.size)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            on_postgresql = self.server in (POSTGRESQL, POSTGRESQL_PROCESS)
+            on_postgresql = self.server == POSTGRESQL
             database_url = stack.enter_context(postgresql.fresh_database()) if on_postgresql else None
             server, arguments = ("hookmirror", ("--no-worker",)) if self.server in OURS else (self.server, ())
-            acceptor = self.server in WITH_PROCESS
+            acceptor = self.server == SQLITE_PROCESS
             url, _ = stack.enter_context(
                 running(server, folder, *arguments, database_url=database_url, acceptor_process=acceptor)
             )
@@ -74,12 +71,9 @@ def _cells() -> list[Cell]:
     further = [
         *(Cell("deferred", sender) for sender in SENDERS.values()),
         *(Cell(server, sender) for server in (POSTGRESQL, SQLITE_PROCESS) for sender in SENDERS.values()),
-        Cell(POSTGRESQL_PROCESS),
-        *(Cell(server, connections=256) for server in ("deferred", POSTGRESQL)),
+        Cell(POSTGRESQL, connections=256),
         *(Cell(SQLITE, sender, connections=256) for sender in SENDERS.values()),
-        *(Cell(server, size=10 * SIZE) for server in ("bare", "deferred", POSTGRESQL)),
-        *(Cell(SQLITE, sender, size=10 * SIZE) for sender in SENDERS.values()),
-        Cell(SQLITE_PROCESS, size=10 * SIZE),
+        *(Cell(server, size=10 * SIZE) for server in ("bare", *OURS)),
         *(Cell("orm"), Cell("orm_in_threads")),
     ]
     # Each once.

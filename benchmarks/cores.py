@@ -24,7 +24,7 @@ CHECKED, ENOUGH = 2, 1.8
 SPIN = 0.1
 
 #: Seconds that a run may spend on waiting for cores and on repeating cells that had too few.
-BUDGET = scale.either(90.0, 15.0)
+BUDGET = scale.either(60.0, 15.0)
 
 Result = TypeVar("Result")
 

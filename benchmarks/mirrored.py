@@ -46,7 +46,7 @@ APART = ("--worker-process",)
 def report() -> Report:
     setups = [
         *(Setup(SQLITE, IIMMPACT), Setup(SQLITE, IIMMPACT, APART), Setup(SQLITE_PROCESS, IIMMPACT, APART)),
-        *(Setup(SQLITE, SIGMA, APART), Setup(POSTGRESQL, IIMMPACT), Setup(POSTGRESQL, IIMMPACT, APART)),
+        *(Setup(SQLITE, SIGMA, APART), Setup(POSTGRESQL, IIMMPACT, APART)),
     ]
     if scale.QUICK:
         del setups[2:]
