@@ -74,6 +74,7 @@ def _cells() -> list[Cell]:
         Cell(POSTGRESQL, connections=256),
         *(Cell(SQLITE, sender, connections=256) for sender in SENDERS.values()),
         *(Cell(server, size=10 * SIZE) for server in ("bare", *OURS)),
+        *(Cell(server, connections=256, size=10 * SIZE) for server in ("bare", SQLITE)),
         *(Cell("orm"), Cell("orm_in_threads")),
     ]
     # Each once.
