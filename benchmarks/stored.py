@@ -23,7 +23,7 @@ from benchmarks.servers import running
 ROUNDS, SECONDS = scale.rounds(), scale.seconds(usual=3)
 
 #: Bodies of a cell, more than are taken in its time.
-POOLS = {SIGMA.name: 25_000 * SECONDS, STICKY.name: 12_000 * SECONDS}
+POOLS = {SIGMA.name: 30_000 * SECONDS, STICKY.name: 25_000 * SECONDS}
 
 
 class Cell(NamedTuple):
