@@ -109,6 +109,8 @@ class Hydration:
         #: Calls in progress or with an unprocessed end; and a queue of those that have ended.
         self._calls: list[Call] = []
         self._ended: SimpleQueue[Call] = SimpleQueue()
+        #: Calls of earlier passes that have ended while a pass waited for its own.
+        self._ended_late: list[Call] = []
         self._ends_at = 0.0
         #: Bytes of the answers of this pass.
         self._fetched = 0
@@ -146,17 +148,18 @@ class Hydration:
                 self._leave_behind()
                 return
             with suppress(Empty):
-                self._end(self._ended.get(timeout=min(left, SIGN_SECONDS)))
+                self._take(self._ended.get(timeout=min(left, SIGN_SECONDS)))
             yield
 
     def late(self) -> list[Attempt]:
         """The attempts of calls that earlier passes left behind and that have ended; each is returned once."""
-        found = []
+        ended, self._ended_late = self._ended_late, []
         with suppress(Empty):
             while True:
-                call = self._ended.get_nowait()
-                self._end(call)
-                found += [] if call.is_forgotten else [call.attempt]
+                ended.append(self._ended.get_nowait())
+        for call in ended:
+            self._end(call)
+        found = [call.attempt for call in ended if not call.is_forgotten]
         return sorted(found, key=lambda attempt: attempt.delivery.id)
 
     @property
@@ -238,6 +241,13 @@ class Hydration:
             attempt.details.hydrate_us = microseconds_since(began)
             self._ended.put(call)
             self._wake()
+
+    def _take(self, call: Call) -> None:
+        """Record the result of a call that has ended; one of an earlier pass is left to `late`, which returns it."""
+        if call.is_late:
+            self._ended_late.append(call)
+        else:
+            self._end(call)
 
     def _end(self, call: Call) -> None:
         """Record the result of a call."""

@@ -204,6 +204,39 @@ def test_a_pass_that_fails_leaves_a_call_in_progress_to_later_passes(kit, served
     assert (served.asked, kit.delivery(thin)["attempts_made"]) == (1, 1)
 
 
+def test_a_call_that_ends_while_a_later_pass_waits_for_another_source_ends_its_attempt(shop, kit, monkeypatch):
+    may_end, threads = threading.Event(), {}
+    shop.connect(lambda source: httpx.Client(base_url=source.api_url))
+
+    @shop.hydrate("product.thin")
+    def fetch_product(event: Event, client: httpx.Client) -> str:
+        threads[event.source] = threading.current_thread()
+        if event.source == "quick":
+            # The answer of the slow API comes while the worker waits for this one.
+            may_end.set()
+            threads["slow"].join(TIMEOUT)
+        assert may_end.wait(TIMEOUT)
+        return "fetched"
+
+    @shop.on("product.thin")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.hydrated)
+
+    options = {"secrets": ["TestSecretOf32CharactersForTests"], "dialect": "shop", "api_url": "http://api.test"}
+    sources = {name: kit.source(name, **options) for name in ("slow", "quick")}
+    worker = new_worker(kit, sources=sources)
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", 0.1)
+    slow = kit.send("slow", "product.thin", id="A1", at=NOON).delivery
+    while not threads:
+        worker.work()
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", TIMEOUT)
+    kit.send("quick", "product.thin", id="A1", at=NOON)
+    drain(worker)
+    assert states(kit) == ["processed", "processed"]
+    assert (kit.delivery(slow)["attempts_made"], kit.delivery(slow)["attempts"]) == (1, [])
+    worker.close()
+
+
 def test_an_endless_answer_is_refused_at_a_bound(monkeypatch):
     monkeypatch.setattr(asking, "MOST_ANSWERED", 100_000)
     endless = (b" " * 10_000 for _ in iter(int, 1))
