@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -235,6 +236,41 @@ def test_a_call_that_ends_while_a_later_pass_waits_for_another_source_ends_its_a
     assert states(kit) == ["processed", "processed"]
     assert (kit.delivery(slow)["attempts_made"], kit.delivery(slow)["attempts"]) == (1, [])
     worker.close()
+
+
+class Keeping(BaseHTTPRequestHandler):
+    """Answers any number of requests on one connection, and notes the connection of each."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.connections.append(self.client_address)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Write no log."""
+
+
+def test_a_connection_to_an_api_that_was_idle_for_almost_five_seconds_is_not_used_again(monkeypatch):
+    """Many servers close it then, and a request that crosses this fails an attempt."""
+    now, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        server.connections, server.daemon_threads = [], True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with asking.client(SourceSettings(name="shop", api_url=f"http://127.0.0.1:{server.server_port}")) as api:
+            for idle in (0.0, 1.0, 4.8):
+                passed[0] += idle
+                fetch(api, "/products/A1")
+        server.shutdown()
+        thread.join(TIMEOUT)
+    first, second, third = server.connections
+    assert first == second
+    assert third != second
 
 
 def test_an_endless_answer_is_refused_at_a_bound(monkeypatch):
