@@ -112,14 +112,17 @@ class Hydration:
         #: Calls of earlier passes that have ended while a pass waited for its own.
         self._ended_late: list[Call] = []
         self._ends_at = 0.0
+        #: The entities of this pass with an attempt that a later pass must end, each with its source.
+        self._held_up: set[object] = set()
         #: Bytes of the answers of this pass.
         self._fetched = 0
         #: The call that a thread is making.
         self._at_hand = threading.local()
 
     def begin_batch(self) -> None:
-        """Reset the errors of clients and the time for calls."""
+        """Reset the errors of clients, the time for calls, and the entities that are held up."""
         self._broken.clear()
+        self._held_up.clear()
         self._ends_at = monotonic() + BUDGET_SECONDS
 
     def sort(self, attempts: Sequence[Attempt]) -> None:
@@ -128,12 +131,36 @@ class Hydration:
             if not attempt.is_ready:
                 attempt.hydrated = not self._is_thin(attempt)
 
+    def ready(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
+        waiting: set[str] = set()
+        found = []
+        for attempt in attempts:
+            if not attempt.is_ready:
+                waiting.add(attempt.delivery.source)
+            elif attempt.delivery.source not in waiting and attempt.entity_of_source not in self._held_up:
+                found.append(attempt)
+        return found
+
+    def apart(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The ready attempts whose entity has no earlier attempt in this pass that is not ready, in order.
+
+        Further attempts of this pass wait behind the others.
+        """
+        found = []
+        for attempt in attempts:
+            if attempt.is_ready and attempt.entity_of_source not in self._held_up:
+                found.append(attempt)
+            elif attempt.entity_of_source is not None:
+                self._held_up.add(attempt.entity_of_source)
+        return found
+
     def fetch(self, attempts: Sequence[Attempt]) -> Iterator[None]:
         """Hydrate the events of these attempts, yielding now and then; those beyond this pass stay unchanged."""
         self._fetched = 0
         waiting: dict[str, deque[Attempt]] = {}
         for attempt in attempts:
-            if not attempt.is_ready and not attempt.under_way:
+            if not attempt.is_ready and not attempt.under_way and attempt.entity_of_source not in self._held_up:
                 waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
         # The oldest attempt keeps its turn, even if many others arrive meanwhile.
         first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
@@ -303,31 +330,6 @@ class Hydration:
         self._pulse.beat()
         with suppress(AttributeError):
             self._at_hand.call.answers.append(answer)
-
-
-def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
-    held_up: set[str] = set()
-    found = []
-    for attempt in attempts:
-        if not attempt.is_ready:
-            held_up.add(attempt.delivery.source)
-        elif attempt.delivery.source not in held_up:
-            found.append(attempt)
-    return found
-
-
-def apart(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The ready attempts whose entity has no earlier attempt among these that is not ready, in order."""
-    held_up: set[object] = set()
-    found = []
-    for attempt in attempts:
-        about = (attempt.delivery.source, attempt.entity)
-        if attempt.is_ready and about not in held_up:
-            found.append(attempt)
-        elif attempt.entity is not None:
-            held_up.add(about)
-    return found
 
 
 def _size(answer: httpx.Response) -> int:

@@ -20,7 +20,7 @@ from handlers import api as asking
 from handlers.api import fetch
 from handlers.catalog import Product
 from receiver import ApiError, Event, Mirror, SourceSettings
-from receiver.worker import hydration
+from receiver.worker import hydration, reading
 
 THIN, GOOD = 400, 60
 
@@ -171,7 +171,11 @@ def test_a_busy_api_costs_a_few_attempts_and_the_other_deliveries_keep_theirs(ki
     worker.close()
 
 
-def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(kit, served, sources):
+@pytest.mark.parametrize("portion_bytes", [reading.PORTION_BYTES, 1])
+def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(
+    kit, served, sources, monkeypatch, portion_bytes
+):
+    monkeypatch.setattr(reading, "PORTION_BYTES", portion_bytes)
     served.busy = True
     send_thin(kit, 20)
     first = kit.send("slow", "product.thin", id="X", at=NOON)
