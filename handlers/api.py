@@ -25,6 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Answered = TypeVar("Answered")
 
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
+LONGEST_IDLE = 3.0  #: seconds for which an idle connection is kept; many servers, and httpx by default, end it after 5
 LONGEST_ANSWER = 30.0  #: seconds from the request to the end of its answer
 MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
 RETRY_TIMEOUT = timedelta(minutes=2)  #: the time for which a walk repeats one request
@@ -57,7 +58,9 @@ def client(
     source: SourceSettings, *, auth: httpx.Auth | None = None, headers: dict[str, str] | None = None
 ) -> httpx.Client:
     """Make a client whose paths are relative to the source's `api_url`."""
-    return httpx.Client(base_url=source.api_url or "", auth=auth, headers=headers, timeout=TIMEOUT)
+    # A request that crosses with the server's end of the connection fails.
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=LONGEST_IDLE)
+    return httpx.Client(base_url=source.api_url or "", auth=auth, headers=headers, timeout=TIMEOUT, limits=limits)
 
 
 def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Select, Text, bindparam, or_, select, text
 
+from receiver.database.columns import Many, among
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table, table_name
 
 #: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
@@ -39,11 +41,22 @@ def lock_families(connection: Connection, writes: Sequence[Write]) -> None:
         if write.children_gone:
             lost[write.children_gone, write.key.source].add(write.key.external_id)
     for (table, source), parents in sorted(lost.items(), key=lock_order):
-        sql = sql_table(table)
         own = {write.key.external_id for write in writes if (write.key.table, write.key.source) == (table, source)}
-        concerned = sql.c.external_id.in_(sorted(own)) | sql.c.parent.in_(sorted(parents))
-        rows = select(sql.c.external_id).where(sql.c.source == source, concerned).order_by(sql.c.external_id)
-        connection.execute(rows.with_for_update())
+        parameters = {"source": source, "own": sorted(own), "parents": sorted(parents)}
+        connection.execute(_family(table), parameters)
+
+
+@cache
+def _family(table: type[MirrorRow]) -> Select[Any]:
+    """Make the statement that locks the rows of a `source` with an id in `own`, or a parent in `parents`.
+
+    Each list is one parameter, because PostgreSQL takes at most 65,535, and an event may concern more rows.
+    """
+    sql = sql_table(table)
+    own, parents = (bindparam(name, type_=Many(Text)) for name in ("own", "parents"))
+    concerned = or_(among(sql.c.external_id, own), among(sql.c.parent, parents))
+    rows = select(sql.c.external_id).where(sql.c.source == bindparam("source"), concerned)
+    return rows.order_by(sql.c.external_id).with_for_update()
 
 
 def lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
-from receiver.database.errors import is_lock_timeout, is_transient
+from receiver.database.errors import is_infrastructure_error, is_lock_timeout, is_transient, retry_transaction
 from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
@@ -60,13 +60,17 @@ class Handling:
     def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
-        Returns the attempts whose handlers ran: fewer than all if there are many writes.
+        Returns the attempts whose handlers ran: fewer than all if there are many writes. Raises SQLAlchemy's error if
+        a handler could not read because the database itself failed.
         """
         with closing(_Reader(self._database, self._lock_seconds())) as read:
             earlier: list[Write] = []
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
                     self.run(attempt, earlier, read)
+                    if read.failed is not None:
+                        # The attempt must not count, whatever the handler made of the error.
+                        raise read.failed
                     earlier.extend(attempt.writes)
                     self._keep_lease()
                     if len(earlier) >= MOST_WRITES:
@@ -92,12 +96,12 @@ class Handling:
                 attempt.handler.run(attempt.event, mirror)
             except SessionRequested:
                 attempt.wants_session = True
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 # Not an error of another database, whose handler has failed. Inside the settling transaction, the
-                # settlement meets the lock.
-                if not isinstance(read, _Reader) or read.met is not error:
+                # settlement meets the lock, or the failure.
+                if not isinstance(read, _Reader) or (error is not read.met and error is not read.failed):
                     raise
-                attempt.lock = error
+                attempt.lock = error if error is read.met else None
             else:
                 attempt.writes = mirror.writes
         attempt.details.handle_us += microseconds_since(began)
@@ -188,32 +192,50 @@ def _undo(connection: Connection, ours: NestedTransaction) -> None:
 
 
 class _Reader:
-    """Reads rows for `mirror.get` on one snapshot of the database, opened at the first read."""
+    """Reads rows for `mirror.get` on one snapshot of the database, opened at the first read.
+
+    A read that loses its connection is repeated, on another snapshot.
+    """
 
     def __init__(self, database: Database, lock_seconds: float | None) -> None:
         self._database = database
         #: The seconds for which a read waits for a lock; None for the limit of its session.
         self._lock_seconds = lock_seconds
-        #: The last error about a lock that another session holds.
-        self.met: DBAPIError | None = None
+        #: The last error about a lock that another session holds, and that of the database itself.
+        self.met: SQLAlchemyError | None = None
+        self.failed: SQLAlchemyError | None = None
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
     def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
+        try:
+            return retry_transaction(lambda: self._read(key, writes))
+        except SQLAlchemyError as error:
+            if is_lock_timeout(error):
+                self.met, self._lock_seconds = error, WARY_READ_SECONDS
+            elif is_infrastructure_error(error):
+                self.failed = error
+            raise
+
+    def _read(self, key: Key, writes: list[Write]) -> MirrorRow | None:
+        try:
+            return UnitOfWork(self._opened()).read(key, writes)
+        except SQLAlchemyError as error:
+            # PostgreSQL takes no further statement in this transaction, so the next read begins another one.
+            self._connection = None
+            with suppress(SQLAlchemyError):
+                self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _opened(self) -> Connection:
         if self._connection is None:
             self._connection = self._stack.enter_context(self._database.read())
             if self._lock_seconds is not None:
                 limit_lock_waits(self._connection, self._lock_seconds)
-        try:
-            return UnitOfWork(self._connection).read(key, writes)
-        except DBAPIError as error:
-            if is_lock_timeout(error):
-                self.met, self._lock_seconds = error, WARY_READ_SECONDS
-            # PostgreSQL takes no further statement in this transaction, so the next handler reads in another one.
-            with suppress(SQLAlchemyError):
-                self.close()
-            raise
+        return self._connection
 
     def close(self) -> None:
         self._connection = None
-        self._stack.close()
+        # Nothing was written, so that nothing is lost with the connection.
+        with suppress(SQLAlchemyError):
+            self._stack.close()

@@ -109,15 +109,20 @@ class Hydration:
         #: Calls in progress or with an unprocessed end; and a queue of those that have ended.
         self._calls: list[Call] = []
         self._ended: SimpleQueue[Call] = SimpleQueue()
+        #: Calls of earlier passes that have ended while a pass waited for its own.
+        self._ended_late: list[Call] = []
         self._ends_at = 0.0
+        #: The entities of this pass with an attempt that a later pass must end, each with its source.
+        self._held_up: set[object] = set()
         #: Bytes of the answers of this pass.
         self._fetched = 0
         #: The call that a thread is making.
         self._at_hand = threading.local()
 
     def begin_batch(self) -> None:
-        """Reset the errors of clients and the time for calls."""
+        """Reset the errors of clients, the time for calls, and the entities that are held up."""
         self._broken.clear()
+        self._held_up.clear()
         self._ends_at = monotonic() + BUDGET_SECONDS
 
     def sort(self, attempts: Sequence[Attempt]) -> None:
@@ -126,12 +131,36 @@ class Hydration:
             if not attempt.is_ready:
                 attempt.hydrated = not self._is_thin(attempt)
 
+    def ready(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
+        waiting: set[str] = set()
+        found = []
+        for attempt in attempts:
+            if not attempt.is_ready:
+                waiting.add(attempt.delivery.source)
+            elif attempt.delivery.source not in waiting and attempt.entity_of_source not in self._held_up:
+                found.append(attempt)
+        return found
+
+    def apart(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The ready attempts whose entity has no earlier attempt in this pass that is not ready, in order.
+
+        Further attempts of this pass wait behind the others.
+        """
+        found = []
+        for attempt in attempts:
+            if attempt.is_ready and attempt.entity_of_source not in self._held_up:
+                found.append(attempt)
+            elif attempt.entity_of_source is not None:
+                self._held_up.add(attempt.entity_of_source)
+        return found
+
     def fetch(self, attempts: Sequence[Attempt]) -> Iterator[None]:
         """Hydrate the events of these attempts, yielding now and then; those beyond this pass stay unchanged."""
         self._fetched = 0
         waiting: dict[str, deque[Attempt]] = {}
         for attempt in attempts:
-            if not attempt.is_ready and not attempt.under_way:
+            if not attempt.is_ready and not attempt.under_way and attempt.entity_of_source not in self._held_up:
                 waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
         # The oldest attempt keeps its turn, even if many others arrive meanwhile.
         first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
@@ -146,17 +175,18 @@ class Hydration:
                 self._leave_behind()
                 return
             with suppress(Empty):
-                self._end(self._ended.get(timeout=min(left, SIGN_SECONDS)))
+                self._take(self._ended.get(timeout=min(left, SIGN_SECONDS)))
             yield
 
     def late(self) -> list[Attempt]:
         """The attempts of calls that earlier passes left behind and that have ended; each is returned once."""
-        found = []
+        ended, self._ended_late = self._ended_late, []
         with suppress(Empty):
             while True:
-                call = self._ended.get_nowait()
-                self._end(call)
-                found += [] if call.is_forgotten else [call.attempt]
+                ended.append(self._ended.get_nowait())
+        for call in ended:
+            self._end(call)
+        found = [call.attempt for call in ended if not call.is_forgotten]
         return sorted(found, key=lambda attempt: attempt.delivery.id)
 
     @property
@@ -239,6 +269,13 @@ class Hydration:
             self._ended.put(call)
             self._wake()
 
+    def _take(self, call: Call) -> None:
+        """Record the result of a call that has ended; one of an earlier pass is left to `late`, which returns it."""
+        if call.is_late:
+            self._ended_late.append(call)
+        else:
+            self._end(call)
+
     def _end(self, call: Call) -> None:
         """Record the result of a call."""
         self._calls.remove(call)
@@ -293,31 +330,6 @@ class Hydration:
         self._pulse.beat()
         with suppress(AttributeError):
             self._at_hand.call.answers.append(answer)
-
-
-def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
-    held_up: set[str] = set()
-    found = []
-    for attempt in attempts:
-        if not attempt.is_ready:
-            held_up.add(attempt.delivery.source)
-        elif attempt.delivery.source not in held_up:
-            found.append(attempt)
-    return found
-
-
-def apart(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The ready attempts whose entity has no earlier attempt among these that is not ready, in order."""
-    held_up: set[object] = set()
-    found = []
-    for attempt in attempts:
-        about = (attempt.delivery.source, attempt.entity)
-        if attempt.is_ready and about not in held_up:
-            found.append(attempt)
-        elif attempt.entity is not None:
-            held_up.add(about)
-    return found
 
 
 def _size(answer: httpx.Response) -> int:

@@ -29,7 +29,7 @@ from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.batch_sizes import BatchSize
 from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
-from receiver.worker.hydration import Hydration, apart, ready
+from receiver.worker.hydration import Hydration
 from receiver.worker.liveness import Pulse
 from receiver.worker.locks import Locks
 from receiver.worker.reading import portions, read
@@ -152,13 +152,13 @@ class Worker:
                 read(attempt, self._sources, self._retries, now=now)
         self._unfold(attempts)
         self._hydration.sort(attempts)
-        left = self._settle_ready(attempts, ready)
+        left = self._settle_ready(attempts, self._hydration.ready)
         while left:
             self._hydrate(left)
-            before, left = left, self._settle_ready(left, ready)
+            before, left = left, self._settle_ready(left, self._hydration.ready)
             if len(left) == len(before):
                 break
-        left = self._settle_ready(left, apart)
+        left = self._settle_ready(left, self._hydration.apart)
         if not self._stopping.is_set():
             self._put_back([attempt for attempt in left if not attempt.under_way])
         return len(left)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -13,15 +13,18 @@ from unittest.mock import patch
 import httpx
 import psycopg
 import pytest
+from away import away
 from serving import TIMEOUT, serving, wait_until
 from shopping import NOON, drain, named, new_shop, new_worker, running, states, url_of
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver import Event, Listed, Mirror
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
+from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.changes import after
 from receiver.mirror.locks import MIRROR_LOCK
 from receiver.reconcile import reconcile
@@ -265,6 +268,57 @@ def test_a_handler_that_loses_its_connection_in_its_own_sql_is_repeated_within_i
     with losing_its_connection(kit.database, "INTO notes") as ended:
         assert worker.work() == 1
     assert len(ended) == 1
+    assert told_once(kit)
+
+
+def look_first(kit: Webhooks, then: Callable[[], object] = lambda: None) -> None:
+    """Send an event whose handler reads its row, calls `then`, and changes the row."""
+
+    @kit.source("shop").dialect.on("product.looked")
+    def look(event: Event[Any], mirror: Mirror) -> None:
+        mirror.get(Product, event.entity_id)
+        then()
+        mirror.upsert(Product, event.entity_id, name="looked")
+
+    kit.send("shop", "product.looked", id="A1", at=NOON)
+
+
+def test_a_handler_that_loses_its_connection_in_a_read_reads_again_within_its_attempt(kit, worker):
+    look_first(kit)
+    with losing_its_connection(kit.database, "FROM products") as ended:
+        assert worker.work() == 1
+    assert len(ended) == 1
+    assert told_once(kit)
+
+
+def test_the_end_of_a_connection_through_which_a_handler_has_read_costs_nothing(kit, worker):
+    with closing(Database(url_of(kit))) as beside:
+        look_first(kit, then=lambda: end_all_others(beside))
+        assert worker.work() == 1
+    assert told_once(kit)
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_a_handler_that_cannot_read_because_the_database_is_away_runs_again_and_keeps_its_attempt(kit, catches):
+    begun: list[int] = []
+    is_back = threading.Event()
+
+    @kit.source("shop").dialect.on("product.looked")
+    def look(event: Event[Any], mirror: Mirror) -> None:
+        begun.append(event.attempt)
+        try:
+            with away(url_of(kit)) if len(begun) == 1 else nullcontext(), suppress(SQLAlchemyError if catches else ()):
+                mirror.get(Product, event.entity_id)
+        finally:
+            is_back.set()
+        mirror.upsert(Product, event.entity_id, name="looked")
+
+    kit.send("shop", "product.looked", id="A1", at=NOON)
+    with capture_logs() as lines, running(new_worker(kit, retries=RetrySchedule(attempts=1))):
+        assert is_back.wait(TIMEOUT)
+        wait_until(lambda: set(states(kit)) & {"processed", "dead"}, "the worker")
+    assert begun == [1, 1]
+    assert [line["event"] for line in lines] == ["a pass of the worker failed; trying again"]
     assert told_once(kit)
 
 

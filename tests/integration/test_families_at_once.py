@@ -17,11 +17,16 @@ from telling import NOON, shop
 
 from handlers.catalog import Product, Variant
 from receiver.database.database import Database
-from receiver.mirror.locks import MOST_LOCKS
+from receiver.mirror.locks import MOST_LOCKS, lock_families
+from receiver.mirror.rows import Key, Write
+from receiver.mirror.versions import Rank, Version, microseconds
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
 
 WORKERS, EVENTS, PRODUCTS, VARIANTS = 4, 160, 5, 20
+
+#: The most parameters of a statement on PostgreSQL.
+MOST_PARAMETERS = 65_535
 
 
 @pytest.fixture
@@ -124,6 +129,23 @@ def test_news_about_a_child_and_the_loss_of_its_parent_take_their_locks_in_one_o
                 assert (child.result(TIMEOUT), parent.result(TIMEOUT)) == (1, 1)
         assert errors == []
         assert (kit.row(Variant, "V1").active, kit.row(Variant, "V1").name) == (False, "child")
+
+
+def test_a_snapshot_of_more_children_than_a_statement_has_parameters_locks_all_of_them(databases, tmp_path):
+    news = Version(microseconds(NOON), int(Rank.UPDATE), 1)
+    parent = Key(Product, "shop", "P1")
+    writes = [Write(Key(Variant, "shop", f"V{number}"), news, {}) for number in range(MOST_PARAMETERS + 1)]
+    with databases.lend(tmp_path) as url, closing(Webhooks(tmp_path, {"shop": shop}, database_url=url)) as kit:
+        for variant in ("V1", f"V{MOST_PARAMETERS}"):
+            kit.send("shop", "variant.updated", id=variant, at=NOON, data={"parent": "another"})
+        kit.send("shop", "variant.updated", id="of P1", at=NOON, data={"parent": "P1"})
+        kit.send("shop", "variant.updated", id="free", at=NOON)
+        kit.drain()
+        with kit.database.write() as connection, closing(Database(url_of(kit))) as beside:
+            lock_families(connection, [*writes, Write(parent, news, {}, children_gone=Variant)])
+            with beside.write() as other:
+                free = other.execute(text("SELECT external_id FROM variants FOR UPDATE SKIP LOCKED"))
+                assert list(free.scalars()) == ["free"]
 
 
 def somebody_waits(database: Database) -> bool:

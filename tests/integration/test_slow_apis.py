@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from handlers import api as asking
 from handlers.api import fetch
 from handlers.catalog import Product
 from receiver import ApiError, Event, Mirror, SourceSettings
-from receiver.worker import hydration
+from receiver.worker import hydration, reading
 
 THIN, GOOD = 400, 60
 
@@ -170,7 +171,11 @@ def test_a_busy_api_costs_a_few_attempts_and_the_other_deliveries_keep_theirs(ki
     worker.close()
 
 
-def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(kit, served, sources):
+@pytest.mark.parametrize("portion_bytes", [reading.PORTION_BYTES, 1])
+def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(
+    kit, served, sources, monkeypatch, portion_bytes
+):
+    monkeypatch.setattr(reading, "PORTION_BYTES", portion_bytes)
     served.busy = True
     send_thin(kit, 20)
     first = kit.send("slow", "product.thin", id="X", at=NOON)
@@ -202,6 +207,74 @@ def test_a_pass_that_fails_leaves_a_call_in_progress_to_later_passes(kit, served
         wait_until(lambda: states(kit) == ["processed"], "the answer")
     assert "a pass of the worker failed; trying again" in {each["event"] for each in logs}
     assert (served.asked, kit.delivery(thin)["attempts_made"]) == (1, 1)
+
+
+def test_a_call_that_ends_while_a_later_pass_waits_for_another_source_ends_its_attempt(shop, kit, monkeypatch):
+    may_end, threads = threading.Event(), {}
+    shop.connect(lambda source: httpx.Client(base_url=source.api_url))
+
+    @shop.hydrate("product.thin")
+    def fetch_product(event: Event, client: httpx.Client) -> str:
+        threads[event.source] = threading.current_thread()
+        if event.source == "quick":
+            # The answer of the slow API comes while the worker waits for this one.
+            may_end.set()
+            threads["slow"].join(TIMEOUT)
+        assert may_end.wait(TIMEOUT)
+        return "fetched"
+
+    @shop.on("product.thin")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.hydrated)
+
+    options = {"secrets": ["TestSecretOf32CharactersForTests"], "dialect": "shop", "api_url": "http://api.test"}
+    sources = {name: kit.source(name, **options) for name in ("slow", "quick")}
+    worker = new_worker(kit, sources=sources)
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", 0.1)
+    slow = kit.send("slow", "product.thin", id="A1", at=NOON).delivery
+    while not threads:
+        worker.work()
+    monkeypatch.setattr(hydration, "BUDGET_SECONDS", TIMEOUT)
+    kit.send("quick", "product.thin", id="A1", at=NOON)
+    drain(worker)
+    assert states(kit) == ["processed", "processed"]
+    assert (kit.delivery(slow)["attempts_made"], kit.delivery(slow)["attempts"]) == (1, [])
+    worker.close()
+
+
+class Keeping(BaseHTTPRequestHandler):
+    """Answers any number of requests on one connection, and notes the connection of each."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.connections.append(self.client_address)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Write no log."""
+
+
+def test_a_connection_to_an_api_that_was_idle_for_almost_five_seconds_is_not_used_again(monkeypatch):
+    """Many servers close it then, and a request that crosses this fails an attempt."""
+    now, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        server.connections, server.daemon_threads = [], True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with asking.client(SourceSettings(name="shop", api_url=f"http://127.0.0.1:{server.server_port}")) as api:
+            for idle in (0.0, 1.0, 4.8):
+                passed[0] += idle
+                fetch(api, "/products/A1")
+        server.shutdown()
+        thread.join(TIMEOUT)
+    first, second, third = server.connections
+    assert first == second
+    assert third != second
 
 
 def test_an_endless_answer_is_refused_at_a_bound(monkeypatch):
