@@ -168,7 +168,8 @@ class AcceptorProcess:
             try:
                 for waiting, sent in zip(batch, answers.answers, strict=True):
                     self._answer(waiting, sent)
-                self._accepted()
+                if any(isinstance(each, Stored) for each in answers.answers):
+                    self._accepted()
                 _count(batch, answers.answers)
             except Exception:
                 _repeated.exception("cannot end a batch; the senders without an answer are asked to retry", about={})
