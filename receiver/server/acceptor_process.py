@@ -161,6 +161,7 @@ class AcceptorProcess:
             _repeated.exception("cannot send requests to the acceptor process; replacing it", about={})
 
     def _receive(self, data: bytes) -> None:
+        """Answer requests. An error here ends the process, because each later answer would go to another request."""
         for content in self._unframing.feed(data):
             answers = answers_of(content)
             # Before any step that could fail, so that a failure never blocks the next batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from loop_turns import turns
 from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
-from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, framed
+from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, Stored, framed, with_length
 from receiver.ingest.gathering import not_stored
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import Started
@@ -91,5 +92,21 @@ def test_a_refused_request_ends_no_trouble_of_the_database_and_wakes_no_worker()
         assert await refusal(forged) is NotVerified
         assert here.accepting.trouble() == "The last attempt to store deliveries failed."
         assert here.woken == []
+
+    play(scene)
+
+
+def test_after_an_answer_that_cannot_be_read_no_answer_goes_to_another_request():
+    async def scene(here: Scene) -> None:
+        requests = []
+        for _ in range(2):
+            requests.append(here.send())
+            await turns()
+        here.theirs.sendall(with_length(b"not an answer"))
+        await turns()
+        with suppress(BrokenPipeError):
+            await here.answer(Stored(True, 7, 0), failed=False)
+        assert [await refusal(each) for each in requests] == [Unavailable, Unavailable]
+        assert "has ended" in (here.accepting.trouble() or "")
 
     play(scene)
