@@ -195,9 +195,12 @@ class AcceptorProcess:
 
     def _kill(self) -> None:
         """Kill the process, because its commit hangs; then another one is started."""
-        if self._started is not None:
+        if self._started is not None and self._channel is not None:
             self._killed = self._started
             self._started.process.kill()
+            # Not left to the end of its socket, which a process that a dialect's code has forked may hold open.
+            self._channel.close()
+            self._lose()
 
     def _lose(self) -> None:
         """Ask the senders to retry, since the process is gone, and start another one."""
