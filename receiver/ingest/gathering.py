@@ -163,8 +163,9 @@ class Gathering(Generic[Item]):
 
     def give_up(self, refusal: Unavailable) -> None:
         """Refuse everything that waits, since nothing commits it any more."""
-        self.give_up_handed(refusal)
+        # Taken first, so that the end of a batch begins no watch for the next one, which may fail.
         gathered, self._gathering = self._gathering, []
+        self.give_up_handed(refusal)
         send_away(gathered, refusal)
 
     def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:

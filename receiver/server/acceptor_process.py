@@ -208,8 +208,11 @@ class AcceptorProcess:
         ended, self._started, self._channel = self._started, None, None
         if ended is not self._killed:
             metrics.ACCEPTOR_ENDED.inc()
-        self._gathering.give_up(_gone())
-        self._replace_soon(ended)
+        try:
+            self._gathering.give_up(_gone())
+        finally:
+            # Whatever fails there, such as without memory: nothing else starts another process.
+            self._replace_soon(ended)
 
     def _replace_soon(self, ended: Started) -> None:
         if self._stopping.is_set() or self._loop is None:
@@ -218,10 +221,10 @@ class AcceptorProcess:
         starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
         try:
             starter.start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
             metrics.ACCEPTOR_ENDED.inc()
             log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
-            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
         else:
             self._starter = starter
 

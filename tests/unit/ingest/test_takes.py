@@ -230,3 +230,19 @@ def test_the_rest_is_handed_over_in_batches_of_the_usual_size():
         assert batches.handed == ["ab", "cd", "ef", "g"]
 
     asyncio.run(play())
+
+
+def test_giving_up_asks_nothing_of_the_event_loop_so_that_every_request_is_refused(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        batches = Batches(at_once=1)
+        answers = batches.add("abcd")
+        await turns()
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncio.get_running_loop(), "call_soon", fail)
+            batches.gathering.give_up(Unavailable("It is gone."))
+        assert [type(each.exception()) for each in answers] == [Unavailable] * 4
+
+    asyncio.run(play())

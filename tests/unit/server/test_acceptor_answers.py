@@ -110,3 +110,19 @@ def test_after_an_answer_that_cannot_be_read_no_answer_goes_to_another_request()
         assert "has ended" in (here.accepting.trouble() or "")
 
     play(scene)
+
+
+def test_a_lost_process_is_replaced_whatever_fails_while_its_requests_are_refused(monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def scene(here: Scene) -> None:
+        replaced: list[Started] = []
+        started = here.accepting._started
+        monkeypatch.setattr(here.accepting, "_replace_soon", replaced.append)
+        monkeypatch.setattr(here.accepting._gathering, "give_up", fail)
+        with pytest.raises(MemoryError):
+            here.accepting._lose()
+        assert replaced == [started]
+
+    play(scene)
