@@ -107,11 +107,12 @@ def _unknown(source: str) -> Refused:
 
 def _framed_answers(results: Sequence[Admitted], accepted: Mapping[int, Accepted], failed: bool) -> bytes:
     """The frame of the answers. A refusal replaces an answer that cannot be sent, so that the others still arrive."""
+    failure = failed if any(isinstance(each, Arrival) for each in results) else None
     try:
-        return framed(SentAnswers([_answer(each, accepted) for each in results], failed))
+        return framed(SentAnswers([_answer(each, accepted) for each in results], failure))
     except Exception:
         _repeated.exception("cannot send an answer; its sender is asked to retry", about={})
-    return framed(SentAnswers([_sendable(each, accepted) for each in results], failed))
+    return framed(SentAnswers([_sendable(each, accepted) for each in results], failure))
 
 
 def _sendable(result: Admitted, accepted: Mapping[int, Accepted]) -> SentAnswer:

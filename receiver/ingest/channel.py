@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 #: Bytes that are read from the socket at a time.
 READ_BYTES = 1 << 18
 
+#: The errors of sending to a side that is gone.
+OTHER_SIDE_GONE = (BrokenPipeError, ConnectionResetError)
+
 
 class Channel:
     """Sends all bytes in order, however long the other side takes, and passes on what arrives."""
@@ -29,7 +32,10 @@ class Channel:
         received: Callable[[bytes], None],
         lost: Callable[[], None],
     ) -> None:
-        """`received` gets bytes as they arrive; `lost` is called once if the other side is gone."""
+        """`received` gets bytes as they arrive; `lost` is called once if the other side is gone.
+
+        So it is after an error of `received`, because whatever follows would be taken for something else.
+        """
         self._socket, self._loop = sock, loop
         self._received, self._lost = received, lost
         self._unsent = bytearray()
@@ -37,13 +43,17 @@ class Channel:
         loop.add_reader(sock, self._read)
 
     def send(self, data: bytes) -> None:
+        """Send the bytes now, or once the other side has room for them. Nothing is sent if that side is gone.
+
+        Raises `OSError` if the system takes none of them, such as without memory.
+        """
         if not self._unsent:
             try:
                 sent = self._socket.send(data)
             except BlockingIOError:
                 sent = 0
-            except OSError:
-                # The reader is told, too, and says that the other side is gone.
+            except OTHER_SIDE_GONE:
+                # The reader is told, too, and says so.
                 return
             if sent == len(data):
                 return
@@ -65,7 +75,8 @@ class Channel:
             while data := self._socket.recv(READ_BYTES):
                 self._received(data)
                 self._socket.settimeout(_left(deadline))
-        except OSError as error:
+        except Exception as error:
+            # Of `received`, too: what follows cannot be passed on.
             log.warning("the process at the other end does not finish", error=told(error))
         self._socket.close()
 
@@ -99,8 +110,12 @@ class Channel:
             sent = self._socket.send(self._unsent)
         except BlockingIOError:
             return
-        except OSError:
+        except OTHER_SIDE_GONE:
             sent = len(self._unsent)
+        except OSError as error:
+            # The other side would take what is sent next for this rest.
+            self._break_off(error)
+            return
         del self._unsent[:sent]
         if not self._unsent:
             self._loop.remove_writer(self._socket)
@@ -112,11 +127,22 @@ class Channel:
             return
         except OSError:
             data = b""
-        if data:
+        if not data:
+            self._end()
+            return
+        try:
             self._received(data)
-        else:
-            self.close()
-            self._lost()
+        except Exception as error:
+            self._break_off(error)
+
+    def _break_off(self, error: Exception) -> None:
+        # Before the line is written, which may fail for the same reason.
+        self._end()
+        log.error("cannot exchange more with the process at the other end", error=told(error))
+
+    def _end(self) -> None:
+        self.close()
+        self._lost()
 
 
 def _left(deadline: float) -> float:

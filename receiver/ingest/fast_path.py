@@ -134,7 +134,12 @@ class FastPathProtocol(BoundedProtocol):
         else:
             # The target includes the root path, as on uvicorn's way, because a sender may sign the path that it called.
             target = self._root + self.url
-            endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
+            try:
+                endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
+            except BaseException:
+                # Nothing will answer it.
+                webhook.release()
+                raise
         self._source, self._parts = None, []
         self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True
@@ -185,23 +190,23 @@ class FastPathRequest:
 
     def set_result(self, accepted: Accepted | SenderReply) -> None:
         endpoint = self._endpoint
-        self._release()
+        self.release()
         try:
             self._reply(endpoint.ack(self._name, accepted))
+            endpoint.note_ack(self._began)
         except Exception:
             self._give_up()
-        endpoint.note_ack(self._began)
 
     def set_exception(self, refusal: Refused) -> None:
-        self._release()
+        self.release()
         client = self._protocol.client
         try:
             self._reply(self._endpoint.refused(self._name, refusal, peer=client[0] if client else ""))
         except Exception:
             self._give_up()
 
-    def _release(self) -> None:
-        """Note that an answer is made, so that the body no longer counts as waiting."""
+    def release(self) -> None:
+        """Note that an answer is made, or that none will be, so that the body no longer counts as waiting."""
         self._replied = True
         self._endpoint.waiting.release(self._size)
 

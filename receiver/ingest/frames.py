@@ -114,8 +114,8 @@ class SentAnswers(msgspec.Struct, array_like=True, frozen=True):
     """The answers to the requests of one frame, in their order."""
 
     answers: list[SentAnswer]
-    #: Whether the database could store none of them.
-    failed: bool = False
+    #: Whether the database failed to store them; None if every request was refused, which says nothing about it.
+    failed: bool | None = False
 
 
 #: The first frame of the acceptor process: it is ready.

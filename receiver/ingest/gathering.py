@@ -163,15 +163,21 @@ class Gathering(Generic[Item]):
 
     def give_up(self, refusal: Unavailable) -> None:
         """Refuse everything that waits, since nothing commits it any more."""
-        self.give_up_handed(refusal)
+        # Taken first, so that the end of a batch begins no watch for the next one, which may fail.
         gathered, self._gathering = self._gathering, []
+        self.give_up_handed(refusal)
         send_away(gathered, refusal)
 
     def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._watching and self._gathering and self._may_hand_over():
-            self._watching = True
             self._seen = self._quiet = 0
-            loop.call_soon(self._poll, loop)
+            self._poll_soon(loop)
+
+    def _poll_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Set after the call, so that after an error of the loop the next arrival or end tries again.
+        self._watching = False
+        loop.call_soon(self._poll, loop)
+        self._watching = True
 
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check once a turn whether the batch is complete."""
@@ -180,7 +186,7 @@ class Gathering(Generic[Item]):
         self._seen = gathered
         complete = self._quiet >= self._quiet_turns or self._is_full()
         if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
-            loop.call_soon(self._poll, loop)
+            self._poll_soon(loop)
             return
         self._watching = False
         if self._gathering and self._may_hand_over():

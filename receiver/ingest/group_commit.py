@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from math import inf
 from queue import SimpleQueue
@@ -201,9 +201,11 @@ class GroupCommit:
             try:
                 answers = self._storing.store([waiting.item for waiting in batch])
             except BaseException as error:
-                # Every error is caught, because without this thread there would be no acks at all.
-                log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
+                # Every error is caught, because without this thread there would be no acks at all. Without memory, the
+                # line may fail, too.
                 self._tell(self._failed, batch)
+                with suppress(MemoryError):
+                    log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
             else:
                 self._tell(self._committed, batch, answers)
 

@@ -14,7 +14,7 @@ from receiver.logs.safe_text import traced
 
 
 class Repeats:
-    """A logger of such lines. Thread-safe.
+    """A logger of such lines. Thread-safe. A line for which there is no memory is lost, and its writer goes on.
 
     Lines with equal fields `about` are of one kind, and the sum shows these fields, too. They may hold only names from
     the settings and the code, because a stranger could invent any number of names. Other fields are logged only with
@@ -29,14 +29,16 @@ class Repeats:
         self._timer: threading.Timer | None = None
 
     def warning(self, event: str, *, about: dict[str, str], **told: Any) -> None:
-        if self.lets_through(event, about):
-            self._log.warning(event, **about, **told)
+        with suppress(MemoryError):
+            if self.lets_through(event, about):
+                self._log.warning(event, **about, **told)
 
     def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
         """Log as `warning` does, but at level error and with the traceback of the handled exception."""
-        if self.lets_through(event, about):
-            error = sys.exc_info()[1]
-            self._log.error(event, **about, **told, **({"exception": traced(error)} if error is not None else {}))
+        with suppress(MemoryError):
+            if self.lets_through(event, about):
+                error = sys.exc_info()[1]
+                self._log.error(event, **about, **told, **({"exception": traced(error)} if error is not None else {}))
 
     def lets_through(self, event: str, about: dict[str, str]) -> bool:
         """Whether the caller may write such a line; otherwise the line is counted for a sum."""

@@ -161,6 +161,7 @@ class AcceptorProcess:
             _repeated.exception("cannot send requests to the acceptor process; replacing it", about={})
 
     def _receive(self, data: bytes) -> None:
+        """Answer requests. An error here ends the process, because each later answer would go to another request."""
         for content in self._unframing.feed(data):
             answers = answers_of(content)
             # Before any step that could fail, so that a failure never blocks the next batch.
@@ -168,7 +169,8 @@ class AcceptorProcess:
             try:
                 for waiting, sent in zip(batch, answers.answers, strict=True):
                     self._answer(waiting, sent)
-                self._accepted()
+                if any(isinstance(each, Stored) for each in answers.answers):
+                    self._accepted()
                 _count(batch, answers.answers)
             except Exception:
                 _repeated.exception("cannot end a batch; the senders without an answer are asked to retry", about={})
@@ -193,9 +195,12 @@ class AcceptorProcess:
 
     def _kill(self) -> None:
         """Kill the process, because its commit hangs; then another one is started."""
-        if self._started is not None:
+        if self._started is not None and self._channel is not None:
             self._killed = self._started
             self._started.process.kill()
+            # Not left to the end of its socket, which a process that a dialect's code has forked may hold open.
+            self._channel.close()
+            self._lose()
 
     def _lose(self) -> None:
         """Ask the senders to retry, since the process is gone, and start another one."""
@@ -203,8 +208,11 @@ class AcceptorProcess:
         ended, self._started, self._channel = self._started, None, None
         if ended is not self._killed:
             metrics.ACCEPTOR_ENDED.inc()
-        self._gathering.give_up(_gone())
-        self._replace_soon(ended)
+        try:
+            self._gathering.give_up(_gone())
+        finally:
+            # Whatever fails there, such as without memory: nothing else starts another process.
+            self._replace_soon(ended)
 
     def _replace_soon(self, ended: Started) -> None:
         if self._stopping.is_set() or self._loop is None:
@@ -213,10 +221,10 @@ class AcceptorProcess:
         starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
         try:
             starter.start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
             metrics.ACCEPTOR_ENDED.inc()
             log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
-            self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
         else:
             self._starter = starter
 

@@ -86,7 +86,8 @@ def address(to: str, source: str) -> str:
     flaw = flaw_for_calls(to)
     if flaw is not None:
         raise ConfigurationError(f"--to {flaw}: it takes the URL of a receiver, such as http://127.0.0.1:8000.")
-    return to if urlsplit(to).path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
+    parts = urlsplit(to)
+    return to if parts.path.strip("/") else parts._replace(path=f"{HOOKS_PATH}{source}").geturl()
 
 
 def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str]:

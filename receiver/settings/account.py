@@ -61,6 +61,8 @@ class SourceSettings(BaseModel):
     reconcile: str | None = None
 
     _own: Any = PrivateAttr(None)
+    #: The secrets in `secrets_file` once it was read, so that a copy of these settings in another process has the same.
+    _in_file: list[bytes] | None = PrivateAttr(None)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -132,7 +134,10 @@ class SourceSettings(BaseModel):
         ]
 
     def credentials(self) -> Credentials:
-        """The credentials that verify this source's bodies. Raises `ConfigurationError` for an unreadable file."""
+        """The credentials that verify this source's bodies. The first call reads the file of secrets.
+
+        Raises `ConfigurationError` for an unreadable file.
+        """
         return Credentials(
             secrets=(
                 *(Secret(secret.get_secret_value().encode()) for secret in self.secrets),
@@ -148,8 +153,10 @@ class SourceSettings(BaseModel):
     def _lines_of_secrets_file(self) -> Iterable[bytes]:
         if self.secrets_file is None:
             return []
-        named = f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}"
-        return lines_of_secrets(self.secrets_file, named=named, setting="secrets_file")
+        if self._in_file is None:
+            named = f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}"
+            self._in_file = lines_of_secrets(self.secrets_file, named=named, setting="secrets_file")
+        return self._in_file
 
 
 def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:

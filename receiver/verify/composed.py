@@ -20,6 +20,11 @@ from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, S
 #: The most secrets of one source, since each request is compared with all of them.
 MOST_SECRETS = 16
 
+NOT_AS_CALLED = (
+    "its sender signs the URL that it calls, which has only ASCII: write `public_url`, or `registered_url` in its "
+    "table, as it is called, with a host such as `xn--bcher-kva.example`"
+)
+
 
 @dataclass(frozen=True)
 class Signature(Verifier):
@@ -96,6 +101,10 @@ class Signature(Verifier):
                 "its sender signs the URL that it calls: set `public_url` to the address under which senders reach "
                 "this installation, or `registered_url` in its table to its own"
             )
+        called = WebhookRequest(b"", public_url=credentials.public_url)
+        signed = (called.url if self._plan.needs_url else "") + (called.path if self._plan.has_path else "")
+        if not signed.isascii():
+            return NOT_AS_CALLED
         if not credentials.secrets and not credentials.allow_unsigned:
             return (
                 f"it has no secret, and {self.at.name} cannot be verified without one: "

@@ -70,6 +70,7 @@ class SignaturePlan:
         self.freshness = None if of.fresh is None or of.fresh.within is None else FreshnessCheck(of.fresh)
         self.has_secret = any(each.kind == "secret" for each in self.placeholders)
         self.needs_url = of.needs_url or any(each.kind == "url" for each in self.placeholders)
+        self.has_path = any(each.kind == "path" for each in self.placeholders)
 
     def _check_names(self, of: SignatureValues) -> None:
         places = [*self.placeholders, *([of.fresh.stands_in] if of.fresh is not None else [])]

@@ -274,6 +274,41 @@ def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_pat
         assert served.post("deadly", *_signed(b'{"id": "harmless"}')).status_code == 200
 
 
+FORKING = """
+import os, sys, time
+from pathlib import Path
+
+from receiver import Dialect, Unsigned
+
+forking = Dialect("forking", verify=Unsigned())
+forking.envelope(lambda body: None)
+
+if sys.argv[0].endswith("acceptor.py") and os.fork() == 0:
+    while not Path(__file__).with_name("ends").exists():
+        time.sleep(0.05)
+    os._exit(0)
+"""
+
+
+@pytest.mark.usefixtures("_not_forked")
+def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds_the_socket(tmp_path, monkeypatch):
+    (tmp_path / "forking.py").write_text(FORKING)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("receiver.ingest.gathering.HANGING", 0.5)
+    monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
+    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
+    with served_by_a_process(url, dialects=["forking:forking"]) as served:
+        try:
+            first = pid_of(served)
+            os.kill(first, signal.SIGKILL)
+            content = sent("iimmpact", body("iimmpact", key="after"))
+            wait_until(lambda: served.post("iimmpact", *content).status_code == 200, "an ack")
+            assert pid_of(served) != first
+        finally:
+            (tmp_path / "ends").touch()
+
+
 SLOPPY = """
 import json
 

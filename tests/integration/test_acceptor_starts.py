@@ -16,10 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from senders import SECRETS, body, sent
 from serving import SECRET_KEY, TIMEOUT, wait_until
 
 import receiver
 from receiver.errors import ConfigurationError
+from receiver.ingest.frames import SentAnswer, SentRequest, SentRequests, Stored, Unframing, answers_of, framed
 from receiver.metrics import metrics
 from receiver.server import acceptor_starts
 from receiver.server.acceptor_process import LARGEST_FRAME, AcceptorProcess
@@ -104,6 +106,32 @@ def test_a_process_starts_from_the_folder_to_which_a_link_on_the_path_of_the_set
     with begun(app._accepting._starts, runtime.settings) as started:
         assert started.process.poll() is None
     runtime.database.close()
+
+
+@pytest.mark.parametrize("change", ["written anew", "removed"])
+def test_a_process_has_the_secrets_of_its_server_although_their_file_has_changed_since(tmp_path, change):
+    file = tmp_path / "secrets"
+    file.write_text(SECRETS["iimmpact"])
+    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
+    runtime = Runtime(Settings(database_url=url, sources={"iimmpact": {"secrets_file": str(file)}}))
+    if change == "removed":
+        file.unlink()
+    else:
+        file.write_text("a secret that waits for a reload")
+    with begun(AcceptorStarts(beside=lambda: None), runtime.settings) as started:
+        assert isinstance(answer_to_a_webhook(started), Stored)
+    runtime.database.close()
+
+
+def answer_to_a_webhook(started: Started) -> SentAnswer:
+    content, headers = sent("iimmpact", body("iimmpact"))
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    request = SentRequest("iimmpact", pairs, content, b"/hooks/iimmpact")
+    started.socket.sendall(framed(SentRequests(time.time(), [request])))
+    unframing = Unframing()
+    while not (arrived := unframing.feed(started.socket.recv(1 << 16))):
+        pass
+    return answers_of(arrived[0]).answers[0]
 
 
 #: Starts an acceptor process as a server does, with a dialect in the folder of the first argument.

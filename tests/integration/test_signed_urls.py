@@ -12,6 +12,7 @@ from serving import serving
 from receiver import Dialect, Envelope, Header, Signature, WebhookRequest
 from receiver.ingest.fast_path import FastPathProtocol
 from receiver.settings.settings import Settings
+from receiver.verify.verifiers import Credentials, Secret
 
 SECRET = "the secret of the URL"
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -113,3 +114,19 @@ def test_without_a_public_url_the_signed_path_is_that_of_the_request_below_the_r
         for end in ("", "/", "?a=b"):
             answer = served.post(f"by-path{end}", b"{}", signature(f"{root_path.rstrip('/')}/hooks/by-path{end}|{{}}"))
             assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("signed", "url", "fits"),
+    [
+        ("{url}{body}", "https://магазин.example/hooks/a", False),
+        ("{url}{body}", "https://hooks.example/каталог/hooks/a", False),
+        ("{path}{body}", "https://hooks.example/каталог/hooks/a", False),
+        ("{path}{body}", "https://магазин.example/hooks/a", True),
+        ("{body}", "https://магазин.example/каталог/hooks/a", True),
+    ],
+)
+def test_a_signed_url_that_nobody_calls_as_it_is_written_is_refused_at_the_start(signed, url, fits):
+    verifier = Signature(signed, at=Header("X-Signature"))
+    flaw = verifier.check(Credentials(secrets=(Secret(b"a secret"),), public_url=url))
+    assert (flaw is None) if fits else "which has only ASCII: write `public_url`" in str(flaw)

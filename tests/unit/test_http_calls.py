@@ -81,6 +81,17 @@ def test_an_address_that_cannot_be_called_is_refused_as_such(to):
         RemoteClient(to, "a-token")
 
 
+@pytest.mark.parametrize("to", ["http://127.0.0.1:8000?token=a%2Fb", "http://127.0.0.1:8000/?token=a%2Fb"])
+def test_the_path_of_the_source_is_added_before_a_query(to):
+    """For a source whose token stands in the query."""
+    assert sending.address(to, "shop") == "http://127.0.0.1:8000/hooks/shop?token=a%2Fb"
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.1:8000", "http://127.0.0.1:8000/"])
+def test_the_path_of_the_source_is_added_to_an_address_without_one(to):
+    assert sending.address(to, "shop") == "http://127.0.0.1:8000/hooks/shop"
+
+
 def test_any_other_error_of_the_client_is_no_answer(monkeypatch):
     """Such as the address of a source with a name that others can call."""
     with pytest.raises(HookmirrorError, match="No server answers at https://xn--n3h"):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
 
 from receiver.ingest.channel import Channel
 
@@ -107,5 +112,64 @@ def test_finishing_waits_no_longer_than_the_deadline():
     async def scene(channel, theirs, received, lost):
         channel.finish(time.monotonic() + 0.05)
         assert (received, lost.is_set()) == (b"", False)
+
+    play(scene)
+
+
+class WithoutMemory:
+    """A socket for which the system has no memory left."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, _data: bytes) -> int:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_bytes_that_the_system_does_not_take_are_an_error_of_their_sender():
+    async def scene(channel, *_):
+        channel._socket = WithoutMemory(channel._socket)
+        with pytest.raises(OSError, match="No buffer space available"):
+            channel.send(b"a frame")
+
+    play(scene)
+
+
+def test_a_rest_that_the_system_does_not_take_ends_the_channel():
+    async def scene(channel, theirs, received, lost):
+        channel.send(MUCH)
+        channel._socket = WithoutMemory(channel._socket)
+        arrived = await asyncio.to_thread(lambda: b"".join(iter(lambda: theirs.recv(65_536), b"")))
+        assert MUCH.startswith(arrived)
+        assert lost.is_set()
+
+    play(scene)
+
+
+def fail(_data: bytes) -> None:
+    raise MemoryError
+
+
+def test_what_cannot_be_passed_on_ends_the_channel():
+    async def scene(channel, theirs, received, lost):
+        channel._received = fail
+        theirs.sendall(b"an answer")
+        with capture_logs() as logs:
+            await lost.wait()
+        assert theirs.recv(1) == b"", "closed"
+        assert [each["error"] for each in logs] == ["MemoryError"]
+
+    play(scene)
+
+
+def test_finishing_ends_at_what_cannot_be_passed_on():
+    async def scene(channel, theirs, *_):
+        channel._received = fail
+        theirs.sendall(b"an answer")
+        channel.finish(time.monotonic() + 20)
+        assert theirs.recv(1) == b"", "closed"
 
     play(scene)

@@ -437,6 +437,20 @@ def test_an_error_in_taking_requests_answers_all_of_them_and_leaves_nothing_wait
     play(scene)
 
 
+def test_a_webhook_that_cannot_be_submitted_is_answered_with_503_and_does_not_stay_counted(monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def scene(connection: Connection) -> None:
+        shop = connection.application.endpoint
+        monkeypatch.setattr(shop, "submit", fail)
+        await connection.feed(request())
+        assert [status for status, _ in answers(connection.wire.written)] == [b"503"]
+        assert shop.waiting.bytes == 0
+
+    play(scene)
+
+
 def test_an_answer_to_a_closed_connection_is_neither_written_nor_counted():
     async def scene(connection: Connection) -> None:
         await connection.feed(request(body=b"undecided"))

@@ -170,6 +170,20 @@ def test_a_failed_commit_answers_503_and_the_next_one_works():
     assert scene(play).batches == [["b"]]
 
 
+def test_a_line_of_the_log_that_fails_for_lack_of_memory_ends_neither_the_thread_nor_an_answer(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
+        inbox.errors.append(MemoryError())
+        monkeypatch.setattr("receiver.ingest.group_commit.log", SimpleNamespace(error=fail))
+        with pytest.raises(Unavailable, match="cannot store this now"):
+            await send(accepting, "a")
+        assert (await send(accepting, "b")).status == "accepted"
+
+    assert scene(play).batches == [["b"]]
+
+
 def test_arrivals_behind_a_stalled_commit_are_refused_at_once(monkeypatch):
     monkeypatch.setattr(module, "STALLED", 0.1)
     monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)

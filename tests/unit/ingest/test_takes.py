@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,33 @@ def test_an_error_of_the_event_loop_leaves_no_later_request_waiting(new_endpoint
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+def test_an_error_of_the_event_loop_leaves_no_later_batch_waiting(turn, monkeypatch):
+    async def play() -> None:
+        batches, loop = Batches(at_once=1, quiet_turns=3), asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        call_soon, calls = loop.call_soon, 0
+
+        def fail_once(callback: Any, *args: Any, **named: Any) -> asyncio.Handle:
+            nonlocal calls
+            if callback == batches.gathering._poll:
+                calls += 1
+                if calls == turn + 1:
+                    raise MemoryError
+            return call_soon(callback, *args, **named)
+
+        monkeypatch.setattr(loop, "call_soon", fail_once)
+        with nullcontext() if turn else pytest.raises(MemoryError):
+            batches.add("a")
+        await turns()
+        assert batches.handed == []
+        batches.add("b")
+        await turns()
+        assert batches.handed == ["ab"]
+
+    asyncio.run(play())
+
+
 class Batches:
     """A gathering of letters, and the batches that it has handed over."""
 
@@ -200,5 +228,21 @@ def test_the_rest_is_handed_over_in_batches_of_the_usual_size():
         batches.add("abcdefg")
         batches.gathering.hand_rest()
         assert batches.handed == ["ab", "cd", "ef", "g"]
+
+    asyncio.run(play())
+
+
+def test_giving_up_asks_nothing_of_the_event_loop_so_that_every_request_is_refused(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        batches = Batches(at_once=1)
+        answers = batches.add("abcd")
+        await turns()
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncio.get_running_loop(), "call_soon", fail)
+            batches.gathering.give_up(Unavailable("It is gone."))
+        assert [type(each.exception()) for each in answers] == [Unavailable] * 4
 
     asyncio.run(play())

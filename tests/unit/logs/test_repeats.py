@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import structlog
 from structlog.testing import capture_logs
@@ -90,3 +91,12 @@ def test_if_no_thread_can_be_started_the_line_is_written_and_a_later_timer_write
         now[0] = 1.0
         repeats.sum_up()
     assert [line.get("lines") for line in own(logs)] == [None, 2]
+
+
+def test_a_line_for_which_there_is_no_memory_is_lost_and_stops_nothing():
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    repeats = Repeats(SimpleNamespace(warning=fail, error=fail))
+    repeats.warning("refused", about={"code": "a"})
+    repeats.exception("it failed", about={"code": "a"})
