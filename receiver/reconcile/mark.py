@@ -73,7 +73,7 @@ class Mark:
     totals: list[int] = field(default_factory=list)
     #: Whether two pages of this walk contained the same row.
     repeats: bool = False
-    #: Tables listed over several pages: a row may have moved to a page that was read before.
+    #: Tables whose rows stand on several pages: a row may have moved to a page that was read before.
     split: list[str] = field(default_factory=list)
     #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)

@@ -62,6 +62,11 @@ class SeenKeys:
         self._transact(lambda connection: self.write(connection, mark))
         self.written()
 
+    def flush_waiting(self, mark: Mark) -> None:
+        """Write the waiting keys in a transaction of its own, if there are any."""
+        if self._waiting:
+            self.flush(mark)
+
     def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:
         """Those of the keys that this walk has seen already; with walk 0, those that a forecast knows."""
         found = {key for key in keys if self._walk_of(key) == walk}
