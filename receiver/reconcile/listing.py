@@ -74,7 +74,11 @@ class SourceList:
         """Whether a list that is one stream is being read."""
         return self._rows is not None
 
-    def page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+    def read(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+        """Read the page at the mark, or the next rows of a stream. Raises `ApiError` if the source gives neither."""
+        return self._page(part, mark, window) if part.walk is None else self._go_on(part, mark, window)
+
+    def _page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
         """Read the page at the mark. Raises `ApiError` if the source does not return one."""
         assert part.read is not None
         self._asking.begin()
@@ -85,7 +89,7 @@ class SourceList:
         _check_next(self._source, page)
         return ListAnswer(page, window, self._asking.as_of)
 
-    def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+    def _go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
         """Read the next rows of a list that is one stream; all count from its first answer, which may contain them.
 
         Returns fewer rows if they take long.

@@ -141,7 +141,7 @@ class Walk:
             mark = self._stream_again(mark, part)
             if mark.plan:
                 return WalkStep(mark)
-        answer = self._first or self._page(mark, open_window(self._database, mark.source))
+        answer = self._first or self._next_page(mark)
         self._first = None
         page = answer.page
         keys = {key_of(mark.source, row): row for row in page.rows}
@@ -315,11 +315,16 @@ class Walk:
         assert self._source_list is not None, "a walk through a list has a source to ask"
         return self._source_list
 
+    def _next_page(self, mark: Mark) -> ListAnswer:
+        """Read the page at the mark. If that fails, store the mark, so that the walk continues with this page."""
+        try:
+            return self._page(mark, open_window(self._database, mark.source))
+        except Exception:
+            self._seen.flush_waiting(mark)
+            raise
+
     def _page(self, mark: Mark, window: Window) -> ListAnswer:
-        part = self._parts[mark.part]
-        if part.walk is None:
-            return self._list.page(part, mark, window)
-        return self._list.go_on(part, mark, window)
+        return self._list.read(self._parts[mark.part], mark, window)
 
     def _can_ask(self, mark: Mark) -> Sequence[type[MirrorRow]]:
         """The tables whose rows are looked up again if a delivery about them arrived before the source answered."""
