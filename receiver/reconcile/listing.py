@@ -87,6 +87,7 @@ class SourceList:
         if not isinstance(page, ListPage):
             raise ApiError(f"The list of {self._source.name} gives {quoted(page)} instead of a ListPage.")
         _check_next(self._source, page)
+        _check_total(self._source, page)
         return ListAnswer(page, window, self._asking.as_of)
 
     def _go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
@@ -202,3 +203,12 @@ def _check_next(source: Source, page: ListPage) -> None:
             f"The list of {source.name} gives the `next` {quoted(page.next)}, which JSON cannot hold "
             f"({told_with_type(error)}): its list function has to give text, a number, or a list or dict of these."
         ) from None
+
+
+def _check_total(source: Source, page: ListPage) -> None:
+    """Raise `ApiError` for a total that equals no number of rows."""
+    if page.total is not None and type(page.total) is not int:
+        raise ApiError(
+            f"The list of {source.name} gives the total {quoted(page.total)}: its list function has to give a whole "
+            "number, or None."
+        )

@@ -34,7 +34,8 @@ def key_of(source: str, row: Listed) -> Key:
 def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
     """Make the news that the row exists with these columns.
 
-    Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id or a column that is not valid.
+    Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id, a column or an `active`
+    that is not valid.
     """
     return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
 
@@ -68,6 +69,11 @@ def differs(row: MirrorRow, write: Write) -> bool:
 
 
 def _columns(row: Listed) -> dict[str, Any]:
+    if not isinstance(row.active, bool):
+        raise ApiError(
+            f"The list gives {row.table.__name__} {quoted(row.external_id)} `active` = {quoted(row.active)}: the "
+            "dialect has to give True or False."
+        )
     known = own_columns(row.table)
     unknown = sorted(set(row.columns) - set(known))
     if unknown:
