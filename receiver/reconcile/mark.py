@@ -67,7 +67,8 @@ class Mark:
     start: Any = None
     #: The last key processed, in a stage that goes through keys.
     after: str = ""
-    #: The number of the walk through the part, from 1: a list that changed while it was read is walked again.
+    #: The number of the walk through the part: a list that changed while it was read is walked again. Later parts have
+    #: larger numbers.
     walk: int = 1
     #: Up to two different totals in the pages of this walk; two show that the list changed.
     totals: list[int] = field(default_factory=list)

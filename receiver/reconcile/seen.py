@@ -72,6 +72,10 @@ class SeenKeys:
         found = {key for key in keys if self._walk_of(key) == walk}
         return found | self._stored(mark, keys, SEEN.c.walk == walk)
 
+    def listed(self, mark: Mark, keys: Collection[Key]) -> set[Key]:
+        """Those of the keys that the list or an answer contained so far."""
+        return {key for key in keys if self._walk_of(key)} | self._stored(mark, keys, SEEN.c.walk > 0)
+
     def waiting(self, table: type[MirrorRow]) -> list[str]:
         """The ids of a table's rows that the list contained, and that wait for the next write."""
         name = name_of(table)

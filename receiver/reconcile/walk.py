@@ -157,10 +157,10 @@ class Walk:
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
-        if mark.plan:
-            # A forecast writes nothing, so it would foresee the changes of a row that a stream repeats again.
-            keys = {key: row for key, row in keys.items() if key not in known}
+        # A forecast writes nothing, so it would foresee again the changes of a row that came before, or in an answer.
+        foreseen = self._seen.listed(mark, keys) if mark.plan else set[Key]()
         self._seen.add(keys, mark.walk)
+        keys = {key: row for key, row in keys.items() if key not in foreseen}
         if part.names_only:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
@@ -340,7 +340,8 @@ class Walk:
 
     def _after_part(self, mark: Mark) -> Stage:
         """Continue with the next part of the list, or after the last one. Returns the stage that follows."""
-        mark.part, mark.walk = mark.part + 1, 1
+        # Not a number of an earlier part, whose answers may have named rows of this one.
+        mark.part, mark.walk = mark.part + 1, -(-mark.walk // WALKS) * WALKS + 1
         if mark.part < len(self._parts):
             return Stage.PAGES
         mark.part = 0

@@ -293,3 +293,29 @@ def test_the_variants_of_a_product_that_moved_unnoticed_stay_active(kit, shop, l
     report = run(kit)
     assert (report.repairs, report.unanswered) == (0, int(answers == "not"))
     assert (mirrored(kit), active_variants(kit)) == (lamps.names, list(variants))
+
+
+def test_a_part_of_the_list_with_rows_of_earlier_answers_is_read_once(kit, shop, lamps):
+    """The answer about a product has its variants, which are a part of the list, too. One of them is new."""
+    variants, parts = {**variants_of_two(), "V12": "A3"}, list[str]()
+    lamps.speak(shop)
+    shop.listing_of = shop.lookup_of = None
+
+    @shop.pages(Product, names_only=True)
+    def read(api, start) -> ListPage:
+        parts.append("products")
+        return ListPage([lamps.row(each) for each in lamps.names.items()], total=10)
+
+    @shop.pages(Variant)
+    def read_variants(api, start) -> ListPage:
+        parts.append("variants")
+        return ListPage([Listed(Variant, name, {"parent": of}) for name, of in variants.items()], total=13)
+
+    @shop.lookup(Product)
+    def ask(api, wanted: Wanted) -> list[Listed]:
+        own = [Listed(Variant, name, {"parent": of}) for name, of in variants.items() if of == wanted.external_id]
+        return [*lamps.look_up(wanted.external_id), *own]
+
+    assert planned_and_done(kit) == ({"variants": {"insert": 1}}, {"repaired": 1})
+    assert parts == ["products", "variants"] * 2
+    assert active_variants(kit) == list(variants)
