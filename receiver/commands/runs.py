@@ -149,6 +149,7 @@ def _show(client: Client, run: int, as_json: bool, *, after: int, limit: int | N
     if as_json:
         typer.echo(encode(found | {"worker": not waits}))
         return
-    typer.echo("\n".join(map(visible, formatting.run_lines(found))))
+    most = limit or formatting.MOST_FORECAST_LINES
+    typer.echo("\n".join(map(visible, formatting.run_lines(found, most=most, after=after))))
     if waits:
         typer.echo(NO_WORKER)

@@ -40,6 +40,9 @@ BATCH = 500
 #: The most rows whose deletion the database refuses that are passed over, and for how long.
 MOST_REFUSED, PASSED_OVER = 20, timedelta(hours=1)
 
+#: The most batches that are passed over, because other sessions hold or have dropped all of their rows.
+MOST_PASSED_OVER = 10
+
 #: The most by which the clock of a worker may be behind that of an endpoint.
 CLOCK_MARGIN = timedelta(days=1)
 
@@ -96,7 +99,8 @@ class Refusals:
         """
         if self.since is not None and not self.since <= now < self.since + PASSED_OVER:
             self._forget()
-        while ids := self._batch(database, expired):
+        behind, passed_over = 0, 0
+        while ids := self._batch(database, expired, behind):
             try:
                 dropped = retry_transaction(partial(delete_all, database, ids))
             except Exception as error:
@@ -110,16 +114,17 @@ class Refusals:
                 self.size = max(len(ids) // 2, 1)
             else:
                 whole = len(ids) >= (self.size or BATCH)
-                is_full = self.size is None
                 self.size = None if self.size is None or 2 * self.size >= BATCH else 2 * self.size
-                # Rows that another session holds are passed over. Behind a small batch of these, there may be others.
-                if dropped or is_full or not whole:
+                if dropped or not whole or passed_over == MOST_PASSED_OVER:
                     return dropped
+                # Behind rows that another session holds or has dropped, there may be others.
+                behind, passed_over = ids[-1], passed_over + 1
         return 0
 
-    def _batch(self, database: Database, expired: Select[Any]) -> Sequence[int]:
+    def _batch(self, database: Database, expired: Select[Any], behind: int) -> Sequence[int]:
         (column,) = expired.selected_columns
-        wanted = expired.where(column.not_in(tuple(self.ids))) if self.ids else expired
+        wanted = expired.where(column > behind) if behind else expired
+        wanted = wanted.where(column.not_in(tuple(self.ids))) if self.ids else wanted
         with database.read() as connection:
             return connection.execute(wanted.limit(self.size or BATCH)).scalars().all()
 

@@ -74,7 +74,11 @@ class SourceList:
         """Whether a list that is one stream is being read."""
         return self._rows is not None
 
-    def page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+    def read(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+        """Read the page at the mark, or the next rows of a stream. Raises `ApiError` if the source gives neither."""
+        return self._page(part, mark, window) if part.walk is None else self._go_on(part, mark, window)
+
+    def _page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
         """Read the page at the mark. Raises `ApiError` if the source does not return one."""
         assert part.read is not None
         self._asking.begin()
@@ -83,9 +87,10 @@ class SourceList:
         if not isinstance(page, ListPage):
             raise ApiError(f"The list of {self._source.name} gives {quoted(page)} instead of a ListPage.")
         _check_next(self._source, page)
+        _check_total(self._source, page)
         return ListAnswer(page, window, self._asking.as_of)
 
-    def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+    def _go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
         """Read the next rows of a list that is one stream; all count from its first answer, which may contain them.
 
         Returns fewer rows if they take long.
@@ -198,3 +203,12 @@ def _check_next(source: Source, page: ListPage) -> None:
             f"The list of {source.name} gives the `next` {quoted(page.next)}, which JSON cannot hold "
             f"({told_with_type(error)}): its list function has to give text, a number, or a list or dict of these."
         ) from None
+
+
+def _check_total(source: Source, page: ListPage) -> None:
+    """Raise `ApiError` for a total that equals no number of rows."""
+    if page.total is not None and type(page.total) is not int:
+        raise ApiError(
+            f"The list of {source.name} gives the total {quoted(page.total)}: its list function has to give a whole "
+            "number, or None."
+        )

@@ -67,13 +67,14 @@ class Mark:
     start: Any = None
     #: The last key processed, in a stage that goes through keys.
     after: str = ""
-    #: The number of the walk through the part, from 1: a list that changed while it was read is walked again.
+    #: The number of the walk through the part: a list that changed while it was read is walked again. Later parts have
+    #: larger numbers.
     walk: int = 1
     #: Up to two different totals in the pages of this walk; two show that the list changed.
     totals: list[int] = field(default_factory=list)
     #: Whether two pages of this walk contained the same row.
     repeats: bool = False
-    #: Tables listed over several pages: a row may have moved to a page that was read before.
+    #: Tables whose rows stand on several pages: a row may have moved to a page that was read before.
     split: list[str] = field(default_factory=list)
     #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,9 +10,10 @@ from receiver.codec import is_equal, storable
 from receiver.dialects.listing import Listed
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import ApiError, HandlerError, Unreadable
-from receiver.logs.safe_text import quoted
+from receiver.logs.safe_text import quoted, told
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, check_id, child_tables, own_columns
 from receiver.mirror.versions import Rank
+from receiver.reconcile.mark import Mark
 from receiver.reconcile.window import Window
 
 
@@ -32,9 +34,21 @@ def key_of(source: str, row: Listed) -> Key:
 def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
     """Make the news that the row exists with these columns.
 
-    Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id or a column that is not valid.
+    Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id, a column or an `active`
+    that is not valid.
     """
     return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
+
+
+def news(mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:
+    """Make the news that the source has these rows. The mark counts those with a value that cannot be stored."""
+    writes = []
+    for row in rows:
+        try:
+            writes.append(present(mark.source, row, window, as_of))
+        except UnstorableError as error:
+            mark.unstorable, mark.unstorable_reason = mark.unstorable + 1, told(error)
+    return writes
 
 
 def absent(key: Key, window: Window, as_of: datetime) -> Write:
@@ -55,6 +69,11 @@ def differs(row: MirrorRow, write: Write) -> bool:
 
 
 def _columns(row: Listed) -> dict[str, Any]:
+    if not isinstance(row.active, bool):
+        raise ApiError(
+            f"The list gives {row.table.__name__} {quoted(row.external_id)} `active` = {quoted(row.active)}: the "
+            "dialect has to give True or False."
+        )
     known = own_columns(row.table)
     unknown = sorted(set(row.columns) - set(known))
     if unknown:

@@ -62,10 +62,19 @@ class SeenKeys:
         self._transact(lambda connection: self.write(connection, mark))
         self.written()
 
+    def flush_waiting(self, mark: Mark) -> None:
+        """Write the waiting keys in a transaction of its own, if there are any."""
+        if self._waiting:
+            self.flush(mark)
+
     def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:
         """Those of the keys that this walk has seen already; with walk 0, those that a forecast knows."""
         found = {key for key in keys if self._walk_of(key) == walk}
         return found | self._stored(mark, keys, SEEN.c.walk == walk)
+
+    def listed(self, mark: Mark, keys: Collection[Key]) -> set[Key]:
+        """Those of the keys that the list or an answer contained so far."""
+        return {key for key in keys if self._walk_of(key)} | self._stored(mark, keys, SEEN.c.walk > 0)
 
     def waiting(self, table: type[MirrorRow]) -> list[str]:
         """The ids of a table's rows that the list contained, and that wait for the next write."""

@@ -6,7 +6,7 @@ cancelled, and resumed by another process after a kill. Missing rows are deactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import takewhile
@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from receiver.database.database import Database
-from receiver.dialects.listing import Listed, ListPart, Wanted
+from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, EndlessListError, UnsteadyListError
-from receiver.logs.safe_text import told
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
@@ -27,7 +26,7 @@ from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import parents_first, tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.rows import UnstorableError, key_of, present
+from receiver.reconcile.rows import key_of, news
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
@@ -142,7 +141,7 @@ class Walk:
             mark = self._stream_again(mark, part)
             if mark.plan:
                 return WalkStep(mark)
-        answer = self._first or self._page(mark, open_window(self._database, mark.source))
+        answer = self._first or self._next_page(mark)
         self._first = None
         page = answer.page
         keys = {key_of(mark.source, row): row for row in page.rows}
@@ -154,18 +153,18 @@ class Walk:
             if page.total is not None and page.total not in mark.totals:
                 mark.totals = [*mark.totals, page.total][:2]
             if page.next is not None:
-                mark.split = sorted({*mark.split, seen.name_of(part.tables[0])})
+                mark.split = sorted({*mark.split, *map(seen.name_of, part.tables[: 1 if part.names_only else None])})
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
-        if mark.plan:
-            # A forecast writes nothing, so it would foresee the changes of a row that a stream repeats again.
-            keys = {key: row for key, row in keys.items() if key not in known}
+        # A forecast writes nothing, so it would foresee again the changes of a row that came before, or in an answer.
+        foreseen = self._seen.listed(mark, keys) if mark.plan else set[Key]()
         self._seen.add(keys, mark.walk)
+        keys = {key: row for key, row in keys.items() if key not in foreseen}
         if part.names_only:
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
-        writes = self._news(mark, keys.values(), answer.window, answer.as_of)
+        writes = news(mark, keys.values(), answer.window, answer.as_of)
         return self._writer.let_in(mark, writes, answer.window, answer.as_of, can_ask=self._can_ask(mark))
 
     def _check(self, mark: Mark) -> WalkStep:
@@ -244,6 +243,9 @@ class Walk:
         while mark.part < len(self._tables):
             table, asks = self._tables[mark.part], self._asks_for_missing(mark)
             limit = LOOKUPS_AT_ONCE if asks or child_tables(table) else REPAIRED_AT_ONCE
+            if not mark.after:
+                # Answers about rows of an earlier table may have listed rows of this one.
+                self._seen.flush_waiting(mark)
             keys: Sequence[Key] = self._read(partial(missing.next_missing, mark=mark, table=table, limit=limit))
             if keys:
                 break
@@ -304,17 +306,7 @@ class Walk:
     def _found(self, mark: Mark, answers: LookupAnswers) -> list[Write]:
         """Make the news that the source has these rows, and note that it listed them."""
         self._seen.add(answers.keys(mark.source), mark.walk)
-        return self._news(mark, answers.rows, answers.window, answers.as_of)
-
-    def _news(self, mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:
-        """Make the news that the source has these rows. The mark counts those with a value that cannot be stored."""
-        writes = []
-        for row in rows:
-            try:
-                writes.append(present(mark.source, row, window, as_of))
-            except UnstorableError as error:
-                mark.unstorable, mark.unstorable_reason = mark.unstorable + 1, told(error)
-        return writes
+        return news(mark, answers.rows, answers.window, answers.as_of)
 
     # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
@@ -323,11 +315,16 @@ class Walk:
         assert self._source_list is not None, "a walk through a list has a source to ask"
         return self._source_list
 
+    def _next_page(self, mark: Mark) -> ListAnswer:
+        """Read the page at the mark. If that fails, store the mark, so that the walk continues with this page."""
+        try:
+            return self._page(mark, open_window(self._database, mark.source))
+        except Exception:
+            self._seen.flush_waiting(mark)
+            raise
+
     def _page(self, mark: Mark, window: Window) -> ListAnswer:
-        part = self._parts[mark.part]
-        if part.walk is None:
-            return self._list.page(part, mark, window)
-        return self._list.go_on(part, mark, window)
+        return self._list.read(self._parts[mark.part], mark, window)
 
     def _can_ask(self, mark: Mark) -> Sequence[type[MirrorRow]]:
         """The tables whose rows are looked up again if a delivery about them arrived before the source answered."""
@@ -343,7 +340,8 @@ class Walk:
 
     def _after_part(self, mark: Mark) -> Stage:
         """Continue with the next part of the list, or after the last one. Returns the stage that follows."""
-        mark.part, mark.walk = mark.part + 1, 1
+        # Not a number of an earlier part, whose answers may have named rows of this one.
+        mark.part, mark.walk = mark.part + 1, -(-mark.walk // WALKS) * WALKS + 1
         if mark.part < len(self._parts):
             return Stage.PAGES
         mark.part = 0

@@ -186,6 +186,7 @@ class Feeder:
 
     def _step(self, run: int) -> float:
         """Step a run, and return the seconds until its next step; a failure is stored on the run and retried."""
+        before = self._committed_at(run)
         try:
             more = self.step(run)
         except RunTaken:
@@ -195,9 +196,15 @@ class Feeder:
             if not is_of_the_code(error):
                 raise
             return self._pause(run, error)
-        self._pauses.pop(run, None)
-        self._failing.pop(run, None)
+        if not more or self._committed_at(run) != before:
+            # Steps that store nothing, such as pages in memory, are repeated after the next failure.
+            self._pauses.pop(run, None)
+            self._failing.pop(run, None)
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
+
+    def _committed_at(self, run: int) -> float | None:
+        held = self._held.get(run)
+        return None if held is None else held.committed_at
 
     def _pause(self, run: int, error: BaseException) -> float:
         """Postpone a run after a failure, longer each time, and store the reason; in the end, pause it for a person.

@@ -19,7 +19,7 @@ from receiver.runs.runs import find, thing_of
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RunState
 from receiver.worker.processes import Wiring
 
-#: The most rows of a forecast that are printed as text.
+#: The most rows of a forecast that are printed as text, unless more are asked for.
 MOST_FORECAST_LINES = 20
 
 #: Internal columns of feeders, not shown.
@@ -87,8 +87,11 @@ def run_line(run: Mapping[str, Any]) -> str:
     return f"Run {run['id']}: {run['kind']}{of}, {_how_far(run)}, by {who}{reason}{trouble}"
 
 
-def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
-    """Format a run, as `whole_run` returns it, as lines of text."""
+def run_lines(run: Mapping[str, Any], *, most: int = MOST_FORECAST_LINES, after: int = 0) -> Iterator[str]:
+    """Format a run, as `whole_run` returns it, as lines of text, with `most` of its rows.
+
+    These are the rows behind the first `after` rows.
+    """
     yield run_line(run)
     # A receiver of an earlier release does not say how much was read.
     if run.get("read"):
@@ -96,7 +99,7 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     if run["tally"]:
         yield f"Became: {tally_text(run['tally'])}."
     if run["forecast"]:
-        yield from forecast_lines(run["forecast"], run["rows"])
+        yield from forecast_lines(run["forecast"], run["rows"], most=most, after=after)
     for each in run["overlaps"]:
         yield each["says"]
     if run["state"] == RunState.PLANNED:
@@ -119,8 +122,17 @@ def _next_step(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"Plan the same with `{again}`."
 
 
-def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Format a forecast as lines of text: the totals, the reasons, and the first rows."""
+def forecast_lines(
+    forecast: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    most: int = MOST_FORECAST_LINES,
+    after: int = 0,
+) -> Iterator[str]:
+    """Format a forecast as lines of text: the totals, the reasons, and `most` of its rows.
+
+    `rows` are those behind the first `after` rows.
+    """
     yield f"Would become, as of {time_text(forecast['made_at'])}: {tally_text(forecast['outcomes']) or 'nothing'}."
     if forecast["partial"]:
         yield f"The forecast is partial: {forecast['partial']}"
@@ -128,9 +140,9 @@ def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
         yield f"  {each.get('deliveries', each.get('rows'))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
         yield f"Rows of {table}: {tally_text(operations)}."
-    for row in rows[:MOST_FORECAST_LINES]:
+    for row in rows[:most]:
         yield f"  {row['operation']} {row['table']} {row['source']} {row['external_id']}: {_difference(row)}"
-    more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - len(rows[:MOST_FORECAST_LINES])
+    more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - after - len(rows[:most])
     if more > 0:
         yield f"  … and {more} more."
 

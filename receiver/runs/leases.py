@@ -40,11 +40,12 @@ class LeasedRun:
         self._lease, self._clock = lease, clock
         self.kind: str = row["kind"]
         self.run = _view(row)
-        self._committed_at = monotonic()
+        #: The monotonic time of the last commit, or of the beginning of the lease.
+        self.committed_at = monotonic()
 
     @property
     def must_show_life(self) -> bool:
-        return monotonic() - self._committed_at > self._lease.total_seconds() / 3
+        return monotonic() - self.committed_at > self._lease.total_seconds() / 3
 
     @property
     def now(self) -> datetime:
@@ -54,7 +55,7 @@ class LeasedRun:
         """Run `work` and store its progress in one transaction. Raises `RunTaken`; see `RunLease`."""
         tried: list[Progress] = []
         progress, self.run = retry_transaction(lambda: self._commit(work, tried))
-        self._committed_at = monotonic()
+        self.committed_at = monotonic()
         return progress
 
     def note(self, trouble: str) -> None:

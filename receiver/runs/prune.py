@@ -34,4 +34,6 @@ class Prune(OnDatabase):
         """Drop one batch in a separate transaction: a kill right after it loses only that batch's part of the count."""
         dropped = self.retention.prune(self.database, now=self.clock())
         tally = {"pruned": dropped} if dropped else {}
-        return held.commit(lambda _: Progress(None, done=dropped, tally=tally, is_last=not dropped))
+        # How much has expired is not known in advance.
+        total = held.run.done + dropped
+        return held.commit(lambda _: Progress(None, done=dropped, tally=tally, total=total, is_last=not dropped))

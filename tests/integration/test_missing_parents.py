@@ -12,7 +12,7 @@ from running import Runs, asked, new_reconciler, reconciled
 from shopping import tell_all
 
 from handlers.catalog import Category, Group, Product, Variant
-from receiver import Listed, ListPage, Wanted
+from receiver import ApiError, Listed, ListPage, Wanted
 from receiver.mirror.changes import after
 from receiver.reconcile.mark import Stage, new_mark
 from receiver.reconcile.question import Asking
@@ -260,3 +260,62 @@ def test_each_row_to_be_looked_up_again_is_looked_up_once_whatever_its_table(kit
             mark = walk.step(mark).mark
     assert asked == ["A1", "V7", "A2", "A3"]
     assert (active_variants(kit), set(mirrored(kit))) == ([], lamps.names.keys() - {"A1", "A2", "A3"})
+
+
+@pytest.mark.parametrize("answers", ["with its variants", "without them", "not"])
+def test_the_variants_of_a_product_that_moved_unnoticed_stay_active(kit, shop, lamps, answers: str):
+    """A3 moved to a page that was read before, with its variant V12, and is asked for before it counts as missing."""
+    kit.send("shop", "variant.updated", id="V12", at=EARLIER, data={"parent": "A3"})
+    kit.drain()
+    variants = {**variants_of_two(), "V12": "A3"}
+
+    def family(each: tuple[str, str]) -> list[Listed]:
+        own = [Listed(Variant, name, {"parent": parent}) for name, parent in variants.items() if parent == each[0]]
+        return [lamps.row(each), *own]
+
+    lamps.size = 3
+    lamps.speak(shop)
+    shop.listing_of = shop.lookup_of = None
+
+    @shop.pages(Product, Variant)
+    def read(api, start) -> ListPage:
+        found, _, following = lamps.page(start or 0)
+        return ListPage([row for each in found if each[0] != "A3" for row in family(each)], following)
+
+    @shop.lookup(Product, Variant) if answers == "without them" else shop.lookup(Product)
+    def ask(api, wanted: Wanted) -> list[Listed]:
+        if answers == "not":
+            raise ApiError("the API does not answer about this row")
+        found = [row for each in lamps.names.items() for row in family(each)]
+        is_wanted = {wanted.external_id, *(() if answers == "without them" else ("V12",))}
+        return [row for row in found if row.external_id in is_wanted]
+
+    report = run(kit)
+    assert (report.repairs, report.unanswered) == (0, int(answers == "not"))
+    assert (mirrored(kit), active_variants(kit)) == (lamps.names, list(variants))
+
+
+def test_a_part_of_the_list_with_rows_of_earlier_answers_is_read_once(kit, shop, lamps):
+    """The answer about a product has its variants, which are a part of the list, too. One of them is new."""
+    variants, parts = {**variants_of_two(), "V12": "A3"}, list[str]()
+    lamps.speak(shop)
+    shop.listing_of = shop.lookup_of = None
+
+    @shop.pages(Product, names_only=True)
+    def read(api, start) -> ListPage:
+        parts.append("products")
+        return ListPage([lamps.row(each) for each in lamps.names.items()], total=10)
+
+    @shop.pages(Variant)
+    def read_variants(api, start) -> ListPage:
+        parts.append("variants")
+        return ListPage([Listed(Variant, name, {"parent": of}) for name, of in variants.items()], total=13)
+
+    @shop.lookup(Product)
+    def ask(api, wanted: Wanted) -> list[Listed]:
+        own = [Listed(Variant, name, {"parent": of}) for name, of in variants.items() if of == wanted.external_id]
+        return [*lamps.look_up(wanted.external_id), *own]
+
+    assert planned_and_done(kit) == ({"variants": {"insert": 1}}, {"repaired": 1})
+    assert parts == ["products", "variants"] * 2
+    assert active_variants(kit) == list(variants)

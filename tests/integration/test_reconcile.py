@@ -513,6 +513,16 @@ def test_a_list_with_an_unknown_column_is_refused_by_name(listed, run):
         run()
 
 
+@pytest.mark.parametrize("active", [1, 0, None, "false"])
+def test_a_list_that_says_neither_true_nor_false_about_a_row_is_refused_by_name(kit, listed, run, active):
+    listed.rows = [Listed(Product, "A0", {"name": "Lantern"}, active)]
+    with pytest.raises(ApiError, match=f"gives Product 'A0' `active` = {active!r}: the dialect has to give True or"):
+        run()
+    kit.send("shop", "product.updated", id="A0", data={"name": "Lampion"})
+    kit.drain()
+    assert (kit.row(Product, "A0").name, kit.row(Product, "A0").active) == ("Lampion", True)
+
+
 def test_a_source_without_an_api_has_no_list(kit, listed, run):
     kit.source("shop", api_url=None)
     with pytest.raises(ConfigurationError, match="has no `api_url`: set it"):

@@ -290,6 +290,18 @@ def test_a_page_that_leads_to_itself_ends_the_walk(kit, shop):
         run(kit)
 
 
+@pytest.mark.parametrize("total", ["10", 10.0, True])
+def test_a_total_that_is_no_whole_number_is_refused_with_the_reason(kit, shop, total):
+    listed = PagedSource()
+    listed.speak(shop)
+    shop.listing_of = None
+    shop.pages(Product)(lambda api, start: ListPage([], total=total))
+    listened_to(kit)
+    for plans in (True, False):
+        with pytest.raises(ApiError, match=f"The list of shop gives the total {total!r}: its list function has to"):
+            run(kit, dry_run=plans)
+
+
 def test_a_row_that_moved_between_pages_is_found_by_another_walk(kit, lamps):
     lamps.before = lambda number: lamps.names.pop("A0", None) if number == 2 else None
     report = run(kit)

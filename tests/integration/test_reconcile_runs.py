@@ -438,6 +438,17 @@ def test_while_the_api_is_away_the_run_waits_says_so_and_continues_by_itself(kit
     assert (runs.run(run)["state"], runs.run(run)["trouble"], mirrored(kit)) == (RunState.DONE, None, lamps.names)
 
 
+def test_a_page_that_is_always_refused_is_asked_for_alone_and_after_growing_pauses(kit, lamps, runs):
+    """The mirror agrees with the pages before it, so that no repair has stored the place."""
+    run = start(runs)
+    lamps.requests.clear()
+    lamps.before = lambda number: refuse(number) if lamps.requests[-1] == 6 else None
+    while lamps.requests.count(6) < 4:
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    assert (lamps.requests, runs.feeder._pauses[run]) == ([0, 3, 6, 6, 6, 6], 8.0)
+
+
 def test_an_api_that_stays_away_pauses_the_run_with_the_reason_and_resume_goes_on(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.runs.feeder.GIVEN_UP_AFTER", 0.0)
     lamps.hold(lamps.names, "Lantern")

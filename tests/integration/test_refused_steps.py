@@ -21,6 +21,7 @@ from receiver.inbox.retention import Retention
 from receiver.runs.feeder import FIRST_RETRY_DELAY, Feeder
 from receiver.runs.prune import Prune
 from receiver.runs.reconcile import Reconcile
+from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 from receiver.runs.tables import RunState
 
 LONG = "A" * 9_000
@@ -129,6 +130,36 @@ def test_the_time_for_which_the_database_is_away_does_not_count_against_a_run(ki
     for _ in range(9):
         step_all(runs)
     assert runs.run(run)["state"] == RunState.DONE
+
+
+class Faltering(OnDatabase):
+    """A kind of run whose steps store nothing, and of which every second one fails."""
+
+    name, steps = "prune", 0
+
+    def plan(self, held: RunLease) -> Progress:
+        return held.commit(lambda _: Progress(None, sources=[""], is_last=True))
+
+    def step(self, held: RunLease) -> Progress:
+        self.steps += 1
+        if self.steps % 2 == 0:
+            raise ValueError("always here")
+        return Progress(held.run.mark)
+
+
+def test_steps_that_store_nothing_before_the_next_failure_do_not_end_a_series_of_failures(kit, runs, monkeypatch):
+    kind = Faltering()
+    with closing(Feeder(kit.database, [kind], clock=kit.now)) as runs.feeder:
+        run = plan(runs, "prune")
+        step_all(runs)
+        runs.start(run)
+        while kind.steps < 8:
+            step_all(runs)
+        assert runs.feeder._pauses[run] == 8 * FIRST_RETRY_DELAY
+        monkeypatch.setattr("receiver.runs.feeder.GIVEN_UP_AFTER", 0.0)
+        step_all(runs)
+        step_all(runs)
+    assert (runs.run(run)["state"], runs.run(run)["trouble"]) == (RunState.PAUSED, "ValueError: always here")
 
 
 def test_a_failing_retention_of_runs_does_not_slow_down_the_runs(kit, runs, monkeypatch):

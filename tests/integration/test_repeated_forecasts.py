@@ -227,8 +227,13 @@ def break_off(shop, lamps: PagedSource) -> list[int]:
     return begun
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1_000.0])
 @pytest.mark.parametrize("plans", [True, False])
-def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(kit, shop, lamps, monkeypatch, plans: bool):
+def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(
+    kit, shop, lamps, monkeypatch, plans: bool, seconds: float
+):
+    """It is given up whether or not the rows read before were stored already."""
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", seconds)
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 4)
     plan = Plan(kit)
     if not plans:

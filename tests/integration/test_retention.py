@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +14,8 @@ from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
+from receiver.database.database import Database
+from receiver.inbox import retention
 from receiver.inbox.retention import Retention
 from receiver.worker.retention import RetentionTurns
 
@@ -156,6 +159,46 @@ def test_more_than_one_batch_is_pruned_in_steps(kit, monkeypatch):
         kit.send("shop", "product.painted", id=f"A{number}")
     kit.advance(days=31)
     assert [KEPT.prune(kit.database, now=kit.now()) for _ in range(4)] == [4, 4, 2, 0]
+
+
+@pytest.mark.parametrize(("table", "days"), [("bodies", 31), ("deliveries", 401)])
+def test_a_batch_that_another_process_drops_meanwhile_does_not_end_the_pruning(kit, monkeypatch, table, days):
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
+    for number in range(11):
+        kit.send("shop", "product.painted", id=f"A{number}")
+    kit.advance(days=days)
+    own, delete = replace(KEPT), getattr(retention, f"_delete_{table}")
+
+    dropped: list[int] = []
+
+    def late(database: Database, ids: Sequence[int]) -> int:
+        """Let another process drop the first batch before."""
+        if not dropped:
+            dropped.append(delete(database, ids))
+        return delete(database, ids)
+
+    monkeypatch.setattr(f"receiver.inbox.retention._delete_{table}", late)
+    while own.prune(kit.database, now=kit.now()):
+        pass
+    with kit.database.read() as connection:
+        left = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+    assert (dropped, left) == ([4], 0)
+
+
+@pytest.mark.parametrize(("table", "days"), [("bodies", 31), ("deliveries", 401)])
+def test_a_whole_batch_of_locked_deliveries_does_not_end_the_pruning(kit, monkeypatch, table, days):
+    if not kit.database.is_postgresql:
+        pytest.skip("SQLite has no locks of rows")
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
+    ids = [kit.send("shop", "product.painted", id=f"A{number}").delivery for number in range(11)]
+    kit.advance(days=days)
+    own = replace(KEPT)
+    with kit.database.engine.connect() as holding:
+        holding.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id IN ({', '.join(ids[:5])}) FOR UPDATE")
+        while own.prune(kit.database, now=kit.now()):
+            pass
+    with kit.database.read() as connection:
+        assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 5
 
 
 def test_a_running_worker_prunes_by_itself(kit, worker, lamp):

@@ -11,10 +11,12 @@ from sqlalchemy import func, select, update
 
 from receiver.errors import RunConflict
 from receiver.inbox.retention import Retention
-from receiver.runs.actions import ACTIONS
+from receiver.runs.actions import ACTIONS, recent
 from receiver.runs.feeder import Feeder
+from receiver.runs.formatting import run_as_json, run_line
 from receiver.runs.prune import Prune
 from receiver.runs.retention import drop_old
+from receiver.runs.runs import left
 from receiver.runs.tables import RUN_DELIVERIES, RUNS
 
 
@@ -120,6 +122,24 @@ def test_a_prune_is_a_run_too(kit, runs):
     while feeder.step(run):
         pass
     assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"pruned": 2})
+
+
+def test_a_prune_at_work_has_never_done_more_than_there_is_to_do(kit, runs, monkeypatch):
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 1)
+    done(kit, runs, many=3)
+    retention = Retention(bodies=timedelta(days=-1), dedup_keys=timedelta(days=400))
+    feeder = Feeder(kit.database, [Prune(kit.database, retention, kit.now)], clock=kit.now)
+    run = int(runs.verbs.plan(asked("plan prune"), "prune", now=kit.now()).result["run"])
+    feeder.step(run)
+    runs.start(run, reason="the disk is full")
+    feeder.step(run)
+    feeder.step(run)
+    with kit.database.read() as connection:
+        assert left(connection) == 0
+    assert "prune, running, 2 of 2 deliveries" in run_line(run_as_json(runs.run(run)))
+    runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
+    with kit.database.read() as connection:
+        assert connection.execute(recent().limit(1)).mappings().one()["count"] == 0
 
 
 def test_another_feeder_takes_a_run_only_after_its_lease_has_ended(kit, runs):
