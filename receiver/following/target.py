@@ -53,8 +53,11 @@ LONGEST_RETRY_AFTER = 3_600.0
 #: Bytes of an answer that are read, and characters of it that are reported.
 MOST_ANSWER, LONGEST_SAYS = 65_536, 300
 
-#: Statuses that do not depend on the change, which is retried later.
-LATER = frozenset({408, 425, 429, 502, 503, 504})
+#: Statuses below 500 that do not depend on the change, which is retried later.
+LATER = frozenset({408, 425, 429})
+
+#: The only status from 500 that a change may have caused: it is that of an exception in most frameworks.
+EXCEPTION = 500
 
 GONE = 410
 
@@ -258,11 +261,10 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
         to = _words_of(headers.get("location", "").encode()) or "nowhere"
         says = f"The target answered {status}, a redirect to {to}, which is not followed: name that URL in --to."
         return TargetAnswer(PostVerdict.TROUBLE, says, status)
-    if status in LATER:
-        return TargetAnswer(PostVerdict.TROUBLE, says, status, retry_after)
-    if 400 <= status < 500:
-        return TargetAnswer(PostVerdict.REFUSED, says, status, retry_after)
-    return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
+    if status == EXCEPTION:
+        return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
+    is_refused = 400 <= status < 500 and status not in LATER
+    return TargetAnswer(PostVerdict.REFUSED if is_refused else PostVerdict.TROUBLE, says, status, retry_after)
 
 
 def target_url(url: str) -> httpx.URL:
