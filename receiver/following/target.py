@@ -113,7 +113,7 @@ class Target:
         """`reach` is the follower's stored kind of address. Raises `ConfigurationError` for an invalid URL."""
         self._url = target_url(url)
         self.reach = reach
-        self._host, self._port = self._url.host, self._url.port or {"http": 80, "https": 443}[self._url.scheme]
+        self._host, self._port = _host_and_port(self._url)
         self._ask, self._timeout = ask, timeout
         self._credentials = Credentials(secrets=() if secret is None else (Secret(secret),))
         self._verifier = HmacSha256(header=SIGNATURE_HEADER)
@@ -173,6 +173,12 @@ class Target:
                 return await self._ask_each_address(item)
         except (TimeoutError, httpx.TimeoutException):
             says = self._says_of_timeout()
+        except ssl.SSLError as error:
+            # Since TLS 1.3, a server refuses its client's certificate after the handshake; httpx lets this error pass.
+            says = (
+                f"The encrypted connection to {self._host} broke ({told_with_type(error)}): let the target demand "
+                "no certificate of this client, or mend its TLS."
+            )
         except OSError as error:
             says = f"The host {self._host} cannot be resolved ({told(error)}): correct --to, or mend its DNS."
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -278,6 +284,11 @@ def target_url(url: str) -> httpx.URL:
     raise ConfigurationError(
         f"--to {flaw}: it takes the URL that changes are posted to, such as https://erp.example/catalog-changes."
     )
+
+
+def _host_and_port(url: httpx.URL) -> tuple[str, int]:
+    """The host in ASCII, because Python's own codec knows an older standard and takes some names for others."""
+    return url.raw_host.decode("ascii"), url.port or {"http": 80, "https": 443}[url.scheme]
 
 
 def shown_target(url: httpx.URL) -> str:
