@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from forked import Forked
 from modules import dialect_module
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from telling import NOON
 
 from handlers.catalog import Product
@@ -305,6 +305,22 @@ def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
 
 def test_each_reason_for_which_a_delivery_was_not_run_has_words():
     assert set(WHY_NOT_RUN) == set(NOT_REHEARSED)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "statement", "expected"),
+    [
+        ("a column", "ALTER TABLE products DROP COLUMN currency", {"currency": (None, "EUR")}),
+        ("the table", "DROP TABLE products", {"name": (None, "Lamp 0"), "currency": (None, "EUR")}),
+    ],
+)
+def test_new_code_may_have_what_the_database_lacks(told_in_a_file, write, lacking, statement, expected):
+    with told_in_a_file.database.write() as connection:
+        connection.execute(text(statement))
+    write("rehearsed_now", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
+    found = run(told_in_a_file)
+    columns = next(row.columns for row in found.rows if row.external_id == "A0")
+    assert columns.items() >= expected.items(), lacking
 
 
 def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
