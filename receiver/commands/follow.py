@@ -24,6 +24,7 @@ from receiver.commands.tables import print_table
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import dead_changes, followers, repair
+from receiver.following.followers import FollowerForgotten
 from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
 from receiver.following.lease import NOW, START, FollowOptions
@@ -188,7 +189,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
             ends.enter_context(vitals(listening, trouble=lambda: None, metrics=runtime.exposition.text))
         try:
             Following(runtime.database, target, options, stopping=stopping).run()
-        except (TargetGone, NotThisFeed) as error:
+        except (TargetGone, NotThisFeed, FollowerForgotten) as error:
             sys.stderr.write(f"hookmirror: {visible(str(error))}\n")
             raise typer.Exit(EXIT_NEEDS_A_PERSON) from None
         log.info("stopped", follower=options.name)

@@ -72,6 +72,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     """Make the conversion of a column read on a database of `dialect`, for a database of `other`."""
     kind = _kind(column.type)
     postgresql, to_postgresql = dialect.name == "postgresql", other.name == "postgresql"
+    crosses = to_postgresql and not postgresql
     raw = type_coerce(column, NullType())
     as_text = type_coerce(cast(column, Text), NullType()) if postgresql else raw
     size = (func.octet_length(column) if postgresql else func.length(column)) if kind in (String, LargeBinary) else None
@@ -91,7 +92,8 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
         return Conversion(column.name, as_text, None, _moment, None)
     if kind is Numeric:
         # SQLite converts the decimal to a float, so it must be exact as a float.
-        return Conversion(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
+        read = _number if to_postgresql and postgresql else _float_number
+        return Conversion(column.name, as_text, None, _within_scale(column.type) if crosses else read, None)
     size = func.octet_length(cast(column, Text)) if postgresql else func.length(column)
     if kind is JSON:
         return Conversion(
@@ -240,6 +242,20 @@ def _float_number(value: Any) -> str:
         raise NotPortable("holds a number that SQLite keeps only in a column for an exact decimal")
     if Decimal(number) != Decimal(repr(float(number))):
         raise NotPortable("holds more digits than SQLite keeps in a column that is not an exact decimal")
+    return number
+
+
+def _within_scale(kind: Any) -> Callable[[Any], str]:
+    """Make a function that reads a decimal of a SQLite file, and refuses one that PostgreSQL would round."""
+    # A precision alone means whole numbers; without both, PostgreSQL keeps all digits.
+    scale = kind.scale if kind.scale is not None or kind.precision is None else 0
+
+    def number(value: Any) -> str:
+        digits = _float_number(value)
+        if scale is not None and len(digits.partition(".")[2]) > scale:
+            raise NotPortable(f"holds {digits}, which PostgreSQL would round to {scale} digits behind the point")
+        return digits
+
     return number
 
 

@@ -161,7 +161,7 @@ def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
     if users:
         raise CopyError(
             f"{side.name} is in use by {', '.join(users)}: stop it, and run this again. A killed process counts as "
-            "dead after a minute. Senders retry the webhooks that they cannot deliver meanwhile."
+            "dead after a minute, a follower after two. Senders retry the webhooks that they cannot deliver meanwhile."
         )
 
 

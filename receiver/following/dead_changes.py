@@ -113,8 +113,9 @@ def refuse_again(connection: Connection, follower: str, seq: int, refusal: Targe
 
 
 def remove(connection: Connection, follower: str, seq: int) -> bool:
-    """Remove a change from the list, and make the next change of its row due; False if it is not on the list."""
-    gone = delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).returning(*_ROW)
+    """Remove a change from the list, and make the next change of its row due; False if it is not the first there."""
+    is_first = _D.state != DeadState.WAITING.value
+    gone = delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq, is_first).returning(*_ROW)
     row = connection.execute(gone).first()
     if row is None:
         return False

@@ -58,6 +58,10 @@ class LeaseLost(HookmirrorError):
     """Raised when another process has taken the follower over."""
 
 
+class FollowerForgotten(HookmirrorError):
+    """Raised when a person has removed the follower while this process had it."""
+
+
 class FeedPlace(NamedTuple):
     """A place in the change feed: after the change with this number and mark."""
 

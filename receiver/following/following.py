@@ -75,7 +75,7 @@ class Following:
     def run(self) -> None:
         """Post changes until `stopping` is set.
 
-        Raises `NotThisFeed` if the cursor belongs to another feed, and `TargetGone`.
+        Raises `NotThisFeed` if the cursor belongs to another feed, `TargetGone`, and `FollowerForgotten`.
         """
         try:
             while not self._stopping.is_set():
@@ -143,7 +143,7 @@ class Following:
             answer = self._post(item)
             if answer.verdict in (PostVerdict.ACCEPTED, PostVerdict.UNKNOWN):
                 return answer
-            refusals += answer.verdict is PostVerdict.REFUSED
+            refusals = refusals + 1 if answer.verdict is PostVerdict.REFUSED else 0
             broken += answer.verdict is PostVerdict.BROKEN
             if refusals >= self._options.tries and self._may_bury():
                 return answer

@@ -16,7 +16,7 @@ from receiver.database.database import Database
 from receiver.errors import NotThisFeed
 from receiver.following import dead_changes, followers
 from receiver.following.feed import Feed, FeedItem
-from receiver.following.followers import FeedPlace, LeaseLost
+from receiver.following.followers import FeedPlace, FollowerForgotten, LeaseLost
 from receiver.following.target import Target
 from receiver.search.filters import ChangeFilter
 from receiver.worker.liveness import deregister, new_name
@@ -79,12 +79,13 @@ class FollowerLease:
     def take(self) -> bool:
         """Try to take the lease, creating the follower if it is new; return whether this process has it.
 
-        Raises `NotThisFeed` for a beginning beyond the end of the feed.
+        Raises `NotThisFeed` for a beginning beyond the end of the feed, and `FollowerForgotten`.
         """
         name, now = self._options.name, datetime.now(UTC)
         with self._database.read() as connection:
             found = followers.find(connection, name)
         if found is None:
+            self._refuse_forgotten()
             self._begin(now)
         with self._database.write() as connection:
             row = followers.take(connection, name, self._holder, stale=self._stale(), now=now)
@@ -98,6 +99,14 @@ class FollowerLease:
         self._saved_at, self._unsaved, self._other = monotonic(), False, None
         log.info("took over the follower", follower=name, target=self._target.shown, after=self.place.seq)
         return True
+
+    def _refuse_forgotten(self) -> None:
+        """Raise `FollowerForgotten` if this process has had the follower: a new one would begin anew."""
+        if self._saved_at:
+            raise FollowerForgotten(
+                f"The follower {self._options.name} was removed while this process gave no sign of life: start this "
+                "again if somebody needs the changes. A new follower begins at --from."
+            )
 
     def _begin(self, now: datetime) -> None:
         place = self._beginning()

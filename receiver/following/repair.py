@@ -15,7 +15,7 @@ from receiver.following.dead_changes import DEAD_CHANGES
 from receiver.following.followers import FOLLOWERS
 from receiver.logs.safe_text import quoted
 from receiver.runs.actions import Asked, By, Effect, perform
-from receiver.worker.liveness import dead
+from receiver.worker.liveness import host_and_pid
 
 
 def retry_dead(database: Database, name: str, *, by: By, reason: str | None = None, key: str | None = None) -> int:
@@ -53,12 +53,16 @@ def drop_dead(
 def forget(database: Database, name: str, *, by: By) -> None:
     """Remove the follower with its cursor and its dead changes.
 
-    Raises `ConfigurationError` while a process serves it.
+    Raises `ConfigurationError` while a process serves it. A process of another machine that has given no sign of life
+    for `SILENT` counts as lost.
     """
 
     def remove(connection: Connection, row: RowMapping) -> int:
-        if row["holder"] is not None and not dead([row["holder"]]):
-            raise ConfigurationError(f"The process {row['holder']} serves the follower {name}: end it first.")
+        if name in followers.served(connection, datetime.now(UTC)):
+            raise ConfigurationError(
+                f"The process {host_and_pid(row['holder'])} serves the follower {name}: end it first. If its machine "
+                "is lost, wait until its last sign of life is two minutes ago."
+            )
         connection.execute(delete(FOLLOWERS).where(FOLLOWERS.c.name == name))
         return connection.execute(delete(DEAD_CHANGES).where(DEAD_CHANGES.c.follower == name)).rowcount
 

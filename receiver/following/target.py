@@ -53,8 +53,11 @@ LONGEST_RETRY_AFTER = 3_600.0
 #: Bytes of an answer that are read, and characters of it that are reported.
 MOST_ANSWER, LONGEST_SAYS = 65_536, 300
 
-#: Statuses that do not depend on the change, which is retried later.
-LATER = frozenset({408, 425, 429, 502, 503, 504})
+#: Statuses below 500 that do not depend on the change, which is retried later.
+LATER = frozenset({408, 425, 429})
+
+#: The only status from 500 that a change may have caused: it is that of an exception in most frameworks.
+EXCEPTION = 500
 
 GONE = 410
 
@@ -110,7 +113,7 @@ class Target:
         """`reach` is the follower's stored kind of address. Raises `ConfigurationError` for an invalid URL."""
         self._url = target_url(url)
         self.reach = reach
-        self._host, self._port = self._url.host, self._url.port or {"http": 80, "https": 443}[self._url.scheme]
+        self._host, self._port = _host_and_port(self._url)
         self._ask, self._timeout = ask, timeout
         self._credentials = Credentials(secrets=() if secret is None else (Secret(secret),))
         self._verifier = HmacSha256(header=SIGNATURE_HEADER)
@@ -170,6 +173,12 @@ class Target:
                 return await self._ask_each_address(item)
         except (TimeoutError, httpx.TimeoutException):
             says = self._says_of_timeout()
+        except ssl.SSLError as error:
+            # Since TLS 1.3, a server refuses its client's certificate after the handshake; httpx lets this error pass.
+            says = (
+                f"The encrypted connection to {self._host} broke ({told_with_type(error)}): let the target demand "
+                "no certificate of this client, or mend its TLS."
+            )
         except OSError as error:
             says = f"The host {self._host} cannot be resolved ({told(error)}): correct --to, or mend its DNS."
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -258,11 +267,10 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
         to = _words_of(headers.get("location", "").encode()) or "nowhere"
         says = f"The target answered {status}, a redirect to {to}, which is not followed: name that URL in --to."
         return TargetAnswer(PostVerdict.TROUBLE, says, status)
-    if status in LATER:
-        return TargetAnswer(PostVerdict.TROUBLE, says, status, retry_after)
-    if 400 <= status < 500:
-        return TargetAnswer(PostVerdict.REFUSED, says, status, retry_after)
-    return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
+    if status == EXCEPTION:
+        return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
+    is_refused = 400 <= status < 500 and status not in LATER
+    return TargetAnswer(PostVerdict.REFUSED if is_refused else PostVerdict.TROUBLE, says, status, retry_after)
 
 
 def target_url(url: str) -> httpx.URL:
@@ -276,6 +284,11 @@ def target_url(url: str) -> httpx.URL:
     raise ConfigurationError(
         f"--to {flaw}: it takes the URL that changes are posted to, such as https://erp.example/catalog-changes."
     )
+
+
+def _host_and_port(url: httpx.URL) -> tuple[str, int]:
+    """The host in ASCII, because Python's own codec knows an older standard and takes some names for others."""
+    return url.raw_host.decode("ascii"), url.port or {"http": 80, "https": 443}[url.scheme]
 
 
 def shown_target(url: httpx.URL) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -40,6 +41,12 @@ def stored_row(connection: Connection, key: Key) -> StoredRow | None:
     return StoredRow(key, registers, active, changed_at, deactivated_at, parent, gone, damage)
 
 
+def stored_registers(connection: Connection, key: Key, *, there: Collection[str]) -> Registers | None:
+    """Read the registers of the row alone, of these columns; None if no news about it has arrived."""
+    found = _registers(connection, key, there)
+    return None if found is None else found[0]
+
+
 def parent_of(key: Key, registers: Registers) -> Key | None:
     """The parent that these registers name, whose end ends this row, too."""
     parent = registers.values.get("parent")
@@ -61,9 +68,10 @@ def row_of(key: Key, registers: Registers, children_gone: Version | None) -> Mir
 
 
 def _registers(
-    connection: Connection, key: Key
+    connection: Connection, key: Key, there: Collection[str] | None = None
 ) -> tuple[Registers, bool, datetime, datetime | None, str | None] | None:
-    sql, names = sql_table(key.table), tuple(own_columns(key.table))
+    sql = sql_table(key.table)
+    names = tuple(name for name in own_columns(key.table) if there is None or name in there)
     columns = (sql.c.versions, sql.c.active, sql.c.changed_at, sql.c.deactivated_at, *(sql.c[name] for name in names))
     wanted = select(*columns).where(sql.c.source == key.source, sql.c.external_id == key.external_id)
     row = connection.execute(wanted).first()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlmodel import SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
+from receiver.header_values import KeptBody
 from receiver.inbox.bodies import bodies_of
 from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, HAS_ENDED, State
 
@@ -55,21 +57,28 @@ def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]
 
 def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict[int, bytes]) -> None:
     """Insert these rows as due deliveries, in the order of arrival."""
-    insert_mappings(connection, DELIVERIES, [_pending(row) for row in rows])
+    now = datetime.now(UTC)
+    insert_mappings(connection, DELIVERIES, [_pending(row, now) for row in rows])
     insert_mappings(
         connection,
         BODIES,
         [
-            {"delivery_id": body_id, "body": bodies[body_id], "plain": None, "headers": {}}
+            {"delivery_id": body_id, "body": bodies[body_id], "plain": None, "headers": _headers(bodies[body_id])}
             for body_id in dict.fromkeys(map(_body_id, rows))
         ],
         conflict="ON CONFLICT DO NOTHING",
     )
 
 
-def _pending(row: RowMapping) -> dict[str, Any]:
+def _headers(body: bytes) -> dict[str, str]:
+    """The headers that an envelope function reads; the others are not copied."""
+    return dict(body.headers) if isinstance(body, KeptBody) else {}
+
+
+def _pending(row: RowMapping, now: datetime) -> dict[str, Any]:
     kept = {name: row[name] for name in KEPT_COLUMNS}
-    return {**kept, "state": State.PENDING.value, "due_at": row["received_at"], "conflict": False}
+    # Not due at its arrival, which may lie ahead: the clock may have been set back since.
+    return {**kept, "state": State.PENDING.value, "due_at": now, "conflict": False}
 
 
 def _last(database: Database, source: str, last: int) -> list[RowMapping]:

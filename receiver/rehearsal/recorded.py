@@ -6,18 +6,18 @@ that brought it: if that one was rehearsed, or is older, the rehearsal must have
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, select
+from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, inspect, select
 
 from receiver.codec import is_same, plain
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES
-from receiver.mirror.rows import Key, MirrorRow, mirror_tables, sql_table
+from receiver.mirror.rows import Key, mirror_tables, sql_table
 from receiver.mirror.versions import Registers, Version, load
-from receiver.provenance.stored import stored_row
+from receiver.provenance.stored import stored_registers
 from receiver.provenance.traces import NO_VALUE, Told, told_of
 from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
 from receiver.rehearsal.outcomes import NOT_REHEARSED, STILL_FAILING, RehearsedRow, RehearsedSide
@@ -67,10 +67,12 @@ def _differing_rows(
     connection: Connection, source: str, ran: Collection[int], rows: Sequence[RehearsedRow]
 ) -> Iterator[RowDifference]:
     tables = {str(sql_table(table).name): table for table in mirror_tables()}
+    there = _columns_there(connection, tables)
     made = {(row.table, row.external_id): row for row in rows}
     for name, external_id in dict.fromkeys([*made, *_changed_by(connection, sorted(ran))]):
         rehearsed = made.get((name, external_id))
-        held = _held(connection, tables.get(name), source, external_id)
+        key = Key(tables[name], source, external_id) if name in there else None
+        held = None if key is None else _held(connection, key, there[name])
         if held is None:
             if rehearsed is not None:
                 columns = {column: (None, value) for column, value in rehearsed.columns.items()}
@@ -114,13 +116,20 @@ def _paths(held: Registers, made: Registers) -> Iterator[tuple[str, str]]:
             yield column, column
 
 
-def _held(connection: Connection, table: type[MirrorRow] | None, source: str, external_id: str) -> Registers | None:
+def _columns_there(connection: Connection, tables: Iterable[str]) -> dict[str, set[str]]:
+    """The columns that the database has, by table: new code may declare tables and columns that it lacks."""
+    present = inspect(connection)
+    return {
+        name: {column["name"] for column in present.get_columns(name)} for name in tables if present.has_table(name)
+    }
+
+
+def _held(connection: Connection, key: Key, there: Collection[str]) -> Registers | None:
     """The registers of a row in the mirror, with values as the API shows them."""
-    row = stored_row(connection, Key(table, source, external_id)) if table is not None else None
-    if row is None:
-        return None
-    row.registers.values = {name: plain(value) for name, value in row.registers.values.items()}
-    return row.registers
+    registers = stored_registers(connection, key, there=there)
+    if registers is not None:
+        registers.values = {name: plain(value) for name, value in registers.values.items()}
+    return registers
 
 
 def _changed_by(connection: Connection, ids: Sequence[int]) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select, update
 from receiver import codec
 from receiver.database.database import Database
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.dialects.sources import Reference, Source, find_dialects
 from receiver.errors import Discard, HookmirrorError
 from receiver.inbox.inbox import Inbox
@@ -89,8 +90,17 @@ class _Rehearsing:
         account = settings.sources[job.source]
         self._has_api = account.api_url is not None
         asked = account if job.hydrate else account.model_copy(update={"api_url": None})
+        if job.hydrate and dialect.settings_model is not None:
+            adopt_own_settings(asked, dialect.settings_model)
         # A rehearsal verifies nothing, so credentials for another verifier do no harm.
-        self._source = Source(job.source, dialect, account.credentials(), asked, settings.max_body_bytes)
+        self._source = Source(
+            job.source,
+            dialect,
+            account.credentials(),
+            asked,
+            max_body_bytes=settings.max_body_bytes,
+            max_events=settings.max_events_per_body,
+        )
         self._retries = RetrySchedule(attempts=settings.max_attempts)
         self._thin: list[RehearsedDelivery] = []
         self._until = monotonic() + job.seconds

@@ -7,8 +7,8 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import timedelta
+from contextlib import closing, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -26,7 +26,7 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import repair
-from receiver.following.followers import FOLLOWERS
+from receiver.following.followers import FOLLOWERS, FollowerForgotten
 from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
 from receiver.following.lease import FollowOptions
@@ -388,6 +388,9 @@ def test_a_dead_change_can_be_dropped_and_later_ones_are_sent(database):
         wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
         with pytest.raises(ConfigurationError, match="has no dead change 7"):
             repair.drop_dead(database, NAME, 7, by=BY)
+        with pytest.raises(ConfigurationError, match="has no dead change 2"):
+            repair.drop_dead(database, NAME, 2, by=BY)
+        assert (lag(database).dead, lag(database).waiting) == (1, 1)
         repair.drop_dead(database, NAME, 1, by=BY)
         wait_until(lambda: [posted.change["seq"] for posted in endpoint.accepted] == [2], "the later one")
 
@@ -429,6 +432,23 @@ def test_a_change_answered_with_500_delays_no_later_one(database):
         assert lag(database).dead == 0, "without another change, nothing tells whose fault it is"
         write(database, "C")
         expect(endpoint, "C")
+
+
+@pytest.mark.parametrize("status", [501, 507, 521])
+def test_a_change_answered_with_another_5xx_is_never_dead(database, status):
+    write(database, "A", "B")
+    reply = lambda posted, before: Reply(status) if posted.change["external_id"] == "A" and before < 5 else OK  # noqa: E731
+    with receiving(reply) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A", "B")
+    assert lag(database).dead == 0
+
+
+def test_refusals_count_only_in_a_row(database):
+    write(database, "A")
+    reply = lambda _, before: OK if before > 6 else Reply(503 if before % 2 else 404)  # noqa: E731
+    with receiving(reply) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A")
+    assert lag(database).dead == 0
 
 
 def test_a_target_that_answers_500_to_everything_makes_no_change_dead(database):
@@ -562,3 +582,27 @@ def test_a_follower_is_forgotten_only_if_no_process_holds_it(database):
         assert [row.what for row in connection.execute(ACTIONS.select())] == ["forget follower"]
     with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. The followers are: none"):
         repair.retry_dead(database, NAME, by=BY)
+
+
+def test_a_follower_is_forgotten_after_its_process_on_another_machine_was_silent_for_two_minutes(database):
+    with receiving() as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database), "the follower to begin")
+    for silent, is_forgotten in ((timedelta(minutes=1), False), (timedelta(minutes=3), True)):
+        with database.write() as connection:
+            far = {"holder": "elsewhere:0:1:1:x", "seen_at": datetime.now(UTC) - silent}
+            connection.execute(update(FOLLOWERS).values(**far))
+        with nullcontext() if is_forgotten else pytest.raises(ConfigurationError, match=r"elsewhere:1 .*two minutes"):
+            repair.forget(database, NAME, by=BY)
+    assert follower(database) is None
+
+
+def test_a_process_whose_follower_was_forgotten_meanwhile_ends_and_creates_none(database):
+    write(database, "A")
+    with receiving() as endpoint, following(database, endpoint.url) as run:
+        expect(endpoint, "A")
+        with database.write() as connection:
+            connection.execute(delete(FOLLOWERS))
+        wait_until(lambda: run.is_over, "the end")
+    assert isinstance(run.error, FollowerForgotten)
+    assert "The follower erp was removed" in str(run.error)
+    assert (follower(database), endpoint.ids()) == (None, ["A"])

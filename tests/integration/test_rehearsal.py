@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from forked import Forked
 from modules import dialect_module
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from telling import NOON
 
 from handlers.catalog import Product
 from receiver.commands.rehearse import WHY_NOT_RUN
 from receiver.dialects.sources import find_dialects
 from receiver.errors import WiringError
-from receiver.inbox.tables import BODIES
+from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import sql_table
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
@@ -39,13 +39,16 @@ secrets = ["{TEST_SECRET}"]
 
 NOW = "mirror.upsert(Product, event.entity_id, **event.data)"
 
+#: Writes the text of a module; some fixtures replace it.
+module_of = dialect_module
+
 
 @pytest.fixture
 def write(tmp_path):
     """Write a module with this handler beside the settings file."""
 
     def write(name: str, handler: str) -> str:
-        (tmp_path / f"{name}.py").write_text(dialect_module("rehearsed", handler=handler), "utf-8")
+        (tmp_path / f"{name}.py").write_text(module_of("rehearsed", handler=handler), "utf-8")
         return name
 
     return write
@@ -107,6 +110,38 @@ def tell_three(kit: Webhooks) -> Webhooks:
         kit.send("rehearsed", "product.updated", id=f"A{number}", at=NOON + timedelta(seconds=number), data=data)
     kit.drain()
     return kit
+
+
+@pytest.fixture
+def headed(monkeypatch):
+    """Let every dialect read its event type from a header that it trusts."""
+    _edit_modules(
+        monkeypatch,
+        ('header="X-Webhook-Signature")', 'header="X-Webhook-Signature"), trusts_header="X-Topic"'),
+        ("def read(body: Body)", "def read(body: Body, trusted: Any)"),
+        ("event_type=body.type", "event_type=trusted or body.missing"),
+    )
+
+
+@pytest.fixture
+def bundled(monkeypatch):
+    """Let every body hold the same event three times."""
+    _edit_modules(
+        monkeypatch,
+        ("-> Envelope:\n    return E", "-> list[Envelope]:\n    return 3 * [E"),
+        ("=body.data)", "=body.data)]"),
+    )
+
+
+def _edit_modules(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, str]) -> None:
+    def edited(name: str, *, handler: str) -> str:
+        module = dialect_module(name, handler=handler)
+        for old, new in edits:
+            assert module.count(old) == 1
+            module = module.replace(old, new)
+        return module
+
+    monkeypatch.setitem(globals(), "module_of", edited)
 
 
 def _forget_modules() -> None:
@@ -190,11 +225,45 @@ def test_code_that_cannot_be_loaded_is_refused_with_advice(told, reference, says
         run(told, reference)
 
 
+@pytest.mark.usefixtures("headed")
+def test_an_envelope_reads_the_kept_headers_as_in_a_worker(told, write):
+    recorded = run(told)
+    assert (recorded.deliveries, recorded.rows, recorded.ends) == (3, [], [])
+    new = write("rehearsed_headed", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
+    compared = run(told, new)
+    assert ({row.external_id for row in compared.rows}, compared.ends) == ({"A0", "A1", "A2"}, [])
+
+
+@pytest.mark.usefixtures("bundled")
+def test_a_body_may_hold_as_many_events_as_the_settings_allow(told, tmp_path):
+    assert not run(told).found
+    (tmp_path / "hookmirror.toml").write_text("max_events_per_body = 2\n" + SETTINGS, "utf-8")
+    found = run(told)
+    assert found.ends
+    assert all(end.new.startswith("dead: The body holds more than 2 events") for end in found.ends)
+
+
+def test_a_delivery_from_a_time_when_the_clock_was_ahead_is_run(told):
+    with told.database.write() as connection:
+        connection.execute(update(DELIVERIES).values(received_at=NOON.replace(year=2099)))
+    assert run(told).deliveries == 3
+
+
 def test_without_a_body_there_is_nothing_to_rehearse(told):
     with told.database.write() as connection:
         connection.execute(delete(BODIES))
     with pytest.raises(NothingKept, match=r"still has its body.*`hookmirror send rehearsed EVENT_TYPE` sends one"):
         run(told)
+
+
+def fetching(answer: str) -> str:
+    """The code of a dialect whose API answers by this transport."""
+    connect = f"return httpx.Client(base_url=source.api_url, transport={answer})"
+    fetch = "def fetch(event: Event[Any], api: httpx.Client) -> Any:\n    return api.get('/').json()"
+    return (
+        f"\n\nimport httpx\n@dialect.connect\ndef connect(source):\n    {connect}\n"
+        f'@dialect.hydrate("product.*")\n{fetch}'
+    )
 
 
 def test_thin_events_are_counted_and_not_run(told, tmp_path, write):
@@ -207,15 +276,21 @@ def test_thin_events_are_counted_and_not_run(told, tmp_path, write):
 
 def test_thin_events_are_fetched_on_request(told, tmp_path, write):
     answer = 'httpx.MockTransport(lambda _: httpx.Response(200, json={"name": "as the API has it"}))'
-    connect = (
-        f"@dialect.connect\ndef connect(source):\n    return httpx.Client(base_url=source.api_url, transport={answer})"
-    )
-    fetch = "def fetch(event: Event[Any], api: httpx.Client) -> Any:\n    return api.get('/').json()"
-    thin = f'\n\nimport httpx\n{connect}\n@dialect.hydrate("product.*")\n{fetch}'
     (tmp_path / "hookmirror.toml").write_text(SETTINGS + 'api_url = "http://127.0.0.1:9"\n', "utf-8")
-    new = write("rehearsed_fetching", "mirror.upsert(Product, event.entity_id, **event.hydrated)" + thin)
+    new = write("rehearsed_fetching", "mirror.upsert(Product, event.entity_id, **event.hydrated)" + fetching(answer))
     found = run(told, new, hydrate=True)
     assert (found.skipped, {row.columns["name"][1] for row in found.rows}) == ({}, {"as the API has it"})
+
+
+def test_the_api_is_asked_with_the_dialect_s_own_settings(told, tmp_path, write):
+    answer = 'httpx.MockTransport(lambda _: httpx.Response(200, json={"name": source.own.language}))'
+    thin = fetching(answer)
+    own = "class Own(BaseModel):\n    language: str\n\ndialect.settings_model = Own"
+    text = f'{SETTINGS}api_url = "http://127.0.0.1:9"\nsettings = {{ language = "nl" }}\n'
+    (tmp_path / "hookmirror.toml").write_text(text, "utf-8")
+    new = write("rehearsed_own", f"mirror.upsert(Product, event.entity_id, **event.hydrated){thin}\n\n{own}")
+    found = run(told, new, hydrate=True)
+    assert {row.columns["name"][1] for row in found.rows} == {"nl"}
 
 
 def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
@@ -230,6 +305,22 @@ def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
 
 def test_each_reason_for_which_a_delivery_was_not_run_has_words():
     assert set(WHY_NOT_RUN) == set(NOT_REHEARSED)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "statement", "expected"),
+    [
+        ("a column", "ALTER TABLE products DROP COLUMN currency", {"currency": (None, "EUR")}),
+        ("the table", "DROP TABLE products", {"name": (None, "Lamp 0"), "currency": (None, "EUR")}),
+    ],
+)
+def test_new_code_may_have_what_the_database_lacks(told_in_a_file, write, lacking, statement, expected):
+    with told_in_a_file.database.write() as connection:
+        connection.execute(text(statement))
+    write("rehearsed_now", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
+    found = run(told_in_a_file)
+    columns = next(row.columns for row in found.rows if row.external_id == "A0")
+    assert columns.items() >= expected.items(), lacking
 
 
 def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):

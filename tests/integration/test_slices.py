@@ -281,6 +281,13 @@ def test_a_number_that_sqlite_would_round_is_refused(engines):
             carry(source, target)
 
 
+def test_a_number_that_postgresql_would_round_is_refused(engines):
+    with both(engines) as (source, target):
+        fill(source, [HARD | {"numeric": Decimal("19.9995")}])
+        with pytest.raises(CopyError, match=r"numeric holds 19\.9995, which PostgreSQL would round to 3 digits"):
+            carry(source, target)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
