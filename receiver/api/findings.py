@@ -270,6 +270,7 @@ class Findings:
         return FaultList([show_fault(fault) for fault in found if source in (None, fault.source)])
 
     def list_tallies(self, asked: Question) -> TallyPage:
+        """List tallies. Raises `BadRequest` for the name of an unknown source."""
         now, span, limit = datetime.now(UTC), SPANS[asked[SPAN]], asked[LIMIT]
         given = asked[TALLIES_AFTER]
         items, following = tallies.page(
@@ -281,4 +282,7 @@ class Findings:
             kind=asked[KIND],
             limit=limit,
         )
+        if not items:
+            # A source without deliveries and rows may have tallies.
+            self._lookup.source(asked[SOURCE])
         return TallyPage([TallyShown(*each) for each in items], following)

@@ -56,7 +56,7 @@ class Lookup:
         return self.cursors.as_of(cursor) or datetime.now(UTC)
 
     def source(self, name: str | None) -> str | None:
-        """Check the name of a source, which must be in the settings or have stored deliveries or rows.
+        """Check the name of a source, which must be in the settings or have stored data.
 
         None stays None. Raises `BadRequest` for any other name.
         """

@@ -257,7 +257,8 @@ def _health(each: SourceStatistics, findings: Sequence[FindingShown], *, is_know
         more = f" And {len(findings) - 1} more." if len(findings) > 1 else ""
         return Health.UNWELL, f"{whole_sentence(findings[0].says)}{more}"
     if not is_known:
-        return Health.UNWELL, "It is not in the settings, and has unfinished deliveries."
+        has = "unfinished" if each.states[State.PENDING] or each.states[State.PROCESSING] else "dead"
+        return Health.UNWELL, f"It is not in the settings, and has {has} deliveries."
     if each.last_delivery_at is None:
         return Health.UNKNOWN, "Nothing came yet."
     return Health.WELL, "Nothing needs you."

@@ -20,7 +20,7 @@ from receiver.findings.tables import TALLIES
 from receiver.inbox.ids import arrived
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.schemas import Moment, Shape
-from receiver.worker.liveness import dead
+from receiver.worker.liveness import dead, short_name
 from receiver.worker.processes import PROCESSES, STALE, Kind, Wiring, settings_read
 
 #: The time after its last tally after which a process counts as hung; it writes one every minute.
@@ -169,11 +169,12 @@ def _processes(connection: Connection, now: datetime) -> list[ProcessStanding]:
 
 
 def _state(row: RowMapping, ended: set[str], hung: set[str], now: datetime) -> ProcessState:
+    """The state of a process. `ended` has whole names, and `hung` short ones."""
     if row["name"] in ended:
         return ProcessState.ENDED
     if row["seen_at"] < now - STALE:
         return ProcessState.SILENT
-    return ProcessState.HUNG if row["name"] in hung else ProcessState.ALIVE
+    return ProcessState.HUNG if short_name(row["name"]) in hung else ProcessState.ALIVE
 
 
 def _standing(row: RowMapping, state: ProcessState, first: RowMapping | None) -> ProcessStanding:

@@ -41,8 +41,8 @@ def search(
     if as_json:
         typer.echo(encode(found))
         return
-    # The only parameter of the API that the sentence names.
-    typer.echo(visible(command_words(found["says"], ["dedup_key"])))
+    # The only parameters of the API that the sentence names.
+    typer.echo(visible(command_words(found["says"], ["dedup_key", "entity"])))
     _print("rows", ROW, [{**hit["row"], "found by": hit["kind"], "table": hit["table"]} for hit in found["rows"]])
     _print(
         "deliveries",

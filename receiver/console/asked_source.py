@@ -9,12 +9,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from receiver.api.actions import Action, ActionPage
-from receiver.api.provenance import LostValue, WhyColumn, WhyRow
+from receiver.api.deliveries import DeliveryPage
+from receiver.api.delivery_shapes import Delivery
+from receiver.api.provenance import LostValue, NotInForce, WhyColumn, WhyRow
 from receiver.console.visit import Visit
+from receiver.errors import BadRequest
+from receiver.inbox.states import State
+from receiver.logs.wording import counted
 from receiver.provenance.traces import Defeat
 from receiver.reconcile.ask import MENDED
-from receiver.runs.asking import ASK, REPAIR
+from receiver.runs.asking import ASK, REPAIR, shortened_answer
 from receiver.search.changes import Change
+
+#: The most deliveries that are examined about a row that the mirror does not have.
+MOST_ABOUT_IT = "20"
+
+NEVER_ACCEPTED = "The mirror has never had this row: no webhook about it was accepted."
 
 
 class DifferingColumn(NamedTuple):
@@ -80,7 +90,7 @@ def answered_question(
         known_there=result.get("known_there", True),
         changed_there=_moment(result.get("changed_there")),
         differing=differing,
-        causes=[] if is_repair or changed_since else _causes(result, differing, why, history),
+        causes=[] if is_repair or changed_since else _causes(visit, result, differing, why, history),
         repair=_repair(result) if is_repair else None,
         changed_since=changed_since,
         is_damaged=why is not None and why.damage is not None,
@@ -116,37 +126,76 @@ def _repair(result: dict[str, Any]) -> str:
 
 
 def _causes(
-    result: dict[str, Any], differing: Sequence[DifferingColumn], why: WhyRow | None, history: Sequence[Change]
+    visit: Visit,
+    result: dict[str, Any],
+    differing: Sequence[DifferingColumn],
+    why: WhyRow | None,
+    history: Sequence[Change],
 ) -> list[Explanation]:
     if not result.get("known_here", True):
-        says = "The mirror has never had this row: no webhook about it was accepted."
-        return [Explanation(says, never_accepted=True)]
+        return _without_news(visit)
     if not differing:
         newest = f", number {history[0].seq} of the change feed" if history else ""
         says = f"The mirror agrees. A program that shows another value has not read the last change{newest}."
         return [Explanation(says)]
-    told = [*_told_by_deliveries(differing, why)]
+    if why is None:
+        says = "Why they differ is not known, because the deliveries about the row could not be run again."
+        return [Explanation(says)]
+    return [*_told_by_deliveries(differing, why)] or [_told_by_none(why)]
+
+
+def _without_news(visit: Visit) -> list[Explanation]:
+    """Why the mirror has no news of the row: the deliveries about it brought none, or no webhook was accepted."""
+    source, external_id = visit.path["source"], visit.path["external_id"]
+    try:
+        found = visit.ask(DeliveryPage, "list_deliveries", source=source, entity=external_id, limit=MOST_ABOUT_IT)
+    except BadRequest:
+        # The source has no data any more, or no stored id is as long as this one.
+        return [Explanation(NEVER_ACCEPTED, never_accepted=True)]
+    told = [_not_in_force(each) for each in found.items if each.state is not State.PROCESSED]
     if told:
         return told
-    says = "No delivery has the source's values: the webhook was never sent, or never accepted."
-    return [Explanation(says, never_accepted=True)]
+    if found.items:
+        says = "The mirror has never had this row: the deliveries about it were processed, and brought no news of it."
+        return [Explanation(says, found.items[0].id)]
+    if found.next is not None:
+        says = (
+            "The mirror has never had this row. Not all deliveries could be examined for one about it: reload the page."
+        )
+        return [Explanation(says)]
+    return [Explanation(NEVER_ACCEPTED, never_accepted=True)]
 
 
-def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None) -> list[Explanation]:
+def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow) -> list[Explanation]:
     """Deliveries that had the source's values, or may have had them: they lost, are dead, or were ignored."""
-    if why is None:
-        return []
-    names = {each.name: each.there for each in differing}
+    there = {each.name: each.there for each in differing}
     found = [
         Explanation(_lost(each, each.lost), each.lost.delivery)
         for each in why.columns
-        if each.lost is not None and each.column in names and str(each.lost.value) == names[each.column]
+        if each.lost is not None and each.column in there and _is_answered(each.lost, there[each.column])
     ]
-    found += [
-        Explanation(f"A delivery about this row is {each.state}: {each.reason or 'no reason is known'}", each.id)
-        for each in why.not_in_force
-    ]
-    return found
+    return [*found, *map(_not_in_force, why.not_in_force)]
+
+
+def _is_answered(lost: LostValue, there: str | None) -> bool:
+    """Whether the value that lost is the one that the source answered, as far as the action has kept it."""
+    return not lost.absent and readable(shortened_answer(lost.value)) == there
+
+
+def _not_in_force(delivery: NotInForce | Delivery) -> Explanation:
+    says = f"A delivery about this row is {delivery.state}"
+    return Explanation(f"{says}: {delivery.reason}" if delivery.reason else f"{says}.", delivery.id)
+
+
+def _told_by_none(why: WhyRow) -> Explanation:
+    number = sum(each.deliveries for each in why.not_run)
+    says = "No delivery has the source's values: the webhook was never sent, or never accepted."
+    if number:
+        says = (
+            f"No delivery that could be run again has the source's values, and {counted(number, 'delivery')} could not "
+            "be run: either these had them, or the webhook was never sent, or never accepted."
+        )
+    return Explanation(says, never_accepted=True)
 
 
 def _lost(column: WhyColumn, lost: LostValue) -> str:

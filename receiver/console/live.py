@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -26,7 +26,7 @@ from receiver.console.headers import BARE_HEADERS
 from receiver.database.database import Database
 from receiver.errors import Refused, Unavailable
 from receiver.findings import record
-from receiver.inbox.tables import DELIVERIES
+from receiver.inbox.tables import DELIVERIES, State, in_state
 from receiver.ingest.closing import ENDLESS
 from receiver.mirror.changes import CHANGES
 from receiver.runs.actions import ACTIONS
@@ -50,6 +50,9 @@ MOST_OF_ONE = 2
 
 #: Most events that wait to be sent by one stream.
 MOST_WAITING = 8
+
+#: The most pending and the most processing deliveries that belong to a mark.
+MOST_MARKED = 100
 
 #: Seconds after which a stream ends; the page then opens another one.
 LONGEST_STREAM = 1_800.0
@@ -271,8 +274,8 @@ def read_marks(connection: Connection) -> Marks:
     """Read the present marks. Each statement reads the ends of indexes, or a few rows."""
     delivery, seq, run, action = connection.execute(_NEWEST_IDS).one()
     return Marks(
-        # The list also changes when a delivery is processed, which the change feed shows.
-        deliveries=(delivery, seq),
+        # A list also changes when a delivery ends or fails. It then leaves the unfinished ones, or is due later.
+        deliveries=(delivery, seq, connection.execute(_UNFINISHED).all()),
         changes=seq,
         runs=(run, action, connection.execute(_RUNS_AT_WORK).all()),
         findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
@@ -281,6 +284,24 @@ def read_marks(connection: Connection) -> Marks:
 
 _NEWEST_IDS = select(
     *(select(func.max(each)).scalar_subquery() for each in (DELIVERIES.c.id, CHANGES.c.seq, RUNS.c.id, ACTIONS.c.id))
+)
+
+#: Selects the first unfinished deliveries, each in the order of the index of its state. While there are more, workers
+#: end those that have been due for longest.
+_UNFINISHED = union_all(
+    *(
+        select(
+            select(*DELIVERIES.c["id", "due_at"])
+            .where(in_state(state))
+            .order_by(*DELIVERIES.c[order])
+            .limit(MOST_MARKED)
+            .subquery()
+        )
+        for state, order in (
+            (State.PENDING, ("suspect", "due_at", "id")),
+            (State.PROCESSING, ("source", "entity_kind", "entity_id")),
+        )
+    )
 )
 
 _RUNS_AT_WORK = (

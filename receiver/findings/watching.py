@@ -27,6 +27,7 @@ from receiver.findings.record import Changes, update_record
 from receiver.findings.secret_uses import marks_of_sources
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
+from receiver.worker.liveness import short_name
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +71,8 @@ class FindingsWatch:
         """
         self._database = database
         self._process = process
-        #: The end of the name, short because every row repeats it; it distinguishes processes.
-        self._short_name = process.rpartition(":")[2]
+        #: Short, because every row repeats it.
+        self._short_name = short_name(process)
         self._facts = facts
         self._release = release
         self._serves = serves

@@ -68,7 +68,7 @@ def answered(answer: SourceAnswer) -> dict[str, Any]:
         "changed_here": _as_text(answer.changed_here),
         "changed_there": _as_text(answer.changed_there),
         "differ": [
-            {"column": each.name, "here": _cut(each.here), "there": _cut(each.there)}
+            {"column": each.name, "here": shortened_answer(each.here), "there": shortened_answer(each.there)}
             for each in differing[:MOST_ANSWERED_COLUMNS]
         ],
     }
@@ -81,7 +81,8 @@ def _asked(
     return Asked(by=by, what=what, arguments=arguments, reason=reason)
 
 
-def _cut(value: Any) -> str:
+def shortened_answer(value: Any) -> str:
+    """A value as JSON text, as far as an action keeps it."""
     return codec.encode(value).decode()[:LONGEST_ANSWERED_VALUE]
 
 

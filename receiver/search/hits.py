@@ -23,7 +23,7 @@ from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.search.arguments import LONGEST_ENTITY, is_id, parse_text
 from receiver.search.deliveries import among_ids, ways_to
 from receiver.search.filters import DeliveryFilter
-from receiver.search.pages import MOST_COUNTED, Count, count_of, find_on_all
+from receiver.search.pages import MOST_COUNTED, Count, count_of, find_on_all, find_on_each
 from receiver.search.rows import HIDDEN, has_indexed_sku, with_keys
 from receiver.search.sources import stored_sources
 from receiver.search.windows import SECONDS, SortKey, seconds_left
@@ -106,13 +106,18 @@ class Hits:
             kinds = " and ".join(dict.fromkeys(hit.kind for hit in self.deliveries))
             return f"Not in the mirror, but the {kinds} of {counted(len(self.deliveries), 'delivery')}."
         quoted = visible(self.text[:QUOTED_CHARACTERS])
-        missing = f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}"
-        if self.examined is None:
-            return f"{missing}. {NAMES}"
-        return (
-            f"{missing}. For a dedup key, only the newest {self.examined:,} deliveries were examined: "
-            f"filter the list of deliveries by `dedup_key` to continue. {NAMES}"
-        )
+        said = [f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}."]
+        if self.about.horizon is not None:
+            said.append(
+                "Not all deliveries could be examined for such an entity in time: filter the list of deliveries by "
+                "`entity` to continue."
+            )
+        if self.examined is not None:
+            said.append(
+                f"For a dedup key, only the newest {self.examined:,} deliveries were examined: filter the list of "
+                "deliveries by `dedup_key` to continue."
+            )
+        return " ".join([*said, NAMES])
 
 
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
@@ -185,7 +190,7 @@ class _Search:
         """Find deliveries; `elsewhere` says that rows were found."""
         kind_of: dict[int, HitKind] = {}
         ways = ways_to(self._connection, DeliveryFilter(entity=self._text))
-        about = find_on_all(self._connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=SECONDS)
+        about = find_on_each(self._connection, ways, limit=MOST_COUNTED + 1, seconds=SECONDS)
         self.about = count_of(about)
         kind_of.update(dict.fromkeys((key[0] for key in about.keys[:MOST_HITS]), HitKind.ENTITY))
         named = (among(DEDUP_KEYS.c.source, self._sources), DEDUP_KEYS.c.dedup_key == self._text)
@@ -225,6 +230,8 @@ class _Search:
 def _deliveries(about: Count) -> str:
     if about.more:
         return f"more than {about.number:,} deliveries name it"
-    verb = "names" if about.number == 1 else "name"
+    least = "at least " if about.number and about.horizon is not None else ""
+    verb = "names" if about.number <= 1 else "name"
     number = counted(about.number, "delivery") if about.number else "no delivery"
-    return f"{number} {verb if about.number else 'names'} it"
+    examined = " of those that could be examined in time" if not about.number and about.horizon is not None else ""
+    return f"{least}{number}{examined} {verb} it"

@@ -97,7 +97,7 @@ def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float 
     if len(ways) == 1:
         number, horizon, looked_at = count_on(connection, ways[0], limit=MOST_COUNTED + 1, seconds=seconds)
         return _count(number, None if horizon is None else Horizon(horizon, looked_at))
-    return count_of(find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds))
+    return count_of(find_on_each(connection, ways, limit=MOST_COUNTED + 1, seconds=seconds))
 
 
 def count_of(found: Found) -> Count:
@@ -113,17 +113,31 @@ def find_on_all(
     connection: Connection, ways: Sequence[Path | Few], *, behind: SortKey | None, limit: int, seconds: float
 ) -> Found:
     """The keys of the first items on all ways, up to the horizon that every way has reached."""
+    found = _merged(connection, ways, behind, limit, seconds)
+    keys, horizon = found.keys, found.horizon
+    if horizon is not None and len(ways) > 1:
+        keys = [key for key in keys if (key >= horizon if ways[0].descending else key <= horizon)]
+    return Found(keys[:limit], None if len(keys) >= limit else horizon, found.looked_at)
+
+
+def find_on_each(connection: Connection, ways: Sequence[Path | Few], *, limit: int, seconds: float) -> Found:
+    """As `find_on_all`, with the items of each way beyond the horizon of another, too, because no page continues."""
+    found = _merged(connection, ways, None, limit, seconds)
+    return found._replace(keys=found.keys[:limit])
+
+
+def _merged(
+    connection: Connection, ways: Sequence[Path | Few], behind: SortKey | None, limit: int, seconds: float
+) -> Found:
+    """The keys that each way has found, in order, and the first of their horizons."""
     results = [find(connection, way, behind=behind, limit=limit, seconds=seconds / len(ways)) for way in ways]
-    if len(results) == 1:
-        return results[0]
     descending = ways[0].descending
     horizons = [each.horizon for each in results if each.horizon is not None]
     horizon = (max if descending else min)(horizons, default=None)
-    keys = sorted((key for each in results for key in each.keys), reverse=descending)
-    if horizon is not None:
-        keys = [key for key in keys if (key >= horizon if descending else key <= horizon)]
-    looked_at = sum(each.looked_at for each in results)
-    return Found(keys[:limit], None if len(keys) >= limit else horizon, looked_at)
+    keys = (
+        sorted((key for each in results for key in each.keys), reverse=descending) if len(ways) > 1 else results[0].keys
+    )
+    return Found(keys, horizon, sum(each.looked_at for each in results))
 
 
 def _horizon(found: Found) -> Horizon | None:

@@ -1,4 +1,4 @@
-"""Names of sources with stored deliveries or rows, including sources that are missing in the settings."""
+"""Names of sources with stored data, including sources that are missing in the settings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import CompoundSelect, Connection, Table, func, literal, select, union
 
 from receiver.database.database import Database
+from receiver.inbox.refused import REQUESTS
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.mirror.rows import mirror_tables, sql_table
 
 
 def is_source(database: Database, name: str) -> bool:
-    """Whether deliveries or rows of this source are stored, even if it is missing in the settings."""
-    tables = [DELIVERIES, *map(sql_table, mirror_tables())]
+    """Whether deliveries, rows or refused requests of this source are stored, even if it is missing in the settings."""
+    tables = [DELIVERIES, REQUESTS, *map(sql_table, mirror_tables())]
     with database.read() as connection:
         return any(
             connection.execute(select(literal(1)).where(table.c.source == name).limit(1)).first() for table in tables

@@ -65,6 +65,11 @@ def host_and_pid(worker: str) -> str:
     return worker if place is None else f"{worker.rsplit(':', 4)[0]}:{place.pid}"
 
 
+def short_name(worker: str) -> str:
+    """The random end of a name, which distinguishes it from all others; what tallies have of a process's name."""
+    return worker.rpartition(":")[2]
+
+
 def is_here(worker: str) -> bool:
     """Whether it runs on this machine and in this container, so that its process id means something here."""
     place = _place(worker)

@@ -105,6 +105,16 @@ def test_refused_requests_are_listed_with_escaped_text_and_can_be_dropped(folder
     assert folder.run("refused").stdout == "Kept requests: 0.\n"
 
 
+def test_refused_requests_of_a_source_that_left_the_settings_are_dropped_by_its_name(folder: Folder):
+    with served_until_the_end(folder) as client:
+        header = {"X-Webhook-Signature": "sha256=" + "0" * 64}
+        assert client.post("/hooks/indexed", content=b"{}", headers=header).status_code == 401
+        wait_until(lambda: folder.count(table="refused") == 1, "the request to be kept")
+    folder.settings = folder.settings.replace("[sources.indexed]", '[sources.indexed-eu]\ndialect = "indexed"')
+    assert "Kept requests: 1." in folder.run("refused", "indexed").stdout
+    assert folder.ask("refused", "indexed", "--drop", "--reason", "renamed") == {"dropped": 1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -13,12 +13,14 @@ import pytest
 from commanding import SECRET, product
 from senders import SOURCES
 from serving import Served, wait_until
+from sqlalchemy import text
 from visiting import Visitor, text_of, visiting
 
 from receiver.console.pages.row import path_of_row
+from receiver.errors import Unavailable
 from receiver.http_urls import quoted_part
 from receiver.runs.actions import Asked, By, Effect, Via, record
-from receiver.runs.asking import ASK
+from receiver.runs.asking import ASK, LONGEST_ANSWERED_VALUE
 from receiver.sessions.roles import Role
 
 
@@ -193,13 +195,17 @@ def test_a_viewer_sees_the_row_without_buttons(shop: Shop):
 # ── what the source said ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def record_answer(shop: Shop, external_id: str, *, here: str, there: str) -> str:
-    """Record that the source was asked for a product and names it otherwise; return the action's id."""
-    question = {"table": "products", "source": "iimmpact", "external_id": external_id}
-    differing = {"column": "name", "here": json.dumps(here), "there": json.dumps(there)}
+def record_answer(
+    shop: Shop, external_id: str, *, here: Any, there: Any, column: str = "name", table: str = "products", **more: Any
+) -> str:
+    """Record that the source was asked for a row, of which one column differs; return the action's id."""
+    question = {"table": table, "source": "iimmpact", "external_id": external_id}
+    texts = {side: json.dumps(value, separators=(",", ":")) for side, value in (("here", here), ("there", there))}
+    differing = {"column": column} | {side: text[:LONGEST_ANSWERED_VALUE] for side, text in texts.items()}
     asked = Asked(by=By("ops-1", Via.CONSOLE), what=ASK, arguments=question)
+    effect = Effect(1, {"differ": [differing], **more}, thing="row")
     with shop.served.beside.write() as connection:
-        return str(record(connection, asked, Effect(1, {"differ": [differing]}, thing="row"), now=datetime.now(UTC)))
+        return str(record(connection, asked, effect, now=datetime.now(UTC)))
 
 
 def test_an_answer_says_which_time_made_the_source_s_value_lose(shop: Shop):
@@ -210,6 +216,85 @@ def test_an_answer_says_which_time_made_the_source_s_value_lose(shop: Shop):
         "A delivery brought the source's name, as of 2026-03-04 11:00:00 UTC, and lost because it is older than "
         "2026-03-04 12:00:00 UTC, the time of the present value."
     ) in shop.text("/mirror/products/iimmpact/P5", asked=asked)
+
+
+#: A text of which an action keeps only the beginning.
+LONG = "a long description, " * 30
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new"),
+    [(21, {"display_name": "Rug", "text": "old"}, {"display_name": "Rug"}), (22, {"text": LONG}, {"text": "short"})],
+)
+def test_a_document_of_the_source_that_lost_is_found(shop: Shop, number: int, old: Any, new: Any):
+    shop.tell("", "12:00", number=number, data=new)
+    late = shop.tell("", "11:00", number=number, data=old)
+    asked = record_answer(shop, f"P{number}", column="data", here=new, there=old)
+    page = shop.visitor.page(f"/mirror/products/iimmpact/P{number}", asked=asked)
+    assert "A delivery brought the source's data, as of 2026-03-04 11:00:00 UTC, and lost because" in text_of(page)
+    assert late in page.partition("What the source says")[2].partition("</section>")[0]
+
+
+def test_a_delete_that_came_too_late_is_found(shop: Shop):
+    shop.tell("Sofa", "12:00", number=23)
+    shop.tell("Sofa", "11:00", number=23, type="product.deleted", data=None)
+    asked = record_answer(shop, "P23", column="active", here=True, there=False, known_there=False)
+    page = shop.text("/mirror/products/iimmpact/P23", asked=asked)
+    assert "A delivery brought the source's active, as of 2026-03-04 11:00:00 UTC, and lost because" in page
+
+
+def test_an_empty_value_that_lost_is_found(shop: Shop):
+    shop.tell("Bed", "12:00", number=24)
+    shop.tell("Bed", "11:00", number=24, data={"display_name": None})
+    asked = record_answer(shop, "P24", here="Bed", there=None)
+    page = shop.text("/mirror/products/iimmpact/P24", asked=asked)
+    assert "A delivery brought the source's name, as of 2026-03-04 11:00:00 UTC, and lost because" in page
+
+
+def test_a_row_that_is_unknown_because_its_delivery_is_dead_or_ignored_is_explained_by_it(shop: Shop):
+    ignored = shop.tell("Clock", "10:00", number=25, type="product.painted")
+    asked = record_answer(shop, "P25", here=None, there="Clock", known_here=False)
+    said = shop.visitor.page("/mirror/products/iimmpact/P25", asked=asked)
+    said = said.partition("What the source says")[2].partition("</section>")[0]
+    assert "A delivery about this row is ignored: No handler takes product.painted" in text_of(said)
+    assert f'href="/console/deliveries/{ignored}"' in said
+    assert "no webhook about it was accepted" not in said
+
+
+def test_a_row_that_is_unknown_although_deliveries_about_it_were_processed_is_explained_by_them(shop: Shop):
+    shop.tell("Vase", "10:00", number=26)
+    asked = record_answer(shop, "P26", here=None, there="Vase", known_here=False, table="variants")
+    page = shop.text("/mirror/variants/iimmpact/P26", asked=asked)
+    assert "the deliveries about it were processed, and brought no news of it" in page
+
+
+def test_a_row_without_any_delivery_was_never_accepted(shop: Shop):
+    asked = record_answer(shop, "P27", here=None, there="Ghost", known_here=False)
+    page = shop.text("/mirror/products/iimmpact/P27", asked=asked)
+    assert "no webhook about it was accepted. Refused requests of iimmpact" in page
+
+
+def test_without_the_provenance_of_a_row_its_difference_is_not_explained(shop: Shop, monkeypatch):
+    shop.tell("Rack", "10:00", number=28)
+    asked = record_answer(shop, "P28", here="Rack", there="Shelf")
+
+    def busy(*_: object) -> None:
+        raise Unavailable("Another request is running handlers.")
+
+    monkeypatch.setattr("receiver.provenance.why.find_candidates", busy)
+    page = shop.text("/mirror/products/iimmpact/P28", asked=asked)
+    assert "Why they differ is not known, because the deliveries about the row could not be run again" in page
+    assert "No delivery has the source's values" not in page
+
+
+def test_deliveries_that_cannot_be_run_again_are_not_said_to_lack_the_source_s_values(shop: Shop):
+    gone = shop.tell("Pan", "10:00", number=29)
+    shop.tell("Pot", "12:00", number=29)
+    with shop.served.beside.write() as connection:
+        connection.execute(text("DELETE FROM bodies WHERE delivery_id = :id"), {"id": int(gone)})
+    asked = record_answer(shop, "P29", here="Pot", there="Pan")
+    page = shop.text("/mirror/products/iimmpact/P29", asked=asked)
+    assert "No delivery that could be run again has the source's values, and 1 delivery could not be run" in page
 
 
 def test_an_answer_is_not_explained_by_what_came_after_it(shop: Shop):

@@ -12,6 +12,8 @@ from serving import Served, error, serving, wait_until
 from sqlalchemy import insert
 
 from receiver.api.tokens import Scope
+from receiver.findings import tallies
+from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
 from receiver.runs.tables import RUNS
@@ -129,9 +131,9 @@ def test_a_refused_body_that_is_not_text_is_shown_in_hexadecimal_digits(served: 
 def test_tallies_are_listed_page_by_page_and_minute_by_minute(served: Served):
     served.send("iimmpact", body("iimmpact"))
     served.app._watch.tally()
-    tallies = served.get("/api/v1/tallies?kind=accepted&source=iimmpact").json()
-    assert tallies["items"][0]["number"] >= 1
-    assert tallies["next"] is None
+    page = served.get("/api/v1/tallies?kind=accepted&source=iimmpact").json()
+    assert page["items"][0]["number"] >= 1
+    assert page["next"] is None
     first = served.get("/api/v1/tallies?limit=1").json()
     assert len({each["at"] for each in first["items"]}) == 1
     assert len(first["items"]) > 1
@@ -151,6 +153,16 @@ def test_tallies_are_listed_page_by_page_and_minute_by_minute(served: Served):
 )
 def test_an_unreadable_question_about_tallies_is_refused(asked: Served, query: str):
     assert error(asked.get(f"/api/v1/tallies?{query}")) == (400, "bad_request")
+
+
+def test_tallies_of_an_unknown_source_are_refused_and_those_of_a_removed_one_listed(served: Served):
+    refusal = served.get("/api/v1/tallies?source=iimpact")
+    assert error(refusal) == (400, "bad_request")
+    assert "iimmpact" in refusal.json()["message"]
+    assert served.get("/api/v1/tallies?source=iimmpact&kind=nothing").json()["items"] == []
+    with served.beside.write() as connection:
+        tallies.add(connection, "p", {TallyKey("removed", "refused", ""): KindCount(1)}, at=datetime.now(UTC))
+    assert len(served.get("/api/v1/tallies?source=removed").json()["items"]) == 1
 
 
 def test_faults_are_shown_by_source(mirror_url):

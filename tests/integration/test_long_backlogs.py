@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, update
 
+from handlers.catalog import Product
 from receiver.api import stats
 from receiver.api.stats import Counts
 from receiver.database import shared_results
@@ -20,6 +21,9 @@ from receiver.inbox import inbox
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.inbox.tables import BODIES, DELIVERIES, State
+from receiver.mirror.rows import sql_table
+from receiver.search import hits, windows
+from receiver.search.hits import search
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SECOND = timedelta(seconds=1)
@@ -157,3 +161,39 @@ def test_a_reader_s_statement_takes_one_process_of_the_server_and_compiles_nothi
     assert shown == ["off", "0", "5s"]
     with database.read() as connection:
         assert connection.exec_driver_sql(f"SHOW {WORKERS}").scalar() != "0"
+
+
+@pytest.fixture
+def long_backlog(database, monkeypatch) -> Database:
+    """Two pending deliveries are many, and a search has no time to examine more than the newest one."""
+    monkeypatch.setattr("receiver.search.deliveries.MOST_SORTED_PENDING", 1)
+    monkeypatch.setattr(windows, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(hits, "SECONDS", 0.0)
+    monkeypatch.setattr(hits, "KEY_SECONDS", 0.0)
+    for seconds in range(2):
+        accept(database, NOW + seconds * SECOND, entity_kind="product", entity_id="B1")
+    return database
+
+
+def test_a_search_beside_a_long_backlog_finds_the_ended_deliveries_about_an_entity(long_backlog):
+    accept(long_backlog, NOW - SECOND, State.PROCESSED, entity_kind="product", entity_id="A1")
+    found = search(long_backlog, {}, "A1")
+    assert found.says == "Not in the mirror; at least 1 delivery names it."
+    assert [each.row["entity_id"] for each in found.deliveries] == ["A1"]
+
+
+def test_a_search_that_cannot_examine_a_long_backlog_in_time_says_so(long_backlog):
+    accept(long_backlog, NOW - SECOND, entity_kind="product", entity_id="A1")
+    says = search(long_backlog, {}, "A1").says
+    assert "Not all deliveries could be examined for such an entity in time" in says
+    assert "filter the list of deliveries by `entity` to continue" in says
+    assert search(long_backlog, {}, "A1").about.horizon is not None
+
+
+def test_a_row_is_not_said_to_have_no_delivery_if_not_all_could_be_examined_in_time(long_backlog):
+    accept(long_backlog, NOW - SECOND, entity_kind="product", entity_id="A1")
+    row = {"source": "shop", "external_id": "A1", "active": True, "changed_at": NOW, "tie": False, "versions": "{}"}
+    with long_backlog.write() as connection:
+        connection.execute(insert(sql_table(Product)), row)
+    says = search(long_backlog, {"products": Product}, "A1").says
+    assert says.endswith("; no delivery of those that could be examined in time names it.")

@@ -6,17 +6,23 @@ import re
 import socket
 import time
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live_events import hint, listening
 from serving import Served, serving, wait_until
+from sqlalchemy import event, update
 from visiting import Visitor, visiting
 from waiting import TIMEOUT
 
 from receiver.console import live as live_module
-from receiver.console.live import LOOK_INTERVAL, MOST_OF_ONE, Live, Marks
+from receiver.console.live import LOOK_INTERVAL, MOST_OF_ONE, Live, Marks, marks_of
+from receiver.inbox.tables import DELIVERIES
+
+NOW = datetime.now(UTC)
 
 
 def marks_on(page: str) -> str:
@@ -43,6 +49,46 @@ def test_a_change_between_the_reading_of_a_page_and_the_opening_of_its_stream_is
     shown.ended(shown.send("sigma", key="before the stream"))
     with listening(operator, seen=page) as (_, lines):
         assert "deliveries" in hint(lines)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"state": "dead", "ended_at": NOW, "reason": "not readable"},
+        {"state": "processed", "ended_at": NOW, "outcome": "stale"},
+        {"state": "processing", "claimed_by": "w"},
+        {"due_at": NOW, "attempts": 1, "reason": "the handler failed"},
+    ],
+    ids=["dead", "stale", "claimed", "waits for another attempt"],
+)
+def test_a_delivery_that_gets_another_state_without_a_change_of_a_row_causes_a_hint(tmp_path: Path, end: dict) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        delivery = served.send("sigma")
+        # Another one is tried after it.
+        other = int(served.send("sigma", key="later"))
+        with served.beside.write() as connection:
+            later = update(DELIVERIES).where(DELIVERIES.c.id == other).values(due_at=NOW + timedelta(hours=5))
+            connection.execute(later)
+        page = marks_on(visitor.page(f"/deliveries/{delivery}"))
+        assert marks_of(served.beside).told() == page
+        with served.beside.write() as connection:
+            connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == int(delivery)).values(**end))
+        assert Marks.differing(marks_of(served.beside).told(), page) == ["deliveries"]
+
+
+def test_a_look_for_changes_reads_no_history(shown: Served) -> None:
+    statements: list[tuple[str, Any]] = []
+    engine = shown.beside.engine
+    event.listen(
+        engine, "before_cursor_execute", note := lambda _c, _d, said, given, *_: statements.append((said, given))
+    )
+    marks_of(shown.beside)
+    event.remove(engine, "before_cursor_execute", note)
+    with shown.beside.read() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}", given).all() for said, given in statements]
+    steps = [step.detail for plan in plans for step in plan if "deliveries" in step.detail]
+    assert steps
+    assert not [step for step in steps if "USING" not in step and not step.startswith("SEARCH")]
 
 
 @pytest.mark.parametrize("seen", ["", "a", ",,,", "a,b,c,d,e", "<>", "é,\x00,%,'" * 300])

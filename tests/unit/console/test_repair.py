@@ -190,6 +190,17 @@ def test_a_refused_request_that_is_gone_is_answered_with_a_page_that_says_why(de
         assert (answer.status_code, "it was accepted since" in text_of(answer.text)) == (404, True)
 
 
+def test_requests_of_a_source_that_left_the_settings_are_listed_by_its_name(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    with visiting(database) as (served, _):
+        assert served.post("sigma", *sent("sigma", b"{}", "another secret")).status_code == 401
+        served.app._keeper.flush()
+    with visiting(database, sources={"iimmpact": {"secrets": [SECRETS["iimmpact"]]}}) as (served, operator):
+        assert len(served.get("/api/v1/refused?source=sigma").json()["items"]) == 1
+        assert "sigma : 1 kept" in text_of(operator.page("/refused", source="sigma"))
+        assert served.get("/api/v1/refused?source=sigmo").status_code == 400
+
+
 def test_a_viewer_sees_these_pages_without_buttons(desk) -> None:
     served, operator, viewer = desk
     paths = ["/findings", f"/findings/{FOUND.id}", "/faults", "/refused", "/actions"]

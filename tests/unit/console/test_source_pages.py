@@ -10,11 +10,13 @@ from unittest.mock import ANY
 import pytest
 from senders import SOURCES, body, sent
 from serving import SECRET_KEY, Served
+from sqlalchemy import delete
 from visiting import Visitor, text_of, visiting
 
 from receiver.api.tokens import Scope
 from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
+from receiver.inbox.tables import BODIES
 from receiver.sessions.roles import Role
 
 #: A source with a list, and with secrets in every setting that takes one.
@@ -40,6 +42,21 @@ def test_each_source_is_listed_and_one_that_never_sent_is_not_called_well(shown:
     assert items.keys() == SOURCES.keys()
     for name, each in items.items():
         assert (each["health"] == "unknown") == (each["last_delivery_at"] is None), name
+
+
+@pytest.mark.parametrize(("content", "has"), [(b"not JSON", "dead"), (None, "unfinished")])
+def test_a_source_that_left_the_settings_says_which_deliveries_it_has(
+    tmp_path: Path, content: bytes | None, has: str
+) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    with visiting(database) as (served, _):
+        served.send("sigma", content)
+        with served.beside.write() as connection:
+            # A dead delivery whose body is kept is a finding.
+            connection.execute(delete(BODIES))
+    with visiting(database, sources={"iimmpact": SOURCES["iimmpact"]}) as (served, _):
+        found = served.get("/api/v1/sources/sigma").json()
+        assert (found["health"], found["says"]) == ("unwell", f"It is not in the settings, and has {has} deliveries.")
 
 
 def test_a_source_that_never_sent_shows_the_address_for_its_sender(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from sqlalchemy import insert
 from visiting import Visitor, text_of, visiting
 from waiting import wait_until
 
-from receiver.findings import tallies
-from receiver.findings.counting import KindCount, TallyKey
+from receiver.findings.counting import KindCount, ProcessCounts, TallyKey
+from receiver.findings.watching import FindingsWatch
 from receiver.worker.processes import PROCESSES
 
 #: Another machine, so that this one cannot tell whether the process has ended.
-ELSEWHERE = "<b>far</b>:0000000000000000:{pid}:1:aabbccdd"
+ELSEWHERE = "<b>far</b>:0000000000000000:{pid}:1:aabbcc{pid}"
 
 
 def add_process(served: Served, pid: int, *, seen: timedelta = timedelta(), **columns: Any) -> str:
@@ -32,6 +32,14 @@ def add_process(served: Served, pid: int, *, seen: timedelta = timedelta(), **co
     with served.beside.write() as connection:
         connection.execute(insert(PROCESSES).values(**{"settings": None, **row, **columns}))
     return name
+
+
+def tally_hung_worker(served: Served, process: str) -> None:
+    """Write a tally of a hung worker, as the process of this name does."""
+    seen: dict[TallyKey, KindCount] = {}
+    counts, facts = ProcessCounts(lambda: dict(seen)), served.app._watch._facts
+    seen[TallyKey("", "hung", "")] = KindCount(1)
+    FindingsWatch(served.beside, process, facts, release=lambda: "0.0.9 f", serves=False, counts=counts).tally()
 
 
 def test_the_installation_is_shown_with_its_processes_checks_database_and_retention(tmp_path: Path) -> None:
@@ -53,8 +61,7 @@ def test_processes_are_shown_as_alive_hung_or_silent_with_their_differences(tmp_
         hung = add_process(served, 71)
         add_process(served, 72, seen=timedelta(minutes=5))
         add_process(served, 73, settings=read)
-        with served.beside.write() as connection:
-            tallies.add(connection, hung, {TallyKey("", "hung", ""): KindCount(1)}, at=datetime.now(UTC))
+        tally_hung_worker(served, hung)
         found = {each["pid"]: each for each in served.get("/api/v1/system").json()["processes"]}
         assert [found[pid]["state"] for pid in (71, 72, 73)] == ["hung", "silent", "alive"]
         assert "source other speaks <i>other</i>" in found[73]["differs"]
