@@ -320,7 +320,7 @@ class Dialect:
     def _body(self) -> TypeAdapter[Any] | None:
         assert self._read is not None
         parameter = next(iter(inspect.signature(self._read).parameters))
-        return adapter(hints(self._read).get(parameter, dict))
+        return adapter(hints(self._read).get(parameter, dict), self._read)
 
     def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
         if not event_types:

@@ -68,4 +68,4 @@ def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadab
 @lru_cache(maxsize=256)
 def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
     parameter = next(iter(inspect.signature(read).parameters))
-    return adapter(hints(read).get(parameter))
+    return adapter(hints(read).get(parameter), read)

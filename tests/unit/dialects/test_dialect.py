@@ -352,6 +352,33 @@ def test_an_envelope_whose_model_cannot_be_resolved_is_refused():
         dialect.check()
 
 
+class Plain:
+    """A class of which pydantic makes no model."""
+
+
+def read_plain(body: Plain) -> Envelope:
+    raise NotImplementedError
+
+
+def read_misspelt(body: httpx.Clinet) -> Envelope:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (read_plain, r"read_plain is annotated with <class '.*Plain'>, which pydantic does not read \(.*\): .* `dict`"),
+        (read_misspelt, r"read_misspelt cannot be resolved \(module 'httpx' has no attribute 'Clinet'\)"),
+    ],
+)
+def test_an_envelope_with_an_annotation_that_cannot_be_used_is_refused_in_one_line(function, says):
+    dialect = Dialect("plain", verify=HmacSha256(header="X"))
+    dialect.envelope(function)
+    with pytest.raises(WiringError, match=says) as refused:
+        dialect.check()
+    assert "\n" not in str(refused.value)
+
+
 # ── composing, and the source's API ───────────────────────────────────────────────────────────────────────────
 
 
