@@ -82,5 +82,9 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '"limit": 1e3, "discount": -0.0, "price": "-0.00", "taxCode": "0190", "rate": "0.50"}}',
         {"x-vane-signature": f"sha256={HEX}"},
     ),
+    "skip": (
+        '{"event": "invoice.updated", "timestamp": "2026-06-01T12:00:00Z", "invoice": {"number": "R-1", "amount": 5}}',
+        {"x-skip-signature": f"sha256={HEX}"},
+    ),
     "tarn": ('{"a": 1}', {}),
 }
