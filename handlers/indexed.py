@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from handlers.catalog import CatalogRow, Category, Group, Product, Record
-from handlers.values import MomentOrNone, Price, Sent, ShortText, Text, id_of
+from handlers.values import MomentOrNone, Price, Sent, ShortText, Text, as_id_or_none, id_of
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, Unreadable
 from receiver.codec import canonical
 
@@ -105,9 +105,9 @@ class Entity(Sent):
         relation = self.whole.get(member, ...)
         if relation is None:
             return {"parent": None}
-        if not isinstance(relation, dict):
+        if not isinstance(relation, dict) or not any(map(relation.get, ID_MEMBERS)):
             return {}
-        return {"parent": id_of(relation, ID_MEMBERS, what=member)} if any(map(relation.get, ID_MEMBERS)) else {}
+        return {"parent": as_id_or_none(next(relation[name] for name in ID_MEMBERS if relation.get(name) is not None))}
 
 
 @indexed.envelope

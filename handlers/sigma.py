@@ -26,7 +26,7 @@ from handlers.api import (
     wait_for_api,
 )
 from handlers.catalog import CatalogRow, Product, Variant
-from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text, id_of
+from handlers.values import Id, IdOrNone, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text, id_of
 from receiver import (
     ApiError,
     Dialect,
@@ -83,7 +83,7 @@ class EntityData(Sent):
 
 
 class VariantData(Sent):
-    parent: Id | None = Field(None, alias="entityId")
+    parent: IdOrNone = Field(None, alias="entityId")
 
 
 class EntityRecord(Sent):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Discriminator, Field, RootModel, Tag
 from handlers.api import NotFoundError, client, fetch_patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
 from handlers.eastern import is_second_reading, read_eastern, write_eastern
-from handlers.values import Id, Price, RelatedId, Sent, ShortText, Text, as_moment_or_none, id_of
+from handlers.values import Id, IdOrNone, Price, RelatedId, Sent, ShortText, Text, as_moment_or_none, id_of
 from receiver import (
     ApiError,
     Dialect,
@@ -171,7 +171,7 @@ class VariantData(Sent):
     price: Price = None
     attributes: Any = None
     #: The guide's samples do not have it, because they show variants inside products.
-    product_id: Id | None = None
+    product_id: IdOrNone = None
 
     def columns(self) -> dict[str, Any]:
         name = {"name": self._name()} if "attributes" in self.model_fields_set else {}

@@ -39,6 +39,14 @@ def as_id(value: Any) -> str:
     return value
 
 
+def as_id_or_none(value: Any) -> str | None:
+    """Return an id as `as_id` does, for the id of a parent; None for any other value."""
+    try:
+        return as_id(value)
+    except ValueError:
+        return None
+
+
 def id_of(value: Any, members: Iterable[str], *, what: str) -> str:
     """Return the first of these members that is present and not null, as an id. Raises `Unreadable`."""
     members = tuple(members)
@@ -98,13 +106,11 @@ def as_moment_or_none(value: Any) -> datetime | None:
 
 def related_id(value: Any) -> str | None:
     """Return the id of a related object, `{"id": 5, …}`; None for an empty relation, which PHP may write as `[]`."""
-    try:
-        return as_id(value["id"]) if isinstance(value, dict) else None
-    except (KeyError, ValueError):
-        return None
+    return as_id_or_none(value.get("id")) if isinstance(value, dict) else None
 
 
 Id = Annotated[str, BeforeValidator(as_id)]
+IdOrNone = Annotated[str | None, BeforeValidator(as_id_or_none)]
 Text = Annotated[str | None, BeforeValidator(as_text)]
 ShortText = Annotated[str | None, BeforeValidator(as_short_text)]
 Price = Annotated[Decimal | None, BeforeValidator(as_price)]

@@ -85,7 +85,8 @@ def is_header(name: str, value: Any) -> bool:
 
 
 def _beside(fixture: Path, suffix: str) -> Path:
-    return fixture.with_name(fixture.name.removesuffix(".json") + suffix)
+    # Not by `with_name`, which raises an error for a folder such as `.`, whose path has no name.
+    return fixture.parent / f"{fixture.name.removesuffix('.json')}{suffix}"
 
 
 def _refuse_missing(fixture: Path) -> None:

@@ -78,6 +78,12 @@ def mark(headers: dict[str, str], signed: frozenset[str], trusted: str | None) -
     return marks | headers
 
 
+def joined_headers(*parts: Mapping[str, str]) -> dict[str, str]:
+    """Join headers. Of a name in several spellings, the last one stays with its value."""
+    found = {name.lower(): (name, value) for part in parts for name, value in part.items()}
+    return dict(found.values())
+
+
 def signed_values(body: bytes) -> Mapping[str, str]:
     """The values of the headers that the signature of this body covers, by their names in lower case."""
     headers = body.headers if isinstance(body, KeptBody) else NO_HEADERS

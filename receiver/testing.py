@@ -32,13 +32,14 @@ from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.temporary import database_of_its_own
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.headers import repeatable_headers
 from receiver.dialects.own_settings import adopt_own_settings
 from receiver.dialects.purity import HOW_TO_BE_PURE, impurity
 from receiver.dialects.replies import SenderReply
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import Unreadable
 from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown
-from receiver.header_values import NO_HEADERS
+from receiver.header_values import NO_HEADERS, joined_headers
 from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State
@@ -169,7 +170,7 @@ class Webhooks:
         """Send an event in a body that the dialect composes; `at` is now by default. Fails if it is refused."""
         dialect = self.source(source).dialect
         body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
-        answer = self.send_body(source, body, headers=usual | dict(headers))
+        answer = self.send_body(source, body, headers=joined_headers(usual, headers))
         assert answer.stored, f"{event_type} was refused: {answer.status} {answer.text}"
         return answer
 
@@ -199,7 +200,7 @@ class Webhooks:
             at=datetime.now(UTC),
         )
         sealed, signature = verifier.sign(request, used)
-        return self.post(source, sealed, {**headers, **signature})
+        return self.post(source, sealed, joined_headers(headers, signature))
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
         """Post exactly these bytes with these headers, signed or not."""
@@ -265,7 +266,8 @@ class Webhooks:
         state = expected.get("state", State.PROCESSED)
         refuse_unknown("state", [state], State)
         source = fixture.parent.name
-        answer = self.send_body(source, fixture.read_bytes(), headers=headers_beside(fixture))
+        headers = repeatable_headers(headers_beside(fixture), self.source(source).dialect.verifier)
+        answer = self.send_body(source, fixture.read_bytes(), headers=headers)
         assert answer.stored, f"{fixture.name} was refused: {answer.status} {answer.text}"
         self.drain()
         delivery = self.delivery(answer)
@@ -327,9 +329,8 @@ def hookmirror_dialects(request: pytest.FixtureRequest) -> Mapping[str, Dialect]
 
 @pytest.fixture
 def hookmirror_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of the database of `webhooks`, which is new for each test.
-
-    It is a SQLite file, or on the server in the ini option of the same name a database that is dropped after the test.
+    """The URL of the database of `webhooks`, which is new for each test: a SQLite file, or a database on the server in
+    the ini option of the same name, which is dropped after the test.
     """
     server = request.config.getini("hookmirror_database_url")
     if not server:

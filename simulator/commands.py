@@ -158,6 +158,8 @@ def simulate(
     token = token.strip()
     if check and not token:
         stop(console, "--check wants a token: give --token what `hookmirror token` prints, or set HOOKMIRROR_TOKEN.")
+    if check and prepared:
+        stop(console, "--prepared only measures, and compares no mirror: leave out --check, or --prepared.")
     if to is None and not serve:
         stop(console, "Nothing to do: send with --to URL, or serve the APIs with --serve.")
     for system in systems:

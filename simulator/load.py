@@ -15,6 +15,7 @@ from typing import cast
 from simulator.connection import Address, NoAnswerError, connect, request_bytes
 from simulator.delivery import Log
 from simulator.report import SourceReport
+from simulator.run import split
 from simulator.scenario import Scenario
 from simulator.systems.base import Message, System
 
@@ -33,6 +34,8 @@ class Sent:
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    #: The numbers of the events of which at least one message was acked.
+    arrived: set[int] = field(default_factory=set)
 
     @property
     def per_second(self) -> float:
@@ -52,22 +55,23 @@ def make(system: System, events: int) -> list[Message]:
 async def send_load(systems: Sequence[System], scenario: Scenario, *, connections: int) -> list[SourceReport]:
     """Make the scenario's events, then send them at full speed: without faults and retries, and in any order."""
     reports = []
-    for system in systems:
-        messages = make(system, scenario.events // len(systems))
+    for system, events in zip(systems, split(scenario.events, len(systems)), strict=True):
+        messages = make(system, events)
         sent = await blast(messages, connections=connections)
         good = sum(count for status, count in sent.statuses.items() if 200 <= status < 300)
         log = Log(messages=len(messages), sent=len(messages), acked=good, given_up=len(messages) - good)
-        log.statuses, log.latencies = sent.statuses, sent.latencies
-        log.arrived = set(range(1, system.events + 1)) if good == len(messages) else set()
+        log.statuses, log.latencies, log.arrived = sent.statuses, sent.latencies, sent.arrived
         reports.append(SourceReport(source=system.source, events=system.events, log=log, seconds=sent.seconds))
     return reports
 
 
 async def blast(messages: Sequence[Message], *, connections: int = 64) -> Sent:
     """Send messages that all go to one address. Raises `NoAnswerError` if a connection ends before its answer."""
-    requests = [request_bytes(message.url, message.headers, message.body) for message in messages]
-    address = Address.of(messages[0].url)
+    requests = [(each.number, request_bytes(each.url, each.headers, each.body)) for each in messages]
     sent, waiting = Sent(), iter(requests)
+    if not messages:
+        return sent
+    address = Address.of(messages[0].url)
     began = time.perf_counter()
     wires: list[_Wire] = []
     try:
@@ -97,11 +101,14 @@ async def watch(wires: Sequence[_Wire], sent: Sent) -> None:
 class _Wire(asyncio.Protocol):
     """One connection. It sends the next request when the answer to the last one is complete."""
 
-    def __init__(self, requests: Iterator[bytes], sent: Sent) -> None:
+    def __init__(self, requests: Iterator[tuple[int, bytes]], sent: Sent) -> None:
+        """`requests` has the number of the event in front of each request."""
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._requests = requests
         self._statuses = sent.statuses
         self._latencies = sent.latencies
+        self._arrived = sent.arrived
+        self._number = 0
         self._received = b""
         self._began = 0.0
 
@@ -117,7 +124,10 @@ class _Wire(asyncio.Protocol):
             self._received = received
             return
         self._received = b""
-        self._statuses[int(received[9:12])] += 1
+        status = int(received[9:12])
+        self._statuses[status] += 1
+        if 200 <= status < 300:
+            self._arrived.add(self._number)
         self._latencies.append(time.perf_counter() - self._began)
         self._next()
 
@@ -129,8 +139,9 @@ class _Wire(asyncio.Protocol):
         self._transport.close()
 
     def _next(self) -> None:
-        request = next(self._requests, None)
-        if request is not None:
+        following = next(self._requests, None)
+        if following is not None:
+            self._number, request = following
             self._began = time.perf_counter()
             self._transport.write(request)
         elif not self.end.done():

@@ -93,11 +93,17 @@ def _list_captured(runtime: Runtime, source: str, as_json: bool) -> None:
 
 
 def write_capture(found: Refusal, file: Path) -> None:
-    """Write the body to the file, and the headers to the file beside it, and print what was written."""
+    """Write the body to the file, and the headers to the file beside it, and print what was written.
+
+    Raises `ConfigurationError` if that is not possible.
+    """
+    if not file.name:
+        raise ConfigurationError(f"--write takes the name of a file, such as captured.json, not {str(file)!r}.")
     beside = file.with_name(file.name.removesuffix(".json") + HEADERS_BESIDE)
     headers = headers_of(found)
     usable = {name: value for name, value in headers.items() if is_header(name, value)}
-    write_files(file.parent, {file.name: found.body, beside.name: encode(usable) + b"\n"})
+    files = {file.name: found.body, beside.name: encode(usable) + b"\n"}
+    write_files(file.parent, files, others="another name for --write")
     typer.echo(f"Wrote {file} and {beside}. {UNVERIFIED}")
     if len(usable) < len(headers):
         left = ", ".join(name for name in headers if name not in usable)

@@ -31,6 +31,9 @@ _USED = frozenset({"read", "write", "each", "read_change", "conftest", "test", "
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
+#: The way to other files, for a message.
+OTHER_FILES = "another name or another folder with --into"
+
 
 def new_dialect(
     name: Annotated[str, typer.Argument(help="The name of the dialect and of its module.")],
@@ -91,13 +94,16 @@ def refuse_name(name: str, folder: Path) -> None:
         )
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write these files below the folder, all or none. Raises `ConfigurationError` if that is not possible."""
+def write_files(folder: Path, files: Mapping[str, bytes], *, others: str = OTHER_FILES) -> None:
+    """Write these files below the folder, all or none.
+
+    Raises `ConfigurationError` if that is not possible; `others` is the way to other files by options of the command.
+    """
     there = [name for name in files if os.path.exists(folder / name)]
     if there:
         raise ConfigurationError(
-            f"{' and '.join(there)} exist{'s' if len(there) == 1 else ''}, and nothing is overwritten: choose another "
-            "name or another folder with --into, or move the existing files."
+            f"{' and '.join(there)} exist{'s' if len(there) == 1 else ''}, and nothing is overwritten: choose {others}"
+            ", or move the existing files."
         )
     written: list[Path] = []
     try:
@@ -112,8 +118,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             with suppress(OSError):
                 path.unlink()
         raise ConfigurationError(
-            f"{str(path)!r} cannot be written ({error.strerror}): mend it, or choose another folder with --into. "
-            "Nothing was written."
+            f"{str(path)!r} cannot be written ({error.strerror}): mend it, or choose {others}. Nothing was written."
         ) from None
 
 

@@ -9,10 +9,11 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from receiver.envelope import Event
 from receiver.errors import HandlerError, Unreadable, WiringError
-from receiver.logs.safe_text import name_of, quoted, told_with_type
+from receiver.logs.safe_text import name_of, quoted, told, told_with_type
 from receiver.verify.verifiers import Verifier
 
 #: Messages in place of pydantic's, by the type of the mistake, where the dialect must change and not the sender.
@@ -39,32 +40,42 @@ def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     annotation = hints(function).get(parameter)
     if get_origin(annotation) is not Event:
         return None
-    return adapter(*get_args(annotation))
+    return adapter(get_args(annotation)[0], function)
 
 
-def adapter(kind: Any) -> TypeAdapter[Any] | None:
-    """Make the validator of values of this type; None for a type that accepts every value."""
+def adapter(kind: Any, function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    """Make the validator of values of this type, which annotates the function; None for a type of all values.
+
+    Raises `WiringError` for a type that pydantic does not know.
+    """
     if kind in (Any, None, type(None)):
         return None
-    return TypeAdapter(kind)
+    try:
+        return TypeAdapter(kind)
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise WiringError(
+            f"{called(function)} is annotated with {quoted(kind)}, which pydantic does not read "
+            f"({told(error).rstrip('.')}): annotate it with a pydantic model, or with `dict` for the parsed JSON."
+        ) from None
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Resolve the annotations of a function.
 
-    Raises `WiringError` for another callable, and for a name that is not defined at the top level of the module.
+    Raises `WiringError` for another callable, and for an annotation whose code fails, such as one with a name that is
+    not defined at the top level of the module.
     """
     try:
         return get_type_hints(function)
-    except TypeError:
+    except Exception as error:
+        if not inspect.isroutine(function):
+            raise WiringError(
+                f"{called(function)} is neither a function nor a method: register a function, written with `def`, that "
+                "calls it."
+            ) from None
         raise WiringError(
-            f"{called(function)} is neither a function nor a method: register a function, written with `def`, that "
-            "calls it."
-        ) from None
-    except NameError as error:
-        raise WiringError(
-            f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
-            "of the module."
+            f"An annotation of {called(function)} cannot be resolved ({told(error)}): define its model at the top "
+            "level of the module."
         ) from None
 
 

@@ -30,7 +30,7 @@ from receiver.dialects.forms import read_form, write_form
 from receiver.dialects.handlers import Handler, most_specific
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.items import MOST_EVENTS, collect
-from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
+from receiver.dialects.listing import ListPart, SourceListing, SourceLookup, listing_with, lookup_with
 from receiver.dialects.patterns import Pattern
 from receiver.dialects.replies import SenderReply, accepting, refusing
 from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
@@ -169,12 +169,13 @@ class Dialect:
         self._connect = function
         return function
 
-    def listing(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
+    def listing(self, *tables: type[MirrorRow], override: bool = False) -> Callable[[Function], Function]:
         """Register a walk through a source's whole list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a listing", ("api",))
-            self.listing_of = SourceListing((ListPart(tables, walk=function),))
+            walk = ListPart(tables, walk=function)
+            self.listing_of = listing_with(self.listing_of, walk, self.name, override=override)
             return function
 
         return register
@@ -189,12 +190,12 @@ class Dialect:
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a function for pages", ("api", "start"))
             part = ListPart(tables, read=function, names_only=names_only)
-            self.listing_of = (self.listing_of or SourceListing(())).with_part(part, self.name)
+            self.listing_of = listing_with(self.listing_of, part, self.name)
             return function
 
         return register
 
-    def lookup(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
+    def lookup(self, *tables: type[MirrorRow], override: bool = False) -> Callable[[Function], Function]:
         """Register the function that asks for one row: `def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]`.
 
         It returns the rows that the answer holds; an empty list if the source says that the wanted row is gone.
@@ -202,7 +203,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a lookup", ("api", "wanted"))
-            self.lookup_of = SourceLookup(tables, function)
+            self.lookup_of = lookup_with(self.lookup_of, tables, function, self.name, override=override)
             return function
 
         return register
@@ -308,8 +309,7 @@ class Dialect:
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         """The functions whose code decides the result of a delivery, in the order of their registration."""
-        read = () if self._read is None else (self._read,)
-        return (*read, *(each.function for each in (*self._hydrators, *self._handlers)))
+        return (*filter(None, [self._read]), *(each.function for each in (*self._hydrators, *self._handlers)))
 
     @property
     def event_types(self) -> list[str]:
@@ -320,7 +320,7 @@ class Dialect:
     def _body(self) -> TypeAdapter[Any] | None:
         assert self._read is not None
         parameter = next(iter(inspect.signature(self._read).parameters))
-        return adapter(hints(self._read).get(parameter, dict))
+        return adapter(hints(self._read).get(parameter, dict), self._read)
 
     def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
         if not event_types:

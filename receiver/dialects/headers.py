@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import unquote_plus
 
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
 from receiver.verify.request import RawHeaders
+from receiver.verify.verifiers import Verifier, headers_made_anew
 
 #: Headers kept for every dialect, because they show how a webhook was sent.
 USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
@@ -51,6 +52,15 @@ def names_secret(header: str) -> bool:
     """Whether a header of this name may carry a secret itself."""
     words = set(re.split(r"[^a-z0-9]+", header.lower()))
     return not words.isdisjoint(SECRET_WORDS) and words.isdisjoint(_NO_SECRET)
+
+
+def repeatable_headers(headers: Mapping[str, str], verifier: Verifier) -> dict[str, str]:
+    """The headers of a captured request to send again: without its old signature and time, and without hidden values.
+
+    `verifier` makes the signature and the time anew.
+    """
+    anew = headers_made_anew(verifier)
+    return {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN_VALUE}
 
 
 def captured_target(target: bytes) -> bytes:

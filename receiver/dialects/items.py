@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from contextlib import suppress
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
@@ -17,6 +18,10 @@ from receiver.logs.safe_text import name_of_function, quoted, told, told_with_ty
 
 #: The most events of one body, unless the settings give another number.
 MOST_EVENTS = 1_000
+
+#: The models of the functions that read items. The references to the functions are weak, because one that is made
+#: inside an envelope function holds its body.
+_models: WeakKeyDictionary[Callable[[Any], Envelope], TypeAdapter[Any] | None] = WeakKeyDictionary()
 
 
 def each(items: Iterable[Any], read: Callable[[Any], Envelope]) -> Iterator[Envelope | Unreadable]:
@@ -65,7 +70,12 @@ def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadab
         return Unreadable(f"{name_of_function(read)} failed: {told_with_type(error)}.")
 
 
-@lru_cache(maxsize=256)
 def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
+    # A callable without a hash or without weak references is inspected for each item.
+    with suppress(KeyError, TypeError):
+        return _models[read]
     parameter = next(iter(inspect.signature(read).parameters))
-    return adapter(hints(read).get(parameter))
+    model = adapter(hints(read).get(parameter), read)
+    with suppress(TypeError):
+        _models[read] = model
+    return model

@@ -79,13 +79,6 @@ class SourceListing:
     def tables(self) -> tuple[type[MirrorRow], ...]:
         return tuple(table for part in self.parts for table in part.tables)
 
-    def with_part(self, part: ListPart, dialect: str) -> SourceListing:
-        """The listing with one more part. Raises `WiringError` if another part lists one of its tables."""
-        if any(each.walk is not None or set(each.tables) & set(part.tables) for each in self.parts):
-            tables = ", ".join(table.__name__ for table in part.tables)
-            raise WiringError(f"Two functions list {tables} of {dialect}: remove one.")
-        return SourceListing((*self.parts, part))
-
     def check(self, lookup: SourceLookup | None, dialect: str) -> None:
         """Raise `WiringError` for a part that only names rows while the dialect has no lookup for them."""
         known = () if lookup is None else lookup.tables
@@ -100,7 +93,51 @@ class SourceListing:
 
 @dataclass(frozen=True, slots=True)
 class SourceLookup:
-    """The function that asks a source for one row, and the tables that it knows."""
+    """The functions that ask a source for one row, by the tables that they know."""
 
-    tables: tuple[type[MirrorRow], ...]
-    ask: LookUp
+    by_table: Mapping[type[MirrorRow], LookUp]
+
+    @property
+    def tables(self) -> tuple[type[MirrorRow], ...]:
+        return tuple(self.by_table)
+
+    def ask(self, api: httpx.Client, wanted: Wanted) -> Sequence[Listed]:
+        """Ask for a row of one of the tables."""
+        return self.by_table[wanted.table](api, wanted)
+
+
+def listing_with(
+    listing: SourceListing | None, part: ListPart, dialect: str, *, override: bool = False
+) -> SourceListing:
+    """The listing with one more part, or with this part alone if it overrides the others.
+
+    Raises `WiringError` if another part lists one of its tables, or if one of them is a walk, which lists everything.
+    """
+    parts = () if listing is None or override else listing.parts
+    listed = [table.__name__ for each in parts for table in each.tables if table in part.tables]
+    if listed:
+        raise WiringError(f"Two functions list {', '.join(listed)} of {dialect}: remove one.")
+    if any(each.walk is not None for each in (*parts, *(part,) * bool(parts))):
+        raise WiringError(
+            f"Another function lists rows of {dialect}, and one with @{dialect}.listing lists all of them: let one "
+            f"function yield the rows of all tables, or write both with @{dialect}.pages."
+        )
+    return SourceListing((*parts, part))
+
+
+def lookup_with(
+    lookup: SourceLookup | None,
+    tables: tuple[type[MirrorRow], ...],
+    ask: LookUp,
+    dialect: str,
+    *,
+    override: bool = False,
+) -> SourceLookup:
+    """The lookup with one more function. Raises `WiringError` if another one knows one of its tables."""
+    known = {} if lookup is None else lookup.by_table
+    twice = [table.__name__ for table in tables if table in known]
+    if twice and not override:
+        raise WiringError(
+            f"Two functions look up {', '.join(twice)} of {dialect}: remove one, or say override=True in one of them."
+        )
+    return SourceLookup({**known, **dict.fromkeys(tables, ask)})

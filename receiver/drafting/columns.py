@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
-from receiver.codec import storable
+from receiver.codec import plain, storable
 from receiver.drafting.naming import TYPES, literal, snake_case, words_in
 from receiver.mirror.rows import ACTIVE, Mirror, MirrorRow
 from receiver.moments import in_utc, is_zero
@@ -39,7 +39,8 @@ _TYPES: Mapping[ColumnKind, tuple[str, str, str]] = {
 #: Words in the names of exact numbers, which some senders write as text.
 _EXACT = frozenset({"price", "amount", "cost", "total", "rate", "tax", "discount", "fee"})
 
-_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+#: A number as text. One with zeros in front, such as `0190`, is a code.
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
 
@@ -109,12 +110,18 @@ def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
         moment = moment_in(value)
         if moment is not None:
             return "time", moment.isoformat().replace("+00:00", "Z")
-        return ("exact", value) if is_exact and _DECIMAL.fullmatch(value) else ("text", storable(value))
+        return ("exact", _shown(value)) if is_exact and _DECIMAL.fullmatch(value) else ("text", storable(value))
     if isinstance(value, Decimal) or is_exact:
-        return "exact", str(value)
+        return "exact", _shown(value)
     if words_in(name)[-1:] in (["id"], ["ids"], ["number"]) or abs(value) >= LARGEST_COUNT:
         return "text", str(value)
     return "whole", value
+
+
+def _shown(number: Decimal | int | str) -> str:
+    """Write a number as the API shows it: without an exponent, and without a negative zero."""
+    exact = Decimal(number)
+    return str(plain(exact or exact.copy_abs()))
 
 
 def moment_in(text: str) -> datetime | None:

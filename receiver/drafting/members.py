@@ -230,12 +230,9 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
     if inside is not None:
         return Member((*data.path, *inside.path), inside.value)
     beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
-    beside = beside or _first(about, kinds, depth=1, fits=_is_id)
-    return (
-        beside
-        or _first(about, _IDS, depth=DEEPEST_MEMBER, fits=_is_id)
-        or _first(data.value, _IDS, depth=1, fits=_is_id)
-    )
+    beside = beside or _first(about, kinds, depth=1, fits=_is_id) or _first(about, _IDS, fits=_is_id)
+    last = _first(data.value, _IDS, depth=1, fits=_is_id) if beside is None else None
+    return beside if last is None else Member((*data.path, *last.path), last.value)
 
 
 def _named_after(data: Member) -> Member | None:

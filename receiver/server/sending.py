@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.dialects.headers import HIDDEN_VALUE, is_header_name
+from receiver.dialects.headers import is_header_name, repeatable_headers
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
-from receiver.header_values import NO_HEADERS
+from receiver.header_values import NO_HEADERS, joined_headers
 from receiver.http_calls import CALL_ERRORS, usable_environment
 from receiver.http_urls import flaw_for_calls, shown_url
 from receiver.ingest.paths import HOOKS_PATH
@@ -25,7 +25,6 @@ from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted, told_with_type
 from receiver.settings.files import read_bounded
 from receiver.verify.request import WebhookRequest
-from receiver.verify.verifiers import headers_made_anew
 
 #: Seconds that the receiver may take to answer.
 SEND_TIMEOUT = 30.0
@@ -100,8 +99,7 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
         name, colon, value = each.partition(":")
         if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
             raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, not {quoted(each)}.")
-        headers = {old: text for old, text in headers.items() if old.lower() != name.strip().lower()}
-        headers[name.strip()] = value.strip()
+        headers = joined_headers(headers, {name.strip(): value.strip()})
     return headers
 
 
@@ -111,9 +109,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
     Raises `HookmirrorError` if there is no answer, and `ConfigurationError` if the environment allows no calls.
     """
     verifier = source.dialect.verifier
-    anew = headers_made_anew(verifier)
-    # The headers of a capture hold an old signature and an old time, and marks in place of secrets.
-    sent = {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN_VALUE}
+    sent = repeatable_headers(headers, verifier)
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         request = WebhookRequest(
             verifier.prepare(body, source.credentials),
@@ -128,7 +124,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
             response = httpx.post(
                 url,
                 content=sealed,
-                headers=_on_the_wire({"content-type": "application/json"}, sent, signature),
+                headers=_on_the_wire(joined_headers({"content-type": "application/json"}, sent, signature)),
                 timeout=SEND_TIMEOUT,
             )
     except CALL_ERRORS as error:
@@ -145,10 +141,8 @@ def _is_file(what: str) -> bool:
     return what.endswith(".json") or os.path.exists(what)
 
 
-def _on_the_wire(*parts: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers of all parts, each name once, with the value from the last part that has it."""
-    found = {name.lower(): (name, value) for part in parts for name, value in part.items()}
-    return [(name.encode(), value.encode()) for name, value in found.values()]
+def _on_the_wire(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 def _target_of(url: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from captured import CAPTURED
@@ -17,7 +18,7 @@ from receiver.dialects.capturing import capturing
 from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.headers import captured_headers, names_secret
 from receiver.dialects.sources import build_source
-from receiver.errors import Captured, Unreadable
+from receiver.errors import Captured, ConfigurationError, Unreadable
 from receiver.fixtures import headers_beside
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
@@ -144,6 +145,28 @@ def test_a_written_capture_can_be_read_again_whatever_its_headers_hold(inbox, tm
     write_capture(found, tmp_path / "captured.json")
     assert headers_beside(tmp_path / "captured.json") == {"x-a": "1"}
     assert "takes printable ASCII only: x-shop, x-b, x-tab." in capsys.readouterr().out
+
+
+@pytest.fixture
+def newest(inbox):
+    """Return a captured request."""
+    captures(inbox, b"{}")
+    with inbox.database.read() as connection:
+        return refused.found(connection, "kiln", None)
+
+
+def test_a_capture_is_not_written_over_a_file_and_the_advice_names_the_command_s_own_option(newest, tmp_path):
+    (tmp_path / "captured.json").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"captured\.json exists, .* choose another name for --write, or move"):
+        write_capture(newest, tmp_path / "captured.json")
+    with pytest.raises(ConfigurationError, match=r"mend it, or choose another name for --write\. Nothing was written"):
+        write_capture(newest, tmp_path / "captured.json" / "captured.json")
+
+
+@pytest.mark.parametrize("folder", [".", "/", ""])
+def test_a_folder_in_place_of_a_captured_file_is_refused_in_one_line(newest, folder):
+    with pytest.raises(ConfigurationError, match=r"--write takes the name of a file, such as .*, not '[./]'"):
+        write_capture(newest, Path(folder))
 
 
 def test_a_capturing_source_is_reported_at_the_start():

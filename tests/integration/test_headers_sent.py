@@ -151,6 +151,22 @@ def test_the_headers_beside_a_fixture_are_sent_with_it_and_not_taken_for_a_fixtu
     assert (shown["event_type"], shown["trusted"]) == ("products/delete", "x-shopify-topic")
 
 
+def test_the_old_signature_and_hidden_values_beside_a_captured_webhook_are_not_sent_with_it(fixture, tmp_path):
+    captured = {"x-shopify-topic": "products/delete", "x-shopify-hmac-sha256": "b2xk", "x-token": "(hidden)"}
+    fixture.with_name("gone.headers.json").write_text(json.dumps(captured))
+    with closing(Webhooks(tmp_path, {"topical": topical})) as kit:
+        kit.check_fixture(fixture)
+        shown = kit.delivery(kit.deliveries()[0]["id"])
+    assert (shown["event_type"], shown["trusted"]) == ("products/delete", "x-shopify-topic")
+
+
+@pytest.mark.parametrize("name", ["X-Shopify-Topic", "x-shopify-topic"])
+def test_another_value_of_the_trusted_header_replaces_the_event_type_in_any_spelling(tmp_path, name):
+    with closing(Webhooks(tmp_path, {"topical": topical})) as kit:
+        answer = kit.send("topical", "products/update", id="7", headers={name: "products/delete"})
+        assert kit.delivery(answer)["event_type"] == "products/delete"
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

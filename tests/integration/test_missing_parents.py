@@ -67,7 +67,7 @@ def as_one_page(shop, lamps) -> None:
 
 def as_a_stream(shop, lamps) -> None:
     lamps.speak(shop)
-    shop.listing(Product)(lambda api: iter([lamps.row(each) for each in lamps.names.items()]))
+    shop.listing(Product, override=True)(lambda api: iter([lamps.row(each) for each in lamps.names.items()]))
 
 
 def as_pages_with_a_lookup(shop, lamps) -> None:

@@ -16,7 +16,7 @@ from forked import Forked
 from users_pytest import FORKED, USERS_PYTEST
 from waiting import TIMEOUT
 
-from receiver.commands.new_dialect import example_of, refuse_name, write_files
+from receiver.commands.new_dialect import example_of, new_dialect, refuse_name, write_files
 from receiver.drafting.captures import capture_of
 from receiver.drafting.draft import draft
 from receiver.errors import ConfigurationError
@@ -77,6 +77,12 @@ def test_the_command_of_the_guide_works_as_written(tmp_path):
     (tmp_path / body[0]).write_text(body[1])
     assert "HmacSha256" in hookmirror(tmp_path, *shlex.split(line))
     assert (tmp_path / "drafted" / "test_depot.py").exists()
+
+
+@pytest.mark.parametrize("folder", [".", "/", ""])
+def test_a_folder_in_place_of_a_captured_body_is_refused_in_one_line(folder):
+    with pytest.raises(ConfigurationError, match=r"The capture '[./]' cannot be read \(Is a directory\)"):
+        new_dialect("kiln", capture=Path(folder))
 
 
 def test_existing_files_are_not_overwritten(tmp_path):

@@ -179,7 +179,7 @@ def test_an_invalid_date_of_the_api_is_replaced_by_our_own_clock(kit, shop, list
         answer = httpx.Response(200, headers=[(b"date", date.encode())])
         return httpx.Client(transport=httpx.MockTransport(lambda _: answer))
 
-    @shop.listing(Product)
+    @shop.listing(Product, override=True)
     def walk(api: httpx.Client):
         api.get("http://api.test/")
         return listed(api)
@@ -228,7 +228,7 @@ def test_rows_that_changed_since_the_walk_began_are_not_changed(kit, listed, run
         for number in range(1, 10):
             yield Listed(Product, f"A{number}", {"name": "Lamp"})
 
-    kit.source("shop").dialect.listing(Product)(walk_while_webhooks_come)
+    kit.source("shop").dialect.listing(Product, override=True)(walk_while_webhooks_come)
     report = run()
     assert (operations(report), report.newer) == ([], 3)
     assert kit.row(Product, "A0").name == kit.row(Product, "FRESH").name == "as announced"
@@ -240,7 +240,7 @@ def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit
     answer = lambda _: httpx.Response(200, headers={"Date": format_datetime(dated[0], usegmt=True)})  # noqa: E731
     dialect = kit.source("shop").dialect
     dialect.connect(lambda source: httpx.Client(base_url=source.api_url, transport=httpx.MockTransport(answer)))
-    dialect.listing(Product)(lambda api: (api.get("/"), listed(api))[1])
+    dialect.listing(Product, override=True)(lambda api: (api.get("/"), listed(api))[1])
     listed.rows[0] = Listed(Product, "A0", {"name": "Lantern"})
     assert (operations(run()), kit.row(Product, "A0").name) == ([("update", "A0")], "Lantern")
 
@@ -323,7 +323,7 @@ def test_only_the_columns_from_the_future_are_dated_back(shop, kit, run):
         kit.send("shop", "product.updated", id="A0", at=kit.now() + timedelta(seconds=1), data=named("as announced"))
         kit.drain()
 
-    kit.source("shop").dialect.listing(Product)(walk_while_webhooks_come)
+    kit.source("shop").dialect.listing(Product, override=True)(walk_while_webhooks_come)
     kit.send("shop", "product.numbered", id="A0", at=FUTURE, data={"sku": "from the future"})
     kit.drain()
     report = run()
@@ -436,7 +436,7 @@ def test_repairs_written_by_our_own_clock_ahead_are_dated_back(kit, listed, run)
 
 def test_a_dry_run_counts_the_rows_that_would_come_back_as_the_run_does(kit, listed, deleted, run, shop):
     """A clock minutes ahead dated the variant, while the delete from the future hid it."""
-    kit.source("shop").dialect.listing(Product, Variant)(lambda api: listed(api))
+    kit.source("shop").dialect.listing(Product, Variant, override=True)(lambda api: listed(api))
     kit.send("shop", "variant.updated", id="OF-A0", at=kit.now() + timedelta(minutes=5), data={"parent": "A0"})
     kit.drain()
     assert not kit.row(Variant, "OF-A0").active

@@ -193,7 +193,8 @@ def test_a_plan_that_stood_still_for_hours_begins_another_forecast(kit, shop, la
 def stream(shop, lamps: PagedSource, *, times: int = 1) -> None:
     """Let the list be one stream, which names all rows this many times."""
     lamps.speak(shop)
-    shop.listing(Product)(lambda api: (lamps.row(each) for _ in range(times) for each in list(lamps.names.items())))
+    rows = lambda api: (lamps.row(each) for _ in range(times) for each in list(lamps.names.items()))  # noqa: E731
+    shop.listing(Product, override=True)(rows)
 
 
 def test_a_stream_that_another_process_begins_again_is_foreseen_once(kit, shop, lamps, monkeypatch):
@@ -216,7 +217,7 @@ def break_off(shop, lamps: PagedSource) -> list[int]:
     begun: list[int] = []
     lamps.speak(shop)
 
-    @shop.listing(Product)
+    @shop.listing(Product, override=True)
     def walk(api) -> Iterator[Listed]:
         begun.append(1)
         for number, each in enumerate(lamps.names.items()):
@@ -240,7 +241,7 @@ def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(
         stream(shop, lamps)
         plan.finish()
         plan.runs.start(plan.number)
-        shop.listing_of = None
+        shop.listing_of = shop.lookup_of = None
     begun = break_off(shop, lamps)
     while plan.runs.run(plan.number)["state"] in (RunState.PLANNING, RunState.RUNNING):
         assert len(begun) <= 2 * MOST_BREAKS, "it is begun again and again"

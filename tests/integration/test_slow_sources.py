@@ -100,7 +100,7 @@ def rows_of_a_stream(shop, lamps: PagedSource, slow: SlowRun) -> None:
     lamps.speak(shop)
     lamps.hold(lamps.names, "Lantern")
 
-    @shop.listing(Product)
+    @shop.listing(Product, override=True)
     def walk(api):
         for each in lamps.names.items():
             slow.wait()

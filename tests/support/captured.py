@@ -77,5 +77,14 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"type": "product.updated", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p1", "name": "x"}}',
         {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1a," + "QUFB" * 21 + "QQ=="},
     ),
+    "vane": (
+        '{"type": "vane.updated", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "v1", "weight": 1e-7, '
+        '"limit": 1e3, "discount": -0.0, "price": "-0.00", "taxCode": "0190", "rate": "0.50"}}',
+        {"x-vane-signature": f"sha256={HEX}"},
+    ),
+    "skip": (
+        '{"event": "invoice.updated", "timestamp": "2026-06-01T12:00:00Z", "invoice": {"number": "R-1", "amount": 5}}',
+        {"x-skip-signature": f"sha256={HEX}"},
+    ),
     "tarn": ('{"a": 1}', {}),
 }

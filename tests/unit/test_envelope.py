@@ -94,6 +94,16 @@ def test_a_fingerprint_depends_on_the_body():
     assert one[0].endswith("01" * 32)
 
 
+def test_a_fingerprint_that_is_no_hash_makes_a_key_that_every_database_takes():
+    """Canonical JSON, for example, which somebody forgot to hash."""
+    keys = []
+    for last in (b"a", b"b"):
+        one = envelope(fingerprint=b"\1" * 5_000 + last)
+        keys += [one.identity(b"body")[0], one.identity_of_item(b"\2" * 32, 0)[0]]
+    assert all(len(key) < LONGEST_NAME for key in keys)
+    assert (len(set(keys)), keys[0] == keys[1], keys[0].startswith("1772971200000000-")) == (2, True, True)
+
+
 def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
 from handlers.catalog import Product, Variant
-from receiver import Dialect, Envelope, Event, HmacSha256, ListPage, Mirror, SourceSettings, Unreadable
+from receiver import Dialect, Envelope, Event, HmacSha256, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.codec import decode, encode
 from receiver.errors import ConfigurationError, WiringError
 
@@ -194,9 +194,44 @@ def test_two_lists_of_one_table_are_refused(shop):
     shop.pages(Product)(lambda api, start: ListPage([]))
     with pytest.raises(WiringError, match="Two functions list Product of shop: remove one"):
         shop.pages(Product)(lambda api, start: ListPage([]))
+
+
+ALONE = r"Another function lists rows of shop, and one with @shop\.listing lists all of them: .* @shop\.pages"
+
+
+def test_a_walk_beside_another_list_is_refused_and_does_not_replace_it(shop):
     shop.listing(Product)(lambda api: iter([]))
-    with pytest.raises(WiringError, match="Two functions list Variant of shop"):
+    with pytest.raises(WiringError, match=ALONE):
         shop.pages(Variant)(lambda api, start: ListPage([]))
+    with pytest.raises(WiringError, match=ALONE):
+        shop.listing(Variant)(lambda api: iter([]))
+    with pytest.raises(WiringError, match="Two functions list Product of shop: remove one"):
+        shop.listing(Product)(lambda api: iter([]))
+    assert shop.listing_of.tables == (Product,)
+
+
+def test_an_override_replaces_the_whole_list(shop):
+    shop.pages(Product)(lambda api, start: ListPage([]))
+    shop.listing(Variant, override=True)(lambda api: iter([]))
+    assert shop.listing_of.tables == (Variant,)
+
+
+def test_each_table_may_have_a_lookup_of_its_own(shop):
+    shop.lookup(Product)(lambda api, wanted: ["a product"])
+    shop.lookup(Variant)(lambda api, wanted: ["a variant"])
+    assert [shop.lookup_of.ask(None, Wanted(table, "A1")) for table in shop.lookup_of.tables] == [
+        ["a product"],
+        ["a variant"],
+    ]
+
+
+def test_a_second_lookup_of_a_table_is_refused_unless_it_overrides_the_first(shop):
+    shop.lookup(Product, Variant)(lambda api, wanted: ["the first"])
+    with pytest.raises(WiringError, match="Two functions look up Variant of shop: remove one, or say override=True"):
+        shop.lookup(Variant)(lambda api, wanted: [])
+    shop.lookup(Variant, override=True)(lambda api, wanted: ["the second"])
+    assert shop.lookup_of.ask(None, Wanted(Product, "A1")) == ["the first"]
+    assert shop.lookup_of.ask(None, Wanted(Variant, "A1")) == ["the second"]
 
 
 def test_a_list_that_only_names_its_rows_needs_a_lookup(shop):
@@ -350,6 +385,33 @@ def test_an_envelope_whose_model_cannot_be_resolved_is_refused():
     dialect.envelope(local)
     with pytest.raises(WiringError, match="cannot be resolved"):
         dialect.check()
+
+
+class Plain:
+    """A class of which pydantic makes no model."""
+
+
+def read_plain(body: Plain) -> Envelope:
+    raise NotImplementedError
+
+
+def read_misspelt(body: httpx.Clinet) -> Envelope:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (read_plain, r"read_plain is annotated with <class '.*Plain'>, which pydantic does not read \(.*\): .* `dict`"),
+        (read_misspelt, r"read_misspelt cannot be resolved \(module 'httpx' has no attribute 'Clinet'\)"),
+    ],
+)
+def test_an_envelope_with_an_annotation_that_cannot_be_used_is_refused_in_one_line(function, says):
+    dialect = Dialect("plain", verify=HmacSha256(header="X"))
+    dialect.envelope(function)
+    with pytest.raises(WiringError, match=says) as refused:
+        dialect.check()
+    assert "\n" not in str(refused.value)
 
 
 # ── composing, and the source's API ───────────────────────────────────────────────────────────────────────────

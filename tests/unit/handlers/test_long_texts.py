@@ -85,6 +85,24 @@ def test_a_long_code_of_iimmpact_is_null_in_its_column_and_stays_in_the_data(eve
     assert (row[column], row["data"][member]) == (None, LONG)
 
 
+@pytest.mark.parametrize("parent", [LONG, "", True, 1.5], ids=["long", "empty", "flag", "fraction"])
+def test_a_parent_that_is_no_id_is_null_in_its_column_and_stays_in_the_data(parent):
+    body = fixture("indexed", "product.updated")
+    row = columns_of(indexed, body | {"product": body["product"] | {"category": {"externalId": parent}}})
+    # An empty id counts as none, as in every relation that says nothing.
+    assert row.get("parent") is None
+    assert row["data"]["category"] == {"externalId": parent}
+
+    body = fixture("sigma", "variant.updated")
+    row = columns_of(sigma, body | {"data": body["data"] | {"entityId": parent}})
+    assert (row["parent"], row["data"]["entityId"]) == (None, parent)
+
+    body = fixture("sticky", "variant.updated")
+    changed = body["data"] | {"object": body["data"]["object"] | {"product_id": parent}}
+    row = columns_of(sticky, body | {"data": changed})
+    assert (row.get("parent"), row["data"]["product_id"]) == (None, parent)
+
+
 def test_a_long_sku_of_a_record_of_sigma_is_null_in_its_column():
     record = EntityRecord.model_validate({"id": "e1", "values": {"sku": [{"scope": {}, "value": LONG}]}})
     assert (record.columns()["sku"], record.columns()["data"]["values"]["sku"][0]["value"]) == (None, LONG)

@@ -105,6 +105,19 @@ def test_prepared_messages_are_sent_at_full_speed(receiver):
     assert all(entry["acks_per_second"] > 0 for entry in codec.decode(done.stdout)["sources"])
 
 
+@pytest.mark.parametrize("events", [1, 6])
+def test_fewer_events_than_systems_and_an_uneven_number_are_prepared_in_full(receiver, events):
+    done = invoke("simulate", "--to", receiver.url, "--prepared", "4", "--events", str(events), "--json")
+    assert done.exit_code == 0, done.output
+    assert sum(entry["events"] for entry in codec.decode(done.stdout)["sources"]) >= events
+
+
+def test_a_comparison_of_prepared_messages_is_refused_instead_of_left_out(receiver):
+    done = invoke("simulate", "--to", receiver.url, "--prepared", "4", "--check", receiver.url, "--token", "x")
+    assert (done.exit_code, receiver.paths) == (1, [])
+    assert "--prepared only measures, and compares no mirror: leave out --check, or --prepared." in done.stderr
+
+
 @pytest.mark.parametrize(
     ("status", "why"),
     [

@@ -104,3 +104,4 @@ def test_the_report_counts_refused_messages_as_given_up():
     reports = served(scene, 200, 500, 200)
     assert [report.log.given_up for report in reports] == [1, 0]
     assert [report.good for report in reports] == [False, True]
+    assert [report.as_json()["lost"] for report in reports] == [1, 0]
