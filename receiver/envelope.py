@@ -21,8 +21,9 @@ Data = TypeVar("Data")
 #: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
-#: Hexadecimal digits of a fingerprint in a dedup key: those of the longest usual hash. A longer one is hashed.
-LONGEST_FINGERPRINT = 128
+#: Hexadecimal digits of a fingerprint in a dedup key. A longer one, of which PostgreSQL's index might refuse the key, is
+#: hashed; a shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
+LONGEST_FINGERPRINT = 1_024
 
 #: Bytes of the kind in UTF-8. PostgreSQL's index of claimed deliveries takes 2,704 for source, kind and id
 #: together, and an id alone may have 2,048.
@@ -131,7 +132,6 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     def _derived_key(self, content: str) -> str:
         if len(content) > LONGEST_FINGERPRINT:
-            # It is no hash, and an index of PostgreSQL might refuse the key.
             content = hashlib.sha256(content.encode()).hexdigest()
         if self.occurred_at is ARRIVAL:
             return content

@@ -104,6 +104,11 @@ def test_a_fingerprint_that_is_no_hash_makes_a_key_that_every_database_takes():
     assert (len(set(keys)), keys[0] == keys[1], keys[0].startswith("1772971200000000-")) == (2, True, True)
 
 
+def test_a_fingerprint_of_some_hundred_bytes_stands_in_the_key_as_it_is():
+    key, _ = envelope(fingerprint=b"\1" * 500, occurred_at=ARRIVAL).identity(b"body")
+    assert key == "01" * 500
+
+
 def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
 
