@@ -107,7 +107,8 @@ class Entity(Sent):
             return {"parent": None}
         if not isinstance(relation, dict) or not any(map(relation.get, ID_MEMBERS)):
             return {}
-        return {"parent": as_id_or_none(next(relation[name] for name in ID_MEMBERS if relation.get(name) is not None))}
+        ids = map(as_id_or_none, map(relation.get, ID_MEMBERS))
+        return {"parent": next((each for each in ids if each is not None), None)}
 
 
 @indexed.envelope

@@ -21,9 +21,9 @@ Data = TypeVar("Data")
 #: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
-#: Hexadecimal digits of a fingerprint in a dedup key. A longer one, of which PostgreSQL's index might refuse the key, is
-#: hashed; a shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
-LONGEST_FINGERPRINT = 1_024
+#: Hexadecimal digits of a fingerprint in a dedup key. A longer one is hashed, because an index of PostgreSQL might not
+#: take its key. A shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
+LONGEST_FINGERPRINT = 2_000
 
 #: Bytes of the kind in UTF-8. PostgreSQL's index of claimed deliveries takes 2,704 for source, kind and id
 #: together, and an id alone may have 2,048.

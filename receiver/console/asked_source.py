@@ -26,6 +26,8 @@ MOST_ABOUT_IT = "20"
 
 NEVER_ACCEPTED = "The mirror has never had this row: no webhook about it was accepted."
 
+IF_OF_ANOTHER = "If that is another entity with the same id, no webhook about this row was accepted."
+
 
 class DifferingColumn(NamedTuple):
     """A column whose value at the source differs. Both values are text, and long ones are cut."""
@@ -152,18 +154,30 @@ def _without_news(visit: Visit) -> list[Explanation]:
     except BadRequest:
         # The source has no data any more, or no stored id is as long as this one.
         return [Explanation(NEVER_ACCEPTED, never_accepted=True)]
-    told = [_not_in_force(each) for each in found.items if each.state is not State.PROCESSED]
-    if told:
-        return told
     if found.items:
-        says = "The mirror has never had this row: the deliveries about it were processed, and brought no news of it."
-        return [Explanation(says, found.items[0].id)]
+        return [*_told_by_namesakes(found.items), Explanation(IF_OF_ANOTHER, never_accepted=True)]
     if found.next is not None:
         says = (
             "The mirror has never had this row. Not all deliveries could be examined for one about it: reload the page."
         )
         return [Explanation(says)]
     return [Explanation(NEVER_ACCEPTED, never_accepted=True)]
+
+
+def _told_by_namesakes(deliveries: Sequence[Delivery]) -> list[Explanation]:
+    """Deliveries about entities with the row's id: those that were never processed, or the newest of the others.
+
+    The entity may be of another kind, since the kind of a table's rows is known to the handlers only.
+    """
+    told = [
+        _explained(f"A delivery about the {_kind_of(each)} with this id is {each.state}", each.reason, each.id)
+        for each in deliveries
+        if each.state is not State.PROCESSED
+    ]
+    newest = deliveries[0]
+    about = f"The newest delivery about the {_kind_of(newest)} with this id"
+    says = f"{about} was processed, and brought no news of this row"
+    return told or [_explained(says, None, newest.id)]
 
 
 def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow) -> list[Explanation]:
@@ -182,9 +196,16 @@ def _is_answered(lost: LostValue, there: str | None) -> bool:
     return not lost.absent and readable(shortened_answer(lost.value)) == there
 
 
-def _not_in_force(delivery: NotInForce | Delivery) -> Explanation:
-    says = f"A delivery about this row is {delivery.state}"
-    return Explanation(f"{says}: {delivery.reason}" if delivery.reason else f"{says}.", delivery.id)
+def _not_in_force(delivery: NotInForce) -> Explanation:
+    return _explained(f"A delivery about this row is {delivery.state}", delivery.reason, delivery.id)
+
+
+def _explained(says: str, reason: str | None, delivery: str) -> Explanation:
+    return Explanation(f"{says}: {reason}" if reason else f"{says}.", delivery)
+
+
+def _kind_of(delivery: Delivery) -> str:
+    return "entity" if delivery.entity is None else delivery.entity.partition(":")[0]
 
 
 def _told_by_none(why: WhyRow) -> Explanation:

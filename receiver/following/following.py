@@ -222,9 +222,13 @@ class Following:
                     return
 
     def _send_again(self, seq: int, item: FeedItem | None) -> bool:
-        """Post one listed change again; False if the target fails. A change that the feed does not have is dropped."""
+        """Post one listed change again; False if the target fails. A change that the feed does not have is dropped.
+
+        An answer that it may get each time is a refusal, because all other listed changes would wait for it for ever.
+        """
         answer = None if item is None else self._post(item)
-        if answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN):
+        is_trouble = answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN)
+        if answer is not None and is_trouble and not answer.may_be_lasting:
             self._note_trouble(answer)
             self._lease.pause(max(self._backoff(0), answer.retry_after or 0.0))
             return False

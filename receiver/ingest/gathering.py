@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ import structlog
 from msgspec import Struct
 
 from receiver.errors import Refused, Unavailable
+from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
@@ -264,4 +266,9 @@ def refuse_open(answers: Iterable[PendingReply], refusal: Unavailable) -> None:
     """Answer the requests that have no answer yet with this refusal."""
     for answer in answers:
         if not answer.done():
-            answer.set_exception(refusal)
+            try:
+                answer.set_exception(refusal)
+            except Exception as error:
+                # Such as without memory: the others need their answers all the same.
+                with suppress(MemoryError):
+                    log.error("cannot refuse a webhook", error=told(error))

@@ -231,7 +231,7 @@ class Walk:
         answers = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids], window)
         asked = {Key(table, mark.source, each) for each in ids[: answers.asked]}
         mark.after, mark.read = ids[answers.asked - 1], mark.read + len(answers.rows)
-        known = self._seen.known(mark, answers.keys(mark.source), walk=mark.walk) - asked if mark.plan else set()
+        known = self._seen.listed(mark, answers.keys(mark.source)) - asked if mark.plan else set()
         # A forecast foresees the other rows in an answer once: before, or when it asks for them.
         writes = [write for write in self._found(mark, answers) if write.key not in known]
         # Contained in an earlier page, and missing now.

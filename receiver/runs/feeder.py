@@ -186,7 +186,7 @@ class Feeder:
 
     def _step(self, run: int) -> float:
         """Step a run, and return the seconds until its next step; a failure is stored on the run and retried."""
-        before = self._committed_at(run)
+        before, done = self._committed_at(run), self._done(run)
         try:
             more = self.step(run)
         except RunTaken:
@@ -195,12 +195,24 @@ class Feeder:
         except BaseException as error:
             if not is_of_the_code(error):
                 raise
+            if self._done(run) != done:
+                # The failure itself stored what earlier steps had read.
+                self._end_failures(run)
             return self._pause(run, error)
         if not more or self._committed_at(run) != before:
             # Steps that store nothing, such as pages in memory, are repeated after the next failure.
-            self._pauses.pop(run, None)
-            self._failing.pop(run, None)
+            self._end_failures(run)
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
+
+    def _end_failures(self, run: int) -> None:
+        """Note progress, after which the next failure is the first of a series."""
+        self._pauses.pop(run, None)
+        self._failing.pop(run, None)
+
+    def _done(self, run: int) -> int | None:
+        """The stored progress of a run that this feeder steps."""
+        held = self._held.get(run)
+        return None if held is None else held.run.done
 
     def _committed_at(self, run: int) -> float | None:
         held = self._held.get(run)

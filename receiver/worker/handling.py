@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from time import perf_counter_ns
 
 from sqlalchemy import Connection, NestedTransaction, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
@@ -213,7 +213,8 @@ class _Reader:
         except SQLAlchemyError as error:
             if is_lock_timeout(error):
                 self.met, self._lock_seconds = error, WARY_READ_SECONDS
-            elif is_infrastructure_error(error):
+            elif is_infrastructure_error(error) and not isinstance(error, ProgrammingError):
+                # The other kind is the handler's own: an id that the driver does not take, or a table that is missing.
                 self.failed = error
             raise
 

@@ -180,13 +180,15 @@ class Hydration:
 
     def late(self) -> list[Attempt]:
         """The attempts of calls that earlier passes left behind and that have ended; each is returned once."""
-        ended, self._ended_late = self._ended_late, []
         with suppress(Empty):
             while True:
-                ended.append(self._ended.get_nowait())
-        for call in ended:
+                self._ended_late.append(self._ended.get_nowait())
+        found = []
+        while self._ended_late:
+            # One by one, so that an error leaves the others to the next pass.
+            call = self._ended_late.pop(0)
             self._end(call)
-        found = [call.attempt for call in ended if not call.is_forgotten]
+            found += [] if call.is_forgotten else [call.attempt]
         return sorted(found, key=lambda attempt: attempt.delivery.id)
 
     @property

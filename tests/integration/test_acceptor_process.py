@@ -295,7 +295,7 @@ def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds
     (tmp_path / "forking.py").write_text(FORKING)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("receiver.ingest.gathering.HANGING", 0.5)
+    monkeypatch.setattr("receiver.ingest.gathering.HANGING", 3.0)
     monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
     url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
     with served_by_a_process(url, dialects=["forking:forking"]) as served:

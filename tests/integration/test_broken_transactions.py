@@ -298,6 +298,18 @@ def test_the_end_of_a_connection_through_which_a_handler_has_read_costs_nothing(
     assert told_once(kit)
 
 
+def test_a_handler_that_asks_for_an_id_that_no_driver_takes_fails_alone(kit, worker):
+    @kit.source("shop").dialect.on("product.looked")
+    def look(event: Event[Any], mirror: Mirror) -> None:
+        mirror.get(Product, object())  # type: ignore[arg-type]
+
+    kit.send("shop", "product.looked", id="A1", at=NOON)
+    assert worker.work() == 1
+    (delivery,) = kit.deliveries()
+    assert (delivery["state"], delivery["attempts_made"]) == ("pending", 1)
+    assert "ProgrammingError" in delivery["reason"]
+
+
 @pytest.mark.parametrize("catches", [False, True])
 def test_a_handler_that_cannot_read_because_the_database_is_away_runs_again_and_keeps_its_attempt(kit, catches):
     begun: list[int] = []

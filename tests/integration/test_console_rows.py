@@ -256,7 +256,7 @@ def test_a_row_that_is_unknown_because_its_delivery_is_dead_or_ignored_is_explai
     asked = record_answer(shop, "P25", here=None, there="Clock", known_here=False)
     said = shop.visitor.page("/mirror/products/iimmpact/P25", asked=asked)
     said = said.partition("What the source says")[2].partition("</section>")[0]
-    assert "A delivery about this row is ignored: No handler takes product.painted" in text_of(said)
+    assert "A delivery about the product with this id is ignored: No handler takes product.painted" in text_of(said)
     assert f'href="/console/deliveries/{ignored}"' in said
     assert "no webhook about it was accepted" not in said
 
@@ -265,7 +265,8 @@ def test_a_row_that_is_unknown_although_deliveries_about_it_were_processed_is_ex
     shop.tell("Vase", "10:00", number=26)
     asked = record_answer(shop, "P26", here=None, there="Vase", known_here=False, table="variants")
     page = shop.text("/mirror/variants/iimmpact/P26", asked=asked)
-    assert "the deliveries about it were processed, and brought no news of it" in page
+    assert "The newest delivery about the product with this id was processed, and brought no news of this row." in page
+    assert "If that is another entity with the same id, no webhook about this row was accepted." in page
 
 
 def test_a_row_without_any_delivery_was_never_accepted(shop: Shop):

@@ -381,6 +381,16 @@ def test_a_change_that_is_refused_again_stays_dead_and_later_ones_keep_waiting(d
     assert {posted.change["seq"] for posted in endpoint.posts} == {1}
 
 
+def test_a_dead_change_that_gets_another_5xx_again_does_not_hold_up_the_other_dead_ones(database):
+    write(database, "BAD", "OTHER")
+    with receiving(lambda *_: Reply(400)) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database) and lag(database).dead == 2, "both to be dead")
+        endpoint.reply = refusing(507, "BAD")
+        repair.retry_dead(database, NAME, by=BY)
+        expect(endpoint, "OTHER")
+        wait_until(lambda: lag(database).dead == 1, "the refusal")
+
+
 def test_a_dead_change_can_be_dropped_and_later_ones_are_sent(database):
     write(database, "BAD", "BAD")
     only_first = lambda posted, _: Reply(400) if posted.change["seq"] == 1 else OK  # noqa: E731
