@@ -290,6 +290,7 @@ if sys.argv[0].endswith("acceptor.py") and os.fork() == 0:
 """
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_not_forked")
 def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds_the_socket(tmp_path, monkeypatch):
     (tmp_path / "forking.py").write_text(FORKING)
