@@ -56,8 +56,8 @@ MOST_ANSWER, LONGEST_SAYS = 65_536, 300
 #: Statuses below 500 that do not depend on the change, which is retried later.
 LATER = frozenset({408, 425, 429})
 
-#: The statuses from 500 of a server that is away or busy.
-AWAY = frozenset({502, 503, 504})
+#: The statuses from 500 of a target that is away or busy.
+TARGET_AWAY = frozenset({502, 503, 504})
 
 #: The only status from 500 that a change may have caused: it is that of an exception in most frameworks.
 EXCEPTION = 500
@@ -94,7 +94,7 @@ class TargetAnswer(NamedTuple):
     @property
     def may_be_lasting(self) -> bool:
         """Whether a target that works may give this answer to the same change each time."""
-        return self.status is not None and self.status >= EXCEPTION and self.status not in AWAY
+        return self.status is not None and self.status >= EXCEPTION and self.status not in TARGET_AWAY
 
 
 class PostStage(Enum):
