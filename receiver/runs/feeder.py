@@ -205,7 +205,7 @@ class Feeder:
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
     def _end_failures(self, run: int) -> None:
-        """Note progress, after which the next failure is the first of a series."""
+        """Forget the failures so far, so that the next one is the first of a series."""
         self._pauses.pop(run, None)
         self._failing.pop(run, None)
 
@@ -243,8 +243,7 @@ class Feeder:
         except SQLAlchemyError as failure:
             if is_infrastructure_error(failure):
                 # The time for which the database is away must not count against the run.
-                self._pauses.pop(run, None)
-                self._failing.pop(run, None)
+                self._end_failures(run)
                 raise
             log.warning("cannot store why a run does not progress", run=run, error=told(failure))
         return pause

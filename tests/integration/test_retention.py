@@ -185,6 +185,15 @@ def test_a_batch_that_another_process_drops_meanwhile_does_not_end_the_pruning(k
     assert (dropped, left) == ([4], 0)
 
 
+def prune_beside_locks(kit, ids: list[str]) -> None:
+    """Prune to the end while another session holds these deliveries."""
+    own = replace(KEPT)
+    with kit.database.engine.connect() as holding:
+        holding.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id IN ({', '.join(ids)}) FOR UPDATE")
+        while own.prune(kit.database, now=kit.now()):
+            pass
+
+
 @pytest.mark.parametrize(("table", "days"), [("bodies", 31), ("deliveries", 401)])
 def test_a_whole_batch_of_locked_deliveries_does_not_end_the_pruning(kit, monkeypatch, table, days):
     if not kit.database.is_postgresql:
@@ -192,11 +201,7 @@ def test_a_whole_batch_of_locked_deliveries_does_not_end_the_pruning(kit, monkey
     monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
     ids = [kit.send("shop", "product.painted", id=f"A{number}").delivery for number in range(11)]
     kit.advance(days=days)
-    own = replace(KEPT)
-    with kit.database.engine.connect() as holding:
-        holding.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id IN ({', '.join(ids[:5])}) FOR UPDATE")
-        while own.prune(kit.database, now=kit.now()):
-            pass
+    prune_beside_locks(kit, ids[:5])
     with kit.database.read() as connection:
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 5
 
@@ -280,11 +285,7 @@ def test_a_locked_row_behind_a_refused_one_keeps_no_other(kit, monkeypatch):
     ids = [kit.send("shop", "product.painted", id=f"A{number}").delivery for number in range(11)]
     refuse_to_drop(kit, "deliveries", "id", ids[:1])
     kit.advance(days=401)
-    kept = replace(KEPT)
-    with kit.database.engine.connect() as holding:
-        holding.exec_driver_sql(f"SELECT 1 FROM deliveries WHERE id = {ids[1]} FOR UPDATE")
-        while kept.prune(kit.database, now=kit.now()):
-            pass
+    prune_beside_locks(kit, ids[1:2])
     with kit.database.read() as connection:
         left = connection.exec_driver_sql("SELECT id FROM deliveries ORDER BY id").scalars().all()
     assert [str(each) for each in left] == ids[:2]
