@@ -62,40 +62,42 @@ class Channel:
         self._unsent += data
 
     def finish(self, deadline: float) -> None:
-        """End the sending side, pass on the remaining answers of the other side, and close the socket.
+        """Send the rest, pass on the remaining answers of the other side, and close the socket.
 
-        Blocks until the other side has closed its end, or until the deadline, a monotonic time.
+        Blocks until the other side has ended its sending side, or until the deadline, a monotonic time.
         """
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         try:
-            self._send_unsent(deadline)
-            self._socket.shutdown(socket.SHUT_WR)
-            self._socket.settimeout(_left(deadline))
-            while data := self._socket.recv(READ_BYTES):
-                self._received(data)
-                self._socket.settimeout(_left(deadline))
+            with selectors.PollSelector() as selector:
+                selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                self._exchange_rest(selector, deadline)
         except Exception as error:
             # Of `received`, too: what follows cannot be passed on.
             log.warning("the process at the other end does not finish", error=told(error))
         self._socket.close()
 
-    def _send_unsent(self, deadline: float) -> None:
-        """Send the rest, and pass on what arrives meanwhile, since the other side may not read before it has sent."""
-        with selectors.PollSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            while self._unsent:
-                ready = selector.select(_left(deadline))
-                if not ready or time.monotonic() > deadline:
-                    raise TimeoutError("the other side does not read")
-                events = ready[0][1]
-                if events & selectors.EVENT_READ:
-                    data = self._socket.recv(READ_BYTES)
-                    if not data:
-                        raise ConnectionResetError("the other side is gone")
-                    self._received(data)
-                if events & selectors.EVENT_WRITE:
-                    del self._unsent[: self._socket.send(self._unsent)]
+    def _exchange_rest(self, selector: selectors.BaseSelector, deadline: float) -> None:
+        """Send and receive at the same time, since the other side may not read before it has sent."""
+        is_sending = True
+        while True:
+            if is_sending and not self._unsent:
+                is_sending = False
+                self._socket.shutdown(socket.SHUT_WR)
+                selector.modify(self._socket, selectors.EVENT_READ)
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready or time.monotonic() > deadline:
+                raise TimeoutError("it has neither read nor answered everything in time")
+            events = ready[0][1]
+            if events & selectors.EVENT_READ:
+                data = self._socket.recv(READ_BYTES)
+                if not data and is_sending:
+                    raise ConnectionResetError("the other side is gone")
+                if not data:
+                    return
+                self._received(data)
+            if events & selectors.EVENT_WRITE:
+                del self._unsent[: self._socket.send(self._unsent)]
 
     def close(self) -> None:
         """Stop reading and writing, and close the socket."""
@@ -143,8 +145,3 @@ class Channel:
     def _end(self) -> None:
         self.close()
         self._lost()
-
-
-def _left(deadline: float) -> float:
-    """Seconds until the deadline, but never 0, which would mean something else to a socket."""
-    return max(deadline - time.monotonic(), 0.01)

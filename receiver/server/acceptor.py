@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -35,7 +36,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # A signal to the whole group must not end it before the process that it serves, whose requests need answers.
         signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel = _own(socket.socket(fileno=int(sys.argv[1])))
     lifeline = _hold_lifeline()
     try:
         runtime = _runtime(channel)
@@ -46,8 +47,18 @@ def main() -> None:
     tune_interpreter()
     inbox = Inbox(runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT))
     Acceptor(channel, runtime.sources, Storing(inbox)).serve()
+    with suppress(OSError):
+        # Closing would not tell the other side while a process that a dialect's code has forked holds the socket.
+        channel.shutdown(socket.SHUT_RDWR)
     runtime.database.close()
     os.close(lifeline)
+
+
+def _own(channel: socket.socket) -> socket.socket:
+    """Keep the socket from processes that a dialect's code starts: the other side sees only its last copy close."""
+    channel.set_inheritable(False)
+    os.register_at_fork(after_in_child=channel.close)
+    return channel
 
 
 def _hold_lifeline() -> int:

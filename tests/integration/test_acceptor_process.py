@@ -19,6 +19,7 @@ import pytest
 from forked import INHERITED, Forked
 from senders import SOURCES, body, seal, sent
 from serving import TIMEOUT, Served, serving, wait_until
+from structlog.testing import capture_logs
 
 from receiver.errors import ConfigurationError, Unavailable
 from receiver.server import acceptor, acceptor_process, acceptor_starts
@@ -275,7 +276,7 @@ def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_pat
 
 
 FORKING = """
-import os, sys, time
+import ctypes, os, sys, time
 from pathlib import Path
 
 from receiver import Dialect, Unsigned
@@ -283,31 +284,59 @@ from receiver import Dialect, Unsigned
 forking = Dialect("forking", verify=Unsigned())
 forking.envelope(lambda body: None)
 
-if sys.argv[0].endswith("acceptor.py") and os.fork() == 0:
+if sys.argv[0].endswith("acceptor.py") and FORK() == 0:
     while not Path(__file__).with_name("ends").exists():
         time.sleep(0.05)
     os._exit(0)
 """
 
+#: As native code forks, of which Python does not know.
+NATIVELY = "ctypes.CDLL(None).fork"
+
+
+@contextmanager
+def served_by_one_that_forks(tmp_path, monkeypatch, fork: str) -> Iterator[Served]:
+    (tmp_path / "forking.py").write_text(FORKING.replace("FORK", fork))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "forking", raising=False)
+    try:
+        with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}", dialects=["forking:forking"]) as served:
+            yield served
+    finally:
+        (tmp_path / "ends").touch()
+
+
+def kill_and_wait_for_an_ack(served: Served) -> None:
+    first = pid_of(served)
+    os.kill(first, signal.SIGKILL)
+    content = sent("iimmpact", body("iimmpact", key="after"))
+    wait_until(lambda: served.post("iimmpact", *content).status_code == 200, "an ack")
+    assert pid_of(served) != first
+
 
 @pytest.mark.long
 @pytest.mark.usefixtures("_not_forked")
 def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds_the_socket(tmp_path, monkeypatch):
-    (tmp_path / "forking.py").write_text(FORKING)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("receiver.ingest.gathering.HANGING", 3.0)
     monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
-    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
-    with served_by_a_process(url, dialects=["forking:forking"]) as served:
-        try:
-            first = pid_of(served)
-            os.kill(first, signal.SIGKILL)
-            content = sent("iimmpact", body("iimmpact", key="after"))
-            wait_until(lambda: served.post("iimmpact", *content).status_code == 200, "an ack")
-            assert pid_of(served) != first
-        finally:
-            (tmp_path / "ends").touch()
+    with served_by_one_that_forks(tmp_path, monkeypatch, NATIVELY) as served:
+        kill_and_wait_for_an_ack(served)
+
+
+@pytest.mark.usefixtures("_not_forked")
+def test_a_process_that_a_dialect_forked_in_python_does_not_hold_the_socket(tmp_path, monkeypatch):
+    with served_by_one_that_forks(tmp_path, monkeypatch, "os.fork") as served, capture_logs() as logs:
+        kill_and_wait_for_an_ack(served)
+    assert "a commit hangs" not in [each["event"] for each in logs]
+
+
+@pytest.mark.usefixtures("_not_forked")
+def test_the_end_of_a_process_does_not_wait_for_one_that_its_dialect_forked(tmp_path, monkeypatch):
+    with capture_logs() as logs, served_by_one_that_forks(tmp_path, monkeypatch, NATIVELY) as served:
+        assert served.post("iimmpact", *sent("iimmpact", body("iimmpact"))).status_code == 200
+        # The forked process lives on until the test has ended.
+    assert "the process at the other end does not finish" not in [each["event"] for each in logs]
 
 
 SLOPPY = """
