@@ -102,6 +102,8 @@ class Gathering(Generic[Item]):
         #: While the loop is being watched for quiet: items at the last poll, and polls without a new one.
         self._watching = False
         self._seen = self._quiet = 0
+        #: Whether the time limits are checked; without memory, the event loop may not have taken the next check.
+        self._is_timed = False
         #: Kept, because getting the running loop costs a system call each time.
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -125,6 +127,7 @@ class Gathering(Generic[Item]):
         """Let the items wait for a commit, or refuse them with `Unavailable` if commits stall."""
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
+        if not self._is_timed:
             self._end_long_waits()
         now = self._moved_at = time.monotonic()
         waiting = [Waiting(item, answer, now) for item, answer in items]
@@ -150,7 +153,11 @@ class Gathering(Generic[Item]):
             self._failed_at = self._moved_at
         elif failed is not None:
             self._hangs_after = HANGING
-        self._watch_for_quiet(self.loop)
+        try:
+            self._watch_for_quiet(self.loop)
+        except Exception as error:
+            # The batch that has ended needs its answers. The check of the time limits watches for the next one.
+            _tell_trouble("cannot watch for the next batch; trying again", error)
         return ended
 
     def hand_rest(self) -> None:
@@ -210,17 +217,25 @@ class Gathering(Generic[Item]):
 
     def _hand_next_over(self) -> None:
         taken = self._fill(self._gathering[: self._largest])
-        batch, self._gathering = self._gathering[:taken], self._gathering[taken:]
         # Senders that got a 503 meanwhile will send again, so their requests need not be stored now.
-        unanswered = [waiting for waiting in batch if not waiting.answer.done()]
+        unanswered = [waiting for waiting in self._gathering[:taken] if not waiting.answer.done()]
+        # Last, so that an error before it leaves every request in its place.
+        self._gathering = self._gathering[taken:]
         if unanswered:
             self._hand_over(unanswered)
 
     def _hand_over(self, batch: list[Waiting[Item]]) -> None:
         if not self._handed:
             self._committing_since = time.monotonic()
-        self._handed.append(batch)
-        self._hand(batch)
+        try:
+            self._handed.append(batch)
+            self._hand(batch)
+        except Exception as error:
+            # Nothing would end it, and none after it.
+            if self._handed and self._handed[-1] is batch:
+                self._handed.pop()
+            send_away(batch, not_stored())
+            _tell_trouble("cannot hand over webhooks; their senders are asked to retry", error)
 
     def _is_stalled(self, now: float) -> bool:
         limit = STALLED_AGAIN if self._last_failed else STALLED
@@ -229,8 +244,12 @@ class Gathering(Generic[Item]):
     def _end_long_waits(self) -> None:
         """Answer 503 to requests that have waited too long; one timer for all, because one each would cost more."""
         assert self.loop is not None
+        self._is_timed = False
         # Rescheduled first, so that an exception below does not end all time limits.
         self.loop.call_later(TIMEOUT_POLL, self._end_long_waits)
+        self._is_timed = True
+        # For a batch whose watch an error of the loop has ended, if nothing else arrives.
+        self._watch_for_quiet(self.loop)
         now = time.monotonic()
         if self._is_stalled(now):
             send_away([*chain.from_iterable(islice(self._handed, 1, None)), *self._gathering], _stalled())
@@ -257,12 +276,22 @@ def _stalled() -> Unavailable:
     return Unavailable("The database does not answer. Send this again later.")
 
 
-def send_away(waiting: Sequence[Waiting[Any]], refusal: Unavailable) -> None:
+def answer_open(answer: PendingReply, outcome: Any) -> None:
+    """Answer the request if it has no answer yet. An error is logged, because other requests wait for theirs."""
+    if not answer.done():
+        try:
+            answer.set_result(outcome)
+        except Exception as error:
+            refuse_open([answer], not_answered())
+            _tell_trouble("cannot answer a webhook; its sender is asked to retry", error)
+
+
+def send_away(waiting: Sequence[Waiting[Any]], refusal: Refused) -> None:
     """Answer those that still wait with this refusal."""
     refuse_open([each.answer for each in waiting], refusal)
 
 
-def refuse_open(answers: Iterable[PendingReply], refusal: Unavailable) -> None:
+def refuse_open(answers: Iterable[PendingReply], refusal: Refused) -> None:
     """Answer the requests that have no answer yet with this refusal."""
     for answer in answers:
         if not answer.done():
@@ -270,5 +299,10 @@ def refuse_open(answers: Iterable[PendingReply], refusal: Unavailable) -> None:
                 answer.set_exception(refusal)
             except Exception as error:
                 # Such as without memory: the others need their answers all the same.
-                with suppress(MemoryError):
-                    log.error("cannot refuse a webhook", error=told(error))
+                _tell_trouble("cannot refuse a webhook", error)
+
+
+def _tell_trouble(event: str, error: Exception) -> None:
+    """Log an error after which the work goes on. Without memory, the line may fail, too."""
+    with suppress(MemoryError):
+        log.error(event, error=told(error))

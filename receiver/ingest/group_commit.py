@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from itertools import islice
 from math import inf
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import structlog
@@ -17,12 +18,20 @@ from receiver.database.errors import is_fault_of_values, is_overdue, retry_trans
 from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused
 from receiver.inbox.arrival import Accepted, Arrival
-from receiver.inbox.states import State
 from receiver.ingest.admission import Admitted, Request, admit
-from receiver.ingest.gathering import Gathering, PendingReply, Waiting, not_stored, send_away
+from receiver.ingest.counting import count_answers
+from receiver.ingest.gathering import (
+    Gathering,
+    PendingReply,
+    Waiting,
+    answer_open,
+    not_answered,
+    not_stored,
+    refuse_open,
+    send_away,
+)
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
-from receiver.metrics import few_names, metrics
 from receiver.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -45,6 +54,9 @@ QUIET_TURNS = 3
 
 #: Seconds for the last commits when the server stops.
 COMMIT_STOP_TIMEOUT = 5.0
+
+#: Seconds without memory until the thread that stores tries again to tell the event loop of a batch.
+TELL_PAUSE = 0.1
 
 #: Tries to store a batch before its senders are asked to retry.
 TRIES = 3
@@ -69,7 +81,7 @@ def refuse(request: Request, answer: PendingReply, refusal: Refused, *, keep: Ke
 
     An error of `keep` is logged, because other requests still wait for their answers.
     """
-    answer.set_exception(refusal)
+    refuse_open([answer], refusal)
     try:
         keep(request, refusal)
     except Exception:
@@ -119,6 +131,8 @@ class GroupCommit:
             end_hanging=end_hanging,
         )
         self._batches: SimpleQueue[list[Waiting[Arrival]] | None] = SimpleQueue()
+        #: How batches ended, in their order, for the event loop.
+        self._outcomes: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
     def start(self) -> None:
@@ -154,7 +168,7 @@ class GroupCommit:
             if isinstance(result, Arrival):
                 arrivals.append((result, answer))
             elif isinstance(result, SenderReply):
-                answer.set_result(result)
+                answer_open(answer, result)
             else:
                 refuse(request, answer, result, keep=self._keep)
         self.accept(arrivals)
@@ -167,19 +181,22 @@ class GroupCommit:
     def _hand(self, batch: list[Waiting[Arrival]]) -> None:
         self._batches.put(batch)
 
+    def _hear(self) -> None:
+        try:
+            outcome = self._outcomes.get_nowait()
+        except Empty:
+            return
+        outcome()
+
     def _committed(self, batch: Sequence[Waiting[Arrival]], answers: Sequence[Accepted | None]) -> None:
         # Before any step that could fail, so that a failure never blocks the next batch.
         self._gathering.end()
-        kept: list[tuple[Arrival, Accepted]] = []
-        refused: list[Waiting[Arrival]] = []
-        for waiting, answer in zip(batch, answers, strict=True):
-            if answer is None:
-                refused.append(waiting)
-                continue
-            kept.append((waiting.item, answer))
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
-        send_away(refused, not_stored())
+        try:
+            kept = _answer_stored(batch, answers)
+        except Exception:
+            # Such as without memory: nothing else would answer these requests.
+            send_away(batch, not_answered())
+            raise
         self._accepted()
         count_answers(kept)
 
@@ -194,28 +211,61 @@ class GroupCommit:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            if all(waiting.answer.done() for waiting in batch):
-                # Commits stalled, so these were refused meanwhile, and their senders will send them again.
-                self._tell(self._skipped)
-                continue
             try:
-                answers = self._storing.store([waiting.item for waiting in batch])
+                outcome = self._outcome(batch)
             except BaseException as error:
                 # Every error is caught, because without this thread there would be no acks at all. Without memory, the
                 # line may fail, too.
-                self._tell(self._failed, batch)
+                self._tell(partial(self._failed, batch))
                 with suppress(MemoryError):
                     log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
             else:
-                self._tell(self._committed, batch, answers)
+                self._tell(outcome)
 
-    def _tell(self, outcome: Callable[..., None], *told: object) -> None:
-        """Wake the event loop once for the whole batch."""
-        assert self._gathering.loop is not None
-        try:
-            self._gathering.loop.call_soon_threadsafe(outcome, *told)
-        except RuntimeError:
-            log.warning("requests ended before their answer; their deliveries are kept")
+    def _outcome(self, batch: Sequence[Waiting[Arrival]]) -> Callable[[], None]:
+        """Store the batch; return what the event loop is to do then. Raises the database's error."""
+        if all(waiting.answer.done() for waiting in batch):
+            # Commits stalled, so these were refused meanwhile, and their senders will send them again.
+            return self._skipped
+        return partial(self._committed, batch, self._storing.store([waiting.item for waiting in batch]))
+
+    def _tell(self, outcome: Callable[[], None]) -> None:
+        """Wake the event loop once for the whole batch.
+
+        Without memory it tries again: a batch whose end the loop never learns of would stall all commits for good. The
+        queue keeps the loop from taking an end twice if it was woken by a call that failed.
+        """
+        loop = self._gathering.loop
+        assert loop is not None
+        is_queued = False
+        while True:
+            try:
+                if not is_queued:
+                    self._outcomes.put(outcome)
+                    is_queued = True
+                loop.call_soon_threadsafe(self._hear)
+                return
+            except MemoryError:
+                time.sleep(TELL_PAUSE)
+            except RuntimeError:
+                log.warning("requests ended before their answer; their deliveries are kept")
+                return
+
+
+def _answer_stored(
+    batch: Sequence[Waiting[Arrival]], answers: Sequence[Accepted | None]
+) -> list[tuple[Arrival, Accepted]]:
+    """Answer the requests of a batch, and return the arrivals that are stored."""
+    kept: list[tuple[Arrival, Accepted]] = []
+    refused: list[Waiting[Arrival]] = []
+    for waiting, answer in zip(batch, answers, strict=True):
+        if answer is None:
+            refused.append(waiting)
+        else:
+            kept.append((waiting.item, answer))
+            answer_open(waiting.answer, answer)
+    send_away(refused, not_stored())
+    return kept
 
 
 class Storing:
@@ -288,23 +338,3 @@ def how_many(arrivals: Iterable[Arrival]) -> int:
             return number or 1
         number += 1
     return number
-
-
-def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
-    """Count committed bodies and all their events in the metrics."""
-    # The answer to a whole bundle is accepted if any of its events is new.
-    firsts = [(arrival, answer.items[0] if answer.items else answer) for arrival, answer in answered]
-    metrics.count_accepted([(arrival.source, arrival.secret, arrival.mark, each.status) for arrival, each in firsts])
-    _count_ended(firsts)
-    for arrival, answer in answered:
-        if arrival.others:
-            metrics.count_items([(arrival.source, item.status) for item in answer.items[1:]])
-            _count_ended(zip(arrival.others, answer.items[1:], strict=True))
-
-
-def _count_ended(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
-    """Count the deliveries of a committed batch that ended on arrival, without duplicates."""
-    pending = State.PENDING
-    for arrival, answer in kept:
-        if arrival.state is not pending and answer.status == "accepted":
-            few_names.count_ended_on_arrival(arrival.source, arrival.state, arrival.unhandled)

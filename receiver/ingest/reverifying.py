@@ -21,7 +21,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
 from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.ingest.admission import Request, admit
-from receiver.ingest.group_commit import count_answers
+from receiver.ingest.counting import count_answers
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics

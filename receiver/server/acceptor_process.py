@@ -27,7 +27,7 @@ from receiver.ingest.frames import (
     answers_of,
     framed,
 )
-from receiver.ingest.gathering import Gathering, Waiting, not_answered, send_away
+from receiver.ingest.gathering import Gathering, Waiting, not_answered, refuse_open, send_away
 from receiver.ingest.group_commit import KeepRefused, Submitted, keep_nothing, refuse
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_limit
@@ -145,8 +145,7 @@ class AcceptorProcess:
     def take(self, submitted: Sequence[Submitted]) -> None:
         """Answer each request after the commit of its arrival, or with its refusal."""
         if self._channel is None:
-            for _, answer in submitted:
-                answer.set_exception(_gone())
+            refuse_open([answer for _, answer in submitted], _gone())
             return
         self._gathering.add(submitted)
 
@@ -295,7 +294,7 @@ def _how_many(waiting: Sequence[Waiting[Request]]) -> int:
 
 
 def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> None:
-    """Count the stored webhooks in the metrics, as `receiver.ingest.group_commit.count_answers` does."""
+    """Count the stored webhooks in the metrics, as `receiver.ingest.counting.count_answers` does."""
     pairs = zip(batch, answers, strict=True)
     stored = [(waiting.item.source, each) for waiting, each in pairs if isinstance(each, Stored)]
     metrics.count_accepted(

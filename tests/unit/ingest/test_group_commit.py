@@ -365,3 +365,42 @@ def test_stopping_does_not_wait_for_a_commit_that_hangs(monkeypatch):
 
     asyncio.run(played())
     assert inbox.batches == [["a"]]
+
+
+@pytest.mark.parametrize("is_done_before", [False, True])
+def test_a_batch_is_answered_once_although_the_event_loop_had_no_memory_to_be_told_of_it(is_done_before, monkeypatch):
+    monkeypatch.setattr("receiver.ingest.group_commit.TELL_PAUSE", 0.01)
+
+    async def play(accepting: GroupCommit, _: Inbox) -> None:
+        loop = asyncio.get_running_loop()
+        call, failures = loop.call_soon_threadsafe, [MemoryError(), MemoryError()]
+
+        def fail_twice(callback: Any, *args: Any, **named: Any) -> Any:
+            if callback == accepting._hear and failures:
+                if is_done_before:
+                    call(callback, *args, **named)
+                raise failures.pop()
+            return call(callback, *args, **named)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", fail_twice)
+        for key in ("a", "b"):
+            assert (await send(accepting, key)).status == "accepted"
+        assert failures == []
+
+    assert scene(play).batches == [["a"], ["b"]]
+
+
+class Unanswerable(asyncio.Future[Accepted]):
+    def set_result(self, _result: Accepted, /) -> None:
+        raise MemoryError
+
+
+def test_an_answer_that_cannot_be_given_is_a_refusal_and_keeps_no_other_of_its_batch_waiting():
+    async def play(accepting: GroupCommit, _: Inbox) -> None:
+        first = Unanswerable()
+        accepting.accept([(arrival("a"), first)])
+        assert (await send(accepting, "b")).status == "accepted"
+        with pytest.raises(Unavailable):
+            await first
+
+    assert scene(play).batches == [["a", "b"]]

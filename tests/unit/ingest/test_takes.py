@@ -246,3 +246,55 @@ def test_giving_up_asks_nothing_of_the_event_loop_so_that_every_request_is_refus
         assert [type(each.exception()) for each in answers] == [Unavailable] * 4
 
     asyncio.run(play())
+
+
+def test_the_end_of_a_batch_is_told_whatever_the_event_loop_does_and_the_next_one_needs_no_arrival(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.02)
+        batches = Batches(at_once=1)
+        batches.add("abcd")
+        await turns()
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncio.get_running_loop(), "call_soon", fail)
+            assert [each.item for each in batches.gathering.end()] == ["a", "b"]
+        await turns()
+        assert batches.handed == ["ab"]
+        await asyncio.sleep(0.1)
+        assert batches.handed == ["ab", "cd"]
+
+    asyncio.run(play())
+
+
+def test_the_time_limits_are_checked_again_after_the_event_loop_had_no_memory_for_them(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        for limit, seconds in {"TIMEOUT_POLL": 0.02, "COMMIT_TIMEOUT": 0.05}.items():
+            monkeypatch.setattr(f"receiver.ingest.gathering.{limit}", seconds)
+        batches = Batches(at_once=1)
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncio.get_running_loop(), "call_later", fail)
+            with pytest.raises(MemoryError):
+                batches.add("a")
+        answers = batches.add("b")
+        await asyncio.sleep(0.2)
+        assert [type(each.exception()) for each in answers] == [Unavailable]
+
+    asyncio.run(play())
+
+
+def test_a_batch_that_cannot_be_handed_over_is_refused_and_holds_up_no_later_one():
+    async def play() -> None:
+        batches = Batches(at_once=1)
+        hand, batches.gathering._hand = batches.gathering._hand, lambda _: (_ for _ in ()).throw(MemoryError)
+        answers = batches.add("ab")
+        assert [type(each.exception()) for each in answers] == [Unavailable, Unavailable]
+        batches.gathering._hand = hand
+        batches.add("cd")
+        assert batches.handed == ["cd"]
+
+    asyncio.run(play())
