@@ -48,6 +48,8 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
     unhandled: str | None = None
     #: Each event of a bundle.
     items: tuple[Stored, ...] = ()
+    #: The mark of the secret; empty if unknown. The serving process may have other secrets since a reload.
+    mark: str = ""
 
     @classmethod
     def of(cls, arrival: Arrival, answer: Accepted) -> Stored:
@@ -57,8 +59,9 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=0):
             pairs = zip(arrival.each(), answer.items, strict=True)
             items = tuple(cls.of(each, Accepted(item.status, item.delivery_id)) for each, item in pairs)
         if not is_new or items or arrival.state is State.PENDING:
-            return cls(is_new, answer.delivery_id, arrival.secret, items=items)
-        return cls(is_new, answer.delivery_id, arrival.secret, arrival.state.value, arrival.unhandled)
+            return cls(is_new, answer.delivery_id, arrival.secret, items=items, mark=arrival.mark)
+        ended, unhandled = arrival.state.value, arrival.unhandled
+        return cls(is_new, answer.delivery_id, arrival.secret, ended, unhandled, mark=arrival.mark)
 
     @property
     def status(self) -> Literal["accepted", "duplicate"]:

@@ -36,7 +36,6 @@ from receiver.metrics.few_names import count_ended_on_arrival
 from receiver.server.acceptor_starts import AcceptorStarts, Started, end, end_deadline
 from receiver.server.supervisor import RestartPauses
 from receiver.settings.settings import Settings
-from receiver.verify.secret_marks import mark_of
 
 log = structlog.get_logger(__name__)
 
@@ -296,12 +295,11 @@ def _how_many(waiting: Sequence[Waiting[Request]]) -> int:
 def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> None:
     """Count the stored webhooks in the metrics, as `receiver.ingest.counting.count_answers` does."""
     pairs = zip(batch, answers, strict=True)
-    stored = [(waiting.item.source, each) for waiting, each in pairs if isinstance(each, Stored)]
+    stored = [(waiting.item.source.name, each) for waiting, each in pairs if isinstance(each, Stored)]
     metrics.count_accepted(
-        (source.name, each.secret, mark_of(source.credentials, each.secret), (each.items or (each,))[0].status)
-        for source, each in stored
+        (source, each.secret, each.mark, (each.items or (each,))[0].status) for source, each in stored
     )
-    for source, each in ((source.name, each) for source, each in stored):
+    for source, each in stored:
         if each.items:
             metrics.count_items((source, item.status) for item in each.items[1:])
         for item in each.items or (each,):

@@ -18,11 +18,12 @@ from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
 from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, Stored, framed, with_length
 from receiver.ingest.gathering import not_stored
+from receiver.metrics import metrics
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import Started
 from receiver.settings.settings import Settings
 
-SHOP: Any = SimpleNamespace(name="shop", credentials=SimpleNamespace(marks=()))
+SHOP: Any = SimpleNamespace(name="shop", credentials=SimpleNamespace(marks=("mark of the older",)))
 
 FORGED = SentRefusal.of(NotVerified("signature_wrong", "It is."))
 
@@ -92,6 +93,20 @@ def test_a_refused_request_ends_no_trouble_of_the_database_and_wakes_no_worker()
         assert await refusal(forged) is NotVerified
         assert here.accepting.trouble() == "The last attempt to store deliveries failed."
         assert here.woken == []
+
+    play(scene)
+
+
+def test_a_webhook_is_counted_for_the_secret_with_which_the_process_verified_it(monkeypatch):
+    monkeypatch.setattr(metrics, "uses_of_secrets", metrics.Tally())
+
+    async def scene(here: Scene) -> None:
+        waiting = here.send()
+        await turns()
+        # Since a reload, the process has another secret before the one of the request's source.
+        await here.answer(Stored(True, 7, 0, mark="mark of the newest"), failed=False)
+        assert (await waiting).status == "accepted"
+        assert metrics.uses_of_secrets == {("shop", "mark of the newest"): 1}
 
     play(scene)
 
