@@ -276,6 +276,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
         yield Check("processes", True, says, doubtful=doubtful)
     yield from _refusals(found)
     yield from _unread(found)
+    yield from _waiting(found)
     yield from _edited(wiring, found)
     yield from _missing({Kind(process["kind"]) for process in found})
 
@@ -299,6 +300,15 @@ def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
         if changed:
             says = f"{shown(process)} has not read {', '.join(changed)} since the last change there"
             yield Check("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
+
+
+def _waiting(found: Iterable[RowMapping]) -> Iterator[Check]:
+    """Report processes that have read settings which they adopt only at a start."""
+    for process in found:
+        reading = Reading.of(process)
+        if reading is not None and reading.needs_restart:
+            says = f"{shown(process)} has read new values of {', '.join(reading.needs_restart)}, and has the old ones"
+            yield Check("processes", True, f"{says}: restart it", doubtful=True)
 
 
 def _edited(wiring: Wiring, found: Iterable[RowMapping]) -> Iterator[Check]:

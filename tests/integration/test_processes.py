@@ -433,6 +433,22 @@ def test_a_process_takes_requests_to_reload_from_its_first_registration_on(tmp_p
     assert reading.stamps.keys() == {str(tmp_path / name) for name in ("hookmirror.toml", "secrets")}
 
 
+def test_doctor_names_the_settings_with_which_a_process_was_not_started(tmp_path, starting):
+    def said():
+        app._registration.heartbeat()
+        found = doctor.examine_running(starting.runtime.settings, starting.runtime.sources, starting.runtime.database)
+        return [each for each in found if "has read new values" in each.says]
+
+    app = App(starting.runtime, with_worker=False, requests=Requests())
+    assert said() == []
+    file = tmp_path / "hookmirror.toml"
+    file.write_text(f"max_connections = 500\n{file.read_text()}")
+    app._reloader.reload()
+    [check] = said()
+    assert check.says.endswith("has read new values of max_connections, and has the old ones: restart it")
+    assert check.verdict == "LOOK"
+
+
 @pytest.fixture
 def refuse(starting):
     """Return a function that lets the process read its settings again and refuse them."""
