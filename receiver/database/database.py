@@ -18,6 +18,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from receiver.database import postgresql, urls
+from receiver.database.announcements import Announcements
 from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
 from receiver.database.snapshots import Snapshot
@@ -59,6 +60,7 @@ class Database:
         #: errors.
         self._writer = threading.Lock()
         self._care: _Care = _Care()
+        self._announcements = Announcements(self.open_session)
         self.snapshot = Snapshot()
 
     def look_after(self) -> None:
@@ -275,7 +277,16 @@ class Database:
         """
         return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
 
+    def announce(self, channel: str) -> None:
+        """Notify the sessions that listen on a channel of PostgreSQL of what this process has committed, soon.
+
+        Nothing happens on SQLite. Listeners must also poll.
+        """
+        if self.is_postgresql:
+            self._announcements.announce(channel)
+
     def close(self) -> None:
+        self._announcements.stop()
         checkpoints, self._care.checkpoints = self._care.checkpoints, None
         if checkpoints is not None:
             checkpoints.stop()

@@ -23,9 +23,6 @@ from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, kept_reason
 
-#: The channel on which PostgreSQL notifies the workers of other processes of accepted deliveries.
-CHANNEL = "hookmirror_accepted"
-
 
 def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
     """Insert every arrival under its own id and commit, provided that every dedup key is new.
@@ -261,7 +258,7 @@ WITH arrivals AS (
 ), kept AS (
     {_fill(BODIES, given)} FROM arrivals {kept}
 )
-SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
+SELECT count(*) FROM new
 """  # noqa: S608 (our own names)
 
 

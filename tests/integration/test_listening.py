@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
+import psycopg
 import pytest
+from postgresql_server import PostgresServer
 from serving import TIMEOUT, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
@@ -104,3 +109,42 @@ def end_listener(kit: Webhooks) -> None:
     (number,) = wait_until(lambda: listeners(kit.database), "the listener")
     with kit.database.read() as connection:
         connection.execute(text(f"SELECT pg_terminate_backend({number}, 60000)"))
+
+
+def test_an_ack_does_not_wait_for_the_slow_commit_of_another_session_that_notifies(tmp_path):
+    server = PostgresServer()
+    server.start()
+    try:
+        with closing(Webhooks(tmp_path, {"shop": new_shop()}, database_url=server.url())) as kit, committing(server):
+            kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+            assert states(kit) == ["pending"]
+    finally:
+        server.stop()
+
+
+@contextmanager
+def committing(server: PostgresServer) -> Iterator[None]:
+    """Let a session that has notified stand still in its commit, during which it holds the lock of all that notify."""
+    server.run("CREATE TABLE others (id integer)")
+    server.run("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+    server.run("SELECT pg_reload_conf()")
+    with psycopg.connect(server.url()) as slow:
+        slow.execute("INSERT INTO others VALUES (1)")
+        slow.execute("NOTIFY elsewhere")
+        thread = threading.Thread(target=commit, args=(slow,))
+        thread.start()
+        find = f"SELECT 1 FROM pg_stat_activity WHERE pid = {slow.info.backend_pid} AND wait_event = 'SyncRep'"
+        wait_until(lambda: server.run(find), "the wait for the standby")
+        os.kill(slow.info.backend_pid, signal.SIGSTOP)
+        try:
+            server.run("ALTER SYSTEM RESET synchronous_standby_names")
+            server.run("SELECT pg_reload_conf()")
+            yield
+        finally:
+            os.kill(slow.info.backend_pid, signal.SIGCONT)
+            thread.join(TIMEOUT)
+
+
+def commit(session: psycopg.Connection) -> None:
+    with suppress(psycopg.Error):
+        session.commit()
