@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from receiver.errors import BadRequest, BodyTooLarge, Forbidden
+from receiver.http_urls import without_port
 from receiver.ingest.heads import HELD
 from receiver.ingest.incoming import Incoming
 
@@ -30,19 +31,25 @@ ELSEWHERE = (
     "and press the button there."
 )
 
+OTHER_PORT = (
+    "A proxy changed the port in the header Host, so this cannot be told from a page of another site, and nothing was "
+    "done: set `console_url` to the address at which browsers find the console, or let the proxy pass Host as it came."
+)
+
 
 class Forms:
     """Reads posted forms, within the limits of bodies that are not complete."""
 
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
+    def __init__(self, incoming: Incoming, *, origin: str) -> None:
+        """`origin` is that of the console's pages, besides the host that a request names."""
+        self._incoming, self._origin = incoming, origin
 
     async def read(self, request: Request) -> dict[str, str]:
         """Read the fields. Raises `Forbidden` and `BadRequest` if no page of ours can have sent this.
 
         Raises `BodyTooLarge`, `Limited` if it arrives too slowly, and `ClientDisconnect` if its sender has gone.
         """
-        refuse_other_sites(request.headers)
+        refuse_other_sites(request.headers, self._origin)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_MEDIA_TYPE:
             raise BadRequest("This address takes a form: press the button on the page.")
         chunks = []
@@ -77,16 +84,18 @@ def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return fields
 
 
-def refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """Raise `Forbidden` unless a page of this host posted the form.
+def refuse_other_sites(headers: Mapping[str, str], ours: str) -> None:
+    """Raise `Forbidden` unless a page of this host, or of the origin `ours`, posted the form.
 
-    Browsers send `Sec-Fetch-Site` for this. Over plain HTTP they leave it out, and `Origin` must name this host.
+    Browsers send `Sec-Fetch-Site` for this. Over plain HTTP they leave it out, and `Origin` must name the host. A proxy
+    may have changed the port in `Host`, or left it out.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
         if site != "same-origin":
             raise Forbidden(ELSEWHERE)
         return
-    _, _, netloc = headers.get("origin", "").partition("://")
-    if not netloc or netloc.lower() != headers.get("host", "").lower():
-        raise Forbidden(ELSEWHERE)
+    origin, host = headers.get("origin", "").lower(), headers.get("host", "").lower()
+    _, _, netloc = origin.partition("://")
+    if not netloc or (netloc != host and origin != ours):
+        raise Forbidden(OTHER_PORT if netloc and without_port(netloc) == without_port(host) else ELSEWHERE)

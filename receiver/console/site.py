@@ -96,7 +96,7 @@ class Console:
             hides_bodies=parts.settings.console_hide_bodies,
         )
         self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
-        forms = Forms(parts.incoming)
+        forms = Forms(parts.incoming, origin=parts.settings.console_origin)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads, forms)
         self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads, forms)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)

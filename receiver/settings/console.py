@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-from receiver.http_urls import comparable_host, url_flaw, without_port
+from receiver.http_urls import comparable_host, host_in_url, url_flaw, without_port
 
 
 class ConsoleSettings(BaseModel):
@@ -63,6 +63,13 @@ class ConsoleSettings(BaseModel):
         return frozenset(map(comparable_host, [*names, *OWN_HOSTS]))
 
     @property
+    def console_origin(self) -> str:
+        """The origin of the pages at `console_url`, as browsers write it."""
+        parts = urlsplit(self.console_url)
+        port = "" if parts.port in (None, USUAL_PORTS[parts.scheme]) else f":{parts.port}"
+        return f"{parts.scheme}://{host_in_url(comparable_host(parts.hostname or ''))}{port}"
+
+    @property
     def console_is_secure(self) -> bool:
         """Whether browsers reach the console by https."""
         return urlsplit(self.console_url).scheme == "https"
@@ -80,6 +87,9 @@ def _comparable(host: str, *, setting: str) -> None:
 
 #: The names of this machine.
 OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+#: The ports that browsers leave out.
+USUAL_PORTS = {"http": 80, "https": 443}
 
 #: Fewest characters of the secret that a trusted proxy sends.
 SHORTEST_PROXY_SECRET = 16
