@@ -8,9 +8,12 @@ from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from receiver.errors import HookmirrorError, NotVerified
+from receiver.http_urls import shown_url, url_flaw, without_port
 from receiver.verify.algorithms import DIGESTS
 from receiver.verify.composed import Signature
 from receiver.verify.encodings import ENCODINGS
@@ -44,6 +47,10 @@ def likely_mistake(
     for says, body in _with_other_bodies(request.body):
         if body != request.body and _fits(verifier, replace(request, body=body), credentials):
             return says
+    for url in _other_urls(request):
+        if _fits(verifier, replace(request, public_url=url), credentials):
+            says = f"It fits with the URL {shown_url(url)}"
+            return f"{says}: set `registered_url` of the source to it, or correct `public_url`."
     for name, each in others.items():
         if each.secrets and _fits(verifier, request, replace(credentials, secrets=each.secrets[:MOST_TRIED])):
             return f"It fits with a secret of the source {name}: compare the URLs at the sender with the sources."
@@ -119,6 +126,31 @@ def _changed(secrets: tuple[Secret, ...], way: Callable[[bytes], bytes]) -> Iter
 
 def _without(beginning: bytes) -> Callable[[bytes], bytes]:
     return lambda value: value.strip().removeprefix(beginning)
+
+
+# ── URLs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _other_urls(request: WebhookRequest) -> Iterator[str]:
+    """The addresses that the sender may know instead of `public_url`: with another scheme, host, port or path.
+
+    `Host` may be wrong, but only a sender with the secret can make a signature fit.
+    """
+    if not request.public_url:
+        return
+    known = urlsplit(request.public_url)
+    named = next((value.decode("latin-1") for name, value in request.headers if name == b"host"), "")
+    path = request.target.partition(b"?")[0].decode("latin-1")
+    hosts = {each: None for netloc in (known.netloc, named) for each in _with_other_ports(netloc) if each}
+    for scheme, host, each in product(("https", "http"), hosts, dict.fromkeys((known.path, path))):
+        url = f"{scheme}://{host}{each}"
+        if url != request.public_url and url_flaw(url) is None:
+            yield url
+
+
+def _with_other_ports(netloc: str) -> tuple[str, ...]:
+    bare = without_port(netloc)
+    return netloc, bare, f"{bare}:443", f"{bare}:80"
 
 
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────

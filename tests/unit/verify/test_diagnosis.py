@@ -57,6 +57,29 @@ def test_a_secret_that_the_sender_uses_as_text_although_it_is_decoded_here_is_re
 
 
 @pytest.mark.parametrize(
+    ("called", "known", "host"),
+    [
+        ("https://pim.example/hooks/s", "https://pim.example:8443/hooks/s", "10.0.0.7:8000"),
+        ("https://pim.example:8443/hooks/s", "https://pim.example/hooks/s", "pim.example:8443"),
+        ("https://pim.example:443/hooks/s", "https://pim.example/hooks/s", "pim.example"),
+        ("http://pim.example/hooks/s", "https://pim.example/hooks/s", "pim.example"),
+        ("https://shop.example/hooks/s", "https://pim.example/hooks/s", "shop.example"),
+        ("https://pim.example/hooks/s", "https://pim.example/webhooks/s", "pim.example"),
+    ],
+)
+def test_the_url_that_the_sender_signed_instead_of_the_one_in_the_settings_is_named_without_its_query(
+    called, known, host
+):
+    square, target = senders.Square(), b"/hooks/s?token=hidden"
+    _, headers = square.sign(WebhookRequest(BODY, target=target, public_url=called, at=AT), credentials(b"secret"))
+    request = WebhookRequest(
+        BODY, [*raw_headers(headers), (b"host", host.encode())], target=target, public_url=known, at=AT
+    )
+    assert told(square, request, b"secret").startswith(f"It fits with the URL {called}: set `registered_url`")
+    assert told(square, request, b"another") == ""
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         json.dumps(json.loads(BODY), separators=(",", ":")).encode(),
