@@ -141,7 +141,7 @@ class _Post:
             self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
-        """Start the process; None if the system lacks resources at present."""
+        """Start the process; None if the system or this process lacks resources at present."""
         try:
             return subprocess.Popen(  # noqa: S603 (the commands are ours)
                 self._command,
@@ -149,7 +149,8 @@ class _Post:
                 pass_fds=self._descriptors,
                 preexec_fn=prepared_under(os.getpid()),
             )
-        except OSError as error:
+        except (OSError, MemoryError, subprocess.SubprocessError) as error:
+            # The other processes go on, and this one is tried again.
             self._pause_before_the_next()
             log.error("cannot start a process; trying again", error=told(error), seconds=self._pause)
             return None

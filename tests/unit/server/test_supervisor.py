@@ -29,13 +29,26 @@ Supervisor([["sh", "-c", line] for line in sys.argv[2:]], environment=os.environ
 """
 
 
+#: Lets the second process fail to start, as without memory or for want of processes.
+FAILING_ONCE = """
+import subprocess
+popen, errors = subprocess.Popen, [{error}, None]
+def start(*given, **named):
+    error = errors.pop() if errors else None
+    if error is not None:
+        raise error
+    return popen(*given, **named)
+subprocess.Popen = start
+"""
+
+
 @pytest.fixture
 def supervise():
     """Return a function that runs a supervisor of shell commands in a process of its own."""
     started = []
 
-    def start(*commands: str, stop_timeout: float = TIMEOUT) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SUPERVISING, str(stop_timeout), *commands]
+    def start(*commands: str, stop_timeout: float = TIMEOUT, before: str = "") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", before + SUPERVISING, str(stop_timeout), *commands]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process
@@ -74,6 +87,17 @@ def test_a_process_that_ends_repeatedly_is_replaced_after_growing_pauses(supervi
     supervise(f"echo x >> {tmp_path}/starts; exit 1")
     lines_of(tmp_path / "starts", 4)
     assert time.monotonic() - began > 0.2 + 0.4 + 0.8
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["MemoryError()", 'subprocess.SubprocessError("Exception occurred in preexec_fn.")', 'BlockingIOError(11, "full")'],
+)
+def test_a_process_that_cannot_be_started_is_tried_again_and_the_others_go_on(supervise, tmp_path, error):
+    process = supervise(f"echo x >> {tmp_path}/starts; exit 1", before=FAILING_ONCE.format(error=error))
+    lines_of(tmp_path / "starts", 3)
+    process.terminate()
+    assert "cannot start a process; trying again" in process.communicate(timeout=TIMEOUT)[0]
 
 
 def test_the_callback_gets_the_id_of_an_ended_process(supervise, tmp_path):
