@@ -140,21 +140,14 @@ class Checkpoints:
     def _troubles(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            if _is_of_the_disk(error):
-                self._doubt()
-                log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
-            elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
-                log.error("a checkpoint failed; trying again", error=told(error))
-            self._flush_again()
         except Exception as error:
-            # Any error may have occurred between a copy and its flush.
-            self._doubt()
-            log.error(
-                "a checkpoint failed in an unexpected way; no acks until the database is shown to be sound",
-                **_shown(error),
-            )
+            # Any error may have occurred between a copy and its flush, except those of SQLite that say otherwise.
+            if is_doubtful := _is_of_the_disk(error) or not isinstance(error, sqlite3.Error):
+                self._doubt()
             self._flush_again()
+            # Last, because without memory the line may fail, too, and the thread must go on.
+            with suppress(MemoryError):
+                _tell(error, is_doubtful=is_doubtful)
 
     def _flush_again(self) -> None:
         with suppress(sqlite3.Error):
@@ -341,8 +334,14 @@ class Checkpoints:
         self.soundness.confirm(doubt)
 
 
-def _shown(error: Exception) -> dict[str, str]:
-    return {"error": told_with_type(error), "traceback": traced(error)}
+def _tell(error: Exception, *, is_doubtful: bool) -> None:
+    if not isinstance(error, (sqlite3.Error, OSError)):
+        says = "a checkpoint failed in an unexpected way; no acks until the database is shown to be sound"
+        log.error(says, error=told_with_type(error), traceback=traced(error))
+    elif is_doubtful:
+        log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
+    elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
+        log.error("a checkpoint failed; trying again", error=told(error))
 
 
 def _is_of_the_disk(error: Exception) -> bool:

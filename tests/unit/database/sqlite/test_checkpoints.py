@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once, write_a_note_together
@@ -552,3 +553,21 @@ def test_postgresql_has_no_such_checkpoints(postgres):
 def test_a_path_that_cannot_be_opened_is_reported(tmp_path):
     with pytest.raises(sqlite3.OperationalError):
         Checkpoints(str(tmp_path / "absent" / "mirror.db"), threading.Lock())
+
+
+def test_without_memory_even_for_a_line_of_the_log_checkpoints_go_on_and_flush(looked_after, wal, monkeypatch):
+    def fail(*_, **__):
+        failed.append(None)
+        raise MemoryError
+
+    failed = []
+    kept = looked_after._care.checkpoints
+    with monkeypatch.context() as broken:
+        broken.setattr(checkpoints, "log", SimpleNamespace(error=fail, critical=fail))
+        broken.setattr(Wal, "sync_data", fail)
+        write_much(looked_after)
+        wait_until(lambda: len(failed) >= 2)
+    wait_until(lambda: looked_after.is_sound and kept._waiting() < STEP)
+    write_a_note(looked_after)
+    assert kept._copier.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert not kept.is_dead
