@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: Seconds from one notification to the next, which announces everything meanwhile.
-ANNOUNCEMENT_PAUSE = 0.02
+ANNOUNCEMENT_PAUSE = 0.01
 
 #: Seconds for the last notification when the database is closed.
 ANNOUNCEMENT_STOP_TIMEOUT = 2.0

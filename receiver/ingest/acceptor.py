@@ -33,6 +33,7 @@ from receiver.ingest.group_commit import LARGEST_BATCH, Storing, how_many
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
+from receiver.metrics import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,8 @@ class Acceptor:
             admitted = [self._admitted(frame) for frame in frames]
             arrivals = [each for results in admitted for each in results if isinstance(each, Arrival)]
             accepted, failed = self._accepted(arrivals)
-            self._channel.sendall(b"".join(_framed_answers(results, accepted, failed) for results in admitted))
+            sent = [_framed_answers(results, accepted, failed, metrics.take_challenges()) for results in admitted]
+            self._channel.sendall(b"".join(sent))
 
     def _arriving(self) -> Iterator[list[SentRequests]]:
         """Yield the frames that have arrived, so that they share a commit."""
@@ -105,14 +107,19 @@ def _unknown(source: str) -> Refused:
     return Unavailable(f"The source {source} has just left the settings. Send this again later.")
 
 
-def _framed_answers(results: Sequence[Admitted], accepted: Mapping[int, Accepted], failed: bool) -> bytes:
+def _framed_answers(
+    results: Sequence[Admitted],
+    accepted: Mapping[int, Accepted],
+    failed: bool,
+    challenges: list[tuple[str, str, int]],
+) -> bytes:
     """The frame of the answers. A refusal replaces an answer that cannot be sent, so that the others still arrive."""
     failure = failed if any(isinstance(each, Arrival) for each in results) else None
     try:
-        return framed(SentAnswers([_answer(each, accepted) for each in results], failure))
+        return framed(SentAnswers([_answer(each, accepted) for each in results], failure, challenges))
     except Exception:
         _repeated.exception("cannot send an answer; its sender is asked to retry", about={})
-    return framed(SentAnswers([_sendable(each, accepted) for each in results], failure))
+    return framed(SentAnswers([_sendable(each, accepted) for each in results], failure, challenges))
 
 
 def _sendable(result: Admitted, accepted: Mapping[int, Accepted]) -> SentAnswer:

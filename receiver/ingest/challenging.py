@@ -34,17 +34,17 @@ def answer_challenge(
         answers = (_checked(challenge.function(asked), source) for challenge in asked_about)
         reply = next((answer for answer in answers if answer is not None), None)
     except ChallengeRefused as refusal:
-        metrics.CHALLENGES.labels(source.name, "refused").inc()
+        metrics.count_challenge(source.name, "refused")
         raise in_our_words(refusal, source) from None
     except BaseException:
         # The dialect's code may raise any error; even SystemExit may affect only this request.
-        metrics.CHALLENGES.labels(source.name, "failed").inc()
+        metrics.count_challenge(source.name, "failed")
         log.exception("a challenge could not be answered", about={"source": source.name})
         raise Unavailable(
             "This cannot be answered now, because of an error of this server. Send it again later."
         ) from None
     if reply is not None:
-        metrics.CHALLENGES.labels(source.name, "answered").inc()
+        metrics.count_challenge(source.name, "answered")
         log.warning("answered a challenge of a sender", about={"source": source.name, "method": method})
     return reply
 

@@ -119,6 +119,8 @@ class SentAnswers(msgspec.Struct, array_like=True, frozen=True):
     answers: list[SentAnswer]
     #: Whether the database failed to store them; None if every request was refused, which says nothing about it.
     failed: bool | None = False
+    #: The challenges that the process has counted since the last frame: source, result and number.
+    challenges: list[tuple[str, str, int]] = []
 
 
 #: The first frame of the acceptor process: it is ready.

@@ -241,6 +241,22 @@ def count_items(items: Iterable[tuple[str, str]]) -> None:
         ACCEPTED_DELIVERIES.labels(source, status).inc(number)
 
 
+#: The challenges counted in this process since `take_challenges`, by source and result.
+_challenges: Tally[tuple[str, str]] = Tally()
+
+
+def count_challenge(source: str, result: str, number: int = 1) -> None:
+    CHALLENGES.labels(source, result).inc(number)
+    _challenges[source, result] += number
+
+
+def take_challenges() -> list[tuple[str, str, int]]:
+    """The source, result and number of the challenges counted since the last call, for the process that shows them."""
+    taken = [(source, result, number) for (source, result), number in _challenges.items()]
+    _challenges.clear()
+    return taken
+
+
 #: How many webhooks each secret verified, by its source and its mark. A position in the settings would belong to
 #: another secret after a rotation.
 uses_of_secrets: Tally[tuple[str, str]] = Tally()

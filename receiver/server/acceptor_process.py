@@ -19,6 +19,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.channel import Channel
 from receiver.ingest.frames import (
     SentAnswer,
+    SentAnswers,
     SentReply,
     SentRequest,
     SentRequests,
@@ -169,7 +170,7 @@ class AcceptorProcess:
                     self._answer(waiting, sent)
                 if any(isinstance(each, Stored) for each in answers.answers):
                     self._accepted()
-                _count(batch, answers.answers)
+                _count(batch, answers)
             except Exception:
                 _repeated.exception("cannot end a batch; the senders without an answer are asked to retry", about={})
                 send_away(batch, not_answered())
@@ -292,9 +293,11 @@ def _how_many(waiting: Sequence[Waiting[Request]]) -> int:
     return max(sum(size <= LARGEST_FRAME_BYTES for size in sizes), 1)
 
 
-def _count(batch: Sequence[Waiting[Request]], answers: Sequence[SentAnswer]) -> None:
-    """Count the stored webhooks in the metrics, as `receiver.ingest.counting.count_answers` does."""
-    pairs = zip(batch, answers, strict=True)
+def _count(batch: Sequence[Waiting[Request]], sent: SentAnswers) -> None:
+    """Count the stored webhooks in the metrics, as `receiver.ingest.counting.count_answers` does, and challenges."""
+    for challenged in sent.challenges:
+        metrics.count_challenge(*challenged)
+    pairs = zip(batch, sent.answers, strict=True)
     stored = [(waiting.item.source.name, each) for waiting, each in pairs if isinstance(each, Stored)]
     metrics.count_accepted(
         (source, each.secret, each.mark, (each.items or (each,))[0].status) for source, each in stored

@@ -17,6 +17,7 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest import acceptor
 from receiver.ingest.acceptor import Acceptor
 from receiver.ingest.frames import SentAnswers, SentRequest, SentRequests, Stored, Unframing, answers_of, framed
+from receiver.metrics import metrics
 
 #: Seconds that nothing takes unless it is broken.
 BOUND = 20.0
@@ -95,3 +96,19 @@ def test_a_frame_in_which_every_request_is_refused_says_nothing_about_the_databa
     channel.sendall(frames[2])
     _ready, *told = answers(channel, 4)
     assert [each.failed for each in told] == [fails, None, None]
+
+
+def test_challenges_are_sent_once_to_the_process_that_shows_them(channel, monkeypatch):
+    def admitted(requests: Any, **_: object) -> list[Any]:
+        for each in requests:
+            if each.body:
+                metrics.count_challenge("shop", "answered")
+        return [SenderReply(200) for _ in requests]
+
+    metrics.take_challenges()
+    monkeypatch.setattr(acceptor, "admit", admitted)
+    told = []
+    for bodies in ([b"a", b"b"], [b""]):
+        channel.sendall(framed(SentRequests(0.0, [request(each) for each in bodies])))
+        told += answers(channel, 1 if told else 2)
+    assert [each.challenges for each in told] == [[], [("shop", "answered", 2)], []]

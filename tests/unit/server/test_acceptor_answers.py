@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 from loop_turns import turns
 
+from receiver.dialects.replies import SenderReply
 from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
-from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, Stored, framed, with_length
+from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, SentReply, Stored, framed, with_length
 from receiver.ingest.gathering import not_stored
 from receiver.metrics import metrics
 from receiver.server.acceptor_process import AcceptorProcess
@@ -107,6 +108,21 @@ def test_a_webhook_is_counted_for_the_secret_with_which_the_process_verified_it(
         await here.answer(Stored(True, 7, 0, mark="mark of the newest"), failed=False)
         assert (await waiting).status == "accepted"
         assert metrics.uses_of_secrets == {("shop", "mark of the newest"): 1}
+
+    play(scene)
+
+
+def test_a_challenge_that_the_process_answered_is_counted_here():
+    counter = metrics.CHALLENGES.labels("shop", "answered")._value
+
+    async def scene(here: Scene) -> None:
+        waiting, before = here.send(), counter.get()
+        await turns()
+        reply = SentReply.of(SenderReply(200, "a word"))
+        here.theirs.sendall(framed(SentAnswers([reply], None, [("shop", "answered", 1)])))
+        await turns()
+        assert (await waiting).body == "a word"
+        assert counter.get() - before == 1
 
     play(scene)
 
