@@ -67,6 +67,8 @@ def inherit(number: int) -> socket.socket:
     if flaw is not None:
         inherited.close()
         raise ConfigurationError(f"File descriptor {number} is {flaw}.")
+    # A program that code of a dialect starts would keep the port, and its connections, after the end of the server.
+    inherited.set_inheritable(False)
     return inherited
 
 

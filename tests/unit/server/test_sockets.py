@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +44,15 @@ def inherited(of: socket.socket) -> socket.socket:
 def bound() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening
+
+
+def test_a_program_that_code_of_a_dialect_starts_does_not_get_the_socket(bound):
+    number = os.dup(bound.fileno())
+    os.set_inheritable(number, True)
+    ask = f"import os\ntry: os.fstat({number})\nexcept OSError: print('closed')"
+    with inherit(number):
+        done = subprocess.run([sys.executable, "-c", ask], close_fds=False, capture_output=True, text=True, check=True)
+    assert done.stdout == "closed\n"
 
 
 def refused(of: socket.socket, advice: str) -> None:
