@@ -46,10 +46,12 @@ def main() -> None:
     begin_fetching(runtime.sources.values())
     tune_interpreter()
     inbox = Inbox(runtime.database.beside(connections=1, lock_seconds=LOCK_TIMEOUT))
-    Acceptor(channel, runtime.sources, Storing(inbox)).serve()
-    with suppress(OSError):
-        # Closing would not tell the other side while a process that a dialect's code has forked holds the socket.
-        channel.shutdown(socket.SHUT_RDWR)
+    try:
+        Acceptor(channel, runtime.sources, Storing(inbox)).serve()
+    finally:
+        with suppress(OSError):
+            # Closing would not tell the other side while a process that a dialect's code has forked holds the socket.
+            channel.shutdown(socket.SHUT_RDWR)
     runtime.database.close()
     os.close(lifeline)
 
