@@ -148,8 +148,11 @@ class Connections:
 
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        # Before the work: without its timer, no connection would ever be ended again.
-        self._timer = loop.call_later(self._pause, self._poll, loop) if self._addresses else None
+        # After an error of the loop, the next connection begins a timer.
+        self._timer = None
+        if self._addresses:
+            # Before the work: without its timer, no connection would ever be ended again.
+            self._timer = loop.call_later(self._pause, self._poll, loop)
         for connection in list(self._addresses):
             guarded(connection.check_limits, now)
 

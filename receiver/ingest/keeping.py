@@ -200,8 +200,9 @@ class Keeper:
                 self.flush()
                 self._verify_those_asked_for()
             except Exception as error:
-                # Every error is caught, because the next batch may succeed.
-                self._log.warning("cannot store or verify refused requests", about={}, error=told(error))
+                # Every error is caught, because the next batch may succeed. Without memory, the line may fail, too.
+                with suppress(MemoryError):
+                    self._log.warning("cannot store or verify refused requests", about={}, error=told(error))
                 self._stopping.wait(TROUBLE_PAUSE)
                 self._turn.set()
         with suppress(SQLAlchemyError, HookmirrorError):

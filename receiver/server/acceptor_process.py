@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import accumulate
 from math import inf
@@ -217,8 +217,8 @@ class AcceptorProcess:
         if self._stopping.is_set() or self._loop is None:
             end(ended, time.monotonic())
             return
-        starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
         try:
+            starter = threading.Thread(target=self._replace, args=(ended,), name="acceptor-starter", daemon=True)
             starter.start()
         except (RuntimeError, MemoryError) as error:
             self._loop.call_later(THREAD_PAUSE, self._replace_soon, ended)
@@ -247,29 +247,44 @@ class AcceptorProcess:
     # ── in threads that start processes ───────────────────────────────────────────────────────────────────────
 
     def _replace(self, ended: Started) -> None:
-        code = end(ended, time.monotonic())
+        code = None
+        with suppress(MemoryError):
+            code = end(ended, time.monotonic())
         while not self._stopping.is_set():
-            pause = self._pauses.after(time.monotonic() - self._began)
-            log.error("the acceptor process ended; starting another", code=code, seconds=pause)
-            if self._stopping.wait(pause):
-                return
-            settings, self._began = self._settings, time.monotonic()
             try:
-                started = self._starts.begin(settings)
-            except Exception as error:
-                # Every error is caught, such as that no further process may be started: nothing else starts one.
-                if not self._stopping.is_set():
-                    metrics.ACCEPTOR_ENDED.inc()
-                    log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
-                continue
-            assert self._loop is not None
-            try:
-                self._loop.call_soon_threadsafe(self._use_if_running, started, settings)
-            except RuntimeError:
-                self._starts.discard(started)
-            return
+                if self._is_replaced(code):
+                    return
+            except Exception:
+                # Such as that there is no memory for a line of the log: nothing else starts another process.
+                self._stopping.wait(THREAD_PAUSE)
+
+    def _is_replaced(self, code: int | None) -> bool:
+        """Start another process after a pause; return whether that has been done, or is not wanted any more."""
+        pause = self._pauses.after(time.monotonic() - self._began)
+        log.error("the acceptor process ended; starting another", code=code, seconds=pause)
+        if self._stopping.wait(pause):
+            return True
+        settings, self._began = self._settings, time.monotonic()
+        try:
+            started = self._starts.begin(settings)
+        except Exception as error:
+            # Every error is caught, such as that no further process may be started.
+            if not self._stopping.is_set():
+                metrics.ACCEPTOR_ENDED.inc()
+                log.error("cannot start the acceptor process; trying again", error=told_with_limit(error))
+            return False
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._use_if_running, started, settings)
+        except (RuntimeError, MemoryError) as error:
+            self._starts.discard(started)
+            return isinstance(error, RuntimeError)
+        return True
 
     def _use_if_running(self, started: Started, settings: Settings) -> None:
+        if not self._starts.is_waiting(started):
+            # It was discarded after a call of the event loop that failed and arrived all the same.
+            return
         if self._stopping.is_set():
             self._starts.discard(started)
         elif self._started is not None or settings is not self._settings:

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -195,7 +196,9 @@ class Reloader:
 
     def _run(self) -> None:
         while self._requests.wait():
-            self.reload()
+            # Without memory even for a line of the log, the next request is heard all the same.
+            with suppress(MemoryError):
+                self.reload()
 
 
 def _tell(renewal: Renewal) -> None:

@@ -184,3 +184,19 @@ def test_the_limit_on_open_files_leaves_room_for_our_own_files(limit):
 def test_the_limit_on_open_files_is_raised_for_the_connections_as_far_as_the_system_permits(limit, connections, then):
     allow_open_files(connections)
     assert limit["now"] == (then, 4_096)
+
+
+def test_connections_are_checked_again_after_the_event_loop_had_no_memory_for_the_next_check(loop, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    connections, first, second = new(), Stub(0.0), Stub(0.0)
+    connections.enter(first, "a", loop)
+    with monkeypatch.context() as broken:
+        broken.setattr(loop, "call_later", fail)
+        with pytest.raises(MemoryError):
+            connections._poll(loop)
+    connections._pause = 0.01
+    connections.enter(second, "a", loop)
+    loop.run_until_complete(asyncio.sleep(0.1))
+    assert first.looks > 0

@@ -20,6 +20,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.frames import SentAnswer, SentAnswers, SentRefusal, SentReply, Stored, framed, with_length
 from receiver.ingest.gathering import not_stored
 from receiver.metrics import metrics
+from receiver.server import acceptor_process
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.acceptor_starts import Started
 from receiver.settings.settings import Settings
@@ -157,3 +158,27 @@ def test_a_lost_process_is_replaced_whatever_fails_while_its_requests_are_refuse
         assert replaced == [started]
 
     play(scene)
+
+
+def test_a_process_is_replaced_although_a_line_of_the_log_about_its_end_could_not_be_written(monkeypatch):
+    ended: Any = Started(Process(), socket.socket(), BytesIO())  # type: ignore[arg-type]
+    errors = [MemoryError(), MemoryError()]
+
+    def fail_twice(*_: object, **__: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    async def scene(here: Scene) -> None:
+        used = asyncio.Event()
+        monkeypatch.setattr(acceptor_process, "THREAD_PAUSE", 0.01)
+        monkeypatch.setattr(acceptor_process, "log", SimpleNamespace(error=fail_twice))
+        monkeypatch.setattr(here.accepting._starts, "begin", lambda _: ended)
+        monkeypatch.setattr(here.accepting, "_use_if_running", lambda *_: used.set())
+        here.accepting._stopping.clear()
+        await asyncio.to_thread(here.accepting._replace, ended)
+        await used.wait()
+        here.accepting._stopping.set()
+        assert errors == []
+
+    with ended.socket:
+        play(scene)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from receiver import Dialect, Envelope, HmacSha256
 from receiver.dialects.sources import build_sources
-from receiver.server.renewal import TAKEN, Renewal, read_anew
+from receiver.server.registry import Reading
+from receiver.server.renewal import TAKEN, Reloader, Renewal, read_anew
+from receiver.server.signals import Requests
 from receiver.settings.settings import Settings
 
 SOURCES = {"shop": {"secrets": ["the-secret-of-the-source"]}}
@@ -74,3 +78,26 @@ def test_the_sources_are_built_from_the_settings_that_come_into_force(monkeypatc
     assert source.credentials.public_url == "https://hooks.example/hooks/shop"
     assert set(renewal.changed) == {"public_url", "max_events_per_body", "sources.shop"}
     assert renewal.needs_restart == ()
+
+
+def test_the_next_request_to_reload_is_heard_although_there_was_no_memory_for_the_last_one(monkeypatch):
+    requests, heard = Requests(), list[None]()
+
+    def fail() -> None:
+        heard.append(None)
+        raise MemoryError
+
+    reloader = Reloader(
+        requests,
+        read=lambda: pytest.fail("not reached"),
+        adopt=lambda _: None,
+        note=lambda _: None,
+        record=lambda *_: None,
+        in_force=Reading(datetime.now(UTC)),
+    )
+    monkeypatch.setattr(reloader, "reload", fail)
+    reloader.start()
+    for number in (1, 2):
+        requests.ask()
+        wait_until(lambda number=number: len(heard) == number, "the reload")
+    reloader.stop()
