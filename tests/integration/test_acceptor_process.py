@@ -274,14 +274,14 @@ def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_pat
         assert served.post("deadly", *_signed(b'{"id": "harmless"}')).status_code == 200
 
 
-FORKING = """
+LEAVES_A_PROCESS = """
 import os, sys, time
 from pathlib import Path
 
 from receiver import Dialect, Unsigned
 
-forking = Dialect("forking", verify=Unsigned())
-forking.envelope(lambda body: None)
+leaving = Dialect("leaving", verify=Unsigned())
+leaving.envelope(lambda body: None)
 
 if sys.argv[0].endswith("acceptor.py") and os.fork() == 0:
     while not Path(__file__).with_name("ends").exists():
@@ -293,13 +293,13 @@ if sys.argv[0].endswith("acceptor.py") and os.fork() == 0:
 @pytest.mark.long
 @pytest.mark.usefixtures("_not_forked")
 def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds_the_socket(tmp_path, monkeypatch):
-    (tmp_path / "forking.py").write_text(FORKING)
+    (tmp_path / "leaves_a_process.py").write_text(LEAVES_A_PROCESS)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("receiver.ingest.gathering.HANGING", 3.0)
     monkeypatch.setattr("receiver.ingest.gathering.TIMEOUT_POLL", 0.05)
     url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
-    with served_by_a_process(url, dialects=["forking:forking"]) as served:
+    with served_by_a_process(url, dialects=["leaves_a_process:leaving"]) as served:
         try:
             first = pid_of(served)
             os.kill(first, signal.SIGKILL)
