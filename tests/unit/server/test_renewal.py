@@ -8,6 +8,7 @@ import pytest
 
 from receiver import Dialect, Envelope, HmacSha256
 from receiver.dialects.sources import build_sources
+from receiver.errors import WiringError
 from receiver.server.renewal import TAKEN, Renewal, read_anew
 from receiver.settings.settings import Settings
 
@@ -32,8 +33,8 @@ OTHERS = {
 }
 
 
-def shop() -> Dialect:
-    dialect = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+def shop(verifier: type[HmacSha256] = HmacSha256) -> Dialect:
+    dialect = Dialect("shop", verify=verifier(header="X-Webhook-Signature"))
 
     @dialect.envelope
     def read(body: dict) -> Envelope:
@@ -74,3 +75,25 @@ def test_the_sources_are_built_from_the_settings_that_come_into_force(monkeypatc
     assert source.credentials.public_url == "https://hooks.example/hooks/shop"
     assert set(renewal.changed) == {"public_url", "max_events_per_body", "sources.shop"}
     assert renewal.needs_restart == ()
+
+
+class Doubting(HmacSha256):
+    """A verifier whose form of secrets cannot be told."""
+
+    @property
+    def looks_like(self) -> str:
+        raise RuntimeError("no form")
+
+
+def test_settings_whose_secrets_cannot_be_examined_are_refused(monkeypatch):
+    old, dialects = made(), {"shop": shop(Doubting)}
+    sources = build_sources(old, dialects)
+    monkeypatch.setattr("receiver.server.renewal.load", lambda: made(sources={"shop": {"secrets": ["another-one"]}}))
+    with pytest.raises(WiringError, match=r"The verifier of shop failed: .*RuntimeError"):
+        read_anew(old, sources, dialects)
+
+
+def test_a_renewal_has_the_doubts_about_its_secrets(monkeypatch):
+    renewal = renewed(monkeypatch, made(), made(sources={"shop": {"secrets": ["whsec_of-another-sender"]}}))
+    (doubt,) = renewal.doubts
+    assert doubt.startswith("Secret 1 of the source shop begins with `whsec_`")
