@@ -51,8 +51,8 @@ class Inbox:
         self.database = database
         self._ids = DeliveryIds()
         self._older_keys = OlderKeys(database)
-        #: The error of the last failed claim.
-        self._told = ""
+        #: By verb, the error of its last failure.
+        self._told: dict[str, str] = {}
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,7 +139,7 @@ class Inbox:
         except Exception as error:
             if is_infrastructure_error(error) or is_lock_timeout(error):
                 raise
-            self._tell(told(error))
+            self._tell("a claim failed; claiming without the rows at fault", told(error))
         with self.database.write() as connection:
             found = leases.claim_around(connection, worker, sources, **what)
         for each in found.dead:
@@ -147,11 +147,11 @@ class Inbox:
             ended(each.source, State.DEAD.value, "").inc()
         return found.claimed
 
-    def _tell(self, error: str) -> None:
-        """Log this error once, because a delivery that can be neither claimed nor ended fails each claim."""
-        if error != self._told:
-            log.warning("a claim failed; claiming without the rows at fault", error=error)
-        self._told = error
+    def _tell(self, what: str, error: str) -> None:
+        """Log this error once, because a delivery that can be neither claimed nor ended fails each time."""
+        if error != self._told.get(what):
+            log.warning(what, error=error)
+        self._told[what] = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Extend the leases of deliveries that the worker is still processing; one that is locked keeps its lease."""
@@ -216,13 +216,22 @@ class Inbox:
         """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return them.
 
         The interrupted attempt counts, and a delivery without attempts left is dead. A delivery that was claimed alone
-        and ended its worker is due after `pause`, so that others are claimed first.
+        and ended its worker is due after `pause`, so that others are claimed first. A row that the database refuses to
+        change keeps no other: it becomes dead, or stays as it is.
         """
         with self.database.read() as connection:
             if not reclaim.has_lost(connection, dead, now=now):
                 return []
+        terms: dict[str, Any] = {"now": now, "max_attempts": max_attempts, "pause": pause}
+        try:
+            with self.database.write() as connection:
+                return reclaim.give_back(connection, dead, **terms)
+        except Exception as error:
+            if is_infrastructure_error(error) or is_lock_timeout(error):
+                raise
+            self._tell("cannot reclaim deliveries together; reclaiming without the rows at fault", told(error))
         with self.database.write() as connection:
-            return reclaim.give_back(connection, dead, now=now, max_attempts=max_attempts, pause=pause)
+            return reclaim.give_back_around(connection, dead, **terms)
 
     def workers(self) -> list[str]:
         """The workers that hold a lease."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.reclaim import LOST, LostAttempt
+from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.moments import has_passed
@@ -67,7 +67,8 @@ def _count(lost: LostAttempt, now: datetime) -> None:
         metrics.FAILED_ATTEMPTS.labels(lost.source).inc()
     if not lost.is_dead:
         return
-    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=LOST)
+    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=lost.reason)
     metrics.ended(lost.source, State.DEAD.value, "").inc()
-    if lost.round == 1:
+    # A time that was edited by hand may not be readable.
+    if lost.round == 1 and isinstance(lost.received_at, datetime):
         metrics.applied(lost.source).observe(max((now - lost.received_at).total_seconds(), 0.0))
