@@ -97,20 +97,28 @@ class Inbox:
                 count_ended_on_arrival(item.source, item.state, item.unhandled)
 
     def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle, seconds: float) -> list[Arrival]:
+        tried: list[list[Arrival]] = []
         try:
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates, seconds))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates, seconds, tried))
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one, seconds))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one, seconds, tried))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals, seconds: float) -> list[Arrival]:
-        """Unfold in one transaction; return the items that are new deliveries."""
+    def _unfold(
+        self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals, seconds: float, tried: list[list[Arrival]]
+    ) -> list[Arrival]:
+        """Unfold in one transaction; return the items that are new deliveries. `tried` receives those of each try."""
         with self.database.write() as connection:
             limit_lock_waits(connection, seconds)
-            others = draw_ids([unfolded(connection, delivery, bundle)], self._ids)[1:]
+            first = unfolded(connection, delivery, bundle)
+            if first is None:
+                # The connection was lost after the commit of the last try, before its answer.
+                return tried[-1] if tried else []
+            others = draw_ids([first], self._ids)[1:]
             answers = resolve(connection, others) if others else []
-            return [item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"]
+            tried.append([item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"])
+            return tried[-1]
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -215,9 +223,8 @@ class Inbox:
     ) -> list[LostAttempt]:
         """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return them.
 
-        The interrupted attempt counts, and a delivery without attempts left is dead. A delivery that was claimed alone
-        and ended its worker is due after `pause`, so that others are claimed first. A row that the database refuses to
-        change keeps no other: it becomes dead, or stays as it is.
+        The interrupted attempt counts, and a delivery without attempts left is dead. One that was claimed alone is due
+        after `pause`, behind others. A row that the database refuses to change becomes dead, or stays as it is.
         """
         with self.database.read() as connection:
             if not reclaim.has_lost(connection, dead, now=now):

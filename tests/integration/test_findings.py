@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from losing import LosingOne
 from serving import TIMEOUT, wait_until
 from shopping import named, new_worker
 from sqlalchemy import delete, insert, select, text
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
@@ -243,6 +245,28 @@ def test_counts_of_an_outage_of_the_database_are_written_for_their_own_minutes(k
     ]
     for kind in (RUNNING, WATCHED):
         assert [row.at - first for row in read(kit, kind=kind)] == [2 * MINUTE], "nothing could be accepted before"
+
+
+@pytest.mark.parametrize("wait", [timedelta(hours=2), MINUTE])
+def test_counts_whose_commit_lost_its_answer_are_written_once(kit, watch, clock, seen, monkeypatch, wait):
+    monkeypatch.setattr("receiver.findings.watching.TALLIES_WAIT", wait)
+    watching = watch("one")
+    seen[SHOP] = KindCount(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            watching.tally()
+    clock.now += MINUTE
+    seen[SHOP] = KindCount(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+        with pytest.raises(OperationalError):
+            watching.tally()
+    clock.now += MINUTE
+    seen[SHOP] = KindCount(8)
+    watching.tally()
+    assert [row.number for row in read(kit, kind="accepted")] == [5, 2, 1]
+    assert [row.number for row in read(kit, kind=RUNNING)] == [1, 1]
 
 
 def test_of_a_long_outage_the_oldest_minutes_are_counted_together(kit, watch, clock, seen, monkeypatch):

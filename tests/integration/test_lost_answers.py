@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
-from typing import Any
 
+from losing import LosingOne
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, reconciled
 from shopping import NOON, tell_all
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from receiver.database.database import Database
 from receiver.runs.tables import RUNS, RunState
-
-
-class LosingOne:
-    """Loses the connection after one commit, by the number of its transaction."""
-
-    def __init__(self, database: Database, number: int) -> None:
-        self._write, self._number = database.write, number
-        self._begun = 0
-
-    @property
-    def has_lost(self) -> bool:
-        return self._begun >= self._number
-
-    @contextmanager
-    def write(self) -> Iterator[Any]:
-        self._begun += 1
-        is_lost = self._begun == self._number
-        with self._write() as connection:
-            yield connection
-        if is_lost:
-            raise OperationalError("COMMIT", None, Exception("the server closed it"), connection_invalidated=True)
 
 
 def test_a_replay_skips_no_delivery_whichever_answer_is_lost(kit, monkeypatch):
