@@ -302,15 +302,12 @@ class Inbox:
             total += made
         return total
 
-    def shorten_leases(self, *, now: datetime, lease: timedelta) -> int:
-        """Let some leases that were granted before the clock was set back end after `lease`; return their number."""
-        with self.database.read() as connection:
-            if not due.is_leased_ahead(connection, now=now, lease=lease):
-                return 0
+    def shorten_leases(self, workers: Collection[str], *, now: datetime, lease: timedelta) -> int:
+        """Let leases of these workers from before the clock was set back end after `lease`; return their number."""
 
         def some() -> int:
             with self.database.write() as connection:
-                return due.shorten_leases(connection, now=now, lease=lease)
+                return due.shorten_leases(connection, workers, now=now, lease=lease)
 
         return retry_transaction(some)
 
