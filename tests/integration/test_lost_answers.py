@@ -6,11 +6,13 @@ from itertools import count
 
 from losing import LosingOne
 from paging import PagedSource, listened_to, mirrored
-from running import Runs, reconciled
+from running import Runs, asked, reconciled
 from shopping import NOON, tell_all
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from receiver.runs.actions import ACTIONS, Done
+from receiver.runs.immediate_actions import replay_now
 from receiver.runs.tables import RUNS, RunState
 
 
@@ -33,6 +35,31 @@ def test_a_replay_skips_no_delivery_whichever_answer_is_lost(kit, monkeypatch):
         assert (runs.run(run)["done"], runs.run(run)["tally"]) == (5, {"unchanged": 5}), f"answer {number} was lost"
         if not losing.has_lost:
             break
+
+
+def test_an_action_whose_answer_is_lost_is_carried_out_and_recorded_once(kit, monkeypatch):
+    kit.source("shop")
+    tell_all(kit, ["A1"], at=NOON)
+    runs = Runs(kit)
+    delivery = int(kit.deliveries()[0]["id"])
+    run = runs.plan(delivery)
+    did: list[Done | None] = []
+    for act in (
+        lambda: runs.verbs.start(asked("start run", reason="after a fix", run=run), run, now=kit.now()),
+        lambda: runs.verbs.cancel(asked("cancel run", run=run), run, now=kit.now()),
+        lambda: replay_now(kit.inbox, asked("retry"), [delivery], now=kit.now()),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+            did.append(act())
+    assert [each and each.result.get("state", each.result.get("deliveries")) for each in did] == [
+        "running",
+        "cancelled",
+        1,
+    ]
+    with kit.database.read() as connection:
+        recorded = connection.execute(select(ACTIONS.c.what).order_by(ACTIONS.c.id)).scalars().all()
+    assert recorded == ["plan replay", "start run", "cancel run", "retry"]
 
 
 def test_a_reconcile_counts_each_repair_once_whichever_answer_is_lost(kit, shop, monkeypatch):
