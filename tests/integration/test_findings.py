@@ -140,9 +140,33 @@ def test_two_workers_that_sum_up_the_same_hour_at_the_same_time_add_each_minute_
         monkeypatch.setattr(tallies, "insert_mappings", insert_after_the_other)
     others = Database(kit.database.engine.url.render_as_string(hide_password=False))
     with closing(others), ThreadPoolExecutor() as pool:
-        summed = pool.map(lambda database: retention._sum_up(database, NOW), [kit.database, others])
+        summed = pool.map(lambda database: retention._sum_up(database, NOW - 15 * DAY), [kit.database, others])
         assert sorted(summed) == [0, 3]
     assert [row.number for row in read(kit, span=HOUR)] == [300]
+
+
+@pytest.mark.parametrize("ago", [15, 401])
+def test_an_hour_that_another_process_takes_first_does_not_end_the_pruning(kit, monkeypatch, ago):
+    monkeypatch.setattr(retention, "HOURS_AT_ONCE", 1)
+    for hour in range(6):
+        add(kit, NOW - ago * DAY - hour * HOUR, span=MINUTE if ago == 15 else HOUR)
+    write, begun = Database.write, []
+
+    @contextmanager
+    def late(database):
+        """Let another process take the same hour before, each second time."""
+        begun.append(database)
+        if len(begun) % 2:
+            retention.prune_tallies(database, NOW)
+        with write(database) as connection:
+            yield connection
+
+    monkeypatch.setattr(Database, "write", late)
+    while retention.prune_tallies(kit.database, NOW):
+        pass
+    monkeypatch.undo()
+    assert len(read(kit)) == 0
+    assert len(read(kit, span=HOUR)) == (6 if ago == 15 else 0)
 
 
 def waits_for_lock(database: Database) -> bool:
