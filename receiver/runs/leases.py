@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 MOST_OPEN_RUNS = 100
 
 #: The most times that a lease is renewed in one step, each after a third of it: a step that hangs then loses it.
-MOST_RENEWALS = 90
+MOST_RENEWALS = 45
 
 #: The columns of a run that only its feeder changes.
 PROGRESS = ("mark", "total", "done", "tally")
