@@ -6,12 +6,14 @@ from itertools import count
 
 from losing import LosingOne
 from paging import PagedSource, listened_to, mirrored
-from running import Runs, asked, reconciled
+from running import OPS, Runs, asked, reconciled
 from shopping import NOON, tell_all
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from handlers.catalog import Product
 from receiver.runs.actions import ACTIONS, Done
+from receiver.runs.asking import repair
 from receiver.runs.immediate_actions import replay_now
 from receiver.runs.tables import RUNS, RunState
 
@@ -81,3 +83,21 @@ def test_a_reconcile_counts_each_repair_once_whichever_answer_is_lost(kit, shop,
             break
     with kit.database.read() as connection:
         assert set(connection.execute(select(RUNS.c.state)).scalars()) == {RunState.DONE}
+
+
+def test_a_row_whose_repair_lost_its_answer_is_told_as_repaired_by_one_run(kit, shop, monkeypatch):
+    lamps = PagedSource()
+    lamps.speak(shop)
+    source = listened_to(kit)
+    lamps.hold(["A1"])
+    tell_all(kit, ["A1"], at=NOON)
+    kit.drain()
+    lamps.hold(["A1"], "Tent")
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+        answer = repair(Runs(kit).verbs, source, Product, "A1", by=OPS, reason="it differs")
+    assert [change.after["name"] for change in answer.repaired or ()] == ["Tent"]
+    with kit.database.read() as connection:
+        (run,) = connection.execute(select(RUNS)).mappings().all()
+        (action,) = connection.execute(select(ACTIONS)).mappings().all()
+    assert (run["tally"], action["run"], answer.action) == ({"repaired": 1}, run["id"], action["id"])
