@@ -20,7 +20,7 @@ SHORTLY_BEFORE, SHORTLY_AFTER = timedelta(hours=1), timedelta(minutes=5)
 #: The period in which earlier releases are searched.
 RAN_BEFORE = timedelta(days=2)
 
-#: Most runs and most actions that are examined, newest first; and most circumstances that are returned.
+#: Most runs and most actions up to that time that are examined, newest first; and most circumstances that are returned.
 MOST_EXAMINED, MOST_CIRCUMSTANCES = 1_000, 20
 
 #: Actions that change nothing that a rule could find.
@@ -56,7 +56,9 @@ def _starts(connection: Connection, since: datetime) -> Iterator[Circumstance]:
 
 def _runs(connection: Connection, since: datetime) -> Iterator[Circumstance]:
     columns = (RUNS.c.id, RUNS.c.kind, RUNS.c.sources, RUNS.c.started_at, RUNS.c.started_by)
-    newest = select(*columns).order_by(RUNS.c.id.desc()).limit(MOST_EXAMINED).subquery()
+    # A run was planned before it was started.
+    until = select(*columns).where(RUNS.c.planned_at <= since + SHORTLY_AFTER)
+    newest = until.order_by(RUNS.c.id.desc()).limit(MOST_EXAMINED).subquery()
     near = select(newest).where(newest.c.started_at.between(since - SHORTLY_BEFORE, since + SHORTLY_AFTER))
     for row in connection.execute(near):
         of = f" of {', '.join(row.sources)}" if any(row.sources) else ""
@@ -66,7 +68,8 @@ def _runs(connection: Connection, since: datetime) -> Iterator[Circumstance]:
 
 def _actions(connection: Connection, since: datetime) -> Iterator[Circumstance]:
     columns = (ACTIONS.c.at, ACTIONS.c.who, ACTIONS.c.via, ACTIONS.c.what, ACTIONS.c.run, ACTIONS.c.reason)
-    newest = select(*columns).order_by(ACTIONS.c.id.desc()).limit(MOST_EXAMINED).subquery()
+    until = select(*columns).where(ACTIONS.c.at <= since + SHORTLY_AFTER)
+    newest = until.order_by(ACTIONS.c.id.desc()).limit(MOST_EXAMINED).subquery()
     # Actions on runs are left out, because the start of a run is a circumstance already.
     wanted = (newest.c.run.is_(None), newest.c.what.not_in(UNRELATED))
     near = select(newest).where(newest.c.at.between(since - SHORTLY_BEFORE, since + SHORTLY_AFTER), *wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import BigInteger, ColumnElement, Float, cast, delete, literal, select
 
@@ -17,26 +18,38 @@ from receiver.findings.tallies import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, ad
 #: The number of rows of hours that one transaction drops.
 HOURS_AT_ONCE = 2_000
 
+#: The most hours in a row that other processes sum up or drop first, before a batch ends without any.
+MOST_TAKEN = 100
+
 
 def prune_tallies(database: Database, now: datetime) -> int:
     """Sum up one old hour, or else drop a batch of expired hours; return the number of rows, 0 when none are left."""
-    return retry_transaction(lambda: _sum_up(database, now) or _drop_hours(database, now))
+    for _ in range(MOST_TAKEN):
+        first = retry_transaction(lambda: _oldest_minute(database, now))
+        if first is None:
+            break
+        # Another process may have summed up this hour meanwhile.
+        summed = retry_transaction(partial(_sum_up, database, first))
+        if summed:
+            return summed
+    return retry_transaction(lambda: _drop_hours(database, now))
 
 
-def _sum_up(database: Database, now: datetime) -> int:
-    """Replace the minutes of the oldest hour past their retention with one row for each kind."""
-    minutes = TALLIES.c.span == int(MINUTE.total_seconds())
-    oldest = select(TALLIES.c.at).where(minutes).order_by(TALLIES.c.at).limit(1)
+def _oldest_minute(database: Database, now: datetime) -> datetime | None:
+    """The oldest minute, if it is past its retention; None otherwise."""
     with database.read() as connection:
-        first = connection.execute(oldest).scalar()
-    if first is None or first >= beginning(now - MINUTES_KEPT, HOUR):
-        return 0
+        first: datetime | None = connection.execute(_OLDEST).scalar()
+    return None if first is None or first >= beginning(now - MINUTES_KEPT, HOUR) else first
+
+
+def _sum_up(database: Database, first: datetime) -> int:
+    """Replace the minutes of the hour of this minute with one row for each kind."""
     if damage_of(first) is not None:
         # Numbers of an unknown minute belong to no hour, and would be the oldest for ever.
         with database.write() as connection:
-            return connection.execute(delete(TALLIES).where(minutes, TALLIES.c.at == first)).rowcount
+            return connection.execute(delete(TALLIES).where(_MINUTES, TALLIES.c.at == first)).rowcount
     hour = beginning(first, HOUR)
-    of_it: Sequence[ColumnElement[bool]] = (minutes, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
+    of_it: Sequence[ColumnElement[bool]] = (_MINUTES, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
     sums: dict[TallyKey, KindCount] = {}
     with database.write() as connection:
         # Only the transaction that deletes a minute adds it, because workers may sum up the same hour at the same time.
@@ -48,6 +61,10 @@ def _sum_up(database: Database, now: datetime) -> int:
         add(connection, "", sums, at=hour, span=HOUR)
     return len(minutes_of_it)
 
+
+_MINUTES = TALLIES.c.span == int(MINUTE.total_seconds())
+
+_OLDEST = select(TALLIES.c.at).where(_MINUTES).order_by(TALLIES.c.at).limit(1)
 
 #: The columns of a minute that belong to its hour. SQLite may hold text in place of a number, which casts as 0.
 _SUMMED = (
@@ -66,4 +83,6 @@ def _drop_hours(database: Database, now: datetime) -> int:
         beyond = connection.execute(oldest).scalar()
     with database.write() as connection:
         some = expired if beyond is None else expired & (TALLIES.c.at <= beyond)
-        return connection.execute(delete(TALLIES).where(some)).rowcount
+        dropped = connection.execute(delete(TALLIES).where(some)).rowcount
+    # Another process may have dropped this batch meanwhile, and others may be left.
+    return dropped if beyond is None else max(dropped, 1)

@@ -73,6 +73,18 @@ def add(
     insert_mappings(connection, TALLIES, rows, conflict=_ADD)
 
 
+def number_at(connection: Connection, process: str, key: TallyKey, at: datetime) -> int:
+    """The number that this process has written for the minute that contains `at`; 0 without one."""
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.at == beginning(at, MINUTE))
+    of_it = (
+        TALLIES.c.source == key.source,
+        TALLIES.c.kind == key.kind,
+        TALLIES.c.detail == key.detail[:LONGEST_DETAIL],
+    )
+    found = select(TALLIES.c.number).where(*wanted, *of_it, TALLIES.c.process == process)
+    return connection.execute(found).scalar() or 0
+
+
 def between(connection: Connection, after: datetime, until: datetime) -> list[Tallied]:
     """The tallies by the minute after `after` and up to `until`, summed over the processes, oldest first."""
     return _read(connection, _minutes(TALLIES.c.at > after, TALLIES.c.at <= until))

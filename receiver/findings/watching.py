@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy import Connection
 
 from receiver.database.database import Database
 from receiver.findings import duties, tallies
@@ -51,6 +52,17 @@ class CountedMinute(NamedTuple):
     counted: Counted
 
 
+class UncertainWrite(NamedTuple):
+    """Counts that may have been written, because the answer to their commit was lost."""
+
+    #: The minute and the key that every write raises by one, and its number before.
+    at: datetime
+    running: TallyKey
+    before: int
+    #: How many of the waiting counts it contained, the oldest ones.
+    size: int
+
+
 class FindingsWatch:
     """Writes the tallies of this process, and evaluates the rules while it holds that duty."""
 
@@ -82,6 +94,7 @@ class FindingsWatch:
         self._secrets: Mapping[str, str] = {}
         #: The counts that are not written yet, oldest first.
         self._waiting: list[CountedMinute] = []
+        self._uncertain: UncertainWrite | None = None
         self._log = Repeats(log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -109,17 +122,35 @@ class FindingsWatch:
         now = self._clock()
         self._waiting.append(CountedMinute(now, self._counted()))
         while abs(now - self._waiting[0].at) > TALLIES_WAIT:
-            oldest, following, *others = self._waiting
-            self._waiting = [CountedMinute(following.at, summed(oldest.counted, following.counted)), *others]
+            self._merge_oldest()
         # What runs is tallied only while the database answers: no source is silent while nothing can be accepted.
-        present = {TallyKey("", RUNNING, self._release()): KindCount(1)}
+        running = TallyKey("", RUNNING, self._release())
+        present = {running: KindCount(1)}
         if self._serves:
             present[TallyKey("", WATCHED, "")] = KindCount(1)
-        *earlier, last = self._waiting
         with self._database.write() as connection:
+            self._forget_written(connection)
+            *earlier, last = self._waiting
+            before = tallies.number_at(connection, self._short_name, running, now)
+            self._uncertain = UncertainWrite(now, running, before, len(self._waiting))
             for each in (*earlier, CountedMinute(now, {**last.counted, **present})):
                 tallies.add(connection, self._short_name, each.counted, at=each.at)
-        self._waiting = []
+        self._waiting, self._uncertain = [], None
+
+    def _merge_oldest(self) -> None:
+        oldest, following, *others = self._waiting
+        self._waiting = [CountedMinute(following.at, summed(oldest.counted, following.counted)), *others]
+        if self._uncertain is not None:
+            self._uncertain = self._uncertain._replace(size=max(self._uncertain.size - 1, 0))
+
+    def _forget_written(self, connection: Connection) -> None:
+        """Forget the counts of an earlier call that were written although it failed."""
+        tried = self._uncertain
+        if tried is None:
+            return
+        if tallies.number_at(connection, self._short_name, tried.running, tried.at) != tried.before:
+            self._waiting = self._waiting[tried.size :]
+        self._uncertain = None
 
     def _counted(self) -> Counted:
         """The counts since the last call, with the changes of secrets."""

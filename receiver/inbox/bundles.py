@@ -83,20 +83,22 @@ def _resolve_one(connection: Connection, item: Arrival) -> Accepted:
     return resolve_duplicates(connection, [item])[0]
 
 
-def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arrival:
+def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arrival | None:
     """Make the arrivals of all items from a delivery that was kept before its body could be read.
 
-    The delivery becomes that of the first item.
+    The delivery becomes that of the first item; None if it was that already.
     """
     assert delivery.plain is not None
-    secret = connection.execute(_BECOME_FIRST, {"of": delivery.id}).scalar()
+    whole = connection.execute(_BECOME_FIRST, {"of": delivery.id}).first()
+    if whole is None:
+        return None
     first = Arrival(
         source=delivery.source,
         body=delivery.plain,
         plain=None,
         headers={},
         received_at=delivery.received_at,
-        secret=secret,
+        secret=whole.secret,
         id=delivery.id,
     )
     spread(first, bundle)
@@ -104,7 +106,10 @@ def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arriv
 
 
 _BECOME_FIRST = (
-    update(DELIVERIES).where(DELIVERIES.c.id == bindparam("of")).values(item=0).returning(DELIVERIES.c.secret)
+    update(DELIVERIES)
+    .where(DELIVERIES.c.id == bindparam("of"), DELIVERIES.c.item.is_(None))
+    .values(item=0)
+    .returning(DELIVERIES.c.secret)
 )
 
 

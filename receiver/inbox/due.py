@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, exists, false, select, text, true, update
+from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, exists, false, select, text, true, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.inbox.ids import first_id_at
@@ -59,18 +59,19 @@ def make_due(connection: Connection, *, now: datetime, lease: timedelta) -> int:
     return len(ids)
 
 
-def is_leased_ahead(connection: Connection, *, now: datetime, lease: timedelta) -> bool:
-    """Whether `shorten_leases` would find a delivery, read without a lock."""
-    return connection.execute(_ANY_LEASED_AHEAD, {"then": now + 2 * lease}).first() is not None
+def leased_ahead(connection: Connection, *, now: datetime, lease: timedelta) -> set[str]:
+    """The workers with leases that `shorten_leases` would find, read without a lock."""
+    return set(connection.execute(_HOLDERS_AHEAD, {"then": now + 2 * lease}).scalars()) - {None}
 
 
-def shorten_leases(connection: Connection, *, now: datetime, lease: timedelta) -> int:
-    """Let leases that end later than any granted now end after `lease`; return the number of deliveries.
+def shorten_leases(connection: Connection, workers: Collection[str], *, now: datetime, lease: timedelta) -> int:
+    """Let leases of these workers that end later than any granted now end after `lease`; return the number.
 
     They were granted before the clock was set back. Their worker may still live, so it gets another whole lease. Only
     those later than two leases count, because the clocks of two machines differ a little.
     """
-    ids = connection.execute(_LEASED_AHEAD, {"then": now + 2 * lease}).scalars().all()
+    held = {"then": now + 2 * lease, "workers": sorted(workers)}
+    ids = connection.execute(_LEASED_AHEAD, held).scalars().all()
     if ids:
         connection.execute(_SHORTEN, {"ids": ids, "then": now + lease})
     return len(ids)
@@ -111,9 +112,11 @@ _SUSPECTS_DATED_AHEAD = _unlocked(
 
 _IS_LEASED_AHEAD = in_state(State.PROCESSING), DELIVERIES.c.lease_until > _THEN
 
-_ANY_LEASED_AHEAD = select(DELIVERIES.c.id).where(*_IS_LEASED_AHEAD).limit(1)
+_HOLDERS_AHEAD = select(DELIVERIES.c.claimed_by).where(*_IS_LEASED_AHEAD).distinct()
 
-_LEASED_AHEAD = _unlocked(*_IS_LEASED_AHEAD)
+_LEASED_AHEAD = _unlocked(
+    *_IS_LEASED_AHEAD, DELIVERIES.c.claimed_by.in_(bindparam("workers", expanding=True, type_=Text()))
+)
 
 _SHORTEN = update(DELIVERIES).where(IDS, in_state(State.PROCESSING)).values(lease_until=_THEN)
 

@@ -54,8 +54,8 @@ class Inbox:
         self.database = database
         self._ids = DeliveryIds()
         self._older_keys = OlderKeys(database)
-        #: The error of the last failed claim.
-        self._told = ""
+        #: By verb, the error of its last failure.
+        self._told: dict[str, str] = {}
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,20 +110,28 @@ class Inbox:
                 count_ended_on_arrival(item.source, item.state, item.unhandled)
 
     def _unfold_in_any_way(self, delivery: Claimed, bundle: Bundle, seconds: float) -> list[Arrival]:
+        tried: list[list[Arrival]] = []
         try:
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates, seconds))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates, seconds, tried))
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one, seconds))
+            return retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one, seconds, tried))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals, seconds: float) -> list[Arrival]:
-        """Unfold in one transaction; return the items that are new deliveries."""
+    def _unfold(
+        self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals, seconds: float, tried: list[list[Arrival]]
+    ) -> list[Arrival]:
+        """Unfold in one transaction; return the items that are new deliveries. `tried` receives those of each try."""
         with self.database.write() as connection:
             limit_lock_waits(connection, seconds)
-            others = draw_ids([unfolded(connection, delivery, bundle)], self._ids)[1:]
+            first = unfolded(connection, delivery, bundle)
+            if first is None:
+                # The connection was lost after the commit of the last try, before its answer.
+                return tried[-1] if tried else []
+            others = draw_ids([first], self._ids)[1:]
             answers = resolve(connection, others) if others else []
-            return [item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"]
+            tried.append([item for item, answer in zip(others, answers, strict=True) if answer.status == "accepted"])
+            return tried[-1]
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,7 +160,7 @@ class Inbox:
         except Exception as error:
             if is_infrastructure_error(error) or is_lock_timeout(error):
                 raise
-            self._tell(told(error))
+            self._tell("a claim failed; claiming without the rows at fault", told(error))
         with self.database.write() as connection:
             found = leases.claim_around(connection, worker, sources, **what)
         for each in found.dead:
@@ -160,11 +168,11 @@ class Inbox:
             ended(each.source, State.DEAD.value, "").inc()
         return found.claimed
 
-    def _tell(self, error: str) -> None:
-        """Log this error once, because a delivery that can be neither claimed nor ended fails each claim."""
-        if error != self._told:
-            log.warning("a claim failed; claiming without the rows at fault", error=error)
-        self._told = error
+    def _tell(self, what: str, error: str) -> None:
+        """Log this error once, because a delivery that can be neither claimed nor ended fails each time."""
+        if error != self._told.get(what):
+            log.warning(what, error=error)
+        self._told[what] = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Extend the leases of deliveries that the worker is still processing; one that is locked keeps its lease."""
@@ -228,14 +236,22 @@ class Inbox:
     ) -> list[LostAttempt]:
         """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return them.
 
-        The interrupted attempt counts, and a delivery without attempts left is dead. A delivery that was claimed alone
-        and ended its worker is due after `pause`, so that others are claimed first.
+        The interrupted attempt counts, and a delivery without attempts left is dead. One that was claimed alone is due
+        after `pause`, behind others. A row that the database refuses to change becomes dead, or stays as it is.
         """
         with self.database.read() as connection:
             if not reclaim.has_lost(connection, dead, now=now):
                 return []
+        terms: dict[str, Any] = {"now": now, "max_attempts": max_attempts, "pause": pause}
+        try:
+            with self.database.write() as connection:
+                return reclaim.give_back(connection, dead, **terms)
+        except Exception as error:
+            if is_infrastructure_error(error) or is_lock_timeout(error):
+                raise
+            self._tell("cannot reclaim deliveries together; reclaiming without the rows at fault", told(error))
         with self.database.write() as connection:
-            return reclaim.give_back(connection, dead, now=now, max_attempts=max_attempts, pause=pause)
+            return reclaim.give_back_around(connection, dead, **terms)
 
     def workers(self) -> list[str]:
         """The workers that hold a lease."""
@@ -299,15 +315,12 @@ class Inbox:
             total += made
         return total
 
-    def shorten_leases(self, *, now: datetime, lease: timedelta) -> int:
-        """Let some leases that were granted before the clock was set back end after `lease`; return their number."""
-        with self.database.read() as connection:
-            if not due.is_leased_ahead(connection, now=now, lease=lease):
-                return 0
+    def shorten_leases(self, workers: Collection[str], *, now: datetime, lease: timedelta) -> int:
+        """Let leases of these workers from before the clock was set back end after `lease`; return their number."""
 
         def some() -> int:
             with self.database.write() as connection:
-                return due.shorten_leases(connection, now=now, lease=lease)
+                return due.shorten_leases(connection, workers, now=now, lease=lease)
 
         return retry_transaction(some)
 

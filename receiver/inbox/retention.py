@@ -6,6 +6,7 @@ a later batch.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -82,6 +83,8 @@ class Refusals:
     since: datetime | None = None
     #: The size of the next batch, smaller after a refusal; None for `BATCH`.
     size: int | None = None
+    #: Held during a batch: a worker and a run of `prune` in the same process share these.
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def drop(
         self,
@@ -97,6 +100,17 @@ class Refusals:
         `expired` selects ids. Raises the database's error once more than `MOST_REFUSED` rows are refused, because some
         rule then holds for most of them.
         """
+        with self._turn:
+            return self._drop(database, expired, delete_all, what, now)
+
+    def _drop(
+        self,
+        database: Database,
+        expired: Select[Any],
+        delete_all: Callable[[Database, Sequence[int]], int],
+        what: str,
+        now: datetime,
+    ) -> int:
         if self.since is not None and not self.since <= now < self.since + PASSED_OVER:
             self._forget()
         behind, passed_over = 0, 0

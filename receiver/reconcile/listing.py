@@ -16,7 +16,7 @@ from receiver.mirror.rows import Key
 from receiver.reconcile.lookup import look_up
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
-from receiver.reconcile.rows import key_of
+from receiver.reconcile.rows import key_of, refuse_long_id
 from receiver.reconcile.window import Window
 
 #: The most rows of one step of a list that is one stream.
@@ -154,6 +154,7 @@ class SourceList:
                 found = look_up(self._source, self._asking, each)
             for row in found:
                 key_of(mark.source, row)
+                refuse_long_id(row)
         except ApiError as error:
             return error
         self._asking.has_answer = self._asking.has_asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -18,17 +19,38 @@ from receiver.reconcile.window import Window
 
 
 class UnstorableError(ApiError):
-    """A listed row has a value that its column cannot hold."""
+    """A listed row has a value that its column cannot hold, or an id that is too long."""
 
 
 def key_of(source: str, row: Listed) -> Key:
-    """Make the key of a listed row. Raises `ApiError` for an id that is not text, or is too long."""
-    if not isinstance(row.external_id, str) or not 0 < len(row.external_id) <= LONGEST_NAME:
+    """Make the key of a listed row, with a digest in place of an id that is too long, which no row of the mirror has.
+
+    Raises `ApiError` for an id that is not text, or is empty.
+    """
+    if not isinstance(row.external_id, str) or not row.external_id:
         raise ApiError(
             f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: the dialect has to give an id as "
             f"text of 1 to {LONGEST_NAME} characters."
         )
+    if has_long_id(row):
+        # Longer than any id of the mirror, and the same for the same id.
+        digest = hashlib.sha256(row.external_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return Key(row.table, source, digest * (LONGEST_NAME // len(digest) + 1))
     return Key(row.table, source, storable(row.external_id))
+
+
+def has_long_id(row: Listed) -> bool:
+    """Whether the id of the row is longer than the mirror can hold."""
+    return len(row.external_id) > LONGEST_NAME
+
+
+def refuse_long_id(row: Listed) -> None:
+    """Raise `UnstorableError` for a row whose id is longer than the mirror can hold."""
+    if has_long_id(row):
+        raise UnstorableError(
+            f"The list gives {row.table.__name__} the id {quoted(row.external_id)}, which is longer than "
+            f"{LONGEST_NAME} characters: let the dialect shorten it."
+        )
 
 
 def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
@@ -37,7 +59,9 @@ def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
     Raises `UnstorableError` for a value that cannot be stored, and `ApiError` for an id, a column or an `active`
     that is not valid.
     """
-    return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
+    key, columns = key_of(source, row), _columns(row)
+    refuse_long_id(row)
+    return Write(key, window.version(Rank.UPDATE, as_of), columns)
 
 
 def news(mark: Mark, rows: Iterable[Listed], window: Window, as_of: datetime) -> list[Write]:

@@ -11,6 +11,7 @@ from receiver.database.bulk import insert_rows
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
+from receiver.envelope import LONGEST_NAME
 from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.reconcile.mark import ALONE, Mark
 from receiver.reconcile.tables import SEEN, Transact
@@ -112,9 +113,10 @@ def count_listed(connection: Connection, mark: Mark, *, table: type[MirrorRow] |
 
 
 def next_named(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> Sequence[str]:
-    """The next ids, in key order, that the list contained."""
+    """The next ids, in key order, that the list contained, without those that are too long for the mirror."""
     of_table = (SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.walk > 0)
     named = select(SEEN.c.external_id).where(*of_table, SEEN.c.external_id > mark.after)
+    named = named.where(func.length(SEEN.c.external_id) <= LONGEST_NAME)
     return connection.execute(named.order_by(SEEN.c.external_id).limit(limit)).scalars().all()
 
 

@@ -26,7 +26,7 @@ from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import parents_first, tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.rows import key_of, news
+from receiver.reconcile.rows import has_long_id, key_of, news
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.steps import Foresee, StepWriter, WalkStep, keys_of
 from receiver.reconcile.tables import Transact, read_from, transact_on
@@ -162,6 +162,8 @@ class Walk:
         self._seen.add(keys, mark.walk)
         keys = {key: row for key, row in keys.items() if key not in foreseen}
         if part.names_only:
+            # Counted here, because no question is asked for these.
+            news(mark, filter(has_long_id, page.rows), answer.window, answer.as_of)
             self._seen.flush(mark, now=False)
             return WalkStep(mark)
         writes = news(mark, keys.values(), answer.window, answer.as_of)

@@ -143,8 +143,9 @@ def perform(
     `ReasonWanted` for more than one delivery without a reason, and `KeyUsed` for a key of another request.
     """
     checked_reason(asked.reason)
+    tried: list[int] = []
     try:
-        return retry_transaction(lambda: _perform(database, asked, effect, now))
+        return retry_transaction(lambda: _perform(database, asked, effect, now, tried))
     except IntegrityError:
         # A concurrent repetition of the request may have committed first; otherwise the error comes from `effect`.
         with database.read() as connection:
@@ -155,17 +156,30 @@ def perform(
 
 
 def _perform(
-    database: Database, asked: Asked, effect: Callable[[Connection], Effect | None], now: datetime
+    database: Database,
+    asked: Asked,
+    effect: Callable[[Connection], Effect | None],
+    now: datetime,
+    tried: list[int],
 ) -> Done | None:
+    """Carry it out in one transaction, unless an earlier try was committed; `tried` receives the action of each try."""
     with database.write() as connection:
-        done = earlier(connection, asked)
+        done = earlier(connection, asked) or (_committed(connection, asked, tried[-1], now) if tried else None)
         if done is not None:
             return done
         did = effect(connection)
         if did is None:
             return None
-        did.then(record(connection, asked, did, now=now))
+        tried.append(record(connection, asked, did, now=now))
+        did.then(tried[-1])
         return Done(did.result)
+
+
+def _committed(connection: Connection, asked: Asked, action: int, now: datetime) -> Done | None:
+    """The answer of a try whose connection was lost after its commit; None if it was not committed."""
+    same = (ACTIONS.c.at == now, ACTIONS.c.who == storable(asked.by.who), ACTIONS.c.what == asked.what)
+    result = connection.execute(select(ACTIONS.c.result).where(ACTIONS.c.id == action, *same)).scalar()
+    return None if result is None else Done(_answered(result))
 
 
 def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetime) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from receiver import codec
 from receiver.dialects.sources import Source
@@ -42,12 +42,16 @@ def repair(
     """Ask the source for one row, apply the answer, and record the repair. Raises the same errors as `repair_row`."""
     asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip())
     begun: list[int] = []
+    noted: list[SourceAnswer] = []
 
     def begin(connection: Connection) -> int:
+        if begun and connection.execute(select(RUNS.c.id).where(RUNS.c.id == begun[0])).first() is not None:
+            raise _AlreadyRepaired
         begun[:] = [_insert_run(connection, verbs, asked, source.name)]
         return begun[0]
 
     def note(connection: Connection, answer: SourceAnswer) -> None:
+        noted[:] = [answer]
         changed = len(answer.repaired or ())
         tally = {answer.left or "repaired": 1} if changed or answer.left or answer.mended else {}
         connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
@@ -55,7 +59,14 @@ def repair(
         effect = Effect(changed, result, run=begun[0], thing="row", wants_reason=False)
         answer.action = record(connection, asked, effect, now=datetime.now(UTC))
 
-    return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
+    try:
+        return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
+    except _AlreadyRepaired:
+        return noted[0]
+
+
+class _AlreadyRepaired(Exception):
+    """The connection was lost after the commit of an earlier try, before its answer."""
 
 
 def answered(answer: SourceAnswer) -> dict[str, Any]:

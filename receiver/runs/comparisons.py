@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from receiver.runs.reconcile import DATE_BACK, RECONCILE
 from receiver.runs.schedule import BY_SCHEDULE
 from receiver.runs.tables import RUNS, STARTED_RECONCILES, TURNS, RunState
 
-#: The age up to which a reconcile is evidence, and the most runs that are examined.
+#: The age up to which a reconcile is evidence, and the most runs that have dated news back that are examined.
 TELLING, MOST_RUNS = timedelta(days=7), 1_000
 
 
@@ -78,27 +78,16 @@ def latest_dating_back(connection: Connection, after: datetime) -> dict[str, dat
     return latest
 
 
-def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Comparison]:
-    """The latest comparison of each source, if recent and not the source's first.
+def latest_comparisons(connection: Connection, sources: Iterable[str], now: datetime) -> Iterator[Comparison]:
+    """The latest comparison of each of these sources, if recent and not the source's first.
 
     A first reconcile fills the mirror with rows older than any webhook, so its repairs are no evidence about webhooks.
     """
-    found = (
-        select(RUNS.c.sources, RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally)
-        .where(RUNS.c.kind == RECONCILE, RUNS.c.state == RunState.DONE.value)
-        .order_by(RUNS.c.id.desc())
-        .limit(MOST_RUNS)
-    )
-    latest: dict[str, Comparison] = {}
-    told: set[str] = set()
-    for row in connection.execute(found):
-        if damage_of(row.sources) is not None:
-            continue
-        (source,) = row.sources
-        if source not in latest:
-            wrong = row.tally.get("repaired", 0) + row.tally.get("braked", 0)
-            latest[source] = Comparison(source, row.ended_at, row.total, wrong)
-        elif source not in told:
-            told.add(source)
-            if now - latest[source].at < TELLING:
-                yield latest[source]
+    for source in sources:
+        # Each source by itself, because the runs of sources that are compared often may be many.
+        of_it = (STARTED_RECONCILES, RUNS.c.sources == [source], RUNS.c.state == RunState.DONE.value)
+        found = select(RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally).where(*of_it).order_by(RUNS.c.id.desc()).limit(2)
+        runs = connection.execute(found).all()
+        if len(runs) == 2 and now - runs[0].ended_at < TELLING:
+            wrong = runs[0].tally.get("repaired", 0) + runs[0].tally.get("braked", 0)
+            yield Comparison(source, runs[0].ended_at, runs[0].total, wrong)

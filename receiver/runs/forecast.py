@@ -258,7 +258,9 @@ class _Trial:
             with self._reading:
                 if is_left_behind():
                     raise ForecastOver("The forecast continued without this handler, which took too long.")
-                return UnitOfWork(self._connection).read(key, [*order, *writes])
+                # After a statement that fails, PostgreSQL takes no further one outside its savepoint.
+                with self._connection.begin_nested():
+                    return UnitOfWork(self._connection).read(key, [*order, *writes])
 
         return read_row
 

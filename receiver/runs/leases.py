@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, RowMapping, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.damage import damage_of, read_choice
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import RunTaken
+from receiver.logs.safe_text import told
 from receiver.runs.actions import note_count
 from receiver.runs.run_kind import Progress, RunView
 from receiver.runs.runs import finish, locked, thing_of
@@ -24,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 #: The most runs that are stepped in the same period.
 MOST_OPEN_RUNS = 100
+
+#: The most times that a lease is renewed in one step, each after a third of it: a step that hangs then loses it.
+MOST_RENEWALS = 45
 
 #: The columns of a run that only its feeder changes.
 PROGRESS = ("mark", "total", "done", "tally")
@@ -57,6 +64,33 @@ class LeasedRun:
         progress, self.run = retry_transaction(lambda: self._commit(work, tried))
         self.committed_at = monotonic()
         return progress
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Renew the lease during the block; see `RunLease`."""
+        is_over = threading.Event()
+
+        def renew() -> None:
+            for _ in range(MOST_RENEWALS):
+                if is_over.wait(self._lease.total_seconds() / 3):
+                    return
+                try:
+                    self._renew()
+                except SQLAlchemyError as error:
+                    log.debug("cannot renew the lease of a run; trying again", run=self.run.id, error=told(error))
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+    def _renew(self) -> None:
+        mine = update(RUNS).where(RUNS.c.id == self.run.id, RUNS.c.fed_by == self._name)
+        with self._database.write() as connection:
+            connection.execute(mine.values(fed_until=self._clock() + self._lease))
 
     def note(self, trouble: str) -> None:
         """Store on the run the reason why it does not progress. Raises `RunTaken`."""

@@ -65,9 +65,11 @@ class Replay(OnDatabase):
         """Freeze a part of the set; once the set is complete, make the forecast."""
         mark = held.run.mark or {"after": 0, "until": None, "frozen": held.run.total > 0}
         if not mark["frozen"]:
-            until, ids = self._next_meant(held.run.arguments, mark)
+            with held.renewing():
+                until, ids = self._next_meant(held.run.arguments, mark)
             return held.commit(lambda connection: self._freeze(connection, held.run.id, until, ids, mark))
-        made = self._forecast(held.run.id, held.run.total) if self.forecasts else None
+        with held.renewing():
+            made = self._forecast(held.run.id, held.run.total) if self.forecasts else None
         return held.commit(lambda connection: self._keep(connection, held.run.id, mark, made))
 
     def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:

@@ -20,7 +20,10 @@ DROP_BATCH = 500
 
 
 def drop_old(database: Database, *, before: datetime) -> int:
-    """Drop a small batch of runs and actions older than `before`, and return the number of rows; 0 if none is left."""
+    """Drop a small batch of runs and actions older than `before`, and return the number of rows; 0 if none is left.
+
+    Those that another session holds, such as another process that drops them, are left to it.
+    """
     with database.read() as connection:
         old = [connection.execute(each, {"before": before}).first() for each in (_OLD_PLAN, _OLD_RUN, _OLD_ACTION)]
     if not any(old):
@@ -31,11 +34,13 @@ def drop_old(database: Database, *, before: datetime) -> int:
 def _drop(database: Database, before: datetime) -> int:
     with database.write() as connection:
         # A plan that has lost a part must not be started. Its end is dated back, so that it counts as an old run.
-        connection.execute(_CANCEL_OLD_PLANS, {"before": before})
-        run = connection.execute(_OLD_RUN, {"before": before}).scalar()
+        plans = connection.execute(_OLD_PLANS, {"before": before}).scalars().all()
+        if plans:
+            connection.execute(_CANCEL.where(RUNS.c.id.in_(plans)))
+        run = connection.execute(_FREE_OLD_RUN, {"before": before}).scalar()
         if run is None:
-            old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(DROP_BATCH)
-            return connection.execute(delete(ACTIONS).where(ACTIONS.c.id.in_(old))).rowcount
+            actions = connection.execute(_OLD_ACTIONS, {"before": before}).scalars().all()
+            return connection.execute(delete(ACTIONS).where(ACTIONS.c.id.in_(actions))).rowcount
         return _drop_run(connection, run)
 
 
@@ -57,11 +62,9 @@ _IS_OLD_PLAN = RUNS.c.state.in_([RunState.PLANNING.value, RunState.PLANNED.value
 
 _OLD_PLAN = select(RUNS.c.id).where(*_IS_OLD_PLAN).limit(1)
 
-_CANCEL_OLD_PLANS = (
-    update(RUNS)
-    .where(*_IS_OLD_PLAN)
-    .values(state=RunState.CANCELLED.value, ended_at=RUNS.c.planned_at, fed_by=None, fed_until=None)
-)
+_OLD_PLANS = _OLD_PLAN.limit(DROP_BATCH).order_by(RUNS.c.id).with_for_update(skip_locked=True)
+
+_CANCEL = update(RUNS).values(state=RunState.CANCELLED.value, ended_at=RUNS.c.planned_at, fed_by=None, fed_until=None)
 
 _OLD_RUN = (
     select(RUNS.c.id)
@@ -70,4 +73,8 @@ _OLD_RUN = (
     .limit(1)
 )
 
+_FREE_OLD_RUN = _OLD_RUN.with_for_update(skip_locked=True)
+
 _OLD_ACTION = select(ACTIONS.c.id).where(ACTIONS.c.at < _BEFORE).order_by(ACTIONS.c.id).limit(1)
+
+_OLD_ACTIONS = _OLD_ACTION.limit(DROP_BATCH).with_for_update(skip_locked=True)

@@ -7,6 +7,7 @@ commits its effect, its mark and its progress in one transaction, so that a kill
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -93,6 +94,9 @@ class RunLease(Protocol):
     @property
     def must_show_life(self) -> bool:
         """Whether an idle step should commit, so that the lease is renewed before another feeder takes the run."""
+
+    def renewing(self) -> AbstractContextManager[None]:
+        """Renew the lease again and again during the block, which only reads and may take longer than the lease."""
 
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
         """Run `work` and store the progress that it returns, in one write transaction.

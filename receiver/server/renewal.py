@@ -67,6 +67,8 @@ class Renewal:
     #: Names of changed settings, and of changed sources as `sources.<name>`, also if only the file of secrets changed.
     changed: tuple[str, ...]
     needs_restart: tuple[str, ...]
+    #: Warnings about the settings, a sentence each.
+    doubts: tuple[str, ...] = ()
 
 
 def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[str, Dialect]) -> Renewal:
@@ -84,7 +86,8 @@ def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[st
     if old.secret_key is not None:
         _ = new.secret_keys
     taken = [name for name in changed if name in TAKEN and name != "sources"]
-    return Renewal(new, built, (*taken, *(f"sources.{name}" for name in differing)), tuple(needs_restart))
+    changed = [*taken, *(f"sources.{name}" for name in differing)]
+    return Renewal(new, built, tuple(changed), tuple(needs_restart), (*new.doubts, *doubts_about_sources(built)))
 
 
 def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: list[str]) -> dict[str, Source]:
@@ -206,7 +209,7 @@ def _tell(renewal: Renewal) -> None:
         log.info("the new settings are in force", changed=", ".join(renewal.changed))
     else:
         log.info("read the settings again; no setting that can be adopted has changed")
-    for doubt in [*renewal.settings.doubts, *doubts_about_sources(renewal.sources)]:
+    for doubt in renewal.doubts:
         log.warning(doubt)
     if renewal.needs_restart:
         log.warning("some new settings need a restart", settings=", ".join(renewal.needs_restart))

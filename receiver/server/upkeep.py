@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -54,7 +55,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         max_body_bytes=settings.max_body_bytes,
         max_backlog_seconds=settings.max_backlog_seconds,
         running=processes,
-        reconciles=reconciles,
+        reconciles=partial(reconciles, sources),
         dated_back=latest_dating_back,
         followers=followed,
         still_runs=still_runs,
@@ -69,9 +70,9 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
     ]
 
 
-def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
+def reconciles(sources: Iterable[str], connection: Connection, now: datetime) -> Sequence[Reconciled]:
     """The latest reconcile of each source, and those that failed, in the form that the rules need."""
-    compared = [Reconciled(*found) for found in latest_comparisons(connection, now)]
+    compared = [Reconciled(*found) for found in latest_comparisons(connection, sources, now)]
     failed = [
         Reconciled(each.source, each.began_at, 0, 0, trouble=each.trouble, run=each.run, next_run=each.next_run)
         for each in failed_reconciles(connection)

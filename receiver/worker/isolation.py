@@ -139,7 +139,7 @@ def is_left_behind() -> bool:
 
 
 def _refuse_if_many_hang() -> None:
-    for thread in [each for each in _hanging if not each.is_alive()]:
+    for thread in [each for each in tuple(_hanging) if not each.is_alive()]:
         _hanging.discard(thread)
     if len(_hanging) >= MOST_HANGING:
         raise Unavailable(

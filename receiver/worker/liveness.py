@@ -70,6 +70,11 @@ def short_name(worker: str) -> str:
     return worker.rpartition(":")[2]
 
 
+def are_of_one_process(name: str, other: str) -> bool:
+    """Whether both names were made in the same process."""
+    return name.rpartition(":")[0] == other.rpartition(":")[0]
+
+
 def is_here(worker: str) -> bool:
     """Whether it runs on this machine and in this container, so that its process id means something here."""
     place = _place(worker)

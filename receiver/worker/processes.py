@@ -190,6 +190,14 @@ def running(connection: Connection, now: datetime) -> list[RowMapping]:
     return [row for row in rows if row["name"] not in ended]
 
 
+def running_beside(connection: Connection, now: datetime) -> list[str]:
+    """The names of the processes with a heartbeat by the present clock, and not by one that was set back since."""
+    found = select(PROCESSES.c.name).where(PROCESSES.c.seen_at.between(now - STALE, now + STALE))
+    names = connection.execute(found).scalars().all()
+    ended = set(dead(names))
+    return [name for name in names if name not in ended]
+
+
 def drop_stale(connection: Connection, now: datetime) -> None:
     """Delete the rows of processes that ended without deregistering."""
     names = dead(connection.execute(select(PROCESSES.c.name)).scalars())

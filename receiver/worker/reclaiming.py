@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from receiver.inbox import due
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.reclaim import LOST, LostAttempt
+from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.moments import has_passed
 from receiver.worker import liveness
+from receiver.worker.processes import running_beside
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +49,12 @@ class Reclaiming:
             _count(each, now)
 
     def _shorten_leases(self, now: datetime) -> None:
-        shortened = self._inbox.shorten_leases(now=now, lease=self._lease)
+        with self._inbox.database.read() as connection:
+            ahead = due.leased_ahead(connection, now=now, lease=self._lease)
+            # The lease of a process that runs beside this one may be longer by its settings.
+            beside = running_beside(connection, now) if ahead else []
+        vanished = [each for each in ahead if not any(liveness.are_of_one_process(each, name) for name in beside)]
+        shortened = self._inbox.shorten_leases(vanished, now=now, lease=self._lease) if vanished else 0
         if shortened:
             log.warning("the clock was set back: leases from before it end sooner", deliveries=shortened)
 
@@ -67,7 +74,8 @@ def _count(lost: LostAttempt, now: datetime) -> None:
         metrics.FAILED_ATTEMPTS.labels(lost.source).inc()
     if not lost.is_dead:
         return
-    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=LOST)
+    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=lost.reason)
     metrics.ended(lost.source, State.DEAD.value, "").inc()
-    if lost.round == 1:
+    # A time that was edited by hand may not be readable.
+    if lost.round == 1 and isinstance(lost.received_at, datetime):
         metrics.applied(lost.source).observe(max((now - lost.received_at).total_seconds(), 0.0))

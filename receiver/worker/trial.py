@@ -14,6 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+
+from receiver.database.errors import is_infrastructure_error, is_overdue
 from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.sources import Source
 from receiver.errors import Discard, Retry, Unreadable
@@ -21,7 +24,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import kept_reason
 from receiver.logs.safe_text import told, told_with_type
-from receiver.mirror.rows import Mirror, ReadRow, SessionRequested, Write
+from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
 from receiver.worker.attempt import Attempt
 from receiver.worker.reading import parse
 
@@ -62,21 +65,27 @@ def run_trial(
 ) -> Trial:
     """Run the present code over one delivery, as if it were `now`; `read_row` answers `mirror.get`.
 
-    Raises nothing that the code raises. The caller must bound a handler that does not return.
+    Raises nothing that the code raises, but SQLAlchemy's error if `read_row` could not read because the database itself
+    failed. The caller must bound a handler that does not return.
     """
     attempt = Attempt(claimed)
     guard = _TrialGuard(attempt)
+    read = _TrialReader(read_row)
     if claimed.plain is None:
         return Trial([], Obstacle.EXPIRED)
     source = sources.get(claimed.source)
     if source is None:
         return Trial([], Obstacle.NO_SOURCE)
+    ended = None
     with guard:
         parse(attempt, sources, retries, now=now)
-        ended = Trial([], Obstacle.THIN) if _is_thin(source, attempt) else _handle(attempt, read_row)
-        return ended._replace(further=_further(attempt))
-    assert guard.ended is not None
-    return guard.ended._replace(further=_further(attempt))
+        ended = Trial([], Obstacle.THIN) if _is_thin(source, attempt) else _handle(attempt, read)
+    if read.failed is not None:
+        # The handler is not at fault, whatever it made of the error.
+        raise read.failed
+    ended = ended or guard.ended
+    assert ended is not None
+    return ended._replace(further=_further(attempt))
 
 
 def _further(attempt: Attempt) -> int:
@@ -104,6 +113,23 @@ def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
     except SessionRequested:
         return Trial([], Obstacle.SESSION, attempt.handler.name)
     return Trial(mirror.writes)
+
+
+@dataclass(slots=True)
+class _TrialReader:
+    """Answers `mirror.get`, and notes the error of a database that could not be read."""
+
+    read_row: ReadRow
+    failed: SQLAlchemyError | None = None
+
+    def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
+        try:
+            return self.read_row(key, writes)
+        except SQLAlchemyError as error:
+            # A programming error is the handler's own, such as an id that the driver does not take.
+            if is_overdue(error) or (is_infrastructure_error(error) and not isinstance(error, ProgrammingError)):
+                self.failed = error
+            raise
 
 
 @dataclass(slots=True)

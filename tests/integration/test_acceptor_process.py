@@ -275,14 +275,14 @@ def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_pat
         assert served.post("deadly", *_signed(b'{"id": "harmless"}')).status_code == 200
 
 
-FORKING = """
+LEAVES_A_PROCESS = """
 import ctypes, os, sys, time
 from pathlib import Path
 
 from receiver import Dialect, Unsigned
 
-forking = Dialect("forking", verify=Unsigned())
-forking.envelope(lambda body: None)
+leaving = Dialect("leaving", verify=Unsigned())
+leaving.envelope(lambda body: None)
 
 if sys.argv[0].endswith("acceptor.py") and FORK() == 0:
     while not Path(__file__).with_name("ends").exists():
@@ -296,12 +296,14 @@ NATIVELY = "ctypes.CDLL(None).fork"
 
 @contextmanager
 def served_by_one_that_forks(tmp_path, monkeypatch, fork: str) -> Iterator[Served]:
-    (tmp_path / "forking.py").write_text(FORKING.replace("FORK", fork))
+    (tmp_path / "leaves_a_process.py").write_text(LEAVES_A_PROCESS.replace("FORK", fork))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "forking", raising=False)
+    monkeypatch.delitem(sys.modules, "leaves_a_process", raising=False)
     try:
-        with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}", dialects=["forking:forking"]) as served:
+        with served_by_a_process(
+            f"sqlite:///{tmp_path / 'hookmirror.db'}", dialects=["leaves_a_process:leaving"]
+        ) as served:
             yield served
     finally:
         (tmp_path / "ends").touch()

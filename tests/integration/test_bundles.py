@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from bundling import bundle, item, new_batcher
 from faults import each_death
+from losing import LosingOne
 from shopping import NOON, drain, new_worker
 
 from handlers.catalog import Product
@@ -288,6 +289,23 @@ def test_a_body_is_unfolded_once_wherever_the_process_is_killed(shop, kit):
         whole = count(kit, "deliveries", "item IS NULL")
         assert (count(kit, "deliveries"), whole) in ((1, 1), (2, 0))
     assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1]
+
+
+def test_a_body_unfolded_before_a_lost_answer_counts_its_items_and_duplicates_once(shop, kit, monkeypatch):
+    known = kit.send_body("shop", bundle(item(3, event="e3")))
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3, event="e3")))
+    shop._read = readable
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    claimed = kit.inbox.claim("w", ["shop"], limit=9, now=kit.now(), lease=timedelta(minutes=1))
+    [whole] = [each for each in claimed if each.id == int(answer.delivery)]
+    before = metrics.ENDED_ON_ARRIVAL.labels("shop", "dead")._value.get()
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+        kit.inbox.unfold(whole, shop.read(whole.plain))
+    assert {each["id"]: each["duplicates"] for each in kit.deliveries()}[known.delivery] == 1
+    assert sum(each["duplicates"] for each in kit.deliveries()) == 1
+    assert metrics.ENDED_ON_ARRIVAL.labels("shop", "dead")._value.get() == before + 1
 
 
 def test_the_body_is_dropped_after_its_last_delivery_expired(shop, kit, worker):

@@ -22,13 +22,22 @@ NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def reconciled(kit, *, ago: timedelta, total: int = 2_000, state: str = "done", kind: str = "reconcile", **tally: int):
+def reconciled(
+    kit,
+    *,
+    ago: timedelta,
+    total: int = 2_000,
+    state: str = "done",
+    kind: str = "reconcile",
+    source: str = "shop",
+    **tally: int,
+):
     """Record a reconcile that ended this long ago with these counts."""
     always: dict[str, Any] = {"arguments": {}, "planned_by": "ops-1", "release": "1", "wiring": "w", "done": total}
     at = NOW - ago
-    row = {"kind": kind, "sources": ["shop"], "state": state, "total": total, "tally": tally, "planned_at": at}
+    row = {"kind": kind, "sources": [source], "state": state, "total": total, "tally": tally, "planned_at": at}
     with kit.database.write() as connection:
-        connection.execute(insert(RUNS).values(**always, **row, ended_at=at))
+        connection.execute(insert(RUNS).values(**always, **row, started_at=at, ended_at=at))
 
 
 def found(kit, now: datetime = NOW, rule: str = "mirror_differs") -> list[Any]:
@@ -43,6 +52,15 @@ def test_a_reconcile_that_finds_more_than_one_row_in_a_thousand_wrong_is_a_findi
     (finding,) = found(kit)
     assert (finding.source, finding.since) == ("shop", NOW - DAY)
     assert finding.evidence == {"wrong": 3, "compared": 2_000}
+
+
+def test_a_comparison_counts_however_many_runs_of_other_sources_came_since(kit, monkeypatch):
+    monkeypatch.setattr("receiver.runs.comparisons.MOST_RUNS", 3)
+    reconciled(kit, ago=2 * DAY)
+    reconciled(kit, ago=DAY, repaired=500)
+    for _ in range(4):
+        reconciled(kit, ago=timedelta(), source="others")
+    assert [each.source for each in found(kit)] == ["shop"]
 
 
 def test_rows_left_alone_by_the_brake_count_as_differences(kit):

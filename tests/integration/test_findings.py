@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from losing import LosingOne
 from serving import TIMEOUT, wait_until
 from shopping import named, new_worker
 from sqlalchemy import delete, insert, select, text
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
@@ -138,9 +140,33 @@ def test_two_workers_that_sum_up_the_same_hour_at_the_same_time_add_each_minute_
         monkeypatch.setattr(tallies, "insert_mappings", insert_after_the_other)
     others = Database(kit.database.engine.url.render_as_string(hide_password=False))
     with closing(others), ThreadPoolExecutor() as pool:
-        summed = pool.map(lambda database: retention._sum_up(database, NOW), [kit.database, others])
+        summed = pool.map(lambda database: retention._sum_up(database, NOW - 15 * DAY), [kit.database, others])
         assert sorted(summed) == [0, 3]
     assert [row.number for row in read(kit, span=HOUR)] == [300]
+
+
+@pytest.mark.parametrize("ago", [15, 401])
+def test_an_hour_that_another_process_takes_first_does_not_end_the_pruning(kit, monkeypatch, ago):
+    monkeypatch.setattr(retention, "HOURS_AT_ONCE", 1)
+    for hour in range(6):
+        add(kit, NOW - ago * DAY - hour * HOUR, span=MINUTE if ago == 15 else HOUR)
+    write, begun = Database.write, []
+
+    @contextmanager
+    def late(database):
+        """Let another process take the same hour before, each second time."""
+        begun.append(database)
+        if len(begun) % 2:
+            retention.prune_tallies(database, NOW)
+        with write(database) as connection:
+            yield connection
+
+    monkeypatch.setattr(Database, "write", late)
+    while retention.prune_tallies(kit.database, NOW):
+        pass
+    monkeypatch.undo()
+    assert len(read(kit)) == 0
+    assert len(read(kit, span=HOUR)) == (6 if ago == 15 else 0)
 
 
 def waits_for_lock(database: Database) -> bool:
@@ -243,6 +269,28 @@ def test_counts_of_an_outage_of_the_database_are_written_for_their_own_minutes(k
     ]
     for kind in (RUNNING, WATCHED):
         assert [row.at - first for row in read(kit, kind=kind)] == [2 * MINUTE], "nothing could be accepted before"
+
+
+@pytest.mark.parametrize("wait", [timedelta(hours=2), MINUTE])
+def test_counts_whose_commit_lost_its_answer_are_written_once(kit, watch, clock, seen, monkeypatch, wait):
+    monkeypatch.setattr("receiver.findings.watching.TALLIES_WAIT", wait)
+    watching = watch("one")
+    seen[SHOP] = KindCount(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            watching.tally()
+    clock.now += MINUTE
+    seen[SHOP] = KindCount(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+        with pytest.raises(OperationalError):
+            watching.tally()
+    clock.now += MINUTE
+    seen[SHOP] = KindCount(8)
+    watching.tally()
+    assert [row.number for row in read(kit, kind="accepted")] == [5, 2, 1]
+    assert [row.number for row in read(kit, kind=RUNNING)] == [1, 1]
 
 
 def test_of_a_long_outage_the_oldest_minutes_are_counted_together(kit, watch, clock, seen, monkeypatch):

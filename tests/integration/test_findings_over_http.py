@@ -13,9 +13,11 @@ from sqlalchemy import insert
 
 from receiver.api.tokens import Scope
 from receiver.findings import tallies
+from receiver.findings.circumstances import circumstances
 from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
+from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import RUNS
 
 OLD = {**SOURCES, "sigma": {"secrets": ["the old secret"]}}
@@ -180,11 +182,29 @@ def test_the_log_of_a_refusal_names_the_address_of_the_sender(served: Served, ca
     wait_until(lambda: "peer=" in (shown := capfd.readouterr().err) and "127.0.0.1" in shown, "the line")
 
 
+def test_an_old_finding_shows_the_changes_at_its_beginning_however_many_came_since(served: Served, monkeypatch):
+    monkeypatch.setattr("receiver.findings.circumstances.MOST_EXAMINED", 2)
+    since = datetime.now(UTC) - timedelta(days=9)
+    with served.beside.write() as connection:
+        for days in (0, 1, 2, 3):
+            at = since + timedelta(days=days)
+            times = {"planned_at": at, "started_at": at, "started_by": "eve", "planned_by": "eve"}
+            values = {"release": "0", "wiring": "x", "tally": {}, "total": 1, "done": 1, "arguments": {}}
+            connection.execute(
+                insert(RUNS).values(kind="reconcile", sources=["sigma"], state="done", **values, **times)
+            )
+            done = {"who": "eve", "via": "api", "what": "retry", "arguments": {}, "count": 1, "result": {}}
+            connection.execute(insert(ACTIONS).values(at=at, **done))
+    found = circumstances(served.beside, since)
+    assert [each.says for each in found] == ["eve started run 1, a reconcile of sigma", "eve did “retry” by api"]
+
+
 def test_a_finding_shows_other_changes_at_its_beginning_and_when_it_was_open_before(served: Served):
     now = datetime.now(UTC)
     with served.beside.write() as connection:
         values = {"release": "0", "wiring": "x", "tally": {}, "total": 1, "done": 1, "arguments": {}}
-        times = {"planned_at": now, "started_at": now - timedelta(minutes=20), "started_by": "eve", "planned_by": "eve"}
+        began = now - timedelta(minutes=20)
+        times = {"planned_at": began, "started_at": began, "started_by": "eve", "planned_by": "eve"}
         connection.execute(insert(RUNS).values(kind="reconcile", sources=["sigma"], state="done", **values, **times))
         nearer = times | {"started_at": now - timedelta(minutes=8)}
         connection.execute(insert(RUNS).values(kind="replay", sources=["sigma"], state="done", **values, **nearer))

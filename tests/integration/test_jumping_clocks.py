@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from paging import PagedSource, listened_to
 from running import Runs, asked, new_reconciler
 from shopping import NOON, drain, named, new_shop, new_worker, sources_of, states
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from handlers.catalog import Product
 from receiver.database.database import Database
@@ -34,7 +34,7 @@ from receiver.sessions import sessions
 from receiver.sessions.links import Invitation
 from receiver.sessions.roles import Role
 from receiver.testing import Webhooks
-from receiver.worker.processes import Wiring
+from receiver.worker.processes import PROCESSES, Wiring
 from receiver.worker.reclaiming import Reclaiming
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -133,6 +133,20 @@ def test_a_lease_granted_by_a_clock_that_is_a_little_ahead_stays(kit, reclaiming
     before = leases(kit)
     reclaiming.look(kit.now())
     assert leases(kit) == before
+
+
+@pytest.mark.parametrize(("seen", "stays"), [(timedelta(0), True), (timedelta(days=1), False)])
+def test_a_long_lease_of_a_running_process_stays_beside_a_worker_with_a_short_one(kit, reclaiming, seen, stays):
+    """A process that has not been seen since the clock was set back does not count as running."""
+    send(kit, "A")
+    kit.inbox.claim("far:name:1:2:worker", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=10))
+    with kit.database.write() as connection:
+        values = {"host": "far", "pid": 1, "kind": "worker", "release": "0", "revision": "", "fingerprint": ""}
+        times = {"started_at": kit.now(), "seen_at": kit.now() + seen}
+        connection.execute(insert(PROCESSES).values(name="far:name:1:2:process", wiring=[], **values, **times))
+    before = leases(kit)
+    reclaiming.look(kit.now())
+    assert (leases(kit) == before) is stays
 
 
 def leases(kit) -> list[datetime | None]:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
-from typing import Any
 
+from losing import LosingOne
 from paging import PagedSource, listened_to, mirrored
-from running import Runs, reconciled
+from running import OPS, Runs, asked, reconciled
 from shopping import NOON, tell_all
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from receiver.database.database import Database
+from handlers.catalog import Product
+from receiver.runs.actions import ACTIONS, Done
+from receiver.runs.asking import repair
+from receiver.runs.immediate_actions import replay_now
 from receiver.runs.tables import RUNS, RunState
-
-
-class LosingOne:
-    """Loses the connection after one commit, by the number of its transaction."""
-
-    def __init__(self, database: Database, number: int) -> None:
-        self._write, self._number = database.write, number
-        self._begun = 0
-
-    @property
-    def has_lost(self) -> bool:
-        return self._begun >= self._number
-
-    @contextmanager
-    def write(self) -> Iterator[Any]:
-        self._begun += 1
-        is_lost = self._begun == self._number
-        with self._write() as connection:
-            yield connection
-        if is_lost:
-            raise OperationalError("COMMIT", None, Exception("the server closed it"), connection_invalidated=True)
 
 
 def test_a_replay_skips_no_delivery_whichever_answer_is_lost(kit, monkeypatch):
@@ -59,6 +39,31 @@ def test_a_replay_skips_no_delivery_whichever_answer_is_lost(kit, monkeypatch):
             break
 
 
+def test_an_action_whose_answer_is_lost_is_carried_out_and_recorded_once(kit, monkeypatch):
+    kit.source("shop")
+    tell_all(kit, ["A1"], at=NOON)
+    runs = Runs(kit)
+    delivery = int(kit.deliveries()[0]["id"])
+    run = runs.plan(delivery)
+    did: list[Done | None] = []
+    for act in (
+        lambda: runs.verbs.start(asked("start run", reason="after a fix", run=run), run, now=kit.now()),
+        lambda: runs.verbs.cancel(asked("cancel run", run=run), run, now=kit.now()),
+        lambda: replay_now(kit.inbox, asked("retry"), [delivery], now=kit.now()),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+            did.append(act())
+    assert [each and each.result.get("state", each.result.get("deliveries")) for each in did] == [
+        "running",
+        "cancelled",
+        1,
+    ]
+    with kit.database.read() as connection:
+        recorded = connection.execute(select(ACTIONS.c.what).order_by(ACTIONS.c.id)).scalars().all()
+    assert recorded == ["plan replay", "start run", "cancel run", "retry"]
+
+
 def test_a_reconcile_counts_each_repair_once_whichever_answer_is_lost(kit, shop, monkeypatch):
     lamps = PagedSource()
     lamps.speak(shop)
@@ -78,3 +83,21 @@ def test_a_reconcile_counts_each_repair_once_whichever_answer_is_lost(kit, shop,
             break
     with kit.database.read() as connection:
         assert set(connection.execute(select(RUNS.c.state)).scalars()) == {RunState.DONE}
+
+
+def test_a_row_whose_repair_lost_its_answer_is_told_as_repaired_by_one_run(kit, shop, monkeypatch):
+    lamps = PagedSource()
+    lamps.speak(shop)
+    source = listened_to(kit)
+    lamps.hold(["A1"])
+    tell_all(kit, ["A1"], at=NOON)
+    kit.drain()
+    lamps.hold(["A1"], "Tent")
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+        answer = repair(Runs(kit).verbs, source, Product, "A1", by=OPS, reason="it differs")
+    assert [change.after["name"] for change in answer.repaired or ()] == ["Tent"]
+    with kit.database.read() as connection:
+        (run,) = connection.execute(select(RUNS)).mappings().all()
+        (action,) = connection.execute(select(ACTIONS)).mappings().all()
+    assert (run["tally"], action["run"], answer.action) == ({"repaired": 1}, run["id"], action["id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from histories import new_kit
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 from telling import NOON, Shop
 from telling import shop as telling_shop
 from waiting import wait_until
@@ -25,7 +27,7 @@ from receiver.errors import Unavailable
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, sql_table
-from receiver.provenance import candidates, telling
+from receiver.provenance import candidates, recomputation, telling
 from receiver.provenance.stored import stored_row
 from receiver.provenance.why import Checked, Why, explain_row
 from receiver.settings.settings import source_settings
@@ -385,6 +387,40 @@ def test_a_handler_that_raises_today_is_reported_and_harms_no_other(kit, shop, e
     found = why(kit)
     assert "with today's code" in reason(found, "name").because
     assert telling.overall(found) is Checked.RECORDED
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_a_database_that_fails_during_a_trial_is_not_told_as_a_failure_of_the_handler(kit, shop, monkeypatch, catches):
+    @shop.on("product.sold")
+    def sell(event: Event[Any], mirror: Mirror) -> None:
+        with suppress(OperationalError) if catches else nullcontext():
+            mirror.get(Product, "A2")
+        mirror.upsert(Product, event.entity_id, name="Lamp")
+
+    kit.send("shop", "product.sold", id="A1", at=NOON)
+    kit.drain()
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("SELECT", None, Exception("the server closed it"), connection_invalidated=True)
+
+    monkeypatch.setattr(recomputation.UnitOfWork, "read", fail)
+    with pytest.raises(OperationalError, match="the server closed it"):
+        why(kit)
+
+
+def test_a_handler_that_asks_for_an_id_that_no_driver_takes_fails_in_its_trial(kit, shop):
+    @shop.on("product.sold")
+    def sell(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="Lamp")
+
+    kit.send("shop", "product.sold", id="A1", at=NOON)
+    kit.drain()
+
+    @shop.on("product.sold", override=True)
+    def look(event: Event[Any], mirror: Mirror) -> None:
+        mirror.get(Product, object())  # type: ignore[arg-type]
+
+    assert "with today's code it fails" in reason(why(kit), "name").because
 
 
 def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, monkeypatch):

@@ -164,10 +164,18 @@ def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_ro
     assert "\n" not in told
 
 
-def test_an_id_that_no_index_accepts_is_reported(kit, listed, run):
-    listed.rows = [Listed(Product, "x" * 513, {})]
+@pytest.mark.parametrize("external_id", ["", 513])
+def test_an_id_that_is_no_text_or_empty_is_reported(kit, listed, run, external_id):
+    listed.rows = [Listed(Product, external_id, {})]
     with pytest.raises(ApiError, match="has to give an id as text of 1 to 512 characters"):
         run()
+
+
+def test_a_row_with_an_id_that_no_index_accepts_is_left_alone_and_reported(kit, listed, run):
+    listed.rows = [Listed(Product, "x" * 513, {"name": "Tent"}), Listed(Product, "A3", {"name": "Lamp"})]
+    report = run()
+    assert (report.listed, report.unstorable, kit.row(Product, "A3").name) == (2, 1, "Lamp")
+    assert "which is longer than 512 characters: let the dialect shorten it" in report.unstorable_reason
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from handlers.catalog import Product, Variant
-from receiver import Listed
+from receiver import Listed, ListPage
 from receiver.errors import ApiError
 from receiver.inbox.retention import Retention
 from receiver.runs.feeder import FIRST_RETRY_DELAY, Feeder
@@ -184,12 +184,29 @@ def test_a_failing_schedule_does_not_hold_up_the_runs(kit, runs):
     assert runs.run(run)["state"] == RunState.PLANNED
 
 
-def test_a_listed_id_that_no_index_can_hold_is_refused_with_the_reason(kit, runs, lamps):
-    lamps.row = lambda _: Listed(Product, LONG, {})
-    run = plan(runs, "reconcile", source="shop", force=False)
-    with pytest.raises(ApiError, match=r"the id 'AAA.* as text of 1 to 512 characters"):
-        for _ in runs.feeder.steps(run):
-            pass
+def test_of_a_list_of_names_those_that_no_index_can_hold_are_counted_and_the_others_looked_up(kit, runs, shop, lamps):
+    shop.listing_of = None
+
+    @shop.pages(Product, names_only=True)
+    def read(api: httpx.Client, start: None) -> ListPage:
+        return ListPage([Listed(Product, each, {}) for each in ("A1", LONG, "A3")], None, 3)
+
+    lamps.hold(["A1", "A3"])
+    report = reconciled(kit, sources_of(kit)["shop"], force=True)
+    assert (report.listed, report.unstorable, sorted(mirrored(kit))) == (3, 1, ["A1", "A3"])
+
+
+def test_listed_rows_with_ids_that_no_index_can_hold_are_left_alone_counted_and_keep_the_list_complete(
+    kit, runs, lamps
+):
+    tell_all(kit, ["B1"], at=kit.now() - timedelta(hours=1))
+    lamps.hold([f"A{number}" for number in range(7)])
+    lamps.row = lambda each: Listed(Product, each[0] + (LONG if each[0] in ("A1", "A6") else ""), {"name": each[1]})
+    forecast = runs.run(started(runs))["forecast"]
+    assert forecast["outcomes"]["unstorable"] == 2
+    report = reconciled(kit, sources_of(kit)["shop"], force=True)
+    assert (report.listed, report.unstorable, sorted(mirrored(kit))) == (7, 2, ["A0", "A2", "A3", "A4", "A5"])
+    assert "the id 'A6AAA" in report.unstorable_reason
 
 
 @pytest.mark.parametrize(

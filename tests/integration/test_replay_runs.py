@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,9 +13,10 @@ import pytest
 from running import Runs, asked
 from shopping import NOON, named, states
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from waiting import TIMEOUT, wait_until
 
-from handlers.catalog import Product
+from handlers.catalog import Group, Product
 from receiver import Discard, Retry
 from receiver.errors import NotFound, ReasonWanted, RunConflict
 from receiver.runs import actions, forecast, formatting, replay
@@ -195,6 +197,59 @@ def test_a_handler_that_returns_too_late_cannot_read_in_the_forecast(kit, shop, 
     runs.plan(each)
     opened.set()
     assert "took too long" in str(told.get(timeout=TIMEOUT))
+
+
+def test_a_forecast_fails_with_the_database_and_foresees_no_failing_handler(kit, shop, runs, monkeypatch):
+    @shop.on("price")
+    def price(event, mirror):
+        mirror.get(Product, event.entity_id)
+
+    (each,) = send(kit, "A", kind="price")
+    kit.drain()
+
+    def fail(*_):
+        raise OperationalError("SELECT", None, Exception("the server closed it"), connection_invalidated=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forecast.UnitOfWork, "read", fail)
+        with pytest.raises(OperationalError):
+            runs.plan(each)
+    assert runs.items(runs.plan(each))[each]["forecast"] == "unchanged"
+
+
+def test_a_handler_that_reads_a_missing_table_lets_the_other_handlers_of_its_forecast_read(kit, shop, runs):
+    @shop.on("price")
+    def price(event, mirror):
+        mirror.get(Group if event.entity_id == "A" else Product, "A")
+
+    ids = send(kit, "A", "B", kind="price")
+    kit.drain()
+    with kit.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE groups")
+    foreseen = runs.items(runs.plan(*ids))
+    assert [foreseen[each]["forecast"] for each in ids] == ["failing", "unchanged"]
+
+
+@pytest.mark.parametrize("slow", ["_next_meant", "_forecast"])
+def test_a_plan_that_takes_longer_than_its_lease_is_not_taken_by_another_feeder(kit, runs, monkeypatch, slow):
+    send_and_drain(kit, "A")
+    monkeypatch.setattr(replay.Replay, "lease", timedelta(seconds=1.5))
+    work, others = getattr(replay.Replay, slow), []
+    other = runs.new_feeder()
+
+    def take_long(*given):
+        monkeypatch.setattr(replay.Replay, slow, work)
+        for _ in range(10):
+            time.sleep(0.3)
+            others.append(other.step(run))
+        return work(*given)
+
+    monkeypatch.setattr(replay.Replay, slow, take_long)
+    run = runs.begin_plan(source="shop")
+    while runs.feeder.step(run):
+        pass
+    assert others == [False] * 10
+    assert (runs.run(run)["state"], runs.run(run)["total"]) == (RunState.PLANNED, 1)
 
 
 def test_a_run_needs_a_reason(kit, runs):

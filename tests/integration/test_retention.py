@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from serving import wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, named, new_worker, running, states
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
@@ -204,6 +206,32 @@ def test_a_whole_batch_of_locked_deliveries_does_not_end_the_pruning(kit, monkey
     prune_beside_locks(kit, ids[:5])
     with kit.database.read() as connection:
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 5
+
+
+def test_a_worker_and_a_run_that_prune_in_one_process_take_turns(kit, monkeypatch):
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
+    for number in range(6):
+        kit.send("shop", "product.painted", id=f"A{number}")
+    kit.advance(days=31)
+    own, delete = replace(KEPT), retention._delete_bodies
+    begun, may_end = threading.Event(), threading.Event()
+    batches: list[int] = []
+
+    def slow(database: Database, ids: Sequence[int]) -> int:
+        batches.append(len(ids))
+        begun.set()
+        assert may_end.wait(TIMEOUT)
+        return delete(database, ids)
+
+    monkeypatch.setattr("receiver.inbox.retention._delete_bodies", slow)
+    with ThreadPoolExecutor(2) as pool:
+        pruning = [pool.submit(own.prune, kit.database, now=kit.now())]
+        assert begun.wait(TIMEOUT)
+        pruning.append(pool.submit(own.prune, kit.database, now=kit.now()))
+        assert not wait([pruning[1]], timeout=0.3).done
+        assert batches == [4]
+        may_end.set()
+        assert [each.result(TIMEOUT) for each in pruning] == [4, 2]
 
 
 def test_a_running_worker_prunes_by_itself(kit, worker, lamp):

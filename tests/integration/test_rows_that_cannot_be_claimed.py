@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel
 from serving import wait_until
 from shopping import NOON, drain, named, new_shop, running
 from sqlalchemy import text
+from structlog.testing import capture_logs
 from trouble import refusing_changes
 
 from handlers.catalog import Product, Variant
@@ -19,6 +21,7 @@ from receiver.envelope import LONGEST_KIND, LONGEST_NAME
 from receiver.metrics import metrics
 from receiver.testing import Answer, Webhooks
 from receiver.worker.batch_sizes import BatchSize
+from receiver.worker.reclaiming import Reclaiming
 
 
 def incompressible(length: int, *, seed: int) -> str:
@@ -140,6 +143,48 @@ def test_a_claim_divided_around_a_bad_row_keeps_the_order_of_an_entity(kit, work
         drain(worker)
     assert [kit.delivery(each)["state"] for each in (first, guilty, second)] == ["processed", "dead", "processed"]
     assert not kit.row(Product, "A1").active
+
+
+def left_behind(kit: Webhooks, number: int) -> list[Answer]:
+    """Send some deliveries, and let a worker vanish with all of them."""
+    sent = [kit.send("shop", "product.updated", id=f"A{each}", at=NOON, data=named()) for each in range(number)]
+    claimed = kit.inbox.claim("vanished", ["shop"], limit=9, now=kit.now(), lease=timedelta(seconds=60))
+    assert len(claimed) == number
+    kit.advance(seconds=61)
+    return sent
+
+
+def test_a_lost_attempt_that_may_not_be_recorded_ends_its_delivery_and_keeps_no_other_from_being_given_back(kit):
+    sent = left_behind(kit, 7)
+    reclaiming = Reclaiming(kit.inbox, lease=timedelta(seconds=60), max_attempts=9)
+    before = metrics.ended("shop", "dead", "")._value.get()
+    with refusing_changes(kit.database, f"NEW.id = {sent[3].delivery} AND NEW.state = 'pending'"):
+        reclaiming.look(kit.now())
+    assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 3 + ["dead"] + ["pending"] * 3
+    assert "not this one" in kit.delivery(sent[3])["reason"]
+    assert [len(kit.delivery(each)["attempts"]) for each in sent] == [1, 1, 1, 0, 1, 1, 1]
+    assert metrics.ended("shop", "dead", "")._value.get() == before + 1
+
+
+def test_a_lost_delivery_that_may_not_be_changed_at_all_stays_and_the_others_are_given_back(kit):
+    sent = left_behind(kit, 4)
+    with refusing_changes(kit.database, f"NEW.id = {sent[0].delivery}"), capture_logs() as lines:
+        for _ in range(2):
+            kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)
+    assert [kit.delivery(each)["state"] for each in sent] == ["processing"] + ["pending"] * 3
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+        "cannot reclaim deliveries together; reclaiming without the rows at fault"
+    ]
+
+
+@pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
+def test_a_lost_delivery_with_a_time_that_cannot_be_read_dies_with_its_last_attempt_and_is_counted(kit):
+    left_behind(kit, 1)
+    with kit.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET received_at = 'yesterday', suspect = true"))
+    before = metrics.ended("shop", "dead", "")._value.get()
+    Reclaiming(kit.inbox, lease=timedelta(seconds=60), max_attempts=1).look(kit.now())
+    assert metrics.ended("shop", "dead", "")._value.get() == before + 1
 
 
 @pytest.mark.parametrize("database_system", ["sqlite"], scope="module")

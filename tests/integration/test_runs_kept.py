@@ -101,6 +101,22 @@ def test_a_paused_run_stays_however_old_it_is(kit, runs):
     assert (ids_of_runs(kit), runs.run(run)["state"]) == ([run], "paused")
 
 
+@pytest.mark.parametrize("table", ["runs", "actions"])
+def test_runs_and_actions_behind_those_that_another_session_holds_are_pruned(kit, runs, table):
+    if not kit.database.is_postgresql:
+        pytest.skip("SQLite has no locks of rows")
+    held = done(kit, runs)[0] if table == "runs" else 1
+    runs.begin_plan(source="shop")
+    done(kit, runs)
+    kit.advance(days=401)
+    with kit.database.engine.connect() as holding:
+        holding.exec_driver_sql(f"SELECT 1 FROM {table} WHERE id = {held} FOR UPDATE")
+        drop_all(kit)
+        assert (ids_of_runs(kit), count(kit, ACTIONS)) == (([held], 0) if table == "runs" else ([], 1))
+    drop_all(kit)
+    assert (ids_of_runs(kit), count(kit, ACTIONS)) == ([], 0)
+
+
 def drop_all(kit) -> None:
     while drop_old(kit.database, before=kit.now() - timedelta(days=400)):
         pass

@@ -10,6 +10,7 @@ from waiting import wait_until
 
 from receiver import Dialect, Envelope, HmacSha256
 from receiver.dialects.sources import build_sources
+from receiver.errors import WiringError
 from receiver.server.registry import Reading
 from receiver.server.renewal import TAKEN, Reloader, Renewal, read_anew
 from receiver.server.signals import Requests
@@ -36,8 +37,8 @@ OTHERS = {
 }
 
 
-def shop() -> Dialect:
-    dialect = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+def shop(verifier: type[HmacSha256] = HmacSha256) -> Dialect:
+    dialect = Dialect("shop", verify=verifier(header="X-Webhook-Signature"))
 
     @dialect.envelope
     def read(body: dict) -> Envelope:
@@ -101,3 +102,25 @@ def test_the_next_request_to_reload_is_heard_although_there_was_no_memory_for_th
         requests.ask()
         wait_until(lambda number=number: len(heard) == number, "the reload")
     reloader.stop()
+
+
+class Doubting(HmacSha256):
+    """A verifier whose form of secrets cannot be told."""
+
+    @property
+    def looks_like(self) -> str:
+        raise RuntimeError("no form")
+
+
+def test_settings_whose_secrets_cannot_be_examined_are_refused(monkeypatch):
+    old, dialects = made(), {"shop": shop(Doubting)}
+    sources = build_sources(old, dialects)
+    monkeypatch.setattr("receiver.server.renewal.load", lambda: made(sources={"shop": {"secrets": ["another-one"]}}))
+    with pytest.raises(WiringError, match=r"The verifier of shop failed: .*RuntimeError"):
+        read_anew(old, sources, dialects)
+
+
+def test_a_renewal_has_the_doubts_about_its_secrets(monkeypatch):
+    renewal = renewed(monkeypatch, made(), made(sources={"shop": {"secrets": ["whsec_of-another-sender"]}}))
+    (doubt,) = renewal.doubts
+    assert doubt.startswith("Secret 1 of the source shop begins with `whsec_`")

@@ -73,3 +73,16 @@ def test_while_the_whole_process_stands_still_no_handler_counts_as_hanging(monke
 
     run = IsolatedRun(stand_still, taken, math.inf)
     assert (run.run(["A", "B"]), run.left_behind, taken.results) == (2, 0, {"A": "A", "B": "B"})
+
+
+def test_a_thread_that_is_abandoned_while_others_are_counted_fails_no_read(monkeypatch):
+    class Abandoned(threading.Thread):
+        def is_alive(self) -> bool:
+            hanging.add(threading.Thread())
+            return False
+
+    hanging: set[threading.Thread] = {Abandoned(), Abandoned()}
+    monkeypatch.setattr(isolation, "_hanging", hanging)
+    taken = Taken()
+    assert IsolatedRun(str, taken, until=math.inf).run(["A1"]) == 1
+    assert taken.results == {"A1": "A1"}
