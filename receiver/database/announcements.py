@@ -1,4 +1,4 @@
-"""Announcements: notifies sessions of PostgreSQL of what was committed, in a transaction of its own.
+"""Announcements: notifies the workers of other processes on PostgreSQL of accepted deliveries, after their commit.
 
 Transactions that notify commit one after another in the whole server: each holds a lock until its flush, and the answer
 of a standby, have ended. A transaction that only notifies flushes nothing (docs/decisions/0063).
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: The channel on which workers listen.
+CHANNEL = "hookmirror_accepted"
+
 #: Seconds from one notification to the next, which announces everything meanwhile.
 ANNOUNCEMENT_PAUSE = 0.01
 
@@ -35,15 +38,15 @@ class Announcements:
     def __init__(self, open_session: Callable[[], psycopg.Connection[Any]]) -> None:
         self._open_session = open_session
         self._lock = threading.Lock()
-        self._due: set[str] = set()
+        self._is_due = False
         self._turn, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
-    def announce(self, channel: str) -> None:
-        """Notify the channel soon, without waiting for it. Raises nothing, because what is announced is committed."""
+    def announce(self) -> None:
+        """Notify soon, without waiting for it. Raises nothing, because what is announced is committed."""
         try:
             with self._lock:
-                self._due.add(channel)
+                self._is_due = True
                 self._turn.set()
                 if self._thread is None:
                     self._ending.clear()
@@ -65,23 +68,22 @@ class Announcements:
     def _run(self) -> None:
         try:
             with self._open_session() as session:
-                while due := self._next():
-                    for channel in due:
-                        session.execute("SELECT pg_notify(%s, '')", [channel])
+                while self._next():
+                    session.execute(f"NOTIFY {CHANNEL}")
                     self._ending.wait(ANNOUNCEMENT_PAUSE)
         except Exception as error:
             # Every error is caught, such as that of a lost session. The next announcement starts another thread.
-            log.debug("cannot announce; listeners poll", error=told(error))
             with self._lock:
                 self._thread = None
+            log.debug("cannot announce; listeners poll", error=told(error))
 
-    def _next(self) -> set[str]:
-        """Wait for the channels to notify; none once the thread is to end."""
+    def _next(self) -> bool:
+        """Wait until an announcement is due. False once the thread is to end."""
         if not self._ending.is_set():
             self._turn.wait()
         with self._lock:
             self._turn.clear()
-            due, self._due = self._due, set()
-            if not due:
+            is_due, self._is_due = self._is_due, False
+            if not is_due:
                 self._thread = None
-        return due
+        return is_due

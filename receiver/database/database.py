@@ -277,13 +277,13 @@ class Database:
         """
         return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
 
-    def announce(self, channel: str) -> None:
-        """Notify the sessions that listen on a channel of PostgreSQL of what this process has committed, soon.
+    def announce(self) -> None:
+        """Notify the workers of other processes on PostgreSQL, soon, of deliveries that this process has accepted.
 
-        Nothing happens on SQLite. Listeners must also poll.
+        On SQLite they watch the file.
         """
         if self.is_postgresql:
-            self._announcements.announce(channel)
+            self._announcements.announce()
 
     def close(self) -> None:
         self._announcements.stop()

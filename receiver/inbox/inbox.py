@@ -40,9 +40,6 @@ log = structlog.get_logger(__name__)
 #: Seconds for which unfolding a bundle waits for a lock once others have waited in vain.
 HASTY_SECONDS = 0.01
 
-#: The channel on which PostgreSQL notifies the workers of other processes of accepted deliveries.
-CHANNEL = "hookmirror_accepted"
-
 #: The number of deliveries whose sources are examined: those that have been due for longest.
 LONGEST_DUE = 1_000
 
@@ -71,24 +68,17 @@ class Inbox:
         """
         items = draw_ids(arrivals, self._ids)
         self._older_keys.recognise(items)
-        accepted = self._accept_in_any_way(arrivals, items)
-        self.announce()
-        return accepted
-
-    def announce(self) -> None:
-        """Wake the workers of other processes, because deliveries were accepted. On SQLite they watch the file."""
-        self.database.announce(CHANNEL)
-
-    def _accept_in_any_way(self, arrivals: Sequence[Arrival], items: Sequence[Arrival]) -> list[Accepted]:
         try:
-            return self._accept_together(arrivals, items)
+            accepted = self._accept_together(arrivals, items)
         except Exception as error:
             is_one_bundle = len(arrivals) == 1 and bool(arrivals[0].others)
             if not is_one_bundle or not is_fault_of_values(error):
                 raise
-        # The database refuses an item of a bundle: the other items are stored, still in one transaction.
-        with self.database.write() as connection:
-            return gathered(arrivals, resolve_one_by_one(connection, items))
+            # The database refuses an item of a bundle: the other items are stored, still in one transaction.
+            with self.database.write() as connection:
+                accepted = gathered(arrivals, resolve_one_by_one(connection, items))
+        self.database.announce()
+        return accepted
 
     def _accept_together(self, arrivals: Sequence[Arrival], items: Sequence[Arrival]) -> list[Accepted]:
         if insert_all(self.database, items):
@@ -104,7 +94,7 @@ class Inbox:
         """
         added = self._unfold_in_any_way(delivery, bundle, HASTY_SECONDS if hastily else LONGEST_HELD)
         delivery.item = 0
-        self.announce()
+        self.database.announce()
         for item in added:
             if item.state is not State.PENDING:
                 count_ended_on_arrival(item.source, item.state, item.unhandled)

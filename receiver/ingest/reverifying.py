@@ -72,7 +72,7 @@ def verify_again(
         after = some[-1].id
         done = _verify_batch(inbox, source, some, ids, along)
         if done.number:
-            inbox.announce()
+            inbox.database.announce()
             accepted()
         total = Reverified(*(ours + theirs for ours, theirs in zip(total, done, strict=True)))
 

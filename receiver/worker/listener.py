@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import structlog
 
+from receiver.database.announcements import CHANNEL
 from receiver.database.database import Database
 from receiver.database.engines import CONNECT_TIMEOUT
 from receiver.database.redaction import redacted
-from receiver.inbox.inbox import CHANNEL
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)

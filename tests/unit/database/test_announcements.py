@@ -15,8 +15,8 @@ from receiver.database.announcements import Announcements
 class Session:
     """A session that keeps what it notified; the gate holds a notification up."""
 
-    def __init__(self, told: list[str], gate: threading.Event) -> None:
-        self._told, self._gate = told, gate
+    def __init__(self, told: list[str], gate: threading.Event, errors: list[Exception]) -> None:
+        self._told, self._gate, self._errors = told, gate, errors
 
     def __enter__(self) -> Self:
         return self
@@ -24,11 +24,11 @@ class Session:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._told.append("closed")
 
-    def execute(self, _statement: str, parameters: list[str]) -> None:
+    def execute(self, _statement: str) -> None:
         assert self._gate.wait(TIMEOUT)
-        if parameters == ["broken"]:
-            raise OSError("the session is lost")
-        self._told += parameters
+        if self._errors:
+            raise self._errors.pop()
+        self._told.append("accepted")
 
 
 @pytest.fixture
@@ -44,17 +44,22 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def announcements(told: list[str], gate: threading.Event) -> Announcements:
-    open_session: Any = lambda: Session(told, gate)  # noqa: E731 (a session of another class)
+def errors() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+def announcements(told: list[str], gate: threading.Event, errors: list[Exception]) -> Announcements:
+    open_session: Any = lambda: Session(told, gate, errors)  # noqa: E731 (a session of another class)
     return Announcements(open_session)
 
 
 def test_announcements_during_a_notification_are_one_further_notification(announcements, told, gate):
     gate.clear()
-    announcements.announce("accepted")
-    wait_until(lambda: not announcements._due, "the first to be taken")
+    announcements.announce()
+    wait_until(lambda: not announcements._is_due, "the first to be taken")
     for _ in range(5):
-        announcements.announce("accepted")
+        announcements.announce()
     gate.set()
     wait_until(lambda: len(told) == 2, "the rest")
     announcements.stop()
@@ -63,15 +68,16 @@ def test_announcements_during_a_notification_are_one_further_notification(announ
 
 def test_what_is_due_is_notified_before_the_end_and_a_later_announcement_begins_anew(announcements, told):
     for _ in range(2):
-        announcements.announce("accepted")
+        announcements.announce()
         announcements.stop()
     assert told == ["accepted", "closed"] * 2
 
 
-def test_after_an_error_the_next_announcement_opens_another_session(announcements, told):
-    announcements.announce("broken")
+def test_after_an_error_the_next_announcement_opens_another_session(announcements, told, errors):
+    errors.append(OSError("the session is lost"))
+    announcements.announce()
     wait_until(lambda: announcements._thread is None, "the end of the thread")
-    announcements.announce("accepted")
+    announcements.announce()
     announcements.stop()
     assert told == ["closed", "accepted", "closed"]
 
@@ -82,9 +88,9 @@ def test_a_thread_that_cannot_be_started_is_no_error_of_the_caller_and_is_tried_
 
     with monkeypatch.context() as broken:
         broken.setattr(threading.Thread, "start", fail)
-        announcements.announce("accepted")
+        announcements.announce()
     assert told == []
-    announcements.announce("accepted")
+    announcements.announce()
     announcements.stop()
     assert told == ["accepted", "closed"]
 
