@@ -30,7 +30,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
 from receiver import codec
-from receiver.copying.conversions import Conversion, NotPortable, conversion, writer
+from receiver.copying.conversions import PADDED, Conversion, conversion, writer
+from receiver.copying.numbers import NotPortable
 from receiver.database.errors import is_fault_of_values
 from receiver.errors import CopyError
 from receiver.logs.safe_text import told
@@ -173,8 +174,9 @@ class _KeyColumn:
         self._bound_as: TypeEngine[Any] = Text()
         if isinstance(column.type, (Boolean, Integer)):
             self._bound_as = BigInteger() if isinstance(column.type, Integer) else Boolean()
-        # PostgreSQL's own types of names, as which it stores an `Enum`, compare with no text.
-        is_plain = isinstance(column.type, (Boolean, Integer, String)) and not isinstance(column.type, Enum)
+        # PostgreSQL's own types of names, as which it stores an `Enum`, compare with no text, and padded text compares
+        # in another way than text.
+        is_plain = isinstance(column.type, (Boolean, Integer, String)) and not isinstance(column.type, (Enum, *PADDED))
         self._cast = dialect.name == "postgresql" and not is_plain
         self._is_raw = dialect.name != "postgresql"
         self.selected: ColumnElement[Any] = type_coerce(cast(column, Text) if self._cast else column, NullType())

@@ -58,6 +58,17 @@ COLOURS = sa.Table(
     "colours", METADATA, sa.Column("colour", sa.Enum(Colour), primary_key=True), sa.Column("note", sa.Text)
 )
 
+#: A table with the types that only one of the two systems takes at their word.
+NARROW = sa.Table(
+    "narrow_types",
+    METADATA,
+    sa.Column("code", sa.CHAR(4), primary_key=True),
+    sa.Column("unit", sa.CHAR(3)),
+    sa.Column("short", sa.String(5)),
+    sa.Column("weight", sa.REAL),
+    sa.Column("size", sa.Float(24)),
+)
+
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 TEXT = st.text(LETTERS, max_size=12)
 JSON = st.recursive(
@@ -159,12 +170,12 @@ def with_digits(row):
     return {**row, "exact": None if row["exact"] is None else format(row["exact"], "f")}
 
 
-def readers(source, target) -> tuple[TableReader, TableReader]:
-    return TableReader(source, ALL, other=target.dialect), TableReader(target, ALL, other=source.dialect)
+def readers(source, target, table=ALL) -> tuple[TableReader, TableReader]:
+    return TableReader(source, table, other=target.dialect), TableReader(target, table, other=source.dialect)
 
 
-def carry(source, target) -> tuple[TableReader, TableReader]:
-    ours, theirs = readers(source, target)
+def carry(source, target, table=ALL) -> tuple[TableReader, TableReader]:
+    ours, theirs = readers(source, target, table)
     for some in ours.slices():
         Writer(target, ours).write(some.rows)
     return ours, theirs
@@ -286,6 +297,40 @@ def test_a_number_that_postgresql_would_round_is_refused(engines):
         fill(source, [HARD | {"numeric": Decimal("19.9995")}])
         with pytest.raises(CopyError, match=r"numeric holds 19\.9995, which PostgreSQL would round to 3 digits"):
             carry(source, target)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["sqlite to postgresql", "postgresql to sqlite"])
+def test_padded_texts_and_floats_of_four_bytes_are_equal_on_both_databases(engines, back, monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 1)
+    rows = [
+        {"code": code, "unit": "m", "short": "ab", "weight": weight, "size": 0.1}
+        for code, weight in [("ab", 0.1), ("ab\t", 19.99), ("abc", 3.4e38), ("", None), (" x", -1e-40), ("z", 16777216)]
+    ]
+    with both(engines, back=back) as (source, target):
+        source.execute(sa.insert(NARROW), rows)
+        ours, theirs = carry(source, target, NARROW)
+        assert digest(theirs) == digest(ours)
+        assert (digest(ours).rows, differences(ours, theirs)) == (len(rows), [])
+        found = target.execute(sa.select(NARROW.c.code, NARROW.c.unit, NARROW.c.weight)).all()
+    assert {(code.rstrip(" "), unit.rstrip(" "), weight) for code, unit, weight in found} == {
+        (row["code"], "m", row["weight"]) for row in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("unit", "metre", r"unit holds 5 characters, and this column takes 3 on PostgreSQL"),
+        ("short", "ab    ", r"short holds 6 characters, and this column takes 5 on PostgreSQL"),
+        ("weight", 0.123456789, r"weight holds 0\.123456789, which PostgreSQL would round to 0\.1234568"),
+        ("size", 1e300, r"size holds 1e\+300, which PostgreSQL would round to inf"),
+    ],
+)
+def test_a_value_that_postgresql_would_cut_or_round_is_refused(engines, column, value, says):
+    with both(engines) as (source, target):
+        source.execute(sa.insert(NARROW), [{"code": "a", column: value}])
+        with pytest.raises(CopyError, match=f"narrow_types code=a: {says}"):
+            carry(source, target, NARROW)
 
 
 @pytest.mark.parametrize(
