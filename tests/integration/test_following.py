@@ -150,6 +150,14 @@ def test_a_secret_signs_exactly_the_posted_bytes(database):
     assert posted.headers["x-webhook-signature"] == f"sha256={digest}"
 
 
+def test_the_cookies_of_a_target_are_not_sent_to_it(database):
+    write(database, "A1", "A2")
+    reply = Reply(headers=(("Set-Cookie", "session=secret; Path=/"),))
+    with receiving(lambda *_: reply) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A1", "A2")
+    assert [posted.headers.get("cookie") for posted in endpoint.posts] == [None, None]
+
+
 def test_a_user_in_the_url_is_used_to_sign_in_and_not_stored(database):
     write(database, "A1")
     with receiving() as endpoint, following(database, endpoint.url.replace("//", "//me:hidden@") + "?token=hidden"):
