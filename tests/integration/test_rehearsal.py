@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from importlib import invalidate_caches
 from pathlib import Path
@@ -21,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from telling import NOON
 
 from handlers.catalog import Product
+from receiver.commands import rehearse as command
 from receiver.commands.rehearse import WHY_NOT_RUN
 from receiver.dialects.sources import find_dialects
 from receiver.errors import WiringError
@@ -30,6 +33,7 @@ from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
 from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
+from receiver.server.runtime import Runtime
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.testing import TEST_SECRET, Webhooks
 
@@ -231,6 +235,26 @@ def test_the_last_words_of_code_that_prints_much_are_told(told_in_a_file, tmp_pa
     (tmp_path / "rehearsed_loud.py").write_text(text, "utf-8")
     with pytest.raises(WiringError, match=r"ended the process as it was loaded: the last words$"):
         run(told_in_a_file, "rehearsed_loud")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_rehearsal_that_a_signal_ends_leaves_no_bodies_behind(told_in_a_file, tmp_path, monkeypatch, number):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    # The kit's database has tables without migrations.
+    monkeypatch.setattr(Runtime, "open_to_read", lambda _: None)
+    monkeypatch.setenv("HOOKMIRROR_DATABASE_URL", f"sqlite:///{tmp_path / 'mirror.db'}")
+    seen = []
+
+    def run_process(folder: Path, _: object) -> None:
+        seen.append((folder.parent / "kept.db").exists())
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(rehearsal, "_run_process", run_process)
+    with pytest.raises(SystemExit) as ended:
+        command.rehearse(source="rehearsed")
+    assert (seen, ended.value.code, list(temporary.iterdir())) == ([True], 128 + number, [])
 
 
 def test_only_the_end_of_a_long_output_is_kept_and_later_output_follows_it(tmp_path, monkeypatch):
