@@ -57,6 +57,8 @@ from receiver.copying.numbers import (
     shortest_digits,
 )
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
+from receiver.database.errors import OF_WRONG_VALUES
+from receiver.logs.safe_text import told_with_type
 
 #: The types of texts that PostgreSQL fills up with blanks, which count for nothing.
 PADDED = (CHAR, NCHAR)
@@ -115,7 +117,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
         return Conversion(
             column.name, as_text, size, _json_for_postgresql if to_postgresql else _json_for_sqlite, _comparable_json
         )
-    return Conversion(column.name, column, size, _comparable_at_all, _comparable)
+    return Conversion(column.name, column, size, _comparable_and_writable(writer(column, other)), _comparable)
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -225,9 +227,19 @@ def _shown(value: Any) -> str:
 # ── comparing values of the types that are left to SQLAlchemy ─────────────────────────────────────────────────────
 
 
-def _comparable_at_all(value: Any) -> Any:
-    _comparable(value)
-    return value
+def _comparable_and_writable(write: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Make a function that reads a value, and refuses one that cannot be compared or that `write` cannot convert."""
+
+    def read(value: Any) -> Any:
+        _comparable(value)
+        try:
+            if write is not None:
+                write(value)
+        except OF_WRONG_VALUES as error:
+            raise NotPortable(f"holds a value that the other database cannot keep ({told_with_type(error)})") from None
+        return value
+
+    return read
 
 
 def _comparable(value: Any) -> Any:

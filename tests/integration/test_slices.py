@@ -299,6 +299,48 @@ def test_a_number_that_postgresql_would_round_is_refused(engines):
             carry(source, target)
 
 
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("date", "date holds a value that its type does not read (ValueError: Invalid isoformat string: 'odd')"),
+        ("colour", "colour holds a value that its type does not read (LookupError: 'odd' is not among the defined"),
+    ],
+)
+def test_a_value_that_its_type_does_not_read_is_refused_by_key_and_column(engines, column, says):
+    with both(engines) as (source, target):
+        fill(source, [HARD | {"number": at} for at in range(3)])
+        source.execute(sa.text(f"UPDATE all_types SET {column} = 'odd' WHERE number = 1"))
+        told = []
+        rows = [
+            row
+            for some in TableReader(source, ALL, other=target.dialect, problem=told.append).slices()
+            for row in some.rows
+        ]
+        assert [row[2] for row in rows] == [0, 2]
+        (problem,) = map(str, told)
+        assert says in problem
+        assert "number=1" in problem
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("date", "infinity", "its type does not read (DataError"),
+        ("naive", "infinity", "its type does not read (DataError"),
+        ("interval", "200000000 days", "the other database cannot keep (OverflowError"),
+    ],
+)
+def test_a_time_beyond_the_years_of_another_type_is_refused_by_key_and_column(engines, column, value, says):
+    with both(engines, back=True) as (source, target):
+        fill(source, [HARD | {"number": at} for at in range(3)])
+        source.execute(sa.text(f"UPDATE all_types SET {column} = '{value}' WHERE number = 1"))
+        told = []
+        reader = TableReader(source, ALL, other=target.dialect, problem=told.append)
+        assert [row[2] for some in reader.slices() for row in some.rows] == [0, 2]
+        (problem,) = map(str, told)
+        assert f"number=1: {column} holds a value that {says}" in problem
+
+
 @pytest.mark.parametrize("back", [False, True], ids=["sqlite to postgresql", "postgresql to sqlite"])
 def test_padded_texts_and_floats_of_four_bytes_are_equal_on_both_databases(engines, back, monkeypatch):
     monkeypatch.setattr(slices, "ROWS", 1)
