@@ -33,7 +33,7 @@ WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
     WITH_SESSION: "whose handlers take mirror.session: the scratch mirror has no tables of yours, so test them with "
     "the pytest fixture (docs/testing.md)",
-    NOT_REACHED: "not reached before the time limit, or because the source's API failed",
+    NOT_REACHED: "not reached: the code hung three times, the time limit passed, or the source's API failed",
 }
 
 
