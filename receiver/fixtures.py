@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def expected_of(fixture: Path) -> dict[str, Any]:
     """
     _refuse_missing(fixture)
     file = _beside(fixture, EXPECTED)
-    found = _parsed(file, file.read_bytes())
+    found = _parsed(file)
     if not isinstance(found, dict) or not _are_rows(found.get("rows")):
         raise ConfigurationError(
             f'{file} is not an object with the expected rows: write {{"rows": [{{"table": "products", "external_id": '
@@ -58,11 +59,10 @@ def _is_row(row: Any) -> bool:
 def headers_beside(fixture: Path) -> dict[str, str]:
     """The headers to send with a fixture; none without a file. Raises `ConfigurationError` for an invalid file."""
     file = _beside(fixture, HEADERS_BESIDE)
-    try:
-        content = file.read_bytes()
-    except OSError:
+    # Not by `Path.exists`, which raises an error for a name that is too long.
+    if not os.path.lexists(file):
         return {}
-    found = _parsed(file, content)
+    found = _parsed(file)
     if not isinstance(found, dict) or not all(map(is_header, found, found.values())):
         raise ConfigurationError(
             f'{file} is not an object of headers in ASCII: write such as {{"X-Shop-Topic": "product.updated"}}.'
@@ -70,9 +70,13 @@ def headers_beside(fixture: Path) -> dict[str, str]:
     return found
 
 
-def _parsed(file: Path, content: bytes) -> Any:
+def _parsed(file: Path) -> Any:
     try:
-        return codec.decode(content)
+        return codec.decode(file.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{str(file)!r} cannot be read ({error.strerror}): make it a readable file, or remove it."
+        ) from None
     except Unreadable as error:
         raise ConfigurationError(f"{file} is not JSON: {error}") from None
 

@@ -28,6 +28,29 @@ class EndingAtOnce:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class EndingTidily:
+    """Lets SIGTERM and SIGHUP raise `SystemExit` inside the block, so that it removes its files and ends its processes.
+
+    Only for the main thread.
+    """
+
+    def __enter__(self) -> None:
+        numbers = (signal.SIGTERM, signal.SIGHUP)
+        # `nohup` has a command ignore the end of its terminal.
+        self._before = {each: signal.getsignal(each) for each in numbers if signal.getsignal(each) != signal.SIG_IGN}
+        for each in self._before:
+            signal.signal(each, _exit)
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+
+def _exit(number: int, _: object) -> None:
+    # The exit code that shells show for a command that the signal ended.
+    raise SystemExit(128 + number)
+
+
 def end_at_sigterm() -> None:
     """Let SIGTERM end the first process of a container, which ignores signals that it does not handle.
 

@@ -151,6 +151,8 @@ class _Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body = bytearray()
+        #: Whether the head of the answer has come, and whether it tells where the body ends.
+        self._has_head, self._has_end = False, False
         self._used = time.monotonic()
 
     @property
@@ -204,19 +206,36 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        if error is None and self._has_head and not self._has_end:
+            # Without a length, as in many answers of HTTP/1.0, the body ends with the connection.
+            self._answered()
         self._fail(str(error) if error else "the connection was closed before the answer")
+
+    def on_header(self, name: bytes, _: bytes) -> None:
+        self._has_end = self._has_end or name.lower() in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:
+        self._has_head = True
 
     def on_body(self, part: bytes) -> None:
         self._body += part
 
     def on_message_complete(self) -> None:
-        status, keep = self._parser.get_status_code(), self._parser.should_keep_alive()
-        answer = Answer(status, bytes(self._body))
+        if self._parser.get_status_code() < 200:
+            # Such as 103: the answer follows.
+            self._has_head, self._has_end = False, False
+            return
+        keep = self._parser.should_keep_alive()
+        self._answered()
         self._parser = httptools.HttpResponseParser(self)
-        self._body.clear()
         self._used = time.monotonic()
         if not keep and self._transport is not None:
             self._transport.close()
+
+    def _answered(self) -> None:
+        answer = Answer(self._parser.get_status_code(), bytes(self._body))
+        self._body.clear()
+        self._has_head, self._has_end = False, False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(answer)
 

@@ -19,8 +19,8 @@ from simulator.run import split
 from simulator.scenario import Scenario
 from simulator.systems.base import Message, System
 
-#: The end of an answer's head, and the header with the length of its body.
-HEAD_END, LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
+#: The end of an answer's head, the header with the length of its body, and the one of a body in chunks.
+HEAD_END, LENGTH, CHUNKS = b"\r\n\r\n", b"\r\ncontent-length:", b"\r\ntransfer-encoding:"
 
 #: Seconds without any answer after which sending fails.
 SILENCE_TIMEOUT = 30.0
@@ -109,6 +109,7 @@ class _Wire(asyncio.Protocol):
         self._latencies = sent.latencies
         self._arrived = sent.arrived
         self._number = 0
+        self._answers = 0
         self._received = b""
         self._began = 0.0
 
@@ -120,11 +121,18 @@ class _Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
         head = received.find(HEAD_END)
-        if head < 0 or len(received) < head + len(HEAD_END) + body_length(received, head):
+        try:
+            is_whole = head >= 0 and len(received) >= head + len(HEAD_END) + body_length(received, head)
+            status = int(received[9:12]) if is_whole else 0
+        except ValueError:
+            self._fail("the answer is not HTTP/1.1 with a Content-Length, which --prepared needs")
+            self._transport.abort()
+            return
+        if not is_whole:
             self._received = received
             return
         self._received = b""
-        status = int(received[9:12])
+        self._answers += 1
         self._statuses[status] += 1
         if 200 <= status < 300:
             self._arrived.add(self._number)
@@ -132,8 +140,16 @@ class _Wire(asyncio.Protocol):
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
+        reason = str(error or "the connection was closed before the answer")
+        # A receiver that closes each connection after an answer looks like one that is lost.
+        closing = (
+            f" (answers before: {self._answers}): --prepared needs connections that stay open" if self._answers else ""
+        )
+        self._fail(f"{reason}{closing}")
+
+    def _fail(self, reason: str) -> None:
         if not self.end.done():
-            self.end.set_exception(NoAnswerError(str(error or "the connection was closed before the answer")))
+            self.end.set_exception(NoAnswerError(reason))
 
     def close(self) -> None:
         self._transport.close()
@@ -149,8 +165,10 @@ class _Wire(asyncio.Protocol):
 
 
 def body_length(received: bytes, head: int) -> int:
-    """Read the Content-Length header; 0 without one."""
+    """Read the Content-Length header; 0 without one. Raises `ValueError` for a body whose end it does not tell."""
     lowered = received[: head + 2].lower()
+    if CHUNKS in lowered:
+        raise ValueError("chunks")
     start = lowered.find(LENGTH)
     if start < 0:
         return 0

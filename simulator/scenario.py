@@ -15,6 +15,10 @@ from simulator.faults import Faults
 
 #: The numbers in a scenario file, with the smallest and the largest value of each.
 NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
+
+#: The smallest rate above 0. With a smaller one, a time of the history might lie beyond the year 9999.
+LEAST_RATE = 0.0001
+
 REQUIRED_SETTINGS = ("title", "events", "rate")
 ALLOWED = ("title", *NUMBERS, "faults")
 
@@ -38,10 +42,22 @@ class Scenario:
     speed: float = 1.0
     faults: Faults = field(default_factory=Faults)
 
+    def __post_init__(self) -> None:
+        """Raise `ScenarioError` for a rate that is too small."""
+        if flaw_of_rate(self.rate) is not None:
+            raise ScenarioError(f"{self.name}: {flaw_of_rate(self.rate)}")
+
     def changed(self, *, faults: Mapping[str, Any] | None = None, **settings: Any) -> Scenario:
         """Return the scenario with these settings and faults changed. A setting that is None keeps its value."""
         given = {name: value for name, value in settings.items() if value is not None}
         return replace(self, faults=replace(self.faults, **(faults or {})), **given)
+
+
+def flaw_of_rate(rate: float) -> str | None:
+    """Say what is wrong with a rate within the bounds of `NUMBERS`; None if it can be used."""
+    if rate == 0 or rate >= LEAST_RATE:
+        return None
+    return f"rate must be 0 for full speed, or a number from {LEAST_RATE} to {NUMBERS['rate'][1]}"
 
 
 def names() -> list[str]:
@@ -92,6 +108,8 @@ def _check_key(key: str, value: Any, complain: _Complaint) -> None:
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
             kind = "a whole number" if key == "events" else "a number"
             raise complain.error(f"{key} must be {kind} from {least} to {most}", key)
+    if key == "rate" and (flaw := flaw_of_rate(value)) is not None:
+        raise complain.error(flaw, key)
 
 
 def _faults(table: Any, complain: _Complaint) -> Faults:

@@ -190,7 +190,7 @@ PLAIN = {
             "identity",
             "byte_arrays",
             "temporary",
-            *("own_tables", "usable_tables", "foreign_tables", "rebuilt_tables", "page_sizes"),
+            *("own_tables", "usable_tables", "foreign_tables", "foreign_keys", "rebuilt_tables", "page_sizes"),
             "calendar",
             "stored_types",
         ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from receiver.api.refused import show_refused
-from receiver.codec import encode
+from receiver.codec import encode, storable
 from receiver.commands.new_dialect import write_files
 from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
@@ -55,7 +56,8 @@ def capture(
     if found is None:
         raise ConfigurationError(_nothing(runtime, source, request_id))
     if write is not None:
-        write_capture(found, write)
+        written = write_capture(found, write)
+        typer.echo(encode(written) if as_json else "\n".join(map(visible, _told(written))))
     elif as_json:
         typer.echo(encode(_whole(found)))
     else:
@@ -92,8 +94,8 @@ def _list_captured(runtime: Runtime, source: str, as_json: bool) -> None:
     typer.echo(f"`hookmirror capture {source} {shown[0].id}` shows one; --write captured.json writes it to files.")
 
 
-def write_capture(found: Refusal, file: Path) -> None:
-    """Write the body to the file, and the headers to the file beside it, and print what was written.
+def write_capture(found: Refusal, file: Path) -> dict[str, Any]:
+    """Write the body to the file and the headers to the file beside it, and return the names of both.
 
     Raises `ConfigurationError` if that is not possible.
     """
@@ -104,11 +106,17 @@ def write_capture(found: Refusal, file: Path) -> None:
     usable = {name: value for name, value in headers.items() if is_header(name, value)}
     files = {file.name: found.body, beside.name: encode(usable) + b"\n"}
     write_files(file.parent, files, others="another name for --write")
-    typer.echo(f"Wrote {file} and {beside}. {UNVERIFIED}")
-    if len(usable) < len(headers):
-        left = ", ".join(name for name in headers if name not in usable)
-        typer.echo(f"Left out, because a file of headers takes printable ASCII only: {visible(left)}.")
-    typer.echo(f"Next: hookmirror new-dialect NAME --from {file}")
+    left = [name for name in headers if name not in usable]
+    names = {"body": storable(str(file)), "headers": storable(str(beside))}
+    return {"id": str(found.id), "verified": False, **names, "left_out": left}
+
+
+def _told(written: dict[str, Any]) -> Iterator[str]:
+    yield f"Wrote {written['body']} and {written['headers']}. {UNVERIFIED}"
+    if written["left_out"]:
+        left = ", ".join(written["left_out"])
+        yield f"Left out, because a file of headers takes printable ASCII only: {left}."
+    yield f"Next: hookmirror new-dialect NAME --from {written['body']}"
 
 
 def _whole(found: Refusal) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from receiver.commands.options import JsonFlag
 from receiver.commands.selection import source_named
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
+from receiver.interrupts import EndingTidily
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import quoted
 from receiver.rehearsal.differences import Differences, Took
@@ -32,7 +33,7 @@ WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
     WITH_SESSION: "whose handlers take mirror.session: the scratch mirror has no tables of yours, so test them with "
     "the pytest fixture (docs/testing.md)",
-    NOT_REACHED: "not reached before the time limit, or because the source's API failed",
+    NOT_REACHED: "not reached: the code hung three times, the time limit passed, or the source's API failed",
 }
 
 
@@ -61,7 +62,9 @@ def rehearse(
     runtime.open_to_read()
     name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
-    found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)
+    # Its temporary files have bodies, and its processes may run for minutes.
+    with EndingTidily():
+        found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)
     if as_json:
         typer.echo(encode(_as_json(found)))
     else:

@@ -7,19 +7,19 @@ other types, which only users' own tables have, are carried as SQLAlchemy's valu
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum as PythonEnum
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    CHAR,
     JSON,
-    BigInteger,
+    NCHAR,
     Boolean,
     Column,
     ColumnElement,
@@ -29,7 +29,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Numeric,
-    SmallInteger,
     String,
     Text,
     cast,
@@ -40,17 +39,32 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 from sqlmodel import AutoString
 
 from receiver import codec
+from receiver.copying.numbers import (
+    NotPortable,
+    all_digits,
+    any_float,
+    as_real,
+    bits_of,
+    digits_within_scale,
+    flag,
+    float_digits,
+    float_for_sqlite,
+    integer_within,
+    is_kept_by_sqlite,
+    is_real,
+    name_of_kind,
+    real_for_postgresql,
+    shortest_digits,
+)
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
+from receiver.database.errors import OF_WRONG_VALUES
+from receiver.logs.safe_text import told_with_type
 
-#: Most digits of a number on PostgreSQL, before and after the point.
-MOST_DIGITS, MOST_FRACTION = 131_072, 16_383
+#: The types of texts that PostgreSQL fills up with blanks, which count for nothing.
+PADDED = (CHAR, NCHAR)
 
 #: Most characters of a value that a message shows.
 SHOWN_OF_VALUE = 40
-
-
-class NotPortable(Exception):
-    """A value that the other database cannot hold, or that does not fit its column's type; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +91,33 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     as_text = type_coerce(cast(column, Text), NullType()) if postgresql else raw
     size = (func.octet_length(column) if postgresql else func.length(column)) if kind in (String, LargeBinary) else None
     if kind is String:
-        return Conversion(column.name, raw, size, _text_without_nul if to_postgresql else _text, None)
+        read_text = _text_within(column.type) if crosses else _text_without_nul if to_postgresql else _text
+        # As text, PostgreSQL gives a padded value without its blanks.
+        return Conversion(column.name, as_text if isinstance(column.type, PADDED) else raw, size, read_text, None)
     if kind is LargeBinary:
         return Conversion(column.name, raw, size, _bytes, None)
     if kind is Integer:
-        return Conversion(column.name, raw, None, _integer_within(_bits(column.type) if to_postgresql else 64), None)
+        return Conversion(column.name, raw, None, integer_within(bits_of(column.type) if to_postgresql else 64), None)
     if kind is Boolean:
-        return Conversion(column.name, raw, None, _flag, None)
+        return Conversion(column.name, raw, None, flag, None)
+    if kind is Float and is_real(column.type) and postgresql != to_postgresql:
+        return Conversion(column.name, raw, None, real_for_postgresql if crosses else float_for_sqlite, as_real)
     if kind is Float:
-        return Conversion(column.name, raw, None, _float if to_postgresql else _float_of_sqlite, None)
+        return Conversion(column.name, raw, None, any_float if to_postgresql else float_for_sqlite, None)
     if kind is ExactDecimal:
-        return Conversion(column.name, as_text, None, _digits, None)
+        return Conversion(column.name, as_text, None, all_digits, None)
     if kind is UtcDateTime:
         return Conversion(column.name, as_text, None, _moment, None)
     if kind is Numeric:
         # SQLite converts the decimal to a float, so it must be exact as a float.
-        read = _number if to_postgresql and postgresql else _float_number
-        return Conversion(column.name, as_text, None, _within_scale(column.type) if crosses else read, None)
+        read = shortest_digits if to_postgresql and postgresql else float_digits
+        return Conversion(column.name, as_text, None, digits_within_scale(column.type) if crosses else read, None)
     size = func.octet_length(cast(column, Text)) if postgresql else func.length(column)
     if kind is JSON:
         return Conversion(
             column.name, as_text, size, _json_for_postgresql if to_postgresql else _json_for_sqlite, _comparable_json
         )
-    return Conversion(column.name, column, size, _comparable_at_all, _comparable)
+    return Conversion(column.name, column, size, _comparable_and_writable(writer(column, other)), _comparable)
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -124,18 +142,12 @@ def _kind(kind: TypeEngine[Any]) -> Any:
     )
 
 
-def _bits(kind: TypeEngine[Any]) -> int:
-    if isinstance(kind, BigInteger):
-        return 64
-    return 16 if isinstance(kind, SmallInteger) else 32
-
-
 # ── from the driver to the carried form ────────────────────────────────────────────────────────────────────────
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise NotPortable(f"holds {_what(value)} where text is declared")
+        raise NotPortable(f"holds {name_of_kind(value)} where text is declared")
     return value
 
 
@@ -145,50 +157,32 @@ def _text_without_nul(value: Any) -> str:
     return str(value)
 
 
+def _text_within(kind: Any) -> Callable[[Any], str]:
+    """Make a function that reads text of a SQLite file, and refuses one that PostgreSQL would refuse or cut."""
+    is_padded = isinstance(kind, PADDED)
+    most = 1 if is_padded and kind.length is None else kind.length
+
+    def text(value: Any) -> str:
+        found = _text_without_nul(value)
+        found = found.rstrip(" ") if is_padded else found
+        if most is not None and len(found) > most:
+            raise NotPortable(f"holds {len(found):,} characters, and this column takes {most:,} on PostgreSQL")
+        return found
+
+    return text
+
+
 def _bytes(value: Any) -> bytes:
     if not isinstance(value, bytes):
-        raise NotPortable(f"holds {_what(value)} where bytes are declared")
+        raise NotPortable(f"holds {name_of_kind(value)} where bytes are declared")
     return value
-
-
-def _integer_within(bits: int) -> Callable[[Any], int]:
-    limit = 1 << (bits - 1)
-
-    def integer(value: Any) -> int:
-        if type(value) is not int:
-            raise NotPortable(f"holds {_what(value)} where a whole number is declared")
-        if not -limit <= value < limit:
-            raise NotPortable(f"holds {value}, which is beyond the {bits} bits of this column on PostgreSQL")
-        return value
-
-    return integer
-
-
-def _flag(value: Any) -> bool:
-    if value not in (0, 1):
-        raise NotPortable(f"holds {_what(value)} where true or false is declared")
-    return bool(value)
-
-
-def _float(value: Any) -> float:
-    if not isinstance(value, (int, float)):
-        raise NotPortable(f"holds {_what(value)} where a number is declared")
-    # SQLite keeps no negative zero, and adding zero makes it positive.
-    return float(value) + 0.0
-
-
-def _float_of_sqlite(value: Any) -> float:
-    number = _float(value)
-    if math.isnan(number):
-        raise NotPortable("holds NaN, which SQLite cannot keep")
-    return number
 
 
 def _json_for_sqlite(value: Any) -> str:
     """The text of a JSON value, `null` too, which is not the absence of a value."""
     # NaN and Infinity, which Python writes as JSON, stay text in SQLite.
     text, found = _json(value, str)
-    if type(found) in (int, float) and not _is_kept_by_sqlite(text):
+    if type(found) in (int, float) and not is_kept_by_sqlite(text):
         raise NotPortable("holds a number in JSON with more digits than SQLite keeps outside of a list or an object")
     return text
 
@@ -201,7 +195,7 @@ def _json(value: Any, constant: Callable[[str], Any]) -> tuple[str, Any]:
     """The text of a JSON value, and the value. SQLite keeps a number that is not in a list or object as a number."""
     text = value if isinstance(value, str) else repr(value)
     if not isinstance(value, (str, int, float)):
-        raise NotPortable(f"holds {_what(value)} where JSON is declared")
+        raise NotPortable(f"holds {name_of_kind(value)} where JSON is declared")
     try:
         return text, json.loads(text, parse_constant=constant)
     except (ValueError, RecursionError):
@@ -213,59 +207,6 @@ def _refuse_constant(name: str) -> float:
     raise NotPortable(f"holds {name} in JSON, which PostgreSQL cannot keep")
 
 
-def _is_kept_by_sqlite(number: str) -> bool:
-    exact, rounded = Decimal(number), float(number)
-    is_integer = abs(exact) < 1 << 63 and exact == int(exact)
-    return is_integer or (math.isfinite(rounded) and Decimal(repr(rounded)) == exact)
-
-
-def _digits(value: Any) -> str:
-    """Format a decimal with all its digits, in a form that both databases write."""
-    number = _decimal(value)
-    if not number.is_finite():
-        return str(number)
-    if number.adjusted() >= MOST_DIGITS or -int(number.as_tuple().exponent) > MOST_FRACTION:
-        raise NotPortable("holds a number with more digits than PostgreSQL keeps")
-    # PostgreSQL has no negative zero.
-    return format(number if number else number.copy_abs(), "f")
-
-
-def _number(value: Any) -> str:
-    """A decimal without trailing zeros, because only some databases fill up the column's scale with zeros."""
-    digits = _digits(value)
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def _float_number(value: Any) -> str:
-    number = _number(repr(value) if isinstance(value, float) else value)
-    if not math.isfinite(float(number)):
-        raise NotPortable("holds a number that SQLite keeps only in a column for an exact decimal")
-    if Decimal(number) != Decimal(repr(float(number))):
-        raise NotPortable("holds more digits than SQLite keeps in a column that is not an exact decimal")
-    return number
-
-
-def _within_scale(kind: Any) -> Callable[[Any], str]:
-    """Make a function that reads a decimal of a SQLite file, and refuses one that PostgreSQL would round."""
-    # A precision alone means whole numbers; without both, PostgreSQL keeps all digits.
-    scale = kind.scale if kind.scale is not None or kind.precision is None else 0
-
-    def number(value: Any) -> str:
-        digits = _float_number(value)
-        if scale is not None and len(digits.partition(".")[2]) > scale:
-            raise NotPortable(f"holds {digits}, which PostgreSQL would round to {scale} digits behind the point")
-        return digits
-
-    return number
-
-
-def _decimal(value: Any) -> Decimal:
-    try:
-        return Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
-        raise NotPortable(f"holds {_what(value)} where a decimal is declared") from None
-
-
 @lru_cache(maxsize=4_096)
 def _moment(value: Any) -> str:
     try:
@@ -274,7 +215,7 @@ def _moment(value: Any) -> str:
             raise NotPortable(f"holds {_shown(value)}, a time without its offset from UTC")
         return str(iso_text(moment))
     except TypeError:
-        raise NotPortable(f"holds {_what(value)} where a time is declared") from None
+        raise NotPortable(f"holds {name_of_kind(value)} where a time is declared") from None
     except (ValueError, OverflowError):
         raise NotPortable(f"holds {_shown(value)}, which is not a time between the years 1 and 9999") from None
 
@@ -283,18 +224,22 @@ def _shown(value: Any) -> str:
     return repr(str(value)[:SHOWN_OF_VALUE])
 
 
-def _what(value: Any) -> str:
-    """Name the kind of a value for a message, since the value itself may be private."""
-    names: dict[type, str] = {str: "text", bytes: "bytes", float: "a fraction", int: "a number"}
-    return names.get(type(value), type(value).__name__)
-
-
 # ── comparing values of the types that are left to SQLAlchemy ─────────────────────────────────────────────────────
 
 
-def _comparable_at_all(value: Any) -> Any:
-    _comparable(value)
-    return value
+def _comparable_and_writable(write: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Make a function that reads a value, and refuses one that cannot be compared or that `write` cannot convert."""
+
+    def read(value: Any) -> Any:
+        _comparable(value)
+        try:
+            if write is not None:
+                write(value)
+        except OF_WRONG_VALUES as error:
+            raise NotPortable(f"holds a value that the other database cannot keep ({told_with_type(error)})") from None
+        return value
+
+    return read
 
 
 def _comparable(value: Any) -> Any:
@@ -314,7 +259,7 @@ def _comparable(value: Any) -> Any:
         case timedelta():
             return value // timedelta(microseconds=1)
         case Decimal():
-            return _number(value)
+            return shortest_digits(value)
         case UUID():
             return str(value)
         case dict() | list() | tuple():
@@ -328,4 +273,4 @@ def _comparable_json(text: str) -> bytes:
 
 def _json_number(text: str) -> dict[str, str]:
     """The number in one form, since a database may write 1.0 as 1, and 1e3 as 1000."""
-    return {"number": _number(text)}
+    return {"number": shortest_digits(text)}

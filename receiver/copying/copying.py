@@ -2,7 +2,7 @@
 
     examine   read everything: check that each value can be carried, and compute counts and digests
     begin     write a note into the target database: no other process may use it from now on
-    copy      slice by slice; the rows and the progress of the copy commit together
+    copy      slice by slice, or a table that refers to itself at once; rows and progress commit together
     finish    read everything that was copied, compare, and drop the note: one transaction
 
 A copy that was killed continues after its last slice. While a copy runs, the source database refuses writes.
@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, insert, inspect, text
 
 from receiver.copying.digests import Difference, Digest, differences, digest
+from receiver.copying.foreign_keys import checked_at_end, refers_to_itself
 from receiver.copying.preconditions import (
     Side,
     demand_copied,
@@ -30,7 +31,7 @@ from receiver.copying.preconditions import (
     without_limits,
 )
 from receiver.copying.sequences import go_on_from, last_numbers
-from receiver.copying.slices import Problem, TableReader, Writer
+from receiver.copying.slices import Problem, Slice, TableReader, Writer
 from receiver.database import unfinished
 from receiver.database.database import Database
 from receiver.database.identity import IDENTITY
@@ -177,14 +178,28 @@ class Copier:
         reader = TableReader(source, table, other=self._target.dialect)
         before = part.copied
         self._progress("copying", table.name, before, part.rows)
-        for some in reader.slices(part.after):
-            with self._target.told(), self._target.database.write() as connection:
-                Writer(connection, reader).write(some.rows)
-                part.copied, part.after = part.copied + len(some.rows), some.last
-                if not unfinished.keep_note(connection, note, self._runner):
-                    raise CopyError("Another `hookmirror copy` is working on this copy: let it end.")
-            self._progress("copying", table.name, len(some.rows), part.rows)
+        slices = self._slices(reader, part.after)
+        # A row may refer to one of a later slice, so that a part of such a table may break its constraint.
+        together = self._target.database.is_postgresql and refers_to_itself(table)
+        for some in [slices] if together else ([each] for each in slices):
+            begun = part.copied
+            with self._target.told(), self._target.database.write() as connection, checked_at_end(connection, table):
+                for each in some:
+                    self._write(connection, reader, note, each)
+            self._progress("copying", table.name, part.copied - begun, part.rows)
         return part.copied - before
+
+    def _slices(self, reader: TableReader, after: str | None) -> Iterator[Slice]:
+        """Read the slices; an error names the database that is read, whatever is written meanwhile."""
+        with self._source.told():
+            yield from reader.slices(after)
+
+    def _write(self, connection: Connection, reader: TableReader, note: Note, some: Slice) -> None:
+        part = note.parts[reader.table.name]
+        Writer(connection, reader).write(some.rows)
+        part.copied, part.after = part.copied + len(some.rows), some.last
+        if not unfinished.keep_note(connection, note, self._runner):
+            raise CopyError("Another `hookmirror copy` is working on this copy: let it end.")
 
     def _finish(self, source: Connection, parts: dict[str, Part]) -> tuple[list[TableReport], list[Difference]]:
         tables = self._source.tables()

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Dialect,
     Enum,
     Integer,
+    Select,
     String,
     Table,
     Text,
@@ -30,10 +31,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
 from receiver import codec
-from receiver.copying.conversions import Conversion, NotPortable, conversion, writer
+from receiver.copying.conversions import PADDED, Conversion, conversion, writer
+from receiver.copying.numbers import NotPortable
 from receiver.database.errors import is_fault_of_values
 from receiver.errors import CopyError
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import told, told_with_type
 
 #: Most characters of a part of a key that a message shows.
 SHOWN_OF_KEY = 80
@@ -119,18 +121,44 @@ class TableReader:
         return [(tuple(row[:-1]), row[-1]) for row in self._fetch(statement.limit(ROWS))]
 
     def _rows(self, last: RowKey | None, end: RowKey) -> list[RowValues]:
-        statement = select(*(each.selected for each in self._conversions)).where(
-            self._position() <= self._at("to", end)
-        )
+        between = [self._position() <= self._at("to", end)]
         if last is not None:
-            statement = statement.where(self._position() > self._at("after", last))
-        rows = self._fetch(statement.order_by(*(key.column for key in self._key)))
+            between.append(self._position() > self._at("after", last))
+        ordered = [key.column for key in self._key]
+        try:
+            rows = self._fetch(self._whole_rows().where(*between).order_by(*ordered))
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            keys = select(*(key.selected for key in self._key)).where(*between).order_by(*ordered)
+            rows = [row for key in self._fetch(keys) for row in self._readable(key)]
         if self._is_damaged:
             return self._one_by_one(rows)
         try:
             return _by_column(rows, [(at, each.read) for at, each in enumerate(self._conversions)])
         except NotPortable:
             return self._one_by_one(rows)
+
+    def _whole_rows(self) -> Select[Any]:
+        return select(*(each.selected for each in self._conversions))
+
+    def _readable(self, key: RowKey) -> list[RowValues]:
+        """The row with this key; nothing, and a call of `problem` for each such value, if its types do not read it."""
+        here = self._position() == self._at("here", key)
+        try:
+            return self._fetch(self._whole_rows().where(here))
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            for each in self._conversions:
+                try:
+                    self._fetch(select(each.selected).where(here))
+                except Exception as error:
+                    if not is_fault_of_values(error):
+                        raise
+                    says = f"holds a value that its type does not read ({told_with_type(error)})"
+                    self._problem(Problem(self.table.name, self.show(key), each.name, says))
+            return []
 
     def _one_by_one(self, rows: list[RowValues]) -> list[RowValues]:
         """The rows that can be carried. `problem` is called for each value that cannot."""
@@ -173,8 +201,9 @@ class _KeyColumn:
         self._bound_as: TypeEngine[Any] = Text()
         if isinstance(column.type, (Boolean, Integer)):
             self._bound_as = BigInteger() if isinstance(column.type, Integer) else Boolean()
-        # PostgreSQL's own types of names, as which it stores an `Enum`, compare with no text.
-        is_plain = isinstance(column.type, (Boolean, Integer, String)) and not isinstance(column.type, Enum)
+        # PostgreSQL's own types of names, as which it stores an `Enum`, compare with no text, and padded text compares
+        # in another way than text.
+        is_plain = isinstance(column.type, (Boolean, Integer, String)) and not isinstance(column.type, (Enum, *PADDED))
         self._cast = dialect.name == "postgresql" and not is_plain
         self._is_raw = dialect.name != "postgresql"
         self.selected: ColumnElement[Any] = type_coerce(cast(column, Text) if self._cast else column, NullType())

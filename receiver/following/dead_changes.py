@@ -149,6 +149,14 @@ def first_dead(connection: Connection) -> dict[str, tuple[int, datetime]]:
     return {follower: (number, first) for follower, number, first in connection.execute(dead.group_by(_D.follower))}
 
 
+def dead_since(connection: Connection, follower: str, moment: datetime) -> int:
+    """Count the follower's changes that were refused for good after this moment, and are still on the list."""
+    refused = _D.state != DeadState.WAITING.value
+    # A change that has waited has no attempt before it is due itself.
+    wanted = select(func.count()).where(_D.follower == follower, _D.since > moment, refused, _D.attempts > 0)
+    return int(connection.execute(wanted).scalar_one())
+
+
 def listed(connection: Connection, *, limit: int) -> Sequence[RowMapping]:
     """The first `limit` changes of the list, ordered by follower and number."""
     return connection.execute(select(DEAD_CHANGES).order_by(_D.follower, _D.seq).limit(limit)).mappings().all()

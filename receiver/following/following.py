@@ -97,7 +97,7 @@ class Following:
             self._lease.leave()
 
     def _work(self) -> None:
-        self._trouble = self._lease.trouble
+        self._trouble, self._dead_in_a_row = self._lease.trouble, self._lease.dead_in_a_row
         self._ahead.clear()
         self._lease.refuse_other_feed()
         while not self._stopping.is_set():

@@ -69,6 +69,8 @@ class FollowerLease:
         self.place = FeedPlace(0, "")
         #: The recorded failure of the target when this process took over; empty without one.
         self.trouble = ""
+        #: The number of changes that died since the target last accepted one, when this process took over.
+        self.dead_in_a_row = 0
         self._saved_at, self._unsaved = 0.0, False
         self._accepted_at: datetime | None = None
         #: The other holder's last sign of life, and when it was first seen.
@@ -93,6 +95,7 @@ class FollowerLease:
                 self._see(followers.find(connection, name))
                 return False
             place = self._go_on(connection, row)
+            self.dead_in_a_row = self._dead_since_accepted(connection, row)
         if self._moves:
             log.info("moved the follower", follower=name, after=place.seq)
         self.place, self.trouble, self._moves = place, row["trouble"] or "", False
@@ -130,6 +133,13 @@ class FollowerLease:
             columns |= place._asdict()
         followers.write_held(connection, self._options.name, self._holder, columns)
         return place
+
+    def _dead_since_accepted(self, connection: Connection, row: RowMapping) -> int:
+        """Count the listed changes that died since the target last accepted one; 0 for another target than before."""
+        if row["target"] != self._target.shown:
+            return 0
+        known = (row["accepted_at"], self._accepted_at, row["began_at"])
+        return dead_changes.dead_since(connection, row["name"], max(each for each in known if each is not None))
 
     def _described(self) -> dict[str, Any]:
         wanted = self._options.wanted

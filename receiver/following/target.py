@@ -258,6 +258,8 @@ class Target:
                     break
         finally:
             await response.aclose()
+            # Otherwise the client would send the target's cookies with each later change.
+            self._client.cookies.clear()
         self._preferred = address
         return meaning(response.status_code, response.headers, said)
 

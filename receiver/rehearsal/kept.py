@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
+from receiver.errors import HookmirrorError
 from receiver.header_values import KeptBody
 from receiver.inbox.bodies import bodies_of
 from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, HAS_ENDED, State
+from receiver.logs.safe_text import told_with_type
 
 #: The most deliveries, and the most bytes of bodies, that one transaction copies.
 AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024
@@ -34,13 +38,25 @@ def copy_kept(database: Database, source: str, last: int, file: Path) -> list[Ro
     """
     found = _last(database, source, last)
     with closing(Database(f"sqlite:///{file}")) as kept:
-        with kept.write() as connection:
+        with telling_of_scratch(), kept.write() as connection:
             SQLModel.metadata.create_all(connection, tables=[DELIVERIES, BODIES])
         for some in _portions(found):
             bodies = _bodies(database, some)
-            with kept.write() as connection:
+            with telling_of_scratch(), kept.write() as connection:
                 add_pending(connection, [row for row in some if _body_id(row) in bodies], bodies)
     return found
+
+
+@contextmanager
+def telling_of_scratch() -> Iterator[None]:
+    """Raise `HookmirrorError` for an error of a temporary file, which is not one of the database in the settings."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise HookmirrorError(
+            f"The temporary files of the rehearsal in {gettempdir()} cannot be used ({told_with_type(error)}): free "
+            "some space there, name another folder with TMPDIR, or rehearse with fewer deliveries."
+        ) from error
 
 
 def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]:

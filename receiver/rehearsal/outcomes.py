@@ -11,7 +11,7 @@ from msgspec import Struct
 STILL_FAILING = "failing"
 
 #: The ends of deliveries that were not run: the event is thin and was not fetched; the handler takes `mirror.session`;
-#: a bound was reached before its turn.
+#: a bound of the side was reached before its turn, such as that of hanging deliveries.
 NOT_REHEARSED = THIN, WITH_SESSION, NOT_REACHED = "thin", "session", "not reached"
 
 

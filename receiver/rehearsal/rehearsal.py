@@ -5,10 +5,13 @@ The real database is only read, and by this process alone.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import BinaryIO
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +37,9 @@ REHEARSAL_HANG_SECONDS = 5.0
 
 #: Characters kept of a process's last output.
 LAST_WORDS = 1_000
+
+#: The most bytes of output that are kept while a process runs, and the seconds between two looks.
+MOST_OUTPUT, LOOK_AT_OUTPUT = 8 << 20, 0.5
 
 
 class NothingKept(HookmirrorError):
@@ -91,10 +97,11 @@ def _run_process(folder: Path, job: Job) -> str:
     """Run the process of a side, and return its last output."""
     # Started in another folder, because a file in the working directory might shadow a module.
     command = [sys.executable, "-P", "-m", "receiver.rehearsal.scratch", str(folder)]
-    with (folder / "said").open("w+b") as said:
+    # The process appends, so that its output can be cut meanwhile: new code may print without end.
+    with (folder / "said").open("a+b") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603 (our own module)
         try:
-            process.wait(job.seconds + SIDE_GRACE)
+            _wait(process, said, job.seconds + SIDE_GRACE)
         except subprocess.TimeoutExpired:
             raise WiringError(
                 f"{job.reference or 'The code in force'} did not finish within {job.seconds:g} seconds and a "
@@ -103,6 +110,33 @@ def _run_process(folder: Path, job: Job) -> str:
         finally:
             process.kill()
             process.wait()
-        said.seek(0)
-        words = said.read().decode(errors="replace").strip()[-LAST_WORDS:]
+        words = _tail(said).decode(errors="replace").strip()[-LAST_WORDS:]
     return visible(words.rpartition("\n")[2]) or f"exit code {process.returncode}"
+
+
+def _wait(process: subprocess.Popen[bytes], said: BinaryIO, seconds: float) -> None:
+    """Wait for the end of the process, and keep only the end of a long output. Raises `TimeoutExpired`."""
+    until = monotonic() + seconds
+    while True:
+        try:
+            process.wait(max(min(until - monotonic(), LOOK_AT_OUTPUT), 0.0))
+            return
+        except subprocess.TimeoutExpired:
+            if monotonic() >= until:
+                raise
+        cut_output(said)
+
+
+def cut_output(said: BinaryIO) -> None:
+    """Drop all but the end of the output if it is long."""
+    if os.fstat(said.fileno()).st_size > MOST_OUTPUT:
+        kept = _tail(said)
+        said.truncate(0)
+        said.write(kept)
+        said.flush()
+
+
+def _tail(said: BinaryIO) -> bytes:
+    """The end of the output: enough for the last words, in the longest encoding."""
+    said.seek(max(os.fstat(said.fileno()).st_size - 4 * LAST_WORDS, 0))
+    return said.read(4 * LAST_WORDS)

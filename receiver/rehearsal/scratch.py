@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, select, update
 
 from receiver import codec
 from receiver.database.database import Database
+from receiver.database.errors import is_infrastructure_error
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.own_settings import adopt_own_settings
 from receiver.dialects.sources import Reference, Source, find_dialects
@@ -28,8 +29,9 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, SETTLEMENTS, State
 from receiver.logs import logs
+from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import Write, mirror_tables, own_columns, sql_table
-from receiver.rehearsal.kept import add_pending, read_kept
+from receiver.rehearsal.kept import add_pending, read_kept, telling_of_scratch
 from receiver.rehearsal.outcomes import (
     NOT_REACHED,
     STILL_FAILING,
@@ -52,6 +54,9 @@ JOB, SCRATCH, RESULT = "job.json", "scratch.db", "result.json"
 #: The number of hanging deliveries after which the side ends.
 MOST_HUNG_DELIVERIES = 3
 
+#: The number of failed passes in a row after which the side ends.
+MOST_FAILED_PASSES = 10
+
 #: Seconds between polls of the worker.
 SCRATCH_LOOK_SECONDS = 0.05
 
@@ -70,7 +75,8 @@ def do_job(folder: Path) -> None:
     """Do the job in the folder, and write the result beside it."""
     job = msgspec.json.decode((folder / JOB).read_bytes(), type=Job)
     try:
-        result = _Rehearsing(job, folder).run()
+        with telling_of_scratch():
+            result = _Rehearsing(job, folder).run()
     except HookmirrorError as error:
         result = RehearsedSide(job.reference or "the code in force", refused=str(error))
     unfinished = folder / f"{RESULT}.part"
@@ -135,15 +141,21 @@ class _Rehearsing:
         return self._source.dialect.hydrator_for(event_type) is not None
 
     def _drain(self, database: Database, batch_size: int) -> bool:
-        """Work until no delivery is due or the time ends; False if a handler hung and another worker must continue."""
+        """Work until no delivery is due or the time ends; False if a handler hung and another worker must continue.
+
+        Raises the error after which the worker cannot go on.
+        """
         worker = _ScratchWorker(
             Inbox(database), {self._source.name: self._source}, batch_size=batch_size, retries=self._retries
         )
 
+        met: list[Exception] = []
+
         def work() -> None:
-            with suppress(Exception):
-                while monotonic() < self._until and worker.work():
-                    pass
+            try:
+                worker.drain(self._until)
+            except Exception as error:
+                met.append(error)
 
         thread = threading.Thread(target=work, name="rehearsal", daemon=True)
         thread.start()
@@ -158,6 +170,8 @@ class _Rehearsing:
                 worker.give_up()
                 _end_hung(database, worker.name, {each.delivery for each in now}, self._job.hang_seconds)
                 return False
+        if met:
+            raise met[0]
         return True
 
     def _deliveries(self, database: Database) -> list[RehearsedDelivery]:
@@ -188,7 +202,27 @@ class _WithoutSessions(Handling):
 
 
 class _ScratchWorker(Worker):
-    """A worker that runs no SQL of handlers."""
+    """A worker that runs no SQL of handlers, and ends when it has nothing more to do."""
+
+    def drain(self, until: float) -> None:
+        """Work until no delivery is due or the time ends.
+
+        A delivery that makes a pass fail is found as in a running worker, by smaller batches. Raises the scratch
+        database's own errors, and `HookmirrorError` if pass after pass fails.
+        """
+        failures = 0
+        while monotonic() < until:
+            try:
+                if not self.work():
+                    return
+                failures = 0
+            except Exception as error:
+                failures += 1
+                if is_infrastructure_error(error):
+                    raise
+                if failures > MOST_FAILED_PASSES:
+                    raise HookmirrorError(f"The rehearsal cannot go on: {told_with_type(error)}") from error
+                self._make_way(error)
 
     def _new_handling(self) -> Handling:
         return _WithoutSessions(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 
 import httpx
 import pytest
@@ -55,6 +56,13 @@ def test_the_command_lists_what_the_server_captured_and_shows_one_without_secret
     assert BODY.decode() in shown
     assert "x-stove-token: (hidden)" in shown
     assert captured.count() == 0, "a capture is no delivery"
+
+
+def test_a_written_capture_is_told_in_json_on_request(captured):
+    told = captured.ask("capture", "new-shop", "--write", "told.json")
+    assert (told["body"], told["headers"], told["verified"]) == ("told.json", "told.headers.json", False)
+    assert (captured.path / told["body"]).read_bytes() == BODY
+    assert json.loads((captured.path / told["headers"]).read_text())["x-stove-token"] == "(hidden)"
 
 
 def test_a_dialect_drafted_from_the_capture_accepts_it_after_a_restart(captured):

@@ -100,3 +100,21 @@ def test_a_number_beyond_64_bits_is_answered_in_one_line(folder, forks, command,
     done = forks.run(folder, *command)
     assert (done.returncode, len(lines(done.stderr))) == (1, 1), done.stderr
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "1e999"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("follow", "--to", "http://127.0.0.1:1", "--timeout"),
+        ("token", "--days"),
+        ("simulate", "--to", "http://127.0.0.1:1", "--rate"),
+        ("simulate", "--to", "http://127.0.0.1:1", "--speed"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_no_clock_takes_is_refused_as_wrong_usage(folder, forks, command, number):
+    *before, last = command
+    done = forks.run(folder, *before, f"{last}={number}")
+    assert (done.returncode, len(lines(done.stderr))) == (2, 1), done.stderr
+    assert f"Invalid value for '{last}': it must be" in done.stderr

@@ -8,7 +8,8 @@ from contextlib import ExitStack, closing
 import pytest
 from copies import both, copy, everything, fill_attempts, kit_on, live_through, migrate, sql, verify
 from shopping import NOON, named
-from sqlalchemy import Column, Computed, Integer, String, Table, make_url, text
+from sqlalchemy import Column, Computed, ForeignKey, Integer, String, Table, insert, make_url, text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 from templates import copy_tables_to
 
@@ -509,6 +510,41 @@ def test_a_column_that_the_database_computes_is_computed_in_the_copy_too(across,
             assert connection.execute(text("SELECT id, gross, name FROM prices_to_copy")).all() == [(3, 6, "Lamp")]
     finally:
         sql(source, "DROP TABLE prices_to_copy")
+
+
+@pytest.fixture
+def nested(another):
+    """Declare a table whose rows refer to other rows of it, and put rows into a SQLite file, each before its parent."""
+    above = Column("above", Integer, ForeignKey("shelves_to_copy.id"))
+    table = Table("shelves_to_copy", SQLModel.metadata, Column("id", Integer, primary_key=True), above)
+    migrate(another)
+    with closing(Database(another)) as database, database.write() as connection:
+        rows = [{"id": number, "above": number + 1 if number < 7 else None} for number in range(1, 8)]
+        connection.execute(insert(table), rows)
+    yield another
+    SQLModel.metadata.remove(table)
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
+    monkeypatch.setattr("receiver.copying.slices.ROWS", 3)
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_rows_that_refer_to_later_rows_of_their_table_are_copied(nested, ready_url):
+    there, back = ready_url("postgresql"), ready_url("sqlite")
+    assert copy(nested, there).same
+    assert copy(there, back).same
+    assert sql(back, "SELECT * FROM shelves_to_copy") == sql(nested, "SELECT * FROM shelves_to_copy")
+    with pytest.raises(IntegrityError, match="violates foreign key constraint"):
+        sql(there, "SET CONSTRAINTS ALL DEFERRED", "INSERT INTO shelves_to_copy VALUES (8, 99)", "SELECT 1 / 0")
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_reference_to_a_missing_row_of_the_same_table_is_refused(nested, ready_url):
+    sql(nested, "UPDATE shelves_to_copy SET above = 99 WHERE id = 2")
+    with pytest.raises(CopyError, match=r"shelves_to_copy: TO refuses a reference .*=\(99\) is not present in table"):
+        copy(nested, ready_url("postgresql"))
 
 
 SPOILT = [

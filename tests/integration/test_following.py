@@ -150,6 +150,14 @@ def test_a_secret_signs_exactly_the_posted_bytes(database):
     assert posted.headers["x-webhook-signature"] == f"sha256={digest}"
 
 
+def test_the_cookies_of_a_target_are_not_sent_to_it(database):
+    write(database, "A1", "A2")
+    reply = Reply(headers=(("Set-Cookie", "session=secret; Path=/"),))
+    with receiving(lambda *_: reply) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A1", "A2")
+    assert [posted.headers.get("cookie") for posted in endpoint.posts] == [None, None]
+
+
 def test_a_user_in_the_url_is_used_to_sign_in_and_not_stored(database):
     write(database, "A1")
     with receiving() as endpoint, following(database, endpoint.url.replace("//", "//me:hidden@") + "?token=hidden"):
@@ -424,6 +432,27 @@ def test_a_target_that_refuses_everything_makes_ten_changes_dead_and_the_followe
         assert lag(database).dead == 10
         endpoint.reply = lambda *_: OK
         expect(endpoint, *(f"A{number}" for number in range(10, 30)))
+
+
+def test_a_restart_makes_no_more_changes_dead_while_the_target_refuses_everything(database):
+    write(database, *(f"A{number}" for number in range(30)))
+    with receiving(lambda *_: Reply(401)) as endpoint:
+        for posts in (12, 14, 16):
+            with following(database, endpoint.url, tries=1):
+                wait_until(lambda posts=posts: len(endpoint.posts) >= posts, "ten changes, and tries of the next one")
+        assert lag(database).dead == 10
+        endpoint.reply = refusing(422, "A11")
+        with following(database, endpoint.url, tries=1):
+            expect(endpoint, "A10", *(f"A{number}" for number in range(12, 30)))
+    assert lag(database).dead == 11
+
+
+def test_another_target_may_refuse_changes_although_the_one_before_refused_everything(database):
+    write(database, *(f"A{number}" for number in range(15)))
+    with receiving(lambda *_: Reply(401)) as endpoint, following(database, endpoint.url, tries=1):
+        wait_until(lambda: len(endpoint.posts) > 11, "the brake")
+    with receiving(refusing(422, "A10")) as endpoint, following(database, endpoint.url, tries=1):
+        expect(endpoint, "A11", "A12", "A13", "A14")
 
 
 def test_a_500_about_one_change_is_distinguished_from_a_broken_target_by_the_next_row(database):

@@ -16,6 +16,7 @@ from receiver import Credentials, Dialect, Envelope, Secret, TrustedValue, Webho
 from receiver.cli import compose
 from receiver.commands.wording import words_of
 from receiver.errors import ConfigurationError
+from receiver.fixtures import expected_of
 from receiver.testing import Webhooks, fixture_files
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -114,6 +115,16 @@ def test_the_headers_beside_a_file_are_sent_with_it(send, tmp_path):
     assert (headers["x-topic"], headers["x-other"], body) == ("from-the-file", "2", b'{"type": "a"}')
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_file_of_headers_that_cannot_be_read_is_refused_before_anything_is_sent(send, tmp_path, is_folder):
+    (tmp_path / "event.json").write_text('{"type": "a"}')
+    beside = tmp_path / "event.headers.json"
+    beside.mkdir() if is_folder else beside.symlink_to(beside)
+    done = send("misread", str(tmp_path / "event.json"), form="GitHub()")
+    assert "event.headers.json' cannot be read (" in f"{done.output}{done.exception}"
+    assert Recording.seen == []
+
+
 @pytest.mark.parametrize("header", ["", "no colon", ": x", "two words: x", "X-A: caf\u00e9", "X-A: a\nX-B: b"])
 def test_an_invalid_header_is_refused_before_anything_is_sent(send, header):
     done = send("refusing", "a.b", "--header", header, form="GitHub()")
@@ -140,6 +151,13 @@ def fixture(tmp_path):
     (folder / "gone.json").write_text('{"id": 7}')
     (folder / "gone.expected.json").write_text('{"state": "ignored", "rows": []}')
     return folder / "gone.json"
+
+
+def test_expected_rows_that_cannot_be_read_are_an_error_that_names_the_file(fixture):
+    fixture.with_name("gone.expected.json").unlink()
+    fixture.with_name("gone.expected.json").mkdir()
+    with pytest.raises(ConfigurationError, match=r"gone\.expected\.json' cannot be read \(Is a directory\)"):
+        expected_of(fixture)
 
 
 def test_the_headers_beside_a_fixture_are_sent_with_it_and_not_taken_for_a_fixture(fixture, tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from importlib import invalidate_caches
 from pathlib import Path
@@ -16,9 +19,11 @@ import pytest
 from forked import Forked
 from modules import dialect_module
 from sqlalchemy import delete, text, update
+from sqlalchemy.exc import OperationalError
 from telling import NOON
 
 from handlers.catalog import Product
+from receiver.commands import rehearse as command
 from receiver.commands.rehearse import WHY_NOT_RUN
 from receiver.dialects.sources import find_dialects
 from receiver.errors import WiringError
@@ -28,6 +33,7 @@ from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
 from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
+from receiver.server.runtime import Runtime
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.testing import TEST_SECRET, Webhooks
 
@@ -151,6 +157,12 @@ def _forget_modules() -> None:
     invalidate_caches()
 
 
+def sqlite_error(text: str, code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
 def run(kit: Webhooks, reference: str | None = None, **options: Any) -> Differences:
     return rehearse(kit.database, "rehearsed", last=options.pop("last", 100), reference=reference, **options)
 
@@ -214,6 +226,78 @@ def test_code_that_hangs_is_reported_and_the_other_deliveries_are_run(told_in_a_
     assert [each.entity for each in found.ends] == ["product:A1"]
     assert "did not return" in found.ends[0].new
     assert [row.external_id for row in found.rows] == ["A1"]
+
+
+def test_the_last_words_of_code_that_prints_much_are_told(told_in_a_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, "MOST_OUTPUT", 100_000)
+    monkeypatch.setattr(rehearsal, "LOOK_AT_OUTPUT", 0.01)
+    text = "for _ in range(3_000): print('x' * 1_000)\nprint('the last words', flush=True)\nimport os; os._exit(3)"
+    (tmp_path / "rehearsed_loud.py").write_text(text, "utf-8")
+    with pytest.raises(WiringError, match=r"ended the process as it was loaded: the last words$"):
+        run(told_in_a_file, "rehearsed_loud")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_rehearsal_that_a_signal_ends_leaves_no_bodies_behind(told_in_a_file, tmp_path, monkeypatch, number):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    # The kit's database has tables without migrations.
+    monkeypatch.setattr(Runtime, "open_to_read", lambda _: None)
+    monkeypatch.setenv("HOOKMIRROR_DATABASE_URL", f"sqlite:///{tmp_path / 'mirror.db'}")
+    seen = []
+
+    def run_process(folder: Path, _: object) -> None:
+        seen.append((folder.parent / "kept.db").exists())
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(rehearsal, "_run_process", run_process)
+    with pytest.raises(SystemExit) as ended:
+        command.rehearse(source="rehearsed")
+    assert (seen, ended.value.code, list(temporary.iterdir())) == ([True], 128 + number, [])
+
+
+def test_only_the_end_of_a_long_output_is_kept_and_later_output_follows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, "MOST_OUTPUT", 10_000)
+    with (tmp_path / "said").open("a+b") as said, (tmp_path / "said").open("ab", buffering=0) as process:
+        for line in (b"a" * 9_000, b"b" * 9_000, b"the end"):
+            process.write(line)
+            rehearsal.cut_output(said)
+    assert (tmp_path / "said").read_bytes() == b"b" * 4_000 + b"the end"
+
+
+def test_a_delivery_that_makes_the_worker_fail_ends_so_and_the_others_are_run(told, monkeypatch):
+    guilty = min(int(each["id"]) for each in told.deliveries())
+    work_on = scratch._ScratchWorker._work_on
+
+    def fail(worker, attempts):
+        if any(each.delivery.id == guilty for each in attempts):
+            raise TypeError("a fault of the worker")
+        return work_on(worker, attempts)
+
+    monkeypatch.setattr(scratch._ScratchWorker, "_work_on", fail)
+    found = run(told)
+    assert [(end.delivery, end.new) for end in found.ends] == [
+        (guilty, "failing: The worker failed: TypeError: a fault of the worker")
+    ]
+    assert (found.skipped, found.deliveries) == ({}, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OperationalError("INSERT", None, sqlite_error("disk is full", sqlite3.SQLITE_FULL)), "free some space there"),
+        (TypeError("a fault of the worker"), "cannot go on: TypeError: a fault of the worker"),
+    ],
+    ids=["full disk", "fault"],
+)
+def test_a_worker_that_cannot_go_on_ends_the_rehearsal_with_its_error(told, monkeypatch, error, says):
+    def claim(_):
+        raise error
+
+    monkeypatch.setattr(scratch._ScratchWorker, "_claim", claim)
+    with pytest.raises(WiringError, match=says):
+        run(told)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,17 @@ COLOURS = sa.Table(
     "colours", METADATA, sa.Column("colour", sa.Enum(Colour), primary_key=True), sa.Column("note", sa.Text)
 )
 
+#: A table with the types that only one of the two systems takes at their word.
+NARROW = sa.Table(
+    "narrow_types",
+    METADATA,
+    sa.Column("code", sa.CHAR(4), primary_key=True),
+    sa.Column("unit", sa.CHAR(3)),
+    sa.Column("short", sa.String(5)),
+    sa.Column("weight", sa.REAL),
+    sa.Column("size", sa.Float(24)),
+)
+
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 TEXT = st.text(LETTERS, max_size=12)
 JSON = st.recursive(
@@ -159,12 +170,12 @@ def with_digits(row):
     return {**row, "exact": None if row["exact"] is None else format(row["exact"], "f")}
 
 
-def readers(source, target) -> tuple[TableReader, TableReader]:
-    return TableReader(source, ALL, other=target.dialect), TableReader(target, ALL, other=source.dialect)
+def readers(source, target, table=ALL) -> tuple[TableReader, TableReader]:
+    return TableReader(source, table, other=target.dialect), TableReader(target, table, other=source.dialect)
 
 
-def carry(source, target) -> tuple[TableReader, TableReader]:
-    ours, theirs = readers(source, target)
+def carry(source, target, table=ALL) -> tuple[TableReader, TableReader]:
+    ours, theirs = readers(source, target, table)
     for some in ours.slices():
         Writer(target, ours).write(some.rows)
     return ours, theirs
@@ -286,6 +297,82 @@ def test_a_number_that_postgresql_would_round_is_refused(engines):
         fill(source, [HARD | {"numeric": Decimal("19.9995")}])
         with pytest.raises(CopyError, match=r"numeric holds 19\.9995, which PostgreSQL would round to 3 digits"):
             carry(source, target)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("date", "date holds a value that its type does not read (ValueError: Invalid isoformat string: 'odd')"),
+        ("colour", "colour holds a value that its type does not read (LookupError: 'odd' is not among the defined"),
+    ],
+)
+def test_a_value_that_its_type_does_not_read_is_refused_by_key_and_column(engines, column, says):
+    with both(engines) as (source, target):
+        fill(source, [HARD | {"number": at} for at in range(3)])
+        source.execute(sa.text(f"UPDATE all_types SET {column} = 'odd' WHERE number = 1"))
+        told = []
+        rows = [
+            row
+            for some in TableReader(source, ALL, other=target.dialect, problem=told.append).slices()
+            for row in some.rows
+        ]
+        assert [row[2] for row in rows] == [0, 2]
+        (problem,) = map(str, told)
+        assert says in problem
+        assert "number=1" in problem
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("date", "infinity", "its type does not read (DataError"),
+        ("naive", "infinity", "its type does not read (DataError"),
+        ("interval", "200000000 days", "the other database cannot keep (OverflowError"),
+    ],
+)
+def test_a_time_beyond_the_years_of_another_type_is_refused_by_key_and_column(engines, column, value, says):
+    with both(engines, back=True) as (source, target):
+        fill(source, [HARD | {"number": at} for at in range(3)])
+        source.execute(sa.text(f"UPDATE all_types SET {column} = '{value}' WHERE number = 1"))
+        told = []
+        reader = TableReader(source, ALL, other=target.dialect, problem=told.append)
+        assert [row[2] for some in reader.slices() for row in some.rows] == [0, 2]
+        (problem,) = map(str, told)
+        assert f"number=1: {column} holds a value that {says}" in problem
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["sqlite to postgresql", "postgresql to sqlite"])
+def test_padded_texts_and_floats_of_four_bytes_are_equal_on_both_databases(engines, back, monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 1)
+    rows = [
+        {"code": code, "unit": "m", "short": "ab", "weight": weight, "size": 0.1}
+        for code, weight in [("ab", 0.1), ("ab\t", 19.99), ("abc", 3.4e38), ("", None), (" x", -1e-40), ("z", 16777216)]
+    ]
+    with both(engines, back=back) as (source, target):
+        source.execute(sa.insert(NARROW), rows)
+        ours, theirs = carry(source, target, NARROW)
+        assert digest(theirs) == digest(ours)
+        assert (digest(ours).rows, differences(ours, theirs)) == (len(rows), [])
+        found = target.execute(sa.select(NARROW.c.code, NARROW.c.unit, NARROW.c.weight)).all()
+    assert {(code.rstrip(" "), unit.rstrip(" "), weight) for code, unit, weight in found} == {
+        (row["code"], "m", row["weight"]) for row in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("unit", "metre", r"unit holds 5 characters, and this column takes 3 on PostgreSQL"),
+        ("short", "ab    ", r"short holds 6 characters, and this column takes 5 on PostgreSQL"),
+        ("weight", 0.123456789, r"weight holds 0\.123456789, which PostgreSQL would round to 0\.1234568"),
+        ("size", 1e300, r"size holds 1e\+300, which PostgreSQL would round to inf"),
+    ],
+)
+def test_a_value_that_postgresql_would_cut_or_round_is_refused(engines, column, value, says):
+    with both(engines) as (source, target):
+        source.execute(sa.insert(NARROW), [{"code": "a", column: value}])
+        with pytest.raises(CopyError, match=f"narrow_types code=a: {says}"):
+            carry(source, target, NARROW)
 
 
 @pytest.mark.parametrize(

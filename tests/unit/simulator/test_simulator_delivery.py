@@ -10,6 +10,7 @@ import sys
 import pytest
 from dropping import DROPPING, dropping
 from simulator_receiver import START, courier_for, message, served, until
+from waiting import TIMEOUT
 
 from simulator.clock import RunningClock, SteppedClock
 from simulator.connection import Address, Connection, NoAnswerError, request_bytes
@@ -109,6 +110,45 @@ def test_a_connection_closed_before_the_answer_counts_as_no_answer():
         return len(requests)
 
     assert served(scene, 0) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nfine",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nfine",
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+    ],
+    ids=["without a length", "closing without a length", "after a hint"],
+)
+def test_an_answer_is_read_in_each_form_that_http_has(answer):
+    async def scene():
+        async def connected(reader, writer):
+            await reader.readuntil(b"{}")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            return await Connection(Address.of(url)).post(request_bytes(url, {}, b"{}"))
+
+    found = asyncio.run(asyncio.wait_for(scene(), TIMEOUT))
+    assert (found.status, found.body) == (200, b"fine")
+
+
+def test_an_answer_without_its_end_counts_as_no_answer():
+    async def scene():
+        async def connected(reader, writer):
+            await reader.readuntil(b"{}")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfine")
+            writer.close()
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(NoAnswerError, match="closed before the answer"):
+                await Connection(Address.of(url)).post(request_bytes(url, {}, b"{}"))
+
+    asyncio.run(asyncio.wait_for(scene(), TIMEOUT))
 
 
 def test_a_connection_is_used_again():

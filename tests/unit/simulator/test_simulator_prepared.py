@@ -76,6 +76,33 @@ def test_an_answer_may_come_in_pieces():
 
 
 @pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "is not HTTP/1.1 with a Content-Length"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "is not HTTP/1.1 with a Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "is not HTTP/1.1 with a Content-Length"),
+        (
+            b"HTTP/1.0 200 OK\r\n\r\n",
+            r"closed before the answer \(answers before: 1\): --prepared needs connections that stay",
+        ),
+    ],
+)
+def test_an_answer_that_this_sender_does_not_read_is_an_error_that_says_so(answer, says):
+    async def scene():
+        async def connected(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            _, made = messages(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 3)
+            with pytest.raises(NoAnswerError, match=says):
+                await blast(made, connections=1)
+
+    asyncio.run(asyncio.wait_for(scene(), TIMEOUT))
+
+
+@pytest.mark.parametrize(
     ("answer", "length"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", 12),

@@ -26,6 +26,7 @@ def test_a_user_s_own_file_can_be_read(tmp_path):
         (GOOD + "[faults]\n\ndrop = -0.5\n", "mine:6: drop must be a number from 0 to 1"),
         (GOOD + "[faults]\nreorder = 1.5\n", "mine:5: reorder must be a whole number"),
         ('title = "x"\nevents = 10\nrate = -1\n', "mine:3: rate must be a number from 0"),
+        ('title = "x"\nevents = 10\nrate = 1e-9\n', "mine:3: rate must be 0 for full speed, or a number from 0.0001"),
         ('title = "x"\nevents = true\nrate = 1\n', "mine:2: events must be a whole number"),
         ('title = "x"\nrate = 1\n', "mine:1: events is missing"),
         (GOOD + "colour = 1\n", "mine:4: unknown setting 'colour': choose from title"),
@@ -51,3 +52,9 @@ def test_an_unknown_scenario_is_refused_with_the_known_ones():
 def test_a_missing_file_is_refused():
     with pytest.raises(ScenarioError, match="cannot be read"):
         load("/nowhere/mine.toml")
+
+
+@pytest.mark.parametrize("rate", [1e-300, 0.00009])
+def test_a_rate_whose_times_no_calendar_has_is_refused(rate):
+    with pytest.raises(ScenarioError, match=r"^mine: rate must be 0 for full speed, or a number from 0\.0001"):
+        read(GOOD, name="mine").changed(rate=rate)
