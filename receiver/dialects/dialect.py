@@ -37,7 +37,7 @@ from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import is_of_the_code, told_with_place
-from receiver.logs.safe_text import name_of_function, told, told_with_type
+from receiver.logs.safe_text import name_of_function, sentence, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, secret_headers, signature_headers
@@ -241,7 +241,7 @@ class Dialect:
         except BaseException as error:
             # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # Even SystemExit is caught, because it would end the endpoint for every source.
-            raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
+            raise Unreadable(f"The envelope of {self.name} failed: {sentence(told_with_type(error))}") from None
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The handler for this event type; None if there is none."""
