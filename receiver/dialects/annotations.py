@@ -123,6 +123,15 @@ def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, .
         raise WiringError(f"{called(function)} is {what}: give it the parameters ({', '.join(parameters)}).")
 
 
+def check_alone(dialect: str, what: str, registered: Any, method: str, *, override: bool) -> None:
+    """Raise `WiringError` if another function is registered already, which this one does not override."""
+    if registered is not None and not override:
+        raise WiringError(
+            f"The dialect {dialect} has {what}, {called(registered)}: remove one, or replace it by "
+            f"{dialect}.{method}(function, override=True)."
+        )
+
+
 def check_no_generator(function: Any) -> None:
     """Raise `WiringError` for a function with `yield`, because a call of it runs nothing of it."""
     if inspect.isgeneratorfunction(function):
