@@ -21,9 +21,9 @@ Data = TypeVar("Data")
 #: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
-#: Hexadecimal digits of a fingerprint in a dedup key. A longer one is hashed, because an index of PostgreSQL might not
-#: take its key. A shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
-LONGEST_FINGERPRINT = 2_000
+#: Bytes of a fingerprint whose digits are in a dedup key. A longer one is hashed, because an index of PostgreSQL might
+#: not take its key. A shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
+LONGEST_FINGERPRINT = 1_000
 
 #: Bytes of the kind in UTF-8. PostgreSQL's index of claimed deliveries takes 2,704 for source, kind and id
 #: together, and an id alone may have 2,048.
@@ -101,7 +101,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         # With an empty key, all deliveries would count as duplicates of one.
-        return (_key(self.dedup_key) if self.dedup_key else self._derived_key(fingerprint.hex())), fingerprint
+        return (_key(self.dedup_key) if self.dedup_key else self._derived_key(content_of(fingerprint))), fingerprint
 
     def lead(self) -> str:
         """The lead of the dedup key in `dedup_keys`: the time of the change, or empty.
@@ -123,7 +123,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         if self.dedup_key:
             return _key(self.dedup_key), self.fingerprint or self._digest(body, place)
         if self.fingerprint:
-            return self._derived_key(self.fingerprint.hex()), self.fingerprint
+            return self._derived_key(content_of(self.fingerprint)), self.fingerprint
         return self._derived_key(f"{body.hex()}-{place}"), body
 
     def dated(self, received_at: datetime) -> datetime:
@@ -131,8 +131,6 @@ class Envelope(Struct, frozen=True, kw_only=True):
         return received_at if self.occurred_at is ARRIVAL else self.occurred_at
 
     def _derived_key(self, content: str) -> str:
-        if len(content) > LONGEST_FINGERPRINT:
-            content = hashlib.sha256(content.encode()).hexdigest()
         if self.occurred_at is ARRIVAL:
             return content
         return lead_of(self.occurred_at) + content
@@ -173,6 +171,12 @@ ReadBody = Envelope | Bundle
 def lead_of(moment: datetime) -> str:
     """Format the lead of a dedup key: a time in microseconds since 1970."""
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
+
+
+def content_of(fingerprint: bytes) -> str:
+    """The part of a derived dedup key that is made from the fingerprint."""
+    digits = fingerprint.hex()
+    return digits if len(fingerprint) <= LONGEST_FINGERPRINT else hashlib.sha256(digits.encode()).hexdigest()
 
 
 def _key(key: str) -> str:
