@@ -111,6 +111,16 @@ def test_the_timeline_shows_a_boolean_in_place_of_a_number(shop: Shop):
     assert "data.stock : 1 → yes" in shop.text("/mirror/products/iimmpact/P4").partition("Timeline")[2]
 
 
+def test_the_timeline_shows_a_null_that_came_too_late_and_the_members_of_a_late_document_once(shop: Shop):
+    shop.tell("Bench", "12:00", number=5, data={"display_name": "Bench", "product_code": "SKU-5", "stock": 2})
+    shop.tell("Bench", "11:00", number=5, data={"display_name": "Bench", "product_code": None, "stock": 1})
+    said = shop.text("/mirror/products/iimmpact/P5").rpartition("Timeline")[2]
+    assert "stale" in said
+    assert "sku : –" in said
+    assert "data.stock : 1" in said
+    assert "data : {" not in said.partition("insert")[0]
+
+
 def test_a_search_with_one_result_leads_to_it(shop: Shop):
     answer = shop.visitor.get("/search", q="SKU-2")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
