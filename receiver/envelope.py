@@ -80,8 +80,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
             chosen = given.as_event_type() if type(given) is TrustedValue else given
             force_setattr(self, "event_type", _name("event type", chosen))
         if self.entity is not None:
+            if type(self.entity) is not tuple or len(self.entity) != 2:
+                force_setattr(self, "entity", _pair(self.entity))
             kind, entity_id = self.entity
-            if type(self.entity) is not tuple or not _is_usual(kind) or not _is_usual(entity_id):
+            if not _is_usual(kind) or not _is_usual(entity_id):
                 force_setattr(self, "entity", (_kind(kind), _name("entity id", entity_id)))
         if (
             self.occurred_at.tzinfo is not UTC
@@ -203,6 +205,15 @@ def _name(what: str, name: str) -> str:
     if not 0 < len(name) <= LONGEST_NAME:
         raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
     return name if name.isascii() and "\0" not in name else storable(name)
+
+
+def _pair(entity: Any) -> tuple[Any, Any]:
+    """Convert an entity into a pair. A text is refused, because one of two characters would pass for a pair."""
+    if isinstance(entity, (tuple, list)) and len(entity) == 2:
+        return entity[0], entity[1]
+    raise Unreadable(
+        f'The entity is {quoted(entity)} instead of its kind and its id: write such as `entity=("product", body.id)`.'
+    )
 
 
 def _kind(name: str) -> str:
