@@ -80,10 +80,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
             chosen = given.as_event_type() if type(given) is TrustedValue else given
             force_setattr(self, "event_type", _name("event type", chosen))
         if self.entity is not None:
-            if type(self.entity) is not tuple or len(self.entity) != 2:
-                force_setattr(self, "entity", _pair(self.entity))
-            kind, entity_id = self.entity
-            if not _is_usual(kind) or not _is_usual(entity_id):
+            try:
+                kind, entity_id = self.entity
+            except (TypeError, ValueError):
+                raise _not_a_pair(self.entity) from None
+            if type(self.entity) is not tuple or not _is_usual(kind) or not _is_usual(entity_id):
+                if not isinstance(self.entity, (tuple, list)):
+                    # The two characters of a text would pass for a kind and an id.
+                    raise _not_a_pair(self.entity)
                 force_setattr(self, "entity", (_kind(kind), _name("entity id", entity_id)))
         if (
             self.occurred_at.tzinfo is not UTC
@@ -103,7 +107,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         # With an empty key, all deliveries would count as duplicates of one.
-        return (_key(self.dedup_key) if self.dedup_key else self._derived_key(content_of(fingerprint))), fingerprint
+        if self.dedup_key:
+            return _key(self.dedup_key), fingerprint
+        return self._derived_key(content_of(fingerprint) if self.fingerprint else fingerprint.hex()), fingerprint
 
     def lead(self) -> str:
         """The lead of the dedup key in `dedup_keys`: the time of the change, or empty.
@@ -178,7 +184,7 @@ def lead_of(moment: datetime) -> str:
 def content_of(fingerprint: bytes) -> str:
     """The part of a derived dedup key that is made from the fingerprint."""
     digits = fingerprint.hex()
-    return digits if len(fingerprint) <= LONGEST_FINGERPRINT else hashlib.sha256(digits.encode()).hexdigest()
+    return digits if len(digits) <= 2 * LONGEST_FINGERPRINT else hashlib.sha256(digits.encode()).hexdigest()
 
 
 def _key(key: str) -> str:
@@ -207,11 +213,8 @@ def _name(what: str, name: str) -> str:
     return name if name.isascii() and "\0" not in name else storable(name)
 
 
-def _pair(entity: Any) -> tuple[Any, Any]:
-    """Convert an entity into a pair. A text is refused, because one of two characters would pass for a pair."""
-    if isinstance(entity, (tuple, list)) and len(entity) == 2:
-        return entity[0], entity[1]
-    raise Unreadable(
+def _not_a_pair(entity: object) -> Unreadable:
+    return Unreadable(
         f'The entity is {quoted(entity)} instead of its kind and its id: write such as `entity=("product", body.id)`.'
     )
 

@@ -44,7 +44,10 @@ class OlderKeys:
                     each.drop_lead()
 
     def _recognise_long_fingerprints(self, arrivals: Sequence[Arrival]) -> None:
-        long = [(each, each.unhashed_key) for each in arrivals if len(each.fingerprint) > LONGEST_FINGERPRINT]
+        # By a slice, because this runs for each webhook, and a call takes longer.
+        long = [(each, each.unhashed_key) for each in arrivals if each.fingerprint[LONGEST_FINGERPRINT:]]
+        if not long:
+            return
         keys = [(each.source, key) for each, key in long if key is not None]
         stored = self._stored(keys) if keys else set()
         for each, key in long:
