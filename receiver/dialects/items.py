@@ -75,7 +75,11 @@ def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
     # A callable without a hash or without weak references is inspected for each item.
     with suppress(KeyError, TypeError):
         return _models[read]
-    parameter = next(iter(inspect.signature(read).parameters))
+    try:
+        parameter = next(iter(inspect.signature(read).parameters), "")
+    except ValueError:
+        # A callable of the interpreter may have no signature.
+        parameter = ""
     model = adapter(hints(function_behind(read)).get(parameter), read)
     with suppress(TypeError):
         _models[read] = model

@@ -83,3 +83,8 @@ def test_a_partial_with_an_annotation_that_pydantic_does_not_read_is_named_as_su
     [found] = each([{"id": "A1"}], partial(read_odd, "us"))
     assert "partial(" in str(found)
     assert "read_odd) is annotated with" in str(found)
+
+
+def test_a_function_that_takes_no_item_is_told_what_it_was_given():
+    [found] = each([{"id": "A1"}], lambda: None)
+    assert "takes 0 positional arguments but 1 was given" in str(found)
