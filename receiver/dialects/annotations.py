@@ -114,7 +114,8 @@ _SHOWN = frozenset({str, int, float, Decimal, bool, NoneType})
 
 def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:
     """Raise `WiringError` for an async function, and for a function with other parameters."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    behind = function_behind(function)
+    if inspect.iscoroutinefunction(behind) or inspect.isasyncgenfunction(behind):
         raise WiringError(
             f"{called(function)} is async, and {what} must be a plain `def`: move code that waits for I/O into a "
             f"function under @{dialect}.hydrate(…)."

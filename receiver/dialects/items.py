@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
-from receiver.dialects.annotations import adapter, function_behind, hints, validate
+from receiver.dialects.annotations import adapter, check_has_run, function_behind, hints, validate
 from receiver.envelope import Bundle, Envelope
 from receiver.errors import Unreadable
 from receiver.logs.safe_text import name_of_function, quoted, sentence, told, told_with_type
@@ -61,7 +61,10 @@ def _checked(item: Any, dialect: str) -> Envelope | Unreadable:
 def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadable:
     try:
         model = _model_of(read)
-        return read(item if model is None else validate(model, item, "item"))
+        envelope = read(item if model is None else validate(model, item, "item"))
+        if type(envelope) is not Envelope:
+            check_has_run(envelope, name_of_function(function_behind(read)))
+        return envelope
     except MemoryError:
         raise
     except Unreadable as error:

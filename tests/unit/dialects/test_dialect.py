@@ -153,6 +153,16 @@ def test_no_function_of_a_dialect_may_be_async(register):
         getattr(Dialect("new", verify=HmacSha256(header="X")), register)(wait)
 
 
+@pytest.mark.parametrize("register", ["connect", "challenge"])
+def test_an_object_whose_call_is_async_is_refused_too(register):
+    class Waiting:
+        async def __call__(self, source):
+            pass
+
+    with pytest.raises(WiringError, match="Waiting is async"):
+        getattr(Dialect("new", verify=HmacSha256(header="X")), register)(Waiting())
+
+
 @pytest.mark.parametrize(
     ("register", "parameters"),
     [

@@ -88,3 +88,11 @@ def test_a_partial_with_an_annotation_that_pydantic_does_not_read_is_named_as_su
 def test_a_function_that_takes_no_item_is_told_what_it_was_given():
     [found] = each([{"id": "A1"}], lambda: None)
     assert "takes 0 positional arguments but 1 was given" in str(found)
+
+
+def test_an_async_function_for_the_items_is_told_to_be_a_plain_one():
+    async def read_later(item: Item) -> Envelope:
+        raise AssertionError
+
+    [found] = each([{"id": "A1"}], read_later)
+    assert "read_later returned a coroutine, so that its code was not run: write it" in str(found)
