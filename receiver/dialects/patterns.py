@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from receiver.errors import WiringError
+from receiver.logs.safe_text import quoted
 
 _SHAPE = re.compile(r"[^\s*]+|[^\s*]*\*[^\s*]*")
 
@@ -45,3 +47,14 @@ class Pattern:
         heads_fit = before.startswith(other_before) or other_before.startswith(before)
         tails_fit = behind.endswith(other_behind) or other_behind.endswith(behind)
         return heads_fit and tails_fit
+
+
+def patterns_of(event_types: Iterable[object], decorator: str) -> tuple[Pattern, ...]:
+    """The patterns of these event types, the arguments of this decorator.
+
+    Raises `WiringError`, also for a function, the argument of a decorator without brackets, which would register none.
+    """
+    for each in event_types:
+        if not isinstance(each, str):
+            raise WiringError(f'{decorator} has the argument {quoted(each)}: write {decorator}("product.*").')
+    return tuple(Pattern(each) for each in event_types if isinstance(each, str))

@@ -178,6 +178,15 @@ def test_after_a_corrected_time_a_repetition_without_an_id_of_the_senders_is_a_d
     assert holders(kit) == [answer.delivery]
 
 
+def test_after_a_corrected_time_a_repetition_with_a_long_fingerprint_is_a_duplicate(kit, code):
+    with_long_fingerprint = lambda envelope: replace(without_id(envelope), fingerprint=b"\1" * 1_001)  # noqa: E731
+    code.change = with_long_fingerprint
+    answer = send(kit)
+    code.change = lambda envelope: in_its_zone(with_long_fingerprint(envelope))
+    replay(kit, answer)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+
+
 def test_a_derived_key_goes_with_its_delivery_after_its_time_was_corrected(kit, code):
     code.change = without_id
     answer = send(kit)

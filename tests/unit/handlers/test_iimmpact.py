@@ -167,7 +167,10 @@ def test_a_product_has_its_display_name(members, name):
     assert columns_of(iimmpact, data(**members))["name"] == name
 
 
-@pytest.mark.parametrize(("is_active", "active"), [(True, True), (False, False), (None, True), (0, False), (1, True)])
+@pytest.mark.parametrize(
+    ("is_active", "active"),
+    [(True, True), (False, False), (None, True), (0, False), (1, True), ("true", True), ("false", False)],
+)
 def test_a_product_that_is_switched_off_is_inactive_from_the_event_s_time(is_active, active):
     row = columns_of(iimmpact, data(is_active=is_active))
     assert (row["active"], row["deactivated_at"]) == (active, None if active else AT)
