@@ -177,6 +177,19 @@ def test_a_lost_delivery_that_may_not_be_changed_at_all_stays_and_the_others_are
     ]
 
 
+@pytest.mark.parametrize("missing", ["claimed_by", "lease_until", "both"])
+def test_a_row_in_processing_that_nobody_holds_is_given_back(kit, missing):
+    """It was edited by hand."""
+    sent = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    kit.inbox.claim("far", ["shop"], limit=9, now=kit.now(), lease=timedelta(days=9))
+    with kit.database.write() as connection:
+        names = ["claimed_by", "lease_until"] if missing == "both" else [missing]
+        connection.execute(text(f"UPDATE deliveries SET {', '.join(f'{name} = NULL' for name in names)}"))
+    [lost] = kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)
+    assert (str(lost.delivery_id), kit.delivery(sent)["state"]) == (sent.delivery, "pending")
+    assert kit.inbox.reclaim(now=kit.now() + timedelta(days=99), dead=[], max_attempts=9) == []
+
+
 @pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
 def test_a_lost_delivery_with_a_time_that_cannot_be_read_dies_with_its_last_attempt_and_is_counted(kit):
     left_behind(kit, 1)
