@@ -1,7 +1,8 @@
 """The registry of processes. Every process that serves or works has a row in the database and reads the other rows.
 Processes that are wired differently treat the same deliveries differently, so the operator is warned.
 
-No other part depends on the registry. A process that cannot write its row, or writes it late, continues to work.
+A process that cannot write its row, or writes it late, continues to work. Only if its leases are much longer than those
+of other workers do these shorten them meanwhile (`receiver.worker.reclaiming`).
 """
 
 from __future__ import annotations

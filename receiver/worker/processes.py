@@ -1,6 +1,7 @@
 """Reads which processes are running, and how each of them is wired.
 
-`receiver.server.registry` keeps the table; only warnings depend on it.
+`receiver.server.registry` keeps the table. Warnings depend on it, and whether a lease that ends late dates from before
+the clock was set back: `running_beside`.
 """
 
 from __future__ import annotations
