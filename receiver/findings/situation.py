@@ -123,6 +123,8 @@ class Followed:
     trouble_since: datetime | None = None
     #: Whether a process posts the changes.
     is_served: bool = True
+    #: The time since which changes wait for such a process; None while one posts them, and without such changes.
+    unserved_since: datetime | None = None
     #: The number of changes that the target has refused, and the time of the first one.
     dead: int = 0
     dead_since: datetime | None = None

@@ -285,6 +285,7 @@ def test_a_410_ends_the_follower_and_keeps_its_cursor(database):
     assert isinstance(run.error, TargetGone)
     assert "wants no more changes" in str(run.error)
     assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
+    assert follower(database)["trouble"] == "The target answered 410."
 
 
 def test_an_endless_answer_is_read_in_part_and_counts(database):
