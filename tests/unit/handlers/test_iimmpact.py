@@ -297,7 +297,7 @@ def test_the_walk_waits_for_the_end_of_the_rate_limit():
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(401, "check api_key"), (404, "check api_url"), (500, "later"), (400, "400")]
+    ("status", "advice"), [(401, "check api_key"), (404, "check api_url"), (500, "Repeated attempts"), (400, "400")]
 )
 def test_an_api_that_does_not_answer_is_an_api_error_with_advice(status, advice):
     with pytest.raises(ApiError, match=advice):
