@@ -191,6 +191,14 @@ def running(connection: Connection, now: datetime) -> list[RowMapping]:
     return [row for row in rows if row["name"] not in ended]
 
 
+def silent(connection: Connection, now: datetime) -> list[RowMapping]:
+    """The processes that may run, and whose last heartbeat is old; the longest silent first."""
+    found = select(PROCESSES).where(PROCESSES.c.seen_at < now - STALE).order_by(PROCESSES.c.seen_at)
+    rows = connection.execute(found).mappings().all()
+    ended = set(dead(row["name"] for row in rows))
+    return [row for row in rows if row["name"] not in ended]
+
+
 def running_beside(connection: Connection, now: datetime) -> list[str]:
     """The names of the processes with a heartbeat by the present clock, and not by one that was set back since."""
     found = select(PROCESSES.c.name).where(PROCESSES.c.seen_at.between(now - STALE, now + STALE))

@@ -215,6 +215,27 @@ def test_the_doctor_doubts_processes_with_other_sources_than_its_settings(proces
     assert "has besides: source outlet speaks shop" in told.says
 
 
+def test_the_doctor_doubts_a_process_that_gives_no_sign_of_life(process, clock, database):
+    clock.now, wiring = datetime.now(UTC), Wiring.of(sources("shop"))
+    process(sources("shop"), Kind.BOTH).heartbeat()
+    clock.now -= timedelta(minutes=2)
+    process(sources("shop")).heartbeat()
+    doubt, fine = doctor._processes(database, wiring)
+    assert (doubt.verdict, fine.verdict) == ("LOOK", "ok")
+    assert "has given no sign of life since" in doubt.says
+    assert doubt.says.startswith("worker ")
+
+
+def test_the_doctor_compares_a_process_that_refused_its_settings_with_nothing(process, clock, database):
+    clock.now = datetime.now(UTC)
+    stale = process(sources("shop", "outlet"), Kind.BOTH)
+    stale.note_settings(registry.Reading(read_at=clock.now, refused="The source outlet has an unknown dialect."))
+    stale.heartbeat()
+    compared, refused = doctor._processes(database, Wiring.of(sources("shop")))
+    assert (compared.verdict, refused.verdict) == ("ok", "MEND")
+    assert "restart" not in f"{compared.says} {refused.says}"
+
+
 @pytest.fixture
 def told(database, capsys):
     """Return a function that gives what a command with these sources tells about other workers."""
