@@ -25,6 +25,8 @@ class SourceFacts:
     secrets: int = 1
     #: Whether each secret belongs to a different webhook record at the sender, so that none supersedes another.
     has_named_secrets: bool = False
+    #: Whether a schedule reconciles it.
+    is_scheduled: bool = False
     #: The marks of its secrets, the newest first; empty in a process that cannot make them.
     marks: tuple[str, ...] = ()
 
