@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, func, literal, select
+from sqlalchemy import Connection, Update, func, select
 
 from receiver.database.database import Database
 from receiver.database.errors import (
@@ -40,9 +40,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds for which unfolding a bundle waits for a lock once others have waited in vain.
 HASTY_SECONDS = 0.01
-
-#: The number of deliveries whose sources are examined: those that have been due for longest.
-LONGEST_DUE = 1_000
 
 
 class Inbox:
@@ -334,17 +331,6 @@ class Inbox:
     def _first_due(self, sources: Collection[str], now: datetime) -> FirstDue:
         with self.database.read() as connection:
             return due.first_due(connection, sources, now=now)
-
-
-def pending_sources(database: Database) -> list[str]:
-    """The sources of the deliveries that have been due for longest.
-
-    Deliveries of sources that no worker knows are among these, because no worker claims them.
-    """
-    ordinary = select(DELIVERIES.c.source).where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(False))
-    longest_due = ordinary.order_by(DELIVERIES.c.due_at).limit(LONGEST_DUE).subquery()
-    with database.read() as connection:
-        return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
 
 
 _HELD = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id).with_for_update()

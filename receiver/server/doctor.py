@@ -25,7 +25,8 @@ from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import Standing, standing
-from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.inbox.due import pending_sources
+from receiver.inbox.inbox import Inbox
 from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.moments import time_text
