@@ -173,7 +173,7 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
         raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
 
 
-def of_id(wanted: str, found: str, answer: Answered, path: str) -> Answered:
+def of_id(wanted: str, found: str | None, answer: Answered, path: str) -> Answered:
     """Return the answer about the wanted id. Raises `ApiError` for an answer about another one."""
     if found != wanted:
         raise ApiError(f"{path} of the source's API answered with the object of another id.")

@@ -49,8 +49,6 @@ def handlers_with(
 
     Raises `WiringError` for a pattern that is ambiguous with another handler's.
     """
-    if not patterns:
-        raise WiringError(f'{called(function)} names no event type: write @{dialect}.on("product.*").')
     check_no_generator(function)
     model, found = event_model(function), list(handlers)
     for pattern in patterns:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
-from receiver.dialects.annotations import adapter, check_has_run, function_behind, hints, validate
+from receiver.dialects.annotations import adapter, check_has_run, function_behind, hints, validate, without_partial
 from receiver.envelope import Bundle, Envelope
 from receiver.errors import Unreadable
 from receiver.logs.safe_text import name_of_function, quoted, sentence, told, told_with_type
@@ -63,7 +63,7 @@ def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadab
         model = _model_of(read)
         envelope = read(item if model is None else validate(model, item, "item"))
         if type(envelope) is not Envelope:
-            check_has_run(envelope, name_of_function(function_behind(read)))
+            check_has_run(envelope, name_of_function(_described(read)))
         return envelope
     except MemoryError:
         raise
@@ -71,7 +71,7 @@ def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadab
         return Unreadable(told(error))
     except BaseException as error:
         # An item at which the dialect fails is kept, as a whole body is. Even SystemExit is caught.
-        return Unreadable(f"{name_of_function(function_behind(read))} failed: {sentence(told_with_type(error))}")
+        return Unreadable(f"{name_of_function(_described(read))} failed: {sentence(told_with_type(error))}")
 
 
 def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
@@ -83,7 +83,16 @@ def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
     except ValueError:
         # A callable of the interpreter may have no signature.
         parameter = ""
-    model = adapter(hints(function_behind(read)).get(parameter), read)
+    model = adapter(hints(_described(read)).get(parameter), read)
     with suppress(TypeError):
         _models[read] = model
     return model
+
+
+def _described(read: Callable[[Any], Envelope]) -> Any:
+    """The callable that has the name and the annotations of `read`.
+
+    An object that wraps a function has those of the function, as `functools.wraps` gives them to it.
+    """
+    inner = without_partial(read)
+    return inner if hasattr(inner, "__wrapped__") else function_behind(inner)

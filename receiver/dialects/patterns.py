@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
@@ -49,12 +50,13 @@ class Pattern:
         return heads_fit and tails_fit
 
 
-def patterns_of(event_types: Iterable[object], decorator: str) -> tuple[Pattern, ...]:
+def patterns_of(event_types: Sequence[Any], decorator: str) -> tuple[Pattern, ...]:
     """The patterns of these event types, the arguments of this decorator.
 
-    Raises `WiringError`, also for a function, the argument of a decorator without brackets, which would register none.
+    Raises `WiringError` if there is none, and for a function, the argument of a decorator without brackets.
     """
-    for each in event_types:
-        if not isinstance(each, str):
-            raise WiringError(f'{decorator} has the argument {quoted(each)}: write {decorator}("product.*").')
-    return tuple(Pattern(each) for each in event_types if isinstance(each, str))
+    odd = [each for each in event_types if not isinstance(each, str)]
+    if odd or not event_types:
+        has = f"the argument {quoted(odd[0])}" if odd else "no event type"
+        raise WiringError(f'{decorator} has {has}: write {decorator}("product.*").')
+    return tuple(map(Pattern, event_types))

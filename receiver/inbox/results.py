@@ -88,6 +88,9 @@ def _new_key(row: Row[Any], held: Row[Any], time: datetime) -> str | None:
     content = held.dedup_key if row.occurred_at is None else held.dedup_key.removeprefix(lead_of(row.occurred_at))
     # A derived key consists of the fingerprint and, in a bundle, the place.
     derived = content_of(held.fingerprint)
+    if content == held.fingerprint.hex():
+        # An earlier release did not hash a long one.
+        content = derived
     if content == derived and row.occurred_at is None and row.item is not None:
         # The body could not be read before, and turned out to be a bundle.
         return f"{lead}{derived}-{row.item}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 import pytest
@@ -74,6 +74,24 @@ def test_a_callable_without_a_name_may_read_the_items(read):
 def test_a_callable_without_a_name_that_fails_is_named_by_its_function(read, name):
     [found] = each([{"id": "odd"}], read)
     assert str(found) == f"{__name__}.{name} failed: ValueError: This id is odd."
+
+
+class Wrapping:
+    """Wraps a function, as a decorator does that is written as a class."""
+
+    def __init__(self, function):
+        update_wrapper(self, function)
+        self.function = function
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+
+def test_an_object_that_wraps_a_function_has_its_annotations_and_its_name():
+    read = partial(Wrapping(read_of_shop), "us")
+    good, odd = each([{"id": "A1"}, {"id": "odd"}], read)
+    assert good.entity == ("product", "A1")
+    assert str(odd) == f"{__name__}.read_of_shop failed: ValueError: This id is odd."
 
 
 def test_a_partial_with_an_annotation_that_pydantic_does_not_read_is_named_as_such():
