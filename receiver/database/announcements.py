@@ -47,7 +47,8 @@ class Announcements:
         """Notify soon, without waiting for it. Raises nothing, because what is announced is committed."""
         try:
             self._is_due = True
-            self._turn.set()
+            if not self._turn.is_set():
+                self._turn.set()
             if not self._is_running() and not self._ending.is_set():
                 self._start()
         except (RuntimeError, MemoryError) as error:
