@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from copy import copy
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from receiver.database import postgresql, urls
-from receiver.database.announcements import Announcements
+from receiver.database.announcements import NOTIFY, Announcements
 from receiver.database.engines import connect_arguments, open_engine
 from receiver.database.errors import SETTING
 from receiver.database.snapshots import Snapshot
@@ -60,7 +61,8 @@ class Database:
         #: errors.
         self._writer = threading.Lock()
         self._care: _Care = _Care()
-        self._announcements = Announcements(self.open_session)
+        #: Over a connection of this database's, also for those that `beside` makes.
+        self._announcements = Announcements(partial(self.run_at_once, NOTIFY, ()))
         self.snapshot = Snapshot()
 
     def look_after(self) -> None:

@@ -19,6 +19,7 @@ from wire import Wire
 from benchmarks.senders import IIMMPACT, SENDERS, Sender, Sent
 from receiver import Dialect, HmacSha256
 from receiver.api.delivery_shapes import show_delivery
+from receiver.database.announcements import Announcements
 from receiver.database.database import Database
 from receiver.dialects.sources import build_source
 from receiver.inbox.arrival import Accepted, Arrival
@@ -103,6 +104,8 @@ class Place:
     def __init__(self, database: Database) -> None:
         self.meter = Meter(database)
         self.database, self._inbox = database, Inbox(database)
+        # The transactions of another thread would be counted now and then.
+        database._announcements = Announcements(lambda: None)
 
     def accept(self, sender: Sender) -> Effort:
         """Verify, read and store webhooks, of which none is known."""

@@ -15,6 +15,7 @@ from serving import TIMEOUT, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
 
+from receiver.database.announcements import NOTIFY
 from receiver.database.database import Database
 from receiver.testing import Webhooks
 from receiver.worker import listener
@@ -120,6 +121,25 @@ def test_an_ack_does_not_wait_for_the_slow_commit_of_another_session_that_notifi
             assert states(kit) == ["pending"]
     finally:
         server.stop()
+
+
+def test_a_notification_waits_for_no_standby(tmp_path):
+    server = PostgresServer()
+    server.start()
+    try:
+        server.run("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+        server.run("SELECT pg_reload_conf()")
+        with closing(Database(server.url())) as database:
+            wait_until(lambda: shown(database, "synchronous_standby_names") == "absent", "the setting")
+            assert shown(database, "synchronous_commit") == "on"
+            assert database.run_at_once(NOTIFY, ()) == [("",)]
+    finally:
+        server.stop()
+
+
+def shown(database: Database, setting: str) -> str:
+    with database.read() as connection:
+        return str(connection.execute(text(f"SHOW {setting}")).scalar())
 
 
 @contextmanager

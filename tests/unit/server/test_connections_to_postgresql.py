@@ -19,8 +19,8 @@ from receiver.worker.thread import WorkerThread
 
 PAGE = Path(__file__).parents[3] / "docs" / "deployment.md"
 
-#: The session of announcements, and that of a listener.
-ANNOUNCING = LISTENING = 1
+#: The session of a listener.
+LISTENING = 1
 
 
 @pytest.fixture
@@ -52,17 +52,17 @@ def on_the_page(process: str) -> int:
 )
 def test_a_server_has_at_most_as_many_as_the_page_says(runtime, process, with_worker):
     App(runtime, with_worker=with_worker)
-    most = pooled(runtime.database) + ANNOUNCING + with_worker * LISTENING
+    most = pooled(runtime.database) + with_worker * LISTENING
     assert most == on_the_page(process) + runtime.settings.api_reads_at_once
 
 
 def test_a_worker_has_at_most_as_many_as_the_page_says(runtime):
     WorkerThread(runtime.worker, runtime.database)
     watch(runtime.database, "a worker", Kind.WORKER, runtime.facts)
-    assert pooled(runtime.database) + ANNOUNCING + LISTENING == on_the_page("`worker`")
+    assert pooled(runtime.database) + LISTENING == on_the_page("`worker`")
 
 
 def test_a_console_has_at_most_as_many_as_the_page_says(runtime):
     ConsoleApp(runtime, requests=Requests())
-    most = pooled(runtime.database) + ANNOUNCING
+    most = pooled(runtime.database)
     assert most == on_the_page("`console`") + runtime.settings.api_reads_at_once
