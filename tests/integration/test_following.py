@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -36,6 +37,7 @@ from receiver.mirror.changes import CHANGES, RowChange, record
 from receiver.runs.actions import ACTIONS, By, Via
 from receiver.search.changes import show_change
 from receiver.search.filters import ChangeFilter
+from receiver.search.pages import PageBounds
 
 NAME = "erp"
 
@@ -188,6 +190,16 @@ def test_a_follower_may_take_one_table_of_one_source(database):
     with receiving() as endpoint, following(database, endpoint.url, wanted=wanted):
         expect(endpoint, "P1")
         wait_until(lambda: follower(database)["seq"] == 4, "the cursor to pass unwanted changes")
+
+
+def test_a_follower_does_not_wait_between_two_reads_of_unwanted_changes(database, monkeypatch):
+    monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 5)
+    monkeypatch.setattr("receiver.following.feed.PageBounds", partial(PageBounds, seconds=0.0))
+    write(database, *(f"X{number}" for number in range(40)), source="other")
+    write(database, "P1")
+    options = {"wanted": ChangeFilter(source="shop"), "poll": 2 * TIMEOUT}
+    with receiving() as endpoint, following(database, endpoint.url, **options):
+        expect(endpoint, "P1")
 
 
 @pytest.mark.parametrize(("begin", "seen"), [("now", ["NEW"]), ("1", ["B", "NEW"]), ("start", ["A", "B", "NEW"])])
