@@ -547,7 +547,7 @@ def test_rows_that_refer_to_later_rows_of_their_table_are_copied(nested, ready_u
 @pytest.mark.usefixtures("small_slices")
 def test_a_reference_to_a_missing_row_of_the_same_table_is_refused(nested, ready_url):
     sql(nested, "UPDATE shelves_to_copy SET above = 99 WHERE id = 2")
-    with pytest.raises(CopyError, match=r"shelves_to_copy: TO refuses a reference .*=\(99\) is not present in table"):
+    with pytest.raises(CopyError, match=r"shelves_to_copy: TO refuses a row .*=\(99\) is not present in table"):
         copy(nested, ready_url("postgresql"))
 
 
