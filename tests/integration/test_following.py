@@ -27,10 +27,11 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import repair
+from receiver.following.feed import Feed
 from receiver.following.followers import FOLLOWERS, FollowerForgotten
 from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
-from receiver.following.lease import FollowOptions
+from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import Target
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.changes import CHANGES, RowChange, record
@@ -525,6 +526,21 @@ def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(datab
             write(database, "C")
             expect(endpoint, "A", "B", "C")
     assert len(endpoint.posts) == 3
+
+
+def test_a_process_that_takes_the_lease_again_keeps_the_time_of_an_acceptance_by_another_one(database):
+    target, options = Target("http://127.0.0.1:9/", follower=NAME), FollowOptions(name=NAME)
+    with closing(target):
+        lease = FollowerLease(database, Feed(database, options.wanted), target, options, threading.Event())
+        assert lease.take()
+        lease.accepted()
+        lease.save(holder=None)
+        later = datetime.now(UTC) + timedelta(minutes=1)
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(accepted_at=later))
+        assert lease.take()
+        lease.save()
+    assert follower(database)["accepted_at"] == later
 
 
 def test_a_process_that_is_stopped_before_it_took_the_lease_warns_of_nothing(database):
