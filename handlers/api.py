@@ -15,12 +15,16 @@ from urllib.parse import quote
 
 import httpx
 import stamina
+import structlog
 from pydantic import BaseModel, SecretStr, ValidationError
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadable
 from receiver.codec import decode
 from receiver.errors import ConfigurationError
 from receiver.http_calls import no_cookies
+
+log = structlog.get_logger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 Answered = TypeVar("Answered")
@@ -109,7 +113,7 @@ def _answer(api: httpx.Client, request: httpx.Request, path: str) -> Any:
     try:
         return decode(content)
     except Unreadable:
-        raise ApiError(f"{path} of the source's API answered with something other than JSON: check api_url.") from None
+        raise ApiError(f"{path} of the source's API answered with {_instead_of_json(response)}") from None
 
 
 def _ask(api: httpx.Client, request: httpx.Request, path: str) -> tuple[httpx.Response, bytes]:
@@ -141,9 +145,18 @@ def patiently(ask: Callable[[], Answered]) -> Answered:
                 return ask()
     except Retry as error:
         is_away = isinstance(error.__cause__, httpx.HTTPError)
-        check = "check `api_url` in the settings of the source, or " if is_away else ""
-        raise ApiError(f"{error} Repeated attempts failed: {check}run this again later.") from error
+        check = ": check `api_url` in the settings of the source" if is_away else ""
+        raise ApiError(f"{error} Repeated attempts failed{check}.") from error
     raise AssertionError("the loop ends by returning or raising")
+
+
+def _tell(details: RetryDetails) -> None:
+    """Log a repetition in our words. The line of stamina is a warning, which commands print, too, and no sentence."""
+    wait, reason = round(details.wait_for, 1), str(details.caused_by)
+    log.info("a call of a source's API failed; trying again", reason=reason, seconds=wait)
+
+
+set_on_retry_hooks([_tell])
 
 
 def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
@@ -168,7 +181,7 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
         raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
 
 
-def of_id(wanted: str, found: str, answer: Answered, path: str) -> Answered:
+def of_id(wanted: str, found: str | None, answer: Answered, path: str) -> Answered:
     """Return the answer about the wanted id. Raises `ApiError` for an answer about another one."""
     if found != wanted:
         raise ApiError(f"{path} of the source's API answered with the object of another id.")
@@ -184,6 +197,15 @@ def _refuse(path: str, status: int, content: bytes) -> None:
         raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _object(content))
     if not 200 <= status < 300:
         raise ApiError(f"{path} of the source's API answered {status} ({_error_code(content) or 'no error code'}).")
+
+
+def _instead_of_json(response: httpx.Response) -> str:
+    if "html" in response.headers.get("content-type", "").lower():
+        return (
+            "a page for browsers instead of JSON, such as one to sign in or of maintenance: check api_url, and what "
+            "stands in front of the API."
+        )
+    return "something other than JSON: check api_url."
 
 
 def _error_code(content: bytes) -> str | None:

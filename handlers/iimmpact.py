@@ -39,7 +39,8 @@ class Body(BaseModel):
     data: Any = None
 
 
-#: A product is active unless its `is_active` is false.
+#: A product is active unless its `is_active` is false. Any other word is refused: taken for either, it could show a
+#: product that is off sale as active, or hide one that is on sale.
 OnUnlessOff = Annotated[bool, BeforeValidator(lambda value: True if value is None else value)]
 
 

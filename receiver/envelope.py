@@ -21,9 +21,9 @@ Data = TypeVar("Data")
 #: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
-#: Hexadecimal digits of a fingerprint in a dedup key. A longer one is hashed, because an index of PostgreSQL might not
-#: take its key. A shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
-LONGEST_FINGERPRINT = 2_000
+#: Bytes of a fingerprint whose digits are in a dedup key. A longer one is hashed, because an index of PostgreSQL might
+#: not take its key. A shorter one stays as earlier deliveries have it, so that retries of these are still recognised.
+LONGEST_FINGERPRINT = 1_000
 
 #: Bytes of the kind in UTF-8. PostgreSQL's index of claimed deliveries takes 2,704 for source, kind and id
 #: together, and an id alone may have 2,048.
@@ -80,8 +80,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
             chosen = given.as_event_type() if type(given) is TrustedValue else given
             force_setattr(self, "event_type", _name("event type", chosen))
         if self.entity is not None:
-            kind, entity_id = self.entity
+            try:
+                kind, entity_id = self.entity
+            except (TypeError, ValueError):
+                raise _not_a_pair(self.entity) from None
             if type(self.entity) is not tuple or not _is_usual(kind) or not _is_usual(entity_id):
+                if not isinstance(self.entity, (tuple, list)):
+                    # The two characters of a text would pass for a kind and an id.
+                    raise _not_a_pair(self.entity)
                 force_setattr(self, "entity", (_kind(kind), _name("entity id", entity_id)))
         if (
             self.occurred_at.tzinfo is not UTC
@@ -101,7 +107,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         # With an empty key, all deliveries would count as duplicates of one.
-        return (_key(self.dedup_key) if self.dedup_key else self._derived_key(fingerprint.hex())), fingerprint
+        if self.dedup_key:
+            return _key(self.dedup_key), fingerprint
+        return self._derived_key(content_of(fingerprint) if self.fingerprint else fingerprint.hex()), fingerprint
 
     def lead(self) -> str:
         """The lead of the dedup key in `dedup_keys`: the time of the change, or empty.
@@ -123,7 +131,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         if self.dedup_key:
             return _key(self.dedup_key), self.fingerprint or self._digest(body, place)
         if self.fingerprint:
-            return self._derived_key(self.fingerprint.hex()), self.fingerprint
+            return self._derived_key(content_of(self.fingerprint)), self.fingerprint
         return self._derived_key(f"{body.hex()}-{place}"), body
 
     def dated(self, received_at: datetime) -> datetime:
@@ -131,8 +139,6 @@ class Envelope(Struct, frozen=True, kw_only=True):
         return received_at if self.occurred_at is ARRIVAL else self.occurred_at
 
     def _derived_key(self, content: str) -> str:
-        if len(content) > LONGEST_FINGERPRINT:
-            content = hashlib.sha256(content.encode()).hexdigest()
         if self.occurred_at is ARRIVAL:
             return content
         return lead_of(self.occurred_at) + content
@@ -175,6 +181,12 @@ def lead_of(moment: datetime) -> str:
     return f"{int(moment.timestamp())}{moment.microsecond:06d}-"
 
 
+def content_of(fingerprint: bytes) -> str:
+    """The part of a derived dedup key that is made from the fingerprint."""
+    digits = fingerprint.hex()
+    return digits if len(digits) <= 2 * LONGEST_FINGERPRINT else hashlib.sha256(digits.encode()).hexdigest()
+
+
 def _key(key: str) -> str:
     if len(key) > LONGEST_NAME or storable(key) != key:
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -199,6 +211,12 @@ def _name(what: str, name: str) -> str:
     if not 0 < len(name) <= LONGEST_NAME:
         raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
     return name if name.isascii() and "\0" not in name else storable(name)
+
+
+def _not_a_pair(entity: object) -> Unreadable:
+    return Unreadable(
+        f'The entity is {quoted(entity)} instead of its kind and its id: write such as `entity=("product", body.id)`.'
+    )
 
 
 def _kind(name: str) -> str:

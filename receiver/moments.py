@@ -43,13 +43,13 @@ def has_passed(since: datetime, span: timedelta, now: datetime) -> bool:
 def time_text(moment: datetime | str) -> str:
     """Format a time for commands, to the second: `2026-11-21 12:00:00Z`. A text is a time as JSON has it.
 
-    A text that is not a time says that the time in the database is damaged, and stays as it is.
+    A text that is not a time, or not one in UTC, says that the time in the database is damaged, and stays as it is.
     """
     try:
-        known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        known = in_utc(datetime.fromisoformat(moment) if isinstance(moment, str) else moment)
     except ValueError:
         return str(moment)
-    return f"{in_utc(known):%Y-%m-%d %H:%M:%SZ}"
+    return f"{known:%Y-%m-%d %H:%M:%SZ}"
 
 
 def clock_time(moment: datetime, now: datetime) -> str:

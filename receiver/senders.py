@@ -191,31 +191,31 @@ HubSpotV2: Sender = partial(Signature, "{secret}{method}{url}{body}", at=Header(
 MOST_TWILIO_FIELDS = 1_000
 
 
+#: Bounded, because the request is not verified yet, and every ack waits while its fields are parsed and sorted.
+_twilio_fields = partial(parse_qsl, keep_blank_values=True, max_num_fields=MOST_TWILIO_FIELDS)
+
+
 def twilio_text(request: WebhookRequest) -> bytes:
     """Join the URL and the pairs of name and value of a form, sorted and without repeated pairs.
 
     For a body that is not a form, the signed query contains its SHA-256, `bodySHA256`. Raises `NotVerified` if that
     does not fit.
     """
-    query = dict(parse_qsl(request.query, keep_blank_values=True))
-    claimed = query.get("bodySHA256")
+    try:
+        claimed = dict(_twilio_fields(request.query)).get("bodySHA256")
+        form = "" if claimed is not None else request.body.decode("ascii")
+        pairs = _twilio_fields(form, strict_parsing=bool(form))
+    except ValueError:
+        raise NotVerified(
+            "signature_malformed",
+            "The body is not a form, and the URL has no `bodySHA256` to prove it, or one of both has more than "
+            f"{MOST_TWILIO_FIELDS:,} fields.",
+        ) from None
     if claimed is not None:
         # Compared as bytes, because only ASCII text can be compared in constant time.
         if not compare_digest(sha256(request.body).hexdigest().encode(), claimed.lower().encode("utf-8", "replace")):
             raise NotVerified("signature_wrong", "The body does not fit `bodySHA256` in the URL, which is signed.")
         return request.url.encode("latin-1")
-    try:
-        pairs = parse_qsl(
-            request.body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(request.body),
-            # Bounded, because the body is not verified yet, and every ack waits while its fields are sorted.
-            max_num_fields=MOST_TWILIO_FIELDS,
-        )
-    except ValueError:
-        raise NotVerified(
-            "signature_malformed", "The body is not a form, and the URL has no `bodySHA256` to prove it."
-        ) from None
     fields = "".join(f"{name}{value}" for name, value in sorted(set(pairs)))
     return request.url.encode("latin-1") + fields.encode()
 

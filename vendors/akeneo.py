@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from handlers.api import NotFoundError, client, fetch, patiently, required, segment, shaped
+from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Group, Product
 from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
@@ -175,15 +175,19 @@ class Page(Sent):
 
 
 def _thing(api: httpx.Client, kind: str, external_id: str) -> ProductData | ModelData | None:
-    model: type[ProductData | ModelData] = ProductData if kind == "product" else ModelData
     path = f"/{'products-uuid' if kind == 'product' else 'product-models'}/{segment(external_id)}"
     try:
-        return shaped(model, fetch(api, path), path)
+        answer = fetch(api, path)
     except NotFoundError as error:
         # A 404 under a wrong api_url has another text, or is not JSON.
         if "does not exist" in (error.said or ""):
             return None
         raise
+    if kind == "product":
+        product = shaped(ProductData, answer, path)
+        return of_id(external_id, product.uuid, product, path)
+    model = shaped(ModelData, answer, path)
+    return of_id(external_id, model.code, model, path)
 
 
 @akeneo.pages(Product)

@@ -97,6 +97,7 @@ class WholeDelivery(Delivery, frozen=True):
     body: Annotated[str | None, Meta(description="The bytes received; null after their retention.")]
     body_encoding: Literal["utf-8", "base64"] | None
     plain: Annotated[str | None, Meta(description="The decrypted or decompressed body.")]
+    plain_encoding: Literal["utf-8", "base64"] | None
     attempts: Annotated[list[Attempt], Meta(description="The failed attempts of all rounds, oldest first.")]
     rounds: Annotated[list[Round], Meta(description="Oldest first; at most the newest 1,000, and as many attempts.")]
 
@@ -128,6 +129,7 @@ def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
     """Format a delivery with its body, headers, rounds and attempts."""
     row = found.row
     body, encoding = _readable(row["body"])
+    plain, plain_encoding = _readable(row["plain"])
     headers: dict[str, str] = row["headers"] or {}
     return WholeDelivery(
         **asdict(show_delivery(row)),
@@ -136,7 +138,8 @@ def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
         trusted=headers.get(TRUSTED_MARK),
         body=body,
         body_encoding=encoding,
-        plain=_readable(row["plain"])[0],
+        plain=plain,
+        plain_encoding=plain_encoding,
         attempts=[
             Attempt(number=each["number"], ended_at=each["ended_at"], worker=each["worker"], reason=each["reason"])
             for round_ in found.rounds

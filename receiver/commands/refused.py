@@ -16,7 +16,7 @@ from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
 from receiver.ingest.reverifying import Reverified
-from receiver.logs.escapes import visible
+from receiver.logs.escapes import lines_of, visible
 from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
@@ -104,7 +104,7 @@ def _show_kept(runtime: Runtime, request_id: int, as_json: bool) -> None:
     for name, value in kept.headers:
         typer.echo(visible(f"{name}: {value}"))
     typer.echo(f"The body begins ({kept.begins_encoding}):")
-    typer.echo("\n".join(visible(line) for line in kept.begins.splitlines()))
+    typer.echo("\n".join(visible(line) for line in lines_of(kept.begins)))
 
 
 def _kept_line(kept: RefusedRequest) -> str:

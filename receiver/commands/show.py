@@ -20,7 +20,7 @@ from receiver.logs.escapes import hex_lines, visible, visible_lines
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
 #: Members that are printed in separate sections.
-BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
+BELOW = {"headers", "body", "body_encoding", "plain", "plain_encoding", "attempts", "rounds"}
 
 
 def show(
@@ -51,6 +51,11 @@ def _bytes(found: Mapping[str, Any]) -> bytes:
     return b64decode(found["body"]) if found["body_encoding"] == "base64" else found["body"].encode()
 
 
+def _readable(content: str, encoding: str | None) -> str:
+    """The lines of a body: its text, or hexadecimal digits if it is not text."""
+    return "\n".join(hex_lines(b64decode(content))) if encoding == "base64" else visible_lines(content)
+
+
 def _print(found: Mapping[str, Any]) -> None:
     print_members({name: value for name, value in found.items() if name not in BELOW})
     typer.echo("\nheaders")
@@ -58,13 +63,12 @@ def _print(found: Mapping[str, Any]) -> None:
     typer.echo("\nbody")
     if found["body"] is None:
         typer.echo("expired")
-    elif found["body_encoding"] == "base64":
-        typer.echo("\n".join(hex_lines(_bytes(found))))
     else:
-        typer.echo(visible_lines(found["body"]))
+        typer.echo(_readable(found["body"], found["body_encoding"]))
     if found["plain"] is not None:
         typer.echo("\nwhat the body holds")
-        typer.echo(visible_lines(found["plain"]))
+        # A receiver of an earlier release does not give the encoding.
+        typer.echo(_readable(found["plain"], found.get("plain_encoding")))
     for each in found["rounds"]:
         _print_round(each)
 

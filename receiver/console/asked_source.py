@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from receiver.console.visit import Visit
 from receiver.errors import BadRequest
 from receiver.inbox.states import State
 from receiver.logs.wording import counted
+from receiver.moments import in_utc
 from receiver.provenance.traces import Defeat
 from receiver.reconcile.ask import MENDED
 from receiver.runs.asking import ASK, REPAIR, shortened_answer
@@ -35,6 +36,28 @@ class DifferingColumn(NamedTuple):
     name: str
     here: str | None
     there: str | None
+
+
+class RecordedColumn(msgspec.Struct, frozen=True):
+    """A differing column as an action records it, with both values as JSON text that may have been cut."""
+
+    column: str
+    here: str
+    there: str
+
+
+class RecordedAnswer(msgspec.Struct, frozen=True):
+    """The answer of a source as an action records it."""
+
+    differ: list[RecordedColumn] = []
+    milliseconds: int = 0
+    known_there: bool = True
+    known_here: bool = True
+    changed_there: datetime | None = None
+    #: Of a repair: the number of changed rows, the reason why nothing was written, and whether a damaged row was.
+    rows: int = 0
+    left: str | None = None
+    mended: bool = False
 
 
 class Explanation(NamedTuple):
@@ -78,19 +101,21 @@ def answered_question(
     action = None if action_id is None else _action(visit, action_id)
     if action is None or any(action.arguments.get(name) != text for name, text in visit.path.items()):
         return None
-    result = action.result
-    differing = [
-        DifferingColumn(each["column"], readable(each["here"]), readable(each["there"]))
-        for each in result.get("differ", ())
-    ]
+    try:
+        result = msgspec.convert(action.result, RecordedAnswer)
+        changed_there = None if result.changed_there is None else in_utc(result.changed_there)
+    except (msgspec.ValidationError, ValueError):
+        # The action was edited by hand.
+        return None
+    differing = [DifferingColumn(each.column, readable(each.here), readable(each.there)) for each in result.differ]
     is_repair = action.what == REPAIR
     changed_since = None if is_repair else _changed_after(action.at, history)
     return AnsweredQuestion(
         at=action.at,
         who=action.who,
-        milliseconds=result.get("milliseconds", 0),
-        known_there=result.get("known_there", True),
-        changed_there=_moment(result.get("changed_there")),
+        milliseconds=result.milliseconds,
+        known_there=result.known_there,
+        changed_there=changed_there,
         differing=differing,
         causes=[] if is_repair or changed_since else _causes(visit, result, differing, why, history),
         repair=_repair(result) if is_repair else None,
@@ -110,31 +135,26 @@ def _action(visit: Visit, action_id: int) -> Action | None:
     return found if found is not None and found.id == str(action_id) and found.what in (ASK, REPAIR) else None
 
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _repair(result: dict[str, Any]) -> str:
-    left, rows = result.get("left"), result.get("rows", 0)
-    if left == "newer":
+def _repair(result: RecordedAnswer) -> str:
+    if result.left == "newer":
         return "Not repaired: the mirror has news as new as this answer, or newer. Ask again."
-    if left == "delivery":
+    if result.left == "delivery":
         return "Not repaired: a delivery about this row arrived while the source was asked. Ask again."
-    if result.get("mended"):
+    if result.mended:
         return MENDED
-    if not rows:
+    if not result.rows:
         return "There was nothing to repair."
-    return f"Repaired: {rows} {'row' if rows == 1 else 'rows'} changed."
+    return f"Repaired: {result.rows} {'row' if result.rows == 1 else 'rows'} changed."
 
 
 def _causes(
     visit: Visit,
-    result: dict[str, Any],
+    result: RecordedAnswer,
     differing: Sequence[DifferingColumn],
     why: WhyRow | None,
     history: Sequence[Change],
 ) -> list[Explanation]:
-    if not result.get("known_here", True):
+    if not result.known_here:
         return _without_news(visit)
     if not differing:
         newest = f", number {history[0].seq} of the change feed" if history else ""

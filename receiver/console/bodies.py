@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from markupsafe import escape
 
-from receiver.logs.escapes import hex_lines, visible
+from receiver.logs.escapes import hex_lines, lines_of, visible
 
 #: Most bytes of a body that a page shows. A download has all of them.
 MOST_BODY_SHOWN = 65_536
@@ -51,7 +51,7 @@ def shown_body(body: str, encoding: str | None, *, as_sent: bool = False) -> Sho
     else:
         text = _laid_out(content) if len(some) == len(content) and not as_sent else some.decode("utf-8", "ignore")
         # Line ends become lines of the page; every other invisible character is written out.
-        lines = [visible(line.replace("\t", "    ")) for line in text.splitlines()]
+        lines = [visible(line.replace("\t", "    ")) for line in lines_of(text)]
     shown = _light(lines)
     return ShownBody(shown, is_hex, len(content), len(some) < len(content) or shown != lines)
 

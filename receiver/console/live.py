@@ -26,6 +26,7 @@ from receiver.console.headers import BARE_HEADERS
 from receiver.database.database import Database
 from receiver.errors import Refused, Unavailable
 from receiver.findings import record
+from receiver.following.followers import FOLLOWERS
 from receiver.inbox.tables import DELIVERIES, State, in_state
 from receiver.ingest.closing import ENDLESS
 from receiver.mirror.changes import CHANGES
@@ -65,6 +66,7 @@ class Marks(NamedTuple):
     changes: Any
     runs: Any
     findings: Any
+    followers: Any
 
     def told(self) -> str:
         """The marks as a short text, which a page gives back with its request for a stream."""
@@ -279,6 +281,7 @@ def read_marks(connection: Connection) -> Marks:
         changes=seq,
         runs=(run, action, connection.execute(_RUNS_AT_WORK).all()),
         findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
+        followers=connection.execute(_FOLLOWERS).all(),
     )
 
 
@@ -303,6 +306,11 @@ _UNFINISHED = union_all(
         )
     )
 )
+
+#: Selects the followers without the times at which their processes were seen. Each dead change moves the place of one.
+_FOLLOWERS = select(
+    *FOLLOWERS.c["name", "seq", "holder", "accepted_at", "trouble", "trouble_since"],
+).order_by(FOLLOWERS.c.name)
 
 _RUNS_AT_WORK = (
     select(RUNS.c.id, RUNS.c.state, RUNS.c.done, RUNS.c.total)

@@ -68,12 +68,12 @@ def _of_losses(why: WhyRow) -> Iterator[TimelineEntry]:
     """Yield an entry for values that came too late or lost a tie. Overtaken values are among the changes."""
     by_delivery: dict[tuple[str, str], list[tuple[str, LostValue]]] = {}
     for column in why.columns:
-        # A document's members have entries of their own.
-        is_document = column.lost is not None and column.lost.value is None and not column.lost.absent
-        if column.lost is not None and column.lost.how != "overtaken" and not is_document:
+        if column.lost is not None and column.lost.how != "overtaken":
             by_delivery.setdefault((column.lost.delivery, column.lost.how), []).append((column.column, column.lost))
     for (delivery, how), lost in by_delivery.items():
-        told = [ChangedColumn(name, None, each.value) for name, each in lost]
+        # A document's members have lines of their own.
+        documents = {name.partition(".")[0] for name, _ in lost if "." in name}
+        told = [ChangedColumn(name, None, each.value) for name, each in lost if name not in documents]
         yield TimelineEntry(arrival_of(delivery), str(how), told, delivery, says="It was not the newest news.")
 
 

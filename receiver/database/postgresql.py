@@ -1,4 +1,4 @@
-"""Sets up connections to PostgreSQL, and drops those that lead to the wrong server.
+"""Sets up connections to PostgreSQL, and drops those that their server has closed, or that lead to the wrong server.
 
 A connection may lead to a server that no longer accepts writes, because after a failover the same address leads to
 another server. It may also lead to a pooler that gives every transaction another session (docs/decisions/0023).
@@ -6,6 +6,7 @@ another server. It may also lead to a pooler that gives every transaction anothe
 
 from __future__ import annotations
 
+import select
 import selectors
 import threading
 import time
@@ -104,6 +105,9 @@ SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 #: The parameters by which a server reports, from PostgreSQL 14 on, that it no longer accepts writes.
 DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 
+#: The most reports of a server that are read from an idle connection to find its end behind them.
+MOST_REPORTS = 8
+
 #: The number of transactions on each of two connections by which a pooler of transactions is detected.
 SESSION_TRIALS = 5
 
@@ -124,6 +128,7 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
     event.listen(engine, "connect", lambda connection, _: write_byte_arrays(connection))
     engine.dialect.execution_ctx_cls = _with_binary_results(engine.dialect.execution_ctx_cls)
     event.listen(engine, "handle_error", _drop)
+    event.listen(engine, "checkout", _leave_closed)
     if engine.url.query.get(SERVER_WANTED, TAKES_WRITES) == TAKES_WRITES:
         event.listen(engine, "checkout", _leave_demoted)
 
@@ -300,6 +305,25 @@ def _session(connection: PGconn) -> bytes:
             if result is None:
                 raise TimeoutError("it ended instead of giving a session")
             number = result.get_value(0, 0) or number
+
+
+def _leave_closed(connection: Connection[Any], *_: object) -> None:
+    """Make the pool replace a connection that its server has closed meanwhile, as at a restart.
+
+    Otherwise each connection that was idle then would fail one statement, hours later, for a server that is well. An
+    idle connection has nothing to read except such an end, and what the server reports by itself.
+    """
+    from psycopg import OperationalError
+
+    driver, waiting = connection.pgconn, select.poll()
+    try:
+        waiting.register(driver.socket, select.POLLIN)
+        for _report in range(MOST_REPORTS):
+            if not waiting.poll(0):
+                return
+            driver.consume_input()
+    except OperationalError as error:
+        raise DisconnectionError("its server has closed it") from error
 
 
 def _leave_demoted(connection: Connection[Any], *_: object) -> None:

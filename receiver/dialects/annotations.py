@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -13,7 +14,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from receiver.envelope import Event
 from receiver.errors import HandlerError, Unreadable, WiringError
-from receiver.logs.safe_text import name_of, quoted, told, told_with_type
+from receiver.logs.safe_text import name_of, quoted, sentence, told, told_with_type
 from receiver.verify.verifiers import Verifier
 
 #: Messages in place of pydantic's, by the type of the mistake, where the dialect must change and not the sender.
@@ -31,7 +32,7 @@ def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None
         meant = get_origin(annotation) or annotation
         if meant is not kind and meant in wanted.values():
             order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
-            raise WiringError(f"{function.__qualname__} is {what}: write its parameters in the order ({order}).")
+            raise WiringError(f"{called(function)} is {what}: write its parameters in the order ({order}).")
 
 
 def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
@@ -87,7 +88,7 @@ def validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
     except ValidationError as error:
         raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
     except (RecursionError, ValueError, ArithmeticError) as error:
-        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
+        raise Unreadable(f"The {what} cannot be read: {sentence(told_with_type(error))}") from None
 
 
 def _mistakes(error: ValidationError, what: str) -> str:
@@ -113,13 +114,23 @@ _SHOWN = frozenset({str, int, float, Decimal, bool, NoneType})
 
 def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:
     """Raise `WiringError` for an async function, and for a function with other parameters."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    behind = function_behind(function)
+    if inspect.iscoroutinefunction(behind) or inspect.isasyncgenfunction(behind):
         raise WiringError(
             f"{called(function)} is async, and {what} must be a plain `def`: move code that waits for I/O into a "
             f"function under @{dialect}.hydrate(…)."
         )
     if len(inspect.signature(function).parameters) != len(parameters):
         raise WiringError(f"{called(function)} is {what}: give it the parameters ({', '.join(parameters)}).")
+
+
+def check_alone(dialect: str, what: str, registered: Any, method: str, *, override: bool) -> None:
+    """Raise `WiringError` if another function is registered already, which this one does not override."""
+    if registered is not None and not override:
+        raise WiringError(
+            f"The dialect {dialect} has {what}, {called(registered)}: remove one, or replace it by "
+            f"{dialect}.{method}(function, override=True)."
+        )
 
 
 def check_no_generator(function: Any) -> None:
@@ -151,8 +162,24 @@ def _article(noun: str) -> str:
 
 
 def called(function: Any) -> str:
-    """The name of a function or of another callable."""
-    return str(getattr(function, "__qualname__", type(function).__name__))
+    """The name of a function or of another callable, with that of its function for a `partial`."""
+    inner = without_partial(function)
+    name = str(getattr(inner, "__qualname__", type(inner).__name__))
+    return name if inner is function else f"partial({name})"
+
+
+def without_partial(function: Any) -> Any:
+    """The function that a `functools.partial` calls; any other callable as it is."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def function_behind(function: Any) -> Any:
+    """The function or method that runs if this callable, which may be a `partial` or an object, is called."""
+    inner = without_partial(function)
+    is_object = not inspect.isroutine(inner) and not inspect.isclass(inner)
+    return getattr(inner, "__call__", inner) if is_object else inner  # noqa: B004 (the method itself is wanted)
 
 
 def check_takes_request(dialect: str, verifier: Verifier) -> None:

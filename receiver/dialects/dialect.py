@@ -17,27 +17,26 @@ from pydantic import BaseModel, TypeAdapter
 from receiver import codec
 from receiver.dialects.annotations import (
     adapter,
-    check_no_generator,
+    check_alone,
     check_order,
     check_plain,
     check_takes_request,
-    event_model,
     hints,
     validate,
 )
 from receiver.dialects.challenges import METHODS, Challenge
 from receiver.dialects.forms import read_form, write_form
-from receiver.dialects.handlers import Handler, most_specific
+from receiver.dialects.handlers import Handler, handlers_with, most_specific
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.items import MOST_EVENTS, collect
-from receiver.dialects.listing import ListPart, SourceListing, SourceLookup, listing_with, lookup_with
-from receiver.dialects.patterns import Pattern
+from receiver.dialects.listing import ListPart, SourceListing, SourceLookup, check_tables, listing_with, lookup_with
+from receiver.dialects.patterns import patterns_of
 from receiver.dialects.replies import SenderReply, accepting, refusing
 from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import is_of_the_code, told_with_place
-from receiver.logs.safe_text import name_of_function, told, told_with_type
+from receiver.logs.safe_text import sentence, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, secret_headers, signature_headers
@@ -106,7 +105,7 @@ class Dialect:
 
     # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
-    def envelope(self, function: Function) -> Function:
+    def envelope(self, function: Function, *, override: bool = False) -> Function:
         """Register the function that reads a body: `def read(body: Model) -> Envelope`; `dict` gets the parsed JSON.
 
         The function may also take `signed`, the headers that the signature covers, and `trusted`, the value of
@@ -114,9 +113,9 @@ class Dialect:
         """
         taken = headers_taken(function, self.name, self.verifier, self.trusts_header)
         check_plain(self.name, function, "an envelope", ("body", *taken))
-        if self._read is not None:
-            raise WiringError(f"The dialect {self.name} has an envelope, {self._read.__qualname__}: remove one.")
+        check_alone(self.name, "an envelope", self._read, "envelope", override=override)
         self._read, self._takes = function, taken
+        self.__dict__.pop("_body", None)
         return function
 
     def challenge(self, function: Function, *, before_verifying: bool = False) -> Function:
@@ -135,42 +134,46 @@ class Dialect:
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
         """Register a handler: `def handle(event: Event[Model], mirror: Mirror) -> None`.
 
-        The most specific pattern wins, and each event type has exactly one handler. A second handler raises
-        `WiringError`, unless it has `override=True`: so a plugin can replace a handler of another author's dialect.
+        The most specific pattern wins, and each event type has exactly one handler. A second function of any kind
+        raises `WiringError`, unless it has `override=True`: so a plugin can replace one of another author's dialect.
         """
+        patterns = patterns_of(event_types, f"@{self.name}.on")
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a handler", ("event", "mirror"))
             check_order(function, "a handler", event=Event, mirror=Mirror)
-            self._register(self._handlers, event_types, function, override)
+            self._handlers[:] = handlers_with(self._handlers, patterns, function, self.name, override=override)
             self._found.clear()
             return function
 
         return register
 
-    def hydrate(self, *event_types: str) -> Callable[[Function], Function]:
+    def hydrate(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
         """Register the function that fetches a thin event's data: `def fetch(event: Event, api: httpx.Client) -> Any`.
 
         It runs before the handler and outside every transaction, if the source has an `api_url`. The handler gets the
         result as the event's `hydrated`. Only this function may do I/O for an event.
         """
+        patterns = patterns_of(event_types, f"@{self.name}.hydrate")
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a hydrate function", ("event", "api"))
             check_order(function, "a hydrate function", event=Event, api=httpx.Client)
-            self._register(self._hydrators, event_types, function, False)
+            self._hydrators[:] = handlers_with(self._hydrators, patterns, function, self.name, override=override)
             return function
 
         return register
 
-    def connect(self, function: Function) -> Function:
+    def connect(self, function: Function, *, override: bool = False) -> Function:
         """Register the function that makes an API client: `def client(source: SourceSettings) -> httpx.Client`."""
         check_plain(self.name, function, "a connect function", ("source",))
+        check_alone(self.name, "a connect function", self._connect, "connect", override=override)
         self._connect = function
         return function
 
     def listing(self, *tables: type[MirrorRow], override: bool = False) -> Callable[[Function], Function]:
         """Register a walk through a source's whole list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
+        check_tables(tables, f"@{self.name}.listing")
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a listing", ("api",))
@@ -186,6 +189,7 @@ class Dialect:
         `start` is None for the first page, then the `next` of the previous page. Several functions are called in the
         order of their registration. With `names_only`, the pages only name the rows, and the lookup fetches each row.
         """
+        check_tables(tables, f"@{self.name}.pages")
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a function for pages", ("api", "start"))
@@ -200,6 +204,7 @@ class Dialect:
 
         It returns the rows that the answer holds; an empty list if the source says that the wanted row is gone.
         """
+        check_tables(tables, f"@{self.name}.lookup")
 
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a lookup", ("api", "wanted"))
@@ -208,13 +213,15 @@ class Dialect:
 
         return register
 
-    def compose(self, function: Function) -> Function:
+    def compose(self, function: Function, *, override: bool = False) -> Function:
         """Register the inverse of the envelope, for the test kit and `hookmirror send`:
 
         `def write(event_type: str, entity_id: str, at: datetime, data: Any) -> Any`, the body as a JSON value. Not
         needed where the body is `{"type", "id", "timestamp", "data"}`.
         """
         check_plain(self.name, function, "a compose function", ("event_type", "entity_id", "at", "data"))
+        registered = None if self._compose is _compose_by_convention else self._compose
+        check_alone(self.name, "a compose function", registered, "compose", override=override)
         self._compose = function
         return function
 
@@ -241,7 +248,7 @@ class Dialect:
         except BaseException as error:
             # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # Even SystemExit is caught, because it would end the endpoint for every source.
-            raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
+            raise Unreadable(f"The envelope of {self.name} failed: {sentence(told_with_type(error))}") from None
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The handler for this event type; None if there is none."""
@@ -321,23 +328,6 @@ class Dialect:
         assert self._read is not None
         parameter = next(iter(inspect.signature(self._read).parameters))
         return adapter(hints(self._read).get(parameter, dict), self._read)
-
-    def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
-        if not event_types:
-            raise WiringError(f'{function.__qualname__} names no event type: write @{self.name}.on("product.*").')
-        check_no_generator(function)
-        model = event_model(function)
-        for pattern in map(Pattern, event_types):
-            rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]
-            replaced = [rival for rival in rivals if override and rival.pattern == pattern]
-            for rival in (each for each in rivals if each not in replaced):
-                raise WiringError(
-                    f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
-                    f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
-                    "override=True in one of them."
-                )
-            handlers[:] = [handler for handler in handlers if handler not in replaced]
-            handlers.append(Handler(pattern, function, model, name_of_function(function)))
 
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from receiver.errors import WiringError
+from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import MirrorRow
 
 
@@ -104,6 +105,17 @@ class SourceLookup:
     def ask(self, api: httpx.Client, wanted: Wanted) -> Sequence[Listed]:
         """Ask for a row of one of the tables."""
         return self.by_table[wanted.table](api, wanted)
+
+
+def check_tables(tables: tuple[object, ...], decorator: str) -> None:
+    """Raise `WiringError` unless these arguments of a decorator are mirror tables, and at least one.
+
+    A decorator without brackets has a function as its argument, and would register none.
+    """
+    odd = [each for each in tables if not (isinstance(each, type) and issubclass(each, MirrorRow))]
+    if odd or not tables:
+        has = f"the argument {quoted(odd[0])}" if odd else "no argument"
+        raise WiringError(f"{decorator} has {has}: name the tables of its rows, such as {decorator}(Product).")
 
 
 def listing_with(

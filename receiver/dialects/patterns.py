@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from receiver.errors import WiringError
+from receiver.logs.safe_text import quoted
 
 _SHAPE = re.compile(r"[^\s*]+|[^\s*]*\*[^\s*]*")
 
@@ -45,3 +48,15 @@ class Pattern:
         heads_fit = before.startswith(other_before) or other_before.startswith(before)
         tails_fit = behind.endswith(other_behind) or other_behind.endswith(behind)
         return heads_fit and tails_fit
+
+
+def patterns_of(event_types: Sequence[Any], decorator: str) -> tuple[Pattern, ...]:
+    """The patterns of these event types, the arguments of this decorator.
+
+    Raises `WiringError` if there is none, and for a function, the argument of a decorator without brackets.
+    """
+    odd = [each for each in event_types if not isinstance(each, str)]
+    if odd or not event_types:
+        has = f"the argument {quoted(odd[0])}" if odd else "no event type"
+        raise WiringError(f'{decorator} has {has}: write {decorator}("product.*").')
+    return tuple(map(Pattern, event_types))

@@ -57,7 +57,8 @@ _ACCOUNTS = frozenset(
     }
 )
 
-_IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
+_CERTAIN_IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku")
+_IDS = (*_CERTAIN_IDS, "code", "key", "number", "slug")
 
 #: Names of members whose object is the changed object, the likeliest first.
 _DATA = (
@@ -95,6 +96,10 @@ class Member:
     def shown(self) -> str:
         """The path as messages show it."""
         return ".".join(self.path)
+
+    def below(self, path: tuple[str, ...]) -> Member:
+        """This member of an object, as a member of the body in which the object has this path."""
+        return Member((*path, *self.path), self.value)
 
     def of(self, document: Any) -> Any:
         """The value at this path of another body; None if that body has none."""
@@ -226,13 +231,17 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
         # In `{"event": "stove.updated", "stove": "S1"}`, the id has the name of the kind.
         kinds += [word for word in words_in(event_type.value) if not VERB.fullmatch(word)]
         about = {name: value for name, value in about.items() if (name,) != event_type.path}
-    inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _named_after(data) or _ending_in_id(data.value)
+    inside = _first(data.value, _CERTAIN_IDS, depth=1) or _named_after(data) or _ending_in_id(data.value)
     if inside is not None:
-        return Member((*data.path, *inside.path), inside.value)
-    beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
-    beside = beside or _first(about, kinds, depth=1, fits=_is_id) or _first(about, _IDS, fits=_is_id)
-    last = _first(data.value, _IDS, depth=1, fits=_is_id) if beside is None else None
-    return beside if last is None else Member((*data.path, *last.path), last.value)
+        return inside.below(data.path)
+    # `id` itself may be that of the webhook, so it is searched for last.
+    beside = _first(about, _IDS[1:], depth=1) or _ending_in_id(about) or _first(about, kinds, depth=1)
+    beside = beside or _first(about, _IDS)
+    if beside is not None:
+        return beside
+    # The object's `key` or `number` may be its id if there is nothing better.
+    last = _first(data.value, _IDS, depth=1)
+    return None if last is None else last.below(data.path)
 
 
 def _named_after(data: Member) -> Member | None:
@@ -268,7 +277,7 @@ def is_time_of_sending(member: Member) -> bool:
 def _time_of(about: Mapping[str, Any], data: Member) -> tuple[Member | None, TimeForm]:
     """Find the time of the change, beside the changed object or in it; a time of sending only if there is no other."""
     beside = list(_times(about))
-    inside = [(Member((*data.path, *each.path), each.value), form) for each, form in _times(data.value)]
+    inside = [(each.below(data.path), form) for each, form in _times(data.value)]
     found = [*beside, *inside] if data.path else beside
     changes = [each for each in found if not is_time_of_sending(each[0])]
     return next(iter([*changes, *found]), (None, "aware"))

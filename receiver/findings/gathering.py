@@ -189,7 +189,8 @@ def read_faults(database: Database, *, now: datetime) -> list[Fault]:
 
 def _facts_of(source: Source) -> SourceFacts:
     credentials = source.credentials
-    return SourceFacts(source.name, len(credentials.secrets), credentials.has_names, credentials.marks)
+    is_scheduled = source.settings.reconcile is not None
+    return SourceFacts(source.name, len(credentials.secrets), credentials.has_names, is_scheduled, credentials.marks)
 
 
 def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> list[Fault]:

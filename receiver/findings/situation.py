@@ -25,6 +25,8 @@ class SourceFacts:
     secrets: int = 1
     #: Whether each secret belongs to a different webhook record at the sender, so that none supersedes another.
     has_named_secrets: bool = False
+    #: Whether a schedule reconciles it.
+    is_scheduled: bool = False
     #: The marks of its secrets, the newest first; empty in a process that cannot make them.
     marks: tuple[str, ...] = ()
 
@@ -123,6 +125,8 @@ class Followed:
     trouble_since: datetime | None = None
     #: Whether a process posts the changes.
     is_served: bool = True
+    #: The time since which changes wait for such a process; None while one posts them, and without such changes.
+    unserved_since: datetime | None = None
     #: The number of changes that the target has refused, and the time of the first one.
     dead: int = 0
     dead_since: datetime | None = None

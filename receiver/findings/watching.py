@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -59,8 +59,8 @@ class UncertainWrite(NamedTuple):
     at: datetime
     running: TallyKey
     before: int
-    #: How many of the waiting counts it contained, the oldest ones.
-    size: int
+    #: The counts, oldest first.
+    counts: Sequence[CountedMinute]
 
 
 class FindingsWatch:
@@ -92,7 +92,7 @@ class FindingsWatch:
         self._counts = counts or ProcessCounts()
         #: The mark of all secrets of each source, as tallied last.
         self._secrets: Mapping[str, str] = {}
-        #: The counts that are not written yet, oldest first.
+        #: The counts that are not written yet, oldest first, without those of an uncertain write.
         self._waiting: list[CountedMinute] = []
         self._uncertain: UncertainWrite | None = None
         self._log = Repeats(log)
@@ -121,35 +121,35 @@ class FindingsWatch:
         """
         now = self._clock()
         self._waiting.append(CountedMinute(now, self._counted()))
-        while abs(now - self._waiting[0].at) > TALLIES_WAIT:
-            self._merge_oldest()
+        self._sum_up_oldest(now)
         # What runs is tallied only while the database answers: no source is silent while nothing can be accepted.
         running = TallyKey("", RUNNING, self._release())
         present = {running: KindCount(1)}
         if self._serves:
             present[TallyKey("", WATCHED, "")] = KindCount(1)
         with self._database.write() as connection:
-            self._forget_written(connection)
-            *earlier, last = self._waiting
+            self._decide_uncertain(connection)
+            self._sum_up_oldest(now)
             before = tallies.number_at(connection, self._short_name, running, now)
-            self._uncertain = UncertainWrite(now, running, before, len(self._waiting))
+            *earlier, last = self._waiting
+            self._uncertain, self._waiting = UncertainWrite(now, running, before, self._waiting), []
             for each in (*earlier, CountedMinute(now, {**last.counted, **present})):
                 tallies.add(connection, self._short_name, each.counted, at=each.at)
-        self._waiting, self._uncertain = [], None
+        self._uncertain = None
 
-    def _merge_oldest(self) -> None:
-        oldest, following, *others = self._waiting
-        self._waiting = [CountedMinute(following.at, summed(oldest.counted, following.counted)), *others]
-        if self._uncertain is not None:
-            self._uncertain = self._uncertain._replace(size=max(self._uncertain.size - 1, 0))
+    def _sum_up_oldest(self, now: datetime) -> None:
+        """Count the minutes of a long outage together that are older than `TALLIES_WAIT`."""
+        while abs(now - self._waiting[0].at) > TALLIES_WAIT:
+            oldest, following, *others = self._waiting
+            self._waiting = [CountedMinute(following.at, summed(oldest.counted, following.counted)), *others]
 
-    def _forget_written(self, connection: Connection) -> None:
-        """Forget the counts of an earlier call that were written although it failed."""
+    def _decide_uncertain(self, connection: Connection) -> None:
+        """Let the counts of a write that failed wait again, unless it was committed although it failed."""
         tried = self._uncertain
         if tried is None:
             return
-        if tallies.number_at(connection, self._short_name, tried.running, tried.at) != tried.before:
-            self._waiting = self._waiting[tried.size :]
+        if tallies.number_at(connection, self._short_name, tried.running, tried.at) == tried.before:
+            self._waiting = [*tried.counts, *self._waiting]
         self._uncertain = None
 
     def _counted(self) -> Counted:

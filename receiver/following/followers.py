@@ -116,7 +116,9 @@ def write_held(connection: Connection, name: str, holder: str, columns: Mapping[
     """Change the follower, which stays locked. Raises `LeaseLost` if another process holds it."""
     held = update(FOLLOWERS).where(FOLLOWERS.c.name == name, FOLLOWERS.c.holder == holder).values(**columns)
     if connection.execute(held).rowcount == 0:
-        raise LeaseLost(f"Another process has taken over the follower {name}.")
+        raise LeaseLost(
+            f"Another process has taken over the follower {name}, or the database was restored from an older state."
+        )
 
 
 def write(connection: Connection, name: str, columns: Mapping[str, Any]) -> None:

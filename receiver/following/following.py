@@ -86,7 +86,7 @@ class Following:
                         self._stopping.wait(self._options.poll)
                 except LeaseLost as error:
                     log.warning(
-                        "another process has taken over the follower", follower=self._options.name, reason=str(error)
+                        "this process no longer holds the follower", follower=self._options.name, reason=str(error)
                     )
                 except SQLAlchemyError as error:
                     locked = explain_lock(error) if is_lock_timeout(error) else None
@@ -163,6 +163,7 @@ class Following:
         answer = self._target.post(item, self._stopping)
         metrics.FOLLOW_POSTS.labels(self._options.name, answer.verdict.value).inc()
         if answer.verdict is PostVerdict.GONE:
+            self._note_trouble(answer)
             raise TargetGone(
                 f"{self._target.shown} wants no more changes. {answer.says} The follower {self._options.name} keeps "
                 "its cursor: start it again once the target accepts changes."

@@ -40,6 +40,12 @@ def lags(connection: Connection, *, now: datetime) -> Iterator[Lag]:
         yield Lag(row, number, seconds, dead, sum(of_it.values()))
 
 
+def waiting_since(connection: Connection, follower: RowMapping) -> datetime | None:
+    """The time since which changes wait for a follower that no process serves; None if none waits."""
+    number, oldest = _behind(connection, follower)
+    return max(oldest, follower["seen_at"]) if number and oldest is not None else None
+
+
 def _behind(connection: Connection, row: RowMapping) -> tuple[int, datetime | None]:
     later = select(CHANGES.c.table, CHANGES.c.source, CHANGES.c.recorded_at).where(CHANGES.c.seq > row["seq"])
     some = later.order_by(CHANGES.c.seq).limit(MOST_LAG).subquery()

@@ -72,6 +72,8 @@ class FollowerLease:
         #: The number of changes that died since the target last accepted one, when this process took over.
         self.dead_in_a_row = 0
         self._saved_at, self._unsaved = 0.0, False
+        #: The last cursor that this process is known to have stored, or found.
+        self._stored = 0
         self._accepted_at: datetime | None = None
         #: The other holder's last sign of life, and when it was first seen.
         self._other: tuple[datetime, float] | None = None
@@ -100,6 +102,15 @@ class FollowerLease:
             self.dead_in_a_row = self._dead_since_accepted(connection, row)
         if self._moves:
             log.info("moved the follower", follower=name, after=place.seq)
+        elif place.seq < self._stored:
+            log.warning(
+                "the stored cursor went back: the database was restored from an older state, or another process moved "
+                "it. Changes are posted again, and the target may have some that are missing here: compare its data",
+                follower=name,
+                before=self._stored,
+                after=place.seq,
+            )
+        self._stored = place.seq
         self.place, self.trouble, self._moves = place, row["trouble"] or "", False
         self._saved_at, self._unsaved, self._other = monotonic(), False, None
         log.info("took over the follower", follower=name, target=self._target.shown, after=self.place.seq)
@@ -227,6 +238,7 @@ class FollowerLease:
         if connection is None:
             with self._database.write() as own:
                 self._write(own, past, columns)
+            self._stored = self.place.seq
         else:
             self._write(connection, past, columns)
         # If the caller's commit fails, the stored cursor is unknown, so it is left as it is.

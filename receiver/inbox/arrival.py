@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from receiver.envelope import ARRIVAL, Envelope, unread_identity
+from receiver.envelope import ARRIVAL, Envelope, content_of, unread_identity
 from receiver.inbox.tables import State
 
 
@@ -107,6 +107,19 @@ class Arrival(Struct, kw_only=True, eq=False):
     def drop_lead(self) -> None:
         """Take the key without its lead, as an earlier release wrote it."""
         self.lead, self.row = "", None
+
+    @property
+    def unhashed_key(self) -> str | None:
+        """The dedup key with a long fingerprint as it is, as an earlier release wrote it; None if it has none."""
+        content = content_of(self.fingerprint)
+        if not self.dedup_key.endswith(content):
+            # The sender's own id is the key.
+            return None
+        return self.dedup_key.removesuffix(content) + self.fingerprint.hex()
+
+    def take_older_key(self, key: str) -> None:
+        """Take the key under which an earlier release stored this change."""
+        self.dedup_key, self.row = key, None
 
     @property
     def unique_key(self) -> tuple[str, str]:

@@ -6,9 +6,23 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, exists, false, select, text, true, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Text,
+    bindparam,
+    exists,
+    false,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
 
 from receiver.database.columns import UtcDateTime
+from receiver.database.database import Database
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.locked import LONGEST_LOCKED_PAUSE
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
@@ -18,6 +32,9 @@ CALM = timedelta(seconds=0.5)
 
 #: The most deliveries, of each kind, that one transaction changes after the clock was set back.
 CHANGED_AT_ONCE = 1_000
+
+#: The number of deliveries whose sources are examined: those that have been due for longest.
+LONGEST_DUE = 1_000
 
 
 class Due(NamedTuple):
@@ -125,3 +142,14 @@ _MAKE_DUE = update(DELIVERIES).where(IDS).values(due_at=_NOW)
 _ARRIVES = exists().where(DELIVERIES.c.id >= bindparam("since", type_=BigInteger()))
 
 _FIRST_DUE = select(_first_due_at(False), _first_due_at(True), _ARRIVES)
+
+
+def pending_sources(database: Database) -> list[str]:
+    """The sources of the deliveries that have been due for longest.
+
+    Deliveries of sources that no worker knows are among these, because no worker claims them.
+    """
+    ordinary = select(DELIVERIES.c.source).where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(False))
+    longest_due = ordinary.order_by(DELIVERIES.c.due_at).limit(LONGEST_DUE).subquery()
+    with database.read() as connection:
+        return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())

@@ -5,6 +5,7 @@ The primary key decides which arrival is first: the dedup key is inserted withou
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, de
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
 from receiver.database.lock_timeouts import limit_lock_waits
+from receiver.envelope import content_of
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.insert import insert_new
 from receiver.inbox.rounds import Beginning, Cause, supersede
@@ -23,6 +25,9 @@ BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
 #: The separator between a dedup key and the fingerprint that distinguishes two bodies with one key.
 CONFLICT_MARK = "#"
+
+#: Bytes of a key and the digits behind it. An index of PostgreSQL takes 2,704 with the source's name and the lead.
+LONGEST_MARKED_KEY = 2_200
 
 #: The most seconds that a duplicate waits for a transaction that holds its dead delivery, such as another duplicate's.
 LONGEST_HELD = 0.5
@@ -79,7 +84,10 @@ class _Match:
         return self.holder is not None and self.holder["fingerprint"] != self.arrival.fingerprint
 
     def mark_conflict(self) -> None:
-        self.arrival.dedup_key += CONFLICT_MARK + self.arrival.fingerprint.hex()
+        key, content = self.arrival.dedup_key, content_of(self.arrival.fingerprint)
+        if len(key.encode()) + len(content) > LONGEST_MARKED_KEY:
+            content = hashlib.sha256(content.encode()).hexdigest()
+        self.arrival.dedup_key = key + CONFLICT_MARK + content
         self.arrival.conflict, self.arrival.row = True, None
 
     def answer(self) -> Accepted:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, func, literal, select, update
+from sqlalchemy import Connection, Update, func, select
 
 from receiver.database.database import Database
 from receiver.database.errors import (
@@ -22,6 +22,7 @@ from receiver.inbox import due, leases, reclaim, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
+from receiver.inbox.claims import CHANGE_HELD, PUT_BACK, change_held, held_ids
 from receiver.inbox.due import Due, FirstDue
 from receiver.inbox.duplicates import LONGEST_HELD, ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
@@ -39,9 +40,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds for which unfolding a bundle waits for a lock once others have waited in vain.
 HASTY_SECONDS = 0.01
-
-#: The number of deliveries whose sources are examined: those that have been due for longest.
-LONGEST_DUE = 1_000
 
 
 class Inbox:
@@ -165,9 +163,16 @@ class Inbox:
         self._told[what] = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
-        """Extend the leases of deliveries that the worker is still processing; one that is locked keeps its lease."""
-        statement = update(DELIVERIES).where(leases.unlocked(IDS)).values(lease_until=until)
-        retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
+        """Extend the leases of deliveries that the worker is still processing.
+
+        One that is locked, or that the database refuses to change, keeps its lease.
+        """
+        self._change_held(worker, ids, CHANGE_HELD.values(lease_until=until))
+
+    def _change_held(self, worker: str, ids: Sequence[int], change: Update) -> None:
+        refusal = change_held(self.database, worker, ids, change)
+        if refusal is not None:
+            self._tell("cannot change claimed deliveries together; changing each by itself", told(refusal))
 
     def holds_all(self, connection: Connection, worker: str, ids: Sequence[int]) -> bool:
         """Whether the worker still holds all these deliveries. Those that it holds are locked as by `held`."""
@@ -194,16 +199,16 @@ class Inbox:
         """Return the worker's deliveries, except those in `excluding`, as if they had not been claimed.
 
         With `aside_until`, return them as suspects due at that time, so that others are claimed first. Those that
-        another session has locked stay claimed until their leases end.
+        another session has locked, or that the database refuses to change, stay claimed until their leases end.
         """
-        claimed = leases.unlocked(*([DELIVERIES.c.id.not_in(excluding)] if excluding else []))
-        aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
-        given_back = update(DELIVERIES).where(claimed).values(**leases.UNCLAIMED, **aside)
-        retry_transaction(lambda: self._write(given_back, {"worker": worker}))
+        ids = [each for each in held_ids(self.database, worker) if each not in excluding]
+        if ids:
+            aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
+            self._change_held(worker, ids, PUT_BACK.values(**aside))
 
     def put_back(self, worker: str, ids: Sequence[int]) -> None:
         """Return some of the worker's claimed deliveries, as `release` does."""
-        retry_transaction(lambda: self._write(_PUT_BACK, {"ids": ids, "worker": worker}))
+        self._change_held(worker, ids, PUT_BACK)
 
     def postpone(self, worker: str, ids: Sequence[int], lock: str, *, now: datetime, due_at: datetime) -> None:
         """Return some of the worker's claimed deliveries, due at a later time, because they need a lock.
@@ -216,10 +221,6 @@ class Inbox:
                 results.postpone(connection, worker, ids, lock, now=now, due_at=due_at)
 
         retry_transaction(postpone)
-
-    def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
-        with self.database.write() as connection:
-            connection.execute(statement, parameters)
 
     def reclaim(
         self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()
@@ -331,19 +332,6 @@ class Inbox:
         with self.database.read() as connection:
             return due.first_due(connection, sources, now=now)
 
-
-def pending_sources(database: Database) -> list[str]:
-    """The sources of the deliveries that have been due for longest.
-
-    Deliveries of sources that no worker knows are among these, because no worker claims them.
-    """
-    ordinary = select(DELIVERIES.c.source).where(in_state(State.PENDING), DELIVERIES.c.suspect == literal(False))
-    longest_due = ordinary.order_by(DELIVERIES.c.due_at).limit(LONGEST_DUE).subquery()
-    with database.read() as connection:
-        return sorted(connection.execute(select(longest_due.c.source).distinct()).scalars())
-
-
-_PUT_BACK = update(DELIVERIES).where(leases.unlocked(IDS)).values(**leases.UNCLAIMED)
 
 _HELD = select(DELIVERIES.c.id).where(IDS, *leases.OF_WORKER).order_by(DELIVERIES.c.id).with_for_update()
 

@@ -39,7 +39,7 @@ class LostAttempt(NamedTuple):
 
 
 def has_lost(connection: Connection, dead: Sequence[str], *, now: datetime) -> bool:
-    """Whether any delivery is held by one of these workers, or by an expired lease."""
+    """Whether any delivery is held by one of these workers, by an expired lease, or by nobody."""
     return connection.execute(_lost(dead, now, DELIVERIES.c.id).limit(1)).first() is not None
 
 
@@ -92,7 +92,7 @@ def _give_back(
     for row in rows:
         is_dead = row.suspect and row.attempts >= max_attempts
         due_at = now + pause if row.suspect else now
-        by_worker[row.claimed_by].append(_result(row, due_at=due_at, is_dead=is_dead))
+        by_worker[row.claimed_by or ""].append(_result(row, due_at=due_at, is_dead=is_dead))
         found.append(LostAttempt(row.id, row.source, row.received_at, row.round, row.suspect, is_dead))
     for worker, ended in by_worker.items():
         results.record(connection, worker, ended, now=now)
@@ -131,7 +131,9 @@ def _result(row: Row[Any], *, due_at: datetime, is_dead: bool) -> AttemptResult:
 
 
 def _lost(dead: Sequence[str], now: datetime, *columns: Any) -> Select[Any]:
-    left = (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead))
+    # Without a worker or a lease, the row was edited by hand.
+    held_by_nobody = DELIVERIES.c.claimed_by.is_(None) | DELIVERIES.c.lease_until.is_(None)
+    left = (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead)) | held_by_nobody
     return select(*columns).where(and_(in_state(State.PROCESSING), left))
 
 

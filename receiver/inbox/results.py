@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, case, select, text, update
 
-from receiver.envelope import lead_of
+from receiver.envelope import content_of, lead_of
 from receiver.inbox import attempts, leases
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.locked import locked_reason
@@ -87,7 +87,10 @@ def _new_key(row: Row[Any], held: Row[Any], time: datetime) -> str | None:
         return lead + str(row.dedup_key)
     content = held.dedup_key if row.occurred_at is None else held.dedup_key.removeprefix(lead_of(row.occurred_at))
     # A derived key consists of the fingerprint and, in a bundle, the place.
-    derived = held.fingerprint.hex()
+    derived = content_of(held.fingerprint)
+    if content == held.fingerprint.hex():
+        # An earlier release did not hash a long one.
+        content = derived
     if content == derived and row.occurred_at is None and row.item is not None:
         # The body could not be read before, and turned out to be a bundle.
         return f"{lead}{derived}-{row.item}"

@@ -29,7 +29,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import name_of, quoted, told, told_with_type
+from receiver.logs.safe_text import name_of, quoted, sentence, told, told_with_type
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.secret_marks import mark_of
 from receiver.verify.verifiers import Verified
@@ -176,7 +176,7 @@ def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arri
         _tell_unreadable(arrival)
     except Exception as error:
         # The body is authentic, so it is kept, whatever is wrong with the values that were read from it.
-        arrival.give_up(f"Its envelope cannot be used: {told_with_type(error)}.")
+        arrival.give_up(f"Its envelope cannot be used: {sentence(told_with_type(error))}")
         log.exception("kept a webhook whose envelope cannot be used", about={"source": arrival.source})
     return arrival
 

@@ -109,7 +109,7 @@ def _accept(
     The answer is None for a request that stays kept, because another transaction holds a dead delivery of it.
     """
     try:
-        return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
+        return _take_and_accept(inbox, verified, along)
     except Exception as error:
         if not is_fault_of_values(error) and not is_overdue(error):
             raise
@@ -128,12 +128,12 @@ def _accept_refused(
     arrival = verified[0][1]
     if arrival.others:
         try:
-            return retry_transaction(lambda: _take_and_accept(inbox, verified, along, resolve_one_by_one))
+            return _take_and_accept(inbox, verified, along, resolve_one_by_one)
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
     arrival.keep_body_alone(f"The database refused its content: {reason}")
-    return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
+    return _take_and_accept(inbox, verified, along)
 
 
 def _take_and_accept(
@@ -142,17 +142,25 @@ def _take_and_accept(
     along: WithinAccept,
     resolve: ResolveArrivals | None = None,
 ) -> list[tuple[Arrival, Accepted]]:
-    with inbox.database.write() as connection:
-        taken = refused.take(connection, [kept_id for kept_id, _ in verified])
-        arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
-        if not arrivals:
-            return []
-        items = [each for arrival in arrivals for each in arrival.each()]
-        answers = gathered(arrivals, (resolve or resolve_duplicates)(connection, items))
-        # Due from now on, although they arrived long ago: otherwise the backlog would look as old as they are.
-        connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
-        along(connection, answers)
-        return list(zip(arrivals, answers, strict=True))
+    """Accept in one transaction those of the requests that are still kept."""
+    tried: list[tuple[Arrival, Accepted]] = []
+
+    def accept() -> list[tuple[Arrival, Accepted]]:
+        with inbox.database.write() as connection:
+            taken = refused.take(connection, [kept_id for kept_id, _ in verified])
+            arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
+            if not arrivals:
+                # Another process took them, or the last try did, whose connection was lost after its commit.
+                return tried
+            items = [each for arrival in arrivals for each in arrival.each()]
+            answers = gathered(arrivals, (resolve or resolve_duplicates)(connection, items))
+            # Due from now on, although they arrived long ago: otherwise the backlog would look as old as they are.
+            connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
+            along(connection, answers)
+            tried[:] = zip(arrivals, answers, strict=True)
+            return tried
+
+    return retry_transaction(accept)
 
 
 _DUE_NOW = update(DELIVERIES).where(IDS, in_state(State.PENDING)).values(due_at=bindparam("now", type_=UtcDateTime()))

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 #: Bytes per line of hexadecimal digits.
 HEX_LINE = 16
+
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+def lines_of(text: str) -> list[str]:
+    """Split a text at its line ends alone. `str.splitlines` also removes invisible characters such as U+2028."""
+    lines = _LINE_END.split(text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def visible(text: str) -> str:

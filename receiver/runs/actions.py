@@ -164,7 +164,8 @@ def _perform(
 ) -> Done | None:
     """Carry it out in one transaction, unless an earlier try was committed; `tried` receives the action of each try."""
     with database.write() as connection:
-        done = earlier(connection, asked) or (_committed(connection, asked, tried[-1], now) if tried else None)
+        done = _committed(connection, asked, tried[-1], now) if tried else None
+        done = done or earlier(connection, asked)
         if done is not None:
             return done
         did = effect(connection)

@@ -233,9 +233,8 @@ class Feeder:
             if is_given_up:
                 self._break_off(run, trouble)
             elif run in self._held:
-                self._held[run].note(
-                    f"{sentence(trouble)} It is tried again, since {time_text(began_at)}, next in {pause:.0f} s."
-                )
+                since_then = f"It has failed since {time_text(began_at)}, and is tried again in {pause:.0f} s."
+                self._held[run].note(f"{sentence(trouble)} {since_then}")
             elif is_infrastructure_error(error):
                 raise error
         except RunTaken:

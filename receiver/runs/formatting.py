@@ -137,7 +137,7 @@ def forecast_lines(
     if forecast["partial"]:
         yield f"The forecast is partial: {forecast['partial']}"
     for each in forecast["reasons"]:
-        yield f"  {each.get('deliveries', each.get('rows'))} × {each['reason']}"
+        yield f"  {each.get('deliveries', each.get('rows', 0))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
         yield f"Rows of {table}: {tally_text(operations)}."
     for row in rows[:most]:

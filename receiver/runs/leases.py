@@ -132,7 +132,8 @@ class LeasedRun:
                 self._end_stage(connection, progress)
             view = _view(locked(connection, self.run.id))
         if progress.is_last:
-            log.info(f"a run is {view.state}", run=view.id, total=view.total, **view.tally)
+            of = ", ".join(view.sources)
+            log.info(f"a run is {view.state}", run=view.id, source=of, total=view.total, **view.tally)
         return progress, view
 
     def _was_committed(self, row: RowMapping, progress: Progress) -> bool:

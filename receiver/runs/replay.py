@@ -13,14 +13,17 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, exists, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.columns import Many, UtcDateTime, among
 from receiver.database.database import Database
+from receiver.database.errors import is_fault_of_values
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, State, in_state
+from receiver.logs.safe_text import told
 from receiver.mirror.versions import Outcome
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
 from receiver.runs.immediate_actions import lock_replayable
@@ -172,17 +175,29 @@ class Replay(OnDatabase):
         if not ids:
             return Counter()
         can = lock_replayable(connection, ids)
-        self.inbox.begin_round(connection, can, cause="replay", run=run, now=now)
-        _set_items(connection, run, can, ItemState.FED)
-        kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": sorted(set(ids) - set(can))})}
-        for each in sorted(set(ids) - set(can)):
-            why = (
-                "The delivery is not kept."
-                if each not in kept
-                else ("Its body has expired." if kept[each] else "It is unfinished.")
-            )
-            _set_items(connection, run, [each], ItemState.SKIPPED, outcome=SKIPPED, reason=why)
-        return Counter({SKIPPED: len(ids) - len(can)} if len(ids) > len(can) else {})
+        others = sorted(set(ids) - set(can))
+        kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": others})}
+        why = {each: _why_skipped(kept.get(each)) for each in others}
+        why |= self._begin_rounds(connection, run, can, now)
+        _set_items(connection, run, [each for each in can if each not in why], ItemState.FED)
+        for each, reason in why.items():
+            _set_items(connection, run, [each], ItemState.SKIPPED, outcome=SKIPPED, reason=reason)
+        return Counter({SKIPPED: len(why)} if why else {})
+
+    def _begin_rounds(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> dict[int, str]:
+        """Begin a round of each delivery, and return the reasons for those that the database refuses to change."""
+        try:
+            with connection.begin_nested():
+                self.inbox.begin_round(connection, ids, cause="replay", run=run, now=now)
+            return {}
+        except SQLAlchemyError as error:
+            if not is_fault_of_values(error):
+                raise
+            if len(ids) == 1:
+                return {ids[0]: f"The database refuses to change it: {told(error)}"}
+        half = len(ids) // 2
+        first = self._begin_rounds(connection, run, ids[:half], now)
+        return first | self._begin_rounds(connection, run, ids[half:], now)
 
     def _note_ended(self, connection: Connection, run: int, now: datetime) -> Counter[str]:
         """Record the ends of fed deliveries, and mark those whose next attempt is due later as retrying."""
@@ -233,6 +248,13 @@ def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
         groups.setdefault((each.outcome, each.reason), []).append(each.delivery_id)
     for (outcome, reason), ids in groups.items():
         connection.execute(_FORESEE, {"of": run, "ids": ids, "becomes": outcome, "why": reason})
+
+
+def _why_skipped(has_ended: bool | None) -> str:
+    """The reason why a delivery cannot be replayed; `has_ended` is None for one that is not kept."""
+    if has_ended is None:
+        return "The delivery is not kept."
+    return "Its body has expired." if has_ended else "It is unfinished."
 
 
 def _trouble(live: bool, mark: Mapping[str, Any]) -> str | None:

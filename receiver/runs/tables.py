@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from sqlalchemy import BigInteger, Column, Index, Table, text
 from sqlmodel import Field, SQLModel
@@ -58,13 +58,21 @@ _OPEN = text("state IN ('planning', 'running')")
 STARTED_RECONCILES = text("kind = 'reconcile' AND started_at IS NOT NULL")
 
 
+class ForecastReason(TypedDict):
+    """A reason in a forecast, with the number of the deliveries or rows that have it."""
+
+    reason: str
+    deliveries: NotRequired[int]
+    rows: NotRequired[int]
+
+
 class ForecastTotals(TypedDict):
     """The members of every forecast."""
 
     made_at: datetime
     partial: str | None
     outcomes: dict[str, int]
-    reasons: list[dict[str, Any]]
+    reasons: list[ForecastReason]
     rows: dict[str, dict[str, int]]
 
 

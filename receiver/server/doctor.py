@@ -25,7 +25,8 @@ from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import Standing, standing
-from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.inbox.due import pending_sources
+from receiver.inbox.inbox import Inbox
 from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.moments import time_text
@@ -35,7 +36,7 @@ from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 from receiver.shadowing import doubts_about
-from receiver.worker.processes import Kind, Wiring, differences, running, shown, unread_files
+from receiver.worker.processes import Kind, Wiring, differences, running, shown, silent, unread_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +221,11 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
         if status.schedule is None and status.began_at is None:
             continue
         said = [f"last began {_shown(status.began_at)}"]
+        reason = None if status.error is None else status.error.rstrip(".")
         if status.under_way:
-            said.append("is under way" if status.error is None else f"is under way, and waits: {status.error}")
-        elif status.error is not None:
-            said.append(f"failed: {status.error}")
+            said.append("is under way" if reason is None else f"is under way, and waits: {reason}")
+        elif reason is not None:
+            said.append(f"failed: {reason}")
         elif status.ended_at is not None:
             said.append(f"ended {_shown(status.ended_at)}")
         said.append("next by hand" if status.next_at is None else f"next {_shown(status.next_at)}")
@@ -260,7 +262,9 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
 def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     """Check that running processes agree. A difference from these settings is reported, but is not a fault."""
     with database.read() as connection:
-        found = running(connection, datetime.now(UTC))
+        now = datetime.now(UTC)
+        found, still = running(connection, now), silent(connection, now)
+    yield from map(_standing_still, still)
     if not found:
         yield Check("processes", True, "no endpoint and no worker runs on this database yet")
         return
@@ -269,7 +273,8 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
         yield Check("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
     else:
         says = f"{', '.join(map(shown, found))}"
-        otherwise = " ".join(differences(wiring, found[:1]))
+        # What a process that refused these settings has instead is explained by `_refusals`.
+        otherwise = " ".join(differences(wiring, [each for each in found[:1] if not _refused(each)]))
         # Of edited modules, `_edited` says more.
         doubtful = bool(otherwise) and not wiring.edited(found[0]["wiring"])
         says += f"; compared with these settings: {otherwise}" if otherwise else ""
@@ -279,6 +284,18 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     yield from _waiting(found)
     yield from _edited(wiring, found)
     yield from _missing({Kind(process["kind"]) for process in found})
+
+
+def _standing_still(process: RowMapping) -> Check:
+    """Report a process that has not deregistered, and gives no sign of life."""
+    says = f"{shown(process)} has given no sign of life since {time_text(process['seen_at'])}"
+    mend = "it stands still, cannot reach the database, or was lost with its machine: see its log, and restart it"
+    return Check("processes", True, f"{says}: {mend}", doubtful=True)
+
+
+def _refused(process: RowMapping) -> bool:
+    reading = Reading.of(process)
+    return reading is not None and reading.refused is not None
 
 
 def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:

@@ -1,7 +1,8 @@
 """The registry of processes. Every process that serves or works has a row in the database and reads the other rows.
 Processes that are wired differently treat the same deliveries differently, so the operator is warned.
 
-No other part depends on the registry. A process that cannot write its row, or writes it late, continues to work.
+A process that cannot write its row, or writes it late, continues to work. Only if its leases are much longer than those
+of other workers do these shorten them meanwhile (`receiver.worker.reclaiming`).
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class Registration:
         self.name = new_name()
         #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
+        #: The warnings that lasted from one heartbeat to the next, and are in the log.
+        self._logged: list[str] = []
         #: The URLs at which programs on this machine reach this process and its console; None without one.
         self.url: str | None = None
         self.console_url: str | None = None
@@ -132,10 +135,12 @@ class Registration:
         self.wrote_at = time.monotonic()
         warnings = [NEWER_SCHEMA] if self._schema.is_ahead() else []
         warnings += differences(self._wiring, others)
-        for warning in warnings:
-            if warning not in self.warnings:
+        # While a reload or a release goes round, the processes differ for a moment, which calls for nobody.
+        lasting = [each for each in warnings if each in self.warnings or each == NEWER_SCHEMA]
+        for warning in lasting:
+            if warning not in self._logged:
                 log.warning(warning)
-        self.warnings = warnings
+        self.warnings, self._logged = warnings, lasting
 
     def _run(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from receiver.findings.retention import prune_tallies
 from receiver.findings.situation import Followed, Reconciled, RunningProcess, StillRun
 from receiver.findings.watching import FindingsWatch
 from receiver.following import dead_changes, followers
+from receiver.following.lag import waiting_since
 from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
@@ -84,9 +85,17 @@ def followed(connection: Connection, now: datetime) -> Sequence[Followed]:
     """The followers, in the form that the rules need."""
     refused, served = dead_changes.first_dead(connection), followers.served(connection, now)
     return [
-        Followed(row["name"], row["trouble"], row["trouble_since"], row["name"] in served, *dead)
+        Followed(
+            row["name"],
+            row["trouble"],
+            row["trouble_since"],
+            is_served=row["name"] in served,
+            unserved_since=None if row["name"] in served else waiting_since(connection, row),
+            dead=dead,
+            dead_since=dead_since,
+        )
         for row in followers.every(connection)
-        for dead in [refused.get(row["name"], (0, None))]
+        for dead, dead_since in [refused.get(row["name"], (0, None))]
     ]
 
 

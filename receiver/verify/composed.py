@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from receiver.errors import ConfigurationError, NotVerified, WiringError
+from receiver.http_urls import comparable_host
 from receiver.verify import algorithms
 from receiver.verify.algorithms import ALGORITHMS, DIGESTS, AlgorithmName, KeyForm, WrongKey
 from receiver.verify.encodings import ENCODINGS
@@ -19,11 +21,6 @@ from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, S
 
 #: The most secrets of one source, since each request is compared with all of them.
 MOST_SECRETS = 16
-
-NOT_AS_CALLED = (
-    "its sender signs the URL that it calls, which has only ASCII: write `public_url`, or `registered_url` in its "
-    "table, as it is called, with a host such as `xn--bcher-kva.example`"
-)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Signature(Verifier):
         called = WebhookRequest(b"", public_url=credentials.public_url)
         signed = (called.url if self._plan.needs_url else "") + (called.path if self._plan.has_path else "")
         if not signed.isascii():
-            return NOT_AS_CALLED
+            return _not_as_called(credentials.public_url)
         if not credentials.secrets and not credentials.allow_unsigned:
             return (
                 f"it has no secret, and {self.at.name} cannot be verified without one: "
@@ -239,3 +236,18 @@ def _names_in(listed: bytes) -> frozenset[str]:
     """The names, in lower case, of a list with commas."""
     names = (name.strip() for name in listed.decode("latin-1").lower().split(","))
     return frozenset(filter(None, names))
+
+
+def _not_as_called(url: str) -> str:
+    """The message about a signed URL that is not ASCII, with the forms in which a sender writes its parts."""
+    host = urlsplit(url).hostname or ""
+    parts = ["its path percent-encoded"]
+    if not host.isascii():
+        try:
+            parts.insert(0, f"its host as `{comparable_host(host)}`")
+        except ValueError:
+            parts.insert(0, "its host in a form such as `xn--bcher-kva.example`")
+    return (
+        "its sender signs the URL that it calls, which has only ASCII: write `public_url`, or `registered_url` in its "
+        f"table, as it is called, with {' and '.join(parts)}"
+    )

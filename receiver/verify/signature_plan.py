@@ -77,8 +77,8 @@ class SignaturePlan:
         for each in places:
             if each.kind == "field" and not of.at.has_fields:
                 raise WiringError(
-                    f"{{{each.name}}} names a field of {of.at.name}, which has no fields: write {{header:{each.name}}} "
-                    "for a header, or give the `items` and the `field` of its Header(…)."
+                    f"{{{each.name}}} names a field of {of.at.name}, which has no fields: write {{body}} for the body, "
+                    f"{{header:{each.name}}} for a header, or give the `items` and the `field` of its Header(…)."
                 )
         if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
             raise WiringError(

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from receiver import codec
 from receiver.errors import ConfigurationError, NotVerified, Unreadable
 from receiver.verify.encodings import read_base64url, write_base64url
+from receiver.verify.freshness import LONGEST_TIME
 from receiver.verify.key_sets import key_set
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials, Verified, Verifier
@@ -183,7 +184,7 @@ def _is_signed(algorithm: str, key: Any, signature: bytes, text: bytes) -> bool:
 
 
 def _check_age(header: str, signed_at: Any, arrived_at: float, within: float) -> None:
-    if type(signed_at) is not int:
+    if type(signed_at) is not int or abs(signed_at) >= 10**LONGEST_TIME:
         raise _malformed(header, "has no time `iat` in whole seconds")
     if abs(signed_at - arrived_at) > within:
         raise NotVerified(

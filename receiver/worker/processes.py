@@ -1,6 +1,7 @@
 """Reads which processes are running, and how each of them is wired.
 
-`receiver.server.registry` keeps the table; only warnings depend on it.
+`receiver.server.registry` keeps the table. Warnings depend on it, and whether a lease that ends late dates from before
+the clock was set back: `running_beside`.
 """
 
 from __future__ import annotations
@@ -185,6 +186,14 @@ def _url_here(processes: Iterable[RowMapping], name: Literal["url", "console"]) 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:
     """The processes with a recent heartbeat, the longest running first."""
     found = select(PROCESSES).where(PROCESSES.c.seen_at >= now - STALE).order_by(PROCESSES.c.started_at)
+    rows = connection.execute(found).mappings().all()
+    ended = set(dead(row["name"] for row in rows))
+    return [row for row in rows if row["name"] not in ended]
+
+
+def silent(connection: Connection, now: datetime) -> list[RowMapping]:
+    """The processes that may run, and whose last heartbeat is old; the longest silent first."""
+    found = select(PROCESSES).where(PROCESSES.c.seen_at < now - STALE).order_by(PROCESSES.c.seen_at)
     rows = connection.execute(found).mappings().all()
     ended = set(dead(row["name"] for row in rows))
     return [row for row in rows if row["name"] not in ended]

@@ -19,7 +19,7 @@ DELIVERY = {
     *("id", "source", "event_type", "entity", "occurred_at", "received_at", "state", "outcome", "reason", "ended_at"),
     *("attempts_made", "next_attempt_at", "duplicates", "conflict", "dedup_key", "secret", "item"),
 }
-DETAILS = {"headers", "signed", "trusted", "body", "body_encoding", "plain", "attempts", "rounds"}
+DETAILS = {"headers", "signed", "trusted", "body", "body_encoding", "plain", "plain_encoding", "attempts", "rounds"}
 ROW = {
     *("source", "external_id", "active", "changed_at", "deactivated_at", "tie"),
     *("sku", "name", "price", "currency", "parent", "lifecycle_state", "data"),

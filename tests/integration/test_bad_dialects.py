@@ -59,7 +59,10 @@ RETURNS = {
     "an empty id": (lambda: envelope(entity=("product", "")), "The entity id is empty"),
     "no id": (lambda: envelope(entity=("product", None)), "The entity id is None instead of text"),
     "an id that is a number": (lambda: envelope(entity=("product", 7)), "The entity id is 7 instead of text"),
-    "half an entity": (lambda: envelope(entity=("product",)), "The envelope of wrong failed: ValueError"),
+    "half an entity": (
+        lambda: envelope(entity=("product",)),
+        "The entity is ('product',) instead of its kind and its id",
+    ),
     "nothing": (lambda: None, "returned None instead of an Envelope"),
     "a dict": (lambda: {"event_type": "a"}, "instead of an Envelope"),
     "an error": (lambda: 1 / 0, "The envelope of wrong failed: ZeroDivisionError"),

@@ -43,6 +43,15 @@ def packed_at(year: int, content: bytes) -> bytes:
 
 
 @pytest.mark.usefixtures("allowing")
+@pytest.mark.parametrize(("content", "shown"), [(b"not JSON", "utf-8"), (b"\xff\xfe not text", "base64")])
+def test_what_a_compressed_body_holds_is_given_with_its_encoding(kit, content, shown):
+    packed = gzip.compress(content)
+    delivery = kit.delivery(kit.post("shop", packed, signature(kit, packed) | GZIP))
+    assert delivery["plain_encoding"] == shown
+    assert (delivery["plain"].encode() if shown == "utf-8" else b64decode(delivery["plain"])) == content
+
+
+@pytest.mark.usefixtures("allowing")
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 @pytest.mark.parametrize("signed", ["what is sent", "what was compressed"])
 @pytest.mark.parametrize("headers", [GZIP, {}, {"content-encoding": "br"}])

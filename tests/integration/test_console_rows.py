@@ -111,6 +111,16 @@ def test_the_timeline_shows_a_boolean_in_place_of_a_number(shop: Shop):
     assert "data.stock : 1 → yes" in shop.text("/mirror/products/iimmpact/P4").partition("Timeline")[2]
 
 
+def test_the_timeline_shows_a_null_that_came_too_late_and_the_members_of_a_late_document_once(shop: Shop):
+    shop.tell("Bench", "12:00", number=61, data={"display_name": "Bench", "product_code": "SKU-61", "stock": 2})
+    shop.tell("Bench", "11:00", number=61, data={"display_name": "Bench", "product_code": None, "stock": 1})
+    said = shop.text("/mirror/products/iimmpact/P61").rpartition("Timeline")[2]
+    assert "stale" in said
+    assert "sku : –" in said
+    assert "data.stock : 1" in said
+    assert "data : {" not in said.partition("insert")[0]
+
+
 def test_a_search_with_one_result_leads_to_it(shop: Shop):
     answer = shop.visitor.get("/search", q="SKU-2")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
@@ -203,7 +213,7 @@ def record_answer(
     texts = {side: json.dumps(value, separators=(",", ":")) for side, value in (("here", here), ("there", there))}
     differing = {"column": column} | {side: text[:LONGEST_ANSWERED_VALUE] for side, text in texts.items()}
     asked = Asked(by=By("ops-1", Via.CONSOLE), what=ASK, arguments=question)
-    effect = Effect(1, {"differ": [differing], **more}, thing="row")
+    effect = Effect(1, {"differ": [differing]} | more, thing="row")
     with shop.served.beside.write() as connection:
         return str(record(connection, asked, effect, now=datetime.now(UTC)))
 
@@ -216,6 +226,24 @@ def test_an_answer_says_which_time_made_the_source_s_value_lose(shop: Shop):
         "A delivery brought the source's name, as of 2026-03-04 11:00:00 UTC, and lost because it is older than "
         "2026-03-04 12:00:00 UTC, the time of the present value."
     ) in shop.text("/mirror/products/iimmpact/P5", asked=asked)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"differ": 5},
+        {"differ": [5]},
+        {"milliseconds": "soon"},
+        {"changed_there": "yesterday"},
+        {"changed_there": "0001-01-01T00:00:00+14:00"},
+        {"known_there": []},
+    ],
+)
+def test_an_answer_that_was_edited_by_hand_is_left_out(shop: Shop, odd: dict[str, Any]):
+    asked = record_answer(shop, "P1", **{"here": "Bulb", "there": "Lamp"} | odd)
+    page = shop.text("/mirror/products/iimmpact/P1", asked=asked)
+    assert "Timeline" in page
+    assert "What the source says" not in page
 
 
 #: A text of which an action keeps only the beginning.

@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 from pydantic import AwareDatetime, BaseModel
 from shopping import NOON
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from handlers.catalog import Product
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Unreadable
 from receiver.envelope import ARRIVAL, lead_of
 from receiver.inbox.retention import Retention
-from receiver.inbox.tables import DEDUP_KEYS
+from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.testing import Answer, Webhooks
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
@@ -176,6 +176,32 @@ def test_after_a_corrected_time_a_repetition_without_an_id_of_the_senders_is_a_d
     assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
     assert kit.delivery(answer)["dedup_key"].startswith(lead_of(NOON + ZONE))
     assert holders(kit) == [answer.delivery]
+
+
+def test_after_a_corrected_time_a_repetition_with_a_long_fingerprint_is_a_duplicate(kit, code):
+    with_long_fingerprint = lambda envelope: replace(without_id(envelope), fingerprint=b"\1" * 1_001)  # noqa: E731
+    code.change = with_long_fingerprint
+    answer = send(kit)
+    code.change = lambda envelope: in_its_zone(with_long_fingerprint(envelope))
+    replay(kit, answer)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+
+
+def test_after_a_corrected_time_a_repetition_of_a_change_from_before_long_fingerprints_were_hashed_is_a_duplicate(
+    kit, code
+):
+    fingerprint = b"\1" * 1_001
+    with_long_fingerprint = lambda envelope: replace(without_id(envelope), fingerprint=fingerprint)  # noqa: E731
+    code.change = with_long_fingerprint
+    answer = send(kit)
+    with kit.database.write() as connection:
+        for table in (DEDUP_KEYS, DELIVERIES):
+            connection.execute(update(table).values(dedup_key=f"{lead_of(NOON)}{fingerprint.hex()}"))
+    code.change = lambda envelope: in_its_zone(with_long_fingerprint(envelope))
+    replay(kit, answer)
+    assert send(kit).body == {"status": "duplicate", "delivery": answer.delivery}
+    drop_everything(kit)
+    assert holders(kit) == []
 
 
 def test_a_derived_key_goes_with_its_delivery_after_its_time_was_corrected(kit, code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from receiver.inbox.tables import BODIES, SETTLEMENTS
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
 from receiver.runs.actions import ACTIONS
+from receiver.runs.formatting import run_lines
 from receiver.runs.tables import RUN_ROWS, RUNS
 from receiver.worker.processes import PROCESSES
 
@@ -151,3 +153,27 @@ def test_objects_with_other_members_stop_no_page(stock: ConsoleStock, visitor: V
                 assert stock.served.get(path).status_code == 200, (content, path)
             for path in pages:
                 visitor.page(path)
+
+
+#: Changes of a sound forecast that leave its members in place.
+ODD_FORECASTS = (
+    {"reasons": [{}]},
+    {"reasons": [{"reason": "held by the brake"}]},
+    {"reasons": [{"deliveries": "x", "reason": 5}]},
+    {"made_at": "0001-01-01T00:00:00+14:00"},
+    {"outcomes": {"applied": "x"}},
+    {"rows": {"products": [1]}},
+)
+
+
+def test_a_forecast_with_odd_members_stops_no_page_and_no_command(stock: ConsoleStock, visitor: Visitor):
+    sound = {"made_at": "2026-06-01T12:00:00Z", "partial": None, "outcomes": {}, "reasons": [], "rows": {}}
+    operations, pages = addresses(stock)[RUNS.c.forecast]
+    for odd in ODD_FORECASTS:
+        with damaged(stock, RUNS.c.forecast, json.dumps(sound | odd)):
+            for path in operations:
+                assert stock.served.get(path).status_code == 200, (odd, path)
+            for path in pages:
+                visitor.page(path)
+            run = stock.served.get(f"/api/v1/runs/{stock.runs['differing']}").json()
+            assert [*run_lines(run)], odd

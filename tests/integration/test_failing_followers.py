@@ -1,4 +1,4 @@
-"""A follower whose target refuses changes or accepts none is a finding, until its target takes them."""
+"""A follower whose target refuses changes or accepts none, or that no process serves, is a finding until that ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import insert, update
 from receiver.findings.gathering import examine
 from receiver.following.dead_changes import DEAD_CHANGES, DeadState
 from receiver.following.followers import FOLLOWERS
+from receiver.mirror.changes import CHANGES
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 
@@ -44,3 +45,31 @@ def test_a_follower_is_found_while_its_target_refuses_changes_or_accepts_none(ki
     with kit.database.write() as connection:
         connection.execute(update(FOLLOWERS).values(holder="a process"))
     assert found()[1].mend.startswith("Mend the target: the follower then goes on by itself.")
+
+
+def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if_changes_wait(kit):
+    kit.source("shop")
+    now = kit.now()
+
+    def found(at: Any) -> list[Any]:
+        facts = facts_of(Settings(database_url="sqlite://"), sources_of(kit))
+        return [each for each in examine(kit.database, facts, now=at) if each.rule == "follower_fails"]
+
+    ended = now - 12 * MINUTE
+    row = {"name": "erp", "target": "http://erp.example", "seq": 0, "mark": "", "seen_at": ended, "began_at": ended}
+    with kit.database.write() as connection:
+        connection.execute(insert(FOLLOWERS).values(**row))
+    assert found(now) == []
+
+    kit.send("shop", "product.updated", id="A1", data={"name": "Lamp"})
+    kit.drain()
+    with kit.database.write() as connection:
+        connection.execute(update(CHANGES).values(recorded_at=ended - MINUTE))
+    (unserved,) = found(now)
+    assert unserved.since == ended
+    assert unserved.says.startswith("no process posts the changes of the follower erp")
+    assert unserved.mend.startswith("Start its `hookmirror follow` again")
+    assert found(ended + 9 * MINUTE) == []
+    with kit.database.write() as connection:
+        connection.execute(update(FOLLOWERS).values(holder="a process", seen_at=now))
+    assert found(now) == []

@@ -298,6 +298,7 @@ def test_a_410_ends_the_follower_and_keeps_its_cursor(database):
     assert isinstance(run.error, TargetGone)
     assert "wants no more changes" in str(run.error)
     assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
+    assert follower(database)["trouble"] == "The target answered 410."
 
 
 def test_an_endless_answer_is_read_in_part_and_counts(database):
@@ -543,6 +544,23 @@ def test_a_process_that_takes_the_lease_again_keeps_the_time_of_an_acceptance_by
     assert follower(database)["accepted_at"] == later
 
 
+def test_a_follower_says_that_its_stored_cursor_went_back_as_in_a_restored_database(database):
+    with receiving() as endpoint, capture_logs() as logs, following(database, endpoint.url):
+        write(database, "A")
+        wait_until(lambda: (follower(database) or {}).get("seq") == 1, "the first change to be stored")
+        older = dict(follower(database)) | {"holder": None}
+        write(database, "B")
+        wait_until(lambda: follower(database)["seq"] == 2, "the second change to be stored")
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(older))
+        write(database, "C")
+        wait_until(lambda: follower(database)["seq"] == 3, "the third change to be stored")
+    (line,) = (each for each in logs if each["event"].startswith("the stored cursor went back"))
+    assert (line["before"], line["after"]) == (2, 1)
+    (lost,) = (each for each in logs if each["event"] == "this process no longer holds the follower")
+    assert "or the database was restored" in lost["reason"]
+
+
 def test_a_process_that_is_stopped_before_it_took_the_lease_warns_of_nothing(database):
     stopping = threading.Event()
     stopping.set()
@@ -574,7 +592,7 @@ def test_a_process_that_lost_the_lease_sends_nothing_more(database):
         with database.write() as connection:
             connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x"))
         write(database, "A", "B")
-        wait_until(lambda: any("another process has taken over" in line["event"] for line in logged), "the loss")
+        wait_until(lambda: any("no longer holds the follower" in line["event"] for line in logged), "the loss")
         write(database, "C")
     assert {posted.change["external_id"] for posted in endpoint.posts} <= {"A"}, "what was under way"
     assert follower(database)["holder"] == "elsewhere:0:1:1:x", "it is not taken from the other at the end"

@@ -149,6 +149,38 @@ def test_changes_after_the_upgrade_are_not_looked_for_by_older_keys(kit):
     assert send(kit, "del-1").body["status"] == "accepted"
 
 
+#: A fingerprint and an id that no database can compress.
+LONG = b"".join(hashlib.sha256(bytes([number])).digest() for number in range(60))
+LONG_ID = "".join(chr(0x4E00 + number * 37 % 20_000) for number in range(512))
+
+
+def arrival_with(fingerprint, *, dedup_key=None):
+    arriving = Arrival(source="shop", body=b"{}", plain=None, headers={}, received_at=NOON, secret=None)
+    arriving.know(
+        Envelope(event_type="a", entity=None, occurred_at=NOON, data=None, dedup_key=dedup_key, fingerprint=fingerprint)
+    )
+    return arriving
+
+
+def test_a_retry_of_a_change_whose_long_fingerprint_was_not_hashed_before_the_upgrade_is_a_duplicate(kit):
+    fingerprint = LONG[:1_280]
+    [first] = kit.inbox.accept([arrival_with(fingerprint)])
+    with kit.database.write() as connection:
+        for table in ("dedup_keys", "deliveries"):
+            statement = text(f"UPDATE {table} SET dedup_key = :key")
+            connection.execute(statement, {"key": f"{LEAD}{fingerprint.hex()}"})
+    [again] = kit.inbox.accept([arrival_with(fingerprint)])
+    assert (again.status, again.delivery_id) == ("duplicate", first.delivery_id)
+
+
+@pytest.mark.parametrize(("key", "size"), [("del-1", 1_920), (LONG_ID, 800)], ids=["long fingerprint", "long id"])
+def test_another_body_under_a_used_id_is_kept_however_long_id_and_fingerprint_are(kit, key, size):
+    first, other, again = (arrival_with(each[:size], dedup_key=key) for each in (LONG, LONG[::-1], LONG[::-1]))
+    answers = [kit.inbox.accept([each])[0] for each in (first, other, again)]
+    assert [each.status for each in answers] == ["accepted", "accepted", "duplicate"]
+    assert (other.state, other.conflict, answers[1].delivery_id) == ("pending", True, answers[2].delivery_id)
+
+
 def test_a_dedup_key_goes_with_its_delivery_whether_it_has_a_lead_or_not(kit):
     first, _ = send(kit, "del-1"), send(kit, "del-2")
     as_before(kit, first)

@@ -17,9 +17,10 @@ from receiver.database import shared_results
 from receiver.database.database import Database
 from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
-from receiver.inbox import inbox
+from receiver.inbox import due
+from receiver.inbox.due import pending_sources
 from receiver.inbox.ids import first_id_at
-from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DELIVERIES, State
 from receiver.mirror.rows import sql_table
 from receiver.search import hits, windows
@@ -128,7 +129,7 @@ def test_the_freshness_is_that_of_the_first_round_that_processed_the_delivery(da
 def test_a_source_that_no_worker_knows_is_found_among_the_deliveries_that_have_been_due_for_longest(
     database, monkeypatch
 ):
-    monkeypatch.setattr(inbox, "LONGEST_DUE", 2)
+    monkeypatch.setattr(due, "LONGEST_DUE", 2)
     accept(database, NOW, source="gone")
     for number in range(1, 4):
         accept(database, NOW + number * SECOND)

@@ -47,7 +47,7 @@ def test_an_action_whose_answer_is_lost_is_carried_out_and_recorded_once(kit, mo
     run = runs.plan(delivery)
     did: list[Done | None] = []
     for act in (
-        lambda: runs.verbs.start(asked("start run", reason="after a fix", run=run), run, now=kit.now()),
+        lambda: runs.verbs.start(asked("start run", reason="after a fix", key="k1", run=run), run, now=kit.now()),
         lambda: runs.verbs.cancel(asked("cancel run", run=run), run, now=kit.now()),
         lambda: replay_now(kit.inbox, asked("retry"), [delivery], now=kit.now()),
     ):
@@ -59,6 +59,7 @@ def test_an_action_whose_answer_is_lost_is_carried_out_and_recorded_once(kit, mo
         "cancelled",
         1,
     ]
+    assert [each and each.again for each in did] == [False] * 3
     with kit.database.read() as connection:
         recorded = connection.execute(select(ACTIONS.c.what).order_by(ACTIONS.c.id)).scalars().all()
     assert recorded == ["plan replay", "start run", "cancel run", "retry"]

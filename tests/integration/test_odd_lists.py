@@ -68,10 +68,11 @@ def paging(shop, do: Callable[[], Any]) -> None:
 def connecting(shop, do: Callable[[], Any]) -> None:
     paging(shop, lambda: None)
 
-    @shop.connect
     def connect(source: SourceSettings) -> httpx.Client:
         do()
         return httpx.Client(base_url="http://nowhere.invalid")
+
+    shop.connect(connect, override=True)
 
 
 def looking_up(shop, do: Callable[[], Any]) -> None:

@@ -18,8 +18,9 @@ from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.attempts import AttemptResult
+from receiver.inbox.due import pending_sources
 from receiver.inbox.ids import first_id_at
-from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, SETTLEMENTS, State

@@ -185,16 +185,20 @@ def test_processes_with_the_same_wiring_have_no_warnings(process):
         assert working.warnings == []
 
 
-def test_a_difference_in_handlers_is_reported_by_both_processes_and_logged_once(process):
+def test_a_difference_in_handlers_is_reported_by_both_processes_and_logged_once_if_it_lasts(process):
     first, second = process(sources("shop")), process(sources("shop", shop=shop_that_archives()), Kind.ENDPOINT)
     first.heartbeat()
-    with capture_logs() as logs:
-        second.heartbeat()
+    with capture_logs() as at_once:
         second.heartbeat()
         first.heartbeat()
+    with capture_logs() as logs:
+        for _ in range(2):
+            second.heartbeat()
+            first.heartbeat()
     here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {registry.release()})"
     assert f"worker {here} lacks: shop gives product.archived to test_processes.archive" in second.warnings[0]
     assert f"endpoint {here} has besides: shop gives product.archived to test_processes.arch" in first.warnings[0]
+    assert at_once == []
     assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
 
 
@@ -213,6 +217,27 @@ def test_the_doctor_doubts_processes_with_other_sources_than_its_settings(proces
     (told,) = doctor._processes(database, Wiring.of(sources("shop")))
     assert told.verdict == "LOOK"
     assert "has besides: source outlet speaks shop" in told.says
+
+
+def test_the_doctor_doubts_a_process_that_gives_no_sign_of_life(process, clock, database):
+    clock.now, wiring = datetime.now(UTC), Wiring.of(sources("shop"))
+    process(sources("shop"), Kind.BOTH).heartbeat()
+    clock.now -= timedelta(minutes=2)
+    process(sources("shop")).heartbeat()
+    doubt, fine = doctor._processes(database, wiring)
+    assert (doubt.verdict, fine.verdict) == ("LOOK", "ok")
+    assert "has given no sign of life since" in doubt.says
+    assert doubt.says.startswith("worker ")
+
+
+def test_the_doctor_compares_a_process_that_refused_its_settings_with_nothing(process, clock, database):
+    clock.now = datetime.now(UTC)
+    stale = process(sources("shop", "outlet"), Kind.BOTH)
+    stale.note_settings(registry.Reading(read_at=clock.now, refused="The source outlet has an unknown dialect."))
+    stale.heartbeat()
+    compared, refused = doctor._processes(database, Wiring.of(sources("shop")))
+    assert (compared.verdict, refused.verdict) == ("ok", "MEND")
+    assert "restart" not in f"{compared.says} {refused.says}"
 
 
 @pytest.fixture

@@ -182,10 +182,11 @@ def test_a_row_with_an_id_that_no_index_accepts_is_left_alone_and_reported(kit, 
     "date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100", "Friday", "", "\x00"]
 )
 def test_an_invalid_date_of_the_api_is_replaced_by_our_own_clock(kit, shop, listed, date):
-    @shop.connect
     def connect(source: SourceSettings) -> httpx.Client:
         answer = httpx.Response(200, headers=[(b"date", date.encode())])
         return httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+
+    shop.connect(connect, override=True)
 
     @shop.listing(Product, override=True)
     def walk(api: httpx.Client):
@@ -247,7 +248,9 @@ def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit
     dated = [datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)]
     answer = lambda _: httpx.Response(200, headers={"Date": format_datetime(dated[0], usegmt=True)})  # noqa: E731
     dialect = kit.source("shop").dialect
-    dialect.connect(lambda source: httpx.Client(base_url=source.api_url, transport=httpx.MockTransport(answer)))
+    dialect.connect(
+        lambda source: httpx.Client(base_url=source.api_url, transport=httpx.MockTransport(answer)), override=True
+    )
     dialect.listing(Product, override=True)(lambda api: (api.get("/"), listed(api))[1])
     listed.rows[0] = Listed(Product, "A0", {"name": "Lantern"})
     assert (operations(run()), kit.row(Product, "A0").name) == ([("update", "A0")], "Lantern")

@@ -430,7 +430,7 @@ def test_while_the_api_is_away_the_run_waits_says_so_and_continues_by_itself(kit
     found = runs.run(run)
     assert (found["state"], found["done"]) == (RunState.RUNNING, 6)
     assert "broke off after 6 rows (ConnectError: refused)" in found["trouble"]
-    assert "It is tried again, since" in found["trouble"]
+    assert "It has failed since" in found["trouble"]
     assert runs.feeder._pauses[run] == 2.0, "longer each time"
     for _ in range(10):
         runs.feeder.step_all()

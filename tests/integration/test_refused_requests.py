@@ -15,6 +15,7 @@ import pytest
 from faults import each_death
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from losing import LosingOne
 from senders import APP_KEY, SECRETS, SOURCES, body, sent
 from serving import Served, serving, wait_until
 from shopping import NOON, named, new_shop
@@ -32,7 +33,7 @@ from receiver.inbox.refused import REQUESTS, Bounds, Refusal
 from receiver.ingest import reverifying
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import QUEUE, Keeper
-from receiver.ingest.reverifying import verify_again
+from receiver.ingest.reverifying import Reverified, verify_again
 from receiver.runs import actions
 from receiver.runs.refused import by_settings, verify_refused
 from receiver.testing import Webhooks
@@ -239,6 +240,19 @@ def test_requests_are_accepted_by_hand_together_with_the_action_wherever_the_pro
     for _ in each_death(kit.database, lambda: verify_refused(kit.inbox, listening, asked)):
         assert counts() in ((0, []), (3, [3]))
     assert counts() == (3, [3])
+
+
+def test_requests_that_are_accepted_before_a_lost_answer_are_reported_and_announced_once(kit, source, monkeypatch):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in (0, 1, 1):
+        keeper.offer(signed(source, _event(f"A{number}", number, None)), WRONG)
+    keeper.flush()
+    announced: list[bool] = []
+    monkeypatch.setattr(kit.database, "write", LosingOne(kit.database, 1).write)
+    listening = replace(source, credentials=BOTH)
+    done = verify_again(kit.inbox, listening, accepted=lambda: announced.append(True))
+    assert (done, announced) == (Reverified(3, accepted=2, duplicates=1, left=0), [True])
+    assert verify_again(kit.inbox, listening) == Reverified()
 
 
 def test_two_simultaneous_verifications_accept_each_request_once(kit, source):

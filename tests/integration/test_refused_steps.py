@@ -94,7 +94,7 @@ def test_a_run_whose_table_cannot_be_written_waits_says_why_and_later_runs_go_on
     found = runs.run(run)
     assert (found["state"], runs.run(later)["state"]) == (RunState.RUNNING, RunState.PLANNED)
     assert "products" in found["trouble"]
-    assert ". It is tried again, since " in found["trouble"]
+    assert ". It has failed since " in found["trouble"]
     execute(kit, "ALTER TABLE products_elsewhere RENAME TO products")
     for _ in range(9):
         step_all(runs)

@@ -14,6 +14,7 @@ from running import Runs, asked
 from shopping import NOON, named, states
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from trouble import refusing_changes
 from waiting import TIMEOUT, wait_until
 
 from handlers.catalog import Group, Product
@@ -250,6 +251,18 @@ def test_a_plan_that_takes_longer_than_its_lease_is_not_taken_by_another_feeder(
         pass
     assert others == [False] * 10
     assert (runs.run(run)["state"], runs.run(run)["total"]) == (RunState.PLANNED, 1)
+
+
+def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change(kit, runs):
+    ids = send_and_drain(kit, "A", "B", "C", "D", "E")
+    run = runs.plan(*ids)
+    runs.start(run)
+    with refusing_changes(kit.database, f"NEW.id = {ids[3]}"):
+        runs.finish(run)
+    assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"skipped": 1, "unchanged": 4})
+    assert "The database refuses to change it: " in runs.items(run)[ids[3]]["reason"]
+    assert "not this one" in runs.items(run)[ids[3]]["reason"]
+    assert [len(kit.delivery(str(each))["rounds"]) for each in ids] == [2, 2, 2, 1, 2]
 
 
 def test_a_run_needs_a_reason(kit, runs):

@@ -177,6 +177,42 @@ def test_a_lost_delivery_that_may_not_be_changed_at_all_stays_and_the_others_are
     ]
 
 
+@pytest.mark.parametrize("missing", ["claimed_by", "lease_until", "both"])
+def test_a_row_in_processing_that_nobody_holds_is_given_back(kit, missing):
+    """It was edited by hand."""
+    sent = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    kit.inbox.claim("far", ["shop"], limit=9, now=kit.now(), lease=timedelta(days=9))
+    with kit.database.write() as connection:
+        names = ["claimed_by", "lease_until"] if missing == "both" else [missing]
+        connection.execute(text(f"UPDATE deliveries SET {', '.join(f'{name} = NULL' for name in names)}"))
+    [lost] = kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)
+    assert (str(lost.delivery_id), kit.delivery(sent)["state"]) == (sent.delivery, "pending")
+    assert kit.inbox.reclaim(now=kit.now() + timedelta(days=99), dead=[], max_attempts=9) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "changed"),
+    [
+        (lambda inbox, ids: inbox.extend("one", ids, until=NOON), "lease_until < '2026-03-05'"),
+        (lambda inbox, ids: inbox.put_back("one", ids), "state = 'pending'"),
+        (lambda inbox, _: inbox.release("one"), "state = 'pending'"),
+        (lambda inbox, _: inbox.release("one", aside_until=NOON), "state = 'pending' AND suspect"),
+    ],
+    ids=["extend", "put back", "release", "release as suspects"],
+)
+def test_a_claimed_row_that_may_not_be_changed_stays_claimed_alone(kit, verb, changed):
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(5)]
+    ids = [int(each.delivery) for each in sent]
+    kit.inbox.claim("one", ["shop"], limit=9, now=kit.now(), lease=timedelta(days=9))
+    with refusing_changes(kit.database, f"NEW.id = {ids[2]}"), capture_logs() as lines:
+        verb(kit.inbox, ids)
+    with kit.database.read() as connection:
+        found = connection.execute(text(f"SELECT id FROM deliveries WHERE {changed} ORDER BY id")).scalars()
+        assert list(found) == ids[:2] + ids[3:]
+    [line] = [each for each in lines if each["log_level"] == "warning"]
+    assert "not this one" in line["error"]
+
+
 @pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
 def test_a_lost_delivery_with_a_time_that_cannot_be_read_dies_with_its_last_attempt_and_is_counted(kit):
     left_behind(kit, 1)

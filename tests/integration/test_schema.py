@@ -18,6 +18,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from installed_schemas import catalog
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
@@ -89,35 +90,6 @@ def test_migrations_make_exactly_what_a_new_database_gets(database, tmp_path, re
         Schema(database).upgrade()
         declared.create_tables()
         assert catalog(database) == catalog(declared)
-
-
-def catalog(database):
-    """Return the database's own description of our tables, without its layout."""
-    if not database.is_postgresql:
-        with database.read() as connection:
-            found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-            told = {name: without_layout(sql) for name, sql in found if not name.startswith("alembic_version_")}
-        return {**told, **{f"{name} has": columns_of(database, name) for name in told}}
-    questions = (
-        "SELECT table_name || '.' || column_name, data_type || is_nullable || coalesce(column_default, '') "
-        "FROM information_schema.columns WHERE table_schema = 'public'",
-        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
-    )
-    with database.read() as connection:
-        rows = [row for question in questions for row in connection.execute(text(question)).all()]
-    return {name: told for name, told in rows if "alembic_version_" not in name}
-
-
-def columns_of(database, table):
-    with database.read() as connection:
-        return {tuple(row[1:]) for row in connection.execute(text(f'PRAGMA table_info("{table}")'))}
-
-
-def without_layout(sql):
-    """Return the words of a statement; the parts of a table are sorted, because a column added later is the last."""
-    words = re.sub(r"\s+", " ", sql).replace('"', "").replace("( ", "(").replace(" )", ")").replace(" ,", ",").strip()
-    return sorted(re.split(r", (?![^(]*\))", words))
 
 
 def test_a_second_migration_does_nothing(database):

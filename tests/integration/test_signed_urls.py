@@ -130,3 +130,9 @@ def test_a_signed_url_that_nobody_calls_as_it_is_written_is_refused_at_the_start
     verifier = Signature(signed, at=Header("X-Signature"))
     flaw = verifier.check(Credentials(secrets=(Secret(b"a secret"),), public_url=url))
     assert (flaw is None) if fits else "which has only ASCII: write `public_url`" in str(flaw)
+
+
+def test_the_message_about_a_signed_url_that_is_not_ascii_says_how_its_host_is_written():
+    credentials = Credentials(secrets=(Secret(b"a secret"),), public_url="https://магазин.example/hooks/a")
+    flaw = Signature("{url}{body}", at=Header("X-Signature")).check(credentials)
+    assert str(flaw).endswith("with its host as `xn--80aairftm.example` and its path percent-encoded")

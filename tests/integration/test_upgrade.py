@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import psycopg
 import pytest
+from installed_schemas import restore
 from sqlalchemy import inspect, select, text
 
 from handlers.catalog import Product
@@ -24,8 +22,6 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.tables import DEDUP_KEYS, Delivery
 from receiver.mirror import changes
 from receiver.testing import Webhooks
-
-SUPPORT = Path(__file__).parents[1] / "support"
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -56,14 +52,7 @@ MICROSECONDS = re.compile(r"(?<=\b\d{10})\d{6}(?=-[0-9a-f]{64})")
 def database(database_url):
     """Restore the database of an installation that was never upgraded."""
     opened = Database(database_url)
-    system = "postgresql" if opened.is_postgresql else "sqlite"
-    dump = (SUPPORT / f"first_schema.{system}.sql").read_text("utf-8")
-    if opened.is_postgresql:
-        with psycopg.connect(database_url) as connection:
-            connection.execute(dump)
-    else:
-        with closing(sqlite3.connect(opened.engine.url.database)) as connection:
-            connection.executescript(dump)
+    restore(database_url, "first_schema")
     yield opened
     opened.close()
 
@@ -143,8 +132,7 @@ def test_the_dump_has_deliveries_in_every_state_with_every_outcome(database):
 
 def test_postgresql_does_not_start_on_the_first_release_before_it_is_migrated(postgresql_url):
     with closing(Database(postgresql_url)) as database:
-        with psycopg.connect(postgresql_url) as connection:
-            connection.execute((SUPPORT / "first_schema.postgresql.sql").read_text("utf-8"))
+        restore(postgresql_url, "first_schema")
         with pytest.raises(
             ConfigurationError, match=r"receiver is at revision 0001 there and .*run `hookmirror migrate`"
         ):

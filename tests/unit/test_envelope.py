@@ -38,6 +38,16 @@ def test_a_time_that_utc_cannot_express_is_refused():
         envelope(occurred_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=behind))
 
 
+@pytest.mark.parametrize("entity", ["A1", "", "product:A1", b"A1", 49, {"kind": "product", "id": "A1"}, ("A1",), ()])
+def test_an_entity_that_is_not_a_kind_and_an_id_is_refused_with_what_to_write(entity):
+    with pytest.raises(Unreadable, match=r"^The entity is .+ instead of its kind and its id: write such as `entity="):
+        envelope(entity=entity)
+
+
+def test_an_entity_may_be_a_list_of_its_kind_and_its_id():
+    assert envelope(entity=["product", "A1"]).entity == ("product", "A1")
+
+
 @pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"])
 def test_a_zero_time_is_refused_as_such(zero):
     with pytest.raises(Unreadable, match="programs write for a missing time"):

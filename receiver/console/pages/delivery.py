@@ -31,7 +31,7 @@ def show_one_delivery(visit: Visit) -> DeliveryShown:
     return DeliveryShown(
         delivery=found,
         body=shown_body(found.body, found.body_encoding) if visible and found.body is not None else None,
-        plain=shown_body(found.plain, "utf-8") if visible and found.plain is not None else None,
+        plain=shown_body(found.plain, found.plain_encoding) if visible and found.plain is not None else None,
         may_replay=found.ended_at is not None and found.body is not None,
         may_try=found.state is State.PENDING and found.attempts_made > 0,
     )

@@ -40,7 +40,7 @@ PAGES = (
         operation="list_followers",
         command="hookmirror follow --list",
         show=show_followers,
-        live=("changes",),
+        live=("changes", "followers", "runs"),
     ),
 )
 

@@ -150,7 +150,8 @@ BUTTONS = (
         operation="drop_refused",
         command="hookmirror refused {source} --drop",
         says=_dropped,
-        then="/refused?source={source}",
+        # Not with the source, which may be unknown once its requests are dropped.
+        then="/refused",
         fields=("reason",),
         confirms="Dropped requests are lost, and cannot be verified afterwards.",
     ),

@@ -14,7 +14,8 @@ from receiver.codec import encode, is_same
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
-from receiver.database.damage import DAMAGED
+from receiver.database.damage import DAMAGED, damaged_moment
+from receiver.moments import in_utc
 from receiver.runs.tables import RunState
 
 #: Rows of the forecast on the page of a run, rows on a page of the whole forecast, and actions of the run.
@@ -86,7 +87,7 @@ def show_one_run(visit: Visit) -> RunShown:
         arguments=_arguments(run),
         rows=[foreseen(row) for row in run.rows[:FORESEEN_SHOWN]],
         more_rows=max(counted, len(run.rows)) - len(run.rows[:FORESEEN_SHOWN]),
-        forecast_at=datetime.fromisoformat(run.forecast["made_at"]) if run.forecast else None,
+        forecast_at=_moment_in(run.forecast["made_at"]) if run.forecast else None,
         rate=rate,
         rest=timedelta(seconds=(run.total - run.done) / rate) if rate and run.total > run.done else None,
         nobody_works=run.state in (RunState.PLANNING, RunState.RUNNING) and not _works(visit),
@@ -103,6 +104,14 @@ def foreseen(row: ForecastRow) -> ForeseenRow:
         if not is_same(row.before.get(name), row.after.get(name))
     ]
     return ForeseenRow(row, changes)
+
+
+def _moment_in(text: str) -> datetime:
+    """The time in a forecast, which may have been edited by hand to one that UTC does not have."""
+    try:
+        return in_utc(datetime.fromisoformat(text))
+    except ValueError:
+        return damaged_moment(text)
 
 
 def _rate(run: Run, now: datetime) -> float | None:

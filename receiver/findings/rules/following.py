@@ -1,10 +1,10 @@
-"""A rule about followers of the change feed: their targets refuse changes, or accept none."""
+"""A rule about followers of the change feed: targets refuse changes or accept none, or no process posts them."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.findings.finding import Finding
@@ -17,39 +17,57 @@ ACCEPTS_NOTHING = timedelta(minutes=10)
 
 
 def follower_fails(situation: Situation) -> Iterator[Finding]:
-    """A program that gets the changes of the mirror does not take them."""
-    now = situation.now
+    """A program that gets the changes of the mirror does not take them, or no process posts them."""
     for each in situation.followers:
-        name = shlex.quote(each.name)
-        evidence: dict[str, Any] = {"follower": each.name, "link": "/api/v1/followers"}
         if each.dead and each.dead_since is not None:
-            yield Finding(
-                "follower_fails",
-                "",
-                each.dead_since,
-                f"the target of the follower {each.name} has refused {counted(each.dead, 'change')} since "
-                f"{clock_time(each.dead_since, now)}, and later changes of the same rows wait",
-                f"Read the reasons in `hookmirror follow --list`, mend the target, then run `hookmirror follow "
-                f"--retry-dead --name {name}`."
-                + (
-                    ""
-                    if each.is_served
-                    else " Start its `hookmirror follow` again, too, because no process posts its changes."
-                ),
-                {**evidence, "dead": each.dead},
-                about=f"{each.name} dead",
-            )
-        if each.trouble and each.trouble_since is not None and now - each.trouble_since >= ACCEPTS_NOTHING:
-            yield Finding(
-                "follower_fails",
-                "",
-                each.trouble_since,
-                f"the target of the follower {each.name} has accepted nothing since "
-                f"{clock_time(each.trouble_since, now)}: {each.trouble.rstrip('.')}",
-                f"{_going_on(each)} If nobody needs it any more, run `hookmirror follow --forget --name {name}`.",
-                evidence,
-                about=each.name,
-            )
+            yield _refusing(each, each.dead_since, situation.now)
+        stalled = _stalled(each, situation.now)
+        if stalled is not None:
+            yield stalled
+
+
+def _refusing(follower: Followed, since: datetime, now: datetime) -> Finding:
+    name = shlex.quote(follower.name)
+    return Finding(
+        "follower_fails",
+        "",
+        since,
+        f"the target of the follower {follower.name} has refused {counted(follower.dead, 'change')} since "
+        f"{clock_time(since, now)}, and later changes of the same rows wait",
+        "Read the reasons in `hookmirror follow --list`, mend the target, then run `hookmirror follow --retry-dead "
+        f"--name {name}`."
+        + (
+            ""
+            if follower.is_served
+            else " Start its `hookmirror follow` again, too, because no process posts its changes."
+        ),
+        {**_evidence(follower), "dead": follower.dead},
+        about=f"{follower.name} dead",
+    )
+
+
+def _stalled(follower: Followed, now: datetime) -> Finding | None:
+    """A finding about a follower that hands on nothing; None if it does, or has not failed for long."""
+    if follower.trouble and follower.trouble_since is not None:
+        since = follower.trouble_since
+        says = f"the target of the follower {follower.name} has accepted nothing since {clock_time(since, now)}: "
+        says, mend = says + follower.trouble.rstrip("."), _going_on(follower)
+    elif follower.unserved_since is not None:
+        since = follower.unserved_since
+        says = f"no process posts the changes of the follower {follower.name}, and some have waited since "
+        says += clock_time(since, now)
+        mend = "Start its `hookmirror follow` again; the last lines of its log say why it ended."
+    else:
+        return None
+    if now - since < ACCEPTS_NOTHING:
+        return None
+    name = shlex.quote(follower.name)
+    mend += f" If nobody needs it any more, run `hookmirror follow --forget --name {name}`."
+    return Finding("follower_fails", "", since, says, mend, _evidence(follower), about=follower.name)
+
+
+def _evidence(follower: Followed) -> dict[str, Any]:
+    return {"follower": follower.name, "link": "/api/v1/followers"}
 
 
 def _going_on(follower: Followed) -> str:

@@ -110,6 +110,8 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
     for each in situation.reconciles:
         if each.wrong < FEW_ROWS or each.wrong <= each.compared * DIFFERS:
             continue
+        source = situation.sources.get(each.source)
+        is_scheduled = source is not None and source.is_scheduled
         missing = f"; likely missing: {', '.join(each.missing)}" if each.missing else ""
         yield Finding(
             "mirror_differs",
@@ -117,6 +119,7 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
             each.at,
             f"{each.wrong:,} of {each.compared:,} rows of {each.source} differed from the source at "
             f"{clock_time(each.at, situation.now)}, so its webhooks alone do not suffice{missing}",
-            "Register all event types that the dialect knows at the sender, and reconcile on a schedule.",
+            "Register all event types that the dialect knows at the sender"
+            + (". Its schedule repairs what is lost until then." if is_scheduled else ", and reconcile on a schedule."),
             {"wrong": each.wrong, "compared": each.compared},
         )

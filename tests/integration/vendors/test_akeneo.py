@@ -184,6 +184,14 @@ def test_every_row_of_the_lists_can_be_looked_up_by_its_id(dialect):
     assert dialect.lookup_of.ask(client, Wanted(Product, "u2")) == []
 
 
+@pytest.mark.parametrize("wanted", [Wanted(Product, "u2"), Wanted(Group, "M1")], ids=["product", "model"])
+def test_only_the_product_or_model_of_the_wanted_id_counts(wanted):
+    answer = PRODUCT if wanted.table is Product else MODEL
+    client = api(akeneo, lambda _: httpx.Response(200, json=answer), api_url="http://api.test/v1")
+    with pytest.raises(ApiError, match="the object of another id"):
+        akeneo.lookup_of.ask(client, wanted)
+
+
 def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     reconcile(webhooks.database, with_api("akeneo", pim))
     assert (webhooks.row(Product, "u1").parent, webhooks.row(Group, "m1").active) == ("m1", True)

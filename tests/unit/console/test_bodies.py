@@ -34,3 +34,9 @@ def test_an_ordinary_body_is_shown_whole_with_its_digits():
     shown = shown_body('{"price": 19.900, "name": "Lamp"}', None)
     assert [line.strip() for line in shown.lines] == ["{", '"price": 19.900,', '"name": "Lamp"', "}"]
     assert not shown.is_cut
+
+
+@pytest.mark.parametrize("text", ["one\u2028two", "one\x0btwo", "one\x85two", "one\x1ctwo"])
+def test_only_line_ends_become_lines_and_other_separators_are_written_out(text):
+    assert shown_body(text, None).lines == [text.encode("unicode_escape").decode()]
+    assert shown_body("one\r\ntwo\rthree\n", None).lines == ["one", "two", "three"]

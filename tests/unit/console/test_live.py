@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import followed
 import pytest
 from live_events import hint, listening
 from serving import Served, serving, wait_until
@@ -20,6 +21,7 @@ from waiting import TIMEOUT
 
 from receiver.console import live as live_module
 from receiver.console.live import LOOK_INTERVAL, MOST_OF_ONE, Live, Marks, marks_of
+from receiver.following.followers import FOLLOWERS
 from receiver.inbox.tables import DELIVERIES
 
 NOW = datetime.now(UTC)
@@ -74,6 +76,26 @@ def test_a_delivery_that_gets_another_state_without_a_change_of_a_row_causes_a_h
         with served.beside.write() as connection:
             connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == int(delivery)).values(**end))
         assert Marks.differing(marks_of(served.beside).told(), page) == ["deliveries"]
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"trouble": "the target answers 503", "trouble_since": NOW},
+        {"seq": 3},
+        {"holder": "host 1 2"},
+        {"accepted_at": NOW},
+    ],
+    ids=["trouble", "a dead change", "another process", "an accepted change"],
+)
+def test_a_follower_in_trouble_causes_a_hint_for_the_page_of_followers(tmp_path: Path, news: dict[str, Any]) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        followed.add(served.beside)
+        shown = visitor.page("/followers")
+        with served.beside.write() as connection:
+            connection.execute(update(FOLLOWERS).values(**news))
+        assert Marks.differing(marks_of(served.beside).told(), marks_on(shown)) == ["followers"]
+        assert 'data-live="changes followers runs"' in shown
 
 
 def test_a_look_for_changes_reads_no_history(shown: Served) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from serving import Served, wait_until
+from sqlalchemy import update
 from visiting import Visitor, hidden_fields, text_of, visiting
 
 from receiver.api.changes import ChangePage
@@ -19,6 +20,7 @@ from receiver.console import downloads
 from receiver.console.pages import deliveries
 from receiver.findings import tallies
 from receiver.findings.counting import KindCount, TallyKey
+from receiver.inbox.tables import BODIES
 
 
 def test_the_overview_says_that_nothing_needs_you(tmp_path: Path) -> None:
@@ -162,3 +164,11 @@ def test_a_plan_of_all_that_match_has_the_moments_of_the_list(shown: Served, ope
 def test_an_address_without_its_final_slash_leads_to_the_overview(operator: Visitor) -> None:
     answer = operator.client.get(f"{operator.base}/console")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
+
+
+def test_what_a_body_holds_is_shown_in_hexadecimal_digits_if_it_is_not_text(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        delivery = served.send("sigma")
+        with served.beside.write() as connection:
+            connection.execute(update(BODIES).values(plain=b"\xff\xfe not text"))
+        assert "00000000 ff fe 20 6e 6f 74" in text_of(visitor.page(f"/deliveries/{delivery}"))

@@ -201,6 +201,19 @@ def test_requests_of_a_source_that_left_the_settings_are_listed_by_its_name(tmp_
         assert served.get("/api/v1/refused?source=sigmo").status_code == 400
 
 
+def test_requests_of_a_source_that_left_the_settings_can_be_dropped_on_their_page(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    with visiting(database) as (served, _):
+        assert served.post("sigma", *sent("sigma", b"{}", "another secret")).status_code == 401
+        served.app._keeper.flush()
+    with visiting(database, sources={"iimmpact": {"secrets": [SECRETS["iimmpact"]]}}) as (served, operator):
+        assert 'href="/console/refused/sigma/drop' in operator.page("/refused", source="sigma")
+        answer = operator.press("/refused/sigma/drop", reason="the source is gone")
+        after = operator.get(answer.headers["location"].removeprefix("/console"))
+        assert (after.status_code, "1 request is dropped." in text_of(after.text)) == (200, True)
+        assert served.get("/api/v1/refused").json()["items"] == []
+
+
 def test_a_viewer_sees_these_pages_without_buttons(desk) -> None:
     served, operator, viewer = desk
     paths = ["/findings", f"/findings/{FOUND.id}", "/faults", "/refused", "/actions"]

@@ -153,6 +153,16 @@ def test_no_function_of_a_dialect_may_be_async(register):
         getattr(Dialect("new", verify=HmacSha256(header="X")), register)(wait)
 
 
+@pytest.mark.parametrize("register", ["connect", "challenge"])
+def test_an_object_whose_call_is_async_is_refused_too(register):
+    class Waiting:
+        async def __call__(self, source):
+            pass
+
+    with pytest.raises(WiringError, match="Waiting is async"):
+        getattr(Dialect("new", verify=HmacSha256(header="X")), register)(Waiting())
+
+
 @pytest.mark.parametrize(
     ("register", "parameters"),
     [
@@ -242,9 +252,71 @@ def test_a_list_that_only_names_its_rows_needs_a_lookup(shop):
     shop.check()
 
 
-def test_a_handler_without_an_event_type_is_refused(shop):
-    with pytest.raises(WiringError, match=r'names no event type: write @shop\.on\("product\.\*"\)'):
-        shop.on()(handle)
+def compose(event_type: str, entity_id: str, at: datetime, data: Any) -> Any:
+    return data
+
+
+SECOND = {
+    "envelope": (read, lambda body: [], "an envelope, read"),
+    "connect": (lambda source: httpx.Client(), lambda source: httpx.Client(), "a connect function, <lambda>"),
+    "compose": (compose, lambda event_type, entity_id, at, data: None, "a compose function, compose"),
+}
+
+
+@pytest.mark.parametrize("method", SECOND)
+def test_a_second_function_is_refused_and_does_not_replace_the_first(method):
+    dialect = Dialect("shop", verify=HmacSha256(header="X"))
+    first, second, named = SECOND[method]
+    getattr(dialect, method)(first)
+    advice = rf"The dialect shop has {named}: remove one, or replace it by shop\.{method}\(function, override=True\)\."
+    with pytest.raises(WiringError, match=advice):
+        getattr(dialect, method)(second)
+    assert getattr(dialect, {"envelope": "_read"}.get(method, f"_{method}")) is first
+
+
+@pytest.mark.parametrize("method", SECOND)
+def test_a_second_function_that_overrides_replaces_the_first(method):
+    dialect = Dialect("shop", verify=HmacSha256(header="X"))
+    first, second, _ = SECOND[method]
+    getattr(dialect, method)(first)
+    assert getattr(dialect, method)(second, override=True) is second
+    assert getattr(dialect, {"envelope": "_read"}.get(method, f"_{method}")) is second
+
+
+def test_an_envelope_that_overrides_reads_bodies_by_its_own_annotation(shop):
+    shop.check()
+
+    def read_plain(body: dict) -> Envelope:
+        return Envelope(event_type=body["kind"], entity=None, occurred_at=NOON, data=None)
+
+    shop.envelope(read_plain, override=True)
+    assert shop.read(b'{"kind": "product.updated"}').event_type == "product.updated"
+
+
+def test_a_second_hydrate_function_is_refused_unless_it_overrides_the_first(shop):
+    shop.hydrate("product.updated")(fetch)
+
+    def fetch_again(event, api):
+        return "again"
+
+    with pytest.raises(WiringError, match=r"fetch_again .* would both .* or say override=True in one of them"):
+        shop.hydrate("product.updated")(fetch_again)
+    shop.hydrate("product.updated", override=True)(fetch_again)
+    assert shop.hydrator_for("product.updated").function is fetch_again
+
+
+@pytest.mark.parametrize("method", ["on", "hydrate"])
+@pytest.mark.parametrize(("arguments", "has"), [((handle,), "the argument"), ((), "no event type")])
+def test_a_decorator_without_its_event_types_is_refused_because_it_would_register_nothing(shop, method, arguments, has):
+    with pytest.raises(WiringError, match=rf"@shop\.{method} has {has}.*: write @shop\.{method}\(\"product"):
+        getattr(shop, method)(*arguments)
+
+
+@pytest.mark.parametrize("method", ["listing", "pages", "lookup"])
+@pytest.mark.parametrize(("arguments", "has"), [((handle,), "the argument"), ((), "no argument")])
+def test_a_decorator_without_its_tables_is_refused_because_it_would_register_nothing(shop, method, arguments, has):
+    with pytest.raises(WiringError, match=rf"@shop\.{method} has {has}.*: name the tables .* @shop\.{method}\(Product"):
+        getattr(shop, method)(*arguments)
 
 
 def test_a_pattern_that_is_not_an_event_type_is_refused(shop):

@@ -91,7 +91,7 @@ def test_a_reference_without_a_dialect_is_refused_with_advice(beside, reference,
         ("def shop():\n    return 1 / 0\n\nshop()", 2, "ZeroDivisionError: division by zero."),
         ("import sys\nsys.exit(3)", 2, "SystemExit: 3."),
         ("raise ValueError('one\\ntwo')", 1, "ValueError: one."),
-        ("from handlers.sigma import sigma\nsigma.on()(len)", 2, "len is a handler: give it the parameters (event,"),
+        ("from handlers.sigma import sigma\nsigma.on('a')(len)", 2, "len is a handler: give it the parameters (event,"),
         (
             "from receiver import MirrorRow\nclass Item(MirrorRow, table=True):\n    __tablename__ = 'products'",
             2,

@@ -603,6 +603,10 @@ def test_a_mirror_that_differs_from_its_source_is_found():
     finding = the_finding(replace(WELL, reconciles=[Reconciled("shop", NOW - HOUR, 1_000, 20, ["product.deleted"])]))
     assert finding.rule == "mirror_differs"
     assert "product.deleted" in finding.says
+    assert finding.mend.endswith(", and reconcile on a schedule.")
+    scheduled = {"shop": replace(SHOP, is_scheduled=True)}
+    finding = the_finding(replace(WELL, sources=scheduled, reconciles=[Reconciled("shop", NOW - HOUR, 1_000, 20)]))
+    assert finding.mend.endswith("Its schedule repairs what is lost until then.")
 
 
 def test_a_reconcile_that_failed_is_found_with_its_reason():

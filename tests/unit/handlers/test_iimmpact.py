@@ -167,7 +167,10 @@ def test_a_product_has_its_display_name(members, name):
     assert columns_of(iimmpact, data(**members))["name"] == name
 
 
-@pytest.mark.parametrize(("is_active", "active"), [(True, True), (False, False), (None, True), (0, False), (1, True)])
+@pytest.mark.parametrize(
+    ("is_active", "active"),
+    [(True, True), (False, False), (None, True), (0, False), (1, True), ("true", True), ("false", False)],
+)
 def test_a_product_that_is_switched_off_is_inactive_from_the_event_s_time(is_active, active):
     row = columns_of(iimmpact, data(is_active=is_active))
     assert (row["active"], row["deactivated_at"]) == (active, None if active else AT)
@@ -294,7 +297,7 @@ def test_the_walk_waits_for_the_end_of_the_rate_limit():
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(401, "check api_key"), (404, "check api_url"), (500, "later"), (400, "400")]
+    ("status", "advice"), [(401, "check api_key"), (404, "check api_url"), (500, "Repeated attempts"), (400, "400")]
 )
 def test_an_api_that_does_not_answer_is_an_api_error_with_advice(status, advice):
     with pytest.raises(ApiError, match=advice):

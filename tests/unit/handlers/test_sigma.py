@@ -348,8 +348,10 @@ def test_an_answer_of_another_form_changes_nothing(content):
 
 
 def test_an_answer_that_is_not_json_changes_nothing():
-    with pytest.raises(ApiError, match="something other than JSON"):
-        hydrate(UPDATED, lambda request: httpx.Response(200, text="<html>"))
+    with pytest.raises(ApiError, match="something other than JSON: check api_url"):
+        hydrate(UPDATED, lambda request: httpx.Response(200, text="{"))
+    with pytest.raises(ApiError, match="a page for browsers instead of JSON, such as one to sign in"):
+        hydrate(UPDATED, lambda request: httpx.Response(200, html="<html>"))
 
 
 def test_an_api_url_without_a_key_is_a_configuration_error():
@@ -446,7 +448,7 @@ def test_the_walk_repeats_a_request_while_the_api_is_busy():
 
 
 def test_the_walk_gives_up_after_a_while():
-    with pytest.raises(ApiError, match="run this again later"):
+    with pytest.raises(ApiError, match="Repeated attempts failed"):
         walk(says(503), attempts=2)
 
 

@@ -434,7 +434,7 @@ def test_the_api_is_asked_with_http_basic():
     ("answer", "advice"),
     [
         (httpx.Response(401), "check api_key"),
-        (httpx.Response(503), "later"),
+        (httpx.Response(503), "Repeated attempts failed"),
         (httpx.Response(200, json={"status": "FAILURE", "data": [], "last_page": 1, "total": 0}), "instead of SUCCESS"),
         (httpx.Response(200, json={"status": "SUCCESS"}), "undocumented shape"),
     ],

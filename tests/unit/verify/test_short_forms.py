@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,11 @@ def refused_by(text_of, body: bytes = b"", headers: dict[str, str] | None = None
 @pytest.mark.parametrize("claimed", [b"%C3%A9", b"%FF", b"\xe9"])
 def test_a_checksum_of_twilio_that_is_not_ascii_is_a_wrong_signature(claimed):
     assert refused_by(senders.twilio_text, b"{}", target=b"/hooks/a?bodySHA256=" + claimed) == "signature_wrong"
+
+
+def test_a_query_of_twilio_with_too_many_fields_is_refused_before_they_are_parsed():
+    target = b"/hooks/a?" + b"a&" * senders.MOST_TWILIO_FIELDS + b"bodySHA256=" + sha256(b"{}").hexdigest().encode()
+    assert refused_by(senders.twilio_text, b"{}", target=target) == "signature_malformed"
 
 
 def test_a_form_of_twilio_with_too_many_fields_is_refused_before_they_are_sorted():

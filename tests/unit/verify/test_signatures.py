@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw import raw_headers
 
+from receiver import Header, Signature
 from receiver.errors import NotVerified, WiringError
 from receiver.verify.algorithms import KeyedHash
 from receiver.verify.request import WebhookRequest
@@ -69,6 +70,12 @@ def test_digits_without_the_prefix_verify_only_if_it_is_optional():
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(WiringError, match='knows no encoding \'Base64\': write "hex" or "base64"'):
         HmacSha256(header="X-Signature", encoding="Base64")
+
+
+@pytest.mark.parametrize("template", ["{payload}", "{x-time}.{payload}"])
+def test_a_template_with_another_word_for_the_body_is_told_the_placeholder_of_the_body(template):
+    with pytest.raises(WiringError, match=r"\{payload\} names a field of X-Signature, .* write \{body\} for the body"):
+        Signature(template, at=Header("X-Signature"))
 
 
 def test_without_a_prefix_it_cannot_be_optional():
