@@ -22,6 +22,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadable
 from receiver.codec import decode
 from receiver.errors import ConfigurationError
+from receiver.http_calls import no_cookies
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +65,14 @@ def client(
     """Make a client whose paths are relative to the source's `api_url`."""
     # A request that crosses with the server's end of the connection fails.
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=LONGEST_IDLE)
-    return httpx.Client(base_url=source.api_url or "", auth=auth, headers=headers, timeout=TIMEOUT, limits=limits)
+    return httpx.Client(
+        base_url=source.api_url or "",
+        auth=auth,
+        headers=headers,
+        cookies=no_cookies(),
+        timeout=TIMEOUT,
+        limits=limits,
+    )
 
 
 def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:

@@ -1,4 +1,4 @@
-"""Calls over HTTP: the errors of one that gets no answer, and of an environment with which none can be made.
+"""Calls over HTTP: clients without cookies, calls that get no answer, and environments with which none can be made.
 
 httpx reads the proxies and the certificates from the environment of the process.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -20,6 +21,11 @@ CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 #: The variables with which httpx and its TLS can fail; those of proxies may also be in lower case.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSLKEYLOGFILE")
+
+
+def no_cookies() -> CookieJar:
+    """Make the cookies of a client that keeps none: with them, a server would take all its calls for one session."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 @contextmanager

@@ -39,16 +39,18 @@ class EndingTidily:
         # `nohup` has a command ignore the end of its terminal.
         self._before = {each: signal.getsignal(each) for each in numbers if signal.getsignal(each) != signal.SIG_IGN}
         for each in self._before:
-            signal.signal(each, _exit)
+            signal.signal(each, self._end)
 
     def __exit__(self, *_: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
 
-
-def _exit(number: int, _: object) -> None:
-    # The exit code that shells show for a command that the signal ended.
-    raise SystemExit(128 + number)
+    def _end(self, number: int, _: object) -> None:
+        # Shells, terminals and `timeout` may send two signals, and the second one would interrupt the tidying.
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN)
+        # The exit code that shells show for a command that the signal ended.
+        raise SystemExit(128 + number)
 
 
 def end_at_sigterm() -> None:

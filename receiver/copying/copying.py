@@ -139,19 +139,21 @@ class Copier:
 
     def _examine(self, connection: Connection) -> dict[str, Part]:
         problems: list[Problem] = []
+
+        def note(problem: Problem) -> None:
+            problems.append(problem)
+            if len(problems) > MOST_PROBLEMS:
+                raise _not_copied(problems)
+
         parts = {}
         for table in self._source.tables():
-            reader = TableReader(connection, table, other=self._target.dialect, problem=problems.append)
+            reader = TableReader(connection, table, other=self._target.dialect, problem=note)
             found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows, None))  # type: ignore[misc]
             parts[table.name] = Part(found.rows, found.digest)
             if not problems and found.rows != reader.count():
                 raise CopyError(f"{table.name} has rows whose key is NULL: give them keys, or delete them.")
-            if len(problems) > MOST_PROBLEMS:
-                break
         if problems:
-            more = ["…"] if len(problems) > MOST_PROBLEMS else []
-            named = "\n".join(["", *map(str, problems[:MOST_PROBLEMS]), *more])
-            raise CopyError(f"Nothing is copied: mend or delete these rows, and run this again.{named}")
+            raise _not_copied(problems)
         return parts
 
     def _begin(self, parts: dict[str, Part]) -> tuple[Note, bool]:
@@ -178,21 +180,22 @@ class Copier:
         reader = TableReader(source, table, other=self._target.dialect)
         before = part.copied
         self._progress("copying", table.name, before, part.rows)
-        slices = self._slices(reader, part.after)
+        slices = self._slices(reader, part)
         # A row may refer to one of a later slice, so that a part of such a table may break its constraint.
         together = self._target.database.is_postgresql and refers_to_itself(table)
         for some in [slices] if together else ([each] for each in slices):
-            begun = part.copied
             with self._target.told(), self._target.database.write() as connection, checked_at_end(connection, table):
                 for each in some:
                     self._write(connection, reader, note, each)
-            self._progress("copying", table.name, part.copied - begun, part.rows)
         return part.copied - before
 
-    def _slices(self, reader: TableReader, after: str | None) -> Iterator[Slice]:
+    def _slices(self, reader: TableReader, part: Part) -> Iterator[Slice]:
         """Read the slices; an error names the database that is read, whatever is written meanwhile."""
         with self._source.told():
-            yield from reader.slices(after)
+            for each in reader.slices(part.after):
+                yield each
+                # The caller asks for the next one when it has written this one.
+                self._progress("copying", reader.table.name, len(each.rows), part.rows)
 
     def _write(self, connection: Connection, reader: TableReader, note: Note, some: Slice) -> None:
         part = note.parts[reader.table.name]
@@ -253,6 +256,12 @@ class Copier:
                 # The identity may be that of FROM, and FROM may turn out not to be copyable.
                 connection.execute(insert(IDENTITY).values(id=1, name=secrets.token_hex(16)))
             unfinished.drop_note(connection)
+
+
+def _not_copied(problems: Sequence[Problem]) -> CopyError:
+    more = ["…"] if len(problems) > MOST_PROBLEMS else []
+    named = "\n".join(["", *map(str, problems[:MOST_PROBLEMS]), *more])
+    return CopyError(f"Nothing is copied: mend or delete these rows, and run this again.{named}")
 
 
 @contextmanager

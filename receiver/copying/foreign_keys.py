@@ -45,8 +45,8 @@ def checked_at_end(connection: Connection, table: Table) -> Iterator[None]:
     except IntegrityError as error:
         detail = getattr(getattr(error.orig, "diag", None), "message_detail", None)
         raise CopyError(
-            f"{table.name}: TO refuses a reference of this table to itself ({detail or told(error)}). Mend or delete "
-            "the rows with that value, and run this again."
+            f"{table.name}: TO refuses a row of this table ({detail or told(error)}). Mend or delete the rows with "
+            "that value, and run this again."
         ) from None
     for each in alter:
         connection.execute(text(f"{each} NOT DEFERRABLE"))

@@ -86,12 +86,24 @@ def real_for_postgresql(value: Any) -> float:
     number = any_float(value)
     kept = as_real(number)
     # 0.1 is 0.100000001 in four bytes, which PostgreSQL shows as 0.1, so nothing is lost.
-    if number != kept and all(float(f"{kept:.{digits}g}") != number for digits in range(1, 10)):
+    if number not in (kept, shown := _shortest(kept)):
         raise NotPortable(
-            f"holds {number!r}, which PostgreSQL would round to {kept:.7g} in the four bytes of this column: round "
-            "it, or declare the column as Double"
+            f"holds {number!r}, which PostgreSQL would round to {shown!r} in the four bytes of this column: round it, "
+            "or declare the column as Double"
         )
     return number
+
+
+def _shortest(kept: float) -> float:
+    """The number with the fewest digits that PostgreSQL shows for this one in four bytes."""
+    written = (float(f"{kept:.{digits}g}") for digits in range(1, 10))
+    return next((each for each in written if each == kept or _is_nearest(kept, each)), kept)
+
+
+def _is_nearest(kept: float, number: float) -> bool:
+    # Not halfway to the next one, as 9e9 is, because PostgreSQL shows no such number.
+    mirrored = 2 * number - kept
+    return as_real(number) == kept and as_real(mirrored) != mirrored
 
 
 def is_kept_by_sqlite(number: str) -> bool:

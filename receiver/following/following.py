@@ -25,7 +25,7 @@ from receiver.database.errors import explain_lock, is_lock_timeout
 from receiver.errors import HookmirrorError
 from receiver.following import dead_changes
 from receiver.following.dead_changes import TargetRefusal
-from receiver.following.feed import Feed, FeedItem, MirrorKey
+from receiver.following.feed import Feed, FeedItem, FeedPart, MirrorKey
 from receiver.following.followers import LeaseLost
 from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import PostVerdict, Target, TargetAnswer
@@ -107,14 +107,17 @@ class Following:
                 self._lease.refuse_other_feed()
             self._hand_on(part.items)
             if not part.items:
-                self._idle(part.next)
+                self._skip(part)
 
-    def _idle(self, seen: int) -> None:
-        """Move the cursor to this number, since no change up to it matches."""
-        if seen > self._lease.place.seq:
-            self._lease.stand(self._feed.place(seen))
+    def _skip(self, part: FeedPart) -> None:
+        """Move the cursor past changes of which none matches, and wait for others at the end of the feed."""
+        is_further = part.next > self._lease.place.seq
+        if is_further:
+            self._lease.stand(self._feed.place(part.next))
         self._lease.save_in_time()
-        self._stopping.wait(self._options.poll)
+        # One read examines changes for a tenth of a second, which may end before the feed does.
+        if not (is_further and part.next < part.end):
+            self._stopping.wait(self._options.poll)
 
     # ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -97,6 +97,8 @@ class FollowerLease:
                 self._see(followers.find(connection, name))
                 return False
             place = self._go_on(connection, row)
+            # Another process may have had the follower meanwhile.
+            self._accepted_at = max(filter(None, (row["accepted_at"], self._accepted_at)), default=None)
             self.dead_in_a_row = self._dead_since_accepted(connection, row)
         if self._moves:
             log.info("moved the follower", follower=name, after=place.seq)
@@ -149,8 +151,7 @@ class FollowerLease:
         """Count the listed changes that died since the target last accepted one; 0 for another target than before."""
         if row["target"] != self._target.shown:
             return 0
-        known = (row["accepted_at"], self._accepted_at, row["began_at"])
-        return dead_changes.dead_since(connection, row["name"], max(each for each in known if each is not None))
+        return dead_changes.dead_since(connection, row["name"], self._accepted_at or row["began_at"])
 
     def _described(self) -> dict[str, Any]:
         wanted = self._options.wanted

@@ -24,7 +24,7 @@ from receiver.codec import storable
 from receiver.errors import ConfigurationError
 from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, resolve, resolve_beside
 from receiver.following.feed import FeedItem
-from receiver.http_calls import usable_environment
+from receiver.http_calls import no_cookies, usable_environment
 from receiver.http_urls import flaw_for_calls
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
@@ -139,15 +139,7 @@ class Target:
         self._preferred = ""
         self._stage = PostStage.RESOLVING
         self._runner = asyncio.Runner()
-        with usable_environment("The target cannot be called"):
-            verify = ssl.create_default_context() if self._url.scheme == "https" else False
-        self._client = httpx.AsyncClient(
-            verify=verify,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=IDLE_CONNECTION),
-        )
+        self._client = _new_client(self._url, timeout)
 
     @property
     def shown(self) -> str:
@@ -258,10 +250,21 @@ class Target:
                     break
         finally:
             await response.aclose()
-            # Otherwise the client would send the target's cookies with each later change.
-            self._client.cookies.clear()
         self._preferred = address
         return meaning(response.status_code, response.headers, said)
+
+
+def _new_client(url: httpx.URL, timeout: float) -> httpx.AsyncClient:
+    with usable_environment("The target cannot be called"):
+        verify = ssl.create_default_context() if url.scheme == "https" else False
+    return httpx.AsyncClient(
+        verify=verify,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=no_cookies(),
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=IDLE_CONNECTION),
+    )
 
 
 def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: datetime | None = None) -> TargetAnswer:

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
+from receiver.database.errors import is_infrastructure_error
 from receiver.errors import HookmirrorError
 from receiver.header_values import KeptBody
 from receiver.inbox.bodies import bodies_of
@@ -49,10 +50,13 @@ def copy_kept(database: Database, source: str, last: int, file: Path) -> list[Ro
 
 @contextmanager
 def telling_of_scratch() -> Iterator[None]:
-    """Raise `HookmirrorError` for an error of a temporary file, which is not one of the database in the settings."""
+    """Raise `HookmirrorError` for an error of the rehearsal's files, which are not the database in the settings."""
     try:
         yield
     except SQLAlchemyError as error:
+        if not is_infrastructure_error(error):
+            # Such as a column type that SQLite does not have.
+            raise HookmirrorError(f"The rehearsal cannot go on: {told_with_type(error)}") from error
         raise HookmirrorError(
             f"The temporary files of the rehearsal in {gettempdir()} cannot be used ({told_with_type(error)}): free "
             "some space there, name another folder with TMPDIR, or rehearse with fewer deliveries."

@@ -533,7 +533,11 @@ def small_slices(monkeypatch):
 @pytest.mark.usefixtures("small_slices")
 def test_rows_that_refer_to_later_rows_of_their_table_are_copied(nested, ready_url):
     there, back = ready_url("postgresql"), ready_url("sqlite")
-    assert copy(nested, there).same
+    seen = []
+    assert copy(nested, there, progress=lambda *step: seen.append(step)).same
+    assert [step for step in seen if step[:2] == ("copying", "shelves_to_copy")] == [
+        ("copying", "shelves_to_copy", rows, 7) for rows in (0, 3, 3, 1)
+    ]
     assert copy(there, back).same
     assert sql(back, "SELECT * FROM shelves_to_copy") == sql(nested, "SELECT * FROM shelves_to_copy")
     with pytest.raises(IntegrityError, match="violates foreign key constraint"):
@@ -543,8 +547,18 @@ def test_rows_that_refer_to_later_rows_of_their_table_are_copied(nested, ready_u
 @pytest.mark.usefixtures("small_slices")
 def test_a_reference_to_a_missing_row_of_the_same_table_is_refused(nested, ready_url):
     sql(nested, "UPDATE shelves_to_copy SET above = 99 WHERE id = 2")
-    with pytest.raises(CopyError, match=r"shelves_to_copy: TO refuses a reference .*=\(99\) is not present in table"):
+    with pytest.raises(CopyError, match=r"shelves_to_copy: TO refuses a row .*=\(99\) is not present in table"):
         copy(nested, ready_url("postgresql"))
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_reading_ends_after_the_problems_that_the_message_lists(nested, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("receiver.copying.copying.MOST_PROBLEMS", 1)
+    sql(nested, "UPDATE shelves_to_copy SET above = 'odd'")
+    with pytest.raises(CopyError, match=r"^Nothing is copied: .*\nshelves_to_copy id=1: above .*\n…$"):
+        copy(nested, f"sqlite:///{tmp_path}/to.db", progress=lambda *step: seen.append(step[:2]))
+    assert ("examining", "shelves_to_copy") not in seen, "the slices behind it would be read in vain"
 
 
 SPOILT = [

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -26,16 +27,18 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import repair
+from receiver.following.feed import Feed
 from receiver.following.followers import FOLLOWERS, FollowerForgotten
 from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
-from receiver.following.lease import FollowOptions
+from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import Target
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.changes import CHANGES, RowChange, record
 from receiver.runs.actions import ACTIONS, By, Via
 from receiver.search.changes import show_change
 from receiver.search.filters import ChangeFilter
+from receiver.search.pages import PageBounds
 
 NAME = "erp"
 
@@ -188,6 +191,16 @@ def test_a_follower_may_take_one_table_of_one_source(database):
     with receiving() as endpoint, following(database, endpoint.url, wanted=wanted):
         expect(endpoint, "P1")
         wait_until(lambda: follower(database)["seq"] == 4, "the cursor to pass unwanted changes")
+
+
+def test_a_follower_does_not_wait_between_two_reads_of_unwanted_changes(database, monkeypatch):
+    monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 5)
+    monkeypatch.setattr("receiver.following.feed.PageBounds", partial(PageBounds, seconds=0.0))
+    write(database, *(f"X{number}" for number in range(40)), source="other")
+    write(database, "P1")
+    options = {"wanted": ChangeFilter(source="shop"), "poll": 2 * TIMEOUT}
+    with receiving() as endpoint, following(database, endpoint.url, **options):
+        expect(endpoint, "P1")
 
 
 @pytest.mark.parametrize(("begin", "seen"), [("now", ["NEW"]), ("1", ["B", "NEW"]), ("start", ["A", "B", "NEW"])])
@@ -514,6 +527,21 @@ def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(datab
             write(database, "C")
             expect(endpoint, "A", "B", "C")
     assert len(endpoint.posts) == 3
+
+
+def test_a_process_that_takes_the_lease_again_keeps_the_time_of_an_acceptance_by_another_one(database):
+    target, options = Target("http://127.0.0.1:9/", follower=NAME), FollowOptions(name=NAME)
+    with closing(target):
+        lease = FollowerLease(database, Feed(database, options.wanted), target, options, threading.Event())
+        assert lease.take()
+        lease.accepted()
+        lease.save(holder=None)
+        later = datetime.now(UTC) + timedelta(minutes=1)
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(accepted_at=later))
+        assert lease.take()
+        lease.save()
+    assert follower(database)["accepted_at"] == later
 
 
 def test_a_follower_says_that_its_stored_cursor_went_back_as_in_a_restored_database(database):

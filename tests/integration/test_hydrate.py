@@ -9,7 +9,9 @@ import httpx
 import pytest
 from serving import TIMEOUT
 from shopping import NOON, drain, named, states
+from targets import Reply, receiving
 
+from handlers import api as asking
 from handlers.api import NotFoundError, fetch, segment
 from handlers.catalog import Product
 from receiver import Event, Mirror, SourceSettings
@@ -147,3 +149,12 @@ def test_the_calls_of_one_batch_run_at_the_same_time(shop, kit, api, worker):
         kit.send("shop", "product.slow", id=f"A{number}")
     assert worker.work() == 4
     assert states(kit) == ["processed"] * 4
+
+
+def test_the_cookies_of_an_api_are_not_sent_to_it():
+    answer = Reply(headers=(("Set-Cookie", "session=secret; Path=/"),), content=b"{}")
+    with receiving(lambda *_: answer) as endpoint:
+        source = SourceSettings(name="shop", api_url=endpoint.url)
+        with asking.client(source, headers={"Idempotency-Key": "any"}) as client:
+            assert [asking.post(client, "/graphql", {}) for _ in range(2)] == [{}, {}]
+    assert [posted.headers.get("cookie") for posted in endpoint.posts] == [None, None]

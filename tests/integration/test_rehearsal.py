@@ -19,18 +19,19 @@ import pytest
 from forked import Forked
 from modules import dialect_module
 from sqlalchemy import delete, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import CompileError, OperationalError
 from telling import NOON
 
 from handlers.catalog import Product
 from receiver.commands import rehearse as command
 from receiver.commands.rehearse import WHY_NOT_RUN
 from receiver.dialects.sources import find_dialects
-from receiver.errors import WiringError
+from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import sql_table
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
+from receiver.rehearsal.kept import telling_of_scratch
 from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
 from receiver.server.runtime import Runtime
@@ -298,6 +299,13 @@ def test_a_worker_that_cannot_go_on_ends_the_rehearsal_with_its_error(told, monk
     monkeypatch.setattr(scratch._ScratchWorker, "_claim", claim)
     with pytest.raises(WiringError, match=says):
         run(told)
+
+
+def test_a_table_that_the_scratch_database_cannot_have_is_not_blamed_on_the_disk():
+    error = CompileError("(in table 'hosts', column 'address'): Compiler can't render element of type INET")
+    says = r"^The rehearsal cannot go on: CompileError: \(in table 'hosts'"
+    with pytest.raises(HookmirrorError, match=says), telling_of_scratch():
+        raise error
 
 
 @pytest.mark.parametrize(

@@ -364,7 +364,9 @@ def test_padded_texts_and_floats_of_four_bytes_are_equal_on_both_databases(engin
     [
         ("unit", "metre", r"unit holds 5 characters, and this column takes 3 on PostgreSQL"),
         ("short", "ab    ", r"short holds 6 characters, and this column takes 5 on PostgreSQL"),
-        ("weight", 0.123456789, r"weight holds 0\.123456789, which PostgreSQL would round to 0\.1234568"),
+        ("weight", 0.123456789, r"weight holds 0\.123456789, which PostgreSQL would round to 0\.12345679 "),
+        ("weight", 0.98765433, r"weight holds 0\.98765433, which PostgreSQL would round to 0\.9876543 "),
+        ("weight", 9e9, r"weight holds 9000000000\.0, which PostgreSQL would round to 8999999000\.0 "),
         ("size", 1e300, r"size holds 1e\+300, which PostgreSQL would round to inf"),
     ],
 )

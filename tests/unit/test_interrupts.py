@@ -34,3 +34,20 @@ def test_a_block_that_ends_tidily_goes_on_ignoring_the_end_of_its_terminal():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_does_not_interrupt_the_tidying():
+    before, tidied = signal.getsignal(signal.SIGTERM), []
+
+    def end_and_tidy():
+        with EndingTidily():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGHUP)
+                tidied.append("all")
+
+    with pytest.raises(SystemExit) as ended:
+        end_and_tidy()
+    assert (tidied, ended.value.code, signal.getsignal(signal.SIGTERM)) == (["all"], 128 + signal.SIGTERM, before)
