@@ -238,7 +238,14 @@ def test_the_last_words_of_code_that_prints_much_are_told(told_in_a_file, tmp_pa
         run(told_in_a_file, "rehearsed_loud")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def number(request):
+    """A signal that this process does not ignore, even if it was started without a terminal."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_rehearsal_that_a_signal_ends_leaves_no_bodies_behind(told_in_a_file, tmp_path, monkeypatch, number):
     temporary = tmp_path / "temporary"
     temporary.mkdir()

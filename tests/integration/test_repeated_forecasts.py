@@ -241,7 +241,7 @@ def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(
         stream(shop, lamps)
         plan.finish()
         plan.runs.start(plan.number)
-        shop.listing_of = shop.lookup_of = None
+        shop.listing_of = shop.lookup_of = shop._connect = None
     begun = break_off(shop, lamps)
     while plan.runs.run(plan.number)["state"] in (RunState.PLANNING, RunState.RUNNING):
         assert len(begun) <= 2 * MOST_BREAKS, "it is begun again and again"
