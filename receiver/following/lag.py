@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
 from receiver.following import dead_changes, followers
 from receiver.mirror.changes import CHANGES
@@ -41,17 +41,28 @@ def lags(connection: Connection, *, now: datetime) -> Iterator[Lag]:
 
 
 def waiting_since(connection: Connection, follower: RowMapping) -> datetime | None:
-    """The time since which changes wait for a follower that no process serves; None if none waits."""
-    number, oldest = _behind(connection, follower)
-    return max(oldest, follower["seen_at"]) if number and oldest is not None else None
+    """The time since which changes wait for a follower that no process serves; None if none waits.
+
+    Only the first such change is read: a follower that nobody forgets lies further behind with each change.
+    """
+    after = follower["seq"]
+    first = select(CHANGES.c.recorded_at).where(CHANGES.c.seq.between(after + 1, after + MOST_LAG))
+    first = first.where(*_wanted(CHANGES.c, follower)).order_by(CHANGES.c.seq).limit(1)
+    recorded_at = connection.execute(first).scalar()
+    return None if recorded_at is None else max(recorded_at, follower["seen_at"])
 
 
 def _behind(connection: Connection, row: RowMapping) -> tuple[int, datetime | None]:
     later = select(CHANGES.c.table, CHANGES.c.source, CHANGES.c.recorded_at).where(CHANGES.c.seq > row["seq"])
     some = later.order_by(CHANGES.c.seq).limit(MOST_LAG).subquery()
-    wanted = [some.c[name] == row[name] for name in ("table", "source") if row[name] is not None]
+    wanted = _wanted(some.c, row)
     found = connection.execute(select(func.count(), func.min(some.c.recorded_at)).where(*wanted)).one()
     if found[0] or not wanted:
         return found[0], found[1]
     unexamined = later.with_only_columns(CHANGES.c.recorded_at).order_by(CHANGES.c.seq).offset(MOST_LAG).limit(1)
     return 0, connection.execute(unexamined).scalar()
+
+
+def _wanted(columns: Any, row: RowMapping) -> list[ColumnElement[bool]]:
+    """The conditions on these columns of changes by which the follower chooses its changes."""
+    return [columns[name] == row[name] for name in ("table", "source") if row[name] is not None]

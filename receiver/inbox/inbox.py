@@ -213,14 +213,10 @@ class Inbox:
     def postpone(self, worker: str, ids: Sequence[int], lock: str, *, now: datetime, due_at: datetime) -> None:
         """Return some of the worker's claimed deliveries, due at a later time, because they need a lock.
 
-        Their attempts do not count. `lock` says which lock another session holds, and how to find that session.
+        Their attempts do not count. `lock` says which lock another session holds, and how to find that session. One
+        that the database refuses to change stays claimed until its lease ends.
         """
-
-        def postpone() -> None:
-            with self.database.write() as connection:
-                results.postpone(connection, worker, ids, lock, now=now, due_at=due_at)
-
-        retry_transaction(postpone)
+        self._change_held(worker, ids, results.postponed(lock, now=now, due_at=due_at))
 
     def reclaim(
         self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()

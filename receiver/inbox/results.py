@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, case, select, text, update
 
 from receiver.envelope import content_of, lead_of
-from receiver.inbox import attempts, leases
+from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
+from receiver.inbox.claims import PUT_BACK
 from receiver.inbox.locked import locked_reason
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys_in, kept_reason, possible_keys
 
@@ -36,18 +37,14 @@ def record(
     attempts.keep(connection, worker, results, now=now, settle_us=settle_us)
 
 
-def postpone(
-    connection: Connection, worker: str, ids: Sequence[int], lock: str, *, now: datetime, due_at: datetime
-) -> None:
-    """Return some of the worker's claimed deliveries, due later, with the reason that they wait for a lock.
+def postponed(lock: str, *, now: datetime, due_at: datetime) -> Update:
+    """The statement that returns some of a worker's claimed deliveries, due later, because they wait for a lock.
 
     One that has waited for this lock before keeps its reason, which says since when. A locked one stays claimed.
     """
     waits_already = DELIVERIES.c.reason.startswith(lock, autoescape=True)
     reason = case((waits_already, DELIVERIES.c.reason), else_=kept_reason(locked_reason(lock, now)))
-    returned = {**leases.UNCLAIMED, "suspect": False, "due_at": due_at, "reason": reason}
-    statement = update(DELIVERIES).where(leases.unlocked(IDS)).values(**returned)
-    connection.execute(statement, {"ids": ids, "worker": worker})
+    return PUT_BACK.values(suspect=False, due_at=due_at, reason=reason)
 
 
 def _rename_keys(connection: Connection, dated: Mapping[int, datetime]) -> None:

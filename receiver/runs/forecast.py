@@ -189,7 +189,7 @@ class _Trial:
             row = rows.get(delivery_id)
             plain = bodies.get(row.body_id) if row is not None else None
             if row is None or not row.has_ended or plain is None:
-                yield DeliveryForecast(delivery_id, SKIPPED, _why_skipped(row))
+                yield DeliveryForecast(delivery_id, SKIPPED, why_skipped(row))
                 continue
             entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
             yield Claimed(
@@ -277,8 +277,8 @@ _UNKNOWN = {
 }
 
 
-def _why_skipped(row: Any) -> str:
-    """The reason why a delivery, as `_ROWS` selects it, cannot be replayed."""
+def why_skipped(row: Any) -> str:
+    """The reason why a delivery cannot be replayed, by whether `row` `has_ended`; `row` is None if it is not kept."""
     if row is None:
         return "The delivery is not kept."
     return "Its body has expired." if row.has_ended else "It is unfinished."

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import BigInteger, Connection, Text, bindparam, exists, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,15 +24,18 @@ from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, State, in_state
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.mirror.versions import Outcome
-from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
+from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast, why_skipped
 from receiver.runs.immediate_actions import lock_replayable
 from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 from receiver.runs.runs import be_alone
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
 from receiver.search.deliveries import conditions_of
 from receiver.search.filters import DeliveryFilter
+
+log = Repeats(structlog.get_logger(__name__))
 
 #: The name of the kind in commands and the API.
 REPLAY = "replay"
@@ -176,12 +180,15 @@ class Replay(OnDatabase):
             return Counter()
         can = lock_replayable(connection, ids)
         others = sorted(set(ids) - set(can))
-        kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": others})}
-        why = {each: _why_skipped(kept.get(each)) for each in others}
-        why |= self._begin_rounds(connection, run, can, now)
+        kept = {row.id: row for row in connection.execute(_STANDING, {"ids": others})}
+        refused = self._begin_rounds(connection, run, can, now)
+        why = {each: why_skipped(kept.get(each)) for each in others} | refused
         _set_items(connection, run, [each for each in can if each not in why], ItemState.FED)
         for each, reason in why.items():
             _set_items(connection, run, [each], ItemState.SKIPPED, outcome=SKIPPED, reason=reason)
+        if refused:
+            says = "a replay skips deliveries that the database refuses to change"
+            log.warning(says, about={}, run=run, deliveries=len(refused), reason=next(iter(refused.values())))
         return Counter({SKIPPED: len(why)} if why else {})
 
     def _begin_rounds(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> dict[int, str]:
@@ -248,13 +255,6 @@ def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
         groups.setdefault((each.outcome, each.reason), []).append(each.delivery_id)
     for (outcome, reason), ids in groups.items():
         connection.execute(_FORESEE, {"of": run, "ids": ids, "becomes": outcome, "why": reason})
-
-
-def _why_skipped(has_ended: bool | None) -> str:
-    """The reason why a delivery cannot be replayed; `has_ended` is None for one that is not kept."""
-    if has_ended is None:
-        return "The delivery is not kept."
-    return "Its body has expired." if has_ended else "It is unfinished."
 
 
 def _trouble(live: bool, mark: Mapping[str, Any]) -> str | None:

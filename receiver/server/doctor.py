@@ -266,7 +266,8 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
         found, still = running(connection, now), silent(connection, now)
     yield from map(_standing_still, still)
     if not found:
-        yield Check("processes", True, "no endpoint and no worker runs on this database yet")
+        if not still:
+            yield Check("processes", True, "no endpoint and no worker runs on this database yet")
         return
     among = differences(Wiring(tuple(found[0]["wiring"])), found)
     if among:

@@ -58,7 +58,8 @@ def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if
     ended = now - 12 * MINUTE
     row = {"name": "erp", "target": "http://erp.example", "seq": 0, "mark": "", "seen_at": ended, "began_at": ended}
     with kit.database.write() as connection:
-        connection.execute(insert(FOLLOWERS).values(**row))
+        # The other follower lacks no change: none is of its source.
+        connection.execute(insert(FOLLOWERS), [{**row, "source": "shop"}, {**row, "name": "crm", "source": "outlet"}])
     assert found(now) == []
 
     kit.send("shop", "product.updated", id="A1", data={"name": "Lamp"})
@@ -73,3 +74,6 @@ def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if
     with kit.database.write() as connection:
         connection.execute(update(FOLLOWERS).values(holder="a process", seen_at=now))
     assert found(now) == []
+    with kit.database.write() as connection:
+        connection.execute(update(FOLLOWERS).values(holder=None, seen_at=ended, seq=1))
+    assert found(now) == [], "it has all changes"

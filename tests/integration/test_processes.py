@@ -230,6 +230,17 @@ def test_the_doctor_doubts_a_process_that_gives_no_sign_of_life(process, clock, 
     assert doubt.says.startswith("worker ")
 
 
+def test_the_doctor_does_not_say_that_none_runs_yet_beside_a_process_that_gives_no_sign_of_life(
+    process, clock, database
+):
+    (none,) = doctor._processes(database, Wiring.of(sources("shop")))
+    assert none.says == "no endpoint and no worker runs on this database yet"
+    clock.now = datetime.now(UTC) - timedelta(minutes=2)
+    process(sources("shop")).heartbeat()
+    (doubt,) = doctor._processes(database, Wiring.of(sources("shop")))
+    assert doubt.verdict == "LOOK"
+
+
 def test_the_doctor_compares_a_process_that_refused_its_settings_with_nothing(process, clock, database):
     clock.now = datetime.now(UTC)
     stale = process(sources("shop", "outlet"), Kind.BOTH)

@@ -10,16 +10,19 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import structlog
 from running import Runs, asked
 from shopping import NOON, named, states
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
-from trouble import refusing_changes
+from structlog.testing import capture_logs
+from trouble import ACCEPT, refusing_changes, run_statements
 from waiting import TIMEOUT, wait_until
 
 from handlers.catalog import Group, Product
 from receiver import Discard, Retry
 from receiver.errors import NotFound, ReasonWanted, RunConflict
+from receiver.logs.repeats import Repeats
 from receiver.runs import actions, forecast, formatting, replay
 from receiver.runs.actions import By, Via
 from receiver.runs.immediate_actions import replay_now
@@ -253,16 +256,33 @@ def test_a_plan_that_takes_longer_than_its_lease_is_not_taken_by_another_feeder(
     assert (runs.run(run)["state"], runs.run(run)["total"]) == (RunState.PLANNED, 1)
 
 
-def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change(kit, runs):
+def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change_and_says_so(kit, runs, monkeypatch):
     ids = send_and_drain(kit, "A", "B", "C", "D", "E")
     run = runs.plan(*ids)
     runs.start(run)
-    with refusing_changes(kit.database, f"NEW.id = {ids[3]}"):
+    monkeypatch.setattr(replay, "log", Repeats(structlog.get_logger()))
+    with refusing_changes(kit.database, f"NEW.id = {ids[3]}"), capture_logs() as logs:
         runs.finish(run)
     assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"skipped": 1, "unchanged": 4})
+    [line] = [each for each in logs if each["log_level"] == "warning"]
+    assert (line["run"], line["deliveries"], "not this one" in line["reason"]) == (run, 1, True)
     assert "The database refuses to change it: " in runs.items(run)[ids[3]]["reason"]
     assert "not this one" in runs.items(run)[ids[3]]["reason"]
     assert [len(kit.delivery(str(each))["rounds"]) for each in ids] == [2, 2, 2, 1, 2]
+
+
+def test_a_replay_of_which_the_database_refused_all_ends_and_can_be_planned_again(kit, runs):
+    ids = send_and_drain(kit, "A", "B", "C")
+    first = runs.plan(*ids)
+    runs.start(first)
+    with refusing_changes(kit.database, "1 = 1"):
+        runs.finish(first)
+    assert (runs.run(first)["state"], runs.run(first)["tally"]) == ("done", {"skipped": 3})
+    run_statements(kit.database, ACCEPT["postgresql" if kit.database.is_postgresql else "sqlite"])
+    again = runs.plan(*ids)
+    runs.start(again)
+    runs.finish(again)
+    assert runs.run(again)["tally"] == {"unchanged": 3}
 
 
 def test_a_run_needs_a_reason(kit, runs):

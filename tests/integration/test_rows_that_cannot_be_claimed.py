@@ -195,10 +195,11 @@ def test_a_row_in_processing_that_nobody_holds_is_given_back(kit, missing):
     [
         (lambda inbox, ids: inbox.extend("one", ids, until=NOON), "lease_until < '2026-03-05'"),
         (lambda inbox, ids: inbox.put_back("one", ids), "state = 'pending'"),
+        (lambda inbox, ids: inbox.postpone("one", ids, "A lock.", now=NOON, due_at=NOON), "reason LIKE 'A lock.%'"),
         (lambda inbox, _: inbox.release("one"), "state = 'pending'"),
         (lambda inbox, _: inbox.release("one", aside_until=NOON), "state = 'pending' AND suspect"),
     ],
-    ids=["extend", "put back", "release", "release as suspects"],
+    ids=["extend", "put back", "postpone", "release", "release as suspects"],
 )
 def test_a_claimed_row_that_may_not_be_changed_stays_claimed_alone(kit, verb, changed):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(5)]
