@@ -75,10 +75,9 @@ def test_a_refused_value_is_an_error_of_sqlalchemy_and_keeps_the_connection(data
     assert session(database) == before
 
 
-def test_a_lost_connection_is_transient_and_another_one_follows(database, postgresql_url):
-    end(postgresql_url, session(database))
+def test_a_connection_lost_during_a_statement_is_transient_and_another_one_follows(database):
     with pytest.raises(OperationalError) as raised:
-        insert(database, 1)
+        database.run_at_once("SELECT pg_terminate_backend(pg_backend_pid())", ())
     assert raised.value.connection_invalidated
     assert is_transient(raised.value)
     assert insert(database, 1) == [(1,)]
