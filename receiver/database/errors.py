@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
@@ -147,6 +155,12 @@ def is_infrastructure_error(error: BaseException) -> bool:
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
     state = getattr(error.orig, "sqlstate", None)
     return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def is_failed_read(error: BaseException) -> bool:
+    """Whether a handler's read failed because the database itself did, and not because of what the handler asked."""
+    # A handler may ask by an id that the driver does not take, or for a table that is missing.
+    return is_infrastructure_error(error) and not isinstance(error, ProgrammingError)
 
 
 def is_overdue(error: BaseException) -> bool:

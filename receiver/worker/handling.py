@@ -10,11 +10,11 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from time import perf_counter_ns
 
 from sqlalchemy import Connection, NestedTransaction, event
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
-from receiver.database.errors import is_infrastructure_error, is_lock_timeout, is_transient, retry_transaction
+from receiver.database.errors import is_failed_read, is_lock_timeout, is_transient, retry_transaction
 from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
@@ -213,8 +213,7 @@ class _Reader:
         except SQLAlchemyError as error:
             if is_lock_timeout(error):
                 self.met, self._lock_seconds = error, WARY_READ_SECONDS
-            elif is_infrastructure_error(error) and not isinstance(error, ProgrammingError):
-                # The other kind is the handler's own: an id that the driver does not take, or a table that is missing.
+            elif is_failed_read(error):
                 self.failed = error
             raise
 

@@ -14,9 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database.errors import is_infrastructure_error, is_overdue
+from receiver.database.errors import is_failed_read, is_overdue
 from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.sources import Source
 from receiver.errors import Discard, Retry, Unreadable
@@ -126,8 +126,7 @@ class _TrialReader:
         try:
             return self.read_row(key, writes)
         except SQLAlchemyError as error:
-            # A programming error is the handler's own, such as an id that the driver does not take.
-            if is_overdue(error) or (is_infrastructure_error(error) and not isinstance(error, ProgrammingError)):
+            if is_overdue(error) or is_failed_read(error):
                 self.failed = error
             raise
 
