@@ -85,7 +85,9 @@ def test_a_grown_log_is_copied_and_begins_anew_while_commits_go_on(looked_after,
         write_much(looked_after)
         # A few commits only, because the log may grow without a bound while many come faster than they are flushed.
         wait_until(lambda before=before: write_a_note(looked_after) or len(complete) > before)
-    assert size(str(file)) < 2 * STEP * 4_120
+    # A copy at the beginning of a round and the next one at the end of the following round leave two rounds in the log,
+    # and the commits for which the last of them waited.
+    assert size(str(file)) < 3 * STEP * 4_120
     assert notes(looked_after).count("x" * 400_000) == 5 * (STEP // 100 + 1)
 
 
