@@ -27,7 +27,10 @@ log = Repeats(structlog.get_logger(__name__))
 
 #: Finds where a spreadsheet would begin a formula: at the beginning of a cell that is not a number. Where numbers have
 #: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too.
-_FORMULA = re.compile(r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-]\d*\.?\d+\Z)""")
+#: A digit can belong to one part of the number only: otherwise a long row of digits before a letter takes minutes.
+_FORMULA = re.compile(
+    r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-](?:\d+(?:\.\d+)?|\.\d+)\Z)"""
+)
 
 
 #: Seconds for which a page is asked for again. Beside many webhooks, a read may be refused for a while.

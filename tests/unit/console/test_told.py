@@ -64,3 +64,9 @@ def test_no_cell_of_a_download_begins_with_a_formula_whatever_separates_the_cell
 @pytest.mark.parametrize("text", ["-5", "+5.5", "-.5", "1-2", "a;b", "A-1", "a=b", "12345678901234567890.10", ""])
 def test_numbers_and_names_in_a_cell_stay_unchanged(text: str) -> None:
     assert _cell(text) == text
+
+
+def test_a_cell_of_a_million_digits_before_a_letter_is_written_at_once() -> None:
+    # Hours, if the digits were divided between two parts of a number in each way.
+    text = f"+{'1' * 1_000_000}x"
+    assert _cell(text) == f"'{text}"
