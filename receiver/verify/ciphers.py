@@ -8,10 +8,12 @@ CBC and ECB carry no tag; the verifier therefore also requires the application k
 from __future__ import annotations
 
 import hmac
+import json
 import os
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from codecs import getincrementaldecoder
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,7 +22,7 @@ import msgspec
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable
-from receiver.verify.layouts import LAYOUTS, Gcm, Layout, Random, Undecryptable
+from receiver.verify.layouts import BLOCK, LAYOUTS, Gcm, Layout, Random, Undecryptable
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Verified, Verifier
 
@@ -110,14 +112,14 @@ class EncryptedBody(Verifier):
         for position, secret in enumerate(credentials.secrets):
             for layout in layouts:
                 try:
-                    plain = layout.decrypt(sealed, secret.value)
+                    plain, is_padded = layout.opened(sealed, secret.value)
+                    refusal = self._refusal(layout, plain, credentials)
                 except Undecryptable:
                     continue
-                if self._holds_app_key(plain, credentials):
-                    return Verified(plain, position)
-                document = _document(plain)
-                if document is not None or self._is_undamaged(layout, plain):
-                    self._check_app_key(plain, document, credentials)
+                # The padding decides last, so that the time of the answer does not tell a stranger that it is right.
+                if is_padded and refusal is not None:
+                    raise refusal
+                if is_padded:
                     return Verified(plain, position)
         raise NotVerified(
             "not_decryptable",
@@ -126,6 +128,24 @@ class EncryptedBody(Verifier):
             # The body may have arrived as plain text, which may contain an application key.
             final=_is_text(sealed),
         )
+
+    def _refusal(self, layout: Layout, plain: bytes, credentials: Credentials) -> NotVerified | None:
+        """The reason to refuse a decrypted body; None if it holds the right application key.
+
+        Raises `Undecryptable` for a body that another key, or another layout, has encrypted.
+        """
+        if self._holds_app_key(plain, credentials):
+            return None
+        if not isinstance(layout, Gcm) and not _may_be_text(plain):
+            raise Undecryptable
+        document = _document(plain)
+        if document is None and not self._is_undamaged(layout, plain):
+            raise Undecryptable
+        try:
+            self._check_app_key(plain, document, credentials)
+        except NotVerified as refusal:
+            return refusal
+        return None
 
     def _is_undamaged(self, layout: Layout, plain: bytes) -> bool:
         """Whether a decrypted body that is not valid JSON was encrypted in that form by the sender.
@@ -207,6 +227,19 @@ def _is_text(plain: bytes) -> bool:
     try:
         plain.decode("utf-8")
     except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _may_be_text(plain: bytes) -> bool:
+    """Whether a decrypted body without its last block can be JSON, in the encoding that its first bytes show.
+
+    It reads up to the first wrong byte: of noise, that is a few bytes, while parsing would examine all of it.
+    """
+    whole_blocks = plain[: len(plain) // BLOCK * BLOCK]
+    try:
+        getincrementaldecoder(json.detect_encoding(plain))().decode(whole_blocks)
+    except UnicodeError:
         return False
     return True
 

@@ -33,18 +33,29 @@ class Undecryptable(Exception):
 class Layout(Protocol):
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes: ...
 
+    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+        """Decrypt a body. Returns also whether its padding is right: only then is it one that this layout encrypted.
+
+        A wrong padding is no error here, because the steps after it must be the same. If they took another time, a
+        stranger could decrypt a body that he has seen, and encrypt others (a padding oracle). Raises `Undecryptable`.
+        """
+
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
-        """Decrypt a body. Raises `Undecryptable`."""
+        """Decrypt a body. Raises `Undecryptable`, also for a wrong padding."""
+        plain, is_padded = self.opened(sealed, phrase)
+        if not is_padded:
+            raise Undecryptable
+        return plain
 
 
-class Cbc:
+class Cbc(Layout):
     """AES-256-CBC with PKCS7 padding; the initialisation vector precedes the encrypted bytes."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         vector = random(BLOCK)
         return vector + _encrypt_blocks(modes.CBC(vector), phrase, plain)
 
-    def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
+    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if len(sealed) < 2 * BLOCK or len(sealed) % BLOCK:
             raise Undecryptable
         # A block is decrypted with the block before it, and nothing else. So after any other body, the decryptor turns
@@ -52,35 +63,35 @@ class Cbc:
         return _unpadded(_kept.cbc(phrase)(sealed)[BLOCK:])
 
 
-class Ecb:
+class Ecb(Layout):
     """AES-256-ECB, PKCS7 padding."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:  # noqa: ARG002 (protocol)
         return _encrypt_blocks(modes.ECB(), phrase, plain)  # noqa: S305 (the sender chooses the mode, not we)
 
-    def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
+    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if not sealed or len(sealed) % BLOCK:
             raise Undecryptable
         return _unpadded(_kept.ecb(phrase)(sealed))
 
 
-class Gcm:
+class Gcm(Layout):
     """AES-256-GCM: nonce, encrypted bytes, tag. Only this layout authenticates a body by itself."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         nonce = random(NONCE)
         return nonce + AESGCM(phrase).encrypt(nonce, plain, None)
 
-    def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
+    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if len(sealed) < NONCE + TAG:
             raise Undecryptable
         try:
-            return _kept.gcm(phrase).decrypt(sealed[:NONCE], sealed[NONCE:], None)
+            return _kept.gcm(phrase).decrypt(sealed[:NONCE], sealed[NONCE:], None), True
         except InvalidTag:
             raise Undecryptable from None
 
 
-class OpensslSalted:
+class OpensslSalted(Layout):
     """`Salted__`, 8 bytes of salt, then AES-256-CBC with a key derived by one round of MD5.
 
     CryptoJS and `openssl enc -md md5` write this layout.
@@ -91,7 +102,7 @@ class OpensslSalted:
         key, vector = _bytes_to_key(phrase, salt)
         return SALT_MAGIC + salt + _encrypt_blocks(modes.CBC(vector), key, plain)
 
-    def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
+    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if not sealed.startswith(SALT_MAGIC) or len(sealed) < 2 * BLOCK:
             raise Undecryptable
         if len(sealed) % BLOCK:
@@ -134,12 +145,12 @@ _kept = _Kept()
 _PADDINGS = [bytes([length]) * length for length in range(BLOCK + 1)]
 
 
-def _unpadded(padded: bytes) -> bytes:
-    """Remove the padding of PKCS7 (RFC 5652, section 6.3). Raises `Undecryptable`."""
+def _unpadded(padded: bytes) -> tuple[bytes, bool]:
+    """Remove the padding of PKCS7 (RFC 5652, section 6.3), and return whether it is right; a wrong one is one byte."""
     length = padded[-1]
-    if not 0 < length <= BLOCK or not padded.endswith(_PADDINGS[length]):
-        raise Undecryptable
-    return padded[:-length]
+    if 0 < length <= BLOCK and padded.endswith(_PADDINGS[length]):
+        return padded[:-length], True
+    return padded[:-1], False
 
 
 def _bytes_to_key(phrase: bytes, salt: bytes) -> tuple[bytes, bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -275,3 +277,48 @@ def test_an_unusual_body_with_the_right_key_is_verified_by_decoding_it(body):
 def test_a_deeply_nested_body_is_refused_without_its_key():
     sealed = b64encode(LAYOUTS["aes-256-cbc"].encrypt(b'{"a":' * 100_000, PHRASE))
     assert refusal(sealed, credentials()) == "not_decryptable"
+
+
+def steps(body: bytes, with_credentials: Credentials) -> list[str]:
+    """The names of the functions that run while the body is refused, without the comparison with the padding itself."""
+    called: list[str] = []
+
+    def note(frame, event, argument):
+        if event in ("call", "c_call"):
+            called.append(argument.__name__ if event == "c_call" else frame.f_code.co_name)
+
+    # Hypothesis notes each run of the garbage collector by a function of its own.
+    gc.disable()
+    sys.setprofile(note)
+    try:
+        with pytest.raises(NotVerified) as caught:
+            verifier.verify(WebhookRequest(body), with_credentials)
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    assert caught.value.code == "not_decryptable"
+    return [name for name in called if name != "endswith"]
+
+
+#: Bytes before the padding of one byte, which a stranger may choose or know.
+BEFORE_PADDING = {
+    "one block of noise": bytes(range(130, 145)),
+    "much noise": b"{" + bytes(range(130, 246)) * 40 + bytes(range(130, 136)),
+    "text": b'{"clientAppKey": "' + b"x" * 93,
+    "text with the key, and noise behind it": b'{"clientAppKey": "' + b'app_key_here"}' + bytes([0x9C]) * 91,
+}
+
+
+@pytest.mark.parametrize("cipher", ["auto", "aes-256-cbc", "aes-256-ecb", "openssl-salted"])
+@pytest.mark.parametrize("about", BEFORE_PADDING)
+def test_a_right_padding_takes_the_same_steps_as_a_wrong_one(cipher: str, about: str):
+    content = BEFORE_PADDING[about]
+    content += bytes(-(len(content) + 1) % 16)
+    layout = LAYOUTS["aes-256-cbc" if cipher == "auto" else cipher]
+    right = layout.encrypt(content, PHRASE)
+    # Another last byte, encrypted as a whole block with a block of padding behind it, which is cut off.
+    wrong = layout.encrypt(content + b"\x80", PHRASE)[:-16]
+    assert len(right) == len(wrong)
+    with_credentials = credentials(cipher)
+    steps(b64encode(right), with_credentials)
+    assert steps(b64encode(right), with_credentials) == steps(b64encode(wrong), with_credentials)
