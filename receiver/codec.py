@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from receiver.errors import Unreadable
+from receiver.huge_numbers import HugeNumber, any_number, usual_number
 from receiver.sniffing import sniff
 
 #: The most zeros that are written out in place of an exponent. Those of a short number could fill the memory.
@@ -33,7 +34,10 @@ def _form_of(value: Any) -> Any:
     return form(value)
 
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
+write_as(HugeNumber, lambda number: number.exact)
+
+_decoder = msgspec.json.Decoder(float_hook=usual_number)
+_decoder_of_unusual = msgspec.json.Decoder(float_hook=any_number)
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_form_of)
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted", enc_hook=_form_of)
 
@@ -74,7 +78,7 @@ def _decode_unusual(text: bytes | str) -> Any:
 def _decode(text: bytes | str) -> Any:
     """Decode without repairs. Raises `DecodeError` for documents that may be repaired."""
     try:
-        return _decoder.decode(text)
+        return _decoder_of_unusual.decode(text)
     except msgspec.DecodeError:
         raise
     except RecursionError:
@@ -114,7 +118,7 @@ def canonical(value: Any) -> bytes:
 
 
 #: The types with values that are equal in Python and not in JSON, such as 1 and true, or 1.0 and 1.00.
-_LOOSE = frozenset({bool, int, Decimal, dict, list})
+_LOOSE = frozenset({bool, int, Decimal, HugeNumber, dict, list})
 
 
 def is_same(one: Any, other: Any) -> bool:

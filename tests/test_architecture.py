@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         *("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures", "http_urls"),
-        *("interrupts", "system_limits", "daemon_threads"),
+        *("interrupts", "system_limits", "daemon_threads", "huge_numbers"),
     ),
     ("logs", "metrics"),
     ("header_values",),
@@ -55,6 +55,7 @@ PURE = (
         "moments",
         "sniffing",
         "likeness",
+        "huge_numbers",
         "codec",
         "schemas",
         "envelope",

@@ -287,7 +287,7 @@ PLAIN = {
             "recorded",
             "scratch",
         ),
-        *("added_columns", "arrival_watch", "bundles", "proofs", "remarks"),
+        *("added_columns", "arrival_watch", "bundles", "huge_numbers", "proofs", "remarks"),
         *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }
