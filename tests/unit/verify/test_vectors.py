@@ -318,6 +318,19 @@ def test_the_text_that_sns_signs_has_the_documented_lines(message, digest, lengt
     assert (sha256(text).hexdigest(), len(text)) == (digest, length)
 
 
+def test_a_message_to_a_topic_of_a_stranger_never_has_the_text_of_one_to_another_topic():
+    forged = {"Message": "no lamp", "MessageId": "m-1", "Timestamp": "2026-06-01T12:00:00.000Z", "TopicArn": SNS_TOPIC}
+    wanted = "".join(f"{name}\n{value}\n" for name, value in forged.items()).removeprefix("Message\n")
+    sent = {"Message": f"{wanted}Type\nN", "MessageId": "m-2", "Timestamp": "2026-06-01T12:00:00.000Z"}
+    sent |= {"TopicArn": f"{SNS_TOPIC}-of-a-stranger", "Type": "Notification"}
+    text = senders.sns_text(WebhookRequest(json.dumps(sent).encode())).decode()
+    # The same bytes, read as a message to the other topic, with a type of several lines.
+    behind = text.partition("\nType\n")[2].removesuffix("\n")
+    assert text == "".join(f"{name}\n{value}\n" for name, value in {**forged, "Type": behind}.items())
+    with pytest.raises(NotVerified, match="no `Type` of one line"):
+        senders.sns_text(WebhookRequest(json.dumps({**forged, "Type": behind}).encode()))
+
+
 def test_the_text_that_paypal_signs_has_the_documented_parts():
     headers = {
         "PAYPAL-TRANSMISSION-ID": "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
