@@ -6,9 +6,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
@@ -21,6 +21,10 @@ log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds that a client may take to send its request.
 HEALTH_TIMEOUT = 10.0
+
+#: The most clients at a time, so that those who never finish a request take no files from the worker. One more ends the
+#: one that has been there for longest, which has had time for a request.
+MOST_CLIENTS = 32
 
 
 class NotAlive(Shape, frozen=True):
@@ -65,7 +69,26 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listening
         self.answers = answers
+        #: The open connections, the oldest first.
+        self._clients: dict[Any, None] = {}
+        self._lock = threading.Lock()
         self.server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            while len(self._clients) >= MOST_CLIENTS:
+                oldest = next(iter(self._clients))
+                del self._clients[oldest]
+                # It may have ended by itself.
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._clients[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
         """Ignore clients that have gone, log our own errors, and continue with the next request."""

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from waiting import TIMEOUT
 
 from receiver.logs.repeats import Repeats
-from receiver.server.health import vitals
+from receiver.server.health import MOST_CLIENTS, vitals
 
 
 @pytest.fixture
@@ -78,3 +78,19 @@ def test_the_port_is_free_again_afterwards(ask):
     with vitals(socket.create_server(("127.0.0.1", port)), trouble=lambda: None, metrics=lambda: b""):
         pass
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_clients_that_never_finish_a_request_are_ended_and_others_are_answered():
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    with vitals(listening, trouble=lambda: None, metrics=lambda: b""):
+        silent = [socket.create_connection(address, timeout=TIMEOUT) for _ in range(MOST_CLIENTS)]
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{address[1]}/healthz", timeout=TIMEOUT)
+            assert answer.status_code == 200
+            assert silent[0].recv(1) == b"", "the one that has been there for longest"
+            silent[-1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert silent[-1].recv(12) == b"HTTP/1.0 200", "the others stay"
+        finally:
+            for each in silent:
+                each.close()
