@@ -38,12 +38,13 @@ VARIES = "…"
 #: Fewest characters of a cause that are enough to find its deliveries.
 SHORTEST_TELLING = 8
 
-#: Variable parts, in this order: quoted text, the status of an HTTP answer (which is kept), words with a digit.
+#: Variable parts, in this order: quoted text, the status of an HTTP answer (which is kept), words with a digit. Quotes
+#: and words are tried at their first character only: trying each of a long word takes a time that grows by the square.
 _VARIABLE = re.compile(
     r"""
-    (?P<quoted> (?<!\w)'(?:[^'\\]|\\.)*'(?!\w) | "(?:[^"\\]|\\.)*" )
+    (?P<quoted> (?<![\w\\])'(?:[^'\\]|\\.)*'(?!\w) | (?<!\\)"(?:[^"\\]|\\.)*" )
     | (?P<status> answered\ [1-5]\d\d\b )
-    | (?P<number> [\w%.:+-]*\d[\w%:+-]*(?:\.\d[\w%:+-]*)* )
+    | (?P<number> (?: (?<![\w%.:+-]) | (?<=answered\ [1-5]\d\d) ) [\w%.:+-]*\d[\w%:+-]*(?:\.\d[\w%:+-]*)* )
     """,
     re.VERBOSE,
 )

@@ -36,6 +36,12 @@ def test_any_reason_has_a_short_cause_in_one_line(reason: str):
     assert "\n" not in cause
 
 
+@pytest.mark.parametrize("part", ["a", "a.", '"\\', "'\\", " '\\", "'a"])
+def test_a_reason_of_a_million_characters_has_its_cause_at_once(part: str):
+    # Hours, if each character of a word without an end were tried as its first.
+    assert cause_of(part * (1_000_000 // len(part)))
+
+
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_reasons_that_differ_only_in_numbers_have_one_cause(one: int, other: int):
     assert cause_of(f"row {one} is missing") == cause_of(f"row {other} is missing")
