@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from receiver.codec import plain, storable
 from receiver.drafting.naming import TYPES, literal, snake_case, words_in
+from receiver.huge_numbers import HugeNumber
 from receiver.mirror.rows import ACTIVE, Mirror, MirrorRow
 from receiver.moments import in_utc, is_zero
 
@@ -103,6 +104,8 @@ def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
     """Guess the kind of a column for this value. Also returns the value as the API shows it."""
     if isinstance(value, bool):
         return "flag", value
+    if isinstance(value, HugeNumber):
+        return "text", str(value)
     if isinstance(value, (dict, list)):
         return "object" if isinstance(value, dict) else "list", value
     is_exact = not _EXACT.isdisjoint(words_in(name))

@@ -307,7 +307,7 @@ def _time_form(value: Any) -> TimeForm | None:
         except ValidationError:
             return None
         return "naive" if moment is not None and moment.tzinfo is None and moment.year > 1970 else None
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+    if type(value) in (int, Decimal):
         if 10**9 <= value < 10**10:
             return "seconds"
         return "milliseconds" if 10**12 <= value < 10**13 else None

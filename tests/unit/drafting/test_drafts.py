@@ -134,6 +134,13 @@ def made_of(body, **headers):
     return draft("comm", capture_of(json.dumps(body).encode(), headers, name="comm"), origin="a test")
 
 
+def test_a_huge_number_in_a_capture_is_no_time_and_becomes_text():
+    body = b'{"type": "lamp.updated", "at": 1e9999, "data": {"id": "1", "weight": 1e9999, "price": 1e9999}}'
+    made = draft("comm", capture_of(body, {}, name="comm"), origin="a test")
+    assert "occurred_at=ARRIVAL" in made.files["comm.py"].decode()
+    assert b'"weight": "1E+9999"' in made.files["fixtures/comm/lamp.updated.expected.json"]
+
+
 EVENT = {"event_id": "e1", "event": "ProductPublished", "occurred": "2026-06-01T12:00:00Z", "object": {"id": "p1"}}
 
 
