@@ -11,7 +11,6 @@ from contextlib import closing
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 import stamina
@@ -23,6 +22,7 @@ from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadab
 from receiver.codec import decode
 from receiver.errors import ConfigurationError
 from receiver.http_calls import no_cookies
+from receiver.http_urls import quoted_part
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +85,8 @@ def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:
 
 
 def segment(text: str) -> str:
-    """Quote an id as one segment of a path."""
-    return quote(text, safe="")
+    """Quote an id as one segment of a path, also an id of dots, which would lead to another address of the API."""
+    return quoted_part(text)
 
 
 def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
