@@ -9,14 +9,16 @@ from __future__ import annotations
 from decimal import Clamped, Context, Decimal, DecimalTuple, InvalidOperation, Overflow, Rounded, Subnormal
 from typing import Any
 
-#: The most digits of a usual number, also when it is written without an exponent. Python writes no longer whole number.
-LONGEST_NUMBER = 4_300
+#: The most powers of ten above and below one of a usual number, and its most digits: as many as an exact column takes.
+#: A body full of such numbers becomes whole numbers within seconds.
+LARGEST_POWER = 1_000
+LONGEST_NUMBER = 2 * LARGEST_POWER + 1
 
 #: Reads the text of a usual number with all its digits. Raises `ArithmeticError` for every other number.
 usual_number = Context(
     prec=LONGEST_NUMBER,
-    Emax=LONGEST_NUMBER - 1,
-    Emin=-LONGEST_NUMBER,
+    Emax=LARGEST_POWER,
+    Emin=-LARGEST_POWER,
     traps=[Overflow, Subnormal, Rounded, Clamped, InvalidOperation],
 ).create_decimal
 
@@ -43,8 +45,8 @@ class HugeNumber(Decimal):
         return repr(self.exact)
 
     def __format__(self, form: str, /, *_: Any) -> str:
-        """Format the number. Raises `ValueError` for a form that would write out more than `LONGEST_NUMBER` zeros."""
-        if form and abs(self.exact.adjusted()) > LONGEST_NUMBER:
+        """Format the number. Raises `ValueError` for a form that would write out more than `LARGEST_POWER` zeros."""
+        if form and abs(self.exact.adjusted()) > LARGEST_POWER:
             raise ValueError(f"{self} has too many digits to be written out")
         return format(self.exact, form)
 
