@@ -48,6 +48,12 @@ def nearest_source(name: str, sources: Collection[str]) -> str | None:
     return nearest(meant, sources, like=LIKE_SOURCE)
 
 
+def named_at_end(path: str, sources: Collection[str]) -> str | None:
+    """The source with whose exact name a path ends."""
+    parts = _parts(path[:LONGEST_ADDRESS])
+    return parts[-1] if parts and parts[-1] in sources else None
+
+
 def meant_source(path: str, sources: Collection[str]) -> str | None:
     """The source that a webhook to a path outside of `HOOKS_PATH` was most likely meant for; None if that is unclear.
 
@@ -55,10 +61,8 @@ def meant_source(path: str, sources: Collection[str]) -> str | None:
     Paths that strangers try do neither.
     """
     parts = _parts(path[:LONGEST_ADDRESS])
-    if not parts:
-        return None
-    if parts[-1] in sources:
-        return parts[-1]
+    if not parts or parts[-1] in sources:
+        return named_at_end(path, sources)
     is_like_hooks = len(parts) > 1 and nearest(parts[0], ["hooks", "webhooks"], like=LIKE_SOURCE) is not None
     return nearest_source(parts[-1], sources) if is_like_hooks else None
 

@@ -35,6 +35,15 @@ def test_new_names_are_compared_at_most_ten_times_a_second():
     assert misspelt.meant("iimmpct", SOURCES) == {}
 
 
+def test_new_addresses_elsewhere_are_compared_at_most_ten_times_a_second():
+    misspelt = Misspelt()
+    assert [misspelt.meant_elsewhere("/webhook/iimpact", SOURCES) for _ in range(2)] == [
+        {"perhaps": "/hooks/iimmpact"}
+    ] * 2
+    assert misspelt.meant_elsewhere("/webhook/iimmpct", SOURCES) == {}
+    assert misspelt.meant_elsewhere("/anything/sigma-us", SOURCES) == {"perhaps": "/hooks/sigma-us"}, "its exact name"
+
+
 def test_new_sources_after_a_reload_are_compared():
     misspelt = Misspelt()
     misspelt.meant("erp", SOURCES)
