@@ -16,6 +16,7 @@ import httpx
 import stamina
 import structlog
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadable
@@ -23,6 +24,7 @@ from receiver.codec import decode
 from receiver.errors import ConfigurationError
 from receiver.http_calls import no_cookies
 from receiver.http_urls import quoted_part
+from receiver.logs.safe_text import quoted, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,7 @@ LONGEST_ANSWER = 30.0  #: seconds from the request to the end of its answer
 MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
 RETRY_TIMEOUT = timedelta(minutes=2)  #: the time for which a walk repeats one request
 ATTEMPTS = 5  #: the most attempts of one request in a walk
+MOST_MISTAKES = 3  #: the most mistakes of an answer that a message names
 LONGEST_WAIT = timedelta(days=1)  #: a longer Retry-After is cut to this
 
 #: The wait before an API that is behind its event is asked again. Each later wait is this one plus three times the time
@@ -177,8 +180,20 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
     try:
         return model.model_validate(answer)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
-        raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
+        found = error.errors(include_url=False, include_context=False)[:MOST_MISTAKES]
+        wrong = "; ".join(_mistake(each) for each in found)
+        raise ApiError(f"{path} of the source's API answered in an undocumented shape: {sentence(wrong)}") from None
+
+
+def _mistake(found: ErrorDetails) -> str:
+    """Say of one place of an answer what is wrong there, such as "`data.items.0.sku` is missing"."""
+    place = f"`{'.'.join(map(str, found['loc']))}`" if found["loc"] else "the answer"
+    if found["type"] == "missing":
+        return f"{place} is missing"
+    if found["type"] in ("model_type", "dict_type"):
+        return f"{place} should be a JSON object, not {quoted(found['input'])}"
+    said = found["msg"].removeprefix("Input ")
+    return f"{place} {said}, not {quoted(found['input'])}" if said.startswith("should ") else f"{place}: {said}"
 
 
 def of_id(wanted: str, found: str | None, answer: Answered, path: str) -> Answered:

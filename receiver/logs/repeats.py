@@ -33,6 +33,11 @@ class Repeats:
             if self.lets_through(event, about):
                 self._log.warning(event, **about, **told)
 
+    def info(self, event: str, *, about: dict[str, str], **told: Any) -> None:
+        with suppress(MemoryError):
+            if self.lets_through(event, about):
+                self._log.info(event, **about, **told)
+
     def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
         """Log as `warning` does, but at level error and with the traceback of the handled exception."""
         with suppress(MemoryError):

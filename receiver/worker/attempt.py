@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import httpx
 import structlog
 from msgspec import Struct, field
 from sqlalchemy.exc import DBAPIError
@@ -17,13 +18,14 @@ from receiver.database.errors import RUNS_AGAIN, is_lock_timeout, is_transient
 from receiver.dialects.forks import FORKS, end_fork
 from receiver.dialects.handlers import Handler
 from receiver.envelope import Bundle, Envelope, Event
-from receiver.errors import Discard, Retry, Unreadable
+from receiver.errors import ApiError, Discard, Retry, Unreadable
 from receiver.inbox.attempts import AttemptDetails, AttemptResult, shortened
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.loading import is_of_the_code
-from receiver.logs.safe_text import told, told_with_type, traced
+from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import name_of, told, told_with_type, traced
 from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
 from receiver.mirror.versions import Outcome
@@ -33,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
+
+#: The line about an attempt that failed because a source's own API did.
+API_FAILED = "a call of a source's API failed"
 
 
 class Attempt(Struct):
@@ -103,6 +108,7 @@ class AttemptResults:
         self._clock = clock
         self._jitter = jitter
         self.forks = FORKS.number
+        self._repeats = Repeats(log)
 
     def on_error(self, attempt: Attempt, code: str, error: BaseException) -> bool:
         """Set the attempt's result by an error that `code` raised; False if the error does not concern the attempt."""
@@ -124,8 +130,18 @@ class AttemptResults:
             return self._result(attempt, State.IGNORED, reason=told(error))
         if isinstance(error, Retry):
             return self.failure(attempt, told(error), after=error.after)
-        log.warning("a handler failed", handler=code, delivery=attempt.delivery.id, exception=attempt.note(error))
+        self._log_failure(attempt, code, error, attempt.note(error))
         return self.failure(attempt, f"{code} raised {told_with_type(error)}")
+
+    def _log_failure(self, attempt: Attempt, code: str, error: BaseException, trace: str) -> None:
+        """Log an API's failure as one line, and any other with its traceback; of many alike, the first and a count."""
+        about = {"source": attempt.delivery.source, "handler": code}
+        if isinstance(error, (ApiError, httpx.HTTPError)):
+            reason = told(error) if isinstance(error, ApiError) else told_with_type(error)
+            self._repeats.warning(API_FAILED, about=about, delivery=attempt.delivery.id, reason=reason)
+        else:
+            about["error"] = name_of(error)
+            self._repeats.warning("a handler failed", about=about, delivery=attempt.delivery.id, exception=trace)
 
     def failure(self, attempt: Attempt, reason: str, *, after: timedelta | None = None) -> AttemptResult:
         """Make the result of a failed attempt: pending again, or dead after the last attempt."""

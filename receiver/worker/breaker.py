@@ -25,9 +25,11 @@ class Breaker:
     def __init__(self) -> None:
         self._standing: dict[str, _Standing] = {}
 
-    def answered(self, source: str) -> None:
-        """Reset the count of failures, because the API has answered."""
+    def answered(self, source: str) -> bool:
+        """Reset the count of failures, because the API has answered; return whether its source had rested."""
+        had_rested = self.is_doubtful(source)
         self._standing.pop(source, None)
+        return had_rested
 
     def failed(self, source: str, *, now: datetime) -> timedelta | None:
         """Count a failed call; return the length of the rest that begins, or None."""

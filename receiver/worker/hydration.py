@@ -284,14 +284,15 @@ class Hydration:
         call.attempt.under_way, call.attempt.hydrated = False, True
         self._fetched += call.bytes_fetched
         if not call.api_failed:
-            if call.answers:
-                self._breaker.answered(call.source)
+            if call.answers and self._breaker.answered(call.source):
+                self._repeats.info("a source's API answers again", about={"source": call.source})
             return
         rest = self._breaker.failed(call.source, now=self._clock())
         if rest is not None:
             metrics.API_RESTS.labels(call.source).inc()
-            about = {"source": call.source}
-            self._repeats.warning("a source's API fails; pausing calls to it", about=about, seconds=rest.seconds)
+            reason = "" if call.attempt.result is None else call.attempt.result.reason
+            says, about = "a source's API fails; pausing calls to it", {"source": call.source}
+            self._repeats.warning(says, about=about, seconds=rest.seconds, reason=reason)
 
     def _leave_behind(self) -> None:
         """Continue without the calls that have not ended."""

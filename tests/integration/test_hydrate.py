@@ -7,14 +7,16 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from pydantic import BaseModel
 from serving import TIMEOUT
 from shopping import NOON, drain, named, states
+from structlog.testing import capture_logs
 from targets import Reply, receiving
 
 from handlers import api as asking
 from handlers.api import NotFoundError, fetch, segment
 from handlers.catalog import Product
-from receiver import Event, Mirror, SourceSettings
+from receiver import ApiError, Event, Mirror, SourceSettings
 
 
 class SourceApi:
@@ -158,3 +160,78 @@ def test_the_cookies_of_an_api_are_not_sent_to_it():
         with asking.client(source, headers={"Idempotency-Key": "any"}) as client:
             assert [asking.post(client, "/graphql", {}) for _ in range(2)] == [{}, {}]
     assert [posted.headers.get("cookie") for posted in endpoint.posts] == [None, None]
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+def test_a_refusing_api_is_one_line_without_a_traceback_however_many_deliveries_ask_it(shop, kit, api, worker, wraps):
+    @shop.hydrate("product.other")
+    def fetch_other(event: Event, client: httpx.Client) -> object:
+        path = f"/products/{event.entity_id}"
+        return fetch(client, path) if wraps else client.get(path).raise_for_status().json()
+
+    @shop.on("product.other")
+    def upsert_other(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id)
+
+    for number in range(20):
+        api.answers[f"A{number}"] = httpx.Response(403)
+        kit.send("shop", "product.other", id=f"A{number}")
+    with capture_logs() as lines:
+        drain(worker)
+    (line,) = [line for line in lines if line["event"] == "a call of a source's API failed"]
+    assert "exception" not in line
+    assert "403" in line["reason"]
+    assert (line["source"], line["handler"].rpartition(".")[2]) == ("shop", "fetch_other")
+    (own_round,) = kit.delivery(str(line["delivery"]))["rounds"]
+    assert all("Traceback" in attempt["traceback"] for attempt in own_round["attempts"])
+
+
+def test_a_mistake_of_a_handler_is_logged_with_its_traceback_once(shop, kit, worker):
+    @shop.on("product.wrong")
+    def divide(event: Event, mirror: Mirror) -> None:
+        raise ZeroDivisionError
+
+    for number in range(20):
+        kit.send("shop", "product.wrong", id=f"A{number}")
+    with capture_logs() as lines:
+        drain(worker)
+    (line,) = [line for line in lines if line["event"] == "a handler failed"]
+    assert line["exception"].startswith("Traceback")
+    assert (line["source"], line["error"]) == ("shop", "ZeroDivisionError")
+
+
+def test_the_log_says_why_the_calls_to_an_api_pause_and_when_it_answers_again(kit, api, worker):
+    for number in range(10):
+        api.answers[f"A{number}"] = httpx.Response(503)
+        kit.send("shop", "product.thin", id=f"A{number}")
+    with capture_logs() as lines:
+        drain(worker)
+        api.answers = {f"A{number}": {"name": "Lamp"} for number in range(10)}
+        kit.advance(seconds=7_200)
+        drain(worker)
+    paused, back = [line for line in lines if line["event"].startswith("a source's API")]
+    assert paused["reason"].endswith("of the source's API answered 503.")
+    assert (back["event"], back["log_level"]) == ("a source's API answers again", "info")
+
+
+class Part(BaseModel):
+    sku: str
+
+
+class Shape(BaseModel):
+    parts: list[Part]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ([], "the answer should be a JSON object, not []."),
+        ({}, "`parts` is missing."),
+        ({"parts": [{"sku": "A"}, {"sku": 12}]}, "`parts.1.sku` should be a valid string, not 12."),
+        ({"parts": [None]}, "`parts.0` should be a JSON object, not None."),
+    ],
+)
+def test_an_undocumented_shape_is_told_by_its_place_and_what_should_be_there(answer, says):
+    with pytest.raises(ApiError) as error:
+        asking.shaped(Shape, answer, "/products")
+    assert str(error.value) == f"/products of the source's API answered in an undocumented shape: {says}"
