@@ -32,7 +32,7 @@ from receiver.ingest.gathering import not_answered, not_stored
 from receiver.ingest.group_commit import LARGEST_BATCH, Storing, how_many
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import name_of, told
 from receiver.metrics import metrics
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class Acceptor:
             try:
                 stored = self._storing.store(batch)
             except Exception as error:
-                log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
+                self._storing.outage.failed(name_of(error), error=told(error))
                 return answers, True
             answers |= {id(each): answer for each, answer in zip(batch, stored, strict=True) if answer is not None}
         return answers, False

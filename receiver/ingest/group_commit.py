@@ -30,8 +30,9 @@ from receiver.ingest.gathering import (
     refuse_open,
     send_away,
 )
+from receiver.logs.outages import Outage
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import name_of, told
 from receiver.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -218,7 +219,7 @@ class GroupCommit:
                 # line may fail, too.
                 self._tell(partial(self._failed, batch))
                 with suppress(MemoryError):
-                    log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
+                    self._storing.outage.failed(name_of(error), error=told(error))
             else:
                 self._tell(outcome)
 
@@ -273,6 +274,8 @@ class Storing:
 
     def __init__(self, inbox: Store) -> None:
         self._inbox = inbox
+        fails = "cannot store deliveries; their senders are asked to retry"
+        self.outage = Outage(log, fails, "the database stores deliveries again")
 
     def store(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
         """Store the arrivals, and return answers in the same order; None for an arrival that alone cannot be stored.
@@ -317,7 +320,9 @@ class Storing:
         return self._keep([arrival])[0]
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
-        return retry_transaction(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+        kept = retry_transaction(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+        self.outage.worked()
+        return kept
 
 
 def _is_of_some(error: Exception) -> bool:

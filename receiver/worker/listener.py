@@ -14,6 +14,7 @@ from receiver.database.announcements import CHANNEL
 from receiver.database.database import Database
 from receiver.database.engines import CONNECT_TIMEOUT
 from receiver.database.redaction import redacted
+from receiver.logs.outages import Outage
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ class Listener:
         self._database = database
         self._heard = heard
         self._stopping = threading.Event()
+        fails = "cannot listen for deliveries accepted elsewhere; polling continues"
+        self._outage = Outage(log, fails, "listening again for deliveries accepted elsewhere")
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
     def start(self) -> None:
@@ -48,15 +51,13 @@ class Listener:
                 self._listen()
             except Exception as error:
                 # Every error is caught, such as that no file can be opened: the next try may succeed.
-                log.warning(
-                    "cannot listen for deliveries accepted elsewhere; polling continues",
-                    error=redacted(told(error), self._database.engine.url),
-                )
+                self._outage.failed(error=redacted(told(error), self._database.engine.url))
                 self._stopping.wait(RECONNECT_PAUSE)
 
     def _listen(self) -> None:
         with self._database.open_session() as connection:
             connection.execute(f"LISTEN {CHANNEL}")
+            self._outage.worked()
             self._heard()
             check_at = time.monotonic() + CHECK
             while not self._stopping.is_set():

@@ -22,7 +22,8 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
-from receiver.logs.safe_text import told, told_with_type, traced
+from receiver.logs.outages import Outage
+from receiver.logs.safe_text import name_of, told, told_with_type, traced
 from receiver.moments import has_passed
 from receiver.worker import liveness
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
@@ -96,6 +97,7 @@ class Worker:
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
         #: Whether it was given up, and whether claimed deliveries could not be returned.
         self._was_given_up, self._owes = False, False
+        self._outage = Outage(log, "a pass of the worker failed; trying again", "the worker works again")
 
     def _new_hydration(self) -> Hydration:
         return Hydration(
@@ -226,10 +228,11 @@ class Worker:
                     self._wake.wait(POLL_INTERVAL)
                 if self._retention is not None:
                     self._retention.take(self._clock())
+                self._outage.worked()
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Every error is caught, because without a worker the inbox would fill up without a log line.
-                self._tell_of_trouble(error, pause)
+                self._tell_of_trouble(error)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_RETRY_PAUSE)
                 self._make_way(error)
@@ -286,8 +289,9 @@ class Worker:
             self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
             self._owes = False
         except SQLAlchemyError as error:
+            if not self._owes:
+                log.error("cannot return claimed deliveries; trying again until their lease ends", error=told(error))
             self._owes = True
-            log.error("cannot return claimed deliveries; trying again until their lease ends", error=told(error))
 
     def _keep_lease(self) -> None:
         """Extend the leases of the whole batch, and of deliveries with calls in progress."""
@@ -299,10 +303,10 @@ class Worker:
 
     # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _tell_of_trouble(self, error: Exception, pause: float) -> None:
+    def _tell_of_trouble(self, error: Exception) -> None:
         # An error that is not the database's needs its traceback.
         where = {} if isinstance(error, SQLAlchemyError) else {"exception": traced(error)}
-        log.error("a pass of the worker failed; trying again", seconds=pause, error=told(error), **where)
+        self._outage.failed(name_of(error), error=told(error), **where)
 
     def _make_way(self, error: Exception) -> None:
         """Keep a delivery that causes the error from holding up the others.

@@ -330,7 +330,7 @@ def test_a_handler_that_cannot_read_because_the_database_is_away_runs_again_and_
         assert is_back.wait(TIMEOUT)
         wait_until(lambda: set(states(kit)) & {"processed", "dead"}, "the worker")
     assert begun == [1, 1]
-    assert [line["event"] for line in lines] == ["a pass of the worker failed; trying again"]
+    assert [line["event"] for line in lines] == ["a pass of the worker failed; trying again", "the worker works again"]
     assert told_once(kit)
 
 
