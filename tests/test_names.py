@@ -273,7 +273,18 @@ PLAIN = {
     ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
-        *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
+        *(
+            "bounded",
+            "closing",
+            "copying",
+            "incoming",
+            "moments",
+            "outages",
+            "patterns",
+            "preconditions",
+            "reading",
+            "repeats",
+        ),
         *("sending", "soundness", "unfinished", "planning", "wording"),
         *(
             "candidates",

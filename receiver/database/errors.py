@@ -157,6 +157,12 @@ def is_infrastructure_error(error: BaseException) -> bool:
     return state is None or state[:2] in POSTGRESQL_TROUBLE
 
 
+def is_of_moved_files(error: BaseException) -> bool:
+    """Whether files of a SQLite database were moved, removed or replaced while this process has it open."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return bool(code == sqlite3.SQLITE_READONLY_DBMOVED)
+
+
 def is_failed_read(error: BaseException) -> bool:
     """Whether a handler's read failed because the database itself did, and not because of what the handler asked."""
     # A handler may ask by an id that the driver does not take, or for a table that is missing.

@@ -127,6 +127,8 @@ class Followed:
     is_served: bool = True
     #: The time since which changes wait for such a process; None while one posts them, and without such changes.
     unserved_since: datetime | None = None
+    #: The time at which its last process was stopped; None if one posts the changes, or ended in another way.
+    stopped_at: datetime | None = None
     #: The number of changes that the target has refused, and the time of the first one.
     dead: int = 0
     dead_since: datetime | None = None

@@ -35,10 +35,12 @@ class Follower(SQLModel, table=True):
     seq: int = Field(sa_type=BigInteger)
     #: The mark of that change. After a restore, another change may have the same number.
     mark: str
-    #: The process that serves the follower, as `receiver.worker.liveness` names it; None while no process does.
+    #: The process that serves the follower, or did when it ended unexpectedly, as `receiver.worker.liveness` names it;
+    #: None after a stop.
     holder: str | None = None
     #: The holder's last sign of life.
     seen_at: datetime = Field(sa_type=UtcDateTime)
+    #: The time since which the changes go to this target.
     began_at: datetime = Field(sa_type=UtcDateTime)
     #: The time at which the target last accepted a change.
     accepted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.database import Database
-from receiver.database.errors import explain_lock, is_lock_timeout
+from receiver.database.errors import explain_lock, is_lock_timeout, is_of_moved_files
 from receiver.errors import HookmirrorError
 from receiver.following import dead_changes
 from receiver.following.dead_changes import TargetRefusal
@@ -29,6 +29,7 @@ from receiver.following.feed import Feed, FeedItem, FeedPart, MirrorKey
 from receiver.following.followers import LeaseLost
 from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import PostVerdict, Target, TargetAnswer
+from receiver.logs.outages import Outage
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -42,6 +43,13 @@ MOST_DEAD_IN_A_ROW = 10
 
 #: Seconds between two log lines about one failure.
 TOLD_EVERY = 60.0
+
+#: The line about a SQLite file that is not the one that this process has opened, and the advice in it.
+FILES_MOVED = "files of the database were moved, removed or replaced, such as by a restore; nothing is posted"
+START_AGAIN = (
+    "Stop every process that has the database open. If the old file is wanted, put it back; then start them again: the "
+    "follower compares its place with the file that is there."
+)
 
 #: Most due changes that are posted between two reads of the list.
 MOST_DUE = 100
@@ -68,6 +76,7 @@ class Following:
         self._feed = Feed(database, options.wanted)
         self._lease = FollowerLease(database, self._feed, target, options, stopping)
         self._trouble, self._told_at = "", 0.0
+        self._outage = Outage(log, "the database does not answer", "the database answers again")
         self._dead_in_a_row = 0
         #: Numbers of changes that were accepted out of order.
         self._ahead: set[int] = set()
@@ -77,10 +86,13 @@ class Following:
 
         Raises `NotThisFeed` if the cursor belongs to another feed, `TargetGone`, and `FollowerForgotten`.
         """
+        is_known = False
         try:
             while not self._stopping.is_set():
                 try:
-                    if self._lease.take():
+                    has_lease = self._lease.take()
+                    self._outage.worked()
+                    if has_lease:
                         self._work()
                     else:
                         self._stopping.wait(self._options.poll)
@@ -89,12 +101,14 @@ class Following:
                         "this process no longer holds the follower", follower=self._options.name, reason=str(error)
                     )
                 except SQLAlchemyError as error:
-                    locked = explain_lock(error) if is_lock_timeout(error) else None
-                    says = "the database does not answer" if locked is None else "the follower waits for a lock"
-                    log.warning(says, follower=self._options.name, reason=locked or told(error))
+                    self._tell_of_database(error)
                     self._stopping.wait(self._backoff(2))
+            is_known = True
+        except HookmirrorError:
+            is_known = True
+            raise
         finally:
-            self._lease.leave()
+            self._lease.leave(is_known=is_known)
 
     def _work(self) -> None:
         self._trouble, self._dead_in_a_row = self._lease.trouble, self._lease.dead_in_a_row
@@ -247,6 +261,14 @@ class Following:
                 refusal = TargetRefusal(answer.status, answer.says, 1)
                 dead_changes.refuse_again(connection, self._options.name, seq, refusal)
         return True
+
+    def _tell_of_database(self, error: SQLAlchemyError) -> None:
+        says, reason = "", told(error)
+        if is_lock_timeout(error):
+            says, reason = "the follower waits for a lock", explain_lock(error)
+        elif is_of_moved_files(error):
+            says, reason = FILES_MOVED, f"{reason}. {START_AGAIN}"
+        self._outage.failed(says, says=says, follower=self._options.name, reason=reason)
 
     # ── failing targets ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,9 @@ SAVE_EVERY = 1.0
 #: Seconds between two signs of life while the cursor does not move.
 SIGN_EVERY = 5.0
 
+#: The columns of a follower without trouble.
+NO_TROUBLE = {"trouble": None, "trouble_since": None}
+
 #: The default beginning of a new follower: after the newest change.
 NOW, START = "now", "start"
 
@@ -97,8 +100,9 @@ class FollowerLease:
                 self._see(followers.find(connection, name))
                 return False
             place = self._go_on(connection, row)
-            # Another process may have had the follower meanwhile.
-            self._accepted_at = max(filter(None, (row["accepted_at"], self._accepted_at)), default=None)
+            # Another process may have had the follower meanwhile, and posted to the same target.
+            accepted_at = None if self._is_another_target(row) else row["accepted_at"]
+            self._accepted_at = max(filter(None, (accepted_at, self._accepted_at)), default=None)
             self.dead_in_a_row = self._dead_since_accepted(connection, row)
         if self._moves:
             log.info("moved the follower", follower=name, after=place.seq)
@@ -111,7 +115,8 @@ class FollowerLease:
                 after=place.seq,
             )
         self._stored = place.seq
-        self.place, self.trouble, self._moves = place, row["trouble"] or "", False
+        self.trouble = "" if self._moves or self._is_another_target(row) else row["trouble"] or ""
+        self.place, self._moves = place, False
         self._saved_at, self._unsaved, self._other = monotonic(), False, None
         log.info("took over the follower", follower=name, target=self._target.shown, after=self.place.seq)
         return True
@@ -140,18 +145,24 @@ class FollowerLease:
         same = row["target"] == self._target.shown and not self._options.new_address
         self._target.reach = self._target.reach or (row["reach"] if same else "")
         place, columns = FeedPlace(row["seq"], row["mark"]), self._described()
+        if self._is_another_target(row):
+            # So that nothing that the former target refused counts after a restart either.
+            columns |= {"began_at": datetime.now(UTC), "accepted_at": None, **NO_TROUBLE}
         if self._moves:
             place = self._beginning()
             dead_changes.forget_behind(connection, self._options.name, place.seq)
-            columns |= place._asdict()
+            columns |= place._asdict() | NO_TROUBLE
         followers.write_held(connection, self._options.name, self._holder, columns)
         return place
 
     def _dead_since_accepted(self, connection: Connection, row: RowMapping) -> int:
         """Count the listed changes that died since the target last accepted one; 0 for another target than before."""
-        if row["target"] != self._target.shown:
+        if self._is_another_target(row):
             return 0
         return dead_changes.dead_since(connection, row["name"], self._accepted_at or row["began_at"])
+
+    def _is_another_target(self, row: RowMapping) -> bool:
+        return bool(row["target"] != self._target.shown)
 
     def _described(self) -> dict[str, Any]:
         wanted = self._options.wanted
@@ -184,12 +195,16 @@ class FollowerLease:
             return None
         return self._other[0]
 
-    def leave(self) -> None:
-        """Save the cursor and release the lease. If the database is unreachable, only log the failure."""
+    def leave(self, *, is_known: bool) -> None:
+        """Save the cursor and release the lease. If the database is unreachable, only log the failure.
+
+        After an unexpected error the process stays the holder, as one that was killed does: a follower without a
+        holder and without trouble was stopped.
+        """
         try:
             # A process that was stopped before it took the lease has no cursor to save.
             if self._saved_at:
-                self.save(holder=None)
+                self.save(**({"holder": None} if is_known else {}))
         except (SQLAlchemyError, LeaseLost):
             log.warning("cannot save the cursor at the end", follower=self._options.name, after=self.place.seq)
         deregister(self._holder)
@@ -197,22 +212,29 @@ class FollowerLease:
     # ── the cursor ────────────────────────────────────────────────────────────────────────────────────────────
 
     def refuse_other_feed(self) -> None:
-        """Raise `NotThisFeed` if the feed has no change, or another one, at the cursor."""
+        """Record and raise `NotThisFeed` if the feed has no change, or another one, at the cursor."""
+        flaw = self._flaw()
+        if flaw is not None:
+            self.save(trouble=flaw, trouble_since=datetime.now(UTC))
+            raise NotThisFeed(flaw)
+
+    def _flaw(self) -> str | None:
         end, here = self._feed.end(), self._feed.place(self.place.seq)
         mend = (
             "this database was restored from an older state, or is another one. Compare the target with the rows, and "
             "start the follower with --from and --move (`--from now --move` continues with the next change)."
         )
         if self.place.seq > end.seq:
-            raise NotThisFeed(
+            return (
                 f"The cursor of the follower {self._options.name} is at change {self.place.seq}, but the feed ends "
                 f"with {end.seq}: {mend}"
             )
         if here.mark != self.place.mark:
-            raise NotThisFeed(
+            return (
                 f"The cursor of the follower {self._options.name} is at change {self.place.seq}, but the feed has "
                 f"another change of this number: {mend}"
             )
+        return None
 
     def accepted(self) -> None:
         """Note the time at which the target accepted a change."""

@@ -29,8 +29,11 @@ class Outage:
         self._next_error: dict[str, float] = {}
         self._next_end = float("-inf")
 
-    def failed(self, kind: str = "", **told: Any) -> None:
-        """Count an error, and log it if it is the first of its kind, or a minute after the last line about it."""
+    def failed(self, kind: str = "", *, says: str = "", **told: Any) -> None:
+        """Count an error, and log it if it is the first of its kind, or a minute after the last line about it.
+
+        `says` replaces the line about an error.
+        """
         with self._lock:
             now = self._clock()
             self._errors += 1
@@ -42,7 +45,7 @@ class Outage:
                 told |= {"errors": self._errors, "seconds": round(now - self._began)}
             self._next_error[kind] = now + BETWEEN_ERRORS
         with suppress(MemoryError):
-            self._log.error(self._fails, **told)
+            self._log.error(says or self._fails, **told)
 
     def worked(self) -> None:
         """Log the end of an outage, with its length and the number of errors. Costs nothing outside an outage."""

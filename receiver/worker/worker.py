@@ -76,12 +76,11 @@ class Worker:
         #: The worker's signs of life, for the watcher.
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
-        self._sources = sources
+        self._sources, self._requests_wait = sources, requests_wait
         # On PostgreSQL, several workers share a backlog, and larger batches would lock out the others' rows for longer.
         self._batch_size = BatchSize(batch_size, grows=not self._database.is_postgresql)
         #: The current batch.
         self._batch: list[Attempt] = []
-        self._requests_wait = requests_wait
         self.lease, self._extend_after = lease, lease / 3
         self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()

@@ -12,6 +12,7 @@ from receiver.findings.gathering import examine
 from receiver.following.dead_changes import DEAD_CHANGES, DeadState
 from receiver.following.followers import FOLLOWERS
 from receiver.mirror.changes import CHANGES
+from receiver.moments import clock_time
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 
@@ -41,7 +42,7 @@ def test_a_follower_is_found_while_its_target_refuses_changes_or_accepts_none(ki
     refused, away = found()
     assert (refused.since, refused.evidence["dead"]) == (now - 9 * MINUTE, 2)
     assert (away.since, "It answered 502" in away.says) == (now - 20 * MINUTE, True)
-    assert away.mend.startswith("Mend the target, and start its `hookmirror follow` again, because no process posts")
+    assert away.mend.startswith("Mend that, and start its `hookmirror follow` again, because no process posts")
     with kit.database.write() as connection:
         connection.execute(update(FOLLOWERS).values(holder="a process"))
     assert found()[1].mend.startswith("Mend the target: the follower then goes on by itself.")
@@ -57,6 +58,7 @@ def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if
 
     ended = now - 12 * MINUTE
     row = {"name": "erp", "target": "http://erp.example", "seq": 0, "mark": "", "seen_at": ended, "began_at": ended}
+    row["holder"] = "a process"
     with kit.database.write() as connection:
         # The other follower lacks no change: none is of its source.
         connection.execute(insert(FOLLOWERS), [{**row, "source": "shop"}, {**row, "name": "crm", "source": "outlet"}])
@@ -72,8 +74,29 @@ def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if
     assert unserved.mend.startswith("Start its `hookmirror follow` again")
     assert found(ended + 9 * MINUTE) == []
     with kit.database.write() as connection:
-        connection.execute(update(FOLLOWERS).values(holder="a process", seen_at=now))
+        connection.execute(update(FOLLOWERS).values(seen_at=now))
     assert found(now) == []
     with kit.database.write() as connection:
-        connection.execute(update(FOLLOWERS).values(holder=None, seen_at=ended, seq=1))
+        connection.execute(update(FOLLOWERS).values(seen_at=ended, seq=1))
     assert found(now) == [], "it has all changes"
+
+
+def test_a_follower_that_was_stopped_is_found_after_an_hour_with_the_time_of_the_stop(kit):
+    kit.source("shop")
+    now = kit.now()
+
+    def found(at: Any) -> list[Any]:
+        facts = facts_of(Settings(database_url="sqlite://"), sources_of(kit))
+        return [each for each in examine(kit.database, facts, now=at) if each.rule == "follower_fails"]
+
+    stopped = now - 65 * MINUTE
+    row = {"name": "erp", "target": "http://erp.example", "seq": 0, "mark": "", "seen_at": stopped, "began_at": stopped}
+    kit.send("shop", "product.updated", id="A1", data={"name": "Lamp"})
+    kit.drain()
+    with kit.database.write() as connection:
+        connection.execute(insert(FOLLOWERS).values(**row))
+        connection.execute(update(CHANGES).values(recorded_at=stopped + 2 * MINUTE))
+    assert found(now - 5 * MINUTE) == []
+    (forgotten,) = found(now)
+    assert forgotten.since == stopped + 2 * MINUTE
+    assert forgotten.says.startswith(f"the follower erp was stopped at {clock_time(stopped, now)}, and changes have")

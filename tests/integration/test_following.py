@@ -469,6 +469,18 @@ def test_another_target_may_refuse_changes_although_the_one_before_refused_every
         expect(endpoint, "A11", "A12", "A13", "A14")
 
 
+def test_what_a_former_target_refused_does_not_count_after_a_restart_with_the_new_one_either(database):
+    write(database, *(f"A{number}" for number in range(15)))
+    with receiving(lambda *_: Reply(401)) as endpoint, following(database, endpoint.url, tries=1):
+        wait_until(lambda: len(endpoint.posts) > 11, "the brake")
+    with receiving(lambda *_: Reply(503)) as endpoint:
+        with following(database, endpoint.url, tries=1):
+            wait_until(lambda: "503" in (follower(database)["trouble"] or ""), "the new target, which accepts nothing")
+        endpoint.reply = refusing(422, "A10")
+        with following(database, endpoint.url, tries=1):
+            expect(endpoint, "A11", "A12", "A13", "A14")
+
+
 def test_a_500_about_one_change_is_distinguished_from_a_broken_target_by_the_next_row(database):
     write(database, "BAD", "BAD", "C", "D")
     with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
@@ -615,10 +627,27 @@ def test_a_cursor_of_another_feed_stops_the_follower_until_it_is_moved(database,
         assert isinstance(run.error, NotThisFeed)
         assert ("ends with 1" if lost == "the end" else "another change of this number") in str(run.error)
         assert "--move" in str(run.error)
+        assert (follower(database)["trouble"], follower(database)["holder"]) == (str(run.error), None)
         with following(database, endpoint.url, begin="now", move=True):
             wait_until(lambda: follower(database)["holder"], "the follower to continue")
             write(database, "C")
             expect(endpoint, "A", "B", "C")
+
+
+def test_a_follower_says_that_the_files_of_its_database_were_replaced_and_what_to_do(tmp_path):
+    path = tmp_path / "hookmirror.db"
+    with closing(Database(f"sqlite:///{path}")) as database:
+        Schema(database).upgrade()
+        with receiving() as endpoint, capture_logs() as lines, following(database, endpoint.url):
+            wait_until(lambda: (follower(database) or {}).get("holder"), "the follower")
+            path.with_suffix(".new").write_bytes(path.read_bytes())
+            path.with_suffix(".new").rename(path)
+            told = lambda: [line for line in lines if line["event"].startswith("files of the database")]  # noqa: E731
+            wait_until(told, "the line")
+    (line,) = told()
+    assert "such as by a restore; nothing is posted" in line["event"]
+    assert "Stop every process that has the database open" in line["reason"]
+    assert not [line for line in lines if line["event"] == "the database does not answer"]
 
 
 def test_a_beginning_after_the_end_is_refused(database):

@@ -15,6 +15,9 @@ from receiver.moments import clock_time
 #: The time after which a target that accepts nothing is not expected to recover by itself.
 ACCEPTS_NOTHING = timedelta(minutes=10)
 
+#: The time after which a follower that was stopped may have been forgotten, as after a restart of its machine.
+STOPPED = timedelta(hours=1)
+
 
 def follower_fails(situation: Situation) -> Iterator[Finding]:
     """A program that gets the changes of the mirror does not take them, or no process posts them."""
@@ -48,10 +51,15 @@ def _refusing(follower: Followed, since: datetime, now: datetime) -> Finding:
 
 def _stalled(follower: Followed, now: datetime) -> Finding | None:
     """A finding about a follower that hands on nothing; None if it does, or has not failed for long."""
+    patience = ACCEPTS_NOTHING
     if follower.trouble and follower.trouble_since is not None:
         since = follower.trouble_since
-        says = f"the target of the follower {follower.name} has accepted nothing since {clock_time(since, now)}: "
+        says = f"the follower {follower.name} has handed on nothing since {clock_time(since, now)}: "
         says, mend = says + follower.trouble.rstrip("."), _going_on(follower)
+    elif follower.unserved_since is not None and follower.stopped_at is not None:
+        since, patience = follower.unserved_since, STOPPED
+        says = f"the follower {follower.name} was stopped at {clock_time(follower.stopped_at, now)}, and changes have "
+        says, mend = f"{says}waited since {clock_time(since, now)}", "Start its `hookmirror follow` again."
     elif follower.unserved_since is not None:
         since = follower.unserved_since
         says = f"no process posts the changes of the follower {follower.name}, and some have waited since "
@@ -59,7 +67,7 @@ def _stalled(follower: Followed, now: datetime) -> Finding | None:
         mend = "Start its `hookmirror follow` again; the last lines of its log say why it ended."
     else:
         return None
-    if now - since < ACCEPTS_NOTHING:
+    if now - since < patience:
         return None
     name = shlex.quote(follower.name)
     mend += f" If nobody needs it any more, run `hookmirror follow --forget --name {name}`."
@@ -73,4 +81,4 @@ def _evidence(follower: Followed) -> dict[str, Any]:
 def _going_on(follower: Followed) -> str:
     if follower.is_served:
         return "Mend the target: the follower then goes on by itself."
-    return "Mend the target, and start its `hookmirror follow` again, because no process posts its changes."
+    return "Mend that, and start its `hookmirror follow` again, because no process posts its changes."
