@@ -183,7 +183,9 @@ class Dialect:
 
         return register
 
-    def pages(self, *tables: type[MirrorRow], names_only: bool = False) -> Callable[[Function], Function]:
+    def pages(
+        self, *tables: type[MirrorRow], names_only: bool = False, override: bool = False
+    ) -> Callable[[Function], Function]:
         """Register the function that reads a page of a list: `def read(api: httpx.Client, start: Any) -> ListPage`.
 
         `start` is None for the first page, then the `next` of the previous page. Several functions are called in the
@@ -194,7 +196,7 @@ class Dialect:
         def register(function: Function) -> Function:
             check_plain(self.name, function, "a function for pages", ("api", "start"))
             part = ListPart(tables, read=function, names_only=names_only)
-            self.listing_of = listing_with(self.listing_of, part, self.name)
+            self.listing_of = listing_with(self.listing_of, part, self.name, override=override)
             return function
 
         return register

@@ -121,20 +121,36 @@ def check_tables(tables: tuple[object, ...], decorator: str) -> None:
 def listing_with(
     listing: SourceListing | None, part: ListPart, dialect: str, *, override: bool = False
 ) -> SourceListing:
-    """The listing with one more part, or with this part alone if it overrides the others.
+    """The listing with one more part. If it overrides, a walk replaces all parts, and pages those of the same tables.
 
     Raises `WiringError` if another part lists one of its tables, or if one of them is a walk, which lists everything.
     """
-    parts = () if listing is None or override else listing.parts
+    parts = () if listing is None else listing.parts
+    if override:
+        parts = () if part.walk is not None else _beside(parts, part, dialect)
     listed = [table.__name__ for each in parts for table in each.tables if table in part.tables]
     if listed:
-        raise WiringError(f"Two functions list {', '.join(listed)} of {dialect}: remove one.")
+        raise WiringError(
+            f"Two functions list {', '.join(listed)} of {dialect}: remove one, or say override=True in one of them."
+        )
     if any(each.walk is not None for each in (*parts, *(part,) * bool(parts))):
         raise WiringError(
             f"Another function lists rows of {dialect}, and one with @{dialect}.listing lists all of them: let one "
             f"function yield the rows of all tables, or write both with @{dialect}.pages."
         )
     return SourceListing((*parts, part))
+
+
+def _beside(parts: tuple[ListPart, ...], part: ListPart, dialect: str) -> tuple[ListPart, ...]:
+    """The parts that pages with `override` do not replace. Raises `WiringError` if a table would have no list then."""
+    replaced = [each for each in parts if each.walk is not None or set(each.tables) & set(part.tables)]
+    left = [table.__name__ for each in replaced for table in each.tables if table not in part.tables]
+    if left:
+        raise WiringError(
+            f"The function that lists {', '.join(table.__name__ for table in part.tables)} of {dialect} with "
+            f"override=True replaces one that lists {', '.join(left)}, too: list these with it."
+        )
+    return tuple(each for each in parts if each not in replaced)
 
 
 def lookup_with(

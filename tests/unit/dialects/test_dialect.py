@@ -202,7 +202,7 @@ def test_a_hydrate_function_with_swapped_parameters_is_refused(shop):
 
 def test_two_lists_of_one_table_are_refused(shop):
     shop.pages(Product)(lambda api, start: ListPage([]))
-    with pytest.raises(WiringError, match="Two functions list Product of shop: remove one"):
+    with pytest.raises(WiringError, match="Two functions list Product of shop: remove one, or say override=True in"):
         shop.pages(Product)(lambda api, start: ListPage([]))
 
 
@@ -224,6 +224,33 @@ def test_an_override_replaces_the_whole_list(shop):
     shop.pages(Product)(lambda api, start: ListPage([]))
     shop.listing(Variant, override=True)(lambda api: iter([]))
     assert shop.listing_of.tables == (Variant,)
+
+
+def test_pages_that_override_replace_the_pages_of_their_tables_alone(shop):
+    shop.pages(Product)(lambda api, start: ListPage([]))
+    shop.pages(Variant)(lambda api, start: ListPage([]))
+
+    @shop.pages(Product, override=True)
+    def read(api, start):
+        return ListPage([])
+
+    assert shop.listing_of.tables == (Variant, Product)
+    assert [part.read for part in shop.listing_of.parts if Product in part.tables] == [read]
+
+
+def test_pages_that_override_replace_a_walk(shop):
+    shop.listing(Product)(lambda api: iter([]))
+    shop.pages(Product, Variant, override=True)(lambda api, start: ListPage([]))
+    assert [(part.tables, part.walk) for part in shop.listing_of.parts] == [((Product, Variant), None)]
+
+
+@pytest.mark.parametrize("method", ["pages", "listing"])
+def test_pages_that_override_may_not_leave_a_table_without_a_list(shop, method):
+    parameters = {"pages": lambda api, start: ListPage([]), "listing": lambda api: iter([])}
+    getattr(shop, method)(Product, Variant)(parameters[method])
+    with pytest.raises(WiringError, match="with override=True replaces one that lists Variant, too: list these with"):
+        shop.pages(Product, override=True)(lambda api, start: ListPage([]))
+    assert shop.listing_of.tables == (Product, Variant)
 
 
 def test_each_table_may_have_a_lookup_of_its_own(shop):
