@@ -17,7 +17,7 @@ import stamina
 import structlog
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+from stamina.instrumentation import RetryDetails, RetryHook, get_on_retry_hooks, set_on_retry_hooks
 
 from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadable
 from receiver.codec import decode
@@ -142,24 +142,40 @@ def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
 
 def patiently(ask: Callable[[], Answered]) -> Answered:
     """Call `ask`, and repeat it after each `Retry`, within bounds. Raises `ApiError` instead of the last `Retry`."""
+    _add_hook()
     try:
-        for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
-            with attempt:
-                return ask()
+        return stamina.retry(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT)(_ask_once)(ask)
     except Retry as error:
         is_away = isinstance(error.__cause__, httpx.HTTPError)
         check = ": check `api_url` in the settings of the source" if is_away else ""
         raise ApiError(f"{error} Repeated attempts failed{check}.") from error
-    raise AssertionError("the loop ends by returning or raising")
+
+
+def _ask_once(ask: Callable[[], Answered]) -> Answered:
+    return ask()
+
+
+#: The name by which stamina's hooks know the repetitions of `patiently`.
+OWN_NAME = f"{_ask_once.__module__}.{_ask_once.__qualname__}"
+
+
+def _add_hook() -> None:
+    """Let `_tell` log our repetitions, and the hooks that are set, which all code of the process shares, the others."""
+    hooks = get_on_retry_hooks()
+    if _tell not in hooks:
+        set_on_retry_hooks([_tell, *map(_except_ours, hooks)])
+
+
+def _except_ours(hook: RetryHook) -> RetryHook:
+    return lambda details: None if details.name == OWN_NAME else hook(details)
 
 
 def _tell(details: RetryDetails) -> None:
     """Log a repetition in our words. The line of stamina is a warning, which commands print, too, and no sentence."""
+    if details.name != OWN_NAME:
+        return
     wait, reason = round(details.wait_for, 1), str(details.caused_by)
     log.info("a call of a source's API failed; trying again", reason=reason, seconds=wait)
-
-
-set_on_retry_hooks([_tell])
 
 
 def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:

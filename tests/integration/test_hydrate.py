@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+import stamina
 from pydantic import BaseModel
 from serving import TIMEOUT
 from shopping import NOON, drain, named, states
@@ -16,7 +17,7 @@ from targets import Reply, receiving
 from handlers import api as asking
 from handlers.api import NotFoundError, fetch, segment
 from handlers.catalog import Product
-from receiver import ApiError, Event, Mirror, SourceSettings
+from receiver import ApiError, Event, Mirror, Retry, SourceSettings
 
 
 class SourceApi:
@@ -235,3 +236,31 @@ def test_an_undocumented_shape_is_told_by_its_place_and_what_should_be_there(ans
     with pytest.raises(ApiError) as error:
         asking.shaped(Shape, answer, "/products")
     assert str(error.value) == f"/products of the source's API answered in an undocumented shape: {says}"
+
+
+def test_only_the_repetitions_of_our_own_calls_are_told_in_our_words():
+    told = []
+    stamina.instrumentation.set_on_retry_hooks([lambda details: told.append(details.name)])
+    asked = []
+
+    def of_a_plugin() -> None:
+        asked.append("plugin")
+        if len(asked) == 2:
+            raise ValueError
+
+    def ask() -> str:
+        asked.append("ours")
+        stamina.retry(on=ValueError, attempts=2)(of_a_plugin)()
+        if len(asked) == 3:
+            raise Retry("It answered 503.")
+        return "answered"
+
+    try:
+        with stamina.set_testing(True, attempts=2), capture_logs() as lines:
+            assert asking.patiently(ask) == "answered"
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(None)
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("a call of a source's API failed; trying again", "It answered 503.")
+    ]
+    assert [name.rpartition(".")[2] for name in told] == ["of_a_plugin"]
