@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from receiver.codec import is_same
-from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow, RehearsedSide
+from receiver.rehearsal.outcomes import NOT_REACHED, NOT_REHEARSED, RehearsedDelivery, RehearsedRow, RehearsedSide
 
 #: The columns of a row that a side does not have.
 ABSENT: dict[str, Any] = {}
@@ -67,17 +67,24 @@ class Differences:
         return bool(self.rows or self.ends)
 
 
-def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide) -> Differences:
-    """Compare the results of the two sides over the same deliveries."""
-    skipped = Counter(each.state for each in new.deliveries if each.state in NOT_REHEARSED)
+def not_reached(side: RehearsedSide) -> set[int]:
+    """The deliveries before whose turn a bound of this side was reached."""
+    return {each.id for each in side.deliveries if each.state == NOT_REACHED}
+
+
+def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide, unreached: Collection[int]) -> Differences:
+    """Compare the results of the two sides over the same deliveries, without those that one did not reach."""
+    missed = {*unreached, *not_reached(old), *not_reached(new)}
+    kept = [each for each in new.deliveries if each.id not in missed]
+    skipped = Counter(each.state for each in kept if each.state in NOT_REHEARSED)
     return Differences(
         source=source,
         old=old.name,
         new=new.name,
-        deliveries=len(new.deliveries) - skipped.total(),
+        deliveries=len(kept) - skipped.total(),
         rows=compare_rows(old.rows, new.rows),
-        ends=compare_ends(old.deliveries, new.deliveries),
-        skipped=dict(skipped),
+        ends=compare_ends(old.deliveries, kept),
+        skipped=dict(skipped) | ({NOT_REACHED: len(missed)} if missed else {}),
         old_took=took(old.deliveries),
         new_took=took(new.deliveries),
     )

@@ -63,5 +63,7 @@ class Job(Struct):
     seconds: float
     #: Seconds that the code may take for one delivery without a sign of life.
     hang_seconds: float
+    #: The ids of kept deliveries that are left out, because the other side did not run them.
+    without: Sequence[int] = ()
     #: The number of crashes of this side's process so far.
     restarts: int = 0

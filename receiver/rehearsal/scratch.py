@@ -128,7 +128,9 @@ class _Rehearsing:
         """Make every delivery pending, and mark the delivery that crashed an earlier process."""
         if self._job.restarts:
             _pick_up(database, alone=self._job.restarts > 1)
-        for rows, bodies in read_kept(Path(self._job.kept)):
+        without = set(self._job.without)
+        for kept, bodies in read_kept(Path(self._job.kept)):
+            rows = [row for row in kept if row["id"] not in without]
             thin = {row["id"] for row in rows if self._is_thin(row["event_type"])}
             self._thin += [_rehearsed(row, THIN, _THIN_REASON) for row in rows if row["id"] in thin]
             if not self._job.restarts:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from forked import Forked
 from modules import dialect_module
+from msgspec.structs import replace
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import CompileError, OperationalError
 from telling import NOON
@@ -32,7 +33,14 @@ from receiver.mirror.rows import sql_table
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
 from receiver.rehearsal.kept import telling_of_scratch
-from receiver.rehearsal.outcomes import NOT_REHEARSED, RehearsedDelivery, RehearsedRow
+from receiver.rehearsal.outcomes import (
+    NOT_REACHED,
+    NOT_REHEARSED,
+    Job,
+    RehearsedDelivery,
+    RehearsedRow,
+    RehearsedSide,
+)
 from receiver.rehearsal.rehearsal import NothingKept, rehearse
 from receiver.server.runtime import Runtime
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -400,6 +408,25 @@ def test_a_handler_that_takes_the_session_is_not_run_and_counted(told, write):
     write("rehearsed_now", f"from sqlalchemy import text; {taking}")
     recorded = run(told)
     assert (recorded.skipped, recorded.found) == ({"session": 3}, False)
+
+
+@pytest.mark.parametrize("side", ["new", "old", "both"])
+def test_deliveries_that_a_side_does_not_reach_are_no_differences(told, write, monkeypatch, side):
+    """The time of the side ends after its first delivery."""
+    second, third = sorted(int(each["id"]) for each in told.deliveries())[1:]
+    run_side = rehearsal._run_side
+
+    def run_in_part(folder: Path, job: Job) -> RehearsedSide:
+        cut = {"old": (folder.name == "old"), "new": (folder.name == "new"), "both": True}[side]
+        result = run_side(folder, replace(job, without=[*job.without, second, third]) if cut else job)
+        missed = [each for each in (second, third) if cut and each not in job.without]
+        ends = [RehearsedDelivery(each, NOT_REACHED, None, "product.updated", None, None) for each in missed]
+        return replace(result, deliveries=[*result.deliveries, *ends])
+
+    monkeypatch.setattr(rehearsal, "_run_side", run_in_part)
+    found = run(told, write("rehearsed_slow", NOW))
+    assert (found.rows, found.ends, found.skipped) == ([], [], {NOT_REACHED: 2})
+    assert found.deliveries == 1
 
 
 def test_each_reason_for_which_a_delivery_was_not_run_has_words():
