@@ -119,7 +119,7 @@ class _Wire(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
+        received = _without_interim(self._received + data if self._received else data)
         head = received.find(HEAD_END)
         try:
             is_whole = head >= 0 and len(received) >= head + len(HEAD_END) + body_length(received, head)
@@ -162,6 +162,13 @@ class _Wire(asyncio.Protocol):
             self._transport.write(request)
         elif not self.end.done():
             self.end.set_result(None)
+
+
+def _without_interim(received: bytes) -> bytes:
+    """The received bytes behind interim answers, such as 103, which the answer follows."""
+    while received.startswith(b"HTTP/") and received[9:10] == b"1" and (head := received.find(HEAD_END)) >= 0:
+        received = received[head + len(HEAD_END) :]
+    return received
 
 
 def body_length(received: bytes, head: int) -> int:

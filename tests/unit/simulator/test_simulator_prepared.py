@@ -55,14 +55,23 @@ def test_a_lost_connection_is_reported():
     served(scene, 200, 0)
 
 
-def test_an_answer_may_come_in_pieces():
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"HTTP/1.1 20", b"0 OK\r\ncontent-", b"length: 4\r\n\r\nab", b"cd"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",),
+    ],
+    ids=["pieces", "behind an interim answer", "behind two in one piece"],
+)
+def test_an_answer_may_come_in_pieces_or_behind_interim_ones(parts):
     async def scene():
         async def connected(reader, writer):
             try:
                 for _ in range(3):
                     head = await reader.readuntil(b"\r\n\r\n")
                     await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
-                    for part in (b"HTTP/1.1 20", b"0 OK\r\ncontent-", b"length: 4\r\n\r\nab", b"cd"):
+                    for part in parts:
                         writer.write(part)
                         await asyncio.sleep(0.002)
             finally:
