@@ -2,7 +2,8 @@
 
     examine   read everything: check that each value can be carried, and compute counts and digests
     begin     write a note into the target database: no other process may use it from now on
-    copy      slice by slice, or a table that refers to itself at once; rows and progress commit together
+    copy      slice by slice, or tables that refer to each other or to themselves at once; rows and progress commit
+              together
     finish    read everything that was copied, compare, and drop the note: one transaction
 
 A copy that was killed continues after its last slice. While a copy runs, the source database refuses writes.
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, insert, inspect, text
 
 from receiver.copying.digests import Difference, Digest, differences, digest
-from receiver.copying.foreign_keys import checked_at_end, refers_to_itself
+from receiver.copying.foreign_keys import checked_at_end, circles, is_circle
 from receiver.copying.preconditions import (
     Side,
     demand_copied,
@@ -118,7 +119,7 @@ class Copier:
         with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
             parts = self._examine(connection)
             note, resumed = self._begin(parts)
-            copied = sum(self._copy(connection, note, table) for table in self._source.tables())
+            copied = sum(self._copy(connection, note, tables) for tables in circles(self._source.tables()))
             tables, differing = self._finish(connection, parts)
         return CopyReport(self._source.place, self._target.place, copied, resumed, tables, differing, left_out)
 
@@ -175,27 +176,28 @@ class Copier:
             unfinished.write_note(connection, note, self._runner)
         return note, resumed
 
-    def _copy(self, source: Connection, note: Note, table: Table) -> int:
-        part = note.parts[table.name]
-        reader = TableReader(source, table, other=self._target.dialect)
-        before = part.copied
-        self._progress("copying", table.name, before, part.rows)
-        slices = self._slices(reader, part)
-        # A row may refer to one of a later slice, so that a part of such a table may break its constraint.
-        together = self._target.database.is_postgresql and refers_to_itself(table)
+    def _copy(self, source: Connection, note: Note, tables: Sequence[Table]) -> int:
+        parts = [note.parts[table.name] for table in tables]
+        before = sum(part.copied for part in parts)
+        slices = self._slices(source, note, tables)
+        # A row may refer to one of a later slice, so that a part of such tables may break its constraint.
+        together = self._target.database.is_postgresql and is_circle(tables)
         for some in [slices] if together else ([each] for each in slices):
-            with self._target.told(), self._target.database.write() as connection, checked_at_end(connection, table):
-                for each in some:
+            with self._target.told(), self._target.database.write() as connection, checked_at_end(connection, tables):
+                for reader, each in some:
                     self._write(connection, reader, note, each)
-        return part.copied - before
+        return sum(part.copied for part in parts) - before
 
-    def _slices(self, reader: TableReader, part: Part) -> Iterator[Slice]:
+    def _slices(self, source: Connection, note: Note, tables: Sequence[Table]) -> Iterator[tuple[TableReader, Slice]]:
         """Read the slices; an error names the database that is read, whatever is written meanwhile."""
         with self._source.told():
-            for each in reader.slices(part.after):
-                yield each
-                # The caller asks for the next one when it has written this one.
-                self._progress("copying", reader.table.name, len(each.rows), part.rows)
+            for table in tables:
+                part, reader = note.parts[table.name], TableReader(source, table, other=self._target.dialect)
+                self._progress("copying", table.name, part.copied, part.rows)
+                for each in reader.slices(part.after):
+                    yield reader, each
+                    # The caller asks for the next one when it has written this one.
+                    self._progress("copying", table.name, len(each.rows), part.rows)
 
     def _write(self, connection: Connection, reader: TableReader, note: Note, some: Slice) -> None:
         part = note.parts[reader.table.name]
@@ -249,9 +251,11 @@ class Copier:
             if unfinished.read_note(connection) is None:
                 return
             present = inspect(connection)
-            for table in reversed(self._source.tables()):
-                if present.has_table(table.name, schema=table.schema):
-                    connection.execute(delete(table))
+            for group in reversed(circles(self._source.tables())):
+                tables = [table for table in group if present.has_table(table.name, schema=table.schema)]
+                with checked_at_end(connection, tables):
+                    for table in tables:
+                        connection.execute(delete(table))
             if present.has_table(IDENTITY.name):
                 # The identity may be that of FROM, and FROM may turn out not to be copyable.
                 connection.execute(insert(IDENTITY).values(id=1, name=secrets.token_hex(16)))
