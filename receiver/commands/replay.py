@@ -33,6 +33,7 @@ from receiver.commands.wiring import tell_other_workers
 from receiver.errors import HookmirrorError, RunConflict, RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 from receiver.logs.wording import counted
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, by_command
@@ -79,16 +80,19 @@ def replay(
         named = [*first, *chain.from_iterable(pages)] if ids else []
         answer = _as_run(runtime, named, wanted, reason, start=not plan)
     else:
-        answer = {"replayed": _at_once(runtime, first, arguments, reason), "run": None}
-    answer |= {"left": len(wanted.ids) - answer["replayed"] if wanted.ids else 0, "dry_run": dry_run}
+        answer = {"run": None} | _at_once(runtime, first, arguments, reason)
+    left = len(wanted.ids) - answer["replayed"] - answer.get("refused", 0) if wanted.ids else 0
+    answer |= {"left": left, "dry_run": dry_run}
     typer.echo(encode(answer) if as_json else "\n".join(map(visible, _lines(runtime, answer))))
     tell_other_workers(runtime)
 
 
-def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], reason: str) -> int:
+def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], reason: str) -> dict[str, Any]:
     asked = Asked(by=by_command(), what="replay", arguments=arguments, reason=reason)
     done = replay_now(runtime.inbox, asked, ids, now=datetime.now(UTC)) if ids else None
-    return int(done.result["deliveries"]) if done is not None else 0
+    result = {} if done is None else done.result
+    refused = {name: result[name] for name in ("refused", "reason") if name in result}
+    return {"replayed": int(result.get("deliveries", 0))} | refused
 
 
 def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: str, *, start: bool) -> dict[str, Any]:
@@ -147,6 +151,8 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
             return list(formatting.run_lines(whole))
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)
+    if answer.get("refused"):
+        lines[0] += f" {counted(answer['refused'], 'delivery')} cannot be replayed. {sentence(answer['reason'])}"
     if answer["left"]:
         lines[0] += (
             f" {answer['left']} of the given deliveries cannot be replayed: unfinished, or the body has expired."

@@ -14,21 +14,19 @@ from typing import Any
 
 import structlog
 from sqlalchemy import BigInteger, Connection, Text, bindparam, exists, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.columns import Many, UtcDateTime, among
 from receiver.database.database import Database
-from receiver.database.errors import is_fault_of_values
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, State, in_state
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import told
+from receiver.logs.wording import counted
 from receiver.mirror.versions import Outcome
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast, why_skipped
-from receiver.runs.immediate_actions import lock_replayable
+from receiver.runs.immediate_actions import begin_rounds, lock_replayable
 from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 from receiver.runs.runs import be_alone
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
@@ -156,8 +154,10 @@ class Replay(OnDatabase):
         tally = Counter(ended)
         if room and not live and not mark["fed"]:
             ids = self._next(connection, run.id, mark["after"], room)
-            tally.update(self._feed(connection, run.id, ids, now))
-            mark = {"after": ids[-1] if ids else mark["after"], "fed": len(ids) < room}
+            skipped, refused = self._feed(connection, run.id, ids, now)
+            tally.update(skipped)
+            after = ids[-1] if ids else mark["after"]
+            mark = {"after": after, "fed": len(ids) < room, "refused": mark.get("refused", 0) + refused}
         under_way = self._under_way(connection, run.id)
         over = mark["fed"] and not any(under_way)
         wait = LONG_LOOK if mark["fed"] and not under_way[0] else LOOK
@@ -174,14 +174,17 @@ class Replay(OnDatabase):
     def _next(self, connection: Connection, run: int, after: int, limit: int) -> list[int]:
         return list(connection.execute(_NEXT, {"run": run, "after": after, "limit": limit}).scalars())
 
-    def _feed(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> Counter[str]:
-        """Begin a round of each delivery that can be replayed, and record the reason for each of the others."""
+    def _feed(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> tuple[Counter[str], int]:
+        """Begin a round of each delivery that can be replayed, and record the reason for each of the others.
+
+        Return the tally of the others, and how many of them the database refused to change.
+        """
         if not ids:
-            return Counter()
+            return Counter(), 0
         can = lock_replayable(connection, ids)
         others = sorted(set(ids) - set(can))
         kept = {row.id: row for row in connection.execute(_STANDING, {"ids": others})}
-        refused = self._begin_rounds(connection, run, can, now)
+        refused = begin_rounds(self.inbox, connection, can, run=run, now=now)
         why = {each: why_skipped(kept.get(each)) for each in others} | refused
         _set_items(connection, run, [each for each in can if each not in why], ItemState.FED)
         for each, reason in why.items():
@@ -189,22 +192,7 @@ class Replay(OnDatabase):
         if refused:
             says = "a replay skips deliveries that the database refuses to change"
             log.warning(says, about={}, run=run, deliveries=len(refused), reason=next(iter(refused.values())))
-        return Counter({SKIPPED: len(why)} if why else {})
-
-    def _begin_rounds(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> dict[int, str]:
-        """Begin a round of each delivery, and return the reasons for those that the database refuses to change."""
-        try:
-            with connection.begin_nested():
-                self.inbox.begin_round(connection, ids, cause="replay", run=run, now=now)
-            return {}
-        except SQLAlchemyError as error:
-            if not is_fault_of_values(error):
-                raise
-            if len(ids) == 1:
-                return {ids[0]: f"The database refuses to change it: {told(error)}"}
-        half = len(ids) // 2
-        first = self._begin_rounds(connection, run, ids[:half], now)
-        return first | self._begin_rounds(connection, run, ids[half:], now)
+        return Counter({SKIPPED: len(why)} if why else {}), len(refused)
 
     def _note_ended(self, connection: Connection, run: int, now: datetime) -> Counter[str]:
         """Record the ends of fed deliveries, and mark those whose next attempt is due later as retrying."""
@@ -258,6 +246,11 @@ def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
 
 
 def _trouble(live: bool, mark: Mapping[str, Any]) -> str | None:
+    if refused := mark.get("refused", 0):
+        return (
+            f"The database refused to change {counted(refused, 'delivery')}, which it skipped for the reasons that are "
+            "shown with them: mend these, and replay them again."
+        )
     return "It waits for live deliveries." if live and not mark["fed"] else None
 
 

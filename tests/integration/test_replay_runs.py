@@ -14,7 +14,7 @@ import structlog
 from running import Runs, asked
 from shopping import NOON, named, states
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
 from trouble import ACCEPT, refusing_changes, run_statements
 from waiting import TIMEOUT, wait_until
@@ -269,6 +269,26 @@ def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change_and_says_
     assert "The database refuses to change it: " in runs.items(run)[ids[3]]["reason"]
     assert "not this one" in runs.items(run)[ids[3]]["reason"]
     assert [len(kit.delivery(str(each))["rounds"]) for each in ids] == [2, 2, 2, 1, 2]
+    assert runs.run(run)["trouble"].startswith("The database refused to change 1 delivery, which it skipped")
+
+
+def test_an_immediate_replay_leaves_out_a_delivery_that_the_database_refuses_to_change(kit):
+    ids = send_and_drain(kit, "A", "B", "C", "D", "E")
+    with refusing_changes(kit.database, f"NEW.id = {ids[3]}"):
+        done = replay_now(kit.inbox, asked("replay", reason="after a fix"), ids, now=kit.now())
+    assert (done.result["deliveries"], done.result["refused"], "not this one" in done.result["reason"]) == (4, 1, True)
+    assert [len(kit.delivery(str(each))["rounds"]) for each in ids] == [2, 2, 2, 1, 2]
+    with kit.database.read() as connection:
+        [row] = connection.execute(select(actions.ACTIONS)).all()
+    assert (row.count, row.result["refused"]) == (4, 1)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_immediate_replay_of_which_the_database_refuses_all_fails_with_its_error(kit, number):
+    ids = send_and_drain(kit, *"ABC"[:number])
+    with refusing_changes(kit.database, "1 = 1"), pytest.raises(DBAPIError, match="not this one"):
+        replay_now(kit.inbox, asked("replay", reason="after a fix"), ids, now=kit.now())
+    assert states(kit) == ["processed"] * number
 
 
 def test_a_replay_of_which_the_database_refused_all_ends_and_can_be_planned_again(kit, runs):
@@ -278,6 +298,7 @@ def test_a_replay_of_which_the_database_refused_all_ends_and_can_be_planned_agai
     with refusing_changes(kit.database, "1 = 1"):
         runs.finish(first)
     assert (runs.run(first)["state"], runs.run(first)["tally"]) == ("done", {"skipped": 3})
+    assert "The database refused to change 3 deliveries" in runs.run(first)["trouble"]
     run_statements(kit.database, ACCEPT["postgresql" if kit.database.is_postgresql else "sqlite"])
     again = runs.plan(*ids)
     runs.start(again)
