@@ -19,6 +19,7 @@ from receiver.database.sqlite import files
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
 from receiver.errors import ConfigurationError
+from receiver.logs.outages import Outage
 from receiver.logs.safe_text import told, told_with_type, traced
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Checkpoints:
         #: Whether this process makes the checkpoints; and whether it has shown the file sound since the last error.
         self._in_charge = self._proven = False
         self._stopping = threading.Event()
+        self._outage = Outage(log, "a checkpoint failed; trying again", "checkpoints succeed again")
         self._seen = self._quiet_since = 0.0
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
@@ -142,12 +144,12 @@ class Checkpoints:
             yield
         except Exception as error:
             # Any error may have occurred between a copy and its flush, except those of SQLite that say otherwise.
-            if is_doubtful := _is_of_the_disk(error) or not isinstance(error, sqlite3.Error):
+            if is_doubtful := sqlite.is_of_the_disk(error) or not isinstance(error, sqlite3.Error):
                 self._doubt()
             self._flush_again()
             # Last, because without memory the line may fail, too, and the thread must go on.
             with suppress(MemoryError):
-                _tell(error, is_doubtful=is_doubtful)
+                _tell(self._outage, error, is_doubtful=is_doubtful)
 
     def _flush_again(self) -> None:
         with suppress(sqlite3.Error):
@@ -160,7 +162,7 @@ class Checkpoints:
             try:
                 yield
             except (sqlite3.Error, OSError) as error:
-                if _is_of_the_disk(error):
+                if sqlite.is_of_the_disk(error):
                     self._doubt()
                 raise
 
@@ -220,6 +222,8 @@ class Checkpoints:
     def _step(self) -> float:
         frames, waiting = self._wal.frames(), self._waiting()
         now = time.monotonic()
+        if not waiting:
+            self._outage.worked()
         if frames != self._seen:
             self._seen, self._quiet_since = frames, now
         quiet = now - self._quiet_since > QUIET
@@ -334,15 +338,10 @@ class Checkpoints:
         self.soundness.confirm(doubt)
 
 
-def _tell(error: Exception, *, is_doubtful: bool) -> None:
+def _tell(outage: Outage, error: Exception, *, is_doubtful: bool) -> None:
     if not isinstance(error, (sqlite3.Error, OSError)):
         says = "a checkpoint failed in an unexpected way; no acks until the database is shown to be sound"
-        log.error(says, error=told_with_type(error), traceback=traced(error))
-    elif is_doubtful:
-        log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
-    elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
-        log.error("a checkpoint failed; trying again", error=told(error))
-
-
-def _is_of_the_disk(error: Exception) -> bool:
-    return isinstance(error, OSError) or sqlite.is_io_error(error)
+        outage.failed(says, says=says, error=told_with_type(error), traceback=traced(error))
+    elif is_doubtful or not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
+        says = "the database is doubtful; no acks until it is shown to be sound" if is_doubtful else ""
+        outage.failed(says, says=says, error=told(error))

@@ -215,6 +215,11 @@ def is_io_error(error: BaseException | None) -> bool:
     return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT)
 
 
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether the system failed to read, write or flush a file: by SQLite's error, or by its own."""
+    return isinstance(error, OSError) or is_io_error(error)
+
+
 def give_back(driver: sqlite3.Connection, pages: int) -> int:
     """Return at most `pages` free pages to the disk, if much of the file is free, and return their number.
 

@@ -54,7 +54,10 @@ def _stalled(follower: Followed, now: datetime) -> Finding | None:
     patience = ACCEPTS_NOTHING
     if follower.trouble and follower.trouble_since is not None:
         since = follower.trouble_since
-        says = f"the follower {follower.name} has handed on nothing since {clock_time(since, now)}: "
+        # Without a process, the reason may be another one than the target, such as a restored database.
+        who = f"the target of the follower {follower.name} has accepted"
+        who = who if follower.is_served else f"the follower {follower.name} has handed on"
+        says = f"{who} nothing since {clock_time(since, now)}: "
         says, mend = says + follower.trouble.rstrip("."), _going_on(follower)
     elif follower.unserved_since is not None and follower.stopped_at is not None:
         since, patience = follower.unserved_since, STOPPED

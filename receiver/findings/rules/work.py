@@ -135,8 +135,9 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
             "api_fails",
             fault.source,
             fault.first,
-            f"the API of {fault.source} has failed since {clock_time(fault.first, situation.now)} ({fault.cause}), "
-            f"and {counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"the API of {fault.source} has failed since {clock_time(fault.first, situation.now)} "
+            f"({fault.cause.rstrip('.')}), and "
+            f"{counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
             f"Check whether the system behind `api_url` of {fault.source} is down, and whether `api_key` is valid. "
             "Deliveries are tried again for about a day.",
             {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once, write_a_note_together
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from receiver.api.readiness import Readiness
 from receiver.database.database import Database
@@ -314,6 +315,24 @@ def test_if_the_copies_cannot_be_flushed_everything_is_copied_again(looked_after
     assert wal.copied() == 0
 
 
+def test_checkpoints_that_fail_on_a_full_disk_are_a_line_and_another_one_when_they_succeed(looked_after, monkeypatch):
+    def full(*_):
+        failed.append(None)
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    failed = []
+    monkeypatch.setattr(checkpoints, "RETRY_PAUSE", 0.01)
+    with capture_logs() as lines:
+        with monkeypatch.context() as broken:
+            broken.setattr(Checkpoints, "_checkpoint", full)
+            write_much(looked_after)
+            wait_until(lambda: len(failed) >= 10)
+        wait_until(lambda: len(lines) >= 2)
+    assert [line["event"] for line in lines] == ["a checkpoint failed; trying again", "checkpoints succeed again"]
+
+
 def test_a_start_on_a_failing_disk_refuses_writes_until_the_disk_works(url, monkeypatch):
     with with_notes(url) as database:
         monkeypatch.setattr(Wal, "write_again", failing)
@@ -565,7 +584,7 @@ def test_without_memory_even_for_a_line_of_the_log_checkpoints_go_on_and_flush(l
     failed = []
     kept = looked_after._care.checkpoints
     with monkeypatch.context() as broken:
-        broken.setattr(checkpoints, "log", SimpleNamespace(error=fail, critical=fail))
+        broken.setattr(kept._outage, "_log", SimpleNamespace(error=fail, info=fail))
         broken.setattr(Wal, "sync_data", fail)
         write_much(looked_after)
         wait_until(lambda: len(failed) >= 2)
