@@ -100,8 +100,8 @@ class Feeder:
             except BaseException as error:
                 # Every error is caught, because without the feeder all runs would stand still without a log line. In
                 # this thread, even those that do not derive from `Exception` come from a dialect's code.
-                log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
-                wait = LONGEST_RETRY_DELAY
+                of, wait = ", ".join(self._kinds), LONGEST_RETRY_DELAY
+                log.error("cannot step runs; trying again", kinds=of, error=told(error), seconds=wait)
             if self._turn.wait(wait):
                 self._turn.clear()
                 self._look_anew()
