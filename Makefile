@@ -28,13 +28,14 @@ demo: $(VENV)/installed
 # Files are distributed over processes (tests/support/scheduling.py). Unit tests only compute, and the types are checked
 # beside them. More of the other tests run at a time than there are cores, since most of them wait for something.
 FILES := --dist loadfile --no-loadscope-reorder
+AT_ONCE ?= 4
 # Only the unit tests are measured for coverage: they run most of the code in their own process, and measuring would slow
 # the other tests down.
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage
 
 test: style neighbours browser
 	$(MAKE) --jobs 2 --output-sync types unit
-	$(BIN)/python -m pytest -n 3 $(FILES) tests --ignore tests/unit
+	$(BIN)/python -m pytest -n $(AT_ONCE) $(FILES) tests --ignore tests/unit
 
 unit: $(VENV)/installed-dev
 	$(BIN)/coverage erase

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-#: Folders and files with slow tests, which begin first.
-LONG_FIRST = ("test_documentation.py", "acceptance", "neighbours", "browser", "integration")
+#: Folders and files with slow tests, which begin first: those that one process takes as a whole before all others.
+LONG_FIRST = ("browser", "test_documentation.py", "acceptance", "neighbours", "integration")
 
 #: The folder of tests that are distributed one by one: they share no fixture, and mostly wait.
 ONE_BY_ONE = "plug"
