@@ -373,7 +373,7 @@ IN_FULL = "no settings file"
 
 @pytest.fixture(scope="module")
 def forks():
-    with Forks(2) as running:
+    with Forks(4) as running:
         yield running
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from commanding import SETTINGS, Folder, Forks, lines, post
+from commanding import NO_PAUSES, SETTINGS, Folder, Forks, lines, post
 
 #: A byte that is not UTF-8, as Python passes it on.
 BYTE = os.fsdecode(b"\xff")
@@ -48,7 +48,7 @@ def forks():
 def folder(lend_database, tmp_path_factory):
     path = tmp_path_factory.mktemp("arguments")
     with lend_database(path) as database_url:
-        folder = Folder(path, f'log_level = "error"\n{WITH_API}', database_url)
+        folder = Folder(path, f'log_level = "error"\n{WITH_API}', database_url, before=NO_PAUSES)
         with folder.serving("--no-worker") as (_, client):
             post(client, b"a delivery that is dead, so that it can be rehearsed")
         yield folder

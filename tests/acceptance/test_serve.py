@@ -150,6 +150,10 @@ import httpx
 
 from handlers.catalog import Product
 from receiver import Dialect, Envelope, HmacSha256, Listed, SourceSettings, Wanted
+from receiver.server import server
+
+# The request outlives any grace, and the test waits for all of it.
+server.REQUEST_GRACE = 1
 
 hanging = Dialect("hanging", verify=HmacSha256(header="X-Signature"))
 
