@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -32,13 +32,14 @@ def in_turn(items: Sequence[pytest.Item], tests: Path) -> list[pytest.Item]:
 
     waiting = [item for item in items if top(item.path) == ONE_BY_ONE]
     others = sorted((item for item in items if top(item.path) != ONE_BY_ONE), key=turn)
-    return [*_spread(waiting, others)]
+    portions = groupby(others, key=lambda item: TOGETHER if top(item.path) == TOGETHER else item.path)
+    return [*_spread(waiting, (portion for _, portion in portions))]
 
 
-def _spread(waiting: list[pytest.Item], others: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """One of the waiting tests after each file, and the rest at the end."""
+def _spread(waiting: list[pytest.Item], portions: Iterable[Iterable[pytest.Item]]) -> Iterator[pytest.Item]:
+    """One of the waiting tests after each portion that one process takes, and the rest at the end."""
     left = iter(waiting)
-    for _, file in groupby(others, key=lambda item: item.path):
-        yield from file
+    for portion in portions:
+        yield from portion
         yield from [each for each in [next(left, None)] if each is not None]
     yield from left
