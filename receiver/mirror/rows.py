@@ -195,6 +195,8 @@ class Mirror:
         session: Session | None = None,
     ) -> None:
         self.writes: list[Write] = []
+        #: The place in `writes` of the values of each row and version.
+        self._places: dict[tuple[Key, Version], int] = {}
         self._source = source
         self._occurred_at = occurred_at
         self._arrival = arrival
@@ -226,11 +228,10 @@ class Mirror:
         """Add news that the row exists and has these values. Other columns keep theirs; None is a value.
 
         `values` are values of columns by name, too; only they can fill a column named `at`. `active=False` is for a
-        row that exists but is switched off. Raises `HandlerError` for an unknown column, or a value that its column
-        cannot store exactly, and `Unreadable` for an id or an indexed text that is too long.
+        row that exists but is switched off. A later value of the same handler and time counts. Raises `HandlerError`
+        for an unknown column or an inexact value, and `Unreadable` for an id or an indexed text that is too long.
         """
-        news = {ACTIVE: True, **(values or {}), **columns}
-        self._write(table, external_id, Rank.UPDATE, at, news)
+        self._write(table, external_id, Rank.UPDATE, at, {**(values or {}), **columns})
 
     def deactivate(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None) -> None:
         """Add news that the row and its children are gone. Their values stay; newer news can revive them."""
@@ -279,7 +280,13 @@ class Mirror:
             else:
                 raise HandlerError("`active` takes true or false.")
         check_id("parent", columns.get("parent"))
-        self.writes.append(Write(self._key(table, external_id), self._version(rank, at), columns))
+        written = self._key(table, external_id), self._version(rank, at)
+        place = self._places.setdefault(written, len(self.writes))
+        if place == len(self.writes):
+            self.writes.append(Write(*written, {ACTIVE: True, **columns}))
+        else:
+            # The guard takes news of one version for repeated news, and would keep the handler's first values.
+            self.writes[place] = Write(*written, _combined(self.writes[place].columns, columns))
 
     def _lose_children(
         self, table: type[MirrorRow], external_id: str, child: type[MirrorRow], rank: Rank, at: datetime | None
@@ -312,6 +319,21 @@ def _patch(name: str, normal: Normalizer, patch: Patch) -> Patch:
     if normal is not document:
         raise HandlerError(f"`{name}` is not a document, so it takes no Patch.")
     return Patch(normal(name, dict(patch.members)))
+
+
+def _combined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of both, of which the later decide. A later patch changes members of the earlier value."""
+    combined = {**earlier, **later}
+    for name, value in later.items():
+        if isinstance(value, Patch) and name in earlier:
+            combined[name] = _patched(earlier[name], value.members)
+    return combined
+
+
+def _patched(value: Any, members: Mapping[str, Any]) -> Any:
+    if isinstance(value, Patch):
+        return Patch({**value.members, **members})
+    return {**(value if isinstance(value, dict) else {}), **members} if members else value
 
 
 def _checked(at: datetime) -> datetime:

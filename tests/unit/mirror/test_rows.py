@@ -118,6 +118,40 @@ def test_a_patch_names_members_of_a_document():
     assert write.columns["data"] == Patch({"price": Decimal("1.50"), "tags": ["a", "b"]})
 
 
+def test_of_two_upserts_of_one_row_by_one_handler_the_later_decides_in_the_columns_that_it_names():
+    speaking = mirror()
+    speaking.upsert(Product, "A1", name="Lamp", sku="L-1", active=False)
+    speaking.upsert(Product, "A1", name="Tent")
+    (write,) = speaking.writes
+    assert write.columns == {"active": False, "name": "Tent", "sku": "L-1"}
+
+
+def test_two_upserts_with_times_of_their_own_stay_two_pieces_of_news():
+    speaking = mirror()
+    speaking.upsert(Product, "A1", name="Lamp")
+    speaking.upsert(Product, "A1", name="Tent", at=NOON + timedelta(seconds=1))
+    assert [write.columns["name"] for write in speaking.writes] == ["Lamp", "Tent"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "kept"),
+    [
+        ({"a": 1, "b": 1}, Patch({"b": 2}), {"a": 1, "b": 2}),
+        (None, Patch({"b": 2}), {"b": 2}),
+        (None, Patch({}), None),
+        (Patch({"a": 1, "b": 1}), Patch({"b": 2}), Patch({"a": 1, "b": 2})),
+        (Patch({"a": 1}), {"b": 2}, {"b": 2}),
+        (Patch({"a": 1}), None, None),
+    ],
+)
+def test_a_later_patch_of_one_handler_changes_members_of_its_earlier_value(earlier, later, kept):
+    speaking = mirror()
+    speaking.upsert(Record, "R1", data=earlier)
+    speaking.upsert(Record, "R1", data=later)
+    (write,) = speaking.writes
+    assert write.columns["data"] == kept
+
+
 def test_values_are_converted_to_the_types_of_their_columns():
     (write,) = written("upsert", Product, "A1\0", name="a\0b", price="10.0000")
     assert (write.key.external_id, write.columns["name"]) == ("A1\ufffd", "a\ufffdb")
