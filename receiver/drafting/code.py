@@ -140,12 +140,17 @@ def _ordered(parts: dict[str, Any], example: Any) -> dict[str, Any]:
     }
 
 
-def written(value: Any, indent: int) -> str:
-    """Write the code of a value, broken into several lines if one line would be too long."""
+def written(value: Any, indent: int, *, around: int = len("return ")) -> str:
+    """Write the code of a value, broken into several lines if one line would be too long.
+
+    `around` is the number of other characters on its line, beside those of the indentation.
+    """
     if isinstance(value, dict):
         opening, closing = "{", "}"
         items = [
-            f"**{inner}" if name == SPREAD else f"{literal(name)}: {written(inner, indent + 4)}"
+            f"**{inner}"
+            if name == SPREAD
+            else f"{literal(name)}: {written(inner, indent + 4, around=len(literal(name)) + len(': ,'))}"
             for name, inner in value.items()
         ]
     elif isinstance(value, list):
@@ -154,7 +159,7 @@ def written(value: Any, indent: int) -> str:
     else:
         return str(value)
     line = opening + ", ".join(items) + closing
-    if "\n" not in line and len(line) + indent + len("return ") <= ROOM:
+    if "\n" not in line and len(line) + indent + around <= ROOM:
         return line
     inside = "".join(f"\n{' ' * (indent + 4)}{item}," for item in items)
     return f"{opening}{inside}\n{' ' * indent}{closing}"

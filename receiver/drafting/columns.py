@@ -51,7 +51,7 @@ _AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _PARAMETERS = {each.name for each in signature(Mirror.upsert).parameters.values() if each.kind is each.KEYWORD_ONLY}
 
 #: Names that cannot be columns, because tables, models, `mirror.upsert` or files with expected rows use them.
-_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", "table", *TYPES, *_PARAMETERS})
+_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data", "registry", "table", *TYPES, *_PARAMETERS})
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ def _expected(found: Guess) -> bytes:
         return _json({"state": "ignored", "rows": []})
     row: dict[str, Any] = {
         "table": f"{found.name}_{plural(types.kind)}"[:60],
-        "external_id": str(guess.entity_id.value),
+        "external_id": codec.storable(str(guess.entity_id.value)),
         "active": not types.is_delete,
     }
     if not found.is_only_news:

@@ -99,7 +99,8 @@ class Guess:
         if self.envelope.event_type is not None or self.items is not None:
             return None
         named = [name for name in self.capture.headers if not _TOPICS.isdisjoint(words_in(name))]
-        return next((name for name in named if re.fullmatch(r"[\w./:-]{1,80}", self.capture.headers[name])), None)
+        # Files beside a fixture hold headers in ASCII.
+        return next((name for name in named if re.fullmatch(r"(?a:[\w./:-]{1,80})", self.capture.headers[name])), None)
 
     def _event_types(self) -> EventTypes:
         guess = self.envelope

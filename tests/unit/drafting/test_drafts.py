@@ -82,6 +82,34 @@ def test_no_column_hides_a_type_or_a_parameter_of_upsert():
     ]
 
 
+def of_body(body, headers=()):
+    """Return the draft of a body: the text of its module, and the rows that its fixture expects."""
+    made = draft("shop", capture_of(json.dumps(body).encode(), dict(headers), name="it"), origin="a test").files
+    (name,) = [name for name in made if name.endswith(".expected.json")]
+    return made["shop.py"].decode(), json.loads(made[name])["rows"]
+
+
+def test_no_column_has_a_name_that_sqlalchemy_keeps_for_itself():
+    text, _ = of_body({"type": "list.updated", "data": {"id": "A1", "registry": "gifts"}})
+    assert "    list_registry: str | None = None" in text
+
+
+def test_the_fixture_expects_an_id_with_a_nul_as_the_mirror_keeps_it():
+    _, (row,) = of_body({"type": "product.updated", "data": {"id": "A\0"}})
+    assert row["external_id"] == "A\ufffd"
+
+
+def test_a_header_with_other_than_ascii_is_not_taken_for_an_event_type():
+    text, _ = of_body({"id": "A1"}, {"X-Shop-Topic": "ünit.updated"})
+    assert "trusts_header" not in text
+
+
+def test_a_member_around_the_object_is_broken_into_lines_that_are_not_too_long():
+    inside = {"variants": "2026-06-01 12:00:00", "entityId": "007", "mirror": "x"}
+    text, _ = of_body({"type": "updated", "type_": 0, "body": inside, "event_type": "order.completed"})
+    assert max(map(len, text.splitlines())) <= 120
+
+
 @pytest.mark.parametrize(("name", "table"), [("sled", "NoneRow"), ("dray", "DiscardRow")])
 def test_no_table_has_the_name_of_a_keyword_or_an_import(name, table):
     assert f"class {table}(MirrorRow, table=True):" in drafted(name).files[f"{name}.py"].decode()
