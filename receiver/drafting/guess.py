@@ -123,9 +123,10 @@ def _members(guess: GuessedEnvelope) -> list[Member]:
 
 
 def _usable(guess: GuessedEnvelope) -> GuessedEnvelope:
-    """Remove the time from the guess if the drafted code could not read it."""
+    """Remove the time from the guess if the drafted code could not read it, or reads the same member as an id."""
     time = guess.time
+    ids = [each.path for each in (guess.entity_id, guess.key) if each is not None]
     typed = time is not None and fits_a_model(guess) and len(time.path) == 1
-    if time is None or typed or is_readable(time, guess.time_form):
+    if time is None or (time.path not in ids and (typed or is_readable(time, guess.time_form))):
         return guess
     return GuessedEnvelope(guess.event_type, guess.resource, guess.key, guess.entity_id, None, guess.data)

@@ -99,6 +99,11 @@ def test_the_fixture_expects_an_id_with_a_nul_as_the_mirror_keeps_it():
     assert row["external_id"] == "A\ufffd"
 
 
+def test_an_id_that_looks_like_a_time_is_not_read_as_the_time_too():
+    text, _ = of_body({"ID": "2026-06-01T12:00:00Z", "name": "Lamp"})
+    assert "occurred_at=ARRIVAL" in text
+
+
 def test_a_header_with_other_than_ascii_is_not_taken_for_an_event_type():
     text, _ = of_body({"id": "A1"}, {"X-Shop-Topic": "ünit.updated"})
     assert "trusts_header" not in text
