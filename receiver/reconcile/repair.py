@@ -126,7 +126,7 @@ class Repair:
         pending = pending_among(connection, self._source, _entities(rows, writes))
         fresh = [write for write in writes if not _is_newer(rows.row(write.key), as_of)]
         # A damaged row is written again even if its values are right.
-        needed = [each for each in fresh if each.key in rows.damaged or _is_needed(rows.row(each.key), each, pending)]
+        needed = [each for each in fresh if each.key in rows.damaged or _is_needed(rows, each, pending)]
         return needed, len({write.key for write in writes} - {write.key for write in fresh})
 
     def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> RepairedRows:
@@ -156,14 +156,19 @@ def _is_newer(row: MirrorRow | None, as_of: datetime) -> bool:
     return row is not None and row.changed_at > as_of
 
 
-def _is_needed(row: MirrorRow | None, write: Write, pending: set[str]) -> bool:
-    """Whether the news must be written, given the mirror's row (None if unknown)."""
-    if write.version.rank == Rank.ABSENT:
-        return write.children_gone is not None or (row is not None and row.active)
-    if row is None or differs(row, write):
+def _is_needed(rows: UnitOfWork, write: Write, pending: set[str]) -> bool:
+    """Whether the news must be written, given the mirror's row."""
+    row = rows.row(write.key)
+    if not pending.isdisjoint(_names(row, write.key)):
+        # A confirmation must be written, too, because it is newer than deliveries still pending.
         return True
-    # A confirmation must be written, too: it settles a tie, and is newer than deliveries still pending.
-    return row.tie or not pending.isdisjoint(_names(row, write.key))
+    if write.version.rank == Rank.ABSENT:
+        if row is None:
+            # Children of an unknown row go with its tombstone; without them, there is nothing to remove.
+            return any(child is not None and child.active for child in map(rows.row, rows.children(write.key)))
+        return write.children_gone is not None or row.active
+    # A confirmation settles a tie.
+    return row is None or row.tie or differs(row, write)
 
 
 def _names(row: MirrorRow | None, key: Key) -> set[str]:

@@ -17,7 +17,7 @@ from shopping import named, tell_all
 from sqlalchemy import event, func, select
 
 from handlers.api import fetch
-from handlers.catalog import Product
+from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed, ListPage
 from receiver.codec import decode, encode
 from receiver.database.database import Database
@@ -216,6 +216,42 @@ def test_a_row_with_a_delivery_during_the_page_is_asked_for_again(kit, lamps):
     kit.drain()
     assert lamps.requests.count("A1") == 1
     assert (kit.row(Product, "A1").name, report.left) == ("as announced", 0)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_row_that_is_gone_when_it_is_asked_for_again_is_not_revived_by_its_delivery(kit, lamps, is_known):
+    """The delivery is pending during the walk, and the delete after it was lost."""
+    lamps.names["B1"] = "Lamp"
+    if is_known:
+        kit.send("shop", "product.deleted", id="B1", at=EARLIER)
+        kit.drain()
+
+    def tell(number: int) -> None:
+        if "B1" in lamps.names and number == 4:
+            kit.send("shop", "product.updated", id="B1", at=EARLIER + timedelta(minutes=1), data=named())
+            del lamps.names["B1"]
+
+    lamps.after = tell
+    report = run(kit)
+    kit.drain()
+    assert lamps.requests.count("B1") == 1
+    assert ("B1" in mirrored(kit), report.left) == (False, 0)
+
+
+def test_an_unknown_product_that_is_gone_when_it_is_asked_for_again_takes_its_variants_with_it(kit, lamps):
+    lamps.names["B1"] = "Lamp"
+
+    def tell(number: int) -> None:
+        if "B1" in lamps.names and number == 4:
+            # The variant has the id of its product, so the delivery may concern either.
+            kit.send("shop", "variant.updated", id="B1", at=EARLIER, data={"parent": "B1"})
+            kit.drain()
+            del lamps.names["B1"]
+
+    lamps.after = tell
+    run(kit)
+    assert lamps.requests.count("B1") == 1
+    assert not kit.row(Variant, "B1").active
 
 
 def test_without_a_lookup_the_row_is_left_to_its_delivery_and_reported(kit, shop):
