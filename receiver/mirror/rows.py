@@ -308,7 +308,7 @@ class Mirror:
 
 
 class SessionRequested(BaseException):
-    """A handler used its session outside the settling transaction, so the worker must run it again inside.
+    """A handler needs the settling transaction, for its session or for what it reads, so it must run again inside.
 
     It is not an `Exception`, so that a handler's `except Exception` does not catch it.
     """

@@ -65,9 +65,14 @@ class Handling:
         """
         with closing(_Reader(self._database, self._lock_seconds())) as read:
             earlier: list[Write] = []
+            #: The sources of handlers whose news is not known yet, because they run inside the settling transaction.
+            unknown: set[str] = set()
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
-                    self.run(attempt, earlier, read)
+                    source = attempt.delivery.source
+                    self.run(attempt, earlier, _read_inside if source in unknown else read)
+                    if attempt.wants_session:
+                        unknown.add(source)
                     if read.failed is not None:
                         # The attempt must not count, whatever the handler made of the error.
                         raise read.failed
@@ -130,6 +135,11 @@ class Handling:
                 _undo(connection, ours)
         if attempt.result is None:
             ours.commit()
+
+
+def _read_inside(_key: Key, _writes: list[Write]) -> MirrorRow | None:
+    """Let a handler that reads run inside the settling transaction, behind those with news that it must see."""
+    raise SessionRequested
 
 
 #: The message of `TransactionEnded`.

@@ -57,6 +57,18 @@ def test_a_handler_s_sql_is_committed_with_the_batch_and_rolled_back_with_its_fa
     assert [row.external_id for row in kit.rows(Product)] == ["A1", "A3", "A4"]
 
 
+def test_a_handler_reads_what_an_earlier_one_of_its_batch_has_written_with_a_session(shop, kit, worker, notes):
+    @shop.on("product.seen")
+    def see(event: Event, mirror: Mirror) -> None:
+        row = mirror.get(Product, event.entity_id)
+        mirror.upsert(Product, event.entity_id, sku="unknown" if row is None else row.name)
+
+    kit.send("shop", "product.noted", id="A1", at=NOON)
+    kit.send("shop", "product.seen", id="A1", at=NOON + timedelta(minutes=1))
+    assert worker.work() == 2
+    assert kit.row(Product, "A1").sku == "noted"
+
+
 def test_sql_that_the_database_refuses_fails_only_its_own_delivery(kit, worker, notes):
     kit.send("shop", "product.noted", id="A1", at=NOON)
     kit.send("shop", "product.noted", id="A1", at=NOON + timedelta(minutes=1))
