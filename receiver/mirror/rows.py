@@ -195,8 +195,8 @@ class Mirror:
         session: Session | None = None,
     ) -> None:
         self.writes: list[Write] = []
-        #: The place in `writes` of the values of each row and version.
-        self._places: dict[tuple[Key, Version], int] = {}
+        #: The write of each row and version in `writes`, apart from those about children.
+        self._written: dict[tuple[Key, Version], Write] = {}
         self._source = source
         self._occurred_at = occurred_at
         self._arrival = arrival
@@ -262,11 +262,11 @@ class Mirror:
         return row if isinstance(row, table) else None
 
     def _write(
-        self, table: type[MirrorRow], external_id: str, rank: Rank, at: datetime | None, news: dict[str, Any]
+        self, table: type[MirrorRow], external_id: str, rank: Rank, at: datetime | None, given: dict[str, Any]
     ) -> None:
         known = own_columns(table)
         columns: dict[str, Any] = {}
-        for name, value in news.items():
+        for name, value in given.items():
             normal = known.get(name)
             if normal is not None:
                 if value is None:
@@ -280,13 +280,15 @@ class Mirror:
             else:
                 raise HandlerError("`active` takes true or false.")
         check_id("parent", columns.get("parent"))
-        written = self._key(table, external_id), self._version(rank, at)
-        place = self._places.setdefault(written, len(self.writes))
-        if place == len(self.writes):
-            self.writes.append(Write(*written, {ACTIVE: True, **columns}))
-        else:
+        news = self._key(table, external_id), self._version(rank, at)
+        if news in self._written:
             # The guard takes news of one version for repeated news, and would keep the handler's first values.
-            self.writes[place] = Write(*written, _combined(self.writes[place].columns, columns))
+            earlier = self._written[news]
+            self.writes[self.writes.index(earlier)] = write = Write(*news, _combined(earlier.columns, columns))
+        else:
+            write = Write(*news, {ACTIVE: True, **columns})
+            self.writes.append(write)
+        self._written[news] = write
 
     def _lose_children(
         self, table: type[MirrorRow], external_id: str, child: type[MirrorRow], rank: Rank, at: datetime | None
@@ -323,17 +325,15 @@ def _patch(name: str, normal: Normalizer, patch: Patch) -> Patch:
 
 def _combined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """The values of both, of which the later decide. A later patch changes members of the earlier value."""
-    combined = {**earlier, **later}
-    for name, value in later.items():
-        if isinstance(value, Patch) and name in earlier:
-            combined[name] = _patched(earlier[name], value.members)
-    return combined
+    return {**earlier, **{name: _patched(earlier.get(name, Patch({})), value) for name, value in later.items()}}
 
 
-def _patched(value: Any, members: Mapping[str, Any]) -> Any:
+def _patched(value: Any, later: Any) -> Any:
+    if not isinstance(later, Patch):
+        return later
     if isinstance(value, Patch):
-        return Patch({**value.members, **members})
-    return {**(value if isinstance(value, dict) else {}), **members} if members else value
+        return Patch({**value.members, **later.members})
+    return {**(value if isinstance(value, dict) else {}), **later.members} if later.members else value
 
 
 def _checked(at: datetime) -> datetime:
