@@ -233,6 +233,7 @@ def _query(columns: Sequence[_Column]) -> str:
 
     Keys are inserted in sorted order, so that two processes with the same keys wait for each other instead of
     deadlocking. Of two arrivals with one key, the earlier is kept. A bundle's body is kept if any of its items is new.
+    It may be there already, since a conflict is inserted after the new items.
     """
     in_json, of_bytes = _divided(columns)
     given = {each.name: each.name for each in columns}
@@ -240,7 +241,8 @@ def _query(columns: Sequence[_Column]) -> str:
     if columns is not _COLUMNS:
         kept = (
             "WHERE arrivals.body IS NOT NULL AND arrivals.id IN "
-            "(SELECT coalesce(each.body_id, each.id) FROM arrivals AS each JOIN new ON new.delivery_id = each.id)"
+            "(SELECT coalesce(each.body_id, each.id) FROM arrivals AS each JOIN new ON new.delivery_id = each.id) "
+            "ON CONFLICT DO NOTHING"
         )
     return f"""
 WITH arrivals AS (

@@ -108,6 +108,17 @@ def test_an_id_with_another_item_is_kept_as_a_conflict(kit):
     assert kit.delivery(answer)["conflict"]
 
 
+@pytest.mark.parametrize("conflicts_first", [True, False])
+def test_a_conflict_beside_a_new_item_is_kept_with_it_and_the_body_once(kit, worker, conflicts_first):
+    kit.send_body("shop", bundle(item(1, event="e1")))
+    both = [item(9, event="e1"), item(2, event="e2")]
+    answer = kit.send_body("shop", bundle(*(both if conflicts_first else reversed(both))))
+    assert (answer.status, statuses(answer)) == (200, ["accepted", "accepted"])
+    drain(worker)
+    assert [each["state"] for each in kit.deliveries()] == ["processed"] * 3
+    assert count(kit, "bodies") == 2
+
+
 def test_an_unreadable_item_is_dead_alone(kit, worker):
     answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3)))
     drain(worker)
