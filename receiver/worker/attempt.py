@@ -57,6 +57,8 @@ class Attempt(Struct):
     #: Whether its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
+    #: Whether its handler read a row, with the news of those before it in its batch.
+    has_read: bool = False
     #: The number of interruptions of its SQL, after each of which the whole transaction was run again.
     interruptions: int = 0
     #: The handler and durations, to be recorded.

@@ -70,7 +70,9 @@ class Handling:
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
                     source = attempt.delivery.source
+                    read.was_used = False
                     self.run(attempt, earlier, _read_inside if source in unknown else read)
+                    attempt.has_read = read.was_used
                     if attempt.wants_session:
                         unknown.add(source)
                     if read.failed is not None:
@@ -214,10 +216,13 @@ class _Reader:
         #: The last error about a lock that another session holds, and that of the database itself.
         self.met: SQLAlchemyError | None = None
         self.failed: SQLAlchemyError | None = None
+        #: Whether the handler at work has read a row.
+        self.was_used = False
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
     def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
+        self.was_used = True
         try:
             return retry_transaction(lambda: self._read(key, writes))
         except SQLAlchemyError as error:

@@ -118,6 +118,8 @@ class Settlement:
         locked: list[tuple[Attempt, Exception]] = []
         for attempt in attempts:
             self._keep_lease()
+            # One before it may be refused or postponed, so its handler reads again what is there.
+            attempt.wants_session |= attempt.has_read
             error = self._locks.met_before(attempt)
             if error is None:
                 error = self._settle_alone(attempt, ALONE_AT_LAST if self._locks.are_many else ALONE_SECONDS)
