@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from receiver.codec import storable
+from receiver.commands.closing import ending_a_command
 from receiver.commands.examples import epilog_of
 from receiver.commands.options import hookmirror
 from receiver.commands.wording import words_of
@@ -111,7 +112,8 @@ def own_command(name: str) -> Callable[..., Any]:
     @wraps(command)
     def with_storable_words(**given: Any) -> Any:
         files = NAMES_OF_FILES.get(name, ())
-        return command(**{word: value if word in files else _storable(value) for word, value in given.items()})
+        with ending_a_command():
+            return command(**{word: value if word in files else _storable(value) for word, value in given.items()})
 
     return with_storable_words
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import source_named
 from receiver.commands.wiring import tell_other_workers
@@ -31,7 +32,7 @@ def ask(
     """Ask the source for one row, and show the differences to the mirror. Exit code 1 if there still are any."""
     if reason and not repair:
         raise ConfigurationError("--reason is for a repair: add --repair, or leave it out.")
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     listening = source_named(runtime.sources, source)
     kind = table_named(table)

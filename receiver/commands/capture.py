@@ -10,6 +10,7 @@ import typer
 
 from receiver.api.refused import show_refused
 from receiver.codec import encode, storable
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.new_dialect import write_files
 from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
@@ -45,7 +46,7 @@ def capture(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the requests of an unknown sender, and write one to files for new-dialect."""
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     once_source(runtime.database, runtime.sources, source)
     if request_id is None and write is None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from receiver.commands.client_protocol import Client
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.remote_client import RemoteClient
 from receiver.errors import ConfigurationError
 from receiver.interrupts import EndingAtOnce
@@ -31,7 +32,7 @@ def client_of(to: str | None, token: str | None) -> Client:
             from receiver.commands.local_client import LocalClient
             from receiver.server.runtime import install
 
-        return LocalClient(install(quiet=True))
+        return LocalClient(closed_at_the_end(install(quiet=True)))
     if not token:
         raise ConfigurationError(
             f"--to needs a token: put the line that `hookmirror token` prints there into {TOKEN_VARIABLE}, or give "

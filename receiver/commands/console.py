@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from receiver.commands.closing import closed_at_the_end
 from receiver.ingest.connections import allow_open_files
 from receiver.interrupts import end_at_sigterm
 from receiver.server import server, sockets
@@ -28,7 +29,7 @@ def console(
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
     end_at_sigterm()
-    runtime = install()
+    runtime = closed_at_the_end(install())
     listening = sockets.listen(host, port)
     runtime.open()
     allow_open_files(runtime.settings.max_connections)

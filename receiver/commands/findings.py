@@ -11,6 +11,7 @@ import typer
 
 from receiver.api.findings import FindingList, WholeFinding, show_finding, show_standing
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.errors import ConfigurationError, NotFound
 from receiver.findings import record
@@ -38,7 +39,7 @@ def findings(
         raise ConfigurationError("One finding is shown by its id alone: leave --acknowledge and --all out.")
     if reason is not None and acknowledge is None:
         raise ConfigurationError("--reason is a note on an acknowledgement: add --acknowledge ID, or leave it out.")
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     if finding is not None:
         _show_one(runtime, finding, as_json=as_json)

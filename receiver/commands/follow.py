@@ -17,6 +17,7 @@ import typer
 
 from receiver.api.followers import MOST_DEAD_LISTED, FollowerList, show_dead, show_follower
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import once_source
@@ -177,12 +178,11 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    runtime = install()
+    runtime = closed_at_the_end(install())
     listening = None if port is None else sockets.listen(host, port, option="--metrics-port")
     runtime.open()
     tune_interpreter()
     with ExitStack() as ends:
-        ends.callback(runtime.database.close)
         ends.enter_context(closing(target))
         _refuse_unknown(runtime, options.wanted)
         if listening is not None:
@@ -201,26 +201,24 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
 def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) -> None:
     if sum(wanted.values()) > 1:
         raise ConfigurationError("Give one of --list, --retry-dead, --drop-dead and --forget at a time.")
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
-    with closing(runtime.database) as database:
-        if wanted["show"]:
-            _show(database, as_json)
-            return
-        answer: dict[str, Any] = {"name": name}
-        if wanted["retry"]:
-            answer["retried"] = repair.retry_dead(database, name, by=by_command())
-            says = f"Dead changes that {name} sends again: {answer['retried']}.{_waits(database, name, answer)}"
-        elif wanted["drop"] and seq is not None:
-            repair.drop_dead(database, name, seq, by=by_command())
-            answer["dropped"] = seq
-            says = (
-                f"{name} dropped the change {seq}; changes that waited for it are sent.{_waits(database, name, answer)}"
-            )
-        else:
-            repair.forget(database, name, by=by_command())
-            answer["forgotten"] = True
-            says = f"The follower {name} was removed."
+    database = runtime.database
+    if wanted["show"]:
+        _show(database, as_json)
+        return
+    answer: dict[str, Any] = {"name": name}
+    if wanted["retry"]:
+        answer["retried"] = repair.retry_dead(database, name, by=by_command())
+        says = f"Dead changes that {name} sends again: {answer['retried']}.{_waits(database, name, answer)}"
+    elif wanted["drop"] and seq is not None:
+        repair.drop_dead(database, name, seq, by=by_command())
+        answer["dropped"] = seq
+        says = f"{name} dropped the change {seq}; changes that waited for it are sent.{_waits(database, name, answer)}"
+    else:
+        repair.forget(database, name, by=by_command())
+        answer["forgotten"] = True
+        says = f"The follower {name} was removed."
     typer.echo(encode(answer) if as_json else visible(says))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.server.runtime import schema_of_packages
 
@@ -19,6 +20,6 @@ def migrate(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the database to the schema of this release."""
-    schema = schema_of_packages()
+    schema = closed_at_the_end(schema_of_packages())
     done = schema.checked_plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))

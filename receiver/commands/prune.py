@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import typer
 
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.commands.progress import progress
 from receiver.inbox.retention import PAGES
@@ -16,7 +17,7 @@ from receiver.server.runtime import install
 
 def prune(as_json: JsonFlag = False) -> None:
     """Drop expired bodies, dedup keys, refused requests and tallies. Workers do the same in small batches."""
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     dropped = 0
     with progress("deliveries pruned") as seen:

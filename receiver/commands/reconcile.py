@@ -9,6 +9,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.ask import ask
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag, no_reason
 from receiver.commands.progress import progress
 from receiver.commands.selection import source_named
@@ -44,7 +45,7 @@ def reconcile(
     if entity is not None:
         _one_row(source, entity, dry_run=dry_run, is_whole=force or misdated, reason=reason, as_json=as_json)
         return
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     listening = source_named(runtime.sources, source)
     if not misdated:
         check_reconcilable(listening)

@@ -9,6 +9,7 @@ import typer
 
 from receiver.api.refused import RefusedRequest, show_refused
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag, no_reason
 from receiver.commands.selection import once_source, source_named
@@ -50,7 +51,7 @@ def refused(
         raise ConfigurationError("--show takes the id of one request, and nothing else: leave the other words out.")
     if reason != no_reason("refused") and not (verify or drop):
         raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     if verify:
         done = _verified(runtime, source, reason)

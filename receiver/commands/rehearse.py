@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode, shortened
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import source_named
 from receiver.dialects.sources import Source
@@ -58,7 +59,7 @@ def rehearse(
     MODULE:DIALECT is compared with the code in the settings, over the same deliveries. Without it, the code in the
     settings is compared with the mirror and the inbox. Nothing is written to the database.
     """
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open_to_read()
     name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)

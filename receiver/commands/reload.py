@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.runs.actions import by_command
 from receiver.server import reloading
@@ -20,7 +21,7 @@ def reload(
 ) -> None:
     """Make the processes of this machine read their settings again; they keep the old ones if the new are invalid."""
     # Invalid settings are reported here, before any process refuses them.
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     # Not opened, because processes beside a newer schema can be reloaded, too.
     runtime.demand_existing()
     answers, _ = reloading.reload_settings(runtime.database, by_command(), pid=pid)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.filters import (
     ConflictFilter,
     DedupKeyFilter,
@@ -66,7 +67,7 @@ def replay(
     what = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
     how = {"begin": since, "end": until, "reason": reason_has, "conflict": conflict, "dedup_key": dedup_key}
     wanted = parse_filter(**what, **how)
-    runtime = install(quiet=True)
+    runtime = closed_at_the_end(install(quiet=True))
     runtime.open()
     arguments = meant_deliveries(runtime.database, runtime.sources, ids or [], wanted)
     if ids:

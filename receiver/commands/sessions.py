@@ -9,6 +9,7 @@ import typer
 
 from receiver.api.sessions import SessionList, show_session
 from receiver.codec import encode
+from receiver.commands.closing import closed_at_the_end
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_table
 from receiver.errors import ConfigurationError
@@ -24,7 +25,7 @@ def sessions(
     as_json: JsonFlag = False,
 ) -> None:
     """List who is signed in to the console, the newest session first."""
-    runtime, now = install(quiet=True), datetime.now(UTC)
+    runtime, now = closed_at_the_end(install(quiet=True)), datetime.now(UTC)
     runtime.open()
     database = runtime.database
     if end is not None:

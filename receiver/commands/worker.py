@@ -11,6 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from receiver.commands.closing import closed_at_the_end
 from receiver.runs.feeder import FeederThread
 from receiver.server import sockets
 from receiver.server.health import vitals
@@ -40,7 +41,7 @@ def worker(
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
     requests, ends = Requests(), _asked_to_end()
     requests.listen()
-    runtime = install()
+    runtime = closed_at_the_end(install())
     listening = None if metrics_port is None else sockets.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
@@ -66,7 +67,6 @@ def worker(
         _wait_for(ends)
         for part in (reloader, reconciling, feeding, running, registration):
             part.stop()
-    runtime.database.close()
     log.info("stopped")
     stop_listening()
 

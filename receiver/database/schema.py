@@ -84,6 +84,10 @@ class Schema:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
     @cached_property
     def branches(self) -> list[Branch]:
         """The branches of the database, in the order of their migrations."""

@@ -53,6 +53,11 @@ class ServedParts:
     #: The warnings of `/readyz`.
     warnings: Callable[[], list[str]] = list
 
+    def close(self) -> None:
+        """Begin no further read and no further question, without waiting for those in progress."""
+        for each in (self.reads, self.measuring, self.questions, self.errands, self.readiness):
+            each.close()
+
 
 def new_reads(runtime: Runtime, *, is_busy: Callable[[], bool], utilisation: Callable[[], float]) -> Reads:
     """Make the reads of a process, with a budget while webhooks are being acked: see `ReadBudget`."""

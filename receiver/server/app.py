@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -162,17 +162,15 @@ class App:
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Run the application's threads from start to stop, for an outer application that mounts this one."""
-        self._runtime.prepare()
-        self._loop = asyncio.get_running_loop()
         working = (self._worker, self._feeder, self._reconciler)
         parts = (self._registration, self._watch, *working, self._keeper, self._accepting, self._reloader)
-        with running(parts):
-            begin_fetching(self._runtime.sources.values())
-            yield
-        served = self._served
-        for each in (served.reads, served.measuring, served.questions, served.errands, self._readiness):
-            each.close()
-        self._runtime.database.close()
+        # Also after a start that fails.
+        with closing(self._runtime), closing(self._served):
+            self._runtime.prepare()
+            self._loop = asyncio.get_running_loop()
+            with running(parts):
+                begin_fetching(self._runtime.sources.values())
+                yield
 
     def _trouble(self) -> str | None:
         """The reason for which deliveries cannot be stored, or None; a failure counts until a later write succeeds."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -116,9 +116,7 @@ class ConsoleApp:
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Run the application's threads from start to stop."""
         self._loop = asyncio.get_running_loop()
-        with running((self._registration, self._reloader, self._watch)):
+        # Also after a start that fails.
+        parts = (self._registration, self._reloader, self._watch)
+        with closing(self._runtime), closing(self._served), running(parts):
             yield
-        served = self._served
-        for each in (served.reads, served.measuring, served.questions, served.errands, served.readiness):
-            each.close()
-        self._runtime.database.close()

@@ -57,8 +57,11 @@ def vitals(
     }
     with _Server(listening, answers) as server:
         threading.Thread(target=server.serve_forever, name="vitals", daemon=True).start()
-        yield
-        server.shutdown()
+        try:
+            yield
+        finally:
+            # Also after an error: the thread would otherwise wait at a closed socket, again and again.
+            server.shutdown()
 
 
 class _Server(ThreadingHTTPServer):

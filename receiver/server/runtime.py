@@ -115,6 +115,10 @@ class Runtime:
                 "which creates it."
             )
 
+    def close(self) -> None:
+        """Close the database. The runtime cannot be used any more."""
+        self.database.close()
+
     def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
         """Make a worker; `requests_wait` is that of `Worker`."""
         return Worker(

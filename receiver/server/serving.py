@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import closing
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,21 +20,19 @@ from receiver.server.signals import Requests
 
 def serve_here(open_socket: Callable[[], socket.socket], *, worker: bool, requests: Requests, root_path: str) -> None:
     """Serve in this process until a signal ends it. Raises `ConfigurationError` if it cannot start."""
-    runtime = install()
-    listening = open_socket()
-    runtime.prepare()
-    allow_open_files(runtime.settings.max_connections)
-    application = App(runtime, with_worker=worker, requests=requests)
-    tune_interpreter()
-    server.run(application, listening, root_path=root_path)
+    with closing(install()) as runtime, closing(open_socket()) as listening:
+        runtime.prepare()
+        allow_open_files(runtime.settings.max_connections)
+        application = App(runtime, with_worker=worker, requests=requests)
+        tune_interpreter()
+        server.run(application, listening, root_path=root_path)
 
 
 def check_start() -> None:
     """Do what every process does at its start, except serve. Raises `ConfigurationError` if that fails."""
     try:
-        runtime = install()
-        runtime.prepare()
-        App(runtime, with_worker=False, requests=Requests())
+        with closing(install()) as runtime:
+            runtime.prepare()
+            App(runtime, with_worker=False, requests=Requests())
     except SQLAlchemyError as error:
         raise ConfigurationError(explain_by_settings(error)) from error
-    runtime.database.close()

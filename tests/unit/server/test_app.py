@@ -12,6 +12,8 @@ import pytest
 
 from receiver.errors import ConfigurationError
 from receiver.server import app, renewal
+from receiver.server.runtime import Runtime
+from receiver.settings.settings import Settings
 
 
 def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
@@ -39,3 +41,23 @@ def test_settings_reported_as_refused_never_come_into_force(monkeypatch):
     asyncio.run(serve())
     assert len(told) == 1
     assert taken == []
+
+
+def test_the_database_is_closed_when_a_part_cannot_start(monkeypatch, tmp_path):
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(app.WorkerThread, "start", fail)
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'hookmirror.db'}", secret_key="key-of-this-test")
+    runtime = Runtime(settings)
+    runtime.prepare()
+    application = app.App(runtime)
+
+    async def serve() -> None:
+        async with application.lifespan():
+            pass
+
+    with pytest.raises(RuntimeError, match="new thread"):
+        asyncio.run(serve())
+    assert runtime.database._care.checkpoints is None
+    assert list(tmp_path.glob("*-wal")) == []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import httpx
 import pytest
 import structlog
 from ports import free_port
 from structlog.testing import capture_logs
-from waiting import TIMEOUT
+from waiting import TIMEOUT, wait_until
 
 from receiver.logs.repeats import Repeats
 from receiver.server.health import MOST_CLIENTS, vitals
@@ -71,6 +72,21 @@ def test_an_error_of_ours_is_logged_once_with_its_traceback_and_a_client_s_disco
                 assert asking.recv(1) == b""
     told = [line for line in logs if "cannot answer a request for health" in line["event"]]
     assert [line["exception"].splitlines()[-1] for line in told] == ["ValueError"]
+
+
+def test_no_thread_answers_any_more_after_an_error_of_the_worker():
+    def fail() -> None:
+        with vitals(socket.create_server(("127.0.0.1", 0)), trouble=lambda: None, metrics=lambda: b""):
+            assert "vitals" in names_of_threads()
+            raise ValueError("of the worker")
+
+    with pytest.raises(ValueError, match="of the worker"):
+        fail()
+    wait_until(lambda: "vitals" not in names_of_threads(), "the end of the thread")
+
+
+def names_of_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
 
 
 def test_the_port_is_free_again_afterwards(ask):
