@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from receiver.commands.closing import closed_at_the_end
 from receiver.errors import ConfigurationError
 from receiver.interrupts import EndingAtOnce, end_at_sigterm
 from receiver.logs import logs
@@ -52,7 +53,7 @@ def serve(
         return
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
-    listening = open_socket()
+    listening = closed_at_the_end(open_socket())
     # Checked once, because each process would otherwise fail at the same mistake again and again.
     check_apart(_check)
     run_processes(listening, processes=processes, worker=worker, root_path=root_path)

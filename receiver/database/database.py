@@ -13,9 +13,9 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from receiver.database import postgresql, urls
@@ -288,14 +288,20 @@ class Database:
             self._announcements.announce()
 
     def close(self) -> None:
+        """Close every connection; one that a thread still uses is closed when the thread returns it."""
         self._announcements.stop()
         checkpoints, self._care.checkpoints = self._care.checkpoints, None
         if checkpoints is not None:
             checkpoints.stop()
         for each in (*self._others, self):
+            event.listen(each.engine, "checkin", _close_returned)
             each.engine.dispose()
         if checkpoints is not None:
             checkpoints.close()
+
+
+def _close_returned(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.close()
 
 
 class _Care:

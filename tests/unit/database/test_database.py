@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from notes import add, notes
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from receiver.database.database import Database
@@ -69,6 +69,15 @@ def test_session_options_of_the_url_are_kept_beside_ours(postgresql):
 def test_no_connection_is_opened_before_it_is_used(tmp_path):
     Database(f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}").close()
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_connection_in_use_when_the_database_is_closed_is_closed_at_its_return(database_url):
+    database, closed = Database(database_url), []
+    event.listen(database.engine, "close", lambda *_: closed.append("one"))
+    with database.read() as connection:
+        database.close()
+        assert (connection.execute(text("SELECT 1")).scalar(), closed) == (1, [])
+    assert closed == ["one"]
 
 
 @pytest.mark.parametrize(
