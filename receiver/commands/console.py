@@ -30,7 +30,7 @@ def console(
     requests.listen()
     end_at_sigterm()
     runtime = closed_at_the_end(install())
-    listening = sockets.listen(host, port)
+    listening = closed_at_the_end(sockets.listen(host, port))
     runtime.open()
     allow_open_files(runtime.settings.max_connections)
     # Set only now, so that threads started earlier keep their priority. The one that copies SQLite's log may hold the

@@ -179,7 +179,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     runtime = closed_at_the_end(install())
-    listening = None if port is None else sockets.listen(host, port, option="--metrics-port")
+    listening = None if port is None else closed_at_the_end(sockets.listen(host, port, option="--metrics-port"))
     runtime.open()
     tune_interpreter()
     with ExitStack() as ends:

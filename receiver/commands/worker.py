@@ -42,7 +42,9 @@ def worker(
     requests, ends = Requests(), _asked_to_end()
     requests.listen()
     runtime = closed_at_the_end(install())
-    listening = None if metrics_port is None else sockets.listen(metrics_host, metrics_port, option="--metrics-port")
+    listening = None
+    if metrics_port is not None:
+        listening = closed_at_the_end(sockets.listen(metrics_host, metrics_port, option="--metrics-port"))
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
     reconciling = FeederThread(partial(runtime.reconciler, with_schedule=True), name="reconciler")

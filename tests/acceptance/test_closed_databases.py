@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from commanding import Folder
@@ -71,6 +72,27 @@ def test_a_process_that_is_asked_to_end_leaves_no_log_beside_the_database(folder
         process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, command
     assert beside(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("worker --metrics-port 0", ["working"]),
+        ("console --port 0", ["listening"]),
+        ("serve --port 0", ["listening"]),
+        # First the process that starts the others, then one of them.
+        ("serve --port 0 --processes 2", ["listening", "listening"]),
+    ],
+)
+def test_a_process_that_is_asked_to_end_leaves_nothing_to_the_interpreter(folder, command, says):
+    fresh = replace(folder, environment={"PYTHONWARNINGS": "always::ResourceWarning"}, fresh=True)
+    with fresh.running(*command.split()) as process:
+        assert process.stderr is not None
+        for word in says:
+            wait_until(lambda word=word: word in process.stderr.readline(), "its start")
+        process.terminate()
+        _, told = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, "ResourceWarning" in told) == (0, False), told
 
 
 def test_what_was_opened_is_closed_in_reverse_order_after_an_error():
