@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, create_engine, delete, false, inspect, table, text
 from sqlalchemy.orm import Mapper
+from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from receiver.database.added_columns import lacking_columns
@@ -178,7 +179,8 @@ class Schema:
             with self._database.read() as connection:
                 yield connection
         else:
-            with create_engine("sqlite://").connect() as connection:
+            # Without a pool, which would keep the connection.
+            with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
                 yield connection
 
     def _plan(self, connection: Connection) -> Migration:

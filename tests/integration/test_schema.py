@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from installed_schemas import catalog
-from sqlalchemy import inspect, make_url, select, text
+from sqlalchemy import create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 from waiting import TIMEOUT
@@ -106,6 +106,21 @@ def test_a_plan_lists_the_steps_and_does_nothing(database):
     ]
     assert plan.lines(dry_run=True)[0].startswith("receiver would go from nothing to ")
     assert set(noted(database).values()) == {None}
+
+
+def test_a_plan_for_a_file_that_does_not_exist_leaves_no_connection_open(tmp_path, monkeypatch):
+    told = []
+
+    def made(*given, **options):
+        engine = create_engine(*given, **options)
+        event.listen(engine, "connect", lambda *_: told.append("opened"))
+        event.listen(engine, "close", lambda *_: told.append("closed"))
+        return engine
+
+    monkeypatch.setattr(schema, "create_engine", made)
+    with closing(Database(f"sqlite:///{tmp_path / 'absent.db'}")) as database:
+        assert Schema(database).plan().is_needed
+    assert told == ["opened", "closed"]
 
 
 def test_several_processes_that_start_together_migrate_one_after_the_other(database_url):
