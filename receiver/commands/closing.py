@@ -31,7 +31,10 @@ def ending_a_command() -> Iterator[None]:
 def closed_at_the_end(opened: Opened) -> Opened:
     """Return the argument, which is closed when the command that runs has ended, in whatever way.
 
-    A SQLite file that its last user does not close keeps its log beside it, with the last commits.
+    A SQLite file that its last user does not close keeps its log beside it, with the last commits. If no command runs,
+    as in a script that calls the function of one, the end of the process closes it.
     """
-    _open.get().callback(opened.close)
+    running = _open.get(None)
+    if running is not None:
+        running.callback(opened.close)
     return opened
