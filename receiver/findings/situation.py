@@ -108,6 +108,8 @@ class Reconciled:
     wrong: int
     #: Event types whose loss explains the difference; empty if unknown.
     missing: Sequence[str] = ()
+    #: Those of the wrong rows that the list lacked, and that the brake left active.
+    braked: int = 0
     #: The reason why the reconcile failed, and its run; None for one that did not fail.
     trouble: str | None = None
     run: int | None = None

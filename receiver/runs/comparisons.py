@@ -22,8 +22,11 @@ class Comparison(NamedTuple):
 
     source: str
     at: datetime
+    #: The rows that the source listed, and those that its list lacked and the brake left active.
     compared: int
     wrong: int
+    #: Those of the wrong rows that the brake left active.
+    braked: int
 
 
 class FailedReconcile(NamedTuple):
@@ -89,5 +92,5 @@ def latest_comparisons(connection: Connection, sources: Iterable[str], now: date
         found = select(RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally).where(*of_it).order_by(RUNS.c.id.desc()).limit(2)
         runs = connection.execute(found).all()
         if len(runs) == 2 and now - runs[0].ended_at < TELLING:
-            wrong = runs[0].tally.get("repaired", 0) + runs[0].tally.get("braked", 0)
-            yield Comparison(source, runs[0].ended_at, runs[0].total, wrong)
+            repaired, braked = (runs[0].tally.get(name, 0) for name in ("repaired", "braked"))
+            yield Comparison(source, runs[0].ended_at, runs[0].total + braked, repaired + braked, braked)

@@ -73,7 +73,7 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
 
 def reconciles(sources: Iterable[str], connection: Connection, now: datetime) -> Sequence[Reconciled]:
     """The latest reconcile of each source, and those that failed, in the form that the rules need."""
-    compared = [Reconciled(*found) for found in latest_comparisons(connection, sources, now)]
+    compared = [Reconciled(**found._asdict()) for found in latest_comparisons(connection, sources, now)]
     failed = [
         Reconciled(each.source, each.began_at, 0, 0, trouble=each.trouble, run=each.run, next_run=each.next_run)
         for each in failed_reconciles(connection)

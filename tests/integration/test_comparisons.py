@@ -51,7 +51,7 @@ def test_a_reconcile_that_finds_more_than_one_row_in_a_thousand_wrong_is_a_findi
     reconciled(kit, ago=DAY, repaired=3)
     (finding,) = found(kit)
     assert (finding.source, finding.since) == ("shop", NOW - DAY)
-    assert finding.evidence == {"wrong": 3, "compared": 2_000}
+    assert finding.evidence == {"wrong": 3, "compared": 2_000, "braked": 0}
 
 
 def test_a_comparison_counts_however_many_runs_of_other_sources_came_since(kit, monkeypatch):
@@ -68,6 +68,17 @@ def test_rows_left_alone_by_the_brake_count_as_differences(kit):
     reconciled(kit, ago=DAY, braked=900)
     (finding,) = found(kit)
     assert finding.evidence["wrong"] == 900
+
+
+def test_rows_that_an_empty_list_lacks_are_among_the_compared_and_the_list_is_named_as_the_cause(kit):
+    reconciled(kit, ago=2 * DAY)
+    reconciled(kit, ago=DAY, total=0, braked=4)
+    (finding,) = found(kit)
+    assert finding.evidence == {"wrong": 4, "compared": 4, "braked": 4}
+    assert finding.says.startswith("4 of 4 rows of shop differed")
+    assert "which its list lacks, were left active by the brake" in finding.says
+    assert "`hookmirror reconcile shop --force`" in finding.mend
+    assert "event types" not in finding.mend
 
 
 def test_the_next_reconcile_with_few_differences_closes_the_finding(kit):
@@ -110,7 +121,7 @@ def test_a_reconcile_after_lost_webhooks_makes_the_finding(kit, shop):
     source.hold(["A1", "A2", "NEW"], "Lantern")
     walked(kit, sources_of(kit)["shop"])
     (finding,) = found(kit, kit.now())
-    assert finding.evidence == {"wrong": 3, "compared": 11}
+    assert finding.evidence == {"wrong": 3, "compared": 11, "braked": 0}
     walked(kit, sources_of(kit)["shop"])
     assert found(kit, kit.now()) == []
 

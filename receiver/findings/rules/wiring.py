@@ -110,16 +110,34 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
     for each in situation.reconciles:
         if each.wrong < FEW_ROWS or each.wrong <= each.compared * DIFFERS:
             continue
-        source = situation.sources.get(each.source)
-        is_scheduled = source is not None and source.is_scheduled
-        missing = f"; likely missing: {', '.join(each.missing)}" if each.missing else ""
+        cause, mend = _braked(each) if each.braked else _unannounced(situation, each)
         yield Finding(
             "mirror_differs",
             each.source,
             each.at,
             f"{each.wrong:,} of {each.compared:,} rows of {each.source} differed from the source at "
-            f"{clock_time(each.at, situation.now)}, so its webhooks alone do not suffice{missing}",
-            "Register all event types that the dialect knows at the sender"
-            + (". Its schedule repairs what is lost until then." if is_scheduled else ", and reconcile on a schedule."),
-            {"wrong": each.wrong, "compared": each.compared},
+            f"{clock_time(each.at, situation.now)}, {cause}",
+            mend,
+            {"wrong": each.wrong, "compared": each.compared, "braked": each.braked},
         )
+
+
+def _braked(found: Reconciled) -> tuple[str, str]:
+    """The cause and the remedy if the brake left rows active: an incomplete list is likelier than so many deletes."""
+    return (
+        f"and {found.braked:,} of them, which its list lacks, were left active by the brake",
+        "See whether the list is complete: compare it with the source, and check `api_url` and the dialect's list "
+        f"function. If the list is right, run `hookmirror reconcile {found.source} --force`.",
+    )
+
+
+def _unannounced(situation: Situation, found: Reconciled) -> tuple[str, str]:
+    """The cause and the remedy if webhooks did not announce the changes."""
+    source = situation.sources.get(found.source)
+    is_scheduled = source is not None and source.is_scheduled
+    missing = f"; likely missing: {', '.join(found.missing)}" if found.missing else ""
+    return (
+        f"so its webhooks alone do not suffice{missing}",
+        "Register all event types that the dialect knows at the sender"
+        + (". Its schedule repairs what is lost until then." if is_scheduled else ", and reconcile on a schedule."),
+    )
