@@ -184,7 +184,10 @@ class _Judge:
         if newest.arrival != arrival and newest > held.version:
             return Checked.DIFFERS, f"delivery {newest.arrival} has newer news"
         if arrival in self.recomputation.ran:
-            return Checked.DIFFERS, f"with today's code, delivery {arrival} does not bring this value"
+            told = f"with today's code, delivery {arrival} does not bring this value"
+            # News of an equal version changes nothing, and neither does older news.
+            is_kept = recomputed is None or recomputed.version <= held.version
+            return Checked.DIFFERS, f"{told}, and a replay would not change it" if is_kept else told
         change = recorded_change(self.candidates.changes, self.origins[arrival], column)
         if change is None:
             return Checked.UNKNOWN, self._obstacle(arrival)
