@@ -279,7 +279,11 @@ class Dialect:
         except BaseException as error:
             if not is_of_the_code(error):
                 raise
-            self._refuse_composed(told_with_place(error))
+            reason = told_with_place(error).rstrip(".")
+            raise ConfigurationError(
+                f"No body of {self.name} can be made from these flags, because compose failed ({reason}): "
+                f"{self._other_than_these_flags()}"
+            ) from error
         try:
             signed = dict.fromkeys(getattr(self.verifier, "signed_headers", ()), "example")
             read = self.read(self.as_kept(body, signed | self.usual_headers(event_type)))
@@ -334,8 +338,12 @@ class Dialect:
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
             f"The envelope of {self.name} does not read a body made from these flags ({reason.rstrip('.')}): "
-            f"give other flags, write @{self.name}.compose, or send a fixture file."
+            f"{self._other_than_these_flags()}"
         )
+
+    def _other_than_these_flags(self) -> str:
+        verb = "write" if self._compose is _compose_by_convention else "correct"
+        return f"give other flags, {verb} @{self.name}.compose, or send a fixture file."
 
 
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
