@@ -6,6 +6,7 @@ httpx reads the proxies and the certificates from the environment of the process
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -22,10 +23,24 @@ CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSLKEYLOGFILE")
 
+#: The value of a header (RFC 9110, section 5.5): no control characters, and blanks only between others.
+FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
+
 
 def no_cookies() -> CookieJar:
     """Make the cookies of a client that keeps none: with them, a server would take all its calls for one session."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def unsendable_header(client: httpx.Client) -> str | None:
+    """The name of a header of all calls of the client whose value HTTP does not allow; None without one.
+
+    A call would raise an error that quotes the value, and the value is usually a key.
+    """
+    for name, value in client.headers.raw:
+        if not FIELD_VALUE.fullmatch(value):
+            return name.decode("ascii", "backslashreplace")
+    return None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
-from receiver.http_calls import usable_environment
+from receiver.http_calls import unsendable_header, usable_environment
 from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
@@ -66,10 +66,21 @@ class Source:
     def client(self) -> httpx.Client | None:
         """Make a client of the source's API; None without an API.
 
-        Raises `ConfigurationError` if the environment allows no calls, and whatever the dialect's code raises.
+        Raises `ConfigurationError` if the environment or a header of the client allows no calls, and whatever the
+        dialect's code raises.
         """
-        with usable_environment(f"The API of the source {self.name} cannot be called"):
-            return self.dialect.client(self.settings)
+        fails = f"The API of the source {self.name} cannot be called"
+        with usable_environment(fails):
+            client = self.dialect.client(self.settings)
+        header = unsendable_header(client) if isinstance(client, httpx.Client) else None
+        if client is None or header is None:
+            return client
+        client.close()
+        raise ConfigurationError(
+            f"{fails}: the value of the header {header} begins or ends with a blank, or has a control character, which "
+            f"HTTP does not allow. Set `api_key` without blanks around it, or let the connect function of "
+            f"{self.dialect.name} leave the header out."
+        )
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether the dialect can ask the source's API for one row of the table."""

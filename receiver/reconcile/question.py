@@ -13,7 +13,7 @@ from receiver.dialects.forks import ending_forks
 from receiver.dialects.listing import Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError
-from receiver.logs.safe_text import quoted, told_with_type
+from receiver.logs.safe_text import name_of, quoted, told_with_type
 from receiver.mirror.rows import table_name
 from receiver.moments import is_zero
 
@@ -72,7 +72,7 @@ class Asking:
                 yield
         except httpx.HTTPError as error:
             raise ApiError(
-                f"The list of {self._source} broke off after {self._read} rows ({told_with_type(error)}), so nothing "
+                f"The list of {self._source} broke off after {self._read} rows ({_told_of_call(error)}), so nothing "
                 "was deactivated. Check `api_url`, and run it again."
             ) from error
 
@@ -87,7 +87,7 @@ class Asking:
             self.has_asked, self.has_answer = True, False
             raise ApiError(
                 f"{self._source} did not answer about {table_name(row.table)} {quoted(row.external_id)} "
-                f"({told_with_type(error)}). Check `api_url`, and try again."
+                f"({_told_of_call(error)}). Check `api_url`, and try again."
             ) from error
 
     def _note_request(self, _: httpx.Request) -> None:
@@ -103,3 +103,8 @@ class Asking:
             return
         if not is_zero(date):
             self._dates.append(date)
+
+
+def _told_of_call(error: httpx.HTTPError) -> str:
+    """The error with its text, unless that may quote a header with a key, as that of a request that cannot be sent."""
+    return name_of(error) if isinstance(error, httpx.LocalProtocolError) else told_with_type(error)

@@ -518,6 +518,12 @@ def test_a_walk_that_fails_changes_nothing(kit, listed, run):
     assert (feed(kit), len(active(kit)), kit.row(Product, "A0").name) == (before, 10, "Lamp")
 
 
+def test_a_walk_whose_request_cannot_be_sent_does_not_quote_its_headers(listed, run):
+    listed.breaks = httpx.LocalProtocolError("Illegal header value b'Bearer hush '")
+    with pytest.raises(ApiError, match=r"\(LocalProtocolError\), so nothing was deactivated"):
+        run()
+
+
 def test_a_list_with_an_unknown_column_is_refused_by_name(listed, run):
     listed.rows = [Listed(Product, "A0", {"nmae": "Lamp"})]
     with pytest.raises(ApiError, match="gives Product a column `nmae`, which it does not have"):

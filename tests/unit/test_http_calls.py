@@ -36,7 +36,7 @@ def advice(request, monkeypatch) -> str:
     return rf"{reason}.*: correct {name} in the environment of this process\.$"
 
 
-def shop(api_url: str | None = None) -> Source:
+def shop(api_url: str | None = None, authorization: str | None = None) -> Source:
     dialect = Dialect("shop", verify=HmacSha256(header="X-Signature"))
 
     @dialect.envelope
@@ -45,7 +45,8 @@ def shop(api_url: str | None = None) -> Source:
 
     @dialect.connect
     def client(source) -> httpx.Client:
-        return httpx.Client(base_url=source.api_url)
+        headers = {} if authorization is None else {"Authorization": authorization}
+        return httpx.Client(base_url=source.api_url, headers=headers)
 
     table = {"secrets": ["one"], **({"api_url": api_url} if api_url else {})}
     return build_source(source_settings("shop", table), {"shop": dialect})
@@ -66,6 +67,19 @@ def test_a_command_with_to_names_the_environment(advice):
 def test_the_start_names_the_environment_and_not_the_settings_of_the_api(advice):
     with pytest.raises(ConfigurationError, match=f"The API of the source shop cannot be called: {advice}"):
         shop("https://api.example")
+
+
+@pytest.mark.parametrize("value", ["Bearer ", "Bearer hush ", " Bearer hush", "Bearer hush\n", "Bearer hu\x00sh"])
+def test_a_header_that_http_does_not_allow_is_refused_at_start_without_its_value(value):
+    with pytest.raises(ConfigurationError, match="the value of the header Authorization begins or ends with") as raised:
+        shop("https://api.example", authorization=value)
+    assert "hush" not in str(raised.value)
+    assert "Set `api_key` without blanks around it" in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["", "Bearer hush", "Basic  aHVzaA=="])
+def test_a_header_that_http_allows_is_no_obstacle_at_start(value):
+    assert shop("https://api.example", authorization=value).client() is not None
 
 
 def test_an_error_that_the_environment_does_not_cause_passes_unchanged():
