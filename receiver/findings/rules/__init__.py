@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     refusals.unknown_source,
     refusals.body_too_large,
     signatures.some_signatures_wrong,
+    signatures.signatures_stale,
     signatures.sender_not_switched,
     wiring.no_handler,
     wiring.handler_appeared,

@@ -14,6 +14,9 @@ from receiver.moments import clock_time
 #: The error codes that a wrong secret causes.
 WRONG = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
+#: The error code of a right signature that is too old, or from the future.
+NOT_FRESH = frozenset({"signature_stale"})
+
 #: The least number of wrong signatures, and the age of the last one up to which they count as continuing if none of
 #: them is kept: a sender may send a few webhooks a day.
 FEW_WRONG, LATELY = 3, timedelta(days=1)
@@ -67,6 +70,26 @@ def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
             "Compare the webhooks that the sender has registered for this address: each must use a secret in the "
             "settings. If all do, a stranger is trying: the log line `refused a webhook` names the stranger's address.",
             {"refused": total(wrong), "verified": total(good), "link": f"/api/v1/refused?source={name}"},
+        )
+
+
+def signatures_stale(situation: Situation) -> Iterator[Finding]:
+    """Signatures of a source are right, and the times that they cover too far from the arrival."""
+    for name in situation.sources:
+        stale, good = situation.tallied(name, "refused", NOT_FRESH), situation.tallied(name, "verified")
+        least = SOME if good else FEW_WRONG
+        if total(stale) < least or stale[-1].at <= situation.now - STILL_WRONG or _share(stale, good) < STRANGER:
+            continue
+        yield Finding(
+            "signatures_stale",
+            name,
+            stale[0].at,
+            f"{_share(stale, good):.0%} of the webhooks for {name} are refused although their signatures are right, "
+            "because the time that they sign is too far from their arrival",
+            "Compare the clocks of both sides: the log line `refused a webhook` has both times. If the sender repeats "
+            "a webhook with its first signature, let `within` of the dialect's `Fresh` be the time for which it "
+            "retries, and restart. These requests are not kept: reconcile afterwards.",
+            {"refused": total(stale), "verified": total(good), "link": f"/api/v1/tallies?source={name}&kind=refused"},
         )
 
 

@@ -217,6 +217,26 @@ def test_what_earlier_secrets_refused_is_no_mixture_of_signatures():
     assert rules_of(with_tallies(*mixed, signatures=history, secrets_since=read)) == []
 
 
+STALE = {"detail": "signature_stale"}
+
+
+def test_right_signatures_with_times_too_far_from_their_arrival_are_found():
+    finding = the_finding(with_tallies(tally("refused", 30, 20, 5, **STALE)))
+    assert (finding.rule, finding.since) == ("signatures_stale", NOW - 30 * MINUTE)
+    assert finding.says.startswith("100% of the webhooks for shop are refused although their signatures are right")
+    assert "Compare the clocks" in finding.mend
+    assert "reconcile" in finding.mend
+    mixed = [tally("verified", *range(20), detail="0"), tally("refused", 30, 20, 10, 5, 1, **STALE)]
+    assert the_finding(with_tallies(*mixed)).says.startswith("20% of the webhooks")
+
+
+def test_few_or_past_stale_signatures_are_not_a_finding():
+    assert rules_of(with_tallies(tally("refused", 30, 5, **STALE))) == [], "two"
+    assert rules_of(with_tallies(tally("refused", 30, 20, 11, **STALE))) == [], "the cause was mended"
+    verified = tally("verified", *range(60), number=10, detail="0")
+    assert rules_of(with_tallies(verified, tally("refused", *range(6), **STALE))) == [], "late retries"
+
+
 def test_a_sender_that_still_uses_the_old_secret_is_found():
     situation = with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": SourceFacts("shop", 2)})
     assert the_finding(situation).rule == "sender_not_switched"
