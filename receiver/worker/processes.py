@@ -138,11 +138,13 @@ class Wiring:
 
     def difference(self, other: Sequence[str]) -> str:
         """Describe what the other wiring lacks and adds; empty if both are equal."""
+        edited = self.edited(other)
+        # The hash of a text tells a person nothing.
         ours, theirs = set(self.lines), set(other)
-        lacks = [line for line in self.lines if line not in theirs]
-        has = [line for line in other if line not in ours]
+        lacks = [line for line in self.lines if line not in theirs and _module_in(line) not in edited]
+        has = [line for line in other if line not in ours and _module_in(line) not in edited]
         parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
-        return "; ".join(parts)
+        return "; ".join([*parts, *([f"has loaded another text of {', '.join(edited)}"] if edited else [])])
 
     def edited(self, other: Sequence[str]) -> list[str]:
         """The modules that both wirings have, with different source texts."""
@@ -220,10 +222,15 @@ def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
         if other["fingerprint"] != wiring.fingerprint:
             who.setdefault(wiring.difference(other["wiring"]), []).append(shown(other))
     return [
-        f"Wired differently: {_some(names, of=1)} {difference}. Give all processes the same sources and dialects, and "
-        "restart them."
+        f"Wired differently: {_some(names, of=1)} {difference}. Give all processes the same settings and packages: "
+        "`hookmirror reload` gives a running process its sources, and a restart its dialects and handlers."
         for difference, names in who.items()
     ]
+
+
+def _module_in(line: str) -> str | None:
+    """The module whose source text the line of a wiring has; None for another line."""
+    return next(iter(texts_by_module([line])), None)
 
 
 def workers_unlike(connection: Connection, wiring: Wiring, now: datetime) -> list[RowMapping]:

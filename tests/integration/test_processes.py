@@ -211,6 +211,19 @@ def test_the_doctor_names_a_process_that_has_loaded_another_text_of_an_edited_mo
     assert "has loaded another text of shopping than this process: restart it if the file was edited" in told.says
 
 
+def test_a_difference_names_an_edited_module_without_the_hashes_of_its_texts():
+    wiring = Wiring.of(sources("shop"))
+    edited = [line.replace(source_digest("shopping"), "0123456789abcdef") for line in wiring.lines]
+    assert wiring.difference(edited) == "has loaded another text of shopping"
+
+
+def test_a_process_that_lacks_a_source_is_told_to_reload(process, clock, database):
+    clock.now = datetime.now(UTC)
+    process(sources("shop"), Kind.BOTH).heartbeat()
+    told = " ".join(each.says for each in doctor._processes(database, Wiring.of(sources("shop", "outlet"))))
+    assert "`hookmirror reload` gives a running process its sources, and a restart its dialects and handlers" in told
+
+
 def test_the_doctor_doubts_processes_with_other_sources_than_its_settings(process, clock, database):
     clock.now = datetime.now(UTC)
     process(sources("shop", "outlet"), Kind.BOTH).heartbeat()
