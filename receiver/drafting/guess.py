@@ -18,6 +18,9 @@ from receiver.errors import ConfigurationError
 #: Words in the names of headers that hold the event type.
 _TOPICS = frozenset({"topic", "event", "action"})
 
+#: Names of the flags with which an event, or its changed object, says that the entity was deleted.
+_DELETE_MARKS = frozenset({"deleted", "is_deleted", "removed", "is_removed"})
+
 #: Words in the names of members that do not name the kind of an entity.
 _NO_KIND = frozenset(
     {
@@ -79,6 +82,17 @@ class Guess:
         beside: list[tuple[str, ...]] = [(name,) for name in self.event] if path else []
         beside += [(path[0], name) for name in self.event[path[0]]] if len(path) > 1 else []
         return [".".join(each) for each in beside if each not in used]
+
+    @property
+    def delete_mark(self) -> str | None:
+        """The flag of an event, or of its changed object, that says whether it was deleted; None without one."""
+        for event in (self.event, *self._others):
+            for path in dict.fromkeys([(), self.envelope.data.path]):
+                inside = Member(path, None).of(event) if path else event
+                for name, value in inside.items() if isinstance(inside, dict) else ():
+                    if "_".join(words_in(name)) in _DELETE_MARKS and isinstance(value, bool):
+                        return ".".join([*path, name])
+        return None
 
     @property
     def seen(self) -> list[str]:

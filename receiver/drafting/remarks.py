@@ -91,15 +91,29 @@ def unknown(found: Guess) -> Iterator[str]:
         yield "time zone: the time has no offset. Write its time zone into the envelope function"
     if guess.key is None:
         yield "id of the change: none found, so duplicates are recognised by time and content"
-    if guess.entity_id is not None and types.delete is None:
-        yield "delete: its event type is unknown, so no event deactivates a row"
-    elif guess.entity_id is not None and types.delete not in found.seen:
-        yield (
-            f"delete: whether its event type is {types.delete}, and the form of its body. Capture one, then add "
-            f"@{found.name}.on({literal(types.delete or '')}) with mirror.deactivate"
-        )
+    if guess.entity_id is not None:
+        yield from _unknown_delete(found)
     if found.left_out and guess.entity_id is not None:
         yield f"columns: none for {', '.join(found.left_out[:20])} (null here, or too many)"
+
+
+def _unknown_delete(found: Guess) -> Iterator[str]:
+    types = found.types
+    if types.delete in found.seen:
+        return
+    if found.delete_mark is not None:
+        yield (
+            f"delete: `{found.delete_mark}` looks like the mark of one. The module takes an event with it for an "
+            "update, so its row stays active: in the envelope function, give such an event an event type of its own, "
+            "and add a handler with mirror.deactivate"
+        )
+    elif types.delete is None:
+        yield "delete: its event type is unknown, so no event deactivates a row"
+    else:
+        yield (
+            f"delete: whether its event type is {types.delete}, and the form of its body. Capture one, then add "
+            f"@{found.name}.on({literal(types.delete)}) with mirror.deactivate"
+        )
 
 
 def _unknown_proof(found: Guess) -> Iterator[str]:

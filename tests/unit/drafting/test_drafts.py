@@ -252,6 +252,24 @@ def test_a_delete_with_another_verb_in_the_capture_gets_its_handler_and_no_other
 
 
 @pytest.mark.parametrize(
+    ("item", "mark"),
+    [
+        ({**EVENT, "deleted": True}, "deleted"),
+        ({**EVENT, "object": {"id": "p1", "name": "Lamp", "isDeleted": False}}, "object.isDeleted"),
+    ],
+)
+def test_a_flag_that_marks_a_delete_is_named(item, mark):
+    for body in (item, {"events": [EVENT, item]}):
+        (told,) = [line for line in made_of(body).unknown if line.startswith("delete:")]
+        assert f"`{mark}` looks like the mark of one. The module takes an event with it for an update" in told
+
+
+def test_a_flag_is_not_told_beside_an_event_type_that_deletes():
+    body = {"events": [{**EVENT, "event": "ship.updated"}, {**EVENT, "event": "ship.deleted", "deleted": True}]}
+    assert not any("mark of one" in line for line in made_of(body).unknown)
+
+
+@pytest.mark.parametrize(
     ("item", "is_doubted"),
     [
         ({"id": "c1", "article": {"number": "A1", "title": "Rope"}}, True),
