@@ -84,7 +84,7 @@ def _json(value: Any) -> str:
 
 def _of_column(name: str, value: Any) -> str:
     """Format the value of a column: Hookmirror's own times to the second, other values unchanged."""
-    is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
+    is_time = isinstance(value, datetime) or (isinstance(value, str) and (name.endswith("_at") or name == "as of"))
     try:
         return visible(time_text(value)) if is_time else cell(value)
     except ValueError:

@@ -6,6 +6,7 @@ import json
 import signal
 from collections import Counter
 from contextlib import closing
+from datetime import datetime
 
 import httpx
 import pytest
@@ -122,6 +123,8 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_running
             assert (answer["followers"][0]["dead"], answer["followers"][0]["target"]) == (1, endpoint.url)
             shown = forks.run(folder, "follow", "--list").stdout
             assert "no such unit" in shown
+            since = datetime.fromisoformat(answer["dead"][0]["since"])
+            assert f" {since:%Y-%m-%d %H:%M:%SZ} " in shown, "to the second, as all commands print times"
             assert "\x1b" not in shown, "what a target says cannot write to the terminal"
             metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT).text
             assert 'hookmirror_follow_dead{name="erp"} 1.0' in metrics
