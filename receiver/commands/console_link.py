@@ -17,6 +17,12 @@ from receiver.sessions.roles import Role
 from receiver.settings.settings import Settings, load
 from receiver.worker.processes import console_here
 
+#: The note if the printed link leads to the default address.
+NO_CONSOLE = (
+    "No console of this database runs on this machine: start `hookmirror serve --console` or `hookmirror console`, or "
+    "name the address of one elsewhere with --url or `console_url`."
+)
+
 
 def console_link(
     role: Annotated[Role, typer.Option(help="The person's role; a viewer can change nothing.")] = Role.VIEWER,
@@ -30,7 +36,10 @@ def console_link(
 ) -> None:
     """Print an address that signs one person in to the console. It is valid once, and for ten minutes."""
     settings = load()
-    typer.echo(link_to(settings, name or by_command().who, role, url=url or _running(settings)))
+    address = url or _running(settings)
+    typer.echo(link_to(settings, name or by_command().who, role, url=address))
+    if address is None and "console_url" not in settings.model_fields_set:
+        typer.echo(NO_CONSOLE, err=True)
 
 
 def _running(settings: Settings) -> str | None:

@@ -53,11 +53,13 @@ def sign_in(folder: Folder, client: httpx.Client) -> None:
 
 def test_a_link_leads_to_the_console_that_runs_on_this_machine_unless_the_settings_name_one(folder: Folder) -> None:
     assert link_of(folder).startswith("http://127.0.0.1:8000/console/sign-in?link=")
+    assert "No console of this database runs on this machine: start" in folder.run("console-link").stderr
     with console_of(folder) as (_, client):
         url = str(client.base_url)
         wait_until(lambda: link_of(folder).startswith(f"{url}/console/sign-in?link="), "the console in the registry")
         folder.environment["HOOKMIRROR_CONSOLE_URL"] = "https://hooks.example.com"
         assert link_of(folder).startswith("https://hooks.example.com/console/sign-in?link=")
+        assert folder.run("console-link").stderr == ""
 
 
 def test_a_console_of_its_own_shows_pages_and_probes_and_nothing_else(folder: Folder) -> None:
