@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from receiver.errors import ApiError, ChallengeRefused, Discard, HookmirrorError, NotVerified, Retry, Unreadable
     from receiver.header_values import TrustedValue
     from receiver.mirror import changes as changes
-    from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
+    from receiver.mirror.news import Mirror
+    from receiver.mirror.rows import MirrorRow, document_field, price_field, time_field
     from receiver.mirror.versions import Patch
     from receiver.settings.settings import SourceSettings
     from receiver.verify.ciphers import EncryptedBody
@@ -51,7 +52,8 @@ _HOMES = {
     ),
     "receiver.header_values": ("TrustedValue",),
     "receiver.mirror.changes": ("changes",),
-    "receiver.mirror.rows": ("Mirror", "MirrorRow", "document_field", "price_field", "time_field"),
+    "receiver.mirror.news": ("Mirror",),
+    "receiver.mirror.rows": ("MirrorRow", "document_field", "price_field", "time_field"),
     "receiver.mirror.versions": ("Patch",),
     "receiver.settings.settings": ("SourceSettings",),
     "receiver.verify.ciphers": ("EncryptedBody",),

@@ -24,8 +24,13 @@ MESSAGES = {
 }
 
 
-def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raise `WiringError` if the annotations show that parameters are in the wrong order."""
+def check_takes_event(dialect: str, function: Callable[..., Any], what: str, **besides: type) -> None:
+    """Raise `WiringError` for a function with other parameters than the event and the one in `besides`.
+
+    Also raised if the annotations show that they are in the wrong order.
+    """
+    check_plain(dialect, function, what, ("event", *besides))
+    wanted = {"event": Event, **besides}
     found = hints(function)
     for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
         annotation = found.get(parameter)

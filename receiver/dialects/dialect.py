@@ -18,8 +18,8 @@ from receiver import codec
 from receiver.dialects.annotations import (
     adapter,
     check_alone,
-    check_order,
     check_plain,
+    check_takes_event,
     check_takes_request,
     hints,
     validate,
@@ -33,11 +33,12 @@ from receiver.dialects.listing import ListPart, SourceListing, SourceLookup, che
 from receiver.dialects.patterns import patterns_of
 from receiver.dialects.replies import SenderReply, accepting, refusing
 from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
-from receiver.envelope import Bundle, Envelope, Event, ReadBody
+from receiver.envelope import Bundle, Envelope, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import is_of_the_code, told_with_place
 from receiver.logs.safe_text import sentence, told, told_with_type
-from receiver.mirror.rows import Mirror, MirrorRow
+from receiver.mirror.news import Mirror
+from receiver.mirror.rows import MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, secret_headers, signature_headers
 
@@ -140,8 +141,7 @@ class Dialect:
         patterns = patterns_of(event_types, f"@{self.name}.on")
 
         def register(function: Function) -> Function:
-            check_plain(self.name, function, "a handler", ("event", "mirror"))
-            check_order(function, "a handler", event=Event, mirror=Mirror)
+            check_takes_event(self.name, function, "a handler", mirror=Mirror)
             self._handlers[:] = handlers_with(self._handlers, patterns, function, self.name, override=override)
             self._found.clear()
             return function
@@ -157,8 +157,7 @@ class Dialect:
         patterns = patterns_of(event_types, f"@{self.name}.hydrate")
 
         def register(function: Function) -> Function:
-            check_plain(self.name, function, "a hydrate function", ("event", "api"))
-            check_order(function, "a hydrate function", event=Event, api=httpx.Client)
+            check_takes_event(self.name, function, "a hydrate function", api=httpx.Client)
             self._hydrators[:] = handlers_with(self._hydrators, patterns, function, self.name, override=override)
             return function
 

@@ -15,7 +15,8 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 from receiver.codec import plain, storable
 from receiver.drafting.naming import TYPES, literal, snake_case, words_in
 from receiver.huge_numbers import HugeNumber
-from receiver.mirror.rows import ACTIVE, Mirror, MirrorRow
+from receiver.mirror.news import Mirror
+from receiver.mirror.rows import ACTIVE, MirrorRow
 from receiver.moments import in_utc, is_zero
 
 #: The most columns of a drafted table.

@@ -68,9 +68,9 @@ def with_listed_child(
     `waiting` returns the listed keys of a table that are not stored yet.
     """
     parents: dict[tuple[type[MirrorRow], str], dict[str, Key]] = defaultdict(dict)
-    for key, _, _, child in writes:
-        if child is not None:
-            parents[child, key.source][key.external_id] = key
+    for write in writes:
+        if write.children_gone is not None:
+            parents[write.children_gone, write.key.source][write.key.external_id] = write.key
     found: set[Family] = set()
     for (table, source), by_id in parents.items():
         own, given = sql_table(table), {"ids": sorted(by_id), "waiting": waiting(table)}

@@ -18,7 +18,8 @@ from receiver.database.errors import is_failed_read, is_lock_timeout, is_transie
 from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
-from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
+from receiver.mirror.news import Mirror, ReadRow, SessionRequested
+from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
 

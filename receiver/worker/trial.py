@@ -24,7 +24,8 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import kept_reason
 from receiver.logs.safe_text import told, told_with_type
-from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
+from receiver.mirror.news import Mirror, ReadRow, SessionRequested
+from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.worker.attempt import Attempt
 from receiver.worker.reading import parse
 

@@ -20,7 +20,7 @@ from handlers.values import as_moment, as_moment_or_none
 from receiver.database.columns import UtcDateTime
 from receiver.database.normalizers import normalizer
 from receiver.errors import LONGEST_RETRY, BadRequest, Retry, Unreadable
-from receiver.mirror.rows import Mirror
+from receiver.mirror.news import Mirror
 from receiver.mirror.versions import microseconds
 from receiver.moments import in_utc, is_zero, time_text
 from receiver.search.arguments import parse_moment

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
 from receiver.envelope import Envelope
 from receiver.errors import HandlerError, Unreadable
-from receiver.mirror.rows import Key, Mirror, SessionRequested, child_tables, mirror_tables
+from receiver.mirror.news import Mirror, SessionRequested
+from receiver.mirror.rows import Key, child_tables, mirror_tables
 from receiver.mirror.versions import Patch, Rank, Registers, Version, dump, load, microseconds
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
