@@ -46,6 +46,8 @@ class Mirror:
         self._earlier = earlier
         self._read = read
         self._session = session
+        #: Whether the handler has read rows, or may have.
+        self.has_read = False
 
     @property
     def session(self) -> Session:
@@ -56,6 +58,7 @@ class Mirror:
         """
         if self._session is None:
             raise SessionRequested
+        self.has_read = True
         return self._session
 
     def upsert(
@@ -101,6 +104,7 @@ class Mirror:
 
     def get(self, table: type[Row], external_id: str) -> Row | None:
         """Read the row, including the writes of this batch so far; None if there was no news about it."""
+        self.has_read = True
         row = self._read(Key(table, self._source, external_id), [*self._earlier, *self.writes])
         return row if isinstance(row, table) else None
 
@@ -150,6 +154,17 @@ class Mirror:
         # A time of zero means that none is given, so the news has the time of the event.
         moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
         return Version(microseconds(moment), int(rank), self._arrival)
+
+
+def news_of(mirror: Mirror, round_number: int) -> list[Write]:
+    """The writes of a handler that has ended, in this round of its delivery.
+
+    Behind the first round, they correct what the earlier ones left, because the code may be other code by now. If the
+    handler has read, they do not: what it read may contain its own effect, which would be applied twice.
+    """
+    if round_number == 1 or mirror.has_read:
+        return mirror.writes
+    return [write._replace(corrects=True) for write in mirror.writes]
 
 
 class SessionRequested(BaseException):

@@ -83,6 +83,8 @@ class Write(NamedTuple):
     columns: Mapping[str, Any]
     #: The child table whose rows below this row are deactivated, except rows with newer news.
     children_gone: type[MirrorRow] | None = None
+    #: Whether the values replace those that the same delivery left in an earlier round.
+    corrects: bool = False
 
 
 def sql_table(table: type[MirrorRow]) -> Table:

@@ -184,7 +184,7 @@ class UnitOfWork:
         entry.dirty = True
         if write.children_gone:
             return [entry.registers.lose_children(table_name(write.children_gone), write.version)]
-        outcomes = entry.registers.merge_all(write.columns, write.version)
+        outcomes = entry.registers.merge_all(write.columns, write.version, corrects=write.corrects)
         self._adopt(write.key, entry)
         return outcomes
 

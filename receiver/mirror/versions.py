@@ -93,27 +93,33 @@ class Registers(Struct):
     ties: set[str] = field(default_factory=set)
     #: The range tombstone per child table: children without newer news are inactive as of this version.
     children_gone: dict[str, Version] = field(default_factory=dict)
+    #: How often other values of the same versions replaced the values, so that stored versions differ with the values.
+    corrections: int = 0
 
-    def merge(self, column: str, value: Any, version: Version) -> Outcome:
-        """Merge the news `column = value`, which takes effect if it is the newest."""
+    def merge(self, column: str, value: Any, version: Version, *, corrects: bool = False) -> Outcome:
+        """Merge the news `column = value`, which takes effect if it is the newest.
+
+        If it `corrects`, it also replaces news of the same version.
+        """
         if isinstance(value, Patch):
-            return strongest(self._merge_member(column, *member, version) for member in value.members.items())
+            members = value.members.items()
+            return strongest(self._merge_member(column, *member, version, corrects) for member in members)
         floor = self.versions.get(column)
         old = self.values.get(column)
         # Checked first because this is the usual case, and runs for every column of every event.
         if self.ties or isinstance(old, dict) or isinstance(value, dict) or (floor and floor.time == version.time):
-            return self._merge_whole(column, value, version)
+            return self._merge_whole(column, value, version, corrects)
         if floor is not None and version < floor:
             return _STALE
         self.values[column] = value
         self.versions[column] = version
         return _UNCHANGED if floor is not None and is_same(value, old) else _APPLIED
 
-    def merge_all(self, columns: Mapping[str, Any], version: Version) -> list[Outcome]:
+    def merge_all(self, columns: Mapping[str, Any], version: Version, *, corrects: bool = False) -> list[Outcome]:
         """Merge the news of all these columns. Returns the outcome of each, or one for all of them."""
         if self._is_later_than_all(version) and Patch not in map(type, columns.values()):
             return [self._replace_with(columns, version)]
-        return [self.merge(column, value, version) for column, value in columns.items()]
+        return [self.merge(column, value, version, corrects=corrects) for column, value in columns.items()]
 
     def _is_later_than_all(self, version: Version) -> bool:
         """Whether every register is from an earlier time, none has a tie, and none holds a member of an object."""
@@ -152,14 +158,14 @@ class Registers(Struct):
         self.children_gone = _dated_back(self.children_gone, after, heard)
         return (self.versions, self.children_gone) != before
 
-    def _merge_whole(self, column: str, value: Any, version: Version) -> Outcome:
+    def _merge_whole(self, column: str, value: Any, version: Version, corrects: bool) -> Outcome:
         """Merge a whole value, which is also news about each member of an object.
 
         That includes members that the object lacks. The register of the column decides whether the value is an object.
         """
         floor, old = self.versions.get(column), self.values.get(column)
         ties = floor is not None and version.ties_with(floor)
-        if floor is not None and version <= floor and not ties:
+        if floor is not None and version <= floor and not ties and not (corrects and version == floor):
             return _UNCHANGED if version == floor else _STALE
         held, given = (each if isinstance(each, dict) else {} for each in (old, value))
         prefix = f"{column}."
@@ -178,15 +184,15 @@ class Registers(Struct):
             del self.versions[prefix + member]
         self.values[column] = given | newer if newer else value
         self.versions[column] = version
-        if tied:
-            return _TIE
-        return _UNCHANGED if floor is not None and is_same(self.values[column], old) else _APPLIED
+        is_news = floor is None or not is_same(self.values[column], old)
+        self.corrections += is_news and version == floor
+        return _TIE if tied else _APPLIED if is_news else _UNCHANGED
 
-    def _merge_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
+    def _merge_member(self, column: str, member: str, value: Any, version: Version, corrects: bool) -> Outcome:
         register = f"{column}.{member}"
         known = [self.versions[name] for name in (column, register) if name in self.versions]
         floor = max(known, default=None)
-        if version == floor:
+        if version == floor and not corrects:
             return _UNCHANGED
         held = self.values.get(column)
         members: dict[str, Any] = held if isinstance(held, dict) else {}
@@ -204,6 +210,7 @@ class Registers(Struct):
         self.versions[register] = version
         if not differs:
             return _UNCHANGED
+        self.corrections += version == floor
         return _TIE if tied else _APPLIED
 
     def _all_versions(self, column: str) -> list[Version]:
@@ -278,6 +285,8 @@ def dump(row: Registers) -> str:
         document["ties"] = sorted(row.ties)
     if row.children_gone:
         document["gone"] = row.children_gone
+    if row.corrections:
+        document["corrections"] = row.corrections
     return codec.encode(document).decode()
 
 
@@ -311,6 +320,7 @@ def load(values: dict[str, Any], versions: str) -> Registers:
             found.ties.update(document.get("ties", ()))
             gone = document.get("gone", {})
             found.children_gone.update({table: _version(*version[:3]) for table, version in gone.items()})
+            found.corrections = int(document.get("corrections", 0))
         # Fails unless every register has a name.
         "".join(known)
     except (LookupError, TypeError, AttributeError, ValueError):

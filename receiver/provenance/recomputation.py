@@ -58,6 +58,8 @@ class Recomputation:
     obstacles: dict[int, tuple[Obstacle, str]] = field(default_factory=dict)
     #: Deliveries whose handlers read rows outside the recomputation, in their present state.
     looked_around: set[int] = field(default_factory=set)
+    #: The deliveries whose handlers read rows, so that a replay of them corrects nothing.
+    have_read: set[int] = field(default_factory=set)
     #: The recomputed registers of each parent.
     parents: dict[Key, Trace] = field(default_factory=dict)
     seconds: float = 0.0
@@ -128,6 +130,7 @@ class _Recomputing:
 
     def _read(self, claimed: Claimed, key: Key, writes: list[Write]) -> MirrorRow | None:
         """Answer `mirror.get`: the row and its parents as recomputed so far, any other row as it is now."""
+        self.told.have_read.add(claimed.id)
         if key != self._key:
             self.told.looked_around.add(claimed.id)
             # Closed at once, because the calling code may never return.

@@ -184,16 +184,23 @@ class _Judge:
         if newest.arrival != arrival and newest > held.version:
             return Checked.DIFFERS, f"delivery {newest.arrival} has newer news"
         if arrival in self.recomputation.ran:
-            told = f"with today's code, delivery {arrival} does not bring this value"
-            # News of an equal version changes nothing, and neither does older news.
-            is_kept = recomputed is None or recomputed.version <= held.version
-            return Checked.DIFFERS, f"{told}, and a replay would not change it" if is_kept else told
+            verb = "correct" if self._would_correct(arrival, held, recomputed) else "not change"
+            return (
+                Checked.DIFFERS,
+                f"with today's code, delivery {arrival} does not bring this value, and a replay would {verb} it",
+            )
         change = recorded_change(self.candidates.changes, self.origins[arrival], column)
         if change is None:
             return Checked.UNKNOWN, self._obstacle(arrival)
         if is_as_recorded(change, column, path, held, self.row.registers):
             return Checked.RECORDED, self._why_not_run(change.seq, arrival)
         return Checked.DIFFERS, f"change {change.seq}, which brought it, has another value"
+
+    def _would_correct(self, arrival: int, held: Told, recomputed: Told | None) -> bool:
+        """Whether a replay of the delivery that brought the value would replace it."""
+        if recomputed is None or recomputed.version < held.version:
+            return False
+        return recomputed.version > held.version or arrival not in self.recomputation.have_read
 
     def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
         if held.version != recomputed.version:

@@ -18,7 +18,7 @@ from receiver.database.errors import is_failed_read, is_lock_timeout, is_transie
 from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
-from receiver.mirror.news import Mirror, ReadRow, SessionRequested
+from receiver.mirror.news import Mirror, ReadRow, SessionRequested, news_of
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
@@ -71,9 +71,7 @@ class Handling:
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
                     source = attempt.delivery.source
-                    read.was_used = False
                     self.run(attempt, earlier, _read_inside if source in unknown else read)
-                    attempt.has_read = read.was_used
                     if attempt.wants_session:
                         unknown.add(source)
                     if read.failed is not None:
@@ -111,7 +109,8 @@ class Handling:
                     raise
                 attempt.lock = error if error is read.met else None
             else:
-                attempt.writes = mirror.writes
+                attempt.writes = news_of(mirror, attempt.delivery.round)
+        attempt.has_read = mirror.has_read
         attempt.details.handle_us += microseconds_since(began)
 
     def run_in_savepoint(self, attempt: Attempt, earlier: list[Write], connection: Connection) -> None:
@@ -217,13 +216,10 @@ class _Reader:
         #: The last error about a lock that another session holds, and that of the database itself.
         self.met: SQLAlchemyError | None = None
         self.failed: SQLAlchemyError | None = None
-        #: Whether the handler at work has read a row.
-        self.was_used = False
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
     def __call__(self, key: Key, writes: list[Write]) -> MirrorRow | None:
-        self.was_used = True
         try:
             return retry_transaction(lambda: self._read(key, writes))
         except SQLAlchemyError as error:

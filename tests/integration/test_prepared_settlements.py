@@ -29,6 +29,9 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source, build_source
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
+from receiver.mirror.rows import Key, Write
+from receiver.mirror.unit_of_work import UnitOfWork
+from receiver.mirror.versions import load
 from receiver.settings.settings import SourceSettings
 from receiver.worker.settlement import Settlement
 from receiver.worker.worker import Worker
@@ -204,6 +207,18 @@ def forget_row(place: Place) -> None:
     place.write("DELETE FROM products WHERE external_id = 'P1'")
 
 
+def correct_row(place: Place) -> None:
+    """Replace the name of P1, as a replay of its delivery with other code does."""
+    with place.database.write() as connection:
+        stored = connection.execute(text("SELECT versions FROM products WHERE external_id = 'P1'")).scalar_one()
+        version = load({}, stored).versions["name"]
+        correction = Write(Key(Product, "shop", "P1"), version, {"active": True, "name": "Tipi"}, corrects=True)
+        rows = UnitOfWork(connection)
+        rows.load([correction])
+        rows.apply([correction], delivery_id=version.arrival)
+        rows.save()
+
+
 #: The subjects of a test's batch: news of a row, of a child, and a parent that loses its children.
 ROW = [("product.updated", "P1", 5, {"name": "Lamp"})]
 CHILD = [("variant.updated", "V1", 5, {"parent": "P1"})]
@@ -217,6 +232,7 @@ MEANWHILE = {
     "another child of a lost parent": (LOSS, by_another_worker("variant.updated", "V2", 4, {"parent": "P1"})),
     "a child that left its lost parent": (LOSS, by_another_worker("variant.updated", "V0", 4, {"parent": "P2"})),
     "a row removed by hand": (ROW, forget_row),
+    "a row that a replay corrected": (ROW, correct_row),
     "a delivery that another worker holds now": (ROW, reclaim_one),
 }
 

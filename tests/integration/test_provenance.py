@@ -171,31 +171,6 @@ def test_a_row_changed_by_hand_differs_from_its_deliveries(catalog):
     assert telling.overall(found) is Checked.DIFFERS
 
 
-def test_a_wrong_value_of_a_handler_stays_after_a_replay_until_its_row_is_deleted(kit, shop):
-    @shop.on("product.updated", override=True)
-    def write_tenfold(event: Event[Any], mirror: Mirror) -> None:
-        mirror.upsert(Product, event.entity_id, price=event.data["price"] * 10)
-
-    delivery = kit.send("shop", "product.updated", id="A1", at=NOON, data={"price": 7}).delivery
-    kit.drain()
-
-    @shop.on("product.updated", override=True)
-    def write(event: Event[Any], mirror: Mirror) -> None:
-        mirror.upsert(Product, event.entity_id, price=event.data["price"])
-
-    def replay() -> Any:
-        kit.advance(seconds=60)
-        kit.inbox.replay([int(delivery)], now=kit.now())
-        kit.drain()
-        return kit.row(Product, "A1").price, kit.delivery(delivery)["outcome"]
-
-    assert replay() == (Decimal(70), "unchanged")
-    assert "does not bring this value, and a replay would not change it" in reason(why(kit), "price").because
-    with kit.database.write() as connection:
-        connection.execute(delete(sql_table(Product)))
-    assert replay() == (Decimal(7), "applied")
-
-
 def test_a_number_for_a_boolean_written_by_hand_differs_from_the_deliveries(catalog):
     catalog.tell("product.updated", "A1", 1, {"data": {"on": True}})
     with catalog.kit.database.write() as connection:

@@ -386,6 +386,61 @@ def test_merging_all_columns_at_once_does_what_merging_one_after_the_other_does(
         assert dump(at_once) == dump(one_by_one)
 
 
+def of_other_code(value):
+    """Other values of the same form, as a handler with other code may give."""
+    if isinstance(value, bool):
+        return st.booleans()
+    if isinstance(value, Patch):
+        return st.fixed_dictionaries(dict.fromkeys(value.members, VALUES)).map(Patch)
+    return OBJECTS | st.sampled_from([None, [1]]) if isinstance(value, (dict, list)) else VALUES
+
+
+@st.composite
+def replays(draw):
+    """Draw the news of several deliveries, that of other code with the same versions, and an order of replays."""
+    first, _ = draw(histories())
+    again = []
+    for columns, since in first:
+        other = {name: draw(of_other_code(value)) for name, value in columns.items()}
+        again.append((columns if since.rank == Rank.DELETE else other, since))
+    return first, again, draw(st.permutations(again + draw(st.lists(st.sampled_from(again), max_size=3))))
+
+
+@examples(150)
+@given(replays())
+def test_replays_with_other_code_leave_the_row_that_the_other_code_would_have_left(replayed):
+    first, again, order = replayed
+    registers = taken(first)
+    for columns, since in order:
+        registers.merge_all(columns, since, corrects=True)
+    assert registers.values == taken(again).values
+    assert registers.versions == taken(again).versions
+
+
+def test_a_replay_with_the_same_code_is_unchanged():
+    registers = row(living(1), ("name", "Lamp", version(1)), ("data", {"size": 1}, version(1)))
+    same = {"active": True, "name": "Lamp", "data": {"size": 1}}
+    assert strongest(registers.merge_all(same, version(1), corrects=True)) is Outcome.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("column", "corrected"), [("name", "Tent"), ("data", {"size": 2}), ("data", Patch({"size": 2}))], ids=repr
+)
+def test_a_correction_shows_in_the_stored_versions(column, corrected):
+    registers = row(living(1), ("name", "Lamp", version(1)), ("data", {"size": 1}, version(1)))
+    before = dump(registers)
+    assert registers.merge(column, corrected, version(1), corrects=True) is Outcome.APPLIED
+    assert dump(registers) != before
+    shown = {name: value for name, value in registers.values.items() if name != "active"}
+    assert load(shown, dump(registers)) == registers
+
+
+def test_a_correction_leaves_newer_news_alone():
+    registers = row(living(1), ("name", "Lamp", version(1)), ("name", "Kettle", version(2)))
+    assert registers.merge("name", "Tent", version(1), corrects=True) is Outcome.STALE
+    assert registers.values["name"] == "Kettle"
+
+
 def test_later_news_of_a_whole_row_has_one_outcome():
     registers = Registers()
     lamp = {"active": True, "name": "Lamp"}
