@@ -23,7 +23,7 @@ log = Repeats(structlog.get_logger(__name__))
 HEALTH_TIMEOUT = 10.0
 
 #: The most clients at a time, so that those who never finish a request take no files from the worker. One more ends the
-#: one that has been there for longest, which has had time for a request.
+#: one that has been there for longest without a request; if all have sent one, the first of them.
 MOST_CLIENTS = 32
 
 
@@ -72,21 +72,28 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listening
         self.answers = answers
-        #: The open connections, the oldest first.
-        self._clients: dict[Any, None] = {}
+        #: The open connections, the oldest first, each with whether its request has been read.
+        self._clients: dict[Any, bool] = {}
         self._lock = threading.Lock()
         self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             while len(self._clients) >= MOST_CLIENTS:
-                oldest = next(iter(self._clients))
-                del self._clients[oldest]
+                # The first of those whose value is False, if there is one.
+                ended = min(self._clients, key=self._clients.__getitem__)
+                del self._clients[ended]
                 # It may have ended by itself.
                 with suppress(OSError):
-                    oldest.shutdown(socket.SHUT_RDWR)
-            self._clients[request] = None
+                    ended.shutdown(socket.SHUT_RDWR)
+            self._clients[request] = False
         super().process_request(request, client_address)
+
+    def note_request(self, request: Any) -> None:
+        """Note that this client has sent its request, so that those that have not are ended before it."""
+        with self._lock:
+            if request in self._clients:
+                self._clients[request] = True
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
@@ -104,6 +111,7 @@ class _Request(BaseHTTPRequestHandler):
     timeout = HEALTH_TIMEOUT
 
     def do_GET(self) -> None:
+        self.server.note_request(self.connection)
         answer = self.server.answers.get(self.path.partition("?")[0], _nothing)()
         self.send_response_only(answer.status)
         self.send_header("Content-Type", answer.media_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -110,3 +111,28 @@ def test_clients_that_never_finish_a_request_are_ended_and_others_are_answered()
         finally:
             for each in silent:
                 each.close()
+
+
+def test_a_client_whose_answer_takes_time_outlasts_those_that_send_no_request():
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    asked, go_on = threading.Event(), threading.Event()
+
+    def metrics() -> bytes:
+        asked.set()
+        go_on.wait(TIMEOUT)
+        return b"up 1"
+
+    with vitals(listening, trouble=lambda: None, metrics=metrics), ExitStack() as opened:
+
+        def client() -> socket.socket:
+            return opened.enter_context(socket.create_connection(address, timeout=TIMEOUT))
+
+        slow = client()
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert asked.wait(TIMEOUT)
+        silent = [client() for _ in range(MOST_CLIENTS)]
+        assert silent[0].recv(1) == b"", "the one that has been there for longest without a request"
+        go_on.set()
+        with slow.makefile("rb") as answer:
+            assert answer.read().endswith(b"up 1")
