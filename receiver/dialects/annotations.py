@@ -14,11 +14,13 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from receiver.envelope import Event
 from receiver.errors import HandlerError, Unreadable, WiringError
+from receiver.huge_numbers import LARGEST_POWER, HugeNumber
 from receiver.logs.safe_text import name_of, quoted, sentence, told, told_with_type
 from receiver.verify.verifiers import Verifier
 
-#: Messages in place of pydantic's, by the type of the mistake, where the dialect must change and not the sender.
+#: Messages in place of pydantic's, by the type of the mistake, where those do not say enough.
 MESSAGES = {
+    "finite_number": f"the number is not finite, or has more than {LARGEST_POWER:,} digits before or behind its point",
     "timezone_aware": "the time has no offset from UTC, which `AwareDatetime` requires: annotate it as `datetime`, and "
     "attach the sender's zone in the envelope function, with `.replace(tzinfo=ZONE)`",
 }
@@ -114,7 +116,7 @@ def _got(value: Any) -> str:
 
 
 #: The types of values that a reason shows.
-_SHOWN = frozenset({str, int, float, Decimal, bool, NoneType})
+_SHOWN = frozenset({str, int, float, Decimal, HugeNumber, bool, NoneType})
 
 
 def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:
