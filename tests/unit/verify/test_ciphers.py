@@ -309,16 +309,30 @@ BEFORE_PADDING = {
 }
 
 
+def with_right_and_wrong_padding(cipher: str, content: bytes, length: int = 1) -> tuple[bytes, bytes]:
+    """Encrypt the content, filled up to whole blocks, with a right padding of this length and with a wrong one."""
+    content += bytes(-(len(content) + length) % 16)
+    layout = LAYOUTS["aes-256-cbc" if cipher == "auto" else cipher]
+    # Always the same vector, because `auto` also tries layouts in which it decrypts to noise.
+    right = layout.encrypt(content, PHRASE, bytes)
+    # Another last byte, encrypted as a whole block with a block of padding behind it, which is cut off.
+    wrong = layout.encrypt(content + bytes([length]) * (length - 1) + b"\x80", PHRASE, bytes)[:-16]
+    assert len(right) == len(wrong)
+    return b64encode(right), b64encode(wrong)
+
+
 @pytest.mark.parametrize("cipher", ["auto", "aes-256-cbc", "aes-256-ecb", "openssl-salted"])
 @pytest.mark.parametrize("about", BEFORE_PADDING)
 def test_a_right_padding_takes_the_same_steps_as_a_wrong_one(cipher: str, about: str):
-    content = BEFORE_PADDING[about]
-    content += bytes(-(len(content) + 1) % 16)
-    layout = LAYOUTS["aes-256-cbc" if cipher == "auto" else cipher]
-    right = layout.encrypt(content, PHRASE)
-    # Another last byte, encrypted as a whole block with a block of padding behind it, which is cut off.
-    wrong = layout.encrypt(content + b"\x80", PHRASE)[:-16]
-    assert len(right) == len(wrong)
+    right, wrong = with_right_and_wrong_padding(cipher, BEFORE_PADDING[about])
     with_credentials = credentials(cipher)
-    steps(b64encode(right), with_credentials)
-    assert steps(b64encode(right), with_credentials) == steps(b64encode(wrong), with_credentials)
+    steps(right, with_credentials)
+    assert steps(right, with_credentials) == steps(wrong, with_credentials)
+
+
+@pytest.mark.parametrize("length", range(1, 17))
+def test_a_right_padding_of_each_length_takes_the_same_steps_as_a_wrong_one(length: int):
+    right, wrong = with_right_and_wrong_padding("aes-256-cbc", BEFORE_PADDING["much noise"], length)
+    with_credentials = credentials("aes-256-cbc", b"7" * 32, PHRASE)
+    steps(right, with_credentials)
+    assert steps(right, with_credentials) == steps(wrong, with_credentials)
