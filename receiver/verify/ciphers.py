@@ -112,7 +112,7 @@ class EncryptedBody(Verifier):
         for position, secret in enumerate(credentials.secrets):
             for layout in layouts:
                 try:
-                    plain, is_padded = layout.opened(sealed, secret.value)
+                    plain, is_padded = layout.decrypt(sealed, secret.value)
                     refusal = self._refusal(layout, plain, credentials)
                 except Undecryptable:
                     continue

@@ -33,29 +33,22 @@ class Undecryptable(Exception):
 class Layout(Protocol):
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes: ...
 
-    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+    def decrypt(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         """Decrypt a body. Returns also whether its padding is right: only then is it one that this layout encrypted.
 
         A wrong padding is no error here, because the steps after it must be the same. If they took another time, a
         stranger could decrypt a body that he has seen, and encrypt others (a padding oracle). Raises `Undecryptable`.
         """
 
-    def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
-        """Decrypt a body. Raises `Undecryptable`, also for a wrong padding."""
-        plain, is_padded = self.opened(sealed, phrase)
-        if not is_padded:
-            raise Undecryptable
-        return plain
 
-
-class Cbc(Layout):
+class Cbc:
     """AES-256-CBC with PKCS7 padding; the initialisation vector precedes the encrypted bytes."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         vector = random(BLOCK)
         return vector + _encrypt_blocks(modes.CBC(vector), phrase, plain)
 
-    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+    def decrypt(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if len(sealed) < 2 * BLOCK or len(sealed) % BLOCK:
             raise Undecryptable
         # A block is decrypted with the block before it, and nothing else. So after any other body, the decryptor turns
@@ -63,26 +56,26 @@ class Cbc(Layout):
         return _unpadded(_kept.cbc(phrase)(sealed)[BLOCK:])
 
 
-class Ecb(Layout):
+class Ecb:
     """AES-256-ECB, PKCS7 padding."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:  # noqa: ARG002 (protocol)
         return _encrypt_blocks(modes.ECB(), phrase, plain)  # noqa: S305 (the sender chooses the mode, not we)
 
-    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+    def decrypt(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if not sealed or len(sealed) % BLOCK:
             raise Undecryptable
         return _unpadded(_kept.ecb(phrase)(sealed))
 
 
-class Gcm(Layout):
+class Gcm:
     """AES-256-GCM: nonce, encrypted bytes, tag. Only this layout authenticates a body by itself."""
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         nonce = random(NONCE)
         return nonce + AESGCM(phrase).encrypt(nonce, plain, None)
 
-    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+    def decrypt(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if len(sealed) < NONCE + TAG:
             raise Undecryptable
         try:
@@ -91,7 +84,7 @@ class Gcm(Layout):
             raise Undecryptable from None
 
 
-class OpensslSalted(Layout):
+class OpensslSalted:
     """`Salted__`, 8 bytes of salt, then AES-256-CBC with a key derived by one round of MD5.
 
     CryptoJS and `openssl enc -md md5` write this layout.
@@ -102,7 +95,7 @@ class OpensslSalted(Layout):
         key, vector = _bytes_to_key(phrase, salt)
         return SALT_MAGIC + salt + _encrypt_blocks(modes.CBC(vector), key, plain)
 
-    def opened(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
+    def decrypt(self, sealed: bytes, phrase: bytes) -> tuple[bytes, bool]:
         if not sealed.startswith(SALT_MAGIC) or len(sealed) < 2 * BLOCK:
             raise Undecryptable
         if len(sealed) % BLOCK:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from handlers.catalog import Product
 from receiver import ARRIVAL, Dialect, Envelope, Event, Mirror, codec, senders
 from receiver.database.columns import LARGEST_EXPONENT
 from receiver.huge_numbers import LARGEST_POWER, HugeNumber
@@ -26,16 +27,17 @@ numbered = Dialect("numbered", verify=senders.GitHub())
 
 class Body(BaseModel):
     id: int | str
+    data: dict[str, Any] = {}
 
 
 @numbered.envelope
 def read(body: Body) -> Envelope:
-    return Envelope(event_type="a", entity=("product", str(body.id)), occurred_at=ARRIVAL, data={})
+    return Envelope(event_type="a", entity=("product", str(body.id)), occurred_at=ARRIVAL, data=body.data)
 
 
 @numbered.on("a")
-def handle(event: Event[Any], mirror: Mirror) -> None:
-    pass
+def handle(event: Event[dict[str, Any]], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, data=event.data)
 
 
 @pytest.mark.parametrize("text", HUGE)
@@ -82,3 +84,17 @@ def test_a_webhook_with_a_huge_number_in_place_of_an_id_is_dead(tmp_path: Path) 
         shown = webhooks.delivery(webhooks.send_body("numbered", b'{"id": 1e999999999}'))
     assert shown["state"] == "dead"
     assert "has more than 1,000 digits before or behind its point (got Decimal('1E+999999999'))" in shown["reason"]
+
+
+def test_a_huge_number_in_an_object_is_mirrored_and_the_same_one_again_changes_nothing(
+    tmp_path: Path, mirror_url: str
+) -> None:
+    with closing(Webhooks(tmp_path, {"numbered": numbered}, database_url=mirror_url)) as webhooks:
+        webhooks.source("numbered")
+        for text in HUGE:
+            for space, outcome in (("", "applied"), (" ", "unchanged")):
+                body = f'{{"id": "A1",{space}"data": {{"size": {text}}}}}'
+                sent = webhooks.send_body("numbered", body.encode())
+                webhooks.drain()
+                assert webhooks.delivery(sent)["outcome"] == outcome
+            assert webhooks.row(Product, "A1").data == {"size": Decimal(text)}

@@ -49,14 +49,14 @@ def refusal(body: bytes, with_credentials: Credentials) -> str:
 @given(plain=st.binary(max_size=200))
 @pytest.mark.parametrize("layout", ENCRYPTED)
 def test_every_layout_decrypts_what_it_encrypted(layout, plain):
-    assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, PHRASE), PHRASE) == plain
+    assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, PHRASE), PHRASE) == (plain, True)
 
 
 @given(sealed=st.binary(max_size=100))
 @pytest.mark.parametrize("layout", ENCRYPTED)
 def test_any_bytes_are_undecryptable_or_decrypt_to_something(layout, sealed):
     with suppress(Undecryptable):
-        assert isinstance(LAYOUTS[layout].decrypt(sealed, PHRASE), bytes)
+        assert isinstance(LAYOUTS[layout].decrypt(sealed, PHRASE)[0], bytes)
 
 
 @pytest.mark.parametrize("setting", ["auto", "same"])
@@ -219,7 +219,7 @@ def test_kept_decryptors_forget_every_body_before(turns, strange):
     for layout, phrase, plain in turns:
         with suppress(Undecryptable):
             LAYOUTS[layout].decrypt(strange, phrase)
-        assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, phrase), phrase) == plain
+        assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, phrase), phrase) == (plain, True)
 
 
 def test_threads_decrypt_at_the_same_time():
@@ -227,7 +227,7 @@ def test_threads_decrypt_at_the_same_time():
     sealed = [LAYOUTS["aes-256-cbc"].encrypt(body, PHRASE) for body in bodies]
     with ThreadPoolExecutor(max_workers=len(bodies)) as threads:
         opened = threads.map(lambda each: [LAYOUTS["aes-256-cbc"].decrypt(each, PHRASE) for _ in range(20)], sealed)
-    assert [set(each) for each in opened] == [{body} for body in bodies]
+    assert [set(each) for each in opened] == [{(body, True)} for body in bodies]
 
 
 @pytest.mark.parametrize("key", ['"app_key_here"', '"app\\u005fkey_here"'])
