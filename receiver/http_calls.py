@@ -23,8 +23,9 @@ CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSLKEYLOGFILE")
 
-#: The value of a header (RFC 9110, section 5.5): no control characters, and blanks only between others.
-FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
+#: The value of a header that h11, below httpx, sends: blanks only between others, and neither NUL nor a line break.
+#: RFC 9110, section 5.5, is stricter, but a start refuses nothing that can be sent.
+SENDABLE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
 
 
 def no_cookies() -> CookieJar:
@@ -33,12 +34,12 @@ def no_cookies() -> CookieJar:
 
 
 def unsendable_header(client: httpx.Client) -> str | None:
-    """The name of a header of all calls of the client whose value HTTP does not allow; None without one.
+    """The name of a header of all calls of the client whose value cannot be sent; None without one.
 
     A call would raise an error that quotes the value, and the value is usually a key.
     """
     for name, value in client.headers.raw:
-        if not FIELD_VALUE.fullmatch(value):
+        if not SENDABLE.fullmatch(value):
             return name.decode("ascii", "backslashreplace")
     return None
 
