@@ -22,7 +22,7 @@ from receiver.dialects.sources import Source
 from receiver.release import release
 from receiver.settings.files import has_changed
 from receiver.worker.liveness import dead, is_here
-from receiver.worker.source_texts import source_texts, texts_by_module
+from receiver.worker.source_texts import HAS_TEXT, source_texts, texts_by_module
 
 #: The time after its last heartbeat for which a process counts as running.
 STALE = timedelta(minutes=1)
@@ -138,13 +138,14 @@ class Wiring:
 
     def difference(self, other: Sequence[str]) -> str:
         """Describe what the other wiring lacks and adds; empty if both are equal."""
-        edited = self.edited(other)
         # The hash of a text tells a person nothing.
-        ours, theirs = set(self.lines), set(other)
-        lacks = [line for line in self.lines if line not in theirs and _module_in(line) not in edited]
-        has = [line for line in other if line not in ours and _module_in(line) not in edited]
-        parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
-        return "; ".join([*parts, *([f"has loaded another text of {', '.join(edited)}"] if edited else [])])
+        ours, theirs = (dict.fromkeys(line.partition(HAS_TEXT)[0] for line in lines) for lines in (self.lines, other))
+        parts = {
+            "lacks: ": [line for line in ours if line not in theirs],
+            "has besides: ": [line for line in theirs if line not in ours],
+            "has loaded another text of ": self.edited(other),
+        }
+        return "; ".join(f"{verb}{_some(names)}" for verb, names in parts.items() if names)
 
     def edited(self, other: Sequence[str]) -> list[str]:
         """The modules that both wirings have, with different source texts."""
@@ -226,11 +227,6 @@ def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
         "`hookmirror reload` gives a running process its sources, and a restart its dialects and handlers."
         for difference, names in who.items()
     ]
-
-
-def _module_in(line: str) -> str | None:
-    """The module whose source text the line of a wiring has; None for another line."""
-    return next(iter(texts_by_module([line])), None)
 
 
 def workers_unlike(connection: Connection, wiring: Wiring, now: datetime) -> list[RowMapping]:

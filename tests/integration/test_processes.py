@@ -215,6 +215,13 @@ def test_a_difference_names_an_edited_module_without_the_hashes_of_its_texts():
     wiring = Wiring.of(sources("shop"))
     edited = [line.replace(source_digest("shopping"), "0123456789abcdef") for line in wiring.lines]
     assert wiring.difference(edited) == "has loaded another text of shopping"
+    added = Wiring((*wiring.lines, f"module helpers has the source text {'0' * 16}"))
+    assert added.difference(edited) == "lacks: module helpers; has loaded another text of shopping"
+
+
+def test_a_difference_names_few_of_many_edited_modules():
+    ours, theirs = ([f"module m{number:02} has the source text {digest}" for number in range(40)] for digest in "ab")
+    assert Wiring(tuple(ours)).difference(theirs).endswith(" more")
 
 
 def test_a_process_that_lacks_a_source_is_told_to_reload(process, clock, database):
