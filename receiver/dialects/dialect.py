@@ -280,8 +280,7 @@ class Dialect:
                 raise
             reason = told_with_place(error).rstrip(".")
             raise ConfigurationError(
-                f"No body of {self.name} can be made from these flags, because compose failed ({reason}): "
-                f"{self._other_than_these_flags()}"
+                f"No body of {self.name} can be made from these flags ({reason}): {self._other_than_these_flags()}"
             ) from error
         try:
             signed = dict.fromkeys(getattr(self.verifier, "signed_headers", ()), "example")

@@ -341,5 +341,5 @@ def test_an_error_of_a_compose_function_is_a_message(name):
     def write(event_type: str, entity_id: str, at: Any, data: Any) -> Any:
         raise RAISED[name]()
 
-    with pytest.raises(ConfigurationError, match=r"because compose failed \(.*correct @odd\.compose, or send"):
+    with pytest.raises(ConfigurationError, match=r"can be made from these flags \(.*correct @odd\.compose, or send"):
         dialect.write("a", "1", at=NOON, data=None)
