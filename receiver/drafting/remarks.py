@@ -103,9 +103,9 @@ def _unknown_delete(found: Guess) -> Iterator[str]:
         return
     if found.delete_mark is not None:
         yield (
-            f"delete: `{found.delete_mark}` looks like the mark of one. The module takes an event with it for an "
-            "update, so its row stays active: in the envelope function, give such an event an event type of its own, "
-            "and add a handler with mirror.deactivate"
+            f"delete: `{found.delete_mark}` looks like the mark of one. The module takes an event in which it is true "
+            "for an update, so its row stays active: in the envelope function, give such an event an event type of its "
+            "own, and add a handler with mirror.deactivate"
         )
     elif types.delete is None:
         yield "delete: its event type is unknown, so no event deactivates a row"

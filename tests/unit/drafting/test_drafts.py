@@ -261,7 +261,9 @@ def test_a_delete_with_another_verb_in_the_capture_gets_its_handler_and_no_other
 def test_a_flag_that_marks_a_delete_is_named(item, mark):
     for body in (item, {"events": [EVENT, item]}):
         (told,) = [line for line in made_of(body).unknown if line.startswith("delete:")]
-        assert f"`{mark}` looks like the mark of one. The module takes an event with it for an update" in told
+        assert (
+            f"`{mark}` looks like the mark of one. The module takes an event in which it is true for an update" in told
+        )
 
 
 def test_a_flag_is_not_told_beside_an_event_type_that_deletes():
