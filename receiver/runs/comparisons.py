@@ -22,7 +22,8 @@ class Comparison(NamedTuple):
 
     source: str
     at: datetime
-    #: The rows that the source listed, and those that its list lacked and the brake left active.
+    #: The rows that the source listed, and those that its list lacked and the brake left active; never fewer than the
+    #: wrong ones.
     compared: int
     wrong: int
     #: Those of the wrong rows that the brake left active.
@@ -93,4 +94,6 @@ def latest_comparisons(connection: Connection, sources: Iterable[str], now: date
         runs = connection.execute(found).all()
         if len(runs) == 2 and now - runs[0].ended_at < TELLING:
             repaired, braked = (runs[0].tally.get(name, 0) for name in ("repaired", "braked"))
-            yield Comparison(source, runs[0].ended_at, runs[0].total + braked, repaired + braked, braked)
+            wrong = repaired + braked
+            # The total lacks the rows that the run deactivated because the list lacks them.
+            yield Comparison(source, runs[0].ended_at, max(runs[0].total + braked, wrong), wrong, braked)

@@ -81,6 +81,22 @@ def test_rows_that_an_empty_list_lacks_are_among_the_compared_and_the_list_is_na
     assert "event types" not in finding.mend
 
 
+def test_a_few_rows_left_by_the_brake_are_not_named_as_the_cause_of_many_others(kit):
+    reconciled(kit, ago=2 * DAY)
+    reconciled(kit, ago=DAY, repaired=500, braked=1)
+    (finding,) = found(kit)
+    assert finding.evidence == {"wrong": 501, "compared": 2_001, "braked": 1}
+    assert "its webhooks alone do not suffice" in finding.says
+    assert "Register all event types" in finding.mend
+
+
+def test_rows_that_a_forced_reconcile_deactivated_are_among_the_compared(kit):
+    reconciled(kit, ago=2 * DAY)
+    reconciled(kit, ago=DAY, total=0, repaired=4)
+    (finding,) = found(kit)
+    assert finding.says.startswith("4 of 4 rows of shop differed")
+
+
 def test_the_next_reconcile_with_few_differences_closes_the_finding(kit):
     reconciled(kit, ago=3 * DAY)
     reconciled(kit, ago=2 * DAY, repaired=500)

@@ -110,7 +110,7 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
     for each in situation.reconciles:
         if each.wrong < FEW_ROWS or each.wrong <= each.compared * DIFFERS:
             continue
-        cause, mend = _braked(each) if each.braked else _unannounced(situation, each)
+        cause, mend = _braked(each) if 2 * each.braked >= each.wrong else _unannounced(situation, each)
         yield Finding(
             "mirror_differs",
             each.source,
@@ -123,7 +123,7 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
 
 
 def _braked(found: Reconciled) -> tuple[str, str]:
-    """The cause and the remedy if the brake left rows active: an incomplete list is likelier than so many deletes."""
+    """The cause and the remedy if the brake left most active: an incomplete list is likelier than so many deletes."""
     return (
         f"and {found.braked:,} of them, which its list lacks, were left active by the brake",
         "See whether the list is complete: compare it with the source, and check `api_url` and the dialect's list "
