@@ -84,11 +84,12 @@ def signatures_stale(situation: Situation) -> Iterator[Finding]:
             "signatures_stale",
             name,
             stale[0].at,
-            f"{_share(stale, good):.0%} of the webhooks for {name} are refused although their signatures are right, "
-            "because the time that they sign is too far from their arrival",
+            f"{_share(stale, good):.0%} of the webhooks for {name} with a right signature are refused, because the "
+            "time that they sign is too far from their arrival",
             "Compare the clocks of both sides: the log line `refused a webhook` has both times. If the sender repeats "
-            "a webhook with its first signature, let `within` of the dialect's `Fresh` be the time for which it "
-            "retries, and restart. These requests are not kept: reconcile afterwards.",
+            "a webhook with its first signature, let `within` in the dialect's `verify` be the time for which it "
+            "retries, and restart. These requests are not kept: reconcile afterwards. If they do not come from the "
+            "sender, a stranger repeats recorded webhooks, and their refusal loses nothing.",
             {"refused": total(stale), "verified": total(good), "link": f"/api/v1/tallies?source={name}&kind=refused"},
         )
 

@@ -223,11 +223,19 @@ STALE = {"detail": "signature_stale"}
 def test_right_signatures_with_times_too_far_from_their_arrival_are_found():
     finding = the_finding(with_tallies(tally("refused", 30, 20, 5, **STALE)))
     assert (finding.rule, finding.since) == ("signatures_stale", NOW - 30 * MINUTE)
-    assert finding.says.startswith("100% of the webhooks for shop are refused although their signatures are right")
+    assert finding.says.startswith("100% of the webhooks for shop with a right signature are refused")
     assert "Compare the clocks" in finding.mend
     assert "reconcile" in finding.mend
+    assert "If they do not come from the sender, a stranger repeats recorded webhooks" in finding.mend
     mixed = [tally("verified", *range(20), detail="0"), tally("refused", 30, 20, 10, 5, 1, **STALE)]
     assert the_finding(with_tallies(*mixed)).says.startswith("20% of the webhooks")
+
+
+def test_wrong_signatures_do_not_count_among_the_right_ones_that_are_refused():
+    wrong = tally("refused", 20, 10, number=50, detail="signature_wrong")
+    mixed = with_tallies(wrong, tally("refused", 20, 10, 5, **STALE))
+    (finding,) = [each for each in findings(mixed) if each.rule == "signatures_stale"]
+    assert finding.says.startswith("100% of the webhooks for shop with a right signature")
 
 
 def test_few_or_past_stale_signatures_are_not_a_finding():
