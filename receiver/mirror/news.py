@@ -38,8 +38,8 @@ class Mirror:
         session: Session | None = None,
     ) -> None:
         self.writes: list[Write] = []
-        #: The write of each row and version in `writes`, apart from those about children.
-        self._written: dict[tuple[Key, Version], Write] = {}
+        #: The columns of each row and version in `writes`, apart from those about children.
+        self._written: dict[tuple[Key, Version], dict[str, Any]] = {}
         self._source = source
         self._occurred_at = occurred_at
         self._arrival = arrival
@@ -130,12 +130,10 @@ class Mirror:
         news = self._key(table, external_id), self._version(rank, at)
         if news in self._written:
             # The guard takes news of one version for repeated news, and would keep the handler's first values.
-            earlier = self._written[news]
-            self.writes[self.writes.index(earlier)] = write = Write(*news, _combined(earlier.columns, columns))
+            _add(self._written[news], columns)
         else:
-            write = Write(*news, {ACTIVE: True, **columns})
-            self.writes.append(write)
-        self._written[news] = write
+            self._written[news] = written = {ACTIVE: True, **columns}
+            self.writes.append(Write(*news, written))
 
     def _lose_children(
         self, table: type[MirrorRow], external_id: str, child: type[MirrorRow], rank: Rank, at: datetime | None
@@ -181,9 +179,9 @@ def _patch(name: str, normal: Normalizer, patch: Patch) -> Patch:
     return Patch(normal(name, dict(patch.members)))
 
 
-def _combined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of both, of which the later decide. A later patch changes members of the earlier value."""
-    return {**earlier, **{name: _patched(earlier.get(name, Patch({})), value) for name, value in later.items()}}
+def _add(earlier: dict[str, Any], later: Mapping[str, Any]) -> None:
+    """Put later values in the place of earlier ones. A later patch changes members of the earlier value."""
+    earlier |= {name: _patched(earlier.get(name, Patch({})), value) for name, value in later.items()}
 
 
 def _patched(value: Any, later: Any) -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from time import perf_counter
 
 import pytest
 from hypothesis import example, given
@@ -125,6 +126,19 @@ def test_of_two_upserts_of_one_row_by_one_handler_the_later_decides_in_the_colum
     speaking.upsert(Product, "A1", name="Tent")
     (write,) = speaking.writes
     assert write.columns == {"active": False, "name": "Tent", "sku": "L-1"}
+
+
+def test_a_second_upsert_of_each_of_many_rows_takes_no_longer_than_the_first():
+    """A search among the handler's earlier writes would take six seconds for these."""
+    speaking = mirror()
+    began = perf_counter()
+    for number in range(20_000):
+        speaking.upsert(Product, f"A{number}", name="Lamp")
+    first = perf_counter() - began
+    for number in range(20_000):
+        speaking.upsert(Product, f"A{number}", name="Tent")
+    assert perf_counter() - began < 2 + 4 * first
+    assert {write.columns["name"] for write in speaking.writes} == {"Tent"}
 
 
 def test_two_upserts_with_times_of_their_own_stay_two_pieces_of_news():
