@@ -26,6 +26,10 @@ from receiver.worker.attempt import Attempt, Guard
 #: The number of writes at which a batch is settled before further handlers run.
 MOST_WRITES = 5_000
 
+#: The number of handlers to run inside the settling transaction at which a batch is settled, because acks wait for that
+#: transaction on SQLite, and each `mirror.get` inside it reads the rows of all news before it.
+MOST_INSIDE = 25
+
 #: Seconds that `mirror.get` waits for a lock once another handler of the same batch has waited in vain.
 WARY_READ_SECONDS = 0.01
 
@@ -61,25 +65,28 @@ class Handling:
     def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
-        Returns the attempts whose handlers ran: fewer than all if there are many writes. Raises SQLAlchemy's error if
-        a handler could not read because the database itself failed.
+        Returns the attempts whose handlers ran: fewer than all if there are many writes, or many handlers that must
+        run inside the settling transaction. Raises SQLAlchemy's error if a handler could not read because the database
+        itself failed.
         """
         with closing(_Reader(self._database, self._lock_seconds())) as read:
             earlier: list[Write] = []
             #: The sources of handlers whose news is not known yet, because they run inside the settling transaction.
             unknown: set[str] = set()
+            inside = 0
             for number, attempt in enumerate(attempts, start=1):
                 if not attempt.is_certain and not self._stopping():
                     source = attempt.delivery.source
                     self.run(attempt, earlier, _read_inside if source in unknown else read)
                     if attempt.wants_session:
                         unknown.add(source)
+                        inside += 1
                     if read.failed is not None:
                         # The attempt must not count, whatever the handler made of the error.
                         raise read.failed
                     earlier.extend(attempt.writes)
                     self._keep_lease()
-                    if len(earlier) >= MOST_WRITES:
+                    if len(earlier) >= MOST_WRITES or inside >= MOST_INSIDE:
                         return attempts[:number]
         return attempts
 

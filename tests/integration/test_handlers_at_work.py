@@ -18,8 +18,10 @@ from waiting import wait_until
 from handlers.catalog import Product, Variant
 from receiver import Event, Mirror
 from receiver.errors import WiringError
+from receiver.mirror.news import SessionRequested
 from receiver.mirror.rows import Key
 from receiver.provenance.why import explain_row
+from receiver.worker.handling import MOST_INSIDE
 
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,6 +69,25 @@ def test_a_handler_reads_what_an_earlier_one_of_its_batch_has_written_with_a_ses
     kit.send("shop", "product.seen", id="A1", at=NOON + timedelta(minutes=1))
     assert worker.work() == 2
     assert kit.row(Product, "A1").sku == "noted"
+
+
+def test_few_handlers_run_inside_one_settling_transaction_because_others_wait_for_it(shop, kit, worker, notes):
+    inside: list[str] = []
+
+    @shop.on("product.seen")
+    def see(event: Event, mirror: Mirror) -> None:
+        mirror.get(Product, "A0")
+        with suppress(SessionRequested):
+            assert mirror.session
+            inside.append(event.entity_id)
+        mirror.upsert(Product, event.entity_id, name="seen")
+
+    kit.send("shop", "product.noted", id="A0")
+    for number in range(1, 60):
+        kit.send("shop", "product.seen", id=f"A{number}")
+    assert worker.work() == 60
+    assert states(kit) == ["processed"] * 60
+    assert inside == [f"A{number}" for number in range(1, MOST_INSIDE)]
 
 
 def test_sql_that_the_database_refuses_fails_only_its_own_delivery(kit, worker, notes):
