@@ -89,6 +89,11 @@ class Attempt(Struct):
         """The source and the entity, if it is known."""
         return None if self.entity is None else (self.delivery.source, self.entity)
 
+    def run_inside(self) -> None:
+        """Let its handler run again, inside the settling transaction, however it ended before."""
+        self.wants_session = True
+        self.result = self.details.traceback = None
+
     def forget(self) -> None:
         """Drop all large fields, after the attempt was settled."""
         self.delivery.plain = None

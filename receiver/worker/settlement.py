@@ -102,6 +102,11 @@ class Settlement:
                 raise
             if not is_lock_timeout(error):
                 log.warning("cannot settle a batch; settling its deliveries one by one", error=told(error))
+            if not isinstance(error, TransactionEnded):
+                # What the handlers inside it have read is rolled back with it, so how they ended counts no more.
+                for attempt in attempts:
+                    if attempt.wants_session:
+                        attempt.run_inside()
             self._settle_apart(attempts)
 
     def settle_together(self, attempts: Sequence[Attempt], *, lock_seconds: float | None = None) -> None:
@@ -118,8 +123,9 @@ class Settlement:
         locked: list[tuple[Attempt, Exception]] = []
         for attempt in attempts:
             self._keep_lease()
-            # One before it may be refused or postponed, so its handler reads again what is there.
-            attempt.wants_session |= attempt.has_read
+            if attempt.has_read and not attempt.wants_session:
+                # One before it may be refused or postponed, so its handler reads again what is there.
+                attempt.run_inside()
             error = self._locks.met_before(attempt)
             if error is None:
                 error = self._settle_alone(attempt, ALONE_AT_LAST if self._locks.are_many else ALONE_SECONDS)

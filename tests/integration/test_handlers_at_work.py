@@ -13,10 +13,11 @@ import pytest
 from shopping import NOON, drain, named, new_worker, states
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
+from trouble import refusing
 from waiting import wait_until
 
 from handlers.catalog import Product, Variant
-from receiver import Event, Mirror
+from receiver import Discard, Event, Mirror
 from receiver.errors import WiringError
 from receiver.mirror.news import SessionRequested
 from receiver.mirror.rows import Key
@@ -69,6 +70,21 @@ def test_a_handler_reads_what_an_earlier_one_of_its_batch_has_written_with_a_ses
     kit.send("shop", "product.seen", id="A1", at=NOON + timedelta(minutes=1))
     assert worker.work() == 2
     assert kit.row(Product, "A1").sku == "noted"
+
+
+def test_a_handler_that_discards_for_a_note_that_is_rolled_back_runs_again(shop, kit, worker, notes):
+    @shop.on("product.noted_once")
+    def note_once(event: Event, mirror: Mirror) -> None:
+        if mirror.session.execute(text("SELECT count(*) FROM notes")).scalar():
+            raise Discard("There is a note.")
+        add_note(mirror, event.entity_id)
+
+    kit.send("shop", "product.noted", id="A1")
+    kit.send("shop", "product.noted_once", id="A2")
+    with refusing(kit.database, "products", "not this one", row="NEW.external_id = 'A1'"):
+        assert worker.work() == 2
+    assert states(kit) == ["pending", "processed"]
+    assert notes() == ["A2"]
 
 
 def test_few_handlers_run_inside_one_settling_transaction_because_others_wait_for_it(shop, kit, worker, notes):

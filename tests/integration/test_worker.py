@@ -284,6 +284,22 @@ def test_a_handler_that_read_what_the_database_refuses_then_reads_again(shop, ki
     assert kit.row(Product, "A2").name == "none"
 
 
+@pytest.mark.parametrize("error", [Discard("A1 is enough."), ValueError("A1 is there.")])
+def test_a_handler_that_ends_for_what_the_database_refuses_then_reads_again(shop, kit, worker, error):
+    @shop.on("product.seen")
+    def see(event: Event, mirror: Mirror) -> None:
+        if mirror.get(Product, "A1") is not None:
+            raise error
+        mirror.upsert(Product, event.entity_id, name="instead")
+
+    kit.send("shop", "product.updated", id="A1", data=named("bad"))
+    kit.send("shop", "product.seen", id="A2")
+    with refusing(kit.database, "products", "no bad names", row="NEW.external_id = 'A1'"):
+        assert worker.work() == 2
+    assert states(kit) == ["pending", "processed"]
+    assert kit.row(Product, "A2").name == "instead"
+
+
 @pytest.mark.parametrize(("hours", "told"), [(23, 0), (25, 1)])
 def test_an_event_dated_more_than_a_day_in_the_future_is_logged(kit, worker, hours: int, told: int):
     answer = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(hours=hours), data=named())
