@@ -227,7 +227,8 @@ class Worker:
                     self._wake.wait(POLL_INTERVAL)
                 if self._retention is not None:
                     self._retention.take(self._clock())
-                self._outage.worked()
+                if not self._owes:
+                    self._outage.worked()
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Every error is caught, because without a worker the inbox would fill up without a log line.

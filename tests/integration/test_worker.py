@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from shopping import NOON, Body, drain, named, new_shop, new_worker, states
+from serving import wait_until
+from shopping import NOON, Body, drain, named, new_shop, new_worker, running, states
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 from trouble import refusing
 
@@ -53,6 +56,33 @@ def test_while_webhooks_arrive_a_batch_keeps_its_size(kit):
     with closing(new_worker(kit, batch_size=2)) as worker:
         worker._reclaiming.look(kit.now())
         assert [worker.work() for _ in range(3)] == [2, 2, 2]
+
+
+# ── outages ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_worker_that_cannot_return_what_it_claimed_does_not_say_that_it_works_again(kit, monkeypatch):
+    passes: list[object] = []
+
+    def fail(*given: object, **_: object) -> None:
+        passes.append(given)
+        raise full
+
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    full = OperationalError("UPDATE", None, error)
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    worker = new_worker(kit)
+    with capture_logs() as lines, monkeypatch.context() as broken:
+        broken.setattr(worker._settlement, "settle", fail)
+        broken.setattr(kit.inbox, "release", fail)
+        with running(worker):
+            # The claimed delivery is not due meanwhile, so that nothing is written but this.
+            wait_until(lambda: len(passes) > 5, "further passes")
+            assert "the worker works again" not in {line["event"] for line in lines}
+            broken.undo()
+            wait_until(lambda: states(kit) == ["processed"], "the worker")
+            wait_until(lambda: lines[-1]["event"] == "the worker works again", "the end of the outage")
 
 
 # ── retries ───────────────────────────────────────────────────────────────────────────────────────────────────
