@@ -220,23 +220,26 @@ class Checkpoints:
         return False
 
     def _step(self) -> float:
-        frames, waiting = self._wal.frames(), self._waiting()
-        now = time.monotonic()
-        if not waiting:
-            self._outage.worked()
+        frames, waiting, now = self._wal.frames(), self._waiting(), time.monotonic()
         if frames != self._seen:
             self._seen, self._quiet_since = frames, now
         quiet = now - self._quiet_since > QUIET
         if waiting < STEP and not (waiting and quiet):
             if quiet and size(self._path) > sqlite.LOG_LIMIT:
                 self._cut()
+            if not waiting:
+                self._outage.worked()
             return IDLE_POLL if quiet else POLL
         while waiting > REST:
             self._copy_beside()
             waiting, before = self._waiting(), waiting
             if waiting >= before or self._stopping.is_set():
                 return RETRY_PAUSE
-        return POLL if self._copy_the_rest() else RETRY_PAUSE
+        if not self._copy_the_rest():
+            return RETRY_PAUSE
+        # While commits go on, no poll may find that nothing waits.
+        self._outage.worked()
+        return POLL
 
     def _waiting(self) -> int:
         """The number of frames that are not copied."""

@@ -333,6 +333,33 @@ def test_checkpoints_that_fail_on_a_full_disk_are_a_line_and_another_one_when_th
     assert [line["event"] for line in lines] == ["a checkpoint failed; trying again", "checkpoints succeed again"]
 
 
+def test_a_checkpoint_that_succeeds_is_told_although_each_poll_finds_further_commits(looked_after, monkeypatch):
+    monkeypatch.setattr(checkpoints, "STEP", 1)
+    kept = looked_after._care.checkpoints
+    kept.stop()
+    kept._stopping.clear()
+    kept._outage.failed()
+    with capture_logs() as lines:
+        write_much(looked_after)
+        kept._poll()
+    assert [line["event"] for line in lines] == ["checkpoints succeed again"]
+
+
+def test_a_log_that_cannot_be_truncated_does_not_count_as_a_success(looked_after, monkeypatch):
+    kept = looked_after._care.checkpoints
+    kept.stop()
+    write_much(looked_after)
+    kept._poll()
+    monkeypatch.setattr(checkpoints.sqlite, "LOG_LIMIT", 0)
+    monkeypatch.setattr(checkpoints, "QUIET", -1.0)
+    kept._poll()
+    monkeypatch.setattr(Checkpoints, "_cut", failing)
+    kept._outage.failed()
+    with capture_logs() as lines, pytest.raises(OSError, match="error"):
+        kept._poll()
+    assert lines == []
+
+
 def test_a_start_on_a_failing_disk_refuses_writes_until_the_disk_works(url, monkeypatch):
     with with_notes(url) as database:
         monkeypatch.setattr(Wal, "write_again", failing)
