@@ -56,6 +56,7 @@ class Listener:
 
     def _listen(self) -> None:
         with self._database.open_session() as connection:
+            _demand_writable(connection)
             connection.execute(f"LISTEN {CHANNEL}")
             self._outage.worked()
             self._heard()

@@ -14,6 +14,7 @@ from postgresql_server import PostgresServer
 from serving import TIMEOUT, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from receiver.database.announcements import NOTIFY
 from receiver.database.database import Database
@@ -94,6 +95,26 @@ def test_a_listener_whose_connection_was_ended_listens_again_and_misses_nothing(
         wait_until(lambda: listeners(kit.database), "the listener to be back")
         kit.send("shop", "product.updated", id="A2", at=NOON, data=named())
         wait_until(lambda: states(kit) == ["processed"] * 2, "the worker to hear of deliveries that came since")
+
+
+def test_a_listener_does_not_say_that_it_listens_again_to_a_server_that_accepts_no_writes(kit, monkeypatch):
+    refused: list[object] = []
+
+    def refuse(connection: object) -> None:
+        refused.append(connection)
+        raise psycopg.errors.ReadOnlySqlTransaction("the server accepts no writes")
+
+    monkeypatch.setattr(listener, "CHECK", 0.0)
+    monkeypatch.setattr(listener, "RECONNECT_PAUSE", 0.01)
+    with capture_logs() as lines, monkeypatch.context() as broken:
+        broken.setattr(listener, "_demand_writable", refuse)
+        with worker_elsewhere(kit):
+            wait_until(lambda: len(refused) > 2, "further tries")
+            broken.undo()
+            wait_until(lambda: len(lines) > 1, "the end")
+    fails, works = lines
+    assert fails["event"].startswith("cannot listen")
+    assert (works["event"].startswith("listening again"), works["errors"]) == (True, len(refused))
 
 
 def test_a_listener_that_cannot_connect_stops_when_asked(monkeypatch):
