@@ -142,12 +142,11 @@ class AttemptResults:
 
     def _log_failure(self, attempt: Attempt, code: str, error: BaseException, trace: str) -> None:
         """Log an API's failure as one line, and any other with its traceback; of many alike, the first and a count."""
-        about = {"source": attempt.delivery.source, "handler": code}
+        about = {"source": attempt.delivery.source, "handler": code, "error": name_of(error)}
         if isinstance(error, (ApiError, httpx.HTTPError)):
             reason = told(error) if isinstance(error, ApiError) else told_with_type(error)
             self._repeats.warning(API_FAILED, about=about, delivery=attempt.delivery.id, reason=reason)
         else:
-            about["error"] = name_of(error)
             self._repeats.warning("a handler failed", about=about, delivery=attempt.delivery.id, exception=trace)
 
     def failure(self, attempt: Attempt, reason: str, *, after: timedelta | None = None) -> AttemptResult:

@@ -187,6 +187,24 @@ def test_a_refusing_api_is_one_line_without_a_traceback_however_many_deliveries_
     assert all("Traceback" in attempt["traceback"] for attempt in own_round["attempts"])
 
 
+def test_an_api_that_begins_to_fail_in_another_way_is_another_line(shop, kit, api, worker):
+    @shop.hydrate("product.other")
+    def fetch_other(event: Event, client: httpx.Client) -> object:
+        return fetch(client, f"/products/{event.entity_id}")
+
+    @shop.on("product.other")
+    def upsert_other(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id)
+
+    with capture_logs() as lines:
+        for status in (403, 404, 403):
+            api.answers["A1"] = httpx.Response(status)
+            kit.send("shop", "product.other", id="A1")
+            drain(worker)
+    found = [line["error"] for line in lines if line["event"] == "a call of a source's API failed"]
+    assert found == ["ApiError", "NotFoundError"]
+
+
 def test_a_mistake_of_a_handler_is_logged_with_its_traceback_once(shop, kit, worker):
     @shop.on("product.wrong")
     def divide(event: Event, mirror: Mirror) -> None:
