@@ -583,6 +583,46 @@ def test_tables_that_refer_to_each_other_in_a_circle_are_copied(in_a_circle, rea
         sql(there, "SET CONSTRAINTS ALL DEFERRED", "INSERT INTO teams_to_copy VALUES (9, 99)", "SELECT 1 / 0")
 
 
+@pytest.fixture
+def in_a_ring(another):
+    """Declare three tables in a circle, whose keys may be NULL, and of which two are checked later than at once."""
+    kinds = {"teams": {}, "people": {"deferrable": True}, "places": {"deferrable": True, "initially": "DEFERRED"}}
+    others = dict(zip(kinds, [*list(kinds)[1:], "teams"], strict=True))
+    tables = [
+        Table(
+            f"{name}_in_ring",
+            SQLModel.metadata,
+            Column("id", Integer, primary_key=True),
+            Column("other", ForeignKey(f"{others[name]}_in_ring.id", use_alter=True, name=f"of_{name}", **options)),
+        )
+        for name, options in kinds.items()
+    ]
+    migrate(another)
+    with closing(Database(another)) as database, database.write() as connection:
+        for table in tables:
+            connection.execute(insert(table), [{"id": n, "other": 8 - n if n % 3 else None} for n in range(1, 8)])
+    yield another
+    for table in tables:
+        SQLModel.metadata.remove(table)
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_three_tables_in_a_circle_are_copied_after_an_interruption_in_the_middle(in_a_ring, ready_url):
+    def interrupt(doing: str, table: str, *_: object) -> None:
+        if (doing, table) == ("copying", "people_in_ring"):
+            raise KeyboardInterrupt
+
+    there, back = ready_url("postgresql"), ready_url("sqlite")
+    for source, target in ((in_a_ring, there), (there, back)):
+        with pytest.raises(KeyboardInterrupt):
+            copy(source, target, progress=interrupt)
+        assert copy(source, target).same
+    with closing(Database(there)) as database, database.read() as connection:
+        of = "FROM pg_constraint WHERE conname IN ('of_people', 'of_places', 'of_teams') ORDER BY conname"
+        found = [tuple(row) for row in connection.execute(text(f"SELECT condeferrable, condeferred {of}"))]
+    assert found == [(True, False), (True, True), (False, False)], "as they were declared"
+
+
 @pytest.mark.usefixtures("small_slices")
 def test_a_reference_to_a_missing_row_in_a_circle_is_refused_and_a_copy_of_it_can_begin_anew(in_a_circle, ready_url):
     there = ready_url("postgresql")
