@@ -117,6 +117,7 @@ class Following:
         while not self._stopping.is_set():
             self._send_due()
             part = self._feed.after(self._lease.place.seq)
+            self._outage.worked()
             if part.end < self._lease.place.seq:
                 self._lease.refuse_other_feed()
             self._hand_on(part.items)

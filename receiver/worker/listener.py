@@ -66,6 +66,7 @@ class Listener:
                     self._heard()
                 if time.monotonic() > check_at:
                     _demand_writable(connection)
+                    self._outage.worked()
                     check_at = time.monotonic() + CHECK
 
 

@@ -13,11 +13,13 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import psycopg
 import pytest
 from ports import free_port
 from serving import TIMEOUT, wait_until
 from shopping import NOON
 from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 from targets import OK, Endpoint, Posted, Reply, receiving
 
@@ -34,6 +36,7 @@ from receiver.following.lag import lags
 from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import Target
 from receiver.inbox.inbox import Inbox
+from receiver.logs import outages
 from receiver.mirror.changes import CHANGES, RowChange, record
 from receiver.runs.actions import ACTIONS, By, Via
 from receiver.search.changes import show_change
@@ -648,6 +651,22 @@ def test_a_follower_says_that_the_files_of_its_database_were_replaced_and_what_t
     assert "such as by a restore; nothing is posted" in line["event"]
     assert "Stop every process that has the database open" in line["reason"]
     assert not [line for line in lines if line["event"] == "the database does not answer"]
+
+
+def test_a_follower_says_that_the_database_answers_again_a_little_later_if_it_has_just_said_so(database, monkeypatch):
+    reads, after = iter([False, True, False]), Feed.after
+
+    def fail_at_times(feed: Feed, seq: int) -> Any:
+        if not next(reads, True):
+            raise OperationalError("SELECT", None, psycopg.OperationalError("the server closed the connection"))
+        return after(feed, seq)
+
+    monkeypatch.setattr(outages, "BETWEEN_ENDS", 0.5)
+    monkeypatch.setattr(Feed, "after", fail_at_times)
+    with capture_logs() as lines, receiving() as endpoint, following(database, endpoint.url):
+        told = lambda: [line["event"] for line in lines if line["event"].startswith("the database")]  # noqa: E731
+        wait_until(lambda: len(told()) > 3, "the second end")
+    assert told() == ["the database does not answer", "the database answers again"] * 2
 
 
 def test_a_beginning_after_the_end_is_refused(database):

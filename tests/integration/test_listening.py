@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from receiver.database.announcements import NOTIFY
 from receiver.database.database import Database
+from receiver.logs import outages
 from receiver.testing import Webhooks
 from receiver.worker import listener
 from receiver.worker.thread import WorkerThread
@@ -115,6 +116,22 @@ def test_a_listener_does_not_say_that_it_listens_again_to_a_server_that_accepts_
     fails, works = lines
     assert fails["event"].startswith("cannot listen")
     assert (works["event"].startswith("listening again"), works["errors"]) == (True, len(refused))
+
+
+def test_a_listener_says_that_it_listens_again_a_little_later_if_it_has_just_said_so(kit, monkeypatch):
+    checks = iter([False, True, False])
+
+    def check(connection: object) -> None:
+        if not next(checks, True):
+            raise psycopg.errors.ReadOnlySqlTransaction("the server accepts no writes")
+
+    monkeypatch.setattr(outages, "BETWEEN_ENDS", 0.5)
+    monkeypatch.setattr(listener, "CHECK", 0.01)
+    monkeypatch.setattr(listener, "RECONNECT_PAUSE", 0.01)
+    monkeypatch.setattr(listener, "_demand_writable", check)
+    with capture_logs() as lines, worker_elsewhere(kit):
+        wait_until(lambda: len(lines) > 3, "the second end")
+    assert [line["event"].split()[0] for line in lines] == ["cannot", "listening"] * 2
 
 
 def test_a_listener_that_cannot_connect_stops_when_asked(monkeypatch):
