@@ -227,7 +227,7 @@ class _ScratchWorker(Worker):
                 self._make_way(error)
 
     def _new_handling(self) -> Handling:
-        return _WithoutSessions(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
+        return _WithoutSessions(self._database, self._guarded, self._leases.extend, lambda: self._stopping.is_set())
 
 
 def _dialect(settings: Settings, job: Job) -> Dialect:

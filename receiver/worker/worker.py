@@ -24,13 +24,13 @@ from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.outages import Outage
 from receiver.logs.safe_text import name_of, told, told_with_type, traced
-from receiver.moments import has_passed
 from receiver.worker import liveness
 from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.batch_sizes import BatchSize
 from receiver.worker.claims import Claims
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration
+from receiver.worker.leases import WorkerLeases
 from receiver.worker.liveness import Pulse
 from receiver.worker.locks import Locks
 from receiver.worker.reading import portions, read
@@ -76,12 +76,13 @@ class Worker:
         #: The worker's signs of life, for the watcher.
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
-        self._sources, self._requests_wait = sources, requests_wait
+        self._sources = sources
+        self._requests_wait = requests_wait
         # On PostgreSQL, several workers share a backlog, and larger batches would lock out the others' rows for longer.
         self._batch_size = BatchSize(batch_size, grows=not self._database.is_postgresql)
         #: The current batch.
         self._batch: list[Attempt] = []
-        self.lease, self._extend_after = lease, lease / 3
+        self.lease = lease
         self._claims = Claims(inbox, self.name, max_bytes=max_batch_bytes, lease=lease)
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
@@ -89,13 +90,12 @@ class Worker:
         self._clock, self._jitter = clock, jitter
         self._stopping, self._wake = threading.Event(), WakeUp(self._database)
         self._hydration = self._new_hydration()
+        self._leases = WorkerLeases(inbox, self.name, self._held, lease=lease, clock=clock)
         self._handling = self._new_handling()
         self._locks = Locks(inbox, self.name, clock=clock, jitter=jitter)
         self._settlement = self._new_settlement()
-        self._extended_at = clock()
         self._reclaiming = Reclaiming(inbox, lease=lease, max_attempts=self._retries.attempts)
-        #: Whether it was given up, and whether claimed deliveries could not be returned.
-        self._was_given_up, self._owes = False, False
+        self._was_given_up = False
         self._outage = Outage(log, "a pass of the worker failed; trying again", "the worker works again")
 
     def _new_hydration(self) -> Hydration:
@@ -105,7 +105,7 @@ class Worker:
 
     def _new_handling(self) -> Handling:
         return Handling(
-            self._database, self._guarded, self._keep_lease, self._stopping.is_set, lambda: self._locks.lock_seconds
+            self._database, self._guarded, self._leases.extend, self._stopping.is_set, lambda: self._locks.lock_seconds
         )
 
     def _new_settlement(self) -> Settlement:
@@ -115,7 +115,7 @@ class Worker:
             self._results,
             self._handling,
             self._locks,
-            keep_lease=self._keep_lease,
+            keep_lease=self._leases.extend,
             clock=self._clock,
             jitter=self._jitter,
             wait=self._stopping.wait,
@@ -133,7 +133,7 @@ class Worker:
         self._settle_all(self._batch)
         late = len(self._batch)
         self._batch = []
-        self._keep_lease()
+        self._leases.extend()
         self._hydration.begin_batch()
         began = monotonic()
         self._batch = [Attempt(delivery) for delivery in self._claim()]
@@ -161,7 +161,7 @@ class Worker:
                 break
         left = self._settle_ready(left, self._hydration.apart)
         if not self._stopping.is_set():
-            self._put_back([attempt for attempt in left if not attempt.under_way])
+            self._leases.put_back([attempt for attempt in left if not attempt.under_way])
         return len(left)
 
     def _unfold(self, attempts: Sequence[Attempt]) -> None:
@@ -170,7 +170,7 @@ class Worker:
         for attempt in attempts:
             if attempt.unfolds is None:
                 continue
-            self._keep_lease()
+            self._leases.extend()
             if met is not None and self._stopping.is_set():
                 # The others might wait for the same lock, and a worker that stops has little time.
                 attempt.lock = met
@@ -182,13 +182,6 @@ class Worker:
                     raise
                 attempt.lock = met = error
                 self._locks.note(attempt, error)
-
-    def _put_back(self, attempts: Sequence[Attempt]) -> None:
-        """Return these deliveries to the inbox, as if they had not been claimed."""
-        if attempts:
-            self._inbox.put_back(self.name, [attempt.delivery.id for attempt in attempts])
-        for attempt in attempts:
-            attempt.forget()
 
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]
@@ -219,7 +212,7 @@ class Worker:
         pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
-                if self._owes:
+                if self._leases.owes:
                     self._give_back()
                 self._reclaiming.look(self._clock())
                 self._wake.look()
@@ -227,7 +220,7 @@ class Worker:
                     self._wake.wait(POLL_INTERVAL)
                 if self._retention is not None:
                     self._retention.take(self._clock())
-                if not self._owes:
+                if not self._leases.owes:
                     self._outage.worked()
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
@@ -272,7 +265,7 @@ class Worker:
     def _claim(self) -> list[Claimed]:
         now = self._clock()
         if not self._hydration.under_way:
-            self._extended_at = now
+            self._leases.begin(now)
         self.claims_of = self._sources.keys() - self._hydration.resting() - self._locks.resting()
         return self._claims.claim(self.claims_of, self._batch_size, now=now, requests_wait=self._is_waited_for())
 
@@ -281,25 +274,12 @@ class Worker:
 
         A given-up worker returns none: other workers reclaim them, and each attempt that hangs counts.
         """
-        if self._was_given_up:
-            return
-        begun = [attempt.delivery.id for attempt in self._hydration.under_way]
-        aside_until = None if put_aside is None else self._clock() + put_aside
-        try:
-            self._inbox.release(self.name, excluding=begun, aside_until=aside_until)
-            self._owes = False
-        except SQLAlchemyError as error:
-            if not self._owes:
-                log.error("cannot return claimed deliveries; trying again until their lease ends", error=told(error))
-            self._owes = True
+        if not self._was_given_up:
+            self._leases.give_back(excluding=self._hydration.under_way, put_aside=put_aside)
 
-    def _keep_lease(self) -> None:
-        """Extend the leases of the whole batch, and of deliveries with calls in progress."""
-        now = self._clock()
-        if has_passed(self._extended_at, self._extend_after, now):
-            held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
-            self._inbox.extend(self.name, sorted(held), until=now + self.lease)
-            self._extended_at = now
+    def _held(self) -> list[Attempt]:
+        """The whole batch, and deliveries of earlier ones with calls in progress."""
+        return [*self._batch, *self._hydration.under_way]
 
     # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -333,7 +313,7 @@ class Worker:
     def _hydrate(self, attempts: Sequence[Attempt]) -> None:
         """Fetch the data of thin events outside every transaction, several at once."""
         for _ in self._hydration.fetch(attempts):
-            self._keep_lease()
+            self._leases.extend()
 
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -174,7 +174,7 @@ def test_deliveries_that_could_not_be_returned_are_returned_once_their_table_is_
     hold = partial(held, psql, "LOCK TABLE deliveries IN SHARE MODE")
     with running(worker):
         with worker_that_claimed(worker, hold):
-            wait_until(lambda: worker._owes, "the worker to give up the return")
+            wait_until(lambda: worker._leases.owes, "the worker to give up the return")
         wait_until(lambda: set(states(kit)) == {"processed"}, "all are processed")
     assert [attempts_of(kit, each) for each in sent] == [1, 1]
 
