@@ -246,12 +246,15 @@ def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
 
 
 def _trouble(live: bool, mark: Mapping[str, Any]) -> str | None:
+    says = []
     if refused := mark.get("refused", 0):
-        return (
+        says.append(
             f"The database refused to change {counted(refused, 'delivery')}, which it skipped for the reasons that are "
             "shown with them: mend these, and replay them again."
         )
-    return "It waits for live deliveries." if live and not mark["fed"] else None
+    if live and not mark["fed"]:
+        says.append("It waits for live deliveries.")
+    return " ".join(says) or None
 
 
 def _count_items(connection: Connection, run: int) -> int:

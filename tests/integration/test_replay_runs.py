@@ -272,6 +272,15 @@ def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change_and_says_
     assert runs.run(run)["trouble"].startswith("The database refused to change 1 delivery, which it skipped")
 
 
+@pytest.mark.parametrize("refused", [0, 2])
+def test_a_replay_that_waits_says_so_whatever_the_database_refused(refused):
+    says = replay._trouble(True, {"after": 1, "fed": False, "refused": refused})
+    assert (says.startswith("The database refused"), says.endswith("It waits for live deliveries.")) == (
+        refused > 0,
+        True,
+    )
+
+
 def test_an_immediate_replay_leaves_out_a_delivery_that_the_database_refuses_to_change(kit):
     ids = send_and_drain(kit, "A", "B", "C", "D", "E")
     with refusing_changes(kit.database, f"NEW.id = {ids[3]}"):
