@@ -320,12 +320,12 @@ def load(values: dict[str, Any], versions: str) -> Registers:
             found.ties.update(document.get("ties", ()))
             gone = document.get("gone", {})
             found.children_gone.update({table: _version(*version[:3]) for table, version in gone.items()})
-            found.corrections = int(document.get("corrections", 0))
+            found.corrections = document.get("corrections", 0)
         # Fails unless every register has a name.
         "".join(known)
     except (LookupError, TypeError, AttributeError, ValueError):
         raise ValueError("they are JSON of another shape") from None
-    if type(document["own"]) is not bool or "active" not in known:
+    if type(document["own"]) is not bool or type(found.corrections) is not int or "active" not in known:
         raise ValueError("they are JSON of another shape")
     return found
 

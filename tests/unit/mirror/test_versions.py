@@ -435,6 +435,13 @@ def test_a_correction_shows_in_the_stored_versions(column, corrected):
     assert load(shown, dump(registers)) == registers
 
 
+@pytest.mark.parametrize("corrections", ["1.5", '"5"', "true", "null", "1e400"])
+def test_a_number_of_corrections_that_is_no_whole_number_is_refused(corrections):
+    stored = dump(row(living(1)))
+    with pytest.raises(ValueError, match="they are JSON of another shape"):
+        load({}, f'{stored[:-1]},"corrections":{corrections}}}')
+
+
 def test_a_correction_leaves_newer_news_alone():
     registers = row(living(1), ("name", "Lamp", version(1)), ("name", "Kettle", version(2)))
     assert registers.merge("name", "Tent", version(1), corrects=True) is Outcome.STALE
@@ -496,7 +503,7 @@ RESEMBLING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("active"),
     lambda inside: (
         st.lists(inside, max_size=4)
-        | st.dictionaries(st.sampled_from(["own", "at", "ties", "gone", "x"]), inside, max_size=4)
+        | st.dictionaries(st.sampled_from(["own", "at", "ties", "gone", "corrections", "x"]), inside, max_size=4)
     ),
     max_leaves=12,
 )
