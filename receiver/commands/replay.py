@@ -63,7 +63,7 @@ def replay(
     reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("replay"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Replay deliveries, as after a fix. Older news never overwrites newer, replayed or not."""
+    """Replay deliveries, as after a fix. Each corrects what it left itself, and overwrites no newer news."""
     what = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
     how = {"begin": since, "end": until, "reason": reason_has, "conflict": conflict, "dedup_key": dedup_key}
     wanted = parse_filter(**what, **how)
