@@ -66,6 +66,9 @@ def document(name: str, value: Any) -> Any:
 
 
 def _text(name: str, value: Any) -> str:
+    if type(value) is str and value.isascii() and "\0" not in value:
+        # Nearly every text is so, and stays as it is.
+        return value
     if not isinstance(value, str):
         raise HandlerError(f"`{name}` takes text, not {_what(value)}.")
     return codec.storable(value)

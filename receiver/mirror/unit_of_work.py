@@ -190,7 +190,10 @@ class UnitOfWork:
 
     def _adopt(self, key: Key, entry: _Entry) -> None:
         """Note the row's parent, and the row among the parent's children."""
-        entry.parent = self._parent_of(key, entry.registers.values.get("parent"))
+        parent = entry.registers.values.get("parent")
+        if entry.parent is not None and entry.parent.external_id == parent:
+            return
+        entry.parent = self._parent_of(key, parent)
         if entry.parent is not None:
             self._children[entry.parent].add(key)
 
