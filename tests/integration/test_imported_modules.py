@@ -86,6 +86,7 @@ def test_the_version_imports_neither_a_command_nor_the_settings(tmp_path):
     found = imported(tmp_path, RUN, "--version", environment=plain_environment())
     assert packages(found) & {*APPLICATION, "pydantic", "httpx", "uvloop"} == set()
     assert {name for name in found if name.startswith("receiver.commands.")} == {
+        "receiver.commands.closing",
         "receiver.commands.examples",
         "receiver.commands.options",
         "receiver.commands.wording",

@@ -12,9 +12,9 @@ from sqlalchemy import select
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from handlers.catalog import Product
 from receiver.database.database import Database
-from receiver.mirror.rows import Key, Rank, Write, indexed_texts, sql_table
+from receiver.mirror.rows import Key, Write, indexed_texts, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
-from receiver.mirror.versions import Version, microseconds
+from receiver.mirror.versions import Rank, Version, microseconds
 
 NOON = microseconds(datetime(2026, 6, 1, 12, tzinfo=UTC))
 
