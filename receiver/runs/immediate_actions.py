@@ -71,12 +71,14 @@ def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime)
             result |= {"refused": len(refused), "reason": next(iter(refused.values()))}
 
         def begin_round(action: int) -> None:
-            reasons = begin_rounds(inbox, connection, can, action=action, now=now) if len(can) > 1 else {}
-            if len(reasons) < len(can) and reasons:
-                raise _SomeRefused(reasons)
-            if reasons or len(can) == 1:
-                # If it refuses all, its own error says so.
-                inbox.begin_round(connection, can, cause="replay", action=action, now=now)
+            if len(can) > 1:
+                reasons = begin_rounds(inbox, connection, can, action=action, now=now)
+                if not reasons:
+                    return
+                if len(reasons) < len(can):
+                    raise _SomeRefused(reasons)
+            # For a single delivery, or if the database refuses all, its own error is the answer.
+            inbox.begin_round(connection, can, cause="replay", action=action, now=now)
 
         return Effect(len(can), result, then=begin_round) if can else None
 
