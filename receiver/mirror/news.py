@@ -154,13 +154,13 @@ class Mirror:
         return Version(microseconds(moment), int(rank), self._arrival)
 
 
-def news_again(mirror: Mirror) -> list[Write]:
-    """The writes of a handler that has ended, if its delivery is not in its first round any more.
+def news_of(mirror: Mirror, round_number: int) -> list[Write]:
+    """The writes of a handler that has ended, in this round of its delivery.
 
-    They correct what the earlier rounds left, because the code may be other code by now. If the handler has read, they
-    do not: what it read may contain its own effect, which would be applied twice.
+    After the first round, they correct what the earlier ones left, because the code may be other code by now. If the
+    handler has read, they do not: what it read may contain its own effect, which would be applied twice.
     """
-    if mirror.has_read:
+    if round_number == 1 or mirror.has_read:
         return mirror.writes
     return [write._replace(corrects=True) for write in mirror.writes]
 

@@ -18,7 +18,7 @@ from receiver.database.errors import is_failed_read, is_lock_timeout, is_transie
 from receiver.database.lock_timeouts import limit_lock_waits
 from receiver.errors import HandlerError
 from receiver.inbox.attempts import microseconds_since
-from receiver.mirror.news import Mirror, ReadRow, SessionRequested, news_again
+from receiver.mirror.news import Mirror, ReadRow, SessionRequested, news_of
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
@@ -116,7 +116,7 @@ class Handling:
                     raise
                 attempt.lock = error if error is read.met else None
             else:
-                attempt.writes = mirror.writes if attempt.delivery.round == 1 else news_again(mirror)
+                attempt.writes = news_of(mirror, attempt.delivery.round)
         attempt.has_read = mirror.has_read
         attempt.details.handle_us += microseconds_since(began)
 

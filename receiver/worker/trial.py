@@ -24,7 +24,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import kept_reason
 from receiver.logs.safe_text import told, told_with_type
-from receiver.mirror.news import Mirror, ReadRow, SessionRequested, news_again
+from receiver.mirror.news import Mirror, ReadRow, SessionRequested, news_of
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.worker.attempt import Attempt
 from receiver.worker.reading import parse
@@ -113,7 +113,7 @@ def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
         attempt.handler.run(attempt.event, mirror)
     except SessionRequested:
         return Trial([], Obstacle.SESSION, attempt.handler.name)
-    return Trial(mirror.writes if attempt.delivery.round == 1 else news_again(mirror))
+    return Trial(news_of(mirror, attempt.delivery.round))
 
 
 @dataclass(slots=True)
