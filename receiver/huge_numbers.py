@@ -1,4 +1,4 @@
-"""Huge numbers: those of a body with so many digits, or such an exponent, that no code may compute with them.
+"""Huge numbers in bodies: their digits or their exponent are so large that computing with them takes too long.
 
 `1e999999999` is short in a body. But a model with an `int` would make a whole number of a billion digits of it, and
 each ack would wait for that. So such a number keeps its digits, and every computation with it fails at once.

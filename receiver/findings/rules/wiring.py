@@ -123,7 +123,7 @@ def mirror_differs(situation: Situation) -> Iterator[Finding]:
 
 
 def _braked(found: Reconciled) -> tuple[str, str]:
-    """The cause and the remedy if the brake left most active: an incomplete list is likelier than so many deletes."""
+    """The cause and the remedy if the brake left most wrong rows active: the list is probably incomplete."""
     return (
         f"and {found.braked:,} of them, which its list lacks, were left active by the brake",
         "See whether the list is complete: compare it with the source, and check `api_url` and the dialect's list "
