@@ -44,7 +44,7 @@ from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.mirror.versions import Outcome
 from receiver.server.renewal import TAKEN
-from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
+from receiver.settings.environment import CONFIG_VARIABLE, FOLLOW_TO_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.verify.ciphers import CIPHERS
@@ -148,7 +148,8 @@ def test_every_setting_of_a_source_is_documented_with_its_default(name: str) -> 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
-    known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {CONFIG_VARIABLE, FOLLOW_TO_VARIABLE}
     of_commands = {variable for command in commands().values() for variable in _variables(command)}
     assert set(re.findall(rf"{VARIABLE_PREFIX}[A-Z_]*[A-Z]", text_of(page))) - known - of_commands == set()
 

@@ -40,8 +40,9 @@ from receiver.server import sockets
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
+from receiver.settings import environment
 from receiver.settings.account import lines_of_secrets
-from receiver.settings.environment import VITALS_VARIABLE
+from receiver.settings.environment import FOLLOW_TO_VARIABLE, VITALS_VARIABLE
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,10 @@ LASTS = (
 
 DEAD_COLUMNS = ("follower", "seq", "table", "source", "external_id", "state", "attempts", "since", "reason")
 
-TargetOption = Annotated[str | None, typer.Option("--to", metavar="URL", help="The URL to post each change to.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="URL", help=f"The URL to post each change to; without it, {FOLLOW_TO_VARIABLE}."),
+]
 NameOption = Annotated[str | None, typer.Option(help="The follower's name; without it, the host and path of --to.")]
 TableOption = Annotated[str | None, typer.Option(help="Only changes of this table.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only changes of this source.")]
@@ -117,8 +121,11 @@ def follow(
     if any(repairs.values()):
         _repair(repairs, _name(name, to, needed=not show), drop_dead, as_json)
         return
+    to = environment.value(FOLLOW_TO_VARIABLE) if to is None else to
     if to is None:
-        raise ConfigurationError("The target is missing: --to takes the URL to post each change to.")
+        raise ConfigurationError(
+            f"The target is missing: --to or {FOLLOW_TO_VARIABLE} takes the URL to post each change to."
+        )
     how: dict[str, Any] = {"move": move, "new_address": new_address, "tries": tries, "strict": strict}
     named = _name(name, to, needed=True)
     options = FollowOptions(name=named, wanted=ChangeFilter(table=table, source=source), begin=_begin(begin), **how)

@@ -18,6 +18,9 @@ TOKEN_VARIABLE = VARIABLE_PREFIX + "TOKEN"
 #: Not a setting: the default of `hookmirror worker --metrics-port`, which a container image sets.
 VITALS_VARIABLE = VARIABLE_PREFIX + "VITALS"
 
+#: Not a setting: the target of `hookmirror follow` without `--to`, where other users of the machine cannot read it.
+FOLLOW_TO_VARIABLE = VARIABLE_PREFIX + "FOLLOW_TO"
+
 #: Variables that Kubernetes sets in every container for each Service whose name begins with ours.
 OF_SERVICES = re.compile(
     rf"{VARIABLE_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"

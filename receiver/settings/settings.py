@@ -26,7 +26,13 @@ from receiver.settings import environment, files, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
 from receiver.settings.account import check_public_url, check_texts
 from receiver.settings.console import ConsoleSettings
-from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
+from receiver.settings.environment import (
+    CONFIG_VARIABLE,
+    FOLLOW_TO_VARIABLE,
+    TOKEN_VARIABLE,
+    VARIABLE_PREFIX,
+    VITALS_VARIABLE,
+)
 from receiver.settings.files import read_bounded
 from receiver.settings.limits import Limits
 from receiver.verify.request import HOOKS_PATH
@@ -256,7 +262,7 @@ def _wrong(error: ValidationError, *table: str) -> str:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {CONFIG_VARIABLE, TOKEN_VARIABLE, VITALS_VARIABLE} | {
+    known = {CONFIG_VARIABLE, FOLLOW_TO_VARIABLE, TOKEN_VARIABLE, VITALS_VARIABLE} | {
         f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields
     }
     unknown = environment.unknown(known)

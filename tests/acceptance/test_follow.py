@@ -81,6 +81,17 @@ def test_a_follower_ends_although_its_target_hangs(folder):
     assert cursor(folder) == 1
 
 
+def test_the_target_may_come_from_the_environment_that_other_users_cannot_read(folder):
+    write(folder, "P1")
+    with receiving() as endpoint:
+        folder.environment["HOOKMIRROR_FOLLOW_TO"] = endpoint.url
+        with folder.running("follow", "--name", "erp", "--from", "start") as process:
+            wait_until(lambda: endpoint.accepted or process.poll() is not None, "the change")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT) == 0
+        assert endpoint.ids() == ["P1"]
+
+
 def test_of_two_processes_one_works_and_the_other_takes_over_when_it_is_killed(folder):
     with receiving() as endpoint:
         arguments = ("follow", "--to", endpoint.url, "--name", "erp")
@@ -141,7 +152,7 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_running
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "--to takes the URL"),
+        ((), "--to or HOOKMIRROR_FOLLOW_TO takes the URL"),
         (("--to", ""), "--to is empty: it takes the URL that changes are posted to, such as https://"),
         (("--to", "ftp://erp.example/x"), "--to does not begin with http:// or https://: it takes the URL"),
         (("--to", "http://"), "--to names no host: it takes the URL"),

@@ -54,6 +54,10 @@ def test_a_unit_starts_an_existing_command_with_existing_options(service):
     typer.main.get_command(cli.compose(name)).commands[name].make_context(name, options)
 
 
+def test_no_value_of_the_environment_is_on_a_command_line_where_other_users_read_it(service):
+    assert [line for line in service["ExecStart"] if "$" in line] == []
+
+
 @pytest.mark.parametrize("name", ["hookmirror-worker@.service", "hookmirror.service"])
 def test_a_unit_reloads_settings_with_a_command_that_signals_only_its_process(name):
     (line,) = settings(DEPLOY / name)["ExecReload"]
