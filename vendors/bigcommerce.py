@@ -42,15 +42,15 @@ def _entity(scope: str, data: Any) -> tuple[str, str] | None:
 
     A SKU counts as its product, which is fetched with all its variants.
     """
+    if bigcommerce.handler_for(scope) is None:
+        return None
     kind = member(data, "type")
     if kind == "product":
         return "product", id_of(data, ("id",), what="data")
     if kind == "sku":
         owner = data.get("sku") or data.get("inventory")
         return "product", id_of(owner, ("product_id",), what="data.sku")
-    if bigcommerce.handler_for(scope) is not None:
-        raise Unreadable("`data.type` is neither product nor sku, so the body does not say what changed.")
-    return None
+    raise Unreadable("`data.type` is neither product nor sku, so the body does not say what changed.")
 
 
 @bigcommerce.compose
@@ -89,7 +89,8 @@ class ProductAnswer(Sent):
             yield Listed(StockLevel, variant.id, {"item": variant.id, "available": available})
 
 
-#: The events whose values are fetched. A delete needs none, so it does not depend on the API.
+#: The events whose values are fetched. A delete needs none, so it does not depend on the API. A subscription to
+#: `store/product/*` also brings events about metafields, which name neither a product nor a SKU.
 FETCHED = [f"store/{kind}/{what}" for kind in ("product", "sku") for what in ("created", "updated", "inventory/*")]
 
 
@@ -98,7 +99,7 @@ def fetch_product(event: Event[Any], api: httpx.Client) -> ProductAnswer | str:
     return _product(api, event.entity_id) or GONE
 
 
-@bigcommerce.on("store/product/*", "store/sku/*")
+@bigcommerce.on(*FETCHED)
 def upsert_product(event: Event[Any], mirror: Mirror) -> None:
     answer: ProductAnswer | str | None = event.hydrated
     if answer is None:

@@ -51,6 +51,20 @@ def test_an_unreadable_body_has_its_reason(body, says):
     says_why(bigcommerce, body, says)
 
 
+@pytest.mark.parametrize(
+    ("scope", "data"),
+    [
+        ("store/product/metafield/created", {"metafield_id": 12, "resource_id": "118", "resource_type": "product"}),
+        ("store/product/variant/metafield/deleted", {"metafield_id": 12, "resource_id": "118"}),
+        ("store/channel/1/product/assigned", {"type": "product", "product_id": 127}),
+    ],
+)
+def test_an_event_beside_those_of_products_and_skus_is_ignored_whatever_it_names(webhooks, scope, data):
+    answer = webhooks.send_body("bigcommerce", encode(hook(scope=scope, data=data)))
+    webhooks.drain()
+    assert webhooks.delivery(answer)["state"] == "ignored"
+
+
 def test_the_signed_id_makes_a_repetition_a_duplicate(webhooks):
     body = b'{"scope": "store/product/created", "data": {"type": "product", "id": 205}, "created_at": 1780000000}'
     sent = [webhooks.send_body("bigcommerce", body, headers={"webhook-id": name}) for name in ("m1", "m1", "m2")]
