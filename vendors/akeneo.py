@@ -61,6 +61,10 @@ def _upsert(kind: str, external_id: str, thing: ProductData | ModelData, mirror:
 
 @akeneo.envelope
 def read(body: dict[str, Any]) -> Envelope:
+    if "notification_type" in body and "type" not in body:
+        # News about the subscription itself, signed in the same way. It has no id.
+        at = moment_at(body, "timestamp")
+        return Envelope(event_type=text_at(body, "notification_type"), entity=None, occurred_at=at, data=body)
     event_type = text_at(body, "type")
     kind = event_type.removeprefix(PLATFORM).partition(".")[0]
     return Envelope(
@@ -88,7 +92,13 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
     return {"specversion": "1.0", "id": event_id, "type": event_type, "time": at, "data": {**named, **(data or {})}}
 
 
-UPSERTS = [f"{PLATFORM}{kind}.{what}" for kind in ("product", "product-model") for what in ("created", "updated")]
+#: The events whose values are fetched. A subscription has `updated` or `updated.delta`, which names the changed values,
+#: too, and which Akeneo's guide for the way from the Events API recommends.
+UPSERTS = [
+    f"{PLATFORM}{kind}.{what}"
+    for kind in ("product", "product-model")
+    for what in ("created", "updated", "updated.delta")
+]
 
 
 @akeneo.hydrate(*UPSERTS)

@@ -97,6 +97,14 @@ def test_either_of_two_signature_headers_may_verify(webhooks):
     assert webhooks.post("akeneo", body, headers).status == 200
 
 
+def test_news_about_the_subscription_itself_are_ignored(webhooks):
+    body = {"notification_type": "subscription.suspended.system", "timestamp": "2026-06-01T12:00:00Z", "events": []}
+    answer = webhooks.send_body("akeneo", json.dumps(body).encode())
+    webhooks.drain()
+    delivery = webhooks.delivery(answer)
+    assert (delivery["state"], delivery["event_type"]) == ("ignored", "subscription.suspended.system")
+
+
 def test_without_an_api_a_thin_event_only_says_that_the_entity_exists(webhooks):
     webhooks.send("akeneo", CREATED, id="u1", at=NOON)
     webhooks.drain()
@@ -136,6 +144,16 @@ def test_a_thin_event_leaves_the_api_s_present_values(webhooks, with_api):
     assert (row.sku, row.parent, row.lifecycle_state, row.changed_at) == ("lamp", "m1", "disabled", NOON + HOUR)
     assert not webhooks.row(Product, "u2").active
     assert webhooks.row(Group, "m1").sku == "m1"
+
+
+@pytest.mark.parametrize(("kind", "table", "row_id"), [("product", Product, "u1"), ("product-model", Group, "m1")])
+def test_an_event_with_the_changed_values_alone_leaves_the_api_s_present_values(
+    webhooks, with_api, kind, table, row_id
+):
+    with_api("akeneo", pim)
+    webhooks.send("akeneo", f"{PLATFORM}{kind}.updated.delta", id=row_id, at=NOON)
+    webhooks.drain()
+    assert (webhooks.row(table, row_id).active, webhooks.row(table, row_id).changed_at) == (True, NOON + HOUR)
 
 
 def test_a_created_product_that_the_api_does_not_know_yet_is_asked_for_again(webhooks, with_api):
