@@ -12,11 +12,23 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped, wait_for_api
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, ShortText, Text, id_of
-from receiver import ARRIVAL, Dialect, Envelope, Event, FormPing, Listed, ListPage, Mirror, SourceSettings, Wanted
+from handlers.values import Id, Price, Sent, ShortText, Text, as_id_or_none, id_of
+from receiver import (
+    ARRIVAL,
+    Dialect,
+    Envelope,
+    Event,
+    FormPing,
+    Listed,
+    ListPage,
+    Mirror,
+    SourceSettings,
+    Unreadable,
+    Wanted,
+)
 from receiver.senders import WooCommerce
 from vendors.tables import StockLevel
-from vendors.values import number_or_text, utc_moment_at
+from vendors.values import number_or_text, text_at, utc_moment_at
 
 PAGE = 100  #: products in one page: the largest page that the API gives
 
@@ -26,8 +38,15 @@ woocommerce = Dialect("woocommerce", verify=WooCommerce(), keep_headers=("X-WC-W
 woocommerce.challenge(FormPing("webhook_id"))
 
 
+#: The code of the error that WooCommerce posts in place of a product that is gone by the time of its webhook, and that
+#: its API answers for such a product.
+INVALID_ID = "woocommerce_rest_product_invalid_id"
+
+
 @woocommerce.envelope
 def read(body: dict[str, Any]) -> Envelope:
+    if "id" not in body and (event_type := _without_product(body)):
+        return Envelope(event_type=event_type, entity=None, occurred_at=ARRIVAL, data=body)
     product = ("product", id_of(body, ("id",), what="body"))
     if body.keys() == {"id"}:
         return Envelope(event_type="product.deleted", entity=product, occurred_at=ARRIVAL, data=None)
@@ -35,6 +54,24 @@ def read(body: dict[str, Any]) -> Envelope:
     # The bodies of orders, coupons and customers do not have both members.
     event_type = "product.updated" if {"sku", "type"} <= body.keys() else "other.updated"
     return Envelope(event_type=event_type, entity=product, occurred_at=at, data=body)
+
+
+def _without_product(body: dict[str, Any]) -> str | None:
+    """Return the event type of a body that is about no product; None for any other. Raises `Unreadable` for an error.
+
+    WooCommerce makes a body by its own API when it sends it, as the user of the webhook, and posts an error, too.
+    """
+    if body.keys() == {"action", "arg"}:
+        return f"action.{text_at(body, 'action')}"
+    code = body.get("code")
+    if not isinstance(code, str) or not code.startswith(("woocommerce_rest_", "rest_")):
+        return None
+    if code == INVALID_ID:
+        return "product.gone"
+    raise Unreadable(
+        f"WooCommerce sent the error {code[:60]!r} in place of the product: let the webhook belong to a user who may "
+        "read products, and reconcile, since the change is lost."
+    )
 
 
 @woocommerce.compose
@@ -54,6 +91,7 @@ class ProductData(Sent):
     type: Text = None
     parent_id: Id | None = None
     stock_quantity: Price = None
+    variations: Any = None
 
     @property
     def is_gone(self) -> bool:
@@ -75,12 +113,24 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
         mirror.upsert(Variant, event.entity_id, parent=product.parent_id, **columns)
     else:
         mirror.upsert(Product, event.entity_id, **columns)
+        _keep_variations(event, mirror)
     if "stock_quantity" in product.model_fields_set:
         mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=product.stock_quantity)
     if product.is_gone:
         # A program that saves a product with this status moves it to the trash without a delete.
         for table in (Variant if product.is_variation else Product, StockLevel):
             mirror.deactivate(table, event.entity_id)
+
+
+def _keep_variations(event: Event[ProductData], mirror: Mirror) -> None:
+    """Deactivate the variations that the product does not name: WooCommerce does not announce their deletes."""
+    named = event.data.variations
+    ids = [as_id_or_none(each) for each in named] if isinstance(named, list) else [None]
+    if event.data.is_gone or None in ids:
+        return
+    for variation in filter(None, ids):
+        mirror.upsert(Variant, variation, parent=event.entity_id)
+    mirror.keep_only(Variant, filter(None, ids), parent=event.entity_id)
 
 
 @woocommerce.on("product.deleted")
@@ -111,8 +161,14 @@ class ListedProduct(ProductData):
 
     def listed(self) -> Listed:
         columns = self.columns() | ({"parent": self.parent_id} if self.is_variation else {})
-        at = utc_moment_at(self.whole, "date_modified_gmt")
-        return Listed(Variant if self.is_variation else Product, self.id, columns, changed_at=at)
+        return Listed(Variant if self.is_variation else Product, self.id, columns, changed_at=self._changed_at())
+
+    def _changed_at(self) -> datetime | None:
+        """Return the time of change; None if there is none, as for a product that was written without WooCommerce."""
+        try:
+            return utc_moment_at(self.whole, "date_modified_gmt")
+        except Unreadable:
+            return None
 
 
 @woocommerce.hydrate("product.deleted")
@@ -146,7 +202,7 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
         # Only this code counts: WordPress also answers 404 under a wrong api_url.
-        if error.has_code("woocommerce_rest_product_invalid_id", "code"):
+        if error.has_code(INVALID_ID, "code"):
             return []
         raise
     of_id(external_id, found.id, found, path)

@@ -36,10 +36,32 @@ SHIRT |= {"date_modified_gmt": "2026-06-01T12:00:00"}
         (SHIRT | {"date_modified_gmt": "0000-00-00T00:00:00"}, "`date_modified_gmt`"),
         (SHIRT | {"date_modified_gmt": 1780000000}, "ISO 8601"),
         (SHIRT | {"type": "variation", "parent_id": {}}, "parent_id"),
+        ({"code": "woocommerce_rest_cannot_view", "message": "Sorry", "data": {"status": 403}}, "user who may read"),
+        (
+            {"code": "rest_no_route", "message": "No", "data": {"status": 404}},
+            "'rest_no_route' in place of the product",
+        ),
     ],
 )
 def test_an_unreadable_body_has_its_reason(body, says):
     says_why(woocommerce, body, says)
+
+
+@pytest.mark.parametrize(
+    ("body", "event_type"),
+    [
+        (
+            {"code": "woocommerce_rest_product_invalid_id", "message": "Invalid ID.", "data": {"status": 404}},
+            "product.gone",
+        ),
+        ({"action": "woocommerce_add_to_cart", "arg": "abc"}, "action.woocommerce_add_to_cart"),
+    ],
+)
+def test_a_body_about_no_product_is_ignored(webhooks, body, event_type):
+    answer = webhooks.send_body("woocommerce", json.dumps(body).encode())
+    webhooks.drain()
+    delivery = webhooks.delivery(answer)
+    assert (delivery["state"], delivery["event_type"]) == ("ignored", event_type)
 
 
 @pytest.mark.parametrize(("price", "kept"), [("", None), ("1e400000", None), (19.90, "19.9"), ("19.90", "19.90")])
@@ -82,6 +104,36 @@ def test_a_delete_that_arrives_before_its_variation_is_known_applies_to_it(webho
 def test_one_change_sent_three_times_is_applied_once(webhooks):
     states = [webhooks.send("woocommerce", "product.updated", id="7", at=NOON).body["status"] for _ in range(3)]
     assert states == ["accepted", "duplicate", "duplicate"]
+
+
+def variations_after(webhooks, *bodies):
+    for body in bodies:
+        webhooks.send_body("woocommerce", json.dumps(body).encode())
+    webhooks.drain()
+    return {row.external_id: row.active for row in webhooks.rows(Variant)}
+
+
+VARIATION = SHIRT | {"id": 71, "type": "variation", "parent_id": 7, "variations": []}
+LATER = {"date_modified_gmt": "2026-06-01T12:05:00"}
+
+
+def test_a_variation_that_its_product_no_longer_names_is_deactivated(webhooks):
+    shirt = SHIRT | {"type": "variable", "variations": [71, 72]}
+    left = shirt | {"variations": [72]} | LATER
+    assert variations_after(webhooks, shirt, VARIATION, left) == {"71": False, "72": True}
+
+
+def test_a_product_that_is_variable_no_longer_has_no_variations(webhooks):
+    assert variations_after(webhooks, VARIATION, SHIRT | {"variations": []} | LATER) == {"71": False}
+
+
+def test_a_variation_changed_since_its_product_stays_active(webhooks):
+    assert variations_after(webhooks, VARIATION | LATER, SHIRT | {"variations": []}) == {"71": True}
+
+
+@pytest.mark.parametrize("variations", [None, {}, [{"id": 72}], "72"])
+def test_variations_in_another_form_deactivate_nothing(webhooks, variations):
+    assert variations_after(webhooks, VARIATION, SHIRT | {"variations": variations} | LATER) == {"71": True}
 
 
 # ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,6 +250,13 @@ def test_an_update_into_the_trash_deactivates_until_a_restore(webhooks, kind, ta
         webhooks.send_body("woocommerce", json.dumps(body).encode())
         webhooks.drain()
         assert (webhooks.row(table, "7").active, webhooks.row(StockLevel, "7").active) == (active, active)
+
+
+@pytest.mark.parametrize("moment", [None, "0000-00-00T00:00:00"])
+def test_a_listed_product_without_a_time_of_change_does_not_end_the_walk(webhooks, with_api, moment):
+    listed = [SHIRT | {"id": 8, "date_modified_gmt": moment}, SHIRT]
+    reconcile(webhooks.database, with_api("woocommerce", lambda _: httpx.Response(200, json=listed)))
+    assert [row.external_id for row in webhooks.rows(Product)] == ["7", "8"]
 
 
 def test_a_listed_product_in_the_trash_is_not_a_row():
