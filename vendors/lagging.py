@@ -6,15 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.api import wait_for_api
-from handlers.catalog import CatalogRow
-from receiver import Event, Mirror
+from receiver import Event, Mirror, MirrorRow
 
 #: An object may be changed this much earlier than the time of its event, because times are in whole seconds, and the
 #: sender takes a moment to make the event.
 SAME = timedelta(seconds=1)
 
 
-def wait_until_known(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> None:
+def wait_until_known(event: Event[Any], mirror: Mirror, table: type[MirrorRow]) -> None:
     """Raise `Retry` for an object that the API does not have yet. An object with an active row is gone instead."""
     row = mirror.get(table, event.entity_id)
     if row is None or not row.active:
@@ -22,7 +21,7 @@ def wait_until_known(event: Event[Any], mirror: Mirror, table: type[CatalogRow])
 
 
 def wait_until_changed(
-    event: Event[Any], mirror: Mirror, table: type[CatalogRow], answer: Any, changed_at: datetime | None
+    event: Event[Any], mirror: Mirror, table: type[MirrorRow], answer: Any, changed_at: datetime | None
 ) -> None:
     """Raise `Retry` for an object without the event's change: the mirror has the same, and it is older than the event.
 
@@ -31,5 +30,5 @@ def wait_until_changed(
     if changed_at is None or event.occurred_at - changed_at <= SAME:
         return
     row = mirror.get(table, event.entity_id)
-    if row is not None and row.data == answer:
+    if row is not None and getattr(row, "data", None) == answer:
         wait_for_api(event, row, "it still has the object as the mirror has it")

@@ -9,15 +9,24 @@ import httpx
 from pydantic import BeforeValidator
 
 from handlers import values
-from handlers.api import NotFoundError, client, fetch, patiently, required, segment, shaped
+from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Product
 from handlers.values import Id, Sent, Text, as_id, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import Stripe
+from vendors.lagging import wait_until_changed, wait_until_known
 from vendors.tables import Price
 from vendors.values import in_seconds, member, moment_at, text_at, unix_moment_at, unix_moment_or_none
 
 PAGE = 100  #: objects in one page: the largest page that the API gives
+
+#: The beginning of the types of thin events about products and prices. Those of objects of the second API have "v2.".
+THIN = "v1."
+
+#: The value of `event.hydrated` for an object that the API does not have.
+GONE = "gone"
+
+TABLES: dict[str, type[Product | Price]] = {"product": Product, "price": Price}
 
 stripe = Dialect("stripe", verify=Stripe())
 
@@ -25,21 +34,30 @@ stripe = Dialect("stripe", verify=Stripe())
 @stripe.envelope
 def read(body: dict[str, Any]) -> Envelope:
     event_type, event_id = text_at(body, "type"), text_at(body, "id")
-    if isinstance(body.get("created"), str) and stripe.handler_for(event_type) is None:
-        # A thin event of the second API is never about this catalog.
-        at = moment_at(body, "created")
-        return Envelope(event_type=event_type, entity=None, occurred_at=at, data=None, dedup_key=event_id)
+    is_handled = stripe.handler_for(event_type) is not None
+    if isinstance(body.get("created"), str) and (event_type.startswith(THIN) or not is_handled):
+        return _read_thin(body, event_type, event_id, is_handled=is_handled)
     thing, at = member(body, "data.object"), unix_moment_at(body, "created")
     kind = event_type.partition(".")[0]
-    entity = (kind, id_of(thing, ("id",), what="data.object")) if kind in ("product", "price") else None
+    entity = (kind, id_of(thing, ("id",), what="data.object")) if kind in TABLES else None
     return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=thing, dedup_key=event_id)
+
+
+def _read_thin(body: dict[str, Any], event_type: str, event_id: str, *, is_handled: bool) -> Envelope:
+    kind, named = event_type.removeprefix(THIN).partition(".")[0], body.get("related_object")
+    entity = (kind, id_of(named, ("id",), what="related_object")) if is_handled else None
+    at = moment_at(body, "created")
+    return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=named, dedup_key=event_id)
 
 
 @stripe.compose
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
-    kind = event_type.partition(".")[0]
-    thing = {"id": entity_id, "object": kind, **(data or {})}
+    kind = event_type.removeprefix(THIN).partition(".")[0]
     event_id = f"evt_{event_type}_{entity_id}_{in_seconds(at)}"
+    if event_type.startswith(THIN):
+        named = {"id": entity_id, "type": kind, "url": f"/v1/{kind}s/{entity_id}", **(data or {})}
+        return {"id": event_id, "object": "v2.core.event", "type": event_type, "created": at, "related_object": named}
+    thing = {"id": entity_id, "object": kind, **(data or {})}
     return {"id": event_id, "object": "event", "created": in_seconds(at), "type": event_type, "data": {"object": thing}}
 
 
@@ -80,8 +98,12 @@ class PriceData(Sold):
         if self.unit_amount_decimal is not None:
             news["unit_amount"] = self.unit_amount_decimal
         if "recurring" in self.model_fields_set:
-            news["interval"] = values.as_text(member(self.recurring, "interval"))
+            news["interval"] = self._interval()
         return news | self.state()
+
+    def _interval(self) -> str | None:
+        unit, count = values.as_text(member(self.recurring, "interval")), member(self.recurring, "interval_count")
+        return f"{count} {unit}s" if unit and isinstance(count, int) and count > 1 else unit
 
 
 @stripe.on("product.created", "product.updated")
@@ -94,9 +116,12 @@ def upsert_price(event: Event[PriceData], mirror: Mirror) -> None:
     mirror.upsert(Price, event.entity_id, **event.data.columns(), data=event.data.whole)
 
 
-@stripe.on("product.deleted", "price.deleted")
+DELETES = [f"{kind}.deleted" for kind in TABLES]
+
+
+@stripe.on(*DELETES, *(f"{THIN}{event_type}" for event_type in DELETES))
 def deactivate(event: Event[Any], mirror: Mirror) -> None:
-    mirror.deactivate(Product if event.entity_kind == "product" else Price, event.entity_id)
+    mirror.deactivate(TABLES[event.entity_kind], event.entity_id)
 
 
 # ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,13 +179,46 @@ def _page(api: httpx.Client, path: str, model: type[ProductPage] | type[PricePag
 
 @stripe.lookup(Product, Price)
 def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
-    name = "products" if wanted.table is Product else "prices"
-    model: type[ListedProduct | ListedPrice] = ListedProduct if wanted.table is Product else ListedPrice
-    path = f"/{name}/{segment(wanted.external_id)}"
+    kind = "product" if wanted.table is Product else "price"
+    found = patiently(lambda: _object(api, kind, wanted.external_id))
+    return [] if found is None else [found.listed()]
+
+
+def _object(api: httpx.Client, kind: str, external_id: str) -> ListedProduct | ListedPrice | None:
+    """Fetch a product or price; None if the API does not have it, or says that it is deleted."""
+    model: type[ListedProduct | ListedPrice] = ListedProduct if kind == "product" else ListedPrice
+    path = f"/{kind}s/{segment(external_id)}"
     try:
-        found = shaped(model, patiently(lambda: fetch(api, path)), path)
+        found = shaped(model, fetch(api, path), path)
     except NotFoundError as error:
         if error.has_code("resource_missing", "error", "code"):
-            return []
+            return None
         raise
-    return [] if found.deleted else [found.listed()]
+    of_id(external_id, found.id, found, path)
+    return None if found.deleted else found
+
+
+# ── thin events ───────────────────────────────────────────────────────────────────────────────────────────────
+
+THIN_UPSERTS = [f"{THIN}{kind}.{what}" for kind in TABLES for what in ("created", "updated")]
+
+
+@stripe.hydrate(*THIN_UPSERTS)
+def fetch_object(event: Event[Any], api: httpx.Client) -> ListedProduct | ListedPrice | str:
+    return _object(api, event.entity_kind, event.entity_id) or GONE
+
+
+@stripe.on(*THIN_UPSERTS)
+def upsert_object(event: Event[Any], mirror: Mirror) -> None:
+    """Upsert a product or price. Without an `api_url`, the row exists without values."""
+    table, answer = TABLES[event.entity_kind], event.hydrated
+    if answer is None:
+        mirror.upsert(table, event.entity_id)
+    elif isinstance(answer, str):
+        wait_until_known(event, mirror, table)
+        mirror.deactivate(table, event.entity_id)
+    else:
+        changed_at = unix_moment_or_none(answer.whole.get("updated"))
+        wait_until_changed(event, mirror, table, answer.whole, changed_at)
+        at = max(event.occurred_at, changed_at or event.occurred_at)
+        mirror.upsert(table, event.entity_id, at=at, **answer.columns(), data=answer.whole)

@@ -35,7 +35,7 @@ class Price(MirrorRow, table=True):
     #: buyers choose.
     unit_amount: Decimal | None = price_field()
     currency: str | None = None
-    #: The period of a repeated payment, "month" or "year"; None for a single payment.
+    #: The period of a repeated payment, such as "month" or "3 months"; None for a single payment.
     interval: str | None = None
     lifecycle_state: str | None = None
     #: The sender's own object, unchanged.

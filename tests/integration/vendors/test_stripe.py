@@ -42,6 +42,7 @@ def event(event_type: str = "product.updated", **parts):
         (event(created="2026-06-01T12:00:00"), "whole seconds"),
         (event("price.deleted", created="2026-06-01T12:00:00Z"), "whole seconds"),
         (event("v2.core.x", created="2026-06-01T12:00:00"), "needs its offset"),
+        (event("v1.product.updated", created="2026-06-01T12:00:00Z"), "`related_object` has no id"),
         (event(data=None), "has no id"),
         (event(data={"object": []}), "has no id"),
         (event("price.updated", data={"object": {"id": "price_1", "product": {"name": "no id"}}}), "product"),
@@ -82,6 +83,20 @@ def test_a_thin_event_of_the_second_api_is_ignored(webhooks):
     assert webhooks.delivery(answer)["state"] == "ignored"
 
 
+@pytest.mark.parametrize(
+    ("recurring", "interval"),
+    [
+        ({"interval": "month", "interval_count": 1}, "month"),
+        ({"interval": "month", "interval_count": 3}, "3 months"),
+        ({"interval": "year", "interval_count": True}, "year"),
+        ({"interval": None, "interval_count": 3}, None),
+        (None, None),
+    ],
+)
+def test_the_interval_of_a_price_counts_its_units(recurring, interval):
+    assert price(recurring=recurring)["interval"] == interval
+
+
 def test_the_same_event_sent_again_with_another_body_is_a_duplicate(webhooks):
     first = webhooks.send("stripe", "product.updated", id="prod_1", at=NOON, data={"name": "Lamp"})
     again = webhooks.send("stripe", "product.updated", id="prod_1", at=NOON, data={"name": "Lamp"})
@@ -115,6 +130,41 @@ def account(request: httpx.Request) -> httpx.Response:
     if path in found:
         return httpx.Response(200, json=found[path])
     return httpx.Response(404, json={"error": {"code": "resource_missing", "type": "invalid_request_error"}})
+
+
+@pytest.mark.parametrize(("kind", "table", "row_id"), [("product", Product, "prod_1"), ("price", Price, "price_1")])
+@pytest.mark.parametrize("what", ["created", "updated"])
+def test_a_thin_event_leaves_the_api_s_present_values(webhooks, with_api, kind, table, row_id, what):
+    with_api("stripe", account)
+    webhooks.send("stripe", f"v1.{kind}.{what}", id=row_id, at=NOON)
+    webhooks.drain()
+    row = webhooks.row(table, row_id)
+    assert (row.active, row.data["id"], row.changed_at) == (True, row_id, NOON)
+    assert row.lifecycle_state == ("archived" if kind == "product" else "active")
+
+
+@pytest.mark.parametrize("row_id", ["prod_3", "prod_4"])
+def test_a_thin_event_about_a_product_that_the_api_does_not_have_deactivates_it(webhooks, with_api, row_id):
+    with_api("stripe", account)
+    webhooks.send("stripe", "v1.product.updated", id=row_id, at=NOON)
+    webhooks.drain()
+    webhooks.advance(seconds=61)
+    webhooks.drain()
+    assert not webhooks.row(Product, row_id).active
+
+
+def test_a_thin_delete_does_not_depend_on_the_api(webhooks, with_api):
+    with_api("stripe", lambda _: httpx.Response(500))
+    webhooks.send("stripe", "v1.product.deleted", id="prod_1", at=NOON)
+    webhooks.send("stripe", "v1.price.deleted", id="price_1", at=NOON)
+    webhooks.drain()
+    assert (webhooks.row(Product, "prod_1").active, webhooks.row(Price, "price_1").active) == (False, False)
+
+
+def test_without_an_api_a_thin_event_only_says_that_the_object_exists(webhooks):
+    webhooks.send("stripe", "v1.product.created", id="prod_1", at=NOON)
+    webhooks.drain()
+    assert (webhooks.row(Product, "prod_1").active, webhooks.row(Product, "prod_1").name) == (True, None)
 
 
 def test_every_row_of_the_lists_can_be_looked_up_by_its_id():
