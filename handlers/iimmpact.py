@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator
 
 from handlers.api import client, fetch_patiently, required, shaped
 from handlers.catalog import CatalogRow, Category, Group, Option, Product
+from handlers.entities import entity_of
 from handlers.iimmpact_auth import SignedRequests
-from handlers.values import Id, Moment, Sent, ShortText, Text, as_price, as_text, id_of
+from handlers.values import Id, Moment, Sent, ShortText, Text, as_price, as_text
 from receiver import Dialect, Envelope, Event, HmacSha256, Listed, ListPage, Mirror, SourceSettings, Wanted
 
 #: The part of `type` before the dot, and the value of `resource` for it.
@@ -95,7 +96,9 @@ class GroupData(Sent):
 @iimmpact.envelope
 def read(body: Body) -> Envelope:
     kind = body.type.partition(".")[0]
-    entity = (kind, id_of({"id": body.id}, ("id",), what="body")) if kind in RESOURCES else None
+    entity = None
+    if kind in RESOURCES:
+        entity = entity_of(iimmpact, body.type, kind, {"id": body.id}, ("id",), what="body")
     return Envelope(event_type=body.type, entity=entity, occurred_at=body.timestamp, data=body.data)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from handlers.catalog import CatalogRow, Category, Group, Product, Record
-from handlers.values import MomentOrNone, Price, Sent, ShortText, Text, as_id_or_none, id_of
+from handlers.entities import entity_of
+from handlers.values import MomentOrNone, Price, Sent, ShortText, Text, as_id_or_none
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, Unreadable
 from receiver.codec import canonical
 
@@ -143,9 +144,7 @@ def _entity(body: dict[str, Any], prefix: str) -> Any:
 
 def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None:
     """Return the entity of the event; None only for an event without a handler. Raises `Unreadable`."""
-    if entity is None and indexed.handler_for(event_type) is None:
-        return None
-    return kind, id_of(entity, ID_MEMBERS, what=kind)
+    return entity_of(indexed, event_type, kind, entity, ID_MEMBERS, what=kind)
 
 
 def _fingerprint(body: dict[str, Any]) -> bytes:

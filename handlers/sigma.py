@@ -26,7 +26,8 @@ from handlers.api import (
     wait_for_api,
 )
 from handlers.catalog import CatalogRow, Product, Variant
-from handlers.values import Id, IdOrNone, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text, id_of
+from handlers.entities import entity_of
+from handlers.values import Id, IdOrNone, Moment, MomentOrNone, Sent, Text, as_price, as_short_text, as_text
 from receiver import (
     ApiError,
     Dialect,
@@ -142,7 +143,7 @@ def _entity(body: Body) -> tuple[str, str] | None:
     members = ID_MEMBERS.get(kind)
     if members is None:
         return None
-    return kind, id_of(body.data, members, what="data")
+    return entity_of(sigma, body.event, kind, body.data, members, what="data")
 
 
 @sigma.compose

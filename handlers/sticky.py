@@ -88,18 +88,28 @@ def _read_announcement(body: Announcement) -> Envelope:
     kind = FAMILIES.get(family)
     content = body.data.object
     objects = content if isinstance(content, list) else [content]
-    ids = [id_of(each, ("id",), what="data.object") for each in objects] if kind else []
-    if kind and not ids:
-        raise Unreadable("`data.object` is an empty list, so it does not say what changed.")
+    ids = _ids(body.type, objects) if kind else []
     return Envelope(
         event_type=body.type,
-        entity=(kind, ids[0]) if kind else None,
+        entity=(kind, ids[0]) if kind and ids else None,
         occurred_at=_occurred_at(body.time, objects, gone=verb == "deleted"),
         data=objects if kind == "variant" else content,
         dedup_key=_dedup_key(body, ids),
         fingerprint=_fingerprint(body),
         fingerprint_covers_time=True,
     )
+
+
+def _ids(event_type: str, objects: list[Any]) -> list[str]:
+    """Return the ids of all objects; none if one has no id and no handler takes the event. Raises `Unreadable`."""
+    try:
+        if not objects:
+            raise Unreadable("`data.object` is an empty list, so it does not say what changed.")
+        return [id_of(each, ("id",), what="data.object") for each in objects]
+    except Unreadable:
+        if sticky.handler_for(event_type) is None:
+            return []
+        raise
 
 
 def _occurred_at(text: str, objects: list[Any], *, gone: bool) -> datetime:

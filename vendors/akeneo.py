@@ -10,6 +10,7 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Group, Product
+from handlers.entities import entity_of
 from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
@@ -66,21 +67,23 @@ def read(body: dict[str, Any]) -> Envelope:
         at = moment_at(body, "timestamp")
         return Envelope(event_type=text_at(body, "notification_type"), entity=None, occurred_at=at, data=body)
     event_type = text_at(body, "type")
-    kind = event_type.removeprefix(PLATFORM).partition(".")[0]
     return Envelope(
         event_type=event_type,
-        entity=_named(kind, body.get("data")),
+        entity=_named(event_type, body.get("data")),
         occurred_at=moment_at(body, "time"),
         data=body.get("data"),
         dedup_key=text_at(body, "id"),
     )
 
 
-def _named(kind: str, data: Any) -> tuple[str, str] | None:
+def _named(event_type: str, data: Any) -> tuple[str, str] | None:
+    kind = event_type.removeprefix(PLATFORM).partition(".")[0]
     if kind == "product":
-        return "product", id_of(member(data, "product"), ("uuid",), what="data.product")
+        named, members = member(data, "product"), ("uuid",)
+        return entity_of(akeneo, event_type, kind, named, members, what="data.product")
     if kind == "product-model":
-        return "product-model", id_of(member(data, "product_model"), ("code",), what="data.product_model")
+        named, members = member(data, "product_model"), ("code",)
+        return entity_of(akeneo, event_type, kind, named, members, what="data.product_model")
     return None
 
 
@@ -139,9 +142,10 @@ def read_event(event: dict[str, Any]) -> Envelope:
     action, resource = text_at(event, "action"), member(event, "data.resource")
     kind = action.partition(".")[0]
     members = {"product": ("uuid", "identifier"), "product_model": ("code",)}.get(kind)
+    entity = entity_of(akeneo_events, action, kind, resource, members, what="data.resource") if members else None
     return Envelope(
         event_type=action,
-        entity=(kind, id_of(resource, members, what="data.resource")) if members else None,
+        entity=entity,
         occurred_at=moment_at(event, "event_datetime"),
         data=resource,
         dedup_key=text_at(event, "event_id"),

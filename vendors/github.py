@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Sent, Text, as_short_text, id_of
+from handlers.entities import entity_of
+from handlers.values import Id, Sent, Text, as_short_text
 from receiver import ARRIVAL, Dialect, Envelope, Event, Mirror, Unreadable
 from receiver.senders import GitHub
 from vendors.values import number_or_text, text_at
@@ -28,7 +29,9 @@ def read(body: dict[str, Any]) -> Envelope:
     if kind == "ping":
         return Envelope(event_type="ping", entity=None, occurred_at=ARRIVAL, data=None)
     event_type = f"{kind}.{text_at(body, 'action') if 'action' in body else 'none'}"
-    entity = (kind, id_of(body.get(kind), ("id",), what=kind)) if kind in ("repository", "release") else None
+    entity = None
+    if kind in ("repository", "release"):
+        entity = entity_of(github, event_type, kind, body.get(kind), ("id",), what=kind)
     return Envelope(event_type=event_type, entity=entity, occurred_at=ARRIVAL, data=body)
 
 

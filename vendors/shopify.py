@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 
 from handlers.api import patiently, wait_for_api
 from handlers.catalog import Product, Variant
+from handlers.entities import entity_of
 from handlers.values import Id, Price, Sent, ShortText, Text, id_of
 from receiver import ARRIVAL, Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.senders import Shopify
@@ -39,11 +40,23 @@ def read(body: dict[str, Any]) -> Envelope:
             return _envelope("inventory_levels/disconnect", level, ARRIVAL, None)
         return _envelope("inventory_levels/update", level, moment_at(body, "updated_at"), body)
     kind = _kind(body)
-    event_type = "products/update" if kind == "product" else f"{kind}/other"
-    return _envelope(event_type, (kind, _id(body, "id")), moment_at(body, "updated_at"), body)
+    if kind == "product":
+        return _envelope("products/update", (kind, _id(body, "id")), moment_at(body, "updated_at"), body)
+    return _of_another_kind(kind, body)
 
 
-def _envelope(event_type: str, entity: tuple[str, str], at: datetime, data: Any) -> Envelope:
+def _of_another_kind(kind: str, body: dict[str, Any]) -> Envelope:
+    """Read a body about another resource, which is ignored, so that it may have another form, as a refund has."""
+    event_type = f"{kind}/other"
+    entity = entity_of(shopify, event_type, kind, body, ("id",), what="body")
+    try:
+        at = moment_at(body, "updated_at")
+    except Unreadable:
+        at = ARRIVAL
+    return _envelope(event_type, entity, at, body)
+
+
+def _envelope(event_type: str, entity: tuple[str, str] | None, at: datetime, data: Any) -> Envelope:
     return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=data)
 
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, ShortText, Text, id_of
+from handlers.entities import entity_of
+from handlers.values import Id, Price, Sent, ShortText, Text
 from receiver import Dialect, Envelope, Event, Mirror
 from receiver.senders import StandardWebhooks
 from vendors.values import member, moment_at, number_or_text, text_at
@@ -26,7 +27,9 @@ def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
     """Read a body. `timestamp` is the time of change; the signed header of that name has the time of sending."""
     event_type = text_at(body, "type")
     kind = event_type.partition(".")[0]
-    entity = (kind, id_of(body.get("data"), ("id",), what="data")) if kind in TABLES else None
+    entity = None
+    if kind in TABLES:
+        entity = entity_of(standard, event_type, kind, body.get("data"), ("id",), what="data")
     return Envelope(
         event_type=event_type,
         entity=entity,

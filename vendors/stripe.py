@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from handlers import values
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Product
+from handlers.entities import entity_of
 from handlers.values import Id, Sent, Text, as_id, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import Stripe
@@ -39,7 +40,7 @@ def read(body: dict[str, Any]) -> Envelope:
         return _read_thin(body, event_type, event_id, is_handled=is_handled)
     thing, at = member(body, "data.object"), unix_moment_at(body, "created")
     kind = event_type.partition(".")[0]
-    entity = (kind, id_of(thing, ("id",), what="data.object")) if kind in TABLES else None
+    entity = entity_of(stripe, event_type, kind, thing, ("id",), what="data.object") if kind in TABLES else None
     return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=thing, dedup_key=event_id)
 
 
