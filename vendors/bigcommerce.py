@@ -33,7 +33,7 @@ def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
         entity=_entity(scope, data),
         occurred_at=unix_moment_at(body, "created_at"),
         data=data,
-        dedup_key=signed["webhook-id"],
+        dedup_key=signed.get("webhook-id"),
     )
 
 

@@ -35,7 +35,7 @@ def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
         entity=entity,
         occurred_at=moment_at(body, "timestamp"),
         data=member(body, "data"),
-        dedup_key=signed["webhook-id"],
+        dedup_key=signed.get("webhook-id"),
     )
 
 

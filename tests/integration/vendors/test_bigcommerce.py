@@ -71,6 +71,14 @@ def test_the_signed_id_makes_a_repetition_a_duplicate(webhooks):
     assert [answer.body["status"] for answer in sent] == ["accepted", "duplicate", "accepted"]
 
 
+def test_a_webhook_from_before_bigcommerce_signed_is_read_without_its_signed_id(webhooks):
+    webhooks.source("bigcommerce", secrets=[], allow_unsigned=True)
+    body = encode(hook(hash="a833a57fadd56a32dc752fb6ca0841dc9602a495"))
+    sent = [webhooks.post("bigcommerce", body).body["status"] for _ in range(2)]
+    webhooks.drain()
+    assert (sent, webhooks.row(Product, "205").active) == (["accepted", "duplicate"], True)
+
+
 def test_without_an_api_a_quantity_is_not_applied_and_the_reason_says_so(webhooks):
     answer = webhooks.send("bigcommerce", "store/product/inventory/updated", id="205", at=NOON)
     webhooks.drain()

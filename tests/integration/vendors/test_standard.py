@@ -42,6 +42,14 @@ def test_a_price_is_exact_as_number_or_text_and_otherwise_null(price, kept):
     assert row["price"] == (None if kept is None else Decimal(kept))
 
 
+def test_an_unsigned_webhook_is_read_without_its_signed_id(webhooks):
+    webhooks.source("standard", secrets=[], allow_unsigned=True)
+    body = b'{"type": "product.created", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p-1"}}'
+    sent = [webhooks.post("standard", body).body["status"] for _ in range(2)]
+    webhooks.drain()
+    assert (sent, webhooks.row(Product, "p-1").active) == (["accepted", "duplicate"], True)
+
+
 def test_the_signed_id_makes_a_repetition_a_duplicate(webhooks):
     body = b'{"type": "product.created", "timestamp": "2026-06-01T12:00:00Z", "data": {"id": "p-1"}}'
     sent = [webhooks.send_body("standard", body, headers={"webhook-id": name}) for name in ("m1", "m1", "m2")]
