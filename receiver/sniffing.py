@@ -12,6 +12,9 @@ SAMPLE_BYTES = 1_000
 #: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
 _FORM = re.compile(rb"[\w.~*+%\[\]-]{1,200}=[^=]")
 
+#: The beginning of a signed token in its compact form, whose first part is the base64url of a JSON object.
+_TOKEN = re.compile(rb"eyJ[\w-]{4,}\.[\w-]*(?:\.|$)")
+
 #: The possible first bytes of a JSON document.
 _JSON_BEGINS = tuple(b'{["-0123456789tfn')
 
@@ -64,6 +67,10 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (is_zlib, f"something compressed with deflate. {UNPACKED}"),
     (lambda start: start.startswith(b"\x28\xb5\x2f\xfd"), f"something compressed with zstd. {UNPACKED}"),
     (lambda start: start.startswith(b"<"), f"XML or HTML. {AS_JSON}"),
+    (
+        lambda start: _TOKEN.match(start) is not None,
+        "a signed token (JWT). Write a verifier that checks it and returns its claims as the body.",
+    ),
     (
         lambda start: _FORM.match(start) is not None,
         "a form (application/x-www-form-urlencoded). Set the sender's content type to application/json.",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from receiver.drafting.members import VERB, event_type_in, guess_envelope, id_in, is_event_type
+from receiver.drafting.ids import id_in
+from receiver.drafting.members import event_type_in, guess_envelope, is_event_type
 from receiver.drafting.naming import words_in
+from receiver.drafting.search import VERB
 
 #: The levels of a body that are searched for a list of events.
 DEEPEST_LIST = 4

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from receiver.drafting.members import GuessedEnvelope, Member
+from receiver.drafting.members import GuessedEnvelope
 from receiver.drafting.naming import TYPES, literal, snake_case
+from receiver.drafting.search import Member
 
 #: By form of time, the code that writes a time into a body.
 _WRITTEN_TIMES = {

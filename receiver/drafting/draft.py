@@ -17,10 +17,10 @@ from receiver.drafting.captures import Capture
 from receiver.drafting.code import ROOM, BodyModel, field_name, fits_a_model, inverse, written
 from receiver.drafting.columns import Column, moment_in
 from receiver.drafting.guess import Guess
-from receiver.drafting.members import Member
 from receiver.drafting.naming import camel_case, literal, plural, words_in
 from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
+from receiver.drafting.search import Member
 from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 
 #: Names of `receiver` that a drafted module may import.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from receiver.drafting.members import VERB
 from receiver.drafting.naming import snake_case, words_in
+from receiver.drafting.search import VERB
 
 #: Verbs of event types that delete.
 _ENDS = re.compile(r"(?:delet|remov|destroy)\w*", re.I)

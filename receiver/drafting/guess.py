@@ -10,9 +10,10 @@ from receiver.drafting.captures import Capture
 from receiver.drafting.code import fits_a_model, is_readable
 from receiver.drafting.columns import columns_of
 from receiver.drafting.event_types import EventTypes, guess_event_types, singular
-from receiver.drafting.members import GuessedEnvelope, Member, guess_envelope, is_time_of_sending
+from receiver.drafting.members import GuessedEnvelope, guess_envelope, is_time_of_sending
 from receiver.drafting.naming import words_in
 from receiver.drafting.proofs import proof_of, token_in
+from receiver.drafting.search import Member
 from receiver.errors import ConfigurationError
 
 #: Words in the names of headers that hold the event type.

@@ -125,6 +125,11 @@ def secret_header(headers: Mapping[str, str]) -> str | None:
     return next(filter(names_secret, headers), None)
 
 
+def unread_signature(headers: Mapping[str, str]) -> str | None:
+    """Find a header that is named like a signature; None without one."""
+    return next((name for name in headers if not _PROOF.isdisjoint(words_in(name))), None)
+
+
 def token_in(document: Any, body: bytes, secrets: Sequence[bytes]) -> str | None:
     """Find the member that holds one of the secrets itself, as a path for `Token`; None without one."""
     texts = {secret.decode("utf-8", "replace") for secret in secrets}
@@ -235,10 +240,11 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
 def _calls(name: str, headers: Mapping[str, str]) -> list[tuple[CodeCall, tuple[str, ...]]]:
     """List the calls for the signatures that one header may hold, each with the headers that it reads."""
     value, shown = headers[name], name.title()
-    fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
+    items = ";" if ";" in value else ","
+    fields = dict(item.strip().partition("=")[::2] for item in value.split(items))
     time = next((each for each in _TIME_FIELDS if each in fields), None)
     if time is not None and len(fields) > 1:
-        return [(call, (name,)) for call in _beside_its_time(shown, fields, time)]
+        return [(call, (name,)) for call in _beside_its_time(shown, fields, time, items)]
     prefixed = _PREFIXED.fullmatch(value)
     prefix, (written, by) = "", _digest_in(value)
     if written is None and prefixed is not None:
@@ -257,11 +263,11 @@ def _calls(name: str, headers: Mapping[str, str]) -> list[tuple[CodeCall, tuple[
     ]
 
 
-def _beside_its_time(name: str, fields: Mapping[str, str], time: str) -> Iterator[CodeCall]:
+def _beside_its_time(name: str, fields: Mapping[str, str], time: str, items: str) -> Iterator[CodeCall]:
     """Yield the signatures of the body in a header with these fields, first those that also cover the field `time`."""
     others = [each for each in fields if each != time]
     version = next((each for each in others if _digest_in(fields[each])[0] is not None), others[0])
-    parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"items": ",", "field": version})}
+    parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"items": items, "field": version})}
     written, by = _digest_in(fields[version])
     if by not in (None, "hmac_sha256"):
         parts["by"] = by

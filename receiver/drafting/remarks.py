@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from receiver.drafting.guess import Guess
 from receiver.drafting.members import is_time_of_sending
 from receiver.drafting.naming import literal
-from receiver.drafting.proofs import CodeCall, Proof, secret_header
+from receiver.drafting.proofs import CodeCall, Proof, secret_header, unread_signature
 
 #: The most event types without a handler that a line names.
 MOST_TYPES_NAMED = 20
@@ -138,6 +138,11 @@ def _unknown_proof(found: Guess) -> Iterator[str]:
         yield (
             f"proof: `{found.token}` in the body is the secret itself. Unsigned() accepts every body: write "
             f"Token(body={literal(found.token)}) in its place, and remove the secret from the fixture and the table"
+        )
+    elif (unread := unread_signature(found.capture.headers)) is not None:
+        yield (
+            f"proof: {unread.title()} is named like a signature, but its value has no form that is known here. "
+            "Unsigned() accepts every body: write in its place how the sender's documentation verifies its webhooks"
         )
     else:
         yield (

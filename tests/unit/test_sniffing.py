@@ -35,6 +35,8 @@ LOOKS = {
     b"\x08\x96\x01\x12": "binary data",
     b"Product A1 was updated.": "plain text",
     b"aGVsbG8gd29ybGQ=": "plain text",
+    b"eyJhbGciOiJSUzI1NiJ9.eyJkYXRhIjoie30ifQ.c2ln": "a signed token (JWT)",
+    b"eyJhbGciOiJSUzI1NiJ9..c2ln": "a signed token (JWT)",
     b"this is it": "plain text",
     "Größe".encode(): "plain text",
     b"\xff\xfe{": "UTF-16 or UTF-32 that is damaged",
@@ -53,7 +55,7 @@ def test_a_body_that_is_not_json_is_described_by_its_form(content: bytes):
 def test_the_description_tells_the_sender_what_to_do(content: bytes):
     advice = sniff(content)
     assert advice is not None
-    assert advice.endswith(("application/json.", "decompress it.", "UTF-8."))
+    assert advice.endswith(("application/json.", "decompress it.", "UTF-8.", "as the body."))
 
 
 MISTAKEN = [b'{"a": 1', b"[1] 2", b"{'a': 1}", b"nul", b"12x", b'"open', b"{}\0", b"true false"]

@@ -11,7 +11,7 @@ from examples import examples
 from receiver.drafting.captures import capture_of
 from receiver.drafting.draft import draft
 from receiver.drafting.event_types import guess_event_types
-from receiver.drafting.members import VERB
+from receiver.drafting.search import VERB
 from receiver.errors import ConfigurationError
 
 
@@ -42,6 +42,48 @@ def test_the_id_of_the_entity_is_not_taken_for_the_dedup_key():
 
 def test_an_id_with_the_name_of_the_kind_is_that_of_the_entity():
     assert envelope("stove")["entity"] == '("stove", body.stove)'
+
+
+@pytest.mark.parametrize(
+    ("body", "entity"),
+    [
+        ({"action": "published", "space_id": 606, "story_id": 107}, '("story", str(body["story_id"]))'),
+        ({"event": "product.updated", "shop_id": 1, "category_id": 5, "product_id": 7}, "product_id"),
+        ({"event": "actionProductUpdate", "id_shop": 1, "id_product": 12}, "id_product"),
+        ({"event": "shop.updated", "owner_id": 1, "shop_id": 2}, "shop_id"),
+        ({"type": "entries.changed", "user": {"id": 1}, "offer_id": 9}, "offer_id"),
+        ({"sys": {"id": "5K", "type": "Entry"}, "fields": {"name": {"de": "Lampe"}}}, '["sys"]["id"]'),
+        ({"op": "u", "before": {"id": 3, "n": 1}, "after": {"id": 3, "n": 2}}, 'body.after["id"]'),
+    ],
+)
+def test_the_id_of_a_thing_in_a_catalog_is_preferred_to_those_of_accounts_and_other_things(body, entity):
+    made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="shop"), origin="a test")
+    (line,) = re.findall(r"^        entity=(.+),$", made.files["shop.py"].decode(), re.M)
+    assert entity in line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"specversion": "1.0", "id": "e1", "type": "item.updated.v1", "time": "2026-06-01T12:00:00Z", "data": {}},
+        {"object": "catalog", "entry": [{"id": "0", "changes": [{"field": "products"}]}]},
+    ],
+)
+def test_neither_the_id_of_a_cloud_event_nor_a_word_for_a_kind_is_the_id_of_the_entity(body):
+    made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="shop"), origin="a test")
+    assert any(line.startswith("entity: no member looks like an id") for line in made.unknown)
+
+
+def test_the_id_of_a_cloud_event_recognises_duplicates():
+    body = {"specversion": "1.0", "id": "e1", "type": "item.updated", "time": "2026-06-01T12:00:00Z"}
+    made = draft("shop", capture_of(json.dumps(body | {"data": {"sku": "L"}}).encode(), {}, name="s"), origin="a test")
+    assert "id of the change, for duplicates: `id`" in made.guessed
+
+
+def test_a_verb_is_joined_with_the_table_beside_it():
+    body = {"type": "UPDATE", "table": "products", "record": {"id": 7, "updated_at": "2026-06-01T12:00:00+00:00"}}
+    made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="s"), origin="a test")
+    assert "event type: `type` behind `table` (products.UPDATE)" in made.guessed
 
 
 def test_a_time_of_expiry_and_the_id_of_a_subscription_are_not_those_of_the_change():

@@ -43,6 +43,10 @@ FOR_URLS = "tLa470fx7qkLLEcMOcEUFuBbRSkGujyskxrNXcoh0N0"
             'fresh=Fresh("{t}", unit="milliseconds"))',
         ),
         (
+            {"paddle-signature": f"ts=1671552777;h1={HEX}"},
+            'Signature("{ts}.{body}", at=Header("Paddle-Signature", items=";", field="h1"), fresh=Fresh("{ts}"))',
+        ),
+        (
             {"x-sign": f"t=1633519811,s={BASE64}"},
             'Signature("{t}.{body}", at=Header("X-Sign", items=",", field="s"), written="base64", fresh=Fresh("{t}"))',
         ),
@@ -67,6 +71,26 @@ def test_a_secret_confirms_the_signed_text(between, time):
     found = proof_of({"x-sign": signed, "x-timestamp": "1700000000"}, b"{}", [b"other", b"secret"])
     assert f'Signature("{time}{{body}}"' in found.call.code
     assert found.is_confirmed
+
+
+def test_a_secret_confirms_a_signature_in_a_list_with_semicolons():
+    signed = hmac.new(b"secret", b"1671552777:{}", hashlib.sha256).hexdigest()
+    found = proof_of({"paddle-signature": f"ts=1671552777;h1={signed}"}, b"{}", [b"secret"])
+    assert ('"{ts}:{body}"' in found.call.code, found.is_confirmed) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"saleor-signature": "eyJhbGciOiJSUzI1NiIsImI2NCI6ZmFsc2V9..abc-_def"},
+        {"x-signature": HEX[:32]},
+        {"x-salsify-signature-v1": "QUFB" * 85 + "QQ=="},
+    ],
+)
+def test_a_header_named_like_a_signature_of_an_unknown_form_is_told_by_its_name(headers):
+    made = draft("shop", capture_of(b'{"id": 1}', headers, name="shop"), origin="a test")
+    (name,) = headers
+    assert made.unknown[0].startswith(f"proof: {name.title()} is named like a signature")
 
 
 def test_a_secret_confirms_that_a_time_is_not_signed():
