@@ -11,7 +11,7 @@ import httpx
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Group, Product
 from handlers.entities import entity_of
-from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, id_of
+from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, as_short_text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
 from vendors.lagging import wait_until_changed, wait_until_known
@@ -28,9 +28,15 @@ akeneo = Dialect("akeneo", verify=Akeneo())
 akeneo_events = Dialect("akeneo-events", verify=AkeneoEvents())
 
 
+#: The type of the attributes that identify products, and the usual code of the main one.
+IDENTIFIER, SKU = "pim_catalog_identifier", "sku"
+
+
 class ProductData(Sent):
     uuid: Text = None
+    #: Products of the Events API have it. Those of the API by uuid have identifiers among their values only.
     identifier: ShortText = None
+    values: Any = None
     #: The code of its product model.
     parent: ShortText = None
     enabled: bool | None = None
@@ -38,7 +44,21 @@ class ProductData(Sent):
 
     def columns(self) -> dict[str, Any]:
         state = {} if self.enabled is None else {"lifecycle_state": "enabled" if self.enabled else "disabled"}
-        return self.news(sku="identifier", parent="parent") | state
+        return self._sku() | self.news(parent="parent") | state
+
+    def _sku(self) -> dict[str, Any]:
+        if "identifier" in self.model_fields_set or not isinstance(self.values, dict):
+            return self.news(sku="identifier")
+        entries = [self.values.get(SKU), *self.values.values()]
+        texts = (_identifier_in(each, is_sku=number == 0) for number, each in enumerate(entries))
+        return {"sku": next((text for text in texts if text is not None), None)}
+
+
+def _identifier_in(entries: Any, *, is_sku: bool) -> str | None:
+    """Return the text of an attribute that identifies products; None for any other. Older PIMs do not say its type."""
+    entry = entries[0] if isinstance(entries, list) and entries else None
+    is_one = member(entry, "attribute_type") in (IDENTIFIER, None if is_sku else IDENTIFIER)
+    return as_short_text(member(entry, "data")) if is_one else None
 
 
 class ModelData(Sent):

@@ -113,7 +113,8 @@ def test_without_an_api_a_thin_event_only_says_that_the_entity_exists(webhooks):
 
 # ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-PRODUCT = {"uuid": "u1", "identifier": "lamp", "parent": "m1", "enabled": False, "updated": "2026-06-01T13:00:00+00:00"}
+LAMP = {"sku": [{"data": "lamp", "locale": None, "scope": None, "attribute_type": "pim_catalog_identifier"}]}
+PRODUCT = {"uuid": "u1", "values": LAMP, "parent": "m1", "enabled": False, "updated": "2026-06-01T13:00:00+00:00"}
 MODEL = {"code": "m1", "parent": None, "updated": "2026-06-01T13:00:00+00:00", "values": {}}
 
 
@@ -130,6 +131,30 @@ def pim(request: httpx.Request) -> httpx.Response:
     found = {"/products-uuid/u1": PRODUCT, "/product-models/m1": MODEL}.get(path)
     said = f'"{path}" does not exist or you do not have permission to access it.'
     return httpx.Response(200, json=found) if found else httpx.Response(404, json={"code": 404, "message": said})
+
+
+def of_type(name, data="lamp"):
+    return [{"data": data, "locale": None, "scope": None, "attribute_type": f"pim_catalog_{name}"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "sku"),
+    [
+        ({"name": of_type("text"), "ean": of_type("identifier", "4006"), "sku": of_type("identifier")}, "lamp"),
+        ({"name": of_type("text"), "ean": of_type("identifier", "4006")}, "4006"),
+        ({"sku": [{"data": "lamp", "locale": None, "scope": None}]}, "lamp"),
+        ({"sku": of_type("text"), "ean": of_type("identifier", "4006")}, "4006"),
+        ({"sku": of_type("identifier", None)}, None),
+        ({"sku": [], "name": "x"}, None),
+        ({}, None),
+    ],
+)
+def test_the_sku_of_a_product_of_the_api_is_its_identifier_among_the_values(webhooks, with_api, values, sku):
+    product = PRODUCT | {"values": values}
+    with_api("akeneo", lambda _: httpx.Response(200, json=product))
+    webhooks.send("akeneo", UPDATED, id="u1", at=NOON)
+    webhooks.drain()
+    assert webhooks.row(Product, "u1").sku == sku
 
 
 def test_a_thin_event_leaves_the_api_s_present_values(webhooks, with_api):
