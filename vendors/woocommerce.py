@@ -91,6 +91,8 @@ class ProductData(Sent):
     type: Text = None
     parent_id: Id | None = None
     stock_quantity: Price = None
+    #: Whether the stock is counted; "parent" if a variation shares the stock of its product, and has that quantity.
+    manage_stock: Any = None
     variations: Any = None
 
     @property
@@ -115,7 +117,8 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
         mirror.upsert(Product, event.entity_id, **columns)
         _keep_variations(event, mirror)
     if "stock_quantity" in product.model_fields_set:
-        mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=product.stock_quantity)
+        available = None if product.manage_stock == "parent" else product.stock_quantity
+        mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=available)
     if product.is_gone:
         # A program that saves a product with this status moves it to the trash without a delete.
         for table in (Variant if product.is_variation else Product, StockLevel):

@@ -127,6 +127,15 @@ def test_a_product_that_is_variable_no_longer_has_no_variations(webhooks):
     assert variations_after(webhooks, VARIATION, SHIRT | {"variations": []} | LATER) == {"71": False}
 
 
+@pytest.mark.parametrize(("managed", "available"), [("parent", None), (True, Decimal(7)), (False, Decimal(7))])
+def test_the_stock_that_a_variation_shares_counts_only_for_its_product(webhooks, managed, available):
+    bodies = [SHIRT | {"manage_stock": True, "stock_quantity": 7}, VARIATION | {"manage_stock": managed}]
+    for body in (bodies[0], bodies[1] | {"stock_quantity": 7}):
+        webhooks.send_body("woocommerce", json.dumps(body).encode())
+    webhooks.drain()
+    assert {row.external_id: row.available for row in webhooks.rows(StockLevel)} == {"7": 7, "71": available}
+
+
 def test_a_variation_changed_since_its_product_stays_active(webhooks):
     assert variations_after(webhooks, VARIATION | LATER, SHIRT | {"variations": []}) == {"71": True}
 
