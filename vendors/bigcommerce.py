@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -73,7 +74,9 @@ class ProductAnswer(Sent):
     sku: ShortText = None
     price: Price = None
     is_visible: bool | None = None
+    #: "none", "product" or "variant": where the stock is counted.
     inventory_tracking: Text = None
+    inventory_level: Price = None
     date_modified: MomentOrNone = None
     variants: list[VariantAnswer]
 
@@ -85,8 +88,13 @@ class ProductAnswer(Sent):
             # A variant without a price of its own has the price of its product.
             price = self.price if variant.price is None else variant.price
             yield Listed(Variant, variant.id, {"parent": self.id, "sku": variant.sku or None, "price": price})
-            available = None if self.inventory_tracking == "none" else variant.inventory_level
-            yield Listed(StockLevel, variant.id, {"item": variant.id, "available": available})
+            yield Listed(StockLevel, variant.id, {"item": variant.id, "available": self._available(variant)})
+
+    def _available(self, variant: VariantAnswer) -> Decimal | None:
+        """Return the quantity of a variant; None if it is not counted, or if all variants share that of the product."""
+        if self.inventory_tracking == "product":
+            return self.inventory_level if len(self.variants) == 1 else None
+        return None if self.inventory_tracking == "none" else variant.inventory_level
 
 
 #: The events whose values are fetched. A delete needs none, so it does not depend on the API. A subscription to

@@ -125,6 +125,23 @@ def test_an_event_leaves_the_api_s_present_values(webhooks, with_api, event_type
     assert [each.available for each in webhooks.rows(StockLevel)] == [Decimal(3), Decimal(0)]
 
 
+@pytest.mark.parametrize(
+    ("tracking", "variants", "available"),
+    [
+        ("none", 1, [None]),
+        ("product", 1, [Decimal(50)]),
+        ("product", 2, [None, None]),
+        ("variant", 2, [Decimal(3), Decimal(0)]),
+    ],
+)
+def test_stock_is_taken_from_where_the_store_counts_it(webhooks, with_api, tracking, variants, available):
+    lamp = LAMP | {"inventory_tracking": tracking, "inventory_level": 50, "variants": LAMP["variants"][:variants]}
+    with_api("bigcommerce", lambda _: httpx.Response(200, json={"data": lamp}))
+    webhooks.send("bigcommerce", "store/product/updated", id="205", at=NOON)
+    webhooks.drain()
+    assert [row.available for row in webhooks.rows(StockLevel)] == available
+
+
 def test_a_variant_that_the_api_no_longer_lists_is_deactivated(webhooks, with_api):
     before = {**LAMP, "date_modified": None, "variants": [*LAMP["variants"], {"id": 511}]}
     answers = iter([before, LAMP])
