@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from receiver.drafting.members import GuessedEnvelope
-from receiver.drafting.naming import TYPES, literal, snake_case
+from receiver.drafting.naming import ROOM, TYPES, literal, model_field, snake_case
 from receiver.drafting.search import Member
 
 #: By form of time, the code that writes a time into a body.
@@ -24,9 +24,6 @@ _WRITTEN_TIMES = {
 
 #: The key of a value that is spread in a dict: `**(data or {})`.
 SPREAD = "**"
-
-#: The most characters of a line of code.
-ROOM = 120
 
 
 @dataclass(slots=True)
@@ -169,5 +166,5 @@ def written(value: Any, indent: int, *, around: int = len("return ")) -> str:
 def _field(name: str, member: str, kind: str, default: str) -> str:
     if name == member:
         return f"{name}: {kind}" + (f" = {default}" if default else "")
-    given = f"default={default}, " if default else ""
-    return f"{name}: {kind} = Field({given}alias={literal(member)})"
+    given = [f"default={default}"] if default else []
+    return model_field(f"{name}: {kind}", [*given, f"alias={literal(member)}"])

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from receiver.codec import plain, storable
-from receiver.drafting.naming import TYPES, literal, snake_case, words_in
+from receiver.drafting.naming import TYPES, literal, model_field, snake_case, words_in
 from receiver.huge_numbers import HugeNumber
 from receiver.mirror.news import Mirror
 from receiver.mirror.rows import ACTIVE, MirrorRow
@@ -74,9 +74,10 @@ class Column:
     @property
     def in_model(self) -> str:
         """The column's line in the model of the sender's object."""
-        kind = _TYPES[self.kind][0]
-        default = "None" if self.name == self.member else f"Field(default=None, alias={literal(self.member)})"
-        return f"{self.name}: {kind} | None = {default}"
+        start = f"{self.name}: {_TYPES[self.kind][0]} | None"
+        if self.name == self.member:
+            return f"{start} = None"
+        return model_field(start, ["default=None", f"alias={literal(self.member)}"])
 
 
 def columns_of(data: Mapping[str, Any], *, but: Collection[str], kind: str) -> tuple[list[Column], list[str]]:

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver import codec, senders
 from receiver.drafting.captures import Capture
-from receiver.drafting.code import ROOM, BodyModel, field_name, fits_a_model, inverse, written
+from receiver.drafting.code import BodyModel, field_name, fits_a_model, inverse, written
 from receiver.drafting.columns import Column, moment_in
 from receiver.drafting.guess import Guess
-from receiver.drafting.naming import camel_case, literal, plural, words_in
+from receiver.drafting.naming import ROOM, camel_case, literal, plural, words_in
 from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
 from receiver.drafting.search import Member

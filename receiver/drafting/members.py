@@ -43,6 +43,9 @@ _SENDING = frozenset({"sent", "send", "dispatched", "dispatch", "delivered", "de
 
 _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "ts"})
 
+#: The last words of the names of times that senders write as numbers, such as `eventCreated`.
+_CHANGE_WORDS = frozenset({"created", "updated", "modified", "changed", "occurred"})
+
 #: Words in the names of times that are not those of a change.
 _LATER = frozenset({"expiration", "expires", "expiry", "expire", "until", "due"})
 
@@ -177,9 +180,11 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
             if form is not None:
                 yield member, form
     for name, value in document.items():
-        if not _LATER.isdisjoint(words_in(name)):
+        words = words_in(name)
+        if not _LATER.isdisjoint(words):
             continue
-        form = _time_form(value) if _TIME_WORDS.intersection(words_in(name)) or isinstance(value, str) else None
+        is_named_so = not _TIME_WORDS.isdisjoint(words) or not _CHANGE_WORDS.isdisjoint(words[-1:])
+        form = _time_form(value) if is_named_so or isinstance(value, str) else None
         if form is not None:
             yield Member((name,), value), form
 

@@ -8,6 +8,9 @@ import re
 #: The most characters of a name that every database takes.
 LONGEST_COLUMN = 60
 
+#: The most characters of a line of code.
+ROOM = 120
+
 #: Types of members. A member of a class that had such a name would hide the type from the members after it.
 TYPES = frozenset({"bool", "datetime", "dict", "int", "list", "str"})
 
@@ -37,6 +40,16 @@ def literal(text: str) -> str:
     if '"' in text:
         return repr(text)
     return '"' + repr("'" + text)[2:]
+
+
+def model_field(start: str, given: list[str]) -> str:
+    """Write a field of a model as `start = Field(given)`, on several lines if one would be too long."""
+    line = f"{start} = Field({', '.join(given)})"
+    if len(f"    {line}") <= ROOM:
+        return line
+    inside = f"        {', '.join(given)}"
+    lines = [inside] if len(inside) <= ROOM else [f"        {each}," for each in given]
+    return "\n".join([f"{start} = Field(", *lines, "    )"])
 
 
 def plural(word: str) -> str:

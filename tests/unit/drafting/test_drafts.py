@@ -86,6 +86,13 @@ def test_a_verb_is_joined_with_the_table_beside_it():
     assert "event type: `type` behind `table` (products.UPDATE)" in made.guessed
 
 
+@pytest.mark.parametrize(("member", "is_time"), [("eventCreated", True), ("created_by", False), ("storeId", False)])
+def test_a_number_is_a_time_if_its_name_ends_like_one(member, is_time):
+    body = {"eventType": "product.updated", "entityId": 7, member: 1780315200}
+    made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="s"), origin="a test")
+    assert (f"time of the change: `{member}`" in made.guessed) is is_time
+
+
 def test_a_time_of_expiry_and_the_id_of_a_subscription_are_not_those_of_the_change():
     found = envelope("silt")
     assert found["event_type"] == 'change["changeType"]'
@@ -154,6 +161,12 @@ def test_a_header_with_other_than_ascii_is_not_taken_for_an_event_type():
 def test_a_member_around_the_object_is_broken_into_lines_that_are_not_too_long():
     inside = {"variants": "2026-06-01 12:00:00", "entityId": "007", "mirror": "x"}
     text, _ = of_body({"type": "updated", "type_": 0, "body": inside, "event_type": "order.completed"})
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("member", ["HasStockKeepingUnitRemovedFromAffiliate", "removed" * 8, "gone!" * 20])
+def test_a_member_with_a_long_name_is_broken_into_lines_that_are_not_too_long(member):
+    text, _ = of_body({"id": 1, "event": "sku.updated", member: True})
     assert max(map(len, text.splitlines())) <= 120
 
 
