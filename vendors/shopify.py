@@ -23,6 +23,9 @@ from vendors.values import moment_at, number_or_text
 
 shopify = Dialect("shopify", verify=Shopify(), keep_headers=("X-Shopify-Topic", "X-Shopify-Event-Id"))
 
+#: The most variants in the body of a product that has more. `variant_gids` names all of them.
+MOST_VARIANTS = 100
+
 #: The members that identify a stock level. The body about a deleted level has only these.
 LEVEL = {"inventory_item_id", "location_id"}
 
@@ -128,6 +131,9 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
         news = variant.news(name="title", sku="sku", price="price")
         mirror.upsert(Variant, variant.id, parent=event.entity_id, **news, data=variant.whole)
     told = {variant.id for variant in product.variants}
+    if product.variant_gids is None and len(told) >= MOST_VARIANTS:
+        # The product may have more variants, because the subscription leaves out the list of all.
+        return
     for named in set(product.variant_gids or ()) - told:
         mirror.upsert(Variant, named, parent=event.entity_id)
     mirror.keep_only(Variant, told.union(product.variant_gids or ()), parent=event.entity_id)

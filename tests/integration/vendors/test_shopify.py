@@ -62,6 +62,15 @@ def test_a_variant_that_the_product_no_longer_has_is_deactivated(webhooks):
     assert [(row.external_id, row.active) for row in webhooks.rows(Variant)] == [("11", True), ("12", False)]
 
 
+@pytest.mark.parametrize(("listed", "is_active"), [(99, False), (100, True)])
+def test_a_full_list_of_variants_without_the_list_of_all_deactivates_none(webhooks, listed, is_active):
+    webhooks.send("shopify", "products/update", id="7", at=NOON - HOUR, data=SHIRT)
+    others = [{"id": 1000 + number, "title": "M"} for number in range(listed)]
+    webhooks.send("shopify", "products/update", id="7", at=NOON, data={**SHIRT, "variants": others})
+    webhooks.drain()
+    assert webhooks.row(Variant, "11").active is is_active
+
+
 def test_a_subscription_without_variants_says_nothing_about_them(webhooks):
     webhooks.send("shopify", "products/update", id="7", at=NOON - HOUR, data=SHIRT)
     webhooks.send("shopify", "products/update", id="7", at=NOON, data={"title": "Shirt 2"})
