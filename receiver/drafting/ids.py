@@ -41,7 +41,8 @@ _THINGS = frozenset({"item", "product", "variant", "article", "sku", "offer"})
 #: The most members of an object that only refers to the changed object: `{"id": "…", "typeId": "product"}`.
 LARGEST_REFERENCE = 3
 
-#: The member by which CloudEvents are recognised. Their `id` is always that of the event.
+#: The member by which CloudEvents are recognised. Their `id` is always that of the event, and their `subject` may be
+#: the entity.
 _CLOUD_EVENT = "specversion"
 
 
@@ -63,7 +64,10 @@ def entity_id_in(about: Mapping[str, Any], data: Member, event_type: Member | No
     `outer` is the object around the changed one.
     """
     inside = Member(data.path, _without_event_id(data.value))
-    return _referred(about, data, outer) or _entity_id(_without_event_id(about), inside, event_type)
+    found = _referred(about, data, outer) or _entity_id(_without_event_id(about), inside, event_type)
+    if found is None and _CLOUD_EVENT in about:
+        return first_member(about, ("subject",), depth=1, fits=_is_no_kind)
+    return found
 
 
 def _without_event_id(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -80,6 +80,12 @@ def test_the_id_of_a_cloud_event_recognises_duplicates():
     assert "id of the change, for duplicates: `id`" in made.guessed
 
 
+def test_the_subject_of_a_cloud_event_is_its_entity_if_the_data_has_no_id():
+    body = {"specversion": "1.0", "id": "e1", "type": "item.updated", "subject": "items/42", "data": {"price": 5}}
+    made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="s"), origin="a test")
+    assert "entity: `item`, with its id in `subject`" in made.guessed
+
+
 def test_a_verb_is_joined_with_the_table_beside_it():
     body = {"type": "UPDATE", "table": "products", "record": {"id": 7, "updated_at": "2026-06-01T12:00:00+00:00"}}
     made = draft("shop", capture_of(json.dumps(body).encode(), {}, name="s"), origin="a test")
