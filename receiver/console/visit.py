@@ -70,7 +70,7 @@ class Visit:
         self.to = to
         self.guest = guest
         self.path = dict(path)
-        self.query = {name: storable(text) for name, text in query.items() if text.strip()}
+        self.query = {name: storable(text) for name, text in query.items() if text}
         self.now = now
         self._hides_bodies = parts.hides_bodies
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, literal, select, union_all
 
+from receiver.codec import storable
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
@@ -121,13 +122,25 @@ class Hits:
 
 
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
-    """Find everything with this identifier. Raises `BadRequest` for an empty or too long text."""
-    text = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
+    """Find everything with this identifier, or, if nothing has it exactly, without the blanks around it.
+
+    Raises `BadRequest` for an empty or too long text.
+    """
+    bare = parse_text("q", sought.strip() or sought, longest=LONGEST_ENTITY)
     with database.read() as connection:
         sources = stored_sources(connection)
-        one_search = _Search(connection, text, sources)
-        rows = one_search.for_rows(tables)
-        deliveries = one_search.for_deliveries(elsewhere=bool(rows))
+        # An id may begin or end with a blank, and a pasted text often does.
+        if sought != bare and len(sought) <= LONGEST_ENTITY:
+            hits = _hits_of(connection, tables, storable(sought), sources)
+            if hits.rows or hits.deliveries:
+                return hits
+        return _hits_of(connection, tables, bare, sources)
+
+
+def _hits_of(connection: Connection, tables: Mapping[str, type[MirrorRow]], text: str, sources: Sequence[str]) -> Hits:
+    one_search = _Search(connection, text, sources)
+    rows = one_search.for_rows(tables)
+    deliveries = one_search.for_deliveries(elsewhere=bool(rows))
     return Hits(
         text=text,
         rows=rows,

@@ -39,6 +39,19 @@ def test_the_row_of_any_id_is_found_at_its_address(served: Served, identity: str
     assert [change["external_id"] for change in answer.json()["history"]] == [identity]
 
 
+@pytest.mark.parametrize("identity", IDS, ids=ascii)
+def test_a_search_for_any_id_finds_its_row_alone(served: Served, identity: str):
+    answer = served.get(f"/api/v1/search?q={quote(identity, safe='')}")
+    assert answer.status_code == 200, answer.text
+    assert [hit["row"]["external_id"] for hit in answer.json()["rows"]] == [identity]
+
+
+@pytest.mark.parametrize("blanks", ["{} ", "\t{}", " {}\n\n"])
+def test_a_search_finds_an_id_despite_blanks_around_it(served: Served, blanks: str):
+    answer = served.get(f"/api/v1/search?q={quote(blanks.format('a;b'))}")
+    assert [hit["row"]["external_id"] for hit in answer.json()["rows"]] == ["a;b"]
+
+
 @pytest.mark.parametrize("missing", ["", "B", "A\n\n", "A/", "A\0", "\ud800"])
 def test_an_unknown_id_is_not_found_although_a_similar_one_exists(served: Served, missing: str):
     written = quote(missing.encode("utf-8", "surrogatepass"), safe="")
