@@ -96,6 +96,7 @@ class SourceShown(Shape, frozen=True):
     failed: Annotated[int, Meta(description="Attempts that failed.")]
     died: Annotated[int, Meta(description="Deliveries that ended as dead, on arrival or later.")]
     pending: Annotated[int, Meta(description="Unfinished deliveries.")]
+    processing: Annotated[int, Meta(description="Those of the unfinished ones that a worker has claimed.")]
     dead: Annotated[int, Meta(description="All dead deliveries.")]
     backlog_counted_at: Annotated[Moment, Meta(description="The time at which pending and dead ones were counted.")]
     last_delivery_at: Moment | None
@@ -241,6 +242,7 @@ class Sources:
                 if total.kind in (ENDS, ENDS_ON_ARRIVAL) and total.detail.startswith(State.DEAD)
             ),
             pending=each.states[State.PENDING] + each.states[State.PROCESSING],
+            processing=each.states[State.PROCESSING],
             dead=each.states[State.DEAD],
             backlog_counted_at=each.counted_at,
             last_delivery_at=each.last_delivery_at,

@@ -27,6 +27,7 @@ from receiver.database.database import Database
 from receiver.errors import Refused, Unavailable
 from receiver.findings import record
 from receiver.following.followers import FOLLOWERS
+from receiver.inbox.refused import REQUESTS
 from receiver.inbox.tables import DELIVERIES, State, in_state
 from receiver.ingest.closing import ENDLESS
 from receiver.mirror.changes import CHANGES
@@ -67,6 +68,7 @@ class Marks(NamedTuple):
     runs: Any
     findings: Any
     followers: Any
+    refused: Any
 
     def told(self) -> str:
         """The marks as a short text, which a page gives back with its request for a stream."""
@@ -274,7 +276,7 @@ def marks_of(database: Database) -> Marks:
 
 def read_marks(connection: Connection) -> Marks:
     """Read the present marks. Each statement reads the ends of indexes, or a few rows."""
-    delivery, seq, run, action = connection.execute(_NEWEST_IDS).one()
+    delivery, seq, run, action, *refused = connection.execute(_ENDS_OF_IDS).one()
     return Marks(
         # A list also changes when a delivery ends or fails. It then leaves the unfinished ones, or is due later.
         deliveries=(delivery, seq, connection.execute(_UNFINISHED).all()),
@@ -282,11 +284,15 @@ def read_marks(connection: Connection) -> Marks:
         runs=(run, action, connection.execute(_RUNS_AT_WORK).all()),
         findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
         followers=connection.execute(_FOLLOWERS).all(),
+        # Kept requests come at one end; those that expired, or verified at last, leave at the other.
+        refused=refused,
     )
 
 
-_NEWEST_IDS = select(
-    *(select(func.max(each)).scalar_subquery() for each in (DELIVERIES.c.id, CHANGES.c.seq, RUNS.c.id, ACTIONS.c.id))
+_NUMBERED = (DELIVERIES.c.id, CHANGES.c.seq, RUNS.c.id, ACTIONS.c.id, REQUESTS.c.id)
+_ENDS_OF_IDS = select(
+    *(select(func.max(each)).scalar_subquery() for each in _NUMBERED),
+    select(func.min(REQUESTS.c.id)).scalar_subquery(),
 )
 
 #: Selects the first unfinished deliveries, each in the order of the index of its state. While there are more, workers

@@ -116,7 +116,7 @@ REFUSED_PAGE = ConsolePage(
     options=(("source", ""),),
     follows_in="cursor",
     bodies=("begins", "begins_encoding"),
-    live=("findings",),
+    live=("refused", "runs", "findings"),
 )
 
 PAGES = (
