@@ -15,7 +15,7 @@ from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_head
 from receiver.console.live import NO_TURN
 from receiver.console.page import CONSOLE_PATH, filled, written_part
 from receiver.console.rendering import render
-from receiver.errors import Refused, Unavailable
+from receiver.errors import BadRequest, Refused, Unavailable
 
 #: Bytes of a nonce.
 NONCE_BYTES = 16
@@ -90,7 +90,7 @@ def attachment(found: Attachment) -> Response:
 def fault_answer(request: Request) -> Response:
     """The page of status 500, for an error of Hookmirror. The log has the details."""
     says = "This page failed because of an error in Hookmirror: read the details in its log."
-    return page_answer(request, "error.html", status=500, says=says, away=False)
+    return page_answer(request, "error.html", status=500, says=says, away=False, has_filters=False)
 
 
 def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
@@ -99,6 +99,6 @@ def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN,
     headers = {"Connection": "close"} if refusal.ends_connection else {}
     if isinstance(refusal, Unavailable):
         headers |= {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
-    return page_answer(
-        request, "error.html", status=refusal.status, headers=headers, says=refusal.message, away=away, **values
-    )
+    has_filters = request.method == "GET" and bool(request.url.query) and isinstance(refusal, BadRequest)
+    told = {"says": refusal.message, "away": away, "has_filters": has_filters}
+    return page_answer(request, "error.html", status=refusal.status, headers=headers, **told, **values)

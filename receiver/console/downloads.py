@@ -103,6 +103,11 @@ def patient(ask: Ask, *, longest: float = LONGEST_PAGE_RETRY) -> Ask:
     return asked
 
 
+def file_name(parts: Sequence[str], end: str) -> str:
+    """The name of a file, made of the page's name and of the parts of its address, such as `rows-products.csv`."""
+    return "-".join(re.sub(r"[^0-9A-Za-z_.-]+", "_", part) for part in parts) + f".{end}"
+
+
 class Download(StreamingResponse):
     """The answer with a file. If the file cannot be completed, the connection ends, and a line of the log says why."""
 

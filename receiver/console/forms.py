@@ -23,7 +23,8 @@ TOKEN_FIELD = "form_token"  # noqa: S105 (a name)
 #: The field with the key by which a form that is pressed twice is recognised.
 KEY_FIELD = "idempotency_key"
 
-#: Fields that a form may have several times: the marks in a list. Their values are joined with commas.
+#: Fields that a form may have several times: the marks in a list. Their values are joined with commas. Such a
+#: form has an empty value, too, by which one in which nothing is marked is recognised.
 MARKS = ("ids",)
 
 ELSEWHERE = (
@@ -78,10 +79,16 @@ def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
         if name not in fields:
             fields[name] = text
         elif name in MARKS:
-            fields[name] += f",{text}"
+            fields[name] = ",".join(filter(None, (fields[name], text)))
         else:
             raise BadRequest("A field of the form is given twice: go back to the page, and press the button again.")
     return fields
+
+
+def refuse_without_marks(fields: Mapping[str, str]) -> None:
+    """Raise `BadRequest` for the form of a list in which nothing is marked."""
+    if any(fields.get(name) == "" for name in MARKS):
+        raise BadRequest("Nothing is marked, so nothing was done: go back to the list, and mark at least one line.")
 
 
 def refuse_other_sites(headers: Mapping[str, str], ours: str) -> None:

@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from receiver.api.changes import SINCE
+from receiver.api.deliveries import FROM, TO
 from receiver.api.operations import Parameter
 from receiver.console.page import ConsolePage
 from receiver.console.visit import Visit
+
+#: The filters that take a time, and what may be typed into them.
+TIMES: tuple[Parameter[Any], ...] = (FROM, TO, SINCE)
+HINT_OF_TIMES = "2h, or 14:02 in UTC"
 
 
 class FilterField(NamedTuple):
@@ -21,6 +27,8 @@ class FilterField(NamedTuple):
     #: The values to choose from; empty for free text.
     choices: tuple[str, ...]
     description: str
+    #: Examples of what may be typed; empty without any.
+    hint: str
 
 
 class Listing(NamedTuple):
@@ -48,6 +56,7 @@ def filter_fields(visit: Visit, parameters: Sequence[Parameter[Any]]) -> list[Fi
             visit.query.get(each.name, ""),
             _choices(each),
             each.description.replace("`", ""),
+            HINT_OF_TIMES if each in TIMES else "",
         )
         for each in parameters
     ]

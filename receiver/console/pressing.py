@@ -16,7 +16,7 @@ from receiver.api.tokens import Scope
 from receiver.console import forms
 from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, redirect
 from receiver.console.contents import MENU
-from receiver.console.footers import footer_of_button
+from receiver.console.footers import REASON_FIELD, footer_of_button
 from receiver.console.guests import Guests
 from receiver.console.page import Button, filled, read_parts, written_part
 from receiver.console.page_reads import PageReads
@@ -65,6 +65,7 @@ class Pressing:
             return self._sign_in.wanted(request, refusal, form=form)
         try:
             self._guests.refuse_foreign_form(visit.guest, token, says=FROM_ANOTHER_SESSION)
+            forms.refuse_without_marks(fields)
             answer = await self._done(button, request, visit)
         except Refused as refusal:
             return self._form(button, request, visit, refusal=refusal)
@@ -107,7 +108,8 @@ class Pressing:
             guest,
             to=Addresses(request).to,
             path=read_parts(request.path_params),
-            query=fields,
+            # A blank note is none. A blank filter is one: without it, the action would concern more.
+            query={name: text for name, text in fields.items() if name != REASON_FIELD or text.strip()},
             now=now,
         )
 

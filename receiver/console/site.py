@@ -237,7 +237,7 @@ class Console:
         # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
         content = downloads.lines(downloads.patient(ask), first=first, end=end)
-        return downloads.Download(content, f"{page.name}.{end}", FORMATS[end])
+        return downloads.Download(content, downloads.file_name((page.name, *visit.path.values()), end), FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
         """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""

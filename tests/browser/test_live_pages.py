@@ -132,6 +132,19 @@ def test_what_arrives_while_a_person_types_is_shown_when_they_leave_the_field(se
     assert field.input_value() == "product:1"
 
 
+def test_filters_that_a_person_has_closed_stay_closed_when_the_page_fetches_itself(served, looking):
+    page = looking.open("/console/deliveries?source=sigma")
+    says(page, "live")
+    filters = page.locator("#page details.filters")
+    expect(filters).to_have_attribute("open", "")
+    filters.locator("summary").click()
+    arrives(page, served.send("sigma", key="first"))
+    expect(filters).not_to_have_attribute("open", "")
+    filters.locator("summary").click()
+    arrives(page, served.send("sigma", key="second"))
+    expect(filters).to_have_attribute("open", "")
+
+
 def test_a_mark_stays_with_its_delivery_when_another_one_arrives_above_it(served, looking):
     first, second = (served.ended(served.send("sigma", key=key))["id"] for key in ("first", "second"))
     page = looking.open("/console/deliveries")

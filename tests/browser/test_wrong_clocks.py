@@ -142,3 +142,6 @@ def test_times_are_shown_in_the_zone_of_the_reader_and_their_titles_in_utc(looki
         exact, title = checked_time(each, zone), each.get_attribute("title") or ""
         assert title.startswith(exact.strftime("%Y-%m-%d %H:%M:%S"))
         assert title.endswith(" UTC")
+    # Browsers call some zones by an older name.
+    named = page.evaluate("new Intl.DateTimeFormat().resolvedOptions().timeZone")
+    expect(page.locator("footer")).to_contain_text(f"Times are those of {named}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from receiver.api.changes import DELIVERY, SINCE, TABLE, ChangePage
@@ -38,6 +40,8 @@ class ChangeList(NamedTuple):
     listing: Listing
     #: The oldest change that the search reached; None if it reached the end of the feed.
     looked_back_to: int | None
+    #: The moments of filters that were given as relative times.
+    times: Mapping[str, datetime]
 
 
 class ChangeShown(NamedTuple):
@@ -56,6 +60,7 @@ def show_changes(visit: Visit) -> ChangeList:
         fields=filter_fields(visit, (TABLE, SOURCE, SINCE, DELIVERY)),
         listing=listing(visit, CHANGES_PAGE, following=following, follows_in="cursor"),
         looked_back_to=page.horizon.seq if page.horizon else None,
+        times=page.times or {},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 from receiver.api.attempts import Tried
@@ -38,6 +40,8 @@ class DeliveryList(NamedTuple):
     #: Whether some on this page can be marked, to be replayed or tried now.
     may_replay: bool
     may_try: bool
+    #: The moments of filters that were given as relative times.
+    times: Mapping[str, datetime]
 
 
 def show_deliveries(visit: Visit) -> DeliveryList:
@@ -53,6 +57,7 @@ def show_deliveries(visit: Visit) -> DeliveryList:
         replay=_replay_of(visit, page) if page.items else None,
         may_replay=any(each.ended_at is not None for each in page.items),
         may_try=any(each.state is State.PENDING and each.attempts_made > 0 for each in page.items),
+        times=page.times or {},
     )
 
 

@@ -5,8 +5,7 @@
   // Browsers have the clipboard only over https; the text area works without it.
   const copy = async (text) => {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    const area = document.createElement("textarea");
-    area.value = text;
+    const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();
     document.execCommand("copy");
@@ -21,6 +20,7 @@
       time.textContent = local.format(at);
       time.dataset.zone = "here";
     }
+    document.querySelector(".zone")?.replaceChildren(`Times are those of ${local.resolvedOptions().timeZone}.`);
     for (const button of document.querySelectorAll("button.copy[hidden]")) {
       button.hidden = false;
       button.addEventListener("click", async () => {
@@ -34,11 +34,10 @@
   let row = null;
   const step = (by) => {
     const rows = [...document.querySelectorAll("table.keys tbody tr")];
-    if (!rows.length) return;
     row?.classList.remove("here");
     row = rows[Math.min(Math.max(rows.indexOf(row) + by, 0), rows.length - 1)];
-    row.classList.add("here");
-    row.querySelector("a")?.focus();
+    row?.classList.add("here");
+    row?.querySelector("a")?.focus();
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
@@ -72,11 +71,14 @@
   // An answer that is not the page may give the reason in a header, as the stream does.
   const reasonOf = (event) => event.detail?.ctx?.response?.headers?.get("X-Hookmirror-Reason");
   const refuse = (event) => (refused = reasonOf(event) ?? "the page could not be loaded again");
+  // The details of the page, each by its summary and its number among those with the same.
+  const folds = (seen = {}) => [...document.querySelectorAll("#page summary")].map(({ textContent: text, parentElement: fold }) =>
+    [`${(seen[text] = (seen[text] ?? 0) + 1)} ${text}`, fold]);
   const refresh = async () => {
     due = null;
     if (paused || document.hidden || !window.htmx) return;
     if (fetching || isTyping()) return refreshSoon();
-    const open = new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
+    const folded = new Map(folds().map(([name, each]) => [name, each.open]));
     const began = performance.now();
     fetching = true;
     refused = null;
@@ -84,8 +86,7 @@
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
     fetching = false;
-    for (const summary of document.querySelectorAll("#page details > summary"))
-      if (open.has(summary.textContent)) summary.parentElement.open = true;
+    for (const [name, each] of folds()) each.open = folded.get(name) ?? each.open;
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
     if (refused === null && !paused) align();

@@ -1,18 +1,21 @@
-"""A number on a page is that of the list to which it leads, and every link leads to something."""
+"""Numbers are those of the lists behind them, links lead to something, and filters explain themselves."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from html import unescape
 from pathlib import Path
 
 import followed
 import pytest
 from senders import sent
+from serving import Served
 from sqlalchemy import update
-from visiting import text_of, visiting
+from visiting import Visitor, text_of, visiting
 from waiting import wait_until
 
+from receiver.console import downloads
 from receiver.following.followers import FOLLOWERS
 from receiver.inbox.tables import DELIVERIES
 
@@ -74,3 +77,37 @@ def live_marks(page: str) -> tuple[str, ...]:
     [parts], [marks] = re.findall(r'data-live="([^"]*)"', page), re.findall(r'data-marks="([^"]*)"', page)
     by_name = dict(zip(names, marks.split(","), strict=True))
     return tuple(by_name[name] for name in parts.split())
+
+
+@pytest.mark.parametrize(("path", "name"), [("/deliveries", "from"), ("/deliveries", "to"), ("/changes", "since")])
+def test_a_list_says_which_moment_a_relative_time_means(shown: Served, operator: Visitor, path: str, name: str) -> None:
+    page = operator.page(path, **{name: "14:02"})
+    [meant] = re.findall(rf"<p>{name.capitalize()} .*?14:02.*? means <time datetime=\"([^\"]*)\"", page)
+    assert datetime.fromisoformat(meant).strftime("%H:%M:%S %Z") == "14:02:00 UTC"
+    [field] = re.findall(rf'<input name="{name}"[^>]*>', page)
+    assert 'placeholder="2h, or 14:02 in UTC"' in field
+
+
+def test_a_list_without_matches_names_a_filter_with_a_blank_that_cannot_be_seen(
+    shown: Served, operator: Visitor
+) -> None:
+    for path, name in (("/deliveries", "event_type"), ("/mirror/products", "sku")):
+        says = f"The filter “{name.replace('_', ' ')}” begins or ends with a blank"
+        assert says in text_of(operator.page(path, **{name: "product.gone "}))
+        assert says not in text_of(operator.page(path, **{name: "product.gone"}))
+
+
+def test_a_mistyped_filter_leads_back_to_the_page_without_filters(shown: Served, operator: Visitor) -> None:
+    answer = operator.get("/deliveries", **{"from": "yesterday"})
+    assert answer.status_code == 400
+    assert '<a href="?">The same page without filters</a>' in answer.text
+    assert operator.get("/deliveries?").status_code == 200
+    assert 'href="?"' not in operator.get("/deliveries/1").text
+
+
+def test_a_download_is_named_after_its_page_and_the_table_or_run_that_it_shows(
+    shown: Served, operator: Visitor
+) -> None:
+    for path, name in (("/mirror/products.csv", "rows-products.csv"), ("/deliveries.jsonl", "deliveries.jsonl")):
+        assert operator.get(path).headers["content-disposition"] == f'attachment; filename="{name}"'
+    assert downloads.file_name(("rows", 'a"\r\nb/ä'), "csv") == "rows-a_b_.csv"

@@ -129,11 +129,20 @@ def test_only_the_marked_deliveries_are_planned(desk) -> None:
     press(operator, f"/runs/{run}", "Drop the plan")
 
 
-def test_a_form_without_marks_is_answered_with_a_page_that_says_what_to_choose(desk) -> None:
+def test_a_form_without_any_filter_is_answered_with_a_page_that_says_what_to_choose(desk) -> None:
     _, operator, _ = desk
-    answer = press(operator, "/deliveries", "Plan a replay of the marked ones")
+    _, fields = form(operator.page("/deliveries"), "Plan a replay of the marked ones")
+    del fields["ids"]
+    answer = operator.post("/runs/plan", **fields)
     assert answer.status_code == 400
     assert "No deliveries are selected" in text_of(answer.text)
+
+
+def test_a_plan_with_a_blank_as_filter_selects_what_has_a_blank_there_and_not_everything(desk) -> None:
+    served, operator, _ = desk
+    _, fields = form(operator.page("/deliveries?source=iimmpact"), "Plan a replay of all 3 that match")
+    run = planned(served, operator, operator.post("/runs/plan", **(fields | {"entity": " "})))
+    assert served.get(f"/api/v1/runs/{run}").json()["total"] == 0
 
 
 def test_a_form_posted_twice_plans_one_run_and_with_other_values_another(desk) -> None:
@@ -248,6 +257,16 @@ def test_an_impossible_plan_is_answered_with_a_page_that_says_what_to_do(desk) -
     for path in ("/runs/999", "/runs/x", "/runs/999/rows", "/runs/999/deliveries"):
         answer = operator.get(path)
         assert (answer.status_code, "There is no run" in text_of(answer.text)) == (404, True)
+
+
+@pytest.mark.parametrize("path", ["/runs/plan", "/deliveries/try"])
+def test_a_list_in_which_nothing_is_marked_is_answered_with_what_to_do(desk, path: str) -> None:
+    served, operator, _ = desk
+    before = len(served.get("/api/v1/runs").json()["items"])
+    _, fields = form(operator.page("/deliveries"), "Plan a replay of the marked ones")
+    answer = operator.post(path, **fields)
+    assert (answer.status_code, "mark at least one line" in text_of(answer.text)) == (400, True)
+    assert len(served.get("/api/v1/runs").json()["items"]) == before
 
 
 def test_several_waiting_deliveries_can_be_tried_now_with_a_reason(desk) -> None:
