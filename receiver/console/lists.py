@@ -13,7 +13,7 @@ from receiver.console.page import ConsolePage
 from receiver.console.visit import Visit
 
 #: The filters that take a time, and what may be typed into them.
-TIMES: tuple[Parameter[Any], ...] = (FROM, TO, SINCE)
+TIME_FILTERS: tuple[Parameter[Any], ...] = (FROM, TO, SINCE)
 HINT_OF_TIMES = "2h, or 14:02 in UTC"
 
 
@@ -56,7 +56,7 @@ def filter_fields(visit: Visit, parameters: Sequence[Parameter[Any]]) -> list[Fi
             visit.query.get(each.name, ""),
             _choices(each),
             each.description.replace("`", ""),
-            HINT_OF_TIMES if each in TIMES else "",
+            HINT_OF_TIMES if each in TIME_FILTERS else "",
         )
         for each in parameters
     ]
