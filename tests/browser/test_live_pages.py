@@ -14,7 +14,7 @@ from serving import Served, serving
 from waiting import wait_until
 
 from receiver.console import live
-from receiver.console.live import NO_ANSWER
+from receiver.console.live import MOST_OF_ONE, NO_ANSWER
 
 #: A pattern of the line at the top of a page that is not live.
 NOT_LIVE = r"not live since \d\d:\d\d:\d\d"
@@ -194,7 +194,7 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     streams = served.app._rest.console.live
     # The browser comes back for another stream, and gets none.
     served.app.end_streams()
-    says(page, NOT_LIVE)
+    says(page, rf"{NOT_LIVE}(: it has no stream, and asks every 15 seconds)?")
     delivery = served.send("sigma", key="unheard")
     page.clock.fast_forward(ASKS_EVERY_MS)
     page.clock.run_for(1_000)
@@ -203,6 +203,15 @@ def test_a_page_that_lost_its_stream_says_since_when_and_asks_by_itself(served, 
     streams._ending = False
     page.clock.fast_forward(ASKS_EVERY_MS)
     page.locator("#live.on").wait_for()
+
+
+def test_a_page_beyond_the_streams_of_its_person_says_that_it_asks_by_itself(served, looking):
+    context = looking.context()
+    pages = [context.new_page() for _ in range(MOST_OF_ONE + 1)]
+    for page in pages:
+        page.goto(f"{looking.site}/console/deliveries")
+        expect(page.locator("#live span")).to_have_text(re.compile("live"), timeout=TIMEOUT_MS)
+    says(pages[-1], f"{NOT_LIVE}: it has no stream, and asks every 15 seconds")
 
 
 def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_is_not_live(

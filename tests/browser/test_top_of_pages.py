@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from browsing import Browsing
+import pytest
+from browsing import PHONE, Browsing, overflow, widest
 
 #: The distances of the middles of the parts from the upper edge, and the number of lines that the menu takes.
 PARTS = """() => {
@@ -26,3 +27,12 @@ def test_the_field_of_the_search_shows_its_whole_hint(browsing: Browsing):
     # A field shows a value like its hint, and tells the width only of a value.
     field.fill("/ SKU, id, entity…")
     assert field.evaluate("field => field.scrollWidth <= field.clientWidth")
+
+
+@pytest.mark.parametrize(("width", "letters"), [(320, "100%"), (PHONE, "200%")])
+def test_no_page_is_wider_than_a_narrow_screen_or_one_with_large_letters(browsing: Browsing, width: int, letters: str):
+    page = browsing.context(width=width).new_page()
+    for path in ("/", "/deliveries?source=sigma", "/sources/sigma", "/mirror/products/iimmpact/4711", "/runs/plan"):
+        page.goto(f"{browsing.site}/console{path}")
+        page.evaluate("size => { document.documentElement.style.fontSize = size }", letters)
+        assert overflow(page) == 0, f"{path}: {widest(page)}"

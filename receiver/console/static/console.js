@@ -23,10 +23,8 @@
     document.querySelector(".zone")?.replaceChildren(`Times are those of ${local.resolvedOptions().timeZone}.`);
     for (const button of document.querySelectorAll("button.copy[hidden]")) {
       button.hidden = false;
-      button.addEventListener("click", async () => {
-        await copy(button.previousElementSibling.textContent);
-        button.textContent = "copied";
-      });
+      // Not another listener: a page that fetched itself many times would copy as often.
+      button.onclick = () => copy(button.previousElementSibling.textContent).then(() => (button.textContent = "copied"));
     }
   };
 
@@ -60,7 +58,9 @@
   const tell = (seconds = 0) => {
     const isLive = unheard === null && failed === null;
     lost = isLive ? null : new Date(Math.min(lost ?? Infinity, read + performance.now() - seconds * 1000));
-    const why = [lost?.toLocaleTimeString(), unheard || failed].filter(Boolean).join(": ");
+    const isRefused = source?.readyState === EventSource.CLOSED && !document.hidden;
+    const asks = isRefused && "it has no stream, and asks every 15 seconds";
+    const why = [lost?.toLocaleTimeString(), unheard || failed || asks].filter(Boolean).join(": ");
     live.querySelector("span").textContent = ` · ${paused ? "paused" : isLive ? "live" : `not live since ${why}`}`;
     live.className = `live ${paused ? "" : isLive ? "on" : "lost"}`;
   };

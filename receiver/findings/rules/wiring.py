@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Reconciled, Situation, total
@@ -35,7 +36,8 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
                 "ignored": each.number,
                 "event_type": each.event_type,
                 "likely": each.likely,
-                "link": f"/api/v1/deliveries?source={each.source}&state=ignored",
+                "link": "/api/v1/deliveries?"
+                + urlencode({"source": each.source, "state": "ignored", "event_type": each.event_type}),
             },
             about=each.event_type,
         )

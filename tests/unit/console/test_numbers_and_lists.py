@@ -111,3 +111,14 @@ def test_a_download_is_named_after_its_page_and_the_table_or_run_that_it_shows(
     for path, name in (("/mirror/products.csv", "rows-products.csv"), ("/deliveries.jsonl", "deliveries.jsonl")):
         assert operator.get(path).headers["content-disposition"] == f'attachment; filename="{name}"'
     assert downloads.file_name(("rows", 'a"\r\nb/ä'), "csv") == "rows-a_b_.csv"
+
+
+def test_a_finding_about_an_event_type_without_a_handler_leads_to_its_deliveries_alone(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
+        for number, verb in enumerate(("eclipsed", "eclipsed", "a b&c={source}#?")):
+            served.ended(served.send("sigma", id=f"A{number}", key=str(number), event_type=f"moon.{verb}"))
+        served.app._watch.tally()
+        served.app._watch.evaluate()
+        found = leads(visitor.page("/findings"), "/console/deliveries?source=sigma&state=ignored&event_type=moon.")
+        listed = [text_of(visitor.page(address.removeprefix("/console"))) for address in found]
+        assert sorted(re.findall(r"(\d+) match", " ".join(listed))) == ["1", "2"]
