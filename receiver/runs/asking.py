@@ -55,14 +55,24 @@ def repair(
         changed = len(answer.repaired or ())
         tally = {answer.left or "repaired": 1} if changed or answer.left or answer.mended else {}
         connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
-        result = answered(answer) | {"rows": changed, "left": answer.left, "mended": answer.mended}
-        effect = Effect(changed, result, run=begun[0], thing="row", wants_reason=False)
-        answer.action = record(connection, asked, effect, now=datetime.now(UTC))
+        _record_repair(connection, asked, answer, run=begun[0])
 
     try:
-        return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
+        answer = repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
     except _AlreadyRepaired:
         return noted[0]
+    if answer.action is None:
+        # Nothing was to be written, as after a double click. The call of the source's API is recorded all the same.
+        with verbs.database.write() as connection:
+            _record_repair(connection, asked, answer, run=None)
+    return answer
+
+
+def _record_repair(connection: Connection, asked: Asked, answer: SourceAnswer, *, run: int | None) -> None:
+    changed = len(answer.repaired or ())
+    result = answered(answer) | {"rows": changed, "left": answer.left, "mended": answer.mended}
+    effect = Effect(changed, result, run=run, thing="row", wants_reason=False)
+    answer.action = record(connection, asked, effect, now=datetime.now(UTC))
 
 
 class _AlreadyRepaired(Exception):

@@ -88,6 +88,19 @@ def test_a_row_unknown_to_mirror_and_source_is_reported_as_such(served: Served):
     assert (asked["external_id"], asked["known_here"], asked["known_there"]) == ("a/b", False, False)
 
 
+@pytest.mark.parametrize("row", ["nowhere", "e1"])
+def test_a_repair_that_finds_nothing_to_write_is_recorded_and_begins_no_run(served: Served, row: str):
+    # The second one finds what the first one wrote.
+    post(served, f"products/pim/{row}/repair?reason=a+customer+asked")
+    runs = served.get("/api/v1/runs").json()["items"]
+    answer = post(served, f"products/pim/{row}/repair?reason=a+customer+asked").json()
+    recorded = {each["id"]: each for each in served.get("/api/v1/actions").json()["items"]}
+    action = recorded[answer["action"]]
+    assert (action["what"], action["reason"], action["run"]) == ("repair", "a customer asked", None)
+    assert (answer["repaired"], action["result"]["rows"]) == (0, 0)
+    assert served.get("/api/v1/runs").json()["items"] == runs
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code", "advice"),
     [
