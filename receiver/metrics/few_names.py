@@ -14,6 +14,12 @@ MOST_TYPES, LONGEST_TYPE = 50, 100
 #: The label for all further names.
 OTHERS = "others"
 
+
+def is_whole_type(name: str) -> bool:
+    """Whether a counted name is that of one event type, by which its deliveries are found: neither cut nor `OTHERS`."""
+    return name != OTHERS and len(name) < LONGEST_TYPE
+
+
 #: The longest name of an unknown source, in characters.
 LONGEST_ASKED = 64
 

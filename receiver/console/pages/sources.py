@@ -11,7 +11,7 @@ from receiver.api.sources import AllSources, Health, SecretUse, SourceShown, Who
 from receiver.console.page import Button, ConsolePage
 from receiver.console.periods import PERIOD, Chart, charted
 from receiver.console.visit import Visit, shaped
-from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.metrics.few_names import TEST_EVENT_TYPE, is_whole_type
 
 #: The most secrets without use that are shown one by one. A sender with many addresses may have hundreds.
 MOST_IDLE_SECRETS = 5
@@ -34,6 +34,8 @@ class SourcePage(NamedTuple):
     #: The secrets that are shown one by one, and the number of the others, which verified nothing.
     secrets: list[SecretUse]
     unused: int
+    #: The ignored event types that have a list of their own: neither cut nor several counted together.
+    whole_types: frozenset[str]
 
 
 def show_sources(visit: Visit) -> SourcesShown:
@@ -57,7 +59,8 @@ def show_one_source(visit: Visit) -> SourcePage:
     found = visit.ask(WholeSource, "show_source", source=visit.path["source"])
     chart = charted(visit, [found.source], only=found.source, title=f"Deliveries of {found.source}")
     idle = [each for each in found.secrets if each.last_at is None and each.position != "0"][MOST_IDLE_SECRETS:]
-    return SourcePage(found, chart, [each for each in found.secrets if each not in idle], len(idle))
+    whole = frozenset(each.event_type for each in found.ignored if is_whole_type(each.event_type))
+    return SourcePage(found, chart, [each for each in found.secrets if each not in idle], len(idle), whole)
 
 
 def _planned(_: Visit, answer: Any) -> str:

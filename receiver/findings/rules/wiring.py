@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Reconciled, Situation, total
 from receiver.logs.wording import counted
+from receiver.metrics.few_names import OTHERS, is_whole_type
 from receiver.moments import clock_time
 
 #: The share and the least number of differing rows that show that webhooks alone do not suffice.
@@ -20,13 +21,19 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
     for each in situation.unhandled:
         if each.handler is not None:
             continue
+        wanted = {"source": each.source, "state": "ignored"}
+        if is_whole_type(each.event_type):
+            wanted["event_type"] = each.event_type
+        is_one = each.event_type != OTHERS
+        ignored = counted(each.number, "delivery", "deliveries") + (f" {each.event_type}" if is_one else "")
         yield Finding(
             "no_handler",
             each.source,
             each.first,
-            f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
-            f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
-            "no handler takes this event type" + (f": was {each.likely} meant?" if each.likely is not None else ""),
+            f"{ignored} of {each.source} {'was' if each.number == 1 else 'were'} ignored since "
+            f"{clock_time(each.first, situation.now)}, because no handler takes "
+            f"{'this event type' if is_one else 'their event types, which are counted together'}"
+            + (f": was {each.likely} meant?" if each.likely is not None else ""),
             (f"If {each.likely} was meant, correct the event type at the sender. " if each.likely is not None else "")
             + "If you want these events, write a handler, or correct the event type of the handler that should take "
             "them; a finding then offers to replay the ignored ones. If not, acknowledge this, or register a handler "
@@ -36,8 +43,7 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
                 "ignored": each.number,
                 "event_type": each.event_type,
                 "likely": each.likely,
-                "link": "/api/v1/deliveries?"
-                + urlencode({"source": each.source, "state": "ignored", "event_type": each.event_type}),
+                "link": f"/api/v1/deliveries?{urlencode(wanted)}",
             },
             about=each.event_type,
         )

@@ -18,6 +18,7 @@ from waiting import wait_until
 from receiver.console import downloads
 from receiver.following.followers import FOLLOWERS
 from receiver.inbox.tables import DELIVERIES
+from receiver.metrics import few_names
 
 
 def leads(page: str, beginning: str) -> dict[str, str]:
@@ -122,3 +123,21 @@ def test_a_finding_about_an_event_type_without_a_handler_leads_to_its_deliveries
         found = leads(visitor.page("/findings"), "/console/deliveries?source=sigma&state=ignored&event_type=moon.")
         listed = [text_of(visitor.page(address.removeprefix("/console"))) for address in found]
         assert sorted(re.findall(r"(\d+) match", " ".join(listed))) == ["1", "2"]
+
+
+def test_event_types_that_are_counted_together_or_cut_have_no_list_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_names, "_types", few_names.Names(2))
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
+        for number, verb in enumerate(("eclipsed", "x" * 200, "waned", "waxed")):
+            served.ended(served.send("sigma", id=f"A{number}", key=str(number), event_type=f"moon.{verb}"))
+        served.app._watch.tally()
+        served.app._watch.evaluate()
+        page = visitor.page("/sources/sigma").partition("Without a handler")[2]
+        assert [*leads(page, "/console/deliveries?source=sigma&state=ignored").values()] == ["moon.eclipsed"]
+        assert "others 2" in text_of(page)
+        findings = visitor.page("/findings")
+        assert "2 deliveries of sigma were ignored since" in text_of(findings)
+        for address in leads(findings, "/console/deliveries?source=sigma&state=ignored"):
+            assert re.search(r"[1-9] match", text_of(visitor.page(address.removeprefix("/console"))))
