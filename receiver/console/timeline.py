@@ -12,7 +12,7 @@ from receiver.inbox.ids import arrived
 from receiver.moments import EPOCH
 from receiver.search.changes import Change
 
-#: Most entries of a timeline.
+#: Most entries of a timeline on a page.
 MOST_ENTRIES = 50
 
 
@@ -40,11 +40,11 @@ class TimelineEntry(NamedTuple):
 
 
 def timeline(history: list[Change], why: WhyRow | None) -> list[TimelineEntry]:
-    """All entries about a row, newest first, at most `MOST_ENTRIES`."""
+    """All entries about a row, newest first. A page shows at most `MOST_ENTRIES`."""
     entries = [_of_change(each) for each in history]
     if why is not None:
         entries += [*_of_losses(why), *_not_in_force(why)]
-    return sorted(entries, key=lambda entry: entry.at, reverse=True)[:MOST_ENTRIES]
+    return sorted(entries, key=lambda entry: entry.at, reverse=True)
 
 
 def _of_change(change: Change) -> TimelineEntry:

@@ -17,7 +17,7 @@ from receiver.codec import decode
 from receiver.console.asked_source import AnsweredQuestion, answered_question
 from receiver.console.decoders import decoded
 from receiver.console.page import Button, ConsolePage, written_part
-from receiver.console.timeline import TimelineEntry, timeline
+from receiver.console.timeline import MOST_ENTRIES, TimelineEntry, timeline
 from receiver.console.visit import Visit
 from receiver.errors import NotFound, Unavailable
 from receiver.logs.wording import counted
@@ -71,6 +71,8 @@ class RowShown(NamedTuple):
     notes: list[str]
     asked: AnsweredQuestion | None
     timeline: list[TimelineEntry]
+    #: The number of entries before these.
+    earlier: int
 
 
 def show_row(visit: Visit) -> RowShown:
@@ -82,6 +84,7 @@ def show_row(visit: Visit) -> RowShown:
     why, why_not = _why(visit) if found is not None else (None, "")
     history = found.history if found is not None else []
     held = None if found is None else decoded(HeldRow, found.row)
+    entries = timeline(history, why)
     return RowShown(
         table=table,
         source=source,
@@ -92,7 +95,8 @@ def show_row(visit: Visit) -> RowShown:
         why_not=why_not,
         notes=[*_notes(why)],
         asked=answered_question(visit, visit.value(ASKED), why, history),
-        timeline=timeline(history, why),
+        timeline=entries[:MOST_ENTRIES],
+        earlier=len(entries[MOST_ENTRIES:]),
     )
 
 

@@ -68,6 +68,8 @@ class RunShown(NamedTuple):
     #: The fields of a plan with the same filters; None for a kind that the console does not plan.
     again: dict[str, str] | None
     actions: list[Action]
+    #: Whether the run has more actions than these.
+    more_actions: bool
 
 
 class TypedActionPage(ActionPage, frozen=True):
@@ -81,6 +83,7 @@ def show_one_run(visit: Visit) -> RunShown:
     run = visit.ask(WholeRun, "show_run", id=visit.path["id"])
     counted = sum(sum(numbers.values()) for numbers in (run.forecast or {}).get("rows", {}).values())
     rate = _rate(run, visit.now)
+    actions = visit.ask(TypedActionPage, "list_actions", run=run.id, limit=ACTIONS_SHOWN)
     return RunShown(
         run=run,
         deed=DEEDS.get(run.kind, f"{run.kind} of"),
@@ -92,7 +95,8 @@ def show_one_run(visit: Visit) -> RunShown:
         rest=timedelta(seconds=(run.total - run.done) / rate) if rate and run.total > run.done else None,
         nobody_works=run.state in (RunState.PLANNING, RunState.RUNNING) and not _works(visit),
         again=_again(run),
-        actions=visit.ask(TypedActionPage, "list_actions", run=run.id, limit=ACTIONS_SHOWN).items,
+        actions=actions.items,
+        more_actions=actions.next is not None,
     )
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import update
 from visiting import Visitor, text_of, visiting
 from waiting import wait_until
 
-from receiver.console import downloads
+from receiver.console import downloads, remedies
+from receiver.console.pages import row, run
 from receiver.following.followers import FOLLOWERS
 from receiver.inbox.tables import DELIVERIES
 from receiver.metrics import few_names
@@ -141,3 +142,33 @@ def test_event_types_that_are_counted_together_or_cut_have_no_list_of_their_own(
         assert "2 deliveries of sigma were ignored since" in text_of(findings)
         for address in leads(findings, "/console/deliveries?source=sigma&state=ignored"):
             assert re.search(r"[1-9] match", text_of(visitor.page(address.removeprefix("/console"))))
+
+
+@pytest.mark.parametrize("is_telling", [True, False])
+def test_a_fault_leads_to_a_list_only_if_a_filter_finds_its_deliveries_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_telling: bool
+) -> None:
+    if not is_telling:
+        monkeypatch.setattr(remedies, "telling_part", lambda *_: None)
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
+        served.ended(served.send("sigma", b"not JSON"))
+        assert bool(leads(visitor.page("/faults"), "/console/deliveries?source=sigma&state=dead")) is is_telling
+
+
+def test_a_run_with_many_actions_and_a_row_with_many_changes_say_that_there_are_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
+        for price in ("1.00", "2.00", "3.00"):
+            served.ended(served.send("iimmpact", id="A", key=price, data={"display_name": f"Lamp for {price}"}))
+        visitor.press("/runs/plan", kind="prune")
+        wait_until(lambda: served.get("/api/v1/runs/1").json()["state"] == "planned", "the plan")
+        visitor.press("/runs/1/start", reason="because")
+        assert "All actions of this run" not in visitor.page("/runs/1")
+        assert "not shown" not in visitor.page("/mirror/products/iimmpact/A")
+        monkeypatch.setattr(run, "ACTIONS_SHOWN", "1")
+        monkeypatch.setattr(row, "MOST_ENTRIES", 1)
+        assert "/console/actions?run=1" in leads(visitor.page("/runs/1"), "/console/actions?")
+        shown = len(served.get("/api/v1/catalog/products/iimmpact/A").json()["history"])
+        [earlier] = re.findall(r"(\d+) earlier entr", text_of(visitor.page("/mirror/products/iimmpact/A")))
+        assert int(earlier) >= shown - 1 > 0
