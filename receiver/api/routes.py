@@ -6,7 +6,8 @@ The document in `receiver.api.openapi` is made from the same operations.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Send
 from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
@@ -40,8 +42,12 @@ log = Repeats(structlog.get_logger(__name__))
 class Address(Route):
     """A route that matches line ends inside a parameter, and none after its own end."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, allowed: Collection[str] = (), **options: Any
+    ) -> None:
+        """`allowed` are the methods of all addresses with this path, for the answer to another method."""
         super().__init__(path, endpoint, **options)
+        self._allowed = ", ".join(sorted({*allowed, *(self.methods or ())}))
         # In Starlette's patterns, `.` matches no line end and `$` matches before one: so the id "A\nB" would find no
         # row, and the id "A\n" the row A.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
@@ -54,6 +60,20 @@ class Address(Route):
         if self._end and isinstance(raw, bytes) and not raw.partition(b"?")[0].endswith(self._end):
             return Match.NONE, {}
         return super().matches(scope)
+
+    async def handle(self, scope: RequestScope, receive: Receive, send: Send) -> None:
+        """Answer a request. Raises `HTTPException`, which names the methods of the path, for another method."""
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(405, headers={"Allow": self._allowed})
+        await super().handle(scope, receive, send)
+
+
+def methods_by_path(addresses: Iterable[tuple[str, str]]) -> Mapping[str, set[str]]:
+    """The methods of each path, given pairs of method and path. A path that takes GET takes HEAD, too."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for method, path in addresses:
+        found[path] |= {method, "HEAD"} if method == "GET" else {method}
+    return found
 
 
 class Api:
@@ -69,10 +89,11 @@ class Api:
 
     def routes(self) -> list[BaseRoute]:
         """Make a route for each operation except webhooks, which the endpoint handles before routing."""
+        served = [(each.method.upper(), each) for each in self.operations if each.answer is not None]
+        allowed = methods_by_path((method, each.path) for method, each in served)
         return [
-            Address(operation.path, self._serve(operation), methods=[operation.method.upper()])
-            for operation in self.operations
-            if operation.answer is not None
+            Address(each.path, self._serve(each), methods=[method], allowed=allowed[each.path])
+            for method, each in served
         ]
 
     def _serve(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
@@ -132,7 +153,8 @@ def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Cal
             log.warning(
                 "refused what may be a webhook with a wrong address", about={"code": code}, path=path, **meant(path)
             )
-        message = {404: "This address does not exist: see docs/api.md.", 405: "This address has no such method."}
+        allowed = (error.headers or {}).get("Allow", "other methods")
+        message = {404: "This address does not exist: see docs/api.md.", 405: f"This address takes {allowed} only."}
         told = Error(code, message.get(error.status_code, error.detail))
         return _respond(told, error.status_code, dict(error.headers or {}))
 

@@ -213,6 +213,14 @@ def test_a_method_that_a_path_does_not_have_is_refused_in_the_contract_s_form(se
     assert error(served.get(path, scope=Scope.OPERATE, method=method)) == (405, "method_not_allowed")
 
 
+def test_a_wrong_method_is_answered_with_all_methods_that_the_path_takes(served: Served):
+    paths = {"/api/v1/runs": "GET, HEAD, POST", "/api/v1/stats": "GET, HEAD", "/api/v1/reload": "POST"}
+    for path, allowed in paths.items():
+        answer = served.get(path, scope=Scope.OPERATE, method="PUT")
+        assert answer.headers["allow"] == allowed
+        assert answer.json()["message"] == f"This address takes {allowed} only."
+
+
 def test_no_secret_is_ever_in_an_answer(served: Served):
     paths = [path for method, path, _ in GUARDED if method == "GET"]
     told = "".join(served.get(path).text for path in [*paths, "/metrics", "/readyz", "/openapi.json"])

@@ -172,3 +172,18 @@ def test_a_run_with_many_actions_and_a_row_with_many_changes_say_that_there_are_
         shown = len(served.get("/api/v1/catalog/products/iimmpact/A").json()["history"])
         [earlier] = re.findall(r"(\d+) earlier entr", text_of(visitor.page("/mirror/products/iimmpact/A")))
         assert int(earlier) >= shown - 1 > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/deliveries", "GET, HEAD"),
+        ("/runs/1/start", "GET, HEAD, POST"),
+        ("/sign-out", "POST"),
+    ],
+)
+def test_a_wrong_method_is_answered_with_those_that_the_page_takes(
+    shown: Served, operator: Visitor, path: str, allowed: str
+) -> None:
+    answer = operator.client.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
