@@ -67,7 +67,7 @@ def show_hits(hits: Hits, tables: dict[str, type[MirrorRow]]) -> SearchResult:
 
 
 def _sought(text: str) -> str:
-    parse_text("q", text.strip() or text, longest=LONGEST_ENTITY)
+    parse_text("q", text.strip(), longest=LONGEST_ENTITY)
     return text
 
 

@@ -126,7 +126,7 @@ def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: st
 
     Raises `BadRequest` for an empty or too long text.
     """
-    bare = parse_text("q", sought.strip() or sought, longest=LONGEST_ENTITY)
+    bare = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
     with database.read() as connection:
         sources = stored_sources(connection)
         # An id may begin or end with a blank, and a pasted text often does.

@@ -39,8 +39,8 @@ def test_the_row_of_any_id_is_found_at_its_address(served: Served, identity: str
     assert [change["external_id"] for change in answer.json()["history"]] == [identity]
 
 
-@pytest.mark.parametrize("identity", IDS, ids=ascii)
-def test_a_search_for_any_id_finds_its_row_alone(served: Served, identity: str):
+@pytest.mark.parametrize("identity", [each for each in IDS if each.strip()], ids=ascii)
+def test_a_search_for_any_id_that_is_not_blank_finds_its_row_alone(served: Served, identity: str):
     answer = served.get(f"/api/v1/search?q={quote(identity, safe='')}")
     assert answer.status_code == 200, answer.text
     assert [hit["row"]["external_id"] for hit in answer.json()["rows"]] == [identity]

@@ -11,7 +11,7 @@ from receiver.console.visit import Visit
 
 def show_search(visit: Visit) -> SearchResult | SeeOther | None:
     """The hits; a redirect for a single hit; None without a text to search."""
-    if not visit.query.get("q"):
+    if not visit.query.get("q", "").strip():
         return None
     found = visit.ask(SearchResult, "search", q=visit.query["q"])
     only = _only_hit(found)

@@ -57,6 +57,7 @@ def test_the_deliveries_about_a_row_whose_id_is_a_blank_are_those_alone(tmp_path
             served.ended(served.send("iimmpact", id=identity, key=identity, data={"display_name": "Lamp"}))
         [address] = leads(visitor.page("/mirror/products/iimmpact/%20"), "/console/deliveries?entity=")
         assert "1 matches." in text_of(visitor.page(address.removeprefix("/console")))
+        assert "Look for a SKU" in text_of(visitor.page("/search", q=" "))
 
 
 def test_a_live_page_of_refused_requests_is_told_of_new_ones_and_of_those_that_leave(tmp_path: Path) -> None:
