@@ -26,7 +26,7 @@ from receiver.api.tokens import Scope, Tokens
 from receiver.database.database import Database
 from receiver.inbox.ids import MOST_PROCESSES
 from receiver.inbox.tables import State
-from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.mirror.rows import tables_by_name
 from receiver.search.changes import follow_changes, newest_changes
 from receiver.search.deliveries import count_deliveries, delivery, list_deliveries
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter
@@ -40,7 +40,7 @@ PAGE = PageBounds(limit=50)
 #: Readers, and the seconds that each pauses between two questions: like a person, and not at all.
 READERS, PAUSES = 10, (1.0, 0.0)
 
-TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
+TABLES = tables_by_name()
 
 
 def questions(database: Database) -> Mapping[str, Callable[[], Any]]:

@@ -48,7 +48,7 @@ from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.ingest.replies import Reply
-from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.mirror.rows import MirrorRow, sql_table, tables_by_name
 from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
@@ -281,7 +281,7 @@ class Webhooks:
             assert codec.is_equal(found, columns), f"a boolean stands for a number, or a number for one: {found}"
 
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
-        kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
+        kinds = tables_by_name()
         refuse_unknown("table", [table], kinds)
         row = rows.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"there was no news about {table} {external_id!r}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import plain_text
+from receiver.api.parameters import known_table, plain_text
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
 from receiver.daemon_threads import DaemonThreads
@@ -27,7 +27,7 @@ from receiver.errors import (
     WiringError,
 )
 from receiver.loading import foreign_code
-from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.mirror.rows import MirrorRow, tables_by_name
 from receiver.reconcile.ask import ReasonError, SourceAnswer
 from receiver.runs import asking
 from receiver.runs.runs import Verbs
@@ -208,7 +208,5 @@ class SourceQuestions:
 
 
 def _table(name: str) -> type[MirrorRow]:
-    tables = {str(sql_table(table).name): table for table in mirror_tables()}
-    if name not in tables:
-        raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(tables))}.")
-    return tables[name]
+    tables = tables_by_name()
+    return tables[known_table(name, tables)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside
-from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
+from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text, table_in_path
 from receiver.api.row_shapes import row_shape, shape_of, show_row
 from receiver.api.tokens import Scope
 from receiver.database.page_sizes import LARGEST_PAGE
@@ -95,11 +95,11 @@ EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source
 class Catalog:
     """The operations on the mirror's tables. The document lists each table's addresses with its own schemas."""
 
-    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
+    def __init__(self, lookup: Lookup, tables: Mapping[str, type[MirrorRow]]) -> None:
         self._lookup = lookup
-        self._tables: dict[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in tables}
-        self._shapes = {name: shapes_of(table) for name, table in self._tables.items()}
-        self._table = Parameter("table", {"type": "string"}, "The name of a table.", self._known, "")
+        self._tables = tables
+        self._shapes = {name: shapes_of(table) for name, table in tables.items()}
+        self._table = table_in_path(tables)
 
     def operations(self) -> list[Operation]:
         return [
@@ -174,11 +174,6 @@ class Catalog:
         history = self._lookup.page(changes.about(name, source, external_id), show_change, LARGEST_PAGE)
         shapes = self._shapes[name]
         return shapes.history(shapes.show(found), history.items)
-
-    def _known(self, name: str) -> str:
-        if name not in self._tables:
-            raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
-        return name
 
 
 def _show_horizon(horizon: Horizon) -> RowHorizon:

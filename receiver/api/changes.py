@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from receiver.api.tokens import Scope
 from receiver.codec import decode, encode
 from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, NotFound, NotThisFeed, Unavailable
-from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.mirror.rows import MirrorRow
 from receiver.schemas import Moment, Shape
 from receiver.search import rows
 from receiver.search.arguments import is_id
@@ -96,9 +96,9 @@ CHANGE_SEQ = Parameter("seq", {"type": "integer", "minimum": 1}, "The number of 
 class ChangeFeed:
     """Lists changes: `/api/v1/changes`."""
 
-    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
+    def __init__(self, lookup: Lookup, tables: Mapping[str, type[MirrorRow]]) -> None:
         self._lookup = lookup
-        self._tables = {str(sql_table(table).name): table for table in tables}
+        self._tables = tables
 
     def operations(self) -> list[Operation]:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -11,7 +11,7 @@ from receiver.api.operations import NOBODY, Operation, Parameter, Question
 from receiver.codec import storable
 from receiver.database.page_sizes import LARGEST_PAGE, USUAL_PAGE
 from receiver.envelope import LONGEST_NAME
-from receiver.errors import BadRequest
+from receiver.errors import BadRequest, NotFound
 from receiver.runs.actions import By
 from receiver.search import arguments
 from receiver.search.arguments import WrittenTime, is_id
@@ -125,6 +125,22 @@ def moment(name: str, description: str) -> Parameter[WrittenTime | None]:
         return written
 
     return Parameter(name, {"type": "string"}, f"{description} ISO 8601 with its offset, or such as `2h`.", read, None)
+
+
+def table_in_path(names: Collection[str]) -> Parameter[str]:
+    """Make the parameter of a path that names one of these tables of the mirror."""
+
+    def read(text: str) -> str:
+        return known_table(text, names)
+
+    return Parameter("table", {"type": "string"}, "The name of a table.", read, "")
+
+
+def known_table(name: str, names: Collection[str]) -> str:
+    """Return the name if it is one of these tables'. Raises `NotFound` for any other."""
+    if name not in names:
+        raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(names))}.")
+    return name
 
 
 def relative_times(

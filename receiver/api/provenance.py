@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -12,13 +12,13 @@ from receiver.api.deliveries import ID, no_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import NEXT
-from receiver.api.parameters import CURSOR, LIMIT
+from receiver.api.parameters import CURSOR, LIMIT, table_in_path
 from receiver.api.tokens import Scope
 from receiver.codec import plain
 from receiver.database.damage import read_choice
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.inbox.tables import State
-from receiver.mirror.rows import Key, MirrorRow, sql_table
+from receiver.mirror.rows import Key, MirrorRow, table_name
 from receiver.mirror.versions import Rank, Version
 from receiver.provenance import telling
 from receiver.provenance.origins import Bringer, Origin
@@ -154,7 +154,7 @@ def show_why(why: Why) -> WhyRow:
     """Format the explanation of a row for the API."""
     row, obstacles = why.row, why.recomputation.obstacles
     return WhyRow(
-        table=str(sql_table(row.key.table).name),
+        table=table_name(row.key.table),
         source=row.key.source,
         external_id=row.key.external_id,
         asked_at=why.asked_at,
@@ -236,11 +236,11 @@ WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its
 class Provenance:
     """Explains rows, and lists the changes of a delivery."""
 
-    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]], explain: Explain) -> None:
+    def __init__(self, lookup: Lookup, tables: Mapping[str, type[MirrorRow]], explain: Explain) -> None:
         self._lookup = lookup
         self._explain = explain
-        self._tables = {str(sql_table(table).name): table for table in tables}
-        self._table = Parameter("table", {"type": "string"}, "The name of a table.", self._known, "")
+        self._tables = tables
+        self._table = table_in_path(tables)
         self._turn = threading.Lock()
 
     def operations(self) -> list[Operation]:
@@ -290,8 +290,3 @@ class Provenance:
         if not page.items and unknown_ids(database, [asked[ID]]):
             raise no_delivery(str(asked[ID]))
         return ChangesOfDelivery(page.items, self._lookup.cursors.write(listed, page.next))
-
-    def _known(self, name: str) -> str:
-        if name not in self._tables:
-            raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
-        return name

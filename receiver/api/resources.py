@@ -31,7 +31,7 @@ from receiver.api.stats import Counts, Stats
 from receiver.api.system import InstallationFacts, System
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
-from receiver.mirror.rows import mirror_tables
+from receiver.mirror.rows import tables_by_name
 from receiver.provenance.why import Explain, explainer
 from receiver.runs.runs import Verbs
 from receiver.runs.schedule import ReconcileStatus
@@ -78,7 +78,7 @@ class ApiParts:
 
     def resources(self) -> tuple[Resource, ...]:
         """All resources, in the order of the document."""
-        tables, database = mirror_tables(), self.inbox.database
+        tables, database = tables_by_name(), self.inbox.database
         questions = self.questions or SourceQuestions(database, dict)
         verbs = Verbs(database, self.wiring)
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)

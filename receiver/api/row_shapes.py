@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Integer, RowMapping, String
 
 from receiver.codec import plain
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
-from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.mirror.rows import MirrorRow, table_name
 from receiver.schemas import Shape
 from receiver.search.rows import shown_columns
 
@@ -37,7 +37,7 @@ def row_shape(table: type[MirrorRow]) -> type[Any]:
         # A column may have a name that Python does not allow.
         members.append((f"column_{number}", kind | None if column.nullable and kind is not Any else kind))
     names = {f"column_{number}": str(column.name) for number, column in enumerate(columns)}
-    name = sql_table(table).name
+    name = table_name(table)
     # Named by the table, because two packages may have classes of the same name.
     title = f"{name.title().replace('_', '')}Row"
     return shape_of(table, title, members, rename=names, namespace={"__doc__": f"A row of {name}."})
@@ -46,7 +46,7 @@ def row_shape(table: type[MirrorRow]) -> type[Any]:
 def shape_of(table: type[MirrorRow], title: str, members: Any, **options: Any) -> type[Any]:
     """A schema that belongs to this table."""
     # It gets a module name, so that no other schema has the same name in the document.
-    module = f"{__name__}.{sql_table(table).name}"
+    module = f"{__name__}.{table_name(table)}"
     return defstruct(title, members, bases=(Shape,), module=module, frozen=True, **options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -14,7 +14,7 @@ from receiver.api.pages import Matching, show_count
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, Unavailable
-from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.mirror.rows import MirrorRow
 from receiver.schemas import Shape
 from receiver.search.arguments import LONGEST_ENTITY, parse_text
 from receiver.search.hits import MOST_HITS, HitKind, Hits, search
@@ -54,7 +54,7 @@ class SearchResult(Shape, frozen=True):
     looked: Annotated[list[LookedFor], Meta(description="The places that were searched.")]
 
 
-def show_hits(hits: Hits, tables: dict[str, type[MirrorRow]]) -> SearchResult:
+def show_hits(hits: Hits, tables: Mapping[str, type[MirrorRow]]) -> SearchResult:
     """Format hits for the API."""
     return SearchResult(
         hits.text,
@@ -83,9 +83,9 @@ Q = Parameter(
 class Search:
     """The operation that finds rows and deliveries by any identifier."""
 
-    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
+    def __init__(self, lookup: Lookup, tables: Mapping[str, type[MirrorRow]]) -> None:
         self._lookup = lookup
-        self._tables = {str(sql_table(table).name): table for table in tables}
+        self._tables = tables
 
     def operations(self) -> list[Operation]:
         return [

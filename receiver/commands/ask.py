@@ -15,7 +15,7 @@ from receiver.commands.wiring import tell_other_workers
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import quoted
-from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.mirror.rows import MirrorRow, tables_by_name
 from receiver.runs import asking
 from receiver.runs.actions import by_command
 from receiver.server.runtime import install
@@ -50,7 +50,7 @@ def ask(
 
 
 def table_named(name: str) -> type[MirrorRow]:
-    tables = {str(sql_table(table).name): table for table in mirror_tables()}
+    tables = tables_by_name()
     if name not in tables:
         raise ConfigurationError(f"The mirror has no table {quoted(name)}: choose one of {', '.join(sorted(tables))}.")
     return tables[name]

@@ -32,7 +32,7 @@ from receiver.following.lease import NOW, START, FollowOptions
 from receiver.following.target import Target, target_url
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import quoted
-from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.mirror.rows import tables_by_name
 from receiver.runs.actions import by_command
 from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
@@ -171,7 +171,7 @@ def _secret(file: Path) -> bytes:
 
 def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
     """Raise `ConfigurationError` for an unknown table or source."""
-    tables = sorted(str(sql_table(each).name) for each in mirror_tables())
+    tables = sorted(tables_by_name())
     if wanted.table is not None and wanted.table not in tables:
         raise ConfigurationError(f"There is no table {quoted(wanted.table)}: --table takes one of {', '.join(tables)}.")
     once_source(runtime.database, runtime.sources, wanted.source)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from receiver.database.damage import DAMAGES, damage_of
 from receiver.errors import DamagedRow
-from receiver.mirror.rows import ACTIVE, Key, child_tables, sql_table
+from receiver.mirror.rows import ACTIVE, Key, child_tables, sql_table, table_name
 from receiver.mirror.versions import Rank, Registers, Version, load, microseconds
 
 
@@ -53,7 +53,7 @@ def damage_in(values: dict[str, Any], versions: str) -> Registers | str:
 
 def damage_told(key: Key, wrong: str) -> str:
     """The sentence about a damaged row, with what repairs it."""
-    table = str(sql_table(key.table).name)
+    table = table_name(key.table)
     command = shlex.join(["hookmirror", "reconcile", key.source, "--entity", f"{table}:{key.external_id}"])
     return (
         f"The row {table} / {key.source} / {key.external_id} is damaged: {wrong}. `{command}` asks the source and "
@@ -70,7 +70,7 @@ def mended_registers(
     """
     version = Version(microseconds(changed_at), int(Rank.UPDATE if active else Rank.DELETE), 0)
     kept = {name: value for name, value in values.items() if value is not None and damage_of(value) is None}
-    gone = {} if active else dict.fromkeys((str(sql_table(child).name) for child in child_tables(key.table)), version)
+    gone = {} if active else dict.fromkeys((table_name(child) for child in child_tables(key.table)), version)
     if gone and deactivated_at is not None:
         gone = dict.fromkeys(gone, version._replace(time=min(microseconds(deactivated_at), version.time)))
     return Registers({**kept, ACTIVE: active}, dict.fromkeys((*kept, ACTIVE), version), children_gone=gone)

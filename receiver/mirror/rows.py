@@ -148,6 +148,11 @@ def mirror_tables() -> list[type[MirrorRow]]:
     return tables
 
 
+def tables_by_name() -> dict[str, type[MirrorRow]]:
+    """All declared mirror tables by their names in the database, in a stable order. Raises as `mirror_tables` does."""
+    return {table_name(table): table for table in mirror_tables()}
+
+
 def _tables_below(base: type[MirrorRow]) -> Iterable[type[MirrorRow]]:
     for table in base.__subclasses__():
         if hasattr(table, "__table__"):

@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Connection, Row, Select, Subquery, Text, bind
 from receiver.database.columns import Many, among
 from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, ROUNDS, State, in_state
 from receiver.mirror.changes import CHANGES
-from receiver.mirror.rows import Key, sql_table
+from receiver.mirror.rows import Key, table_name
 from receiver.provenance.stored import StoredRow
 
 #: The most deliveries that are run for one row, and the most bytes of their bodies together.
@@ -137,7 +137,7 @@ def _has_more_pending(connection: Connection) -> bool:
 
 
 def _named(key: Key) -> dict[str, str]:
-    return {"table": str(sql_table(key.table).name), "source": key.source, "external_id": key.external_id}
+    return {"table": table_name(key.table), "source": key.source, "external_id": key.external_id}
 
 
 # ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ from receiver.dialects.sources import Source
 from receiver.inbox.bodies import bodies_of
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
+from receiver.mirror.rows import Key, MirrorRow, Write, table_name
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Registers, Version
 from receiver.provenance.stored import StoredRow, parent_of, row_of
@@ -145,7 +145,7 @@ class _Recomputing:
     def _children_gone(self, registers: Registers) -> Version | None:
         parent = parent_of(self._key, registers)
         above = self.told.parents.get(parent) if parent is not None else None
-        return None if above is None else above.registers.children_gone.get(str(sql_table(self._key.table).name))
+        return None if above is None else above.registers.children_gone.get(table_name(self._key.table))
 
 
 def _windows(deliveries: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:

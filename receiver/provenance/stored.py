@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from receiver.mirror.damaged_rows import damage_in, damage_told, mended_registers
-from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table
+from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table, table_name
 from receiver.mirror.versions import Registers, Version, dump, row_status
 
 
@@ -37,7 +37,7 @@ def stored_row(connection: Connection, key: Key) -> StoredRow | None:
     registers, active, changed_at, deactivated_at, damage = found
     parent = parent_of(key, registers)
     above = _registers(connection, parent) if parent is not None else None
-    gone = above[0].children_gone.get(str(sql_table(key.table).name)) if above is not None else None
+    gone = above[0].children_gone.get(table_name(key.table)) if above is not None else None
     return StoredRow(key, registers, active, changed_at, deactivated_at, parent, gone, damage)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from receiver.codec import shortened
 from receiver.logs.safe_text import sentence
-from receiver.mirror.rows import Key, sql_table
+from receiver.mirror.rows import Key, table_name
 from receiver.provenance import candidates
 from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
@@ -88,7 +88,7 @@ def _sentences(why: Why) -> Iterator[str]:
 
 def _named(key: Key) -> str:
     """The arguments of a command that name the row."""
-    return shlex.join((str(sql_table(key.table).name), key.source, key.external_id))
+    return shlex.join((table_name(key.table), key.source, key.external_id))
 
 
 def _let_in(reason: Reason) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from receiver.codec import is_same
 from receiver.inbox.ids import arrived
-from receiver.mirror.rows import Write, sql_table
+from receiver.mirror.rows import Write, table_name
 from receiver.mirror.versions import AHEAD, Patch, Registers, Version
 
 #: The most members of one document that are traced one by one.
@@ -72,7 +72,7 @@ class Trace:
         if back != version and self.dated_back is None:
             self.dated_back = _copied(self.registers)
         if write.children_gone is not None:
-            name = sql_table(write.children_gone).name
+            name = table_name(write.children_gone)
             self.registers.lose_children(name, version)
             if self.dated_back is not None:
                 self.dated_back.lose_children(name, back)

@@ -21,7 +21,7 @@ from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError
 from receiver.logs.escapes import visible
 from receiver.mirror.changes import RowChange
-from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, table_name
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Rank
 from receiver.moments import time_text
@@ -29,7 +29,6 @@ from receiver.reconcile.lookup import check_lookup, look_up, wanted
 from receiver.reconcile.question import Asking
 from receiver.reconcile.repair import Repair, RepairedRows, RunOf
 from receiver.reconcile.rows import gone, key_of, present
-from receiver.reconcile.seen import name_of
 from receiver.reconcile.window import Window, open_window
 
 #: Bounds of a reason, in characters.
@@ -195,7 +194,7 @@ class _Question:
         self._writes = [present(source.name, row, self._window, self._as_of) for row in found]
         row = retry_transaction(self._row)
         self.asked = SourceAnswer(
-            table=name_of(key.table),
+            table=table_name(key.table),
             source=source.name,
             external_id=key.external_id,
             asked_at=asked_at,

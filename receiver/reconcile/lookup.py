@@ -11,7 +11,7 @@ from receiver.database.errors import retry_transaction
 from receiver.dialects.listing import Listed, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
-from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table
+from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table, table_name
 from receiver.reconcile.question import Asking
 
 
@@ -21,7 +21,7 @@ def check_lookup(source: Source, table: type[MirrorRow]) -> None:
     if lookup is None or table not in lookup.tables:
         others = f"run `hookmirror reconcile {source.name}`, which compares all rows, or " if source.can_list() else ""
         raise ConfigurationError(
-            f"The dialect {source.dialect.name} has no lookup for rows of {sql_table(table).name}: {others}write one "
+            f"The dialect {source.dialect.name} has no lookup for rows of {table_name(table)}: {others}write one "
             f"with @{source.dialect.name}.lookup(…)."
         )
 

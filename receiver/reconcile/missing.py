@@ -9,10 +9,9 @@ from itertools import accumulate
 from sqlalchemy import ColumnElement, Connection, FromClause, Text, and_, bindparam, exists, func, or_, select
 
 from receiver.database.columns import Many, among
-from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, sql_table
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, sql_table, table_name
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.report import BRAKE
-from receiver.reconcile.seen import name_of
 from receiver.reconcile.tables import SEEN
 
 #: A parent, and the table of its children; the second is None for news about a row itself.
@@ -74,7 +73,7 @@ def with_listed_child(
     found: set[Family] = set()
     for (table, source), by_id in parents.items():
         own, given = sql_table(table), {"ids": sorted(by_id), "waiting": waiting(table)}
-        same = and_(SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.external_id == own.c.external_id)
+        same = and_(SEEN.c.run == mark.run, SEEN.c.table == table_name(table), SEEN.c.external_id == own.c.external_id)
         is_listed = or_(exists().where(same, SEEN.c.walk > 0), among(own.c.external_id, _WAITING))
         wanted = select(own.c.parent).where(own.c.source == source, among(own.c.parent, _IDS), is_listed).distinct()
         found |= {(by_id[parent], table) for parent in connection.execute(wanted, given).scalars()}
@@ -83,7 +82,7 @@ def with_listed_child(
 
 def _is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> bool:
     """Whether more active rows are missing than the brake allows; the mark then records how many."""
-    name = name_of(table)
+    name = table_name(table)
     rows, is_missing = _missing(mark, table)
     missing = connection.execute(select(func.count()).select_from(rows).where(is_missing)).scalar_one()
     if not missing or mark.force:
@@ -103,7 +102,7 @@ def _missing(mark: Mark, table: type[MirrorRow]) -> tuple[FromClause, ColumnElem
     In a forecast, a row counts as active if the run would have left it active.
     """
     own = sql_table(table)
-    same = and_(SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.external_id == own.c.external_id)
+    same = and_(SEEN.c.run == mark.run, SEEN.c.table == table_name(table), SEEN.c.external_id == own.c.external_id)
     active = func.coalesce(SEEN.c.active, own.c.active) if mark.plan else own.c.active
     return own.outerjoin(SEEN, same), and_(own.c.source == mark.source, active, func.coalesce(SEEN.c.walk, 0) == 0)
 

@@ -12,7 +12,7 @@ from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.envelope import LONGEST_NAME
-from receiver.mirror.rows import Key, MirrorRow, sql_table
+from receiver.mirror.rows import Key, MirrorRow, table_name
 from receiver.reconcile.mark import ALONE, Mark
 from receiver.reconcile.tables import SEEN, Transact
 
@@ -39,7 +39,7 @@ class SeenKeys:
 
     def add(self, keys: Collection[Key], walk: int, *, active: bool | None = None) -> None:
         for key in keys:
-            name = name_of(key.table), key.external_id
+            name = table_name(key.table), key.external_id
             forecast = self._waiting[name][1] if active is None and name in self._waiting else active
             self._waiting[name] = walk, forecast
 
@@ -79,12 +79,12 @@ class SeenKeys:
 
     def waiting(self, table: type[MirrorRow]) -> list[str]:
         """The ids of a table's rows that the list contained, and that wait for the next write."""
-        name = name_of(table)
+        name = table_name(table)
         return sorted(each for (of, each), (walk, _) in self._waiting.items() if of == name and walk > 0)
 
     def _walk_of(self, key: Key) -> int | None:
         """The walk of a key that waits for the next write; None for another key."""
-        return self._waiting.get((name_of(key.table), key.external_id), (None,))[0]
+        return self._waiting.get((table_name(key.table), key.external_id), (None,))[0]
 
     def _stored(self, mark: Mark, keys: Collection[Key], which: ColumnElement[bool]) -> set[Key]:
         def read() -> set[Key]:
@@ -92,7 +92,7 @@ class SeenKeys:
             with self._database.read() as connection:
                 for table in {key.table for key in keys}:
                     ids = sorted(key.external_id for key in keys if key.table is table)
-                    given = {"run": mark.run, "table": name_of(table), "ids": ids}
+                    given = {"run": mark.run, "table": table_name(table), "ids": ids}
                     rows = connection.execute(select(SEEN.c.external_id).where(*_OF_TABLE, which), given).scalars()
                     found.update(Key(table, mark.source, each) for each in rows)
             return found
@@ -100,21 +100,17 @@ class SeenKeys:
         return retry_transaction(read) if keys else set()
 
 
-def name_of(table: type[MirrorRow]) -> str:
-    return str(sql_table(table).name)
-
-
 def count_listed(connection: Connection, mark: Mark, *, table: type[MirrorRow] | None = None) -> int:
     """Count the different rows in the list: of one table in this walk, or of all tables in any walk."""
     of_run = [SEEN.c.run == mark.run, SEEN.c.walk > 0]
     if table is not None:
-        of_run += [SEEN.c.table == name_of(table), SEEN.c.walk == mark.walk]
+        of_run += [SEEN.c.table == table_name(table), SEEN.c.walk == mark.walk]
     return connection.execute(select(func.count()).select_from(SEEN).where(*of_run)).scalar_one()
 
 
 def next_named(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> Sequence[str]:
     """The next ids, in key order, that the list contained, without those that are too long for the mirror."""
-    of_table = (SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.walk > 0)
+    of_table = (SEEN.c.run == mark.run, SEEN.c.table == table_name(table), SEEN.c.walk > 0)
     named = select(SEEN.c.external_id).where(*of_table, SEEN.c.external_id > mark.after)
     named = named.where(func.length(SEEN.c.external_id) <= LONGEST_NAME)
     return connection.execute(named.order_by(SEEN.c.external_id).limit(limit)).scalars().all()
@@ -124,7 +120,7 @@ def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | 
     """Drop the keys of a run, of some tables or of all, in small transactions."""
     mine = SEEN.c.run == run
     if tables is not None:
-        mine &= SEEN.c.table.in_([name_of(table) for table in tables])
+        mine &= SEEN.c.table.in_([table_name(table) for table in tables])
     while retry_transaction(lambda: _drop_some(database, mine)):
         pass
 

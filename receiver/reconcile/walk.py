@@ -18,7 +18,7 @@ from receiver.database.database import Database
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, EndlessListError, UnsteadyListError
-from receiver.mirror.rows import Key, MirrorRow, Write, child_tables
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, table_name
 from receiver.reconcile import misdated, missing, seen
 from receiver.reconcile.endless import note_page
 from receiver.reconcile.listing import ListAnswer, LookupAnswers, SourceList
@@ -153,7 +153,7 @@ class Walk:
             if page.total is not None and page.total not in mark.totals:
                 mark.totals = [*mark.totals, page.total][:2]
             if page.next is not None:
-                mark.split = sorted({*mark.split, *map(seen.name_of, part.tables[: 1 if part.names_only else None])})
+                mark.split = sorted({*mark.split, *map(table_name, part.tables[: 1 if part.names_only else None])})
         mark.start = page.next
         if page.next is None:
             mark.stage = Stage.CHECK
@@ -276,7 +276,7 @@ class Walk:
     def _asks_for_missing(self, mark: Mark) -> bool:
         """Whether to look up a missing row first, because it may have moved to a page that was read before."""
         table, lookup = self._tables[mark.part], self._source.dialect.lookup_of
-        return not mark.plan and lookup is not None and table in lookup.tables and seen.name_of(table) in mark.split
+        return not mark.plan and lookup is not None and table in lookup.tables and table_name(table) in mark.split
 
     def _look_again(self, mark: Mark) -> WalkStep:
         """Look up again the rows about which a delivery arrived before the source answered."""

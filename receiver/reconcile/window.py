@@ -18,7 +18,7 @@ from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import DELIVERIES, OF_SOURCES, State, in_state
 from receiver.mirror.changes import CHANGES
-from receiver.mirror.rows import Key, sql_table
+from receiver.mirror.rows import Key, table_name
 from receiver.mirror.versions import Rank, Version, microseconds
 
 
@@ -54,8 +54,8 @@ def told_since(connection: Connection, source: str, window: Window, keys: Collec
     """
     given = {"source": source, "low": window.low, "ids": sorted(ids)}
     told = set(connection.execute(_TOLD, given).scalars())
-    for name in {str(sql_table(key.table).name) for key in keys}:
-        of_table = sorted(key.external_id for key in keys if sql_table(key.table).name == name)
+    for name in {table_name(key.table) for key in keys}:
+        of_table = sorted(key.external_id for key in keys if table_name(key.table) == name)
         changed = {"table": name, "source": source, "seq": window.seq, "ids": of_table}
         told.update(connection.execute(_CHANGED, changed).scalars())
     return told

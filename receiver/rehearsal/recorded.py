@@ -15,7 +15,7 @@ from receiver.codec import is_same, plain
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES
-from receiver.mirror.rows import Key, mirror_tables, sql_table
+from receiver.mirror.rows import Key, tables_by_name
 from receiver.mirror.versions import Registers, Version, load
 from receiver.provenance.stored import stored_registers
 from receiver.provenance.traces import NO_VALUE, Told, told_of
@@ -66,7 +66,7 @@ def _differing_ends(
 def _differing_rows(
     connection: Connection, source: str, ran: Collection[int], rows: Sequence[RehearsedRow]
 ) -> Iterator[RowDifference]:
-    tables = {str(sql_table(table).name): table for table in mirror_tables()}
+    tables = tables_by_name()
     there = _columns_there(connection, tables)
     made = {(row.table, row.external_id): row for row in rows}
     for name, external_id in dict.fromkeys([*made, *_changed_by(connection, sorted(ran))]):

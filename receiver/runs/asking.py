@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from receiver import codec
 from receiver.dialects.sources import Source
-from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.mirror.rows import MirrorRow, table_name
 from receiver.reconcile.ask import SourceAnswer, ask_source, repair_row
 from receiver.runs.actions import Asked, By, Effect, record
 from receiver.runs.runs import Verbs, new_run
@@ -98,7 +98,7 @@ def answered(answer: SourceAnswer) -> dict[str, Any]:
 def _asked(
     what: str, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str | None = None
 ) -> Asked:
-    arguments = {"table": str(sql_table(table).name), "source": source.name, "external_id": external_id}
+    arguments = {"table": table_name(table), "source": source.name, "external_id": external_id}
     return Asked(by=by, what=what, arguments=arguments, reason=reason)
 
 

@@ -12,7 +12,7 @@ from stocked import BEGAN, MINUTE, Stock, stocked
 
 from handlers.catalog import Product
 from receiver.inbox.tables import State
-from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.mirror.rows import tables_by_name
 from receiver.mirror.versions import Outcome
 from receiver.search.changes import follow_changes, newest_changes
 from receiver.search.deliveries import count_deliveries, delivery, list_deliveries
@@ -23,7 +23,7 @@ from receiver.search.rows import count_rows, list_rows
 
 GROWING = ("deliveries", "bodies", "dedup_keys", "attempts", "changes", "products", "variants")
 
-TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
+TABLES = tables_by_name()
 
 #: A page in the middle, which a statement without an index could only reach from one of the ends.
 MIDDLE = PageBounds(limit=5)

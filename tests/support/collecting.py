@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from receiver import Dialect, Event, Mirror
 from receiver.codec import decode
 from receiver.envelope import Bundle
-from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
+from receiver.mirror.rows import Key, MirrorRow, Write, table_name
 from receiver.mirror.versions import Registers, row_status
 from receiver.settings.settings import SourceSettings
 
@@ -69,11 +69,11 @@ def rows_after(writes: Iterable[Write]) -> dict[tuple[str, str], dict[str, Any]]
     registers: dict[Key, Registers] = defaultdict(Registers)
     for write in writes:
         if write.children_gone:
-            registers[write.key].lose_children(sql_table(write.children_gone).name, write.version)
+            registers[write.key].lose_children(table_name(write.children_gone), write.version)
         for column, value in write.columns.items():
             registers[write.key].merge(column, value, write.version)
     return {
-        (sql_table(key.table).name, key.external_id): _row(key, row, registers)
+        (table_name(key.table), key.external_id): _row(key, row, registers)
         for key, row in list(registers.items())
         if "active" in row.versions
     }
@@ -83,7 +83,7 @@ def _row(key: Key, row: Registers, registers: dict[Key, Registers]) -> dict[str,
     parent, parent_table = row.values.get("parent"), key.table.parent_table
     gone = None
     if parent is not None and parent_table is not None and Key(parent_table, key.source, parent) in registers:
-        gone = registers[Key(parent_table, key.source, parent)].children_gone.get(sql_table(key.table).name)
+        gone = registers[Key(parent_table, key.source, parent)].children_gone.get(table_name(key.table))
     stand = row_status(row, gone)
     return {
         **row.values,
