@@ -232,13 +232,13 @@ class Inbox:
         terms: dict[str, Any] = {"now": now, "max_attempts": max_attempts, "pause": pause}
         try:
             with self.database.write() as connection:
-                return reclaim.give_back(connection, dead, **terms)
+                return reclaim.end_attempts(connection, dead, **terms)
         except Exception as error:
             if is_infrastructure_error(error) or is_lock_timeout(error):
                 raise
             self._tell("cannot reclaim deliveries together; reclaiming without the rows at fault", told(error))
         with self.database.write() as connection:
-            return reclaim.give_back_around(connection, dead, **terms)
+            return reclaim.end_attempts_around(connection, dead, **terms)
 
     def workers(self) -> list[str]:
         """The workers that hold a lease."""

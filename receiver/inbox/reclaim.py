@@ -43,17 +43,17 @@ def has_lost(connection: Connection, dead: Sequence[str], *, now: datetime) -> b
     return connection.execute(_lost(dead, now, DELIVERIES.c.id).limit(1)).first() is not None
 
 
-def give_back(
+def end_attempts(
     connection: Connection, dead: Sequence[str], *, now: datetime, max_attempts: int, pause: timedelta
 ) -> list[LostAttempt]:
     """End the lost attempts: their deliveries are pending as suspects, or dead without an attempt left."""
-    return _give_back(connection, _locked(connection, dead, now, *_COLUMNS), now, max_attempts, pause)
+    return _end_attempts(connection, _locked(connection, dead, now, *_COLUMNS), now, max_attempts, pause)
 
 
-def give_back_around(
+def end_attempts_around(
     connection: Connection, dead: Sequence[str], *, now: datetime, max_attempts: int, pause: timedelta
 ) -> list[LostAttempt]:
-    """Do the same as `give_back` without the rows that made it fail, which are found by halving.
+    """Do the same as `end_attempts` without the rows that made it fail, which are found by halving.
 
     A row whose values are at fault becomes dead with the database's reason, or stays as it is if the database refuses
     that, too.
@@ -65,7 +65,7 @@ def give_back_around(
         try:
             with connection.begin_nested():
                 rows = connection.execute(select(*_COLUMNS).where(DELIVERIES.c.id.in_(ids)).order_by(DELIVERIES.c.id))
-                found += _give_back(connection, rows.all(), now, max_attempts, pause)
+                found += _end_attempts(connection, rows.all(), now, max_attempts, pause)
         except Exception as error:
             if is_infrastructure_error(error):
                 raise
@@ -73,7 +73,7 @@ def give_back_around(
             if half:
                 waiting += [ids[half:], ids[:half]]
             else:
-                found += _give_up(connection, ids[0], error, now)
+                found += _end_as_dead(connection, ids[0], error, now)
     return found
 
 
@@ -84,7 +84,7 @@ def _locked(connection: Connection, dead: Sequence[str], now: datetime, *columns
     return connection.execute(ordered).all()
 
 
-def _give_back(
+def _end_attempts(
     connection: Connection, rows: Sequence[Row[Any]], now: datetime, max_attempts: int, pause: timedelta
 ) -> list[LostAttempt]:
     by_worker: dict[str, list[AttemptResult]] = defaultdict(list)
@@ -100,8 +100,8 @@ def _give_back(
     return found
 
 
-def _give_up(connection: Connection, delivery_id: int, error: Exception, now: datetime) -> list[LostAttempt]:
-    """Make a delivery dead that cannot be given back; it stays as it is if the database refuses that, too."""
+def _end_as_dead(connection: Connection, delivery_id: int, error: Exception, now: datetime) -> list[LostAttempt]:
+    """Make a delivery dead whose lost attempt cannot be recorded; if the database refuses that, too, it stays."""
     reason = f"Its lost attempt could not be recorded: {told(error)}"
     ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": now, "suspect": False}
     statement = update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(**ended, **_UNHELD)

@@ -72,7 +72,7 @@ Drop = Callable[[Database, datetime], int]
 
 
 @dataclass(slots=True)
-class Refusals:
+class RefusedDrops:
     """The rows whose deletion the database refused, such as those to which a foreign key of a user's table refers.
 
     A batch that it refuses is halved until it is one row. That row is passed over for `PASSED_OVER`.
@@ -155,8 +155,8 @@ class Retention:
     dedup_keys: timedelta
     #: Functions that drop expired rows of other tables.
     others: Sequence[Drop] = ()
-    _refused_bodies: Refusals = field(default_factory=Refusals, init=False, compare=False)
-    _refused_deliveries: Refusals = field(default_factory=Refusals, init=False, compare=False)
+    _refused_bodies: RefusedDrops = field(default_factory=RefusedDrops, init=False, compare=False)
+    _refused_deliveries: RefusedDrops = field(default_factory=RefusedDrops, init=False, compare=False)
 
     def prune(self, database: Database, *, now: datetime) -> int:
         """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end.
