@@ -56,7 +56,8 @@ class Mark:
     #: The number of times that a stream was begun again because it broke off, or another process continued the walk.
     breaks: int = 0
     stage: Stage = Stage.BEGIN
-    #: The same by the earlier of the source's clock and ours. Missing rows are deactivated with this time.
+    #: The moment from which the list counts, by the earlier of the source's clock and ours; None until the first stage
+    #: has recorded it. Missing rows are deactivated as of this moment.
     as_of: datetime | None = None
     #: The window opened at the beginning.
     low: int = 0

@@ -61,18 +61,18 @@ class SignaturePlan:
         self._template = Template(of.signed) if isinstance(of.signed, str) else None
         self._function = None if isinstance(of.signed, str) else of.signed
         self.placeholders = [] if self._template is None else self._template.placeholders
-        self._check_names(of)
+        self.has_secret = any(each.kind == "secret" for each in self.placeholders)
+        self._check_fit(of)
         covered = of.covers if self._template is None else self._template.headers
         self.signed = frozenset(name.lower() for name in covered)
         time = () if of.fresh is None or of.fresh.stands_in.kind != "header" else (of.fresh.stands_in.name,)
         self.names = tuple(dict.fromkeys([*(name.lower() for name in of.at.headers), *sorted(self.signed), *time]))
         self._wanted = frozenset(map(wire_text, self.names))
         self.freshness = None if of.fresh is None or of.fresh.within is None else FreshnessCheck(of.fresh)
-        self.has_secret = any(each.kind == "secret" for each in self.placeholders)
         self.needs_url = of.needs_url or any(each.kind == "url" for each in self.placeholders)
         self.has_path = any(each.kind == "path" for each in self.placeholders)
 
-    def _check_names(self, of: SignatureValues) -> None:
+    def _check_fit(self, of: SignatureValues) -> None:
         places = [*self.placeholders, *([of.fresh.stands_in] if of.fresh is not None else [])]
         for each in places:
             if each.kind == "field" and not of.at.has_fields:
@@ -80,22 +80,23 @@ class SignaturePlan:
                     f"{{{each.name}}} names a field of {of.at.name}, which has no fields: write {{body}} for the body, "
                     f"{{header:{each.name}}} for a header, or give the `items` and the `field` of its Header(…)."
                 )
-        if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
-            raise WiringError(
-                f"{of.fresh.time} is not in the template, so a stranger could set it: add it there, or remove `fresh`."
-            )
-        if self._template is None and of.fresh is not None and not _covers_time(of.fresh, of.covers):
+        if self._template is not None:
+            self._check_template(self._template, of)
+        elif of.fresh is not None and not _covers_time(of.fresh, of.covers):
             raise WiringError(
                 f"{of.fresh.time} is not in `covers`, so a stranger could set it: add it, or remove `fresh`."
             )
-        if self._template is not None and not any(each.kind in ("body", "url") for each in self.placeholders):
+
+    def _check_template(self, template: Template, of: SignatureValues) -> None:
+        if of.fresh is not None and of.fresh.stands_in not in self.placeholders:
             raise WiringError(
-                f"The template {self._template.text!r} does not cover the body, so a stranger could change it: "
-                "add {body}."
+                f"{of.fresh.time} is not in the template, so a stranger could set it: add it there, or remove `fresh`."
             )
-        if (of.by == "sha256") != any(
-            each.kind == "secret" for each in self.placeholders
-        ) and self._template is not None:
+        if not any(each.kind in ("body", "url") for each in self.placeholders):
+            raise WiringError(
+                f"The template {template.text!r} does not cover the body, so a stranger could change it: add {{body}}."
+            )
+        if self.has_secret != (of.by == "sha256"):
             raise WiringError('A template needs {secret} with by="sha256", and may not have it otherwise.')
 
     def headers_of(self, headers: RawHeaders) -> dict[bytes, bytes]:
