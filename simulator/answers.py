@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +14,8 @@ from receiver.errors import Unreadable
 from receiver.http_urls import url_flaw
 
 
-def json_answer(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(codec.encode(content), status, headers=headers, media_type="application/json")
+def json_answer(content: Any, *, status: int = 200) -> Response:
+    return Response(codec.encode(content), status, media_type="application/json")
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int = 0, most: int = 1000) -> int | None:

@@ -22,9 +22,8 @@ from typing import Any, TypeVar
 import pytest
 
 from simulator.clock import RunningClock
-from simulator.convergence import Comparison, compare, read_mirror
+from simulator.convergence import Comparison, compare
 from simulator.delivery import Courier, Log
-from simulator.demo import api_client
 from simulator.fault_plan import FaultPlan, Stranger
 from simulator.faults import Faults
 from simulator.oracle import Key
@@ -105,15 +104,6 @@ class SimulatedSystem:
     def compare(self, rows: Mapping[Key, Mapping[str, Any]]) -> Comparison:
         """Compare rows, by (table, external id), with what the system announced."""
         return compare(self.system.oracle, rows, arrived=self._courier.log.arrived, listed=self.system.listed)
-
-    def compare_with(self, url: str, token: str) -> Comparison:
-        """Compare the mirror of the Hookmirror at this URL with what the system announced."""
-
-        async def read() -> dict[Key, dict[str, Any]]:
-            async with api_client(url, token) as client:
-                return await read_mirror(client, self.system.source)
-
-        return self.compare(self._simulated.run(read()))
 
     def _now(self) -> datetime:
         """Return a time later than every earlier edit of this system: now, or one tick after the last edit."""

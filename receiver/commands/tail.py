@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated, Any
@@ -153,18 +152,18 @@ def _line(event: TailEvent) -> str:
 class _Lost:
     """Reports when the connection is lost and when it is back."""
 
-    def __init__(self, lines: _Lines, *, clock: Callable[[], float] = monotonic) -> None:
-        self._lines, self._clock = lines, clock
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
         self._since: datetime | None = None
         self._told_at = 0.0
         self._tries = 0
 
     def wait(self, reason: str) -> float:
         """Report a lost connection, at once and then once a minute. Returns the seconds to wait."""
-        if self._since is None or self._clock() - self._told_at >= STILL_LOST:
+        if self._since is None or monotonic() - self._told_at >= STILL_LOST:
             word = "lost" if self._since is None else "still lost"
             self._since = self._since or datetime.now(UTC)
-            self._told_at = self._clock()
+            self._told_at = monotonic()
             says = f"The connection is {word} since {time_text(self._since)}: {reason}"
             self._lines.tell("lost", says, since=self._since, reason=reason)
         self._tries += 1

@@ -15,9 +15,6 @@ from receiver.sniffing import is_gzip, is_zlib
 #: The most bytes of a captured body.
 LARGEST_CAPTURE = 1_048_576
 
-#: The most bytes of a file with headers.
-LARGEST_HEADERS = 65_536
-
 
 @dataclass(frozen=True, slots=True)
 class Capture:

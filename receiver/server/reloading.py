@@ -49,9 +49,7 @@ class ReloadResult:
     says: str
 
 
-def reload_settings(
-    database: Database, by: By, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT
-) -> tuple[list[ReloadResult], str]:
+def reload_settings(database: Database, by: By, *, pid: int | None = None) -> tuple[list[ReloadResult], str]:
     """Ask every process, or the one with this process id, and wait. Returns their results, and a summary in words.
 
     The action is recorded before the first process is asked, and completed with the results. Raises
@@ -61,7 +59,7 @@ def reload_settings(
     found = _wanted(database, pid)
     action = _record(database, Asked(by=by, what=RELOAD), len(found), now=asked_at)
     unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
-    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
+    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at)
     answers = [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
     says = summary(answers)
 
@@ -162,11 +160,11 @@ def _ask(process: RowMapping) -> ReloadResult | None:
     return None
 
 
-def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
+def _wait(database: Database, names: Iterable[str], asked_at: datetime) -> Mapping[str, Reading]:
     """Wait for readings that began after `asked_at`, by the process's name. A process that has ended has no reading."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
-    end = time.monotonic() + timeout
+    end = time.monotonic() + RELOAD_TIMEOUT
     while waiting and time.monotonic() < end:
         time.sleep(RELOAD_POLL)
         rows = {row["name"]: row for row in _registered(database)}

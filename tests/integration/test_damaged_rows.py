@@ -62,9 +62,9 @@ def damage(kit, text: str = "edited", column: str = "versions") -> None:
         connection.execute(update(PRODUCTS).where(PRODUCTS.c.external_id == "A1").values({column: text}))
 
 
-def damage_document(kit, text: str = "{edited") -> None:
+def damage_document(kit) -> None:
     with kit.database.write() as connection:
-        connection.exec_driver_sql(f"UPDATE products SET data = '{text}' WHERE external_id = 'A1'")
+        connection.exec_driver_sql("UPDATE products SET data = '{edited' WHERE external_id = 'A1'")
 
 
 def versions(kit) -> str:

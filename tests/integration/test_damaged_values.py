@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from commanding import Folder, Forks
 from console_stock import SOURCE, TABLE, ConsoleStock, console_stock
-from damaging import damaged, first_row, heartbeats_in_between
+from damaging import damaged, heartbeats_in_between, last_row
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from serving import token
@@ -158,7 +158,7 @@ def read(stock: ConsoleStock, visitor: Visitor, address: str) -> str:
 @given(case=st.sampled_from(CASES))
 def test_any_odd_value_leaves_every_page_and_list_that_reads_it_readable(stock, visitor, case):
     column, value = case
-    row = first_row(stock.served.beside, column.table)
+    row = last_row(stock.served.beside, column.table)
     if row is None:
         return
     with suppress(IntegrityError), damaged(stock.served.beside, column, value, row=row):
@@ -192,7 +192,7 @@ def test_a_damaged_value_is_told_with_its_text_among_all_the_other_rows(stock, v
 
 
 def test_the_api_has_a_sentence_in_place_of_a_damaged_time_or_number(stock):
-    row = first_row(stock.served.beside, DELIVERIES)
+    row = last_row(stock.served.beside, DELIVERIES)
     with (
         damaged(stock.served.beside, DELIVERIES.c.received_at, "yesterday", row=row),
         damaged(stock.served.beside, DELIVERIES.c.duplicates, "many", row=row),
@@ -207,7 +207,7 @@ def test_the_api_has_a_sentence_in_place_of_a_damaged_time_or_number(stock):
 @pytest.mark.parametrize("path", ["/api/v1/deliveries?", "/api/v1/changes?newest=true&", "/api/v1/actions?"])
 def test_a_list_goes_on_past_a_damaged_row_page_by_page(stock, path):
     column = {"d": DELIVERIES.c.received_at, "c": CHANGES.c.recorded_at, "a": ACTIONS.c.at}[path[len("/api/v1/")]]
-    first = first_row(stock.served.beside, column.table)
+    first = last_row(stock.served.beside, column.table)
     with damaged(stock.served.beside, column, "yesterday", row=first):
         found, place = [], ""
         while len(found) < 4:
@@ -240,7 +240,7 @@ def test_changes_since_a_time_are_found_although_the_time_of_one_is_damaged(stoc
 def test_commands_print_damaged_values_as_sentences(stock, tmp_path):
     folder = Folder(tmp_path, environment={"HOOKMIRROR_TOKEN": token(Scope.READ)})
     beside = stock.served.beside
-    newest = first_row(beside, DELIVERIES)
+    newest = last_row(beside, DELIVERIES)
     with (
         Forks(1) as forks,
         damaged(beside, DELIVERIES.c.received_at, "yesterday", row=newest),

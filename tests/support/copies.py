@@ -49,13 +49,13 @@ def kit_on(folder: Path, url: str) -> Iterator[Webhooks]:
         yield kit
 
 
-def live_through(kit: Webhooks, *, events: int = 8) -> None:
+def live_through(kit: Webhooks) -> None:
     """Post some hours of webhooks of the four systems, and make a delivery of the shop in every state."""
     for name in SYSTEMS:
         options: dict[str, Any] = {"hydrated": False} if name == "sigma" else {}
         system = new_system(name, seed=7, start=STARTS[0], **options)
         kit.source(name, **system.settings(api_url=None))
-        for message in live(system, events=events, start=STARTS[0], step=timedelta(minutes=20)):
+        for message in live(system, events=8, start=STARTS[0], step=timedelta(minutes=20)):
             kit.post(name, message.body, message.headers)
     kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON, data=named("Löwe"))
     kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON - timedelta(hours=1), data=named("Katze"))

@@ -40,7 +40,7 @@ def damaged(
     Values are written and read as the database stores them.
     """
     with UNDISTURBED:
-        row = row or first_row(database, column.table)
+        row = row or last_row(database, column.table)
         assert row is not None, f"{column.table.name} is empty"
         _write(database, column, value, row)
         try:
@@ -49,9 +49,9 @@ def damaged(
             _write(database, column, row[column.name], {**row, column.name: value})
 
 
-def first_row(database: Database, table: Any, *, newest: bool = True) -> Mapping[str, Any] | None:
-    """Return the last row by the primary key, or the first one, as stored; None for an empty table."""
-    order = ", ".join(f'"{key.name}" {"DESC" if newest else "ASC"}' for key in table.primary_key)
+def last_row(database: Database, table: Any) -> Mapping[str, Any] | None:
+    """Return the last row by the primary key, as stored; None for an empty table."""
+    order = ", ".join(f'"{key.name}" DESC' for key in table.primary_key)
     names = ", ".join(f'"{column.name}"' for column in table.columns)
     with database.read() as connection:
         found = connection.execute(text(f'SELECT {names} FROM "{table.name}" ORDER BY {order} LIMIT 1'))

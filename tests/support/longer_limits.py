@@ -49,7 +49,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "receiver.worker.isolation": {"HANG_SECONDS": TIMEOUT},
     "receiver.worker.thread": {"STANDSTILL_SECONDS": TIMEOUT},
     # The answers of the processes that are asked to reload.
-    "receiver.server.reloading": {"reload_settings.timeout": TIMEOUT},
+    "receiver.server.reloading": {"RELOAD_TIMEOUT": TIMEOUT},
     # The end: of a posted change, of the requests in an acceptor process, and of what is still to be written. A thread
     # that is left behind leaves a connection open, and the warning about that fails a later test.
     "receiver.following.target": {"END_GRACE": LAST_STEP / 2},

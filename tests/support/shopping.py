@@ -91,12 +91,12 @@ def drain(worker: Worker) -> int:
     return sum(iter(worker.work, 0))
 
 
-def tell_all(kit: Webhooks, external_ids: Iterable[str], *, at: datetime, name: str = "Lamp") -> None:
+def tell_all(kit: Webhooks, external_ids: Iterable[str], *, at: datetime) -> None:
     """Make a row of each id: the shop's updates are accepted in one transaction, without requests, and processed."""
     source = kit.source("shop")
     arrivals = []
     for external_id in external_ids:
-        body = source.dialect.write("product.updated", external_id, at=at, data=named(name))
+        body = source.dialect.write("product.updated", external_id, at=at, data=named())
         arrival = Arrival(source="shop", body=body, plain=None, headers={}, received_at=kit.now(), secret=0)
         arrival.know(source.read(body))
         arrivals.append(arrival)

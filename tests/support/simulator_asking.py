@@ -42,8 +42,8 @@ def replay(system, curl):
     return ask(system, method, httpx.URL(url).path, headers=headers, content=data)
 
 
-def sign_request(system, method="GET", query="", body=b"", *, nonce="n" * 16, timestamp=None):
+def sign_request(system, method="GET", body=b"", *, nonce="n" * 16):
     """Make the headers of a signed request to IIMMPACT."""
-    stamp = str(int((timestamp or system.clock.now()).timestamp()))
-    value = signature(system.api_secret, timestamp=stamp, nonce=nonce, method=method, query=query, body=body)
+    stamp = str(int(system.clock.now().timestamp()))
+    value = signature(system.api_secret, timestamp=stamp, nonce=nonce, method=method, query="", body=body)
     return {"X-Api-Key": system.api_key, "X-Timestamp": stamp, "X-Nonce": nonce, "X-Signature": value}

@@ -79,8 +79,8 @@ def served(scene, *statuses, answer=b'{"status": "accepted", "delivery": "d"}', 
     return asyncio.run(main())
 
 
-def courier_for(clock, *, retries, faults=None, seed=1, events=0, on_attempt=None):
-    fault_plan = FaultPlan(faults or Faults(), seed=seed, source="sigma", events=events)
+def courier_for(clock, *, retries, faults=None, on_attempt=None):
+    fault_plan = FaultPlan(faults or Faults(), seed=1, source="sigma", events=0)
     return Courier(clock=clock, retries=retries, fault_plan=fault_plan, on_attempt=on_attempt)
 
 
