@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 
 import pytest
 from commanding import SECRET_KEY, SETTINGS, TIMEOUT, Folder, Forks, lines, post, product, wait_until
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 NOON = "2026-03-04T12:00:00Z"
 
@@ -26,17 +25,14 @@ CATALOG = {
 }
 
 
-class Listing(BaseHTTPRequestHandler):
-    def do_GET(self):
+class Listing(Stub):
+    def get(self):
         content = json.dumps(CATALOG).encode()
         # Without a Date, whose whole seconds would let the rows of one reconcile be as new as the list of the next.
         self.send_response_only(200 if self.path == "/v2/catalog" else 404)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Keep the tests' standard error clean."""
 
 
 @pytest.fixture(scope="module")
@@ -148,20 +144,13 @@ def test_send_finds_a_server_below_the_path_of_a_proxy(tmp_path):
     assert (done.returncode, done.stdout[:25]) == (0, '200 {"status":"accepted",')
 
 
-class Sly(BaseHTTPRequestHandler):
+class Sly(Stub):
     """A server whose answer would set the title of a terminal, in an encoding that Python has for bytes only."""
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+    def post(self):
+        self.body()
         content = b"\x1b]0;title\x07caf\xc3\xa9\xff"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; charset=hex")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Keep the tests' standard error clean."""
+        self.answer(content, content_type="text/plain; charset=hex")
 
 
 def test_send_shows_any_answer_without_its_control_characters(folder, forks):

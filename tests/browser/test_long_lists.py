@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +12,7 @@ from browsing import Browsing, Page, operating
 from planning import BOTH_BROWSERS, press
 from playwright.sync_api import expect
 from serving import Served, serving
-from stub_servers import answering
+from stub_servers import Stub, answering
 from waiting import wait_until
 
 from receiver.console import live
@@ -27,23 +26,16 @@ def record(number: int) -> dict[str, Any]:
     return {"id": f"e{number}", "values": {"name": [{"scope": {}, "value": "Lamp"}]}}
 
 
-class Endless(BaseHTTPRequestHandler):
+class Endless(Stub):
     """An API whose list has no end. `repeats` says whether it ignores the offset."""
 
     repeats = False
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         offset = int(parse_qs(urlsplit(self.path).query)["offset"][0])
         first = 0 if self.repeats else offset
         items = [record(first + number) for number in range(ROWS)]
-        content = json.dumps({"items": items, "total": TOTAL}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Write no log."""
+        self.answer(json.dumps({"items": items, "total": TOTAL}).encode())
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from serving import Served, serving
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 from receiver.api.tokens import Scope
 
@@ -19,21 +18,15 @@ RECORDS = {
 }
 
 
-class SigmaApi(BaseHTTPRequestHandler):
+class SigmaApi(Stub):
     """An API that knows one record, and whose HTML cannot be read."""
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         name = self.path.rpartition("/")[2]
         status, content = (200, json.dumps(RECORDS[name])) if name in RECORDS else (404, '{"error": "NOT_FOUND"}')
         if name == "html":
             status, content = 200, "<html>"
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Write no log."""
+        self.answer(content.encode(), status=status)
 
 
 @pytest.fixture(scope="module")

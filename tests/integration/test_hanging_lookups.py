@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from serving import Served, serving
-from stub_servers import answering
+from stub_servers import Stub, answering
 from visiting import Visitor, text_of, visitor_at
 from waiting import TIMEOUT, wait_until
 
@@ -28,16 +27,10 @@ def away() -> threading.Event:
 def api(away) -> Iterator[str]:
     """Serve an API that does not answer before it is told to."""
 
-    class Silent(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Silent(Stub):
+        def get(self) -> None:
             away.wait(TIMEOUT)
-            self.send_response(404)
-            self.send_header("Content-Length", "22")
-            self.end_headers()
-            self.wfile.write(b'{"error": "NOT_FOUND"}')
-
-        def log_message(self, *_: object) -> None:
-            """Write no log."""
+            self.answer(b'{"error": "NOT_FOUND"}', status=404)
 
     with answering(Silent) as url:
         yield f"{url}/api/v1"

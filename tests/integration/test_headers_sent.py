@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 import pytest
-from stub_servers import answering
+from stub_servers import Stub, answering
 from typer.testing import CliRunner
 
 from receiver import Credentials, Dialect, Envelope, Secret, TrustedValue, WebhookRequest, senders
@@ -42,19 +41,14 @@ secrets = ["whsec_AAAA"]
 """
 
 
-class Recording(BaseHTTPRequestHandler):
+class Recording(Stub):
     seen: ClassVar[list[tuple[dict[str, str], bytes]]] = []
     answers: ClassVar[int] = 200
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+    def post(self) -> None:
+        body = self.body()
         self.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(self.answers)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *args: Any) -> None:
-        """Keep the tests' standard error clean."""
+        self.answer(b"{}", status=self.answers)
 
 
 @pytest.fixture

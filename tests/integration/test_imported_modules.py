@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from commanding import SECRET_KEY, Folder
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 from receiver import cli
 
@@ -38,18 +37,11 @@ main()
 APPLICATION = {"sqlalchemy", "sqlmodel", "starlette", "uvicorn", "prometheus_client", "handlers", "simulator"}
 
 
-class Lists(BaseHTTPRequestHandler):
+class Lists(Stub):
     """The API of a receiver, all of whose lists are empty."""
 
-    def do_GET(self):
-        content = json.dumps({"items": [], "next": None}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+    def get(self):
+        self.answer(json.dumps({"items": [], "next": None}).encode())
 
 
 @pytest.fixture(scope="module")

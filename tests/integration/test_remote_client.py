@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler
 from inspect import signature
 
 import pytest
 from serving import serving, token
 from sqlalchemy import insert
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 from handlers.catalog import Product
 from receiver import cli
@@ -53,18 +52,12 @@ FOREIGN = {
 def stranger(request):
     content = json.dumps(FOREIGN[request.param]).encode()
 
-    class Stranger(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    class Stranger(Stub):
+        def get(self):
+            self.answer(content)
 
-        def do_POST(self):
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            """Write no log."""
+        def post(self):
+            self.get()
 
     with answering(Stranger) as url:
         yield url

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -15,6 +15,7 @@ from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, named, new_worker, running, states
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
+from stub_servers import Stub
 
 from handlers import api as asking
 from handlers.api import fetch
@@ -51,19 +52,12 @@ class Api(ThreadingHTTPServer):
         """Ignore clients that went away."""
 
 
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class Answer(Stub):
+    def get(self) -> None:
         self.server.asked += 1
         if not self.server.busy:
             self.server.up.wait(TIMEOUT)
-        content = b'{"name": "fetched"}'
-        self.send_response(503 if self.server.busy else 200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Write no log."""
+        self.answer(b'{"name": "fetched"}', status=503 if self.server.busy else 200)
 
 
 @pytest.fixture
@@ -242,20 +236,14 @@ def test_a_call_that_ends_while_a_later_pass_waits_for_another_source_ends_its_a
     worker.close()
 
 
-class Keeping(BaseHTTPRequestHandler):
+class Keeping(Stub):
     """Answers any number of requests on one connection, and notes the connection of each."""
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         self.server.connections.append(self.client_address)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        """Write no log."""
+        self.answer(b"{}")
 
 
 def test_a_connection_to_an_api_that_was_idle_for_almost_five_seconds_is_not_used_again(monkeypatch):

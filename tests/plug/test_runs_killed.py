@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import time
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from commanding import SECRET_KEY, SETTINGS, Folder, Forks, post, product, wait_until
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 DELIVERIES = 160
 
@@ -87,22 +86,15 @@ def page(api, start):
 """
 
 
-class SlowList(BaseHTTPRequestHandler):
+class SlowList(Stub):
     """A source's list that takes a moment for each page, so that a kill comes in the middle of it."""
 
-    def do_GET(self):
+    def get(self):
         time.sleep(0.02)
         number = int(self.path[1:])
         rows = [{"id": f"P{number * ROWS + each}", "name": f"Lamp {each}"} for each in range(ROWS)]
         following = number + 1 if number + 1 < PAGES else None
-        content = json.dumps({"rows": rows, "next": following, "total": PAGES * ROWS}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Write no log."""
+        self.answer(json.dumps({"rows": rows, "next": following, "total": PAGES * ROWS}).encode())
 
 
 @pytest.fixture

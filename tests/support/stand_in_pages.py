@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
 
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:"
 
@@ -30,8 +29,8 @@ def page(body: str, *, head: str = "", policy: str | None = STRICT) -> StandIn:
 def site(pages: Mapping[str, StandIn]) -> Iterator[str]:
     """Serve the pages until the end of the block; give the address of the site."""
 
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(Stub):
+        def get(self) -> None:
             found = pages.get(self.path)
             content = b"" if found is None else found.content.encode()
             self.send_response(404 if found is None else 200)
@@ -41,9 +40,6 @@ def site(pages: Mapping[str, StandIn]) -> Iterator[str]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Write no log."""
 
     with answering(Answering) as url:
         yield url

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
+from stub_servers import Stub
 from typer.testing import CliRunner
 
 from receiver import codec
@@ -26,24 +27,16 @@ def invoke(*arguments):
     return CliRunner().invoke(app, arguments)
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(Stub):
     protocol_version = "HTTP/1.1"
-    status = 200
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+    def post(self):
+        self.body()
         self.server.paths.append(self.path)
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.answer(status=self.server.status)
 
-    def do_GET(self):
-        self.send_response(self.server.asked)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+    def get(self):
+        self.answer(status=self.server.asked)
 
 
 @pytest.fixture

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import pytest
-from stub_servers import answering
+from stub_servers import Stub, answering
 
 from simulator.receiver_process import wait_ready
 
 
-class Ready(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        """Keep the tests' standard error clean."""
+class Ready(Stub):
+    def get(self):
+        self.answer()
 
 
 @pytest.mark.parametrize("proxy", ["socks5://proxy.example", "http://127.0.0.1:9"])

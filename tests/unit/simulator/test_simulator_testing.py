@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from raw import raw_headers
 from simulator_asking import sign_request
+from stub_servers import Stub
 from waiting import TIMEOUT
 
 from receiver.verify.request import WebhookRequest
@@ -23,19 +24,14 @@ from simulator.testing import Simulated
 ROOT = Path(__file__).parents[3]
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(Stub):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def post(self):
+        body = self.body()
         self.server.seen.append((raw_headers(dict(self.headers.items())), body))
         statuses = self.server.statuses
-        self.send_response(statuses.pop(0) if statuses else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+        self.answer(status=statuses.pop(0) if statuses else 200)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from base64 import urlsafe_b64encode
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from dropping import DROPPING, dropping
 from structlog.testing import capture_logs
-from stub_servers import answering
+from stub_servers import Stub, answering
 from waiting import TIMEOUT, wait_until
 
 from receiver import Dialect
@@ -66,12 +65,12 @@ def key_document() -> bytes:
     return json.dumps({"keys": keys}).encode()
 
 
-class Keys(BaseHTTPRequestHandler):
+class Keys(Stub):
     #: Whether requests are answered.
     answers = threading.Event()
     answers.set()
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         assert self.answers.wait(TIMEOUT)
         path = self.path.partition("?")[0]
         if path in ("/elsewhere", "/moved"):
@@ -89,9 +88,6 @@ class Keys(BaseHTTPRequestHandler):
                     sleep(0.05)
             return
         self.wfile.write(b"x" * 300_000 if path == "/huge" else key_document())
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
