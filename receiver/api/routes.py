@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +38,9 @@ from receiver.runs.actions import By, Via
 from receiver.schemas import Error
 
 log = Repeats(structlog.get_logger(__name__))
+
+#: A function that answers a request after an error.
+ErrorAnswer = Callable[[Request, Exception], Response]
 
 
 class Address(Route):
@@ -128,6 +132,16 @@ def _respond(
     return Response(content if isinstance(content, bytes) else encode(content), status, headers, media_type)
 
 
+def error_answers(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Mapping[Any, ErrorAnswer]:
+    """The answers to every kind of error, in Starlette's form; `meant` is that of `http_errors`."""
+    return {
+        Refused: answer_refused,
+        HTTPException: http_errors(meant),
+        SQLAlchemyError: answer_database_error,
+        Exception: answer_own_error,
+    }
+
+
 def answer_refused(_: Request, error: Exception) -> Response:
     """Answer one of Hookmirror's errors with its code and message."""
     assert isinstance(error, Refused)
@@ -141,7 +155,7 @@ def answer_refused(_: Request, error: Exception) -> Response:
     return _respond(Error.of(error), error.status, headers)
 
 
-def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Callable[[Request, Exception], Response]:
+def http_errors(meant: Callable[[str], Mapping[str, str]]) -> ErrorAnswer:
     """Answers requests that routing refuses. `meant` returns log fields for a path that may be meant for a webhook."""
 
     def answer_http_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.errands import Errands
 from receiver.api.exposition import Exposition
@@ -26,6 +27,8 @@ from receiver.provenance.why import explainer
 from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
 from receiver.server.doctor import examine_running
+from receiver.server.errands import new_errands
+from receiver.server.registry import Registration
 from receiver.server.runtime import Runtime
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
@@ -47,11 +50,11 @@ class ServedParts:
     #: Bounds the forms that arrive at the console.
     incoming: Incoming
     #: Wakes the worker of this process when there is new work.
-    wake: Callable[[], None] = lambda: None
+    wake: Callable[[], None]
     #: Wakes the feeders of this process when there is a run to plan or to step.
-    feed: Callable[[], None] = lambda: None
+    feed: Callable[[], None]
     #: The warnings of `/readyz`.
-    warnings: Callable[[], list[str]] = list
+    warnings: Callable[[], list[str]]
 
     def close(self) -> None:
         """Begin no further read and no further question, without waiting for those in progress."""
@@ -59,7 +62,45 @@ class ServedParts:
             each.close()
 
 
-def new_reads(runtime: Runtime, *, is_busy: Callable[[], bool], utilisation: Callable[[], float]) -> Reads:
+def new_served(
+    runtime: Runtime,
+    registration: Registration,
+    incoming: Incoming,
+    *,
+    is_busy: Callable[[], bool],
+    utilisation: Callable[[], float],
+    accepting: Callable[[], str | None] = lambda: None,
+    wake: Callable[[], None] = lambda: None,
+    feed: Callable[[], None] = lambda: None,
+) -> ServedParts:
+    """Make the parts that the API and the console ask. They have connections of their own.
+
+    `is_busy` and `utilisation` are those of `ReadBudget`, and `accepting` is that of `Readiness`.
+    """
+    settings, database = runtime.settings, runtime.database
+    read = database.beside(connections=settings.api_reads_at_once, seconds=settings.api_read_seconds)
+    return ServedParts(
+        inbox=Inbox(read),
+        reads=_new_reads(runtime, is_busy=is_busy, utilisation=utilisation),
+        measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
+        readiness=_new_readiness(runtime, accepting),
+        exposition=runtime.exposition,
+        questions=SourceQuestions(database, lambda: runtime.sources),
+        errands=new_errands(runtime),
+        incoming=incoming,
+        wake=wake,
+        feed=feed,
+        warnings=lambda: registration.warnings,
+    )
+
+
+def _new_readiness(runtime: Runtime, accepting: Callable[[], str | None]) -> Readiness:
+    asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
+    limit = runtime.settings.max_backlog_seconds
+    return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=accepting)
+
+
+def _new_reads(runtime: Runtime, *, is_busy: Callable[[], bool], utilisation: Callable[[], float]) -> Reads:
     """Make the reads of a process, with a budget while webhooks are being acked: see `ReadBudget`."""
     share, waiting_cost = (SHARE_ON_POSTGRESQL, COST_OF_POSTGRESQL) if runtime.database.is_postgresql else (SHARE, 0.0)
     return Reads(

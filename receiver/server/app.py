@@ -10,18 +10,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 
-from receiver.api import exposition, readiness
-from receiver.api.ask import SourceQuestions
-from receiver.api.readiness import Readiness
-from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
+from receiver.api.routes import error_answers
 from receiver.console.site import Console
 from receiver.dialects.sources import Source, begin_fetching
-from receiver.errors import HookmirrorError, Refused
+from receiver.errors import HookmirrorError
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
@@ -32,9 +26,8 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
 from receiver.server.acceptor_process import AcceptorProcess
-from receiver.server.api_parts import ServedParts, new_api, new_reads
+from receiver.server.api_parts import ServedParts, new_api, new_served
 from receiver.server.console import is_for_console, new_console
-from receiver.server.errands import new_errands
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.lifespan import EXIT_CANNOT_START, explained, running
 from receiver.server.renewal import Renewal, adopt_in
@@ -89,7 +82,6 @@ class App:
             incoming=incoming,
             hand_in_at=self._accepting.hand_in_at,
         )
-        self._readiness = self._new_readiness()
         self._served = self._new_served()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,30 +96,16 @@ class App:
         inbox, end_hanging = Inbox(own), own.new_ending()
         return GroupCommit(inbox, accepted=self._wake, keep=keep, prepare=inbox.prepare, end_hanging=end_hanging)
 
-    def _new_readiness(self) -> Readiness:
-        runtime = self._runtime
-        asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
-        limit = runtime.settings.max_backlog_seconds
-        return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
-
     def _new_served(self) -> ServedParts:
-        """Make the parts that the API and the console ask. They have connections of their own."""
-        runtime = self._runtime
-        at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
-        return ServedParts(
-            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=new_reads(
-                runtime, is_busy=self._accepting.is_busy, utilisation=self.endpoint.waiting.utilisation.share
-            ),
-            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
-            readiness=self._readiness,
-            exposition=runtime.exposition,
-            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
-            errands=new_errands(runtime),
-            incoming=self.connections.incoming,
+        return new_served(
+            self._runtime,
+            self._registration,
+            self.connections.incoming,
+            is_busy=self._accepting.is_busy,
+            utilisation=self.endpoint.waiting.utilisation.share,
+            accepting=self._trouble,
             wake=self._wake,
             feed=self._feed,
-            warnings=lambda: self._registration.warnings,
         )
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
@@ -136,12 +114,7 @@ class App:
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
-            exception_handlers={
-                Refused: answer_refused,
-                HTTPException: http_errors(self.endpoint.meant_elsewhere),
-                SQLAlchemyError: answer_database_error,
-                Exception: answer_own_error,
-            },
+            exception_handlers=error_answers(self.endpoint.meant_elsewhere),
         )
         # With `redirect_slashes` a path with an extra slash would be redirected to a host that the request names.
         rest.router.redirect_slashes = False
@@ -187,7 +160,7 @@ class App:
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
         ready()
-        self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
+        self._served.readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         if self._rest.console is not None:
             # Open pages reconnect, and reach the console of the new settings.
             self._rest.console.live.end()

@@ -10,24 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 
-from receiver.api import exposition, readiness
-from receiver.api.ask import SourceQuestions
-from receiver.api.readiness import Readiness
-from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_own_error, answer_refused, http_errors
-from receiver.errors import Refused
-from receiver.inbox.inbox import Inbox
+from receiver.api.routes import error_answers
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
-from receiver.server.api_parts import ServedParts, new_api, new_reads
+from receiver.server.api_parts import new_api, new_served
 from receiver.server.arrival_watch import ArrivalWatch
 from receiver.server.console import is_for_console, new_console
-from receiver.server.errands import new_errands
 from receiver.server.lifespan import explained, running
 from receiver.server.renewal import Renewal, adopt_in
 from receiver.server.runtime import Runtime
@@ -48,34 +39,22 @@ class ConsoleApp:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registration = runtime.registration(Kind.CONSOLE, reloads=True)
         self._reloader = runtime.reloader(requests, self._registration, adopt=self._adopt)
-        asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
-        self._readiness = Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
-        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         #: For the server's protocol, which bounds the connections of strangers.
-        self.connections = Connections(settings, Incoming(settings))
+        incoming = Incoming(settings)
+        self.connections = Connections(settings, incoming)
         # Other processes ack the webhooks, perhaps on the same cores.
         self._watch = ArrivalWatch(runtime.database)
-        self._served = ServedParts(
-            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=new_reads(runtime, is_busy=self._watch.is_busy, utilisation=self._watch.utilisation),
-            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
-            readiness=self._readiness,
-            exposition=runtime.exposition,
-            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
-            errands=new_errands(runtime),
-            incoming=self.connections.incoming,
-            warnings=lambda: self._registration.warnings,
+        self._served = new_served(
+            runtime,
+            self._registration,
+            incoming,
+            is_busy=self._watch.is_busy,
+            utilisation=self._watch.utilisation,
         )
         api = new_api(self._served, settings, sources)
         self._console = new_console(settings, api, self._served)
-        handlers: dict[Any, Any] = {
-            Refused: answer_refused,
-            HTTPException: http_errors(),
-            SQLAlchemyError: answer_database_error,
-            Exception: answer_own_error,
-        }
         routes = [route for route in api.routes() if getattr(route, "path", "") in PROBES]
-        self._rest = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers=handlers)
+        self._rest = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers=error_answers())
         self._rest.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -106,7 +85,7 @@ class ConsoleApp:
         # The steps that may raise come first, so that settings come into force as a whole or not at all.
         console = new_console(settings, new_api(self._served, settings, sources), self._served)
         self._runtime.adopt(renewal)
-        self._readiness.renew(sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
+        self._served.readiness.renew(sorted(sources), max_backlog_seconds=settings.max_backlog_seconds)
         # Open pages reconnect, and reach the console of the new settings.
         self._console.live.end()
         self._console = console

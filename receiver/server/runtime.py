@@ -61,21 +61,18 @@ class Runtime:
         measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
         #: Answers Prometheus, over a connection of its own.
         self.exposition = Exposition(Inbox(measured), sorted(self.sources))
-        self._derive()
+        self.retention = retention_of(settings)
 
     def adopt(self, renewal: Renewal) -> None:
         """Adopt new settings. Objects that were made before keep the old ones."""
         self.settings, self.sources = renewal.settings, renewal.sources
         logs.configure(self.settings.log_level, self.settings.log_format)
         self.exposition.renew(sorted(self.sources))
-        self._derive()
+        self.retention = retention_of(self.settings)
 
     def read_anew(self) -> Renewal:
         """Read the settings again, and compare them with those in force. Raises `ConfigurationError`."""
         return read_anew(self.settings, self.sources, self.dialects)
-
-    def _derive(self) -> None:
-        self.retention = retention_of(self.settings)
 
     def folder_now(self) -> Path | None:
         """The settings file's folder to which the links on its path lead now; None for a runtime without a folder."""
