@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from receiver.console.hosts import port_of
-from receiver.errors import Forbidden
+from receiver.errors import Forbidden, NotAuthorized
 from receiver.logs.repeats import Repeats
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
@@ -24,6 +24,8 @@ log = Repeats(structlog.get_logger(__name__))
 #: The cookie's name without and with TLS, before the port. The prefix `__Host-` keeps other hosts and paths from
 #: setting it.
 COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
+
+NOT_SIGNED_IN = "You are not signed in."
 
 FOREIGN_FORM = "This form is not from your session, so nothing was done: load the page, and press again."
 
@@ -64,6 +66,13 @@ class Guests:
             return by_proxy
         cookie = self._cookie_of(request)
         return self._sessions.recognise(cookie, now=now) if cookie else None
+
+    def signed_in(self, request: Request, *, now: datetime) -> Guest:
+        """The person who sent a request. Reads the database. Raises `NotAuthorized` for a stranger."""
+        guest = self.guest(request, now=now)
+        if guest is None:
+            raise NotAuthorized(NOT_SIGNED_IN)
+        return guest
 
     def is_still_there(self, request: Request, *, now: datetime) -> bool:
         """Whether the person who sent a request is still signed in. Reads the database."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from receiver.api.reads import Reads
+from receiver.console.guests import NOT_SIGNED_IN
 from receiver.errors import NotAuthorized
 
 Result = TypeVar("Result")
@@ -33,5 +34,5 @@ class PageReads:
         """
         client = self._key_of(request)
         if not client and not for_strangers:
-            raise NotAuthorized("You are not signed in.")
+            raise NotAuthorized(NOT_SIGNED_IN)
         return await self._reads.run(ask, client=client, kind=name)

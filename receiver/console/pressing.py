@@ -96,9 +96,7 @@ class Pressing:
     def _visit(self, button: Button, request: Request, fields: Mapping[str, str]) -> Visit:
         """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer."""
         now = datetime.now(UTC)
-        guest = self._guests.guest(request, now=now)
-        if guest is None:
-            raise NotAuthorized("You are not signed in.")
+        guest = self._guests.signed_in(request, now=now)
         self._refuse_role(button, guest)
         for name in button.leaves_out:
             if fields.get(name, "").strip():

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, page_answer, redirect
 from receiver.console.forms import KEY_FIELD, TOKEN_FIELD, Forms
-from receiver.console.guests import Guests
+from receiver.console.guests import NOT_SIGNED_IN, Guests
 from receiver.console.live import NO_SESSION
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.page_reads import PageReads
@@ -56,7 +56,7 @@ class SignIn:
         """The name and role of the link, and a button. Raises `NotAuthorized` if the link is unknown or has expired."""
         secret = request.query_params.get(LINK, "")
         if not secret:
-            raise NotAuthorized("You are not signed in.")
+            raise NotAuthorized(NOT_SIGNED_IN)
         invitation = self._links.read(secret, now=datetime.now(UTC))
         return page_answer(
             request,

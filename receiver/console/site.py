@@ -201,9 +201,7 @@ class Console:
     def _visit(self, page: ConsolePage, request: Request) -> Visit:
         """Make the visit. Raises `NotAuthorized` for a stranger, and `BadRequest` for an unknown filter."""
         now = datetime.now(UTC)
-        guest = self._guests.guest(request, now=now)
-        if guest is None:
-            raise NotAuthorized("You are not signed in.")
+        guest = self._guests.signed_in(request, now=now)
         visit = Visit(
             self._visited,
             guest,
@@ -244,9 +242,7 @@ class Console:
     async def _live_hints(self, request: Request) -> Response:
         """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""
         now = datetime.now(UTC)
-        guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
-        if guest is None:
-            raise NotAuthorized("You are not signed in.")
+        guest = await self._reads.run(request, "live", lambda: self._guests.signed_in(request, now=now))
 
         async def is_there() -> bool:
             # A person without a session was signed in by a proxy, and only the proxy can sign them out.
