@@ -158,9 +158,9 @@ class Replay(OnDatabase):
             tally.update(skipped)
             after = ids[-1] if ids else mark["after"]
             mark = {"after": after, "fed": len(ids) < room, "refused": mark.get("refused", 0) + refused}
-        under_way = self._under_way(connection, run.id)
-        over = mark["fed"] and not any(under_way)
-        wait = LONG_LOOK if mark["fed"] and not under_way[0] else LOOK
+        working, retrying = self._under_way(connection, run.id)
+        over = mark["fed"] and not (working or retrying)
+        wait = LONG_LOOK if mark["fed"] and not working else LOOK
         return Progress(mark, done=tally.total(), tally=tally, is_last=over, wait=wait, trouble=_trouble(live, mark))
 
     def _room(self, connection: Connection, now: datetime) -> tuple[int, bool]:
@@ -213,10 +213,11 @@ class Replay(OnDatabase):
 
     def _under_way(self, connection: Connection, run: int) -> tuple[bool, bool]:
         """Whether deliveries of the run are being processed, and whether some wait for a later attempt."""
-        return tuple(  # type: ignore[return-value]
+        working, retrying = (
             connection.execute(_ANY[state], {"run": run}).first() is not None
             for state in (ItemState.FED, ItemState.RETRYING)
         )
+        return working, retrying
 
 
 def wanted(arguments: Mapping[str, Any]) -> DeliveryFilter:
