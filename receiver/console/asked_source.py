@@ -144,7 +144,7 @@ def _repair(result: RecordedAnswer) -> str:
         return MENDED
     if not result.rows:
         return "There was nothing to repair."
-    return f"Repaired: {result.rows} {'row' if result.rows == 1 else 'rows'} changed."
+    return f"Repaired: {counted(result.rows, 'row')} changed."
 
 
 def _causes(

@@ -11,7 +11,7 @@ from receiver import codec
 from receiver.database.damage import DAMAGES
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import whole_sentence
-from receiver.logs.wording import named_secret
+from receiver.logs.wording import counted, named_secret
 
 #: Units of time: their seconds, their names, and the numbers from which the next unit is used.
 _UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
@@ -110,6 +110,7 @@ FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number,
     "visible": visible,
     "exact": exact,
     "told": told,
+    "counted": counted,
     "sentence": whole_sentence,
     "named_secret": named_secret,
 }

@@ -71,8 +71,8 @@ def _kept(connection: Connection, finding: FindingShown) -> Iterator[RotationSte
     number = sum(each.number for each in totals(connection) if each.source == finding.source)
     if finding.rule == "secret_changed" or number:
         accepted = verified_since(connection, finding.source, finding.since)
-        told = f"{counted(number, 'refused request')} {'is' if number == 1 else 'are'} kept, to be verified again"
-        done = f"; {accepted:,} {'was' if accepted == 1 else 'were'} accepted since then" if accepted else ""
+        told = f"{counted(number, 'refused request is', 'refused requests are')} kept, to be verified again"
+        done = f"; {counted(accepted, 'was', 'were')} accepted since then" if accepted else ""
         yield RotationStep(f"{told if number else 'No refused request is left'}{done}.", not number)
 
 

@@ -8,6 +8,7 @@ from receiver.drafting.guess import Guess
 from receiver.drafting.members import is_time_of_sending
 from receiver.drafting.naming import literal
 from receiver.drafting.proofs import CodeCall, Proof, secret_header, unread_signature
+from receiver.logs.wording import counted
 
 #: The most event types without a handler that a line names.
 MOST_TYPES_NAMED = 20
@@ -18,7 +19,7 @@ def guessed(found: Guess) -> Iterator[str]:
     guess, types = found.envelope, found.types
     if found.items is not None:
         where = f"`{'.'.join(found.items)}`" if found.items else "the body itself"
-        yield f"several events in one body: {found.count} item{'' if found.count == 1 else 's'} in {where}"
+        yield f"several events in one body: {counted(found.count, 'item')} in {where}"
     if found.proof is not None:
         yield f"signature: {found.proof.call.code}, {found.proof.because}"
     if found.capture.form:

@@ -60,11 +60,11 @@ def show_refused_list(visit: Visit) -> RefusedList:
     with visit.database.read() as connection:
         # Requests to unknown sources are counted under the source "".
         of = [only] if only else ["", *visit.sources]
-        counted = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
+        sums = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
         unread = sorted({file for process in running(connection, visit.now) for file in unread_files(process)})
         kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
     codes: Counter[str] = Counter()
-    for each in counted:
+    for each in sums:
         codes[each.detail] += each.number
     return RefusedList(
         items=page.items,

@@ -9,6 +9,7 @@ from receiver.api.errands import Reloaded
 from receiver.api.system import ProcessState, SystemShown
 from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
+from receiver.logs.wording import counted
 
 
 class SystemPage(NamedTuple):
@@ -28,11 +29,9 @@ def show_the_system(visit: Visit) -> SystemPage:
     mend = sum(each.verdict == "MEND" for each in system.checks)
     look = sum(each.verdict == "LOOK" for each in system.checks)
     odd = sum(each.state is not ProcessState.ALIVE for each in system.processes)
-    said = [
-        f"{mend} {'check' if mend == 1 else 'checks'} found a fault to mend." if mend else "Nothing must be mended."
-    ]
+    said = [f"{counted(mend, 'check')} found a fault to mend." if mend else "Nothing must be mended."]
     if look:
-        said.append(f"{look} {'is' if look == 1 else 'are'} worth a look.")
+        said.append(f"{counted(look, 'is', 'are')} worth a look.")
     if odd:
         said.append(f"{odd} of {len(system.processes)} processes {'is' if odd == 1 else 'are'} not alive and well.")
     if not system.processes:

@@ -50,7 +50,7 @@ def secret_changed(situation: Situation) -> Iterator[Finding]:
             f"every signature of {name} fails since {clock_time(since, situation.now)}, and {before}: "
             "was the secret changed at the sender?",
             f"Put the sender's new secret first in `secrets` of {name}, and run `hookmirror reload`. "
-            f"{counted(kept, 'refused request')} {'is' if kept == 1 else 'are'} kept, and verified again then.",
+            f"{counted(kept, 'refused request is', 'refused requests are')} kept, and verified again then.",
             {"refused": history.wrong, "kept": kept, "link": f"/api/v1/refused?source={name}"},
         )
 
