@@ -418,6 +418,17 @@ def test_the_path_of_a_webhook_names_modules_that_exist() -> None:
     assert [name for name in places if not (ROOT / "receiver" / name).exists()] == []
 
 
+def test_every_folder_of_the_receiver_is_explained() -> None:
+    table = ARCHITECTURE.partition("| folder | contents |")[2].partition("\n\n")[0]
+    explained = {name for row in table_rows(table)[1:] for name in re.findall(r"`(\w+)/`", row[0])}
+    assert explained == {path.parent.name for path in (ROOT / "receiver").glob("*/__init__.py")}
+
+
+def test_the_index_names_every_page() -> None:
+    links = re.findall(r"\]\(([\w-]+\.md)[)#]", text_of("docs/index.md").partition("## Page by page")[2])
+    assert sorted(links) == sorted({path.name for path in DOCS.glob("*.md")} - {"index.md"})
+
+
 #: Names of pages in text. A name in quotes is only a part of a path.
 PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?(?:senders/)?[\w-]+\.md\b)")
 
