@@ -334,8 +334,8 @@ def test_every_table_and_column_is_documented() -> None:
 
 @pytest.mark.parametrize("name", receiver.__all__)
 def test_every_public_name_is_explained(name: str) -> None:
-    rows = table_rows(text_of("docs/writing-a-dialect.md").partition("## What `receiver` offers")[2])
-    assert [row for row in rows if f"`{name}`" in row[0]]
+    table = text_of("docs/python-reference.md").partition("| to | use |")[2].partition("\n\n")[0]
+    assert [row for row in table_rows(table) if f"`{name}`" in row[1]]
 
 
 @pytest.mark.parametrize(
