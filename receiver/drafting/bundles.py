@@ -53,15 +53,15 @@ def _lists_in(
 
 
 def _may_be_an_event(item: Mapping[str, Any]) -> bool:
-    guess = guess_envelope(item)
-    return guess.event_type is not None or guess.time is not None
+    envelope = guess_envelope(item)
+    return envelope.event_type is not None or envelope.time is not None
 
 
 def _is_an_event(item: Mapping[str, Any]) -> bool:
     """Whether an item names an event, and its time or its id: a line of an order, for example, does not."""
-    guess = guess_envelope(item)
-    if guess.event_type is None or (guess.time is None and guess.key is None):
+    envelope = guess_envelope(item)
+    if envelope.event_type is None or (envelope.time is None and envelope.key is None):
         return False
-    named = not _SAYS_EVENT.isdisjoint(words_in(guess.event_type.path[-1]))
-    text = guess.event_type.value
+    named = not _SAYS_EVENT.isdisjoint(words_in(envelope.event_type.path[-1]))
+    text = envelope.event_type.value
     return named or is_event_type(text) or VERB.fullmatch(text) is not None

@@ -80,11 +80,12 @@ def field_name(member: str) -> str:
     return f"its_{name}" if name in TYPES or hasattr(BaseModel, name) or name.startswith("model_") else name
 
 
-def fits_a_model(guess: GuessedEnvelope) -> bool:
+def fits_a_model(envelope: GuessedEnvelope) -> bool:
     """Whether one model can have all these members as fields, because the body itself is not the sender's object."""
-    first = [each.path[0] for each in (guess.event_type, guess.resource, guess.key, guess.time) if each is not None]
-    names = [field_name(name) for name in {*first, *guess.data.path[:1]}]
-    return bool(guess.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
+    members = (envelope.event_type, envelope.resource, envelope.key, envelope.time)
+    first = [each.path[0] for each in members if each is not None]
+    names = [field_name(name) for name in {*first, *envelope.data.path[:1]}]
+    return bool(envelope.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
 
 
 def is_readable(member: Member, form: str) -> bool:
@@ -97,26 +98,26 @@ def is_readable(member: Member, form: str) -> bool:
         return False
 
 
-def inverse(guess: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def inverse(envelope: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Make the inverse of an envelope function: the first lines of a compose function, and the code of each member."""
     lines: list[str] = []
     parts: dict[str, Any] = {}
-    if guess.data.path:
-        _put(parts, guess.data.path, "data")
+    if envelope.data.path:
+        _put(parts, envelope.data.path, "data")
     else:
         parts[SPREAD] = "(data or {})"
-    if guess.event_type is not None and guess.resource is not None:
+    if envelope.event_type is not None and envelope.resource is not None:
         lines.append('thing, _, verb = event_type.rpartition(".")')
-        _put(parts, guess.resource.path, "thing")
-        _put(parts, guess.event_type.path, "verb")
-    elif guess.event_type is not None:
-        _put(parts, guess.event_type.path, "event_type")
-    if guess.key is not None:
-        _put(parts, guess.key.path, 'f"{event_type} {entity_id} {at.isoformat()}"')
-    if guess.entity_id is not None:
-        _put(parts, guess.entity_id.path, "entity_id")
-    if guess.time is not None:
-        _put(parts, guess.time.path, _WRITTEN_TIMES[guess.time_form])
+        _put(parts, envelope.resource.path, "thing")
+        _put(parts, envelope.event_type.path, "verb")
+    elif envelope.event_type is not None:
+        _put(parts, envelope.event_type.path, "event_type")
+    if envelope.key is not None:
+        _put(parts, envelope.key.path, 'f"{event_type} {entity_id} {at.isoformat()}"')
+    if envelope.entity_id is not None:
+        _put(parts, envelope.entity_id.path, "entity_id")
+    if envelope.time is not None:
+        _put(parts, envelope.time.path, _WRITTEN_TIMES[envelope.time_form])
     return lines, _ordered(parts, example)
 
 

@@ -17,7 +17,7 @@ from receiver.drafting.captures import Capture
 from receiver.drafting.code import BodyModel, field_name, fits_a_model, inverse, written
 from receiver.drafting.columns import Column, moment_in
 from receiver.drafting.guess import Guess
-from receiver.drafting.naming import ROOM, camel_case, literal, plural, words_in
+from receiver.drafting.naming import ROOM, camel_case, literal, words_in
 from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
 from receiver.drafting.search import Member
@@ -87,33 +87,33 @@ class _Module:
     """The values that the templates of a module and its test are rendered with."""
 
     def __init__(self, guess: Guess, origin: str) -> None:
-        self.all, self.origin = guess, origin
+        self.guess, self.origin = guess, origin
         self.name, self.event, self.items, self.columns = guess.name, guess.event, guess.items, guess.columns
-        self.guess, self.types = guess.envelope, guess.types
+        self.envelope, self.types = guess.envelope, guess.types
 
     def context(self) -> dict[str, Any]:
-        guess, types, name = self.guess, self.types, self.name
+        envelope, types, name = self.envelope, self.types, self.name
         one = "change" if self.items is not None else "body"
-        model = BodyModel(one, fits_a_model(guess))
+        model = BodyModel(one, fits_a_model(envelope))
         table = class_name(types.kind)
         parts = self._parts(model) | self._event_types()
-        call = self.all.proof.call if self.all.proof is not None else unsigned()
+        call = self.guess.proof.call if self.guess.proof is not None else unsigned()
         given = [literal(name), f"verify={_within(call, len('    verify=,'))}"]
-        if self.all.topic is not None:
-            given.append(f"trusts_header={literal(self.all.topic.title())}")
-        if self.all.capture.form:
-            given.append(f"form={written_form(self.all.capture.form)}")
+        if self.guess.topic is not None:
+            given.append(f"trusts_header={literal(self.guess.topic.title())}")
+        if self.guess.capture.form:
+            given.append(f"form={written_form(self.guess.capture.form)}")
         context = parts | {
             "name": name,
             "title": " ".join(words_in(name)).title() or name,
             "origin": self.origin,
             "dialect": _called(f"{name} = Dialect", given),
-            "entity": guess.entity_id is not None,
+            "entity": envelope.entity_id is not None,
             "kind": types.kind,
             "table": table,
-            "table_name": f"{name}_{plural(types.kind)}"[:60],
+            "table_name": self.guess.table,
             "columns": self.columns,
-            "numbers_as_text": any(_is_number_as_text(column, guess.data.value) for column in self.columns),
+            "numbers_as_text": any(_is_number_as_text(column, envelope.data.value) for column in self.columns),
             "fields": model.lines(self.event),
             "body_class": "Change" if self.items is not None else "Body",
             "argument": one,
@@ -121,18 +121,17 @@ class _Module:
             "reader": "read_change" if self.items is not None else "read",
             "items": self._items(),
             "compose": self._compose(),
-            "signed": self.all.proof is not None and not self.all.proof.is_public,
-            "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
+            "signed": self.guess.proof is not None and not self.guess.proof.is_public,
+            "taken": "" if self.guess.topic is None else ", trusted: TrustedValue | None",
         }
-        says_type = guess.event_type is not None or self.all.topic is not None
-        context["late"] = (
-            bool(context["update"] and context["delete"] and guess.entity_id) and guess.time is not None and says_type
-        )
-        return context | {"imports": _imports(self.all, context)}
+        says_type = envelope.event_type is not None or self.guess.topic is not None
+        has_both = bool(context["update"] and context["delete"] and envelope.entity_id)
+        context["late"] = has_both and envelope.time is not None and says_type
+        return context | {"imports": _imports(self.guess, context)}
 
     def _event_types(self) -> dict[str, str | None]:
         """Make the literals of the event types with a handler; None for one that the capture does not have."""
-        types, seen = self.types, self.all.seen
+        types, seen = self.types, self.guess.seen
         return {
             "example": literal(types.example),
             "update": literal(types.update) if types.update in seen else None,
@@ -141,21 +140,21 @@ class _Module:
 
     def _parts(self, model: BodyModel) -> dict[str, Any]:
         """Make the code of each part of the envelope, and add the fields that the code uses to `model`."""
-        guess, types = self.guess, self.types
-        key = None if guess.key is None else model.text(guess.key)
-        event_type = literal(types.example) if self.all.topic is None else 'trusted or "unknown"'
-        if guess.event_type is not None:
-            event_type = model.text(guess.event_type)
-            if guess.resource is not None:
-                both = f"{{{model.text(guess.resource)}}}.{{{event_type}}}"
+        envelope, types = self.envelope, self.types
+        key = None if envelope.key is None else model.text(envelope.key)
+        event_type = literal(types.example) if self.guess.topic is None else 'trusted or "unknown"'
+        if envelope.event_type is not None:
+            event_type = model.text(envelope.event_type)
+            if envelope.resource is not None:
+                both = f"{{{model.text(envelope.resource)}}}.{{{event_type}}}"
                 # Python 3.11 allows no double quotes inside an f-string in double quotes.
                 single = both if {"'", "\\"}.intersection(both) else both.replace('"', "'")
                 event_type = f'f"{single}"' if '"' not in single else f"f'{single}'"
-        data = model.object(guess.data)
+        data = model.object(envelope.data)
         entity = "None"
-        if guess.entity_id is not None:
-            entity = f"({literal(types.kind)}, {self._entity_id(model, guess.entity_id)})"
-        occurred_at = "ARRIVAL" if guess.time is None else model.time(guess.time, guess.time_form)
+        if envelope.entity_id is not None:
+            entity = f"({literal(types.kind)}, {self._entity_id(model, envelope.entity_id)})"
+        occurred_at = "ARRIVAL" if envelope.time is None else model.time(envelope.time, envelope.time_form)
         return {
             "dedup_key": key,
             "event_type": event_type,
@@ -165,7 +164,7 @@ class _Module:
         }
 
     def _entity_id(self, model: BodyModel, member: Member) -> str:
-        path = self.guess.data.path
+        path = self.envelope.data.path
         if not path or len(path) > 1 or member.path[:-1] != path or not model.is_model:
             return model.text(member)
         # The data is optional, because other events lack it, but this event has its id there.
@@ -182,7 +181,7 @@ class _Module:
         return {"type": "dict[str, Any]" if self.items else "list[Any]", "code": code}
 
     def _compose(self) -> list[str]:
-        lines, body = inverse(self.guess, self.event)
+        lines, body = inverse(self.envelope, self.event)
         whole: Any = body
         if self.items is not None:
             whole = [body]
@@ -205,24 +204,24 @@ def _is_number_as_text(column: Column, data: Mapping[str, Any]) -> bool:
     return column.kind == "text" and not isinstance(data[column.member], str)
 
 
-def _expected(found: Guess) -> bytes:
+def _expected(guess: Guess) -> bytes:
     """Make the file that describes the state and the row that the captured body must leave."""
-    guess, types = found.envelope, found.types
-    if guess.entity_id is None:
+    envelope, types = guess.envelope, guess.types
+    if envelope.entity_id is None:
         return _json({"state": "ignored", "rows": []})
     row: dict[str, Any] = {
-        "table": f"{found.name}_{plural(types.kind)}"[:60],
-        "external_id": codec.storable(str(guess.entity_id.value)),
+        "table": guess.table,
+        "external_id": codec.storable(str(envelope.entity_id.value)),
         "active": not types.is_delete,
     }
-    if not found.is_only_news:
+    if not guess.is_only_news:
         # A later event of the body decides, which the fixture of one event does not foresee.
         return _json({"state": "processed", "rows": [{name: row[name] for name in ("table", "external_id")}]})
-    if guess.time is not None and guess.time_form == "aware":
-        moment = moment_in(guess.time.value)
+    if envelope.time is not None and envelope.time_form == "aware":
+        moment = moment_in(envelope.time.value)
         row["changed_at"] = None if moment is None else moment.isoformat().replace("+00:00", "Z")
     if not types.is_delete:
-        row |= {column.name: column.shown for column in found.columns}
+        row |= {column.name: column.shown for column in guess.columns}
     return _json({"state": "processed", "rows": [row]})
 
 
@@ -230,11 +229,11 @@ def _json(value: Any) -> bytes:
     return msgspec.json.format(codec.encode(value), indent=2) + b"\n"
 
 
-def _imports(found: Guess, context: Mapping[str, Any]) -> list[str]:
+def _imports(guess: Guess, context: Mapping[str, Any]) -> list[str]:
     """Make the import lines of the module for the names that its text uses."""
     tree = ast.parse(_rendered("module", {**context, "imports": []}))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    proof = found.proof
+    proof = guess.proof
     short = proof.call.name if proof is not None and proof.is_short_form else None
     standard = {
         "collections.abc": ["Iterator"],

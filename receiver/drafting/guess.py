@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from receiver.drafting.bundles import items_in
 from receiver.drafting.captures import Capture
@@ -11,7 +12,7 @@ from receiver.drafting.code import fits_a_model, is_readable
 from receiver.drafting.columns import columns_of
 from receiver.drafting.event_types import EventTypes, guess_event_types, singular
 from receiver.drafting.members import GuessedEnvelope, guess_envelope, is_time_of_sending
-from receiver.drafting.naming import words_in
+from receiver.drafting.naming import plural, words_in
 from receiver.drafting.proofs import proof_of, token_in
 from receiver.drafting.search import Member
 from receiver.errors import ConfigurationError
@@ -62,6 +63,11 @@ class Guess:
         self.columns, self.left_out = columns_of(self.envelope.data.value, but=inside, kind=self.types.kind)
 
     @property
+    def table(self) -> str:
+        """The name of the table in the database."""
+        return f"{self.name}_{plural(self.types.kind)}"[:60]
+
+    @property
     def is_only_news(self) -> bool:
         """Whether no later event of the body is about the same entity."""
         entity_id = self.envelope.entity_id
@@ -102,11 +108,11 @@ class Guess:
 
     def _other_types(self) -> list[str]:
         """The event types of the items after the first one."""
-        guess = self.envelope
-        if guess.event_type is None:
+        envelope = self.envelope
+        if envelope.event_type is None:
             return []
-        before = "" if guess.resource is None else f"{guess.resource.value}."
-        named = [guess.event_type.of(other) for other in self._others]
+        before = "" if envelope.resource is None else f"{envelope.resource.value}."
+        named = [envelope.event_type.of(other) for other in self._others]
         return [f"{before}{each}" for each in named if isinstance(each, str)]
 
     def _topic(self) -> str | None:
@@ -118,30 +124,30 @@ class Guess:
         return next((name for name in named if re.fullmatch(r"(?a:[\w./:-]{1,80})", self.capture.headers[name])), None)
 
     def _event_types(self) -> EventTypes:
-        guess = self.envelope
-        about = guess.data.path[-1:] or (guess.entity_id.path[-1:] if guess.entity_id is not None else ())
+        envelope = self.envelope
+        about = envelope.data.path[-1:] or (envelope.entity_id.path[-1:] if envelope.entity_id is not None else ())
         words = [word for word in words_in(" ".join(about)) if word not in _NO_KIND]
         kind = singular(words[-1] if words else "record")
         if self.topic is not None:
             return guess_event_types(self.capture.headers[self.topic], kind=kind)
-        if guess.event_type is None:
+        if envelope.event_type is None:
             return guess_event_types(f"{kind}.updated", kind=kind)
-        if guess.resource is not None:
-            example = f"{guess.resource.value}.{guess.event_type.value}"
+        if envelope.resource is not None:
+            example = f"{envelope.resource.value}.{envelope.event_type.value}"
             return guess_event_types(example, kind=kind, others=self._other_types())
-        return guess_event_types(guess.event_type.value, kind=kind, others=self._other_types())
+        return guess_event_types(envelope.event_type.value, kind=kind, others=self._other_types())
 
 
-def _members(guess: GuessedEnvelope) -> list[Member]:
-    found = (guess.event_type, guess.resource, guess.key, guess.entity_id, guess.time)
+def _members(envelope: GuessedEnvelope) -> list[Member]:
+    found = (envelope.event_type, envelope.resource, envelope.key, envelope.entity_id, envelope.time)
     return [each for each in found if each is not None]
 
 
-def _usable(guess: GuessedEnvelope) -> GuessedEnvelope:
+def _usable(envelope: GuessedEnvelope) -> GuessedEnvelope:
     """Remove the time from the guess if the drafted code could not read it, or reads the same member as an id."""
-    time = guess.time
-    ids = [each.path for each in (guess.entity_id, guess.key) if each is not None]
-    typed = time is not None and fits_a_model(guess) and len(time.path) == 1
-    if time is None or (time.path not in ids and (typed or is_readable(time, guess.time_form))):
-        return guess
-    return GuessedEnvelope(guess.event_type, guess.resource, guess.key, guess.entity_id, None, guess.data)
+    time = envelope.time
+    ids = [each.path for each in (envelope.entity_id, envelope.key) if each is not None]
+    typed = time is not None and fits_a_model(envelope) and len(time.path) == 1
+    if time is None or (time.path not in ids and (typed or is_readable(time, envelope.time_form))):
+        return envelope
+    return replace(envelope, time=None, time_form="aware")

@@ -14,48 +14,48 @@ from receiver.logs.wording import counted
 MOST_TYPES_NAMED = 20
 
 
-def guessed(found: Guess) -> Iterator[str]:
+def guessed(guess: Guess) -> Iterator[str]:
     """Yield a line for each guessed part."""
-    guess, types = found.envelope, found.types
-    if found.items is not None:
-        where = f"`{'.'.join(found.items)}`" if found.items else "the body itself"
-        yield f"several events in one body: {counted(found.count, 'item')} in {where}"
-    if found.proof is not None:
-        yield f"signature: {found.proof.call.code}, {found.proof.because}"
-    if found.capture.form:
-        fields = "all of its fields" if found.capture.form is True else f"JSON in the field `{found.capture.form}`"
+    envelope, types = guess.envelope, guess.types
+    if guess.items is not None:
+        where = f"`{'.'.join(guess.items)}`" if guess.items else "the body itself"
+        yield f"several events in one body: {counted(guess.count, 'item')} in {where}"
+    if guess.proof is not None:
+        yield f"signature: {guess.proof.call.code}, {guess.proof.because}"
+    if guess.capture.form:
+        fields = "all of its fields" if guess.capture.form is True else f"JSON in the field `{guess.capture.form}`"
         yield f"a form: {fields}"
-    if guess.event_type is not None:
-        behind = "" if guess.resource is None else f" behind `{guess.resource.shown}`"
-        yield f"event type: `{guess.event_type.shown}`{behind} ({types.example})"
-    if found.topic is not None:
-        yield f"event type: the header {found.topic.title()} ({types.example}), which the dialect trusts"
-    if guess.entity_id is not None:
-        yield f"entity: `{types.kind}`, with its id in `{guess.entity_id.shown}`"
-    if guess.time is not None:
-        zone = ", taken as UTC" if guess.time_form == "naive" else ""
-        yield f"time of the change: `{guess.time.shown}`{zone}"
-    for member in found.times_of_sending:
+    if envelope.event_type is not None:
+        behind = "" if envelope.resource is None else f" behind `{envelope.resource.shown}`"
+        yield f"event type: `{envelope.event_type.shown}`{behind} ({types.example})"
+    if guess.topic is not None:
+        yield f"event type: the header {guess.topic.title()} ({types.example}), which the dialect trusts"
+    if envelope.entity_id is not None:
+        yield f"entity: `{types.kind}`, with its id in `{envelope.entity_id.shown}`"
+    if envelope.time is not None:
+        zone = ", taken as UTC" if envelope.time_form == "naive" else ""
+        yield f"time of the change: `{envelope.time.shown}`{zone}"
+    for member in guess.times_of_sending:
         yield f"`{member.shown}` looks like the time of sending, and is not used"
-    if guess.key is not None:
-        yield f"id of the change, for duplicates: `{guess.key.shown}`"
-    if guess.entity_id is not None:
-        yield f"table: {', '.join(column.name for column in found.columns) or 'no columns'}"
-        if guess.data.path:
-            rest = f"; not used: {', '.join(f'`{name}`' for name in found.unused[:20])}" if found.unused else ""
-            yield f"changed object: `{guess.data.shown}`{rest}"
-    yield f"handlers: {_handled(found)}"
+    if envelope.key is not None:
+        yield f"id of the change, for duplicates: `{envelope.key.shown}`"
+    if envelope.entity_id is not None:
+        yield f"table: {', '.join(column.name for column in guess.columns) or 'no columns'}"
+        if envelope.data.path:
+            rest = f"; not used: {', '.join(f'`{name}`' for name in guess.unused[:20])}" if guess.unused else ""
+            yield f"changed object: `{envelope.data.shown}`{rest}"
+    yield f"handlers: {_handled(guess)}"
 
 
-def _handled(found: Guess) -> str:
+def _handled(guess: Guess) -> str:
     """Say which event types have a handler, and what becomes of the others."""
-    types = found.types
-    if found.envelope.entity_id is None:
+    types = guess.types
+    if guess.envelope.entity_id is None:
         does = {types.example: "is discarded"}
     else:
         does = {types.update: "upserts", types.delete or "": "deactivates"}
-    told = ", ".join(f"{name} {verb}" for name, verb in does.items() if name in found.seen)
-    without = ", ".join([name for name in found.seen if name not in does][:MOST_TYPES_NAMED])
+    told = ", ".join(f"{name} {verb}" for name, verb in does.items() if name in guess.seen)
+    without = ", ".join([name for name in guess.seen if name not in does][:MOST_TYPES_NAMED])
     beside = f". The capture also has {without}, without a handler" if without else ""
     return (
         f"{told}{beside}. Webhooks of every other event type are stored and ignored until you add a handler, and "
@@ -63,48 +63,49 @@ def _handled(found: Guess) -> str:
     )
 
 
-def unknown(found: Guess) -> Iterator[str]:
+def unknown(guess: Guess) -> Iterator[str]:
     """Yield a line for each part that could not be guessed."""
-    guess, types = found.envelope, found.types
-    yield from _unknown_proof(found)
-    if found.topic is not None:
+    envelope, types = guess.envelope, guess.types
+    yield from _unknown_proof(guess)
+    if guess.topic is not None:
         yield (
-            f"event type: whether {found.topic.title()} is signed. If it is not, a stranger with one signed body can "
+            f"event type: whether {guess.topic.title()} is signed. If it is not, a stranger with one signed body can "
             "send that body as another event: recognise a delete by the shape of its body, if possible"
         )
-    elif guess.event_type is None:
+    elif envelope.event_type is None:
         yield f"event type: no member names it. The module takes every body as {types.example}"
-    if guess.entity_id is None:
+    if envelope.entity_id is None:
         yield "entity: no member looks like an id, so the handler discards the events"
-    elif guess.key is None and guess.data.path and guess.entity_id.path[:-1] != guess.data.path:
+    elif envelope.key is None and envelope.data.path and envelope.entity_id.path[:-1] != envelope.data.path:
         yield (
-            f"entity: whether `{guess.entity_id.shown}`, which is outside of `{guess.data.shown}`, is the id of the "
-            f"{types.kind}. If it is the id of the change, it is the `dedup_key`, and the entity needs another member"
+            f"entity: whether `{envelope.entity_id.shown}`, which is outside of `{envelope.data.shown}`, is the id of "
+            f"the {types.kind}. If it is the id of the change, it is the `dedup_key`, and the entity needs another "
+            "member"
         )
-    if guess.time is None:
+    if envelope.time is None:
         yield "time of the change: no member holds it, so ARRIVAL dates each change by its arrival"
-    elif is_time_of_sending(guess.time):
+    elif is_time_of_sending(envelope.time):
         yield (
-            f"time of the change: `{guess.time.shown}` looks like the time of sending, so an old change that is sent "
-            "late counts as newer than it is. Find out which member has the time of the change"
+            f"time of the change: `{envelope.time.shown}` looks like the time of sending, so an old change that is "
+            "sent late counts as newer than it is. Find out which member has the time of the change"
         )
-    if guess.time is not None and guess.time_form == "naive":
+    if envelope.time is not None and envelope.time_form == "naive":
         yield "time zone: the time has no offset. Write its time zone into the envelope function"
-    if guess.key is None:
+    if envelope.key is None:
         yield "id of the change: none found, so duplicates are recognised by time and content"
-    if guess.entity_id is not None:
-        yield from _unknown_delete(found)
-    if found.left_out and guess.entity_id is not None:
-        yield f"columns: none for {', '.join(found.left_out[:20])} (null here, or too many)"
+    if envelope.entity_id is not None:
+        yield from _unknown_delete(guess)
+    if guess.left_out and envelope.entity_id is not None:
+        yield f"columns: none for {', '.join(guess.left_out[:20])} (null here, or too many)"
 
 
-def _unknown_delete(found: Guess) -> Iterator[str]:
-    types = found.types
-    if types.delete in found.seen:
+def _unknown_delete(guess: Guess) -> Iterator[str]:
+    types = guess.types
+    if types.delete in guess.seen:
         return
-    if found.delete_mark is not None:
+    if guess.delete_mark is not None:
         yield (
-            f"delete: `{found.delete_mark}` looks like the mark of one. The module takes an event in which it is true "
+            f"delete: `{guess.delete_mark}` looks like the mark of one. The module takes an event in which it is true "
             "for an update, so its row stays active: in the envelope function, give such an event an event type of its "
             "own, and add a handler with mirror.deactivate"
         )
@@ -113,34 +114,34 @@ def _unknown_delete(found: Guess) -> Iterator[str]:
     else:
         yield (
             f"delete: whether its event type is {types.delete}, and the form of its body. Capture one, then add "
-            f"@{found.name}.on({literal(types.delete)}) with mirror.deactivate"
+            f"@{guess.name}.on({literal(types.delete)}) with mirror.deactivate"
         )
 
 
-def _unknown_proof(found: Guess) -> Iterator[str]:
-    if found.proof is not None:
-        if found.proof.covers_url:
+def _unknown_proof(guess: Guess) -> Iterator[str]:
+    if guess.proof is not None:
+        if guess.proof.covers_url:
             yield (
-                f"signature: not confirmed, because {found.proof.call.code} covers the URL that the sender calls, and "
+                f"signature: not confirmed, because {guess.proof.call.code} covers the URL that the sender calls, and "
                 "a capture does not have it. Set `public_url` in the settings, and let the sender post again"
             )
-        elif found.proof.tried:
-            yield _not_confirmed(found.proof, found.secrets_file)
-        elif not found.proof.is_confirmed:
+        elif guess.proof.tried:
+            yield _not_confirmed(guess.proof, guess.secrets_file)
+        elif not guess.proof.is_confirmed:
             yield "signature: the signed text is a guess. Give --secrets-file, so that a secret confirms it"
         return
-    carrier = secret_header(found.capture.headers)
+    carrier = secret_header(guess.capture.headers)
     if carrier is not None:
         yield (
             f"proof: {carrier.title()} seems to carry the secret itself. Unsigned() accepts every body: write "
             f"Token(header={literal(carrier.title())}), perhaps with a `prefix`, in its place"
         )
-    elif found.token is not None:
+    elif guess.token is not None:
         yield (
-            f"proof: `{found.token}` in the body is the secret itself. Unsigned() accepts every body: write "
-            f"Token(body={literal(found.token)}) in its place, and remove the secret from the fixture and the table"
+            f"proof: `{guess.token}` in the body is the secret itself. Unsigned() accepts every body: write "
+            f"Token(body={literal(guess.token)}) in its place, and remove the secret from the fixture and the table"
         )
-    elif (unread := unread_signature(found.capture.headers)) is not None:
+    elif (unread := unread_signature(guess.capture.headers)) is not None:
         yield (
             f"proof: {unread.title()} is named like a signature, but its value has no form that is known here. "
             "Unsigned() accepts every body: write in its place how the sender's documentation verifies its webhooks"
