@@ -17,7 +17,7 @@ from receiver.verify.freshness import Fresh
 from receiver.verify.places import SignaturePlace
 from receiver.verify.request import WebhookRequest, wire_text
 from receiver.verify.signature_plan import SignaturePlan, TextOf
-from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
+from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier, hinted_order
 
 #: The most secrets of one source, since each request is compared with all of them.
 MOST_SECRETS = 16
@@ -147,7 +147,7 @@ class Signature(Verifier):
             return Verified(body, None)
         signatures, fields = found
         text = None if plan.has_secret else plan.text_of(request, headers, fields, b"")
-        for position in (0,) if len(secrets) == 1 else self._order(body, secrets):
+        for position in (0,) if len(secrets) == 1 else hinted_order(secrets, self.hint, body):
             secret = secrets[position].value
             if plan.fits(secret, plan.text_of(request, headers, fields, secret) if text is None else text, signatures):
                 break
@@ -160,12 +160,6 @@ class Signature(Verifier):
     def _covered(self, headers: dict[bytes, bytes]) -> frozenset[str]:
         """The signed headers of this request, as the sender lists them in a header."""
         return self._plan.signed & _names_in(headers.get(wire_text(self.listed_in.lower()), b""))
-
-    def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
-        if self.hint is None:
-            return range(len(secrets))
-        name = self.hint(body)
-        return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
 
     def _refusal(self, signatures: list[bytes]) -> NotVerified:
         """Make the refusal of a request none of whose signatures fits."""

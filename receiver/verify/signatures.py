@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +16,7 @@ from receiver.errors import NotVerified, WiringError
 from receiver.verify.algorithms import keyed
 from receiver.verify.encodings import ENCODINGS
 from receiver.verify.request import WebhookRequest, only_header
-from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
+from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Verified, Verifier, hinted_order
 
 SHA256_BYTES = hashlib.sha256().digest_size
 
@@ -71,7 +71,7 @@ class HmacSha256(Verifier):
         if not secrets:
             return Verified(body, None)
         digest = self._digest(signature)
-        for position in (0,) if len(secrets) == 1 else self._order(body, secrets):
+        for position in (0,) if len(secrets) == 1 else hinted_order(secrets, self.hint, body):
             if hmac.compare_digest(keyed("hmac_sha256", "text", secrets[position].value).digest(body), digest):
                 return Verified(body, position)
         raise NotVerified(
@@ -110,12 +110,6 @@ class HmacSha256(Verifier):
         if not self.prefix:
             return form
         return f"{form} behind `{self.prefix}`{'' if self.prefix_required else ', which may be left out'}"
-
-    def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
-        if self.hint is None:
-            return range(len(secrets))
-        name = self.hint(body)
-        return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
 
 
 @dataclass(frozen=True, slots=True)

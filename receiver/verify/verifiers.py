@@ -5,7 +5,7 @@ Verifying and signing do no I/O and read no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -65,6 +65,14 @@ class Credentials:
     def has_empty_secret(self) -> bool:
         """Whether a secret is blank, for example from an unset variable: a stranger could sign with it."""
         return any(not secret.value.strip() for secret in self.secrets)
+
+
+def hinted_order(secrets: Sequence[Secret], hint: Callable[[bytes], str | None] | None, body: bytes) -> Sequence[int]:
+    """The positions of the secrets in the order in which they are tried: first those that the hint names."""
+    if hint is None:
+        return range(len(secrets))
+    name = hint(body)
+    return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
 
 
 class Verified(NamedTuple):
