@@ -16,7 +16,7 @@ from sqlalchemy import event
 from receiver.database.database import Database
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.ingest.admission import admit, judged
+from receiver.ingest.admission import admit, webhook_request
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
@@ -75,7 +75,7 @@ def _answer(submitted: Sequence[Submitted]) -> None:
 def _verify(submitted: Sequence[Submitted]) -> None:
     now = datetime.now(UTC)
     for request, _ in submitted:
-        request.source.dialect.verifier.verify(judged(request, at=now), request.source.credentials)
+        request.source.dialect.verifier.verify(webhook_request(request, at=now), request.source.credentials)
     _answer(submitted)
 
 

@@ -129,8 +129,8 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
     """
     source, body = request.source, request.body
     dialect, credentials = source.dialect, source.credentials
-    asked = judged(request, at=now)
-    verified, encrypted = _verify(source, asked)
+    webhook = webhook_request(request, at=now)
+    verified, encrypted = _verify(source, webhook)
     opened = _opened(source, verified.plain) if dialect.decompress else verified.plain
     plain = dialect.verifier.redact(opened, credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
@@ -141,7 +141,7 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
             # What was signed is the body as it was received, or decompressed.
             check_signed_text(source, body)
             check_signed_text(source, opened)
-        reply = answer_challenge(source, "POST", request.target, asked.headers, plain, verified=True)
+        reply = answer_challenge(source, "POST", request.target, webhook.headers, plain, verified=True)
         if reply is not None:
             return reply
     # Stored as received, unless credentials were redacted from the content.
@@ -150,13 +150,13 @@ def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
         source=source.name,
         body=kept,
         plain=None if plain is kept or plain == kept else plain,
-        headers=_kept(asked.headers, dialect.kept_headers),
+        headers=_kept(webhook.headers, dialect.kept_headers),
         received_at=now,
         secret=verified.secret,
         mark=mark_of(credentials, verified.secret),
     )
     if dialect.reads_headers:
-        plain = _with_headers(arrival, plain, asked, verified, dialect.trusts_header)
+        plain = _with_headers(arrival, plain, webhook, verified, dialect.trusts_header)
     return _read_into(arrival, source, plain)
 
 
@@ -182,12 +182,12 @@ def _read_into(arrival: Arrival, source: VerifiableSource, plain: bytes) -> Arri
 
 
 def _with_headers(
-    arrival: Arrival, plain: bytes, asked: WebhookRequest, verified: Verified, trusted: str | None
+    arrival: Arrival, plain: bytes, webhook: WebhookRequest, verified: Verified, trusted: str | None
 ) -> KeptBody:
     """Combine the body with the headers that the envelope reads, and add these to the arrival. Raises `NotVerified`."""
     if trusted is not None:
         # The right one of two values is unknown, so the request is refused like one with a repeated signature.
-        asked.header(trusted)
+        webhook.header(trusted)
     arrival.headers = mark(arrival.headers, verified.signed, trusted)
     return KeptBody.of(plain, arrival.headers)
 
@@ -213,7 +213,7 @@ def _tell_unreadable(arrival: Arrival) -> None:
     log.warning("kept a webhook that cannot be read", about={"source": arrival.source}, reason=arrival.reason)
 
 
-def judged(request: Request, *, at: datetime) -> WebhookRequest:
+def webhook_request(request: Request, *, at: datetime) -> WebhookRequest:
     """Convert the request into the value that a verifier takes; `at` is the time of arrival."""
     public_url = request.source.credentials.public_url
     return WebhookRequest(request.body, _trimmed(request.headers), target=request.target, public_url=public_url, at=at)

@@ -23,7 +23,7 @@ from receiver.inbox import refused
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds, Refusal
-from receiver.ingest.admission import Request, judged
+from receiver.ingest.admission import Request, webhook_request
 from receiver.ingest.challenging import answers_unsigned
 from receiver.ingest.reverifying import TARGET, Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
@@ -248,7 +248,7 @@ class Keeper:
 
     def _likely(self, waiting: _Waiting) -> str | None:
         """Find the likely mistake behind a refusal; None if no known mistake explains it."""
-        source, request = waiting.request.source, judged(waiting.request, at=waiting.received_at)
+        source, request = waiting.request.source, webhook_request(waiting.request, at=waiting.received_at)
         if waiting.code == "signature_missing":
             unsigned = answers_unsigned(source, waiting.request.target, request.headers, request.body)
             return UNSIGNED_CHALLENGE if unsigned else None
@@ -267,7 +267,7 @@ class Keeper:
             if waiting.code == Captured.code:
                 headers = _with_target(captured_headers(waiting.request.headers), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
-            request = judged(waiting.request, at=waiting.received_at)
+            request = webhook_request(waiting.request, at=waiting.received_at)
             needed = _needed_headers(verifier, request)
             # Without its secret, a stored body could not be verified again, nor could an address that is signed.
             is_whole = target == request.target or not reads_target(verifier, request, source.credentials)
