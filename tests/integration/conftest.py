@@ -66,6 +66,13 @@ def hookmirror_database_url(mirror_url) -> str:
 
 
 @pytest.fixture
+def database(mirror_url) -> Iterator[Database]:
+    """Open a database with its tables, beside no kit."""
+    with closing(Database(mirror_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
 def kit(tmp_path, shop, mirror_url) -> Iterator[Webhooks]:
     """Open the shipped test kit with `shop` as its only dialect."""
     webhooks = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 
@@ -18,12 +16,6 @@ from receiver.server import arrival_watch
 from receiver.server.arrival_watch import MANY_ARRIVALS, MOST_ARRIVALS, ArrivalWatch
 
 numbers = count()
-
-
-@pytest.fixture
-def database(mirror_url: str) -> Iterator[Database]:
-    with closing(Database(mirror_url)) as opened:
-        yield opened
 
 
 def arrive(database: Database, number: int) -> None:

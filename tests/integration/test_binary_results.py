@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 
-import pytest
 from psycopg.pq import Format
 from sqlalchemy import event
 
-from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bodies import bodies_of
 from receiver.inbox.inbox import Inbox
@@ -18,12 +15,6 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 #: Bodies with every byte, with none, and in the forms in which PostgreSQL writes bytes as text.
 BODIES = [bytes(range(256)), b"", b"\\x00ff", b"\\000"]
-
-
-@pytest.fixture
-def database(mirror_url):
-    with closing(Database(mirror_url)) as opened:
-        yield opened
 
 
 def test_bodies_are_read_byte_for_byte_and_from_postgresql_in_the_binary_format(database, database_system):

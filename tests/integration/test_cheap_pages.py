@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -31,12 +29,6 @@ from receiver.search.filters import DeliveryFilter
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def database(mirror_url) -> Iterator[Database]:
-    with closing(Database(mirror_url)) as opened:
-        yield opened
 
 
 # ── statements ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,6 @@ indexes, even to the same value."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +10,6 @@ from sqlalchemy import select
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from handlers.catalog import Product
-from receiver.database.database import Database
 from receiver.mirror.rows import Key, Write, indexed_texts, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Rank, Version, microseconds
@@ -19,12 +17,6 @@ from receiver.mirror.versions import Rank, Version, microseconds
 NOON = microseconds(datetime(2026, 6, 1, 12, tzinfo=UTC))
 
 KEY = Key(Product, "shop", "A1")
-
-
-@pytest.fixture
-def database(mirror_url):
-    with closing(Database(mirror_url)) as opened:
-        yield opened
 
 
 def news(second, **columns):

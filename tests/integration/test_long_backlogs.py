@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,12 +29,6 @@ SECOND = timedelta(seconds=1)
 
 #: The setting for processes that help with one statement.
 WORKERS = "max_parallel_workers_per_gather"
-
-
-@pytest.fixture
-def database(mirror_url) -> Iterator[Database]:
-    with closing(Database(mirror_url)) as opened:
-        yield opened
 
 
 def accept(database: Database, at: datetime, state: State = State.PENDING, **columns: Any) -> None:

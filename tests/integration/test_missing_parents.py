@@ -9,11 +9,10 @@ import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled
-from shopping import tell_all
+from shopping import feed, tell_all
 
 from handlers.catalog import Category, Group, Product, Variant
 from receiver import ApiError, Listed, ListPage, Wanted
-from receiver.mirror.changes import after
 from receiver.reconcile.mark import Stage, new_mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.walk import Walk
@@ -48,10 +47,6 @@ def list_variants(shop, variants: dict[str, str]) -> None:
 
 def active_variants(kit) -> list[str]:
     return sorted((row.external_id for row in kit.rows(Variant) if row.active), key=lambda name: int(name[1:]))
-
-
-def feed(kit) -> list[tuple[str, str]]:
-    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
 
 
 def run(kit, **options):

@@ -13,7 +13,7 @@ import pytest
 from faults import Killed
 from paging import PagedSource, listened_to, mirrored
 from running import reconciled
-from shopping import named, tell_all
+from shopping import feed, named, tell_all
 from sqlalchemy import event, func, select
 
 from handlers.api import fetch
@@ -22,7 +22,6 @@ from receiver import ApiError, Listed, ListPage
 from receiver.codec import decode, encode
 from receiver.database.database import Database
 from receiver.errors import EndlessListError, RunConflict
-from receiver.mirror.changes import after
 from receiver.reconcile import seen
 from receiver.reconcile.mark import Mark, new_mark
 from receiver.reconcile.question import Asking
@@ -53,10 +52,6 @@ def lamps(kit, source) -> PagedSource:
 
 def run(kit, **options):
     return reconciled(kit, kit.source("shop"), **options)
-
-
-def feed(kit) -> list[tuple[str, str]]:
-    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
 
 
 class History:

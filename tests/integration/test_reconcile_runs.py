@@ -13,7 +13,7 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
-from shopping import named, new_shop, sources_of, tell_all
+from shopping import feed, named, new_shop, sources_of, tell_all
 from sqlalchemy import func, select, update
 
 from examples import examples
@@ -72,10 +72,6 @@ def start(runs) -> int:
 def finish(runs, run: int) -> None:
     for _ in runs.feeder.steps(run):
         pass
-
-
-def feed(kit) -> list[tuple[str, str]]:
-    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
 
 
 def edit(lamps, kit) -> None:

@@ -17,6 +17,7 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
+from receiver.mirror.changes import after
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
 
@@ -102,6 +103,11 @@ def tell_all(kit: Webhooks, external_ids: Iterable[str], *, at: datetime) -> Non
         arrivals.append(arrival)
     kit.inbox.accept(arrivals)
     kit.drain()
+
+
+def feed(kit: Webhooks) -> list[tuple[str, str]]:
+    """List the operation and the row of each change, oldest first."""
+    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
 
 
 def states(kit: Webhooks) -> list[str]:
