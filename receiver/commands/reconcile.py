@@ -79,7 +79,7 @@ def _foreseen(runtime: Runtime, source: Source, *, force: bool, misdated: bool) 
         if misdated:
             return date_back(runtime.database, source, dry_run=True)
         with foreign_code(f"The list of {source.name}"):
-            return compare(runtime.database, source, dry_run=True, force=force, progress=lambda rows: seen(rows))
+            return compare(runtime.database, source, dry_run=True, force=force, progress=seen)
 
 
 def _repaired(runtime: Runtime, source: Source, *, force: bool, misdated: bool, reason: str) -> Report:
@@ -94,7 +94,7 @@ def _repaired(runtime: Runtime, source: Source, *, force: bool, misdated: bool, 
                 reason=reason,
                 force=force,
                 only_misdated=misdated,
-                progress=lambda rows: seen(rows),
+                progress=seen,
             )
     finally:
         feeder.close()
