@@ -86,38 +86,69 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     """Make the conversion of a column read on a database of `dialect`, for a database of `other`."""
     kind = _kind(column.type)
     postgresql, to_postgresql = dialect.name == "postgresql", other.name == "postgresql"
+    if kind is None:
+        read = _comparable_and_writable(writer(column, other))
+    else:
+        read = _reader(kind, column.type, postgresql, to_postgresql)
+    return Conversion(
+        column.name,
+        selected=_selected(kind, column, postgresql),
+        size=_size(kind, column, postgresql),
+        read=read,
+        compared=_comparison(kind, column.type, postgresql, to_postgresql),
+    )
+
+
+def _selected(kind: Any, column: Column[Any], postgresql: bool) -> ColumnElement[Any]:
+    if kind is None:
+        return column
+    # As text, PostgreSQL gives a padded value without its blanks.
+    is_text = kind in (ExactDecimal, UtcDateTime, Numeric, JSON) or isinstance(column.type, PADDED)
+    return type_coerce(cast(column, Text) if postgresql and is_text else column, NullType())
+
+
+def _size(kind: Any, column: Column[Any], postgresql: bool) -> ColumnElement[Any] | None:
+    if kind in (String, LargeBinary):
+        return func.octet_length(column) if postgresql else func.length(column)
+    if kind in (JSON, None):
+        return func.octet_length(cast(column, Text)) if postgresql else func.length(column)
+    return None
+
+
+def _reader(kind: Any, of: TypeEngine[Any], postgresql: bool, to_postgresql: bool) -> Callable[[Any], Any]:
+    """The `read` of a column of the type `of`."""
     crosses = to_postgresql and not postgresql
-    raw = type_coerce(column, NullType())
-    as_text = type_coerce(cast(column, Text), NullType()) if postgresql else raw
-    size = (func.octet_length(column) if postgresql else func.length(column)) if kind in (String, LargeBinary) else None
     if kind is String:
-        read_text = _text_within(column.type) if crosses else _text_without_nul if to_postgresql else _text
-        # As text, PostgreSQL gives a padded value without its blanks.
-        return Conversion(column.name, as_text if isinstance(column.type, PADDED) else raw, size, read_text, None)
-    if kind is LargeBinary:
-        return Conversion(column.name, raw, size, _bytes, None)
+        return _text_within(of) if crosses else _text_without_nul if to_postgresql else _text
     if kind is Integer:
-        return Conversion(column.name, raw, None, integer_within(bits_of(column.type) if to_postgresql else 64), None)
-    if kind is Boolean:
-        return Conversion(column.name, raw, None, flag, None)
-    if kind is Float and is_real(column.type) and postgresql != to_postgresql:
-        return Conversion(column.name, raw, None, real_for_postgresql if crosses else float_for_sqlite, as_real)
+        return integer_within(bits_of(of) if to_postgresql else 64)
+    if kind is Float and crosses and is_real(of):
+        return real_for_postgresql
     if kind is Float:
-        return Conversion(column.name, raw, None, any_float if to_postgresql else float_for_sqlite, None)
-    if kind is ExactDecimal:
-        return Conversion(column.name, as_text, None, all_digits, None)
-    if kind is UtcDateTime:
-        return Conversion(column.name, as_text, None, _moment, None)
+        return any_float if to_postgresql else float_for_sqlite
+    if kind is Numeric and crosses:
+        return digits_within_scale(of)
     if kind is Numeric:
         # SQLite converts the decimal to a float, so it must be exact as a float.
-        read = shortest_digits if to_postgresql and postgresql else float_digits
-        return Conversion(column.name, as_text, None, digits_within_scale(column.type) if crosses else read, None)
-    size = func.octet_length(cast(column, Text)) if postgresql else func.length(column)
+        return shortest_digits if to_postgresql else float_digits
     if kind is JSON:
-        return Conversion(
-            column.name, as_text, size, _json_for_postgresql if to_postgresql else _json_for_sqlite, _comparable_json
-        )
-    return Conversion(column.name, column, size, _comparable_and_writable(writer(column, other)), _comparable)
+        return _json_for_postgresql if to_postgresql else _json_for_sqlite
+    others: dict[Any, Callable[[Any], Any]] = {
+        LargeBinary: _bytes,
+        Boolean: flag,
+        ExactDecimal: all_digits,
+        UtcDateTime: _moment,
+    }
+    return others[kind]
+
+
+def _comparison(kind: Any, of: TypeEngine[Any], postgresql: bool, to_postgresql: bool) -> Callable[[Any], Any] | None:
+    """The `compared` of a column of the type `of`."""
+    if kind is None:
+        return _comparable
+    if kind is JSON:
+        return _comparable_json
+    return as_real if kind is Float and is_real(of) and postgresql != to_postgresql else None
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
