@@ -202,7 +202,7 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
 
 
 def _mistake(found: ErrorDetails) -> str:
-    """Say of one place of an answer what is wrong there, such as "`data.items.0.sku` is missing"."""
+    """Describe the mistake at one place of an answer, such as "`data.items.0.sku` is missing"."""
     place = f"`{'.'.join(map(str, found['loc']))}`" if found["loc"] else "the answer"
     if found["type"] == "missing":
         return f"{place} is missing"

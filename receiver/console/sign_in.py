@@ -139,7 +139,7 @@ class SignIn:
 
 
 def _page_asked_for(request: Request) -> str:
-    """Path and query of the page of this request, below the console; empty if it is none to come back to."""
+    """Path and query of the page of this request, below the console; empty if the browser must not come back to it."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
     path = path.removeprefix(CONSOLE_PATH)
     if request.method != "GET" or path.startswith(NO_PAGES):

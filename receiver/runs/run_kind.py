@@ -107,7 +107,7 @@ class RunLease(Protocol):
 
 
 class RunKind(Protocol):
-    """One kind of run."""
+    """The code of one kind of run, which a feeder calls step by step."""
 
     @property
     def name(self) -> str:

@@ -15,8 +15,8 @@ MARK_BYTES = 6
 def secret_marks(key: str, source: str, secrets: Sequence[Secret]) -> tuple[str, ...]:
     """The marks of a source's secrets, in their order.
 
-    Only the holder of the key can try whether a guessed secret has a mark. The source belongs to what is digested, so
-    that equal secrets of two sources have different marks.
+    Only the holder of the key can try whether a guessed secret has a mark. The digest covers the source, too, so that
+    equal secrets of two sources have different marks.
     """
     return tuple(_digest(key, source.encode() + b"\n" + secret.value) for secret in secrets)
 

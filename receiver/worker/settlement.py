@@ -117,8 +117,8 @@ class Settlement:
     def _settle_apart(self, attempts: Sequence[Attempt]) -> None:
         """Settle the attempts one by one, and return to the inbox those that need a lock of another session.
 
-        An attempt that follows such a one of its entity returns with it, so that they keep their order. Each of the
-        others is tried, however many meet locks: those that were left out might be left out each time.
+        The later attempts of their entities return with them, so that they keep their order. Each of the others is
+        tried, however many meet locks: those that were left out might be left out each time.
         """
         locked: list[tuple[Attempt, Exception]] = []
         for attempt in attempts:
