@@ -273,6 +273,7 @@ PLAIN = {
     ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
+        "advice",
         *(
             "bounded",
             "closing",

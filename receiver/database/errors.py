@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import sqlite3
@@ -10,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import URL
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -23,12 +21,10 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
+from receiver.database.advice import NO_WRITES, advise
 from receiver.database.redaction import redacted, shown
-from receiver.database.sqlite.connections import DOUBTFUL
-from receiver.database.sqlite.files import BESIDE_MOVED, MOVED
 from receiver.logs.safe_text import told
 from receiver.settings.settings import load
-from receiver.system_limits import explain_few_files, has_few_files
 
 Result = TypeVar("Result")
 
@@ -134,7 +130,7 @@ def is_read_only(error: BaseException) -> bool:
     original = getattr(error, "orig", None) or error
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
+    return getattr(original, "sqlstate", None) == READ_ONLY or NO_WRITES in str(original)
 
 
 def is_lack_of_rights(error: BaseException) -> bool:
@@ -222,7 +218,7 @@ def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """Describe an error of the database, and what to do, in one line; `setting` is the setting with the URL."""
     parsed = urls.parse(url)
     reason = redacted(_reason(error), parsed)
-    advice = _advice(reason.lower(), parsed).format(setting=setting)
+    advice = advise(error, reason, parsed).replace("{setting}", setting)
     return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
 
 
@@ -233,75 +229,10 @@ def _reason(error: BaseException) -> str:
     return "; ".join(tried) or told(error)
 
 
-def _advice(reason: str, url: URL) -> str:
-    file = url.database or ""
-    if _NOT_OPENED in reason and has_few_files():
-        return explain_few_files()
-    if _NOT_OPENED in reason and os.path.isdir(file):
-        return "This path is a folder: name a file in {setting}."
-    if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
-        return "Give this user the right to read and write the file."
-    return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
-
-
 _IN_RELATION = re.compile(r'in relation "([^"]+)"')
 
 _END_SESSION = (
     "Find it with `SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity WHERE "
     "xact_start IS NOT NULL ORDER BY xact_start`, and end its transaction, or the session with `SELECT "
     "pg_terminate_backend(pid)`."
-)
-
-#: The message of PostgreSQL's library for a server that accepts no writes.
-_NO_WRITES = "session is read-only"
-
-#: SQLite's message for any failure to open a file.
-_NOT_OPENED = "unable to open database file"
-
-
-_NO_PRIMARY = (
-    "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end. If it is "
-    "the primary, turn off `default_transaction_read_only` of the role or of the database."
-)
-
-_POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
-
-_NO_CONNECTION = (
-    "Close other connections, or raise `max_connections` of the server or the role's own limit: docs/deployment.md "
-    "says how many are needed."
-)
-
-_OTHER_TABLES = "The tables are not those of this release: run `hookmirror doctor`, which says what to do."
-
-_ADVICE = (
-    (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
-    (BESIDE_MOVED, "Stop every process that has the database open, and start them again."),
-    (DOUBTFUL, "Check its disk; writing resumes by itself once a checkpoint has succeeded."),
-    (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
-    *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
-    *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
-    ("lock timeout", "Another session holds what must be changed: end it, or wait for it, and run this again."),
-    *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
-    (
-        "no schema has been selected",
-        "The role's `search_path` names no schema that it may use: create one, or run "
-        "`ALTER ROLE … SET search_path = public`.",
-    ),
-    ("readonly", "Give this user the right to write the file and its folder."),
-    ("read-only", "Give this user the right to write the file and its folder."),
-    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
-    ("disk i/o error", "Check its disk: is there space left, and may this user write there?"),
-    ("not a database", "The file is not an SQLite database: name another file in {setting}."),
-    ("malformed", "The file is damaged, or cannot be read: check its disk, or restore it from a backup."),
-    ("locked", "Another program holds the file: stop that program, or wait for it."),
-    ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
-    ("password authentication", "Correct user and password in {setting}."),
-    (
-        "row-level security",
-        "Run `ALTER TABLE … DISABLE ROW LEVEL SECURITY` for the table, or `ALTER ROLE … BYPASSRLS`.",
-    ),
-    *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
-    ("does not exist", "Create the database, or correct its name in {setting}."),
-    ("must be owner of", "Run `hookmirror migrate` as the role that owns the tables: see docs/deployment.md."),
-    ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )

@@ -16,6 +16,7 @@ from typing import Literal
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.database.advice import advise_about_new_file
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
@@ -166,7 +167,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         if absent is None:
             yield from _contents(database, settings, sources)
         else:
-            yield _to_be_made(absent)
+            yield _to_be_made(absent, database.setting)
     except PoolerError as error:
         yield Check("database", False, str(error))
     except HookmirrorError as error:
@@ -177,10 +178,12 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         database.close()
 
 
-def _to_be_made(file: Path) -> Check:
-    if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+def _to_be_made(file: Path, setting: str) -> Check:
+    # SQLite creates the target of a link.
+    folder = Path(os.path.realpath(file)).parent
+    if folder.is_dir() and os.access(folder, os.W_OK):
         return Check("database", True, f"{file} does not exist yet: the first start creates it")
-    mend = "create its folder, or give this user the right to write there"
+    mend = advise_about_new_file(str(file)).replace("{setting}", setting)
     return Check("database", False, f"{file} does not exist and cannot be created: {mend}")
 
 

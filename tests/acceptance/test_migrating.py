@@ -170,6 +170,13 @@ def test_doctor_reports_that_a_new_file_could_not_be_made(tmp_path, forks):
     assert "create its folder, or give this user the right to write there" in finding(done, "database")[1]
 
 
+def test_doctor_reports_that_the_target_of_a_link_could_not_be_made(tmp_path, forks):
+    (tmp_path / "hookmirror.db").symlink_to("/nowhere/at/all.db")
+    done = forks.run(Folder(tmp_path), "doctor", "--json")
+    assert (done.returncode, finding(done, "database")[0]) == (1, False)
+    assert "it is a link to /nowhere/at/all.db, so create the folder of that" in finding(done, "database")[1]
+
+
 def test_doctor_reports_a_postgresql_without_tables_and_makes_none(on_postgresql, forks, postgresql_url):
     done = forks.run(on_postgresql, "doctor", "--json")
     good, says = finding(done, "schema")

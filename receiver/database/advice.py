@@ -1,0 +1,180 @@
+"""Advice for errors of the database: what a person can do, by the words of the error or by PostgreSQL's code.
+
+A server words its errors in its own language, and gives the code of most of them. Errors of opening a connection have
+no code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from receiver.database import urls
+from receiver.database.sqlite.connections import DOUBTFUL
+from receiver.database.sqlite.files import BESIDE_MOVED, MOVED
+from receiver.system_limits import explain_few_files, has_few_files
+
+#: The message of PostgreSQL's library for a server that accepts no writes.
+NO_WRITES = "session is read-only"
+
+#: SQLite's message for any failure to open a file.
+_NOT_OPENED = "unable to open database file"
+
+#: SQLite's words for a file that cannot be written.
+_NOT_WRITABLE = (_NOT_OPENED, "readonly database")
+
+
+def advise(error: BaseException, reason: str, url: URL) -> str:
+    """Say what to do about this error, whose words are `reason`. `{setting}` stands for the setting with the URL."""
+    words = reason.lower()
+    about_file = _advise_about_file(words, urls.path_of(url)) if url.get_backend_name() == "sqlite" else None
+    if about_file is not None:
+        return about_file
+    by_words = next((mend for symptom, mend in _BY_WORDS if _fits(symptom, words)), None)
+    return by_words or _BY_STATE.get(str(_state(error)), "Check {setting}.")
+
+
+def _advise_about_file(words: str, file: str) -> str | None:
+    """Say what to do about a SQLite file that cannot be opened or written; None if its words say more."""
+    if not any(each in words for each in _NOT_WRITABLE):
+        return None
+    if _is_mounted_read_only(file):
+        return _sentence(advise_about_new_file(file))
+    if _NOT_OPENED not in words:
+        return None
+    if has_few_files():
+        return explain_few_files()
+    if os.path.isdir(file):
+        return "This path is a folder: name a file in {setting}."
+    if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+        return "Give this user the right to read and write the file."
+    return _sentence(advise_about_new_file(file))
+
+
+def advise_about_new_file(file: str) -> str:
+    """Say what to do about a SQLite file that cannot be created. `{setting}` stands for the setting with the URL."""
+    if _is_mounted_read_only(file):
+        return "its disk is mounted read-only, so mount it for writing, or name a file on another disk in {setting}"
+    target = os.path.realpath(file)
+    if os.path.islink(file):
+        return f"it is a link to {target}, so create the folder of that, or give this user the right to write there"
+    return "create its folder, or give this user the right to write there"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _is_mounted_read_only(file: str) -> bool:
+    path = Path(os.path.realpath(file))
+    there = next((each for each in (path, *path.parents) if os.path.exists(each)), None)
+    try:
+        return there is not None and bool(os.statvfs(there).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _fits(symptom: str, words: str) -> bool:
+    """Whether an error has these words; … stands for any words in between."""
+    return all(part in words for part in symptom.split("…"))
+
+
+def _state(error: BaseException) -> object:
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+
+
+_NO_PRIMARY = (
+    "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end. If it is "
+    "the primary, turn off `default_transaction_read_only` of the role or of the database."
+)
+
+_POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
+
+_NO_CONNECTION = (
+    "Close other connections, or raise `max_connections` of the server or the role's own limit: docs/deployment.md "
+    "says how many are needed."
+)
+
+_OTHER_TABLES = "The tables are not those of this release: run `hookmirror doctor`, which says what to do."
+
+_LOCKED = "Another session holds what must be changed: end it, or wait for it, and run this again."
+
+_NO_SCHEMA = (
+    "The role's `search_path` names no schema that it may use: create one, or run "
+    "`ALTER ROLE … SET search_path = public`."
+)
+
+_RIGHTS = "Give this user the rights it needs: see docs/deployment.md."
+
+_ENDED = "The server was stopped or restarted, or ended the connection: wait until it answers, and run this again."
+
+_UNREACHED = "Correct host and port in {setting}, or check the network between this machine and the server."
+
+_FULL = "Free some space on the server's disk; nothing that was acked is lost."
+
+_OVERDUE = "The server took too long: look for what else keeps it busy, and run this again."
+
+_DAMAGED = "Files of the server are damaged: check its disk, and restore the database from a backup."
+
+#: The first that fits counts, so special cases come before general ones.
+_BY_WORDS = (
+    (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
+    (BESIDE_MOVED, "Stop every process that has the database open, and start them again."),
+    (DOUBTFUL, "Check its disk; writing resumes by itself once a checkpoint has succeeded."),
+    *((symptom, _NO_PRIMARY) for symptom in (NO_WRITES, "read-only transaction", "during recovery")),
+    *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
+    ("lock timeout", _LOCKED),
+    *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
+    ("no schema has been selected", _NO_SCHEMA),
+    ("readonly", "Give this user the right to write the file and its folder."),
+    ("read-only", "Give this user the right to write the file and its folder."),
+    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("disk i/o error", "Check its disk: is there space left, and may this user write there?"),
+    ("not a database", "The file is not an SQLite database: name another file in {setting}."),
+    ("malformed", "The file is damaged, or cannot be read: check its disk, or restore it from a backup."),
+    ("locked", "Another program holds the file: stop that program, or wait for it."),
+    ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
+    ("password authentication", "Correct user and password in {setting}."),
+    ("no password supplied", "Write the password into {setting}, or into a file that PGPASSFILE names."),
+    (
+        "row-level security",
+        "Run `ALTER TABLE … DISABLE ROW LEVEL SECURITY` for the table, or `ALTER ROLE … BYPASSRLS`.",
+    ),
+    *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
+    (
+        "root certificate",
+        "Name the file with the certificate of the server's authority as `sslrootcert=…` in {setting}, or allow "
+        "connections without that check by `sslmode=require`.",
+    ),
+    ("certificate verify failed", "Name the certificate of the server's authority as `sslrootcert=…` in {setting}."),
+    ("certificate…does not match", "Name the server in {setting} by the name in its certificate."),
+    ("does not support ssl", "Turn on SSL on the server, or correct `sslmode` in {setting}."),
+    ("pg_hba.conf", "Let the server's pg_hba.conf admit this user from this machine, or correct {setting}."),
+    ('database "…does not exist', "Create the database, or correct its name in {setting}."),
+    ('role "…does not exist', "Create the role on the server, or correct the user in {setting}."),
+    ("not permitted to log in", "Run `ALTER ROLE … LOGIN`, or correct the user in {setting}."),
+    ("must be owner of", "Run `hookmirror migrate` as the role that owns the tables: see docs/deployment.md."),
+    ("permission denied", _RIGHTS),
+    *((symptom, _ENDED) for symptom in ("terminating connection", "closed the connection", "database system is")),
+    *((symptom, _ENDED) for symptom in ("connection has been closed", "the connection is lost", "connection reset")),
+    *((symptom, _UNREACHED) for symptom in ("failed to resolve host", "timeout expired", "no route", "unreachable")),
+    ("no space left on device", _FULL),
+    ("statement timeout", _OVERDUE),
+)
+
+#: By PostgreSQL's code, for a server whose words are not English.
+_BY_STATE = {
+    "25006": _NO_PRIMARY,
+    "3F000": _NO_SCHEMA,
+    "42501": _RIGHTS,
+    "42703": _OTHER_TABLES,
+    "42P01": _OTHER_TABLES,
+    "53100": _FULL,
+    "53300": _NO_CONNECTION,
+    "55P03": _LOCKED,
+    "57014": _OVERDUE,
+    **dict.fromkeys(("57P01", "57P02", "57P03"), _ENDED),
+    **dict.fromkeys(("XX001", "XX002"), _DAMAGED),
+}
