@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -40,6 +41,9 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
+
+#: The first SQLite that returns the rows of a statement that changes them.
+OLDEST_SQLITE = (3, 35)
 
 #: The parameters that the URL of a file may have. Others have no effect, or undo what this program relies on: they make
 #: a database in memory, or one without locks.
@@ -98,6 +102,11 @@ def _check(parsed: URL, url: str, setting: str) -> None:
         )
     if parsed.drivername not in urls.DRIVERS.values():
         raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
+    if system == "sqlite" and sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"{setting} names a SQLite file, and the SQLite {sqlite3.sqlite_version} of this Python is older than "
+            f"{'.'.join(map(str, OLDEST_SQLITE))}: use a Python with a later one, or name PostgreSQL."
+        )
     given = parse_qsl(url.partition("?")[2], keep_blank_values=True)
     unknown = [name for name, value in given if value not in FILE_PARAMETERS.get(name, ())]
     # SQLAlchemy passes the values of a repeated parameter on as the text of a tuple.

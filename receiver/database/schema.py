@@ -36,6 +36,9 @@ MIGRATION_LOCK_TIMEOUT = "10s"
 #: PostgreSQL's encoding with all characters.
 ENCODING = "UTF8"
 
+#: The first release of PostgreSQL that has all functions that statements here call, such as `date_bin`.
+OLDEST_POSTGRESQL = 14
+
 MIGRATE = "run `hookmirror migrate`"
 
 #: Held by the migrating thread, because Alembic keeps the connection of a migration in a global variable.
@@ -117,7 +120,7 @@ class Schema:
         Writes nothing itself. Raises SQLAlchemy's error if the database cannot be used.
         """
         with self._database.write() as connection:
-            self._refuse_encoding(connection)
+            self._refuse_server(connection)
             refuse_unfinished(connection)
             for status in self.statuses(connection):
                 status.refuse_what_is_not_ours()
@@ -141,7 +144,7 @@ class Schema:
         fails.
         """
         with self._database.write() as connection:
-            self._refuse_encoding(connection)
+            self._refuse_server(connection)
             if self._database.is_postgresql:
                 _take_turns(connection)
             refuse_unfinished(connection)
@@ -158,13 +161,13 @@ class Schema:
     def plan(self) -> Migration:
         """Return what `upgrade` would do, and create no file for it."""
         with self._reading_plan() as connection:
-            self._refuse_encoding(connection)
+            self._refuse_server(connection)
             return self._plan(connection)
 
     def checked_plan(self) -> Migration:
         """Return the plan. Raises the errors of `upgrade`, except for those of a migration that runs."""
         with self._reading_plan() as connection:
-            self._refuse_encoding(connection)
+            self._refuse_server(connection)
             refuse_unfinished(connection)
             plan = self._plan(connection)
             self._refuse_lacking(connection)
@@ -243,11 +246,16 @@ class Schema:
         for each in self._tables_without_migrations():
             yield from lacking_columns(connection, each, models.get(each))
 
-    def _refuse_encoding(self, connection: Connection) -> None:
-        """Raise `ConfigurationError` if the encoding of the database lacks characters."""
+    def _refuse_server(self, connection: Connection) -> None:
+        """Raise `ConfigurationError` if the server is too old, or if the encoding of the database lacks characters."""
         if not self._database.is_postgresql:
             return
-        encoding = connection.execute(text("SHOW server_encoding")).scalar()
+        release, encoding = connection.execute(_SERVER).one()
+        if release // 10_000 < OLDEST_POSTGRESQL:
+            raise ConfigurationError(
+                f"The server is PostgreSQL {release // 10_000}, and {OLDEST_POSTGRESQL} is the oldest that works: "
+                f"upgrade it, or name another server in {self._database.setting}."
+            )
         if encoding != ENCODING:
             raise ConfigurationError(
                 f"The database is encoded in {encoding}, which cannot keep every text: make one with "
@@ -270,6 +278,9 @@ class Schema:
         for each in SQLModel.metadata.sorted_tables:
             if not any(f"{modules.get(each, '')}.".startswith(f"{owner}.") for owner in owners):
                 yield each
+
+
+_SERVER = text("SELECT CAST(current_setting('server_version_num') AS integer), current_setting('server_encoding')")
 
 
 def _mappers(base: type[SQLModel]) -> Iterator[Mapper[Any]]:

@@ -578,6 +578,14 @@ def test_a_database_that_cannot_hold_every_character_is_refused_by_every_start(d
         databases.drop(name)
 
 
+def test_a_server_that_is_too_old_is_refused_by_every_start(postgresql_url, monkeypatch):
+    monkeypatch.setattr("receiver.database.schema.OLDEST_POSTGRESQL", 99)
+    with closing(Database(postgresql_url)) as database:
+        for ask in (Schema(database).prepare, Schema(database).upgrade, Schema(database).plan):
+            with pytest.raises(ConfigurationError, match="and 99 is the oldest that works: upgrade it, or name"):
+                ask()
+
+
 def test_the_client_encoding_of_the_environment_does_not_matter(databases, monkeypatch):
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     name = databases.create_with_tables()

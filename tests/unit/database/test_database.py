@@ -39,6 +39,13 @@ def test_a_url_that_cannot_work_is_refused_with_what_to_write(url, reason):
         Database(url)
 
 
+def test_a_sqlite_that_is_too_old_is_refused_with_what_to_use(tmp_path, monkeypatch):
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr("sqlite3.sqlite_version", "3.34.1")
+    with pytest.raises(ConfigurationError, match=r"SQLite 3\.34\.1 of this Python is older than 3\.35: use a Python"):
+        Database(f"sqlite:///{tmp_path}/hookmirror.db")
+
+
 @pytest.mark.parametrize("url", ["mysql://host/db", "hookmirror.db", "sqlite://", "postgresql://host:port/db"])
 def test_the_error_about_a_url_names_the_place_where_it_is_set(url):
     with pytest.raises(ConfigurationError, match=r"^`database_url` in my\.toml "):
