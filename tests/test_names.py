@@ -191,6 +191,7 @@ PLAIN = {
             "byte_arrays",
             "temporary",
             *("own_tables", "usable_tables", "foreign_tables", "foreign_keys", "rebuilt_tables", "page_sizes"),
+            "search_paths",
             "calendar",
             "stored_types",
         ),

@@ -327,6 +327,32 @@ def test_a_session_that_learned_of_its_demotion_is_closed_although_it_only_reads
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != before
 
 
+@pytest.mark.parametrize("is_at_once", [False, True])
+def test_after_a_search_path_is_mended_no_connection_that_began_with_the_wrong_one_is_used_again(postgres, is_at_once):
+    def use(path):
+        with postgres.write() as connection:
+            name = connection.execute(text("SELECT current_database()")).scalar()
+            connection.execute(text(f"ALTER DATABASE {name} SET search_path = {path}"))
+
+    def ask():
+        if is_at_once:
+            return len(postgres.run_at_once("SELECT note FROM notes", ()))
+        with postgres.read() as connection:
+            return len(connection.execute(text("SELECT note FROM notes")).all())
+
+    use("nowhere")
+    postgres.engine.dispose()
+    with postgres.read(), postgres.read():
+        use("public")
+    with pytest.raises(SQLAlchemyError, match="does not exist") as raised:
+        ask()
+    assert not is_transient(raised.value)
+    with postgres.read() as connection, postgres.read() as other:
+        found = [each.execute(text("SELECT count(*) FROM notes")).scalar() for each in (connection, other)]
+    assert found == [0, 0]
+    assert ask() == 0
+
+
 @pytest.mark.parametrize("state", ["25006", "57P01", "57P02", "57P03", "08006", "08P01"])
 def test_a_new_connection_may_succeed_after_a_server_ends_or_takes_no_writes(state):
     assert is_of_the_connection(psycopg.errors.lookup(state)())
