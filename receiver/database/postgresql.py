@@ -23,7 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from receiver.database.byte_arrays import write_byte_arrays
 from receiver.database.calendar import read_any_time
 from receiver.database.errors import SETTING, is_of_the_connection
-from receiver.database.search_paths import leave_lacking, note_lacking
+from receiver.database.search_paths import replace_lacking
 from receiver.errors import PoolerError
 
 if TYPE_CHECKING:
@@ -129,7 +129,6 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
     event.listen(engine, "connect", lambda connection, _: write_byte_arrays(connection))
     engine.dialect.execution_ctx_cls = _with_binary_results(engine.dialect.execution_ctx_cls)
     event.listen(engine, "handle_error", _drop)
-    event.listen(engine, "checkout", leave_lacking)
     event.listen(engine, "checkout", _leave_closed)
     if engine.url.query.get(SERVER_WANTED, TAKES_WRITES) == TAKES_WRITES:
         event.listen(engine, "checkout", _leave_demoted)
@@ -198,7 +197,7 @@ def run_at_once(engine: Engine, statement: str, parameters: Sequence[Any]) -> li
         try:
             return driver.execute(statement, parameters).fetchall()
         except driver.Error as error:
-            note_lacking(pooled.info, error)
+            replace_lacking(pooled, error)
             is_lost = is_of_the_connection(error) or engine.dialect.is_disconnect(cast("Any", error), pooled, None)
             raise _error_of_sqlalchemy(engine, error, is_lost=is_lost) from error
         finally:
@@ -345,4 +344,4 @@ def _drop(context: ExceptionContext) -> None:
     if is_of_the_connection(context.original_exception):
         context.is_disconnect = True
     else:
-        note_lacking(context.connection.info, context.original_exception)
+        replace_lacking(context.connection.connection, context.original_exception)
