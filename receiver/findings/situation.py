@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -195,6 +196,16 @@ class Situation:
     followers: Sequence[Followed] = ()
     still_runs: Sequence[StillRun] = ()
     locked: Sequence[LockedDeliveries] = ()
+    #: The tallies of the last hour by kind and source, and under None those of all sources. Without it, each question
+    #: would read all tallies, and the rules ask several about each source.
+    _by_kind: Mapping[tuple[str, str | None], Sequence[Tallied]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_kind: dict[tuple[str, str | None], list[Tallied]] = defaultdict(list)
+        for each in self.recent:
+            by_kind[each.kind, each.source].append(each)
+            by_kind[each.kind, None].append(each)
+        object.__setattr__(self, "_by_kind", dict(by_kind))
 
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT
@@ -202,11 +213,8 @@ class Situation:
         """The tallies of this kind within a period, oldest first; None matches any source."""
         return [
             each
-            for each in self.recent
-            if each.kind == kind
-            and source in (None, each.source)
-            and (details is None or each.detail in details)
-            and self.now - within < each.at <= self.now
+            for each in self._by_kind.get((kind, source), ())
+            if (details is None or each.detail in details) and self.now - within < each.at <= self.now
         ]
 
     @property

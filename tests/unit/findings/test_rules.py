@@ -80,6 +80,24 @@ def test_without_trouble_there_is_no_finding():
 WRONG = {"detail": "signature_wrong"}
 
 
+class ReadTallies(list[Tallied]):
+    """Tallies that count how often all of them are read."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[Tallied]:
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_the_rules_read_the_tallies_once_and_not_for_each_source():
+    names = [f"shop-{number}" for number in range(50)]
+    recent = ReadTallies([*WELL.recent, *(each for name in names for each in tally("accepted", 1, source=name))])
+    situation = replace(WELL, recent=recent, sources={name: SourceFacts(name) for name in names})
+    assert rules_of(situation) == []
+    assert recent.reads == 1
+
+
 def wrong(*minutes: int, number: int = 1, good: datetime | None = None, before: int = 0) -> SignatureHistory:
     """Make a history with wrong signatures these numbers of minutes ago, the first ones first."""
     first, last = (NOW - minute * MINUTE for minute in (minutes[0], minutes[-1]))
