@@ -88,7 +88,7 @@ class WholeRun(Run, frozen=True):
     read: Annotated[
         ReadSoFar | None, Meta(description="How much of the source's list it has read; null for runs without a list.")
     ]
-    rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
+    rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order, and at most a page.")]
     overlaps: Annotated[
         list[OverlappingRun], Meta(description="Runs with common deliveries. Feeding one outdates the others' plans.")
     ]
@@ -266,7 +266,12 @@ class Runs:
     def show(self, asked: Question) -> WholeRun:
         with self._lookup.database.read() as connection:
             run = formatting.whole_run(
-                connection, asked[RUN_ID], rows=LARGEST_PAGE, wiring=self._verbs.wiring, now=datetime.now(UTC)
+                connection,
+                asked[RUN_ID],
+                rows=LARGEST_PAGE,
+                wiring=self._verbs.wiring,
+                now=datetime.now(UTC),
+                most_bytes=self._lookup.page_bytes,
             )
         rows = [ForecastRow(**row) for row in run.pop("rows")]
         overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
@@ -278,9 +283,11 @@ class Runs:
         with self._lookup.database.read() as connection:
             find(connection, asked[RUN_ID])
             # A forecast keeps a few thousand rows at most, so skipping some costs little.
-            rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=limit + 1, after=after)
-        following = str(after + limit) if len(rows) > limit else None
-        return ForecastPage([ForecastRow(**row) for row in rows[:limit]], following)
+            page = formatting.forecast_rows(
+                connection, asked[RUN_ID], limit=limit + 1, after=after, most_bytes=self._lookup.page_bytes
+            )
+        items = page.items[:limit]
+        return ForecastPage(items, str(after + len(items)) if page.more else None)
 
     def list_deliveries(self, asked: Question) -> DeliveryInRunPage:
         limit = asked[LIMIT]

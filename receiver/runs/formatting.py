@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from receiver import codec
 from receiver.database.damage import damage_of
+from receiver.database.pages import LARGEST_PAGE_BYTES, Page, read_page_on
 from receiver.logs.wording import counted, grouped
 from receiver.moments import time_text
 from receiver.runs.leased_walk import read_so_far
@@ -40,26 +41,35 @@ def run_as_json(run: RowMapping) -> dict[str, Any]:
     return shown | {name: _WITHOUT[name] for name in damages if name in _WITHOUT}
 
 
-def whole_run(connection: Connection, run: int, *, rows: int, wiring: Wiring, now: datetime) -> dict[str, Any]:
+def whole_run(
+    connection: Connection,
+    run: int,
+    *,
+    rows: int,
+    wiring: Wiring,
+    now: datetime,
+    most_bytes: int = LARGEST_PAGE_BYTES,
+) -> dict[str, Any]:
     """Read a run with the first `rows` rows of its forecast, and the runs that it overlaps. Raises `NotFound`.
 
-    `wiring` is that of the process that would start it.
+    Large rows reduce their number. `wiring` is that of the process that would start it.
     """
     found = find(connection, run)
+    foreseen = forecast_rows(connection, run, limit=rows, most_bytes=most_bytes).items
     is_planned = found["state"] == RunState.PLANNED
     return run_as_json(found) | {
         "read": read_so_far(found["mark"]),
-        "rows": forecast_rows(connection, run, limit=rows),
+        "rows": [codec.decode(bytes(row)) for row in foreseen],
         "overlaps": [each.as_json() for each in overlapping(connection, found)],
         "outdated": why_outdated(connection, found, wiring, now) if is_planned else None,
     }
 
 
-def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
-    """The rows that the run would change according to its plan, in key order, without the first `after` rows."""
+def forecast_rows(connection: Connection, run: int, *, limit: int, most_bytes: int, after: int = 0) -> Page:
+    """A page of the rows that the run would change by its plan, in key order, without the first `after` rows."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
-    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit).offset(after)).mappings()]
+    return read_page_on(connection, ordered.offset(after), forecast_row_as_json, limit=limit, most_bytes=most_bytes)
 
 
 def deliveries_of_run(

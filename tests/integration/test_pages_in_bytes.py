@@ -15,6 +15,7 @@ from receiver.codec import encode
 from receiver.mirror import changes
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
+from receiver.runs.tables import RUN_ROWS, RUNS
 
 #: Rows, and the numbers in each: 200 KB of JSON, which takes many times as much memory once it is read.
 ROWS, NUMBERS = 40, 20_000
@@ -72,6 +73,36 @@ def test_the_history_of_one_row_is_bounded_too(served: Served):
     assert answer.json()["row"]["data"] == LARGE
     assert 0 < len(answer.json()["history"]) < ROWS
     assert len(answer.content) < 3 * PAGE_BYTES
+
+
+@pytest.fixture(scope="module")
+def planned(served: Served) -> str:
+    """A plan that would change all rows."""
+    document = {"sources": ["iimmpact"], "arguments": {}, "tally": {}}
+    plan = {"kind": "reconcile", "state": "planned", "total": ROWS, "done": 0, "release": "0.1.0", "wiring": ""}
+    foreseen = {"table": "products", "source": "iimmpact", "operation": "update", "before": {}, "after": LARGE}
+    with served.beside.write() as connection:
+        by = {"planned_by": "anna", "planned_at": NOON}
+        run = connection.execute(insert(RUNS).values(**document, **plan, **by).returning(RUNS.c.id)).scalar_one()
+        rows = [{"run": run, "external_id": f"A{number:03}"} | foreseen for number in range(ROWS)]
+        connection.execute(insert(RUN_ROWS), rows)
+    return f"/api/v1/runs/{run}"
+
+
+def test_a_run_shows_the_first_rows_of_its_forecast_within_a_page(served: Served, planned: str):
+    answer = served.get(planned)
+    assert len(answer.content) < 2 * PAGE_BYTES
+    assert answer.json()["rows"][0]["after"] == LARGE
+
+
+def test_pages_of_a_forecast_end_early_and_cover_each_row_exactly_once(served: Served, planned: str):
+    after, found = "0", []
+    while after is not None:
+        answer = served.get(f"{planned}/rows?after={after}&limit=1000")
+        assert len(answer.content) < 2 * PAGE_BYTES
+        found += [row["external_id"] for row in answer.json()["items"]]
+        after = answer.json()["next"]
+    assert found == [f"A{number:03}" for number in range(ROWS)]
 
 
 def test_a_row_larger_than_a_page_is_a_page(served: Served, lend_database, tmp_path):
