@@ -213,19 +213,22 @@ class Sources:
     def _shown(
         self, found: Sequence[SourceStatistics], counted: Sequence[SourceTotal], since: datetime, now: datetime
     ) -> list[SourceShown]:
-        needs = [show_standing(each) for each in standing(self._database, self._facts, now=now).items]
-        return [self._one(each, needs, counted, since) for each in found]
+        findings: dict[str, list[FindingShown]] = defaultdict(list)
+        for need in standing(self._database, self._facts, now=now).items:
+            findings[need.source].append(show_standing(need))
+        totals: dict[str, list[SourceTotal]] = defaultdict(list)
+        for total in counted:
+            totals[total.source].append(total)
+        return [self._one(each, findings[each.source], totals[each.source], since) for each in found]
 
     def _one(
         self,
         each: SourceStatistics,
-        needs: Sequence[FindingShown],
-        counted: Sequence[SourceTotal],
+        findings: list[FindingShown],
+        own: Sequence[SourceTotal],
         since: datetime,
     ) -> SourceShown:
         source = self._facts.sources.get(each.source)
-        own = [total for total in counted if total.source == each.source]
-        findings = [finding for finding in needs if finding.source == each.source]
         health, says = _health(each, findings, is_known=source is not None)
         return SourceShown(
             source=each.source,
