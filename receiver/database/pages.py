@@ -64,7 +64,7 @@ def read_page_on(
     """
     items: list[Raw] = []
     size, last = 0, None
-    for row in _read_within(connection, statement, limit=limit, most_bytes=inf if are_short else most_bytes):
+    for row in read_within_on(connection, statement, limit=limit, most_bytes=inf if are_short else most_bytes):
         items.append(Raw(encode(show(row))))
         last, size = row, size + len(bytes(items[-1]))
         if size >= most_bytes:
@@ -79,13 +79,16 @@ def read_within(database: Database, statement: Select[Any], *, limit: int, most_
     which PostgreSQL knows without reading large values, because it stores them outside of the row.
     """
     with database.read() as connection:
-        yield from _read_within(connection, statement, limit=limit, most_bytes=most_bytes)
+        yield from read_within_on(connection, statement, limit=limit, most_bytes=most_bytes)
 
 
-def _read_within(
+def read_within_on(
     connection: Connection, statement: Select[Any], *, limit: int, most_bytes: float
 ) -> Iterator[RowMapping]:
-    """Read the rows; with infinite `most_bytes`, without asking how large they are."""
+    """Read as `read_within` does, within the caller's transaction.
+
+    With infinite `most_bytes`, the rows are not asked for their sizes.
+    """
     is_postgresql = connection.dialect.name == "postgresql"
     if is_postgresql and most_bytes < inf:
         sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()

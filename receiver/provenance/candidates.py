@@ -6,27 +6,42 @@ parents, and the entities of deliveries that are known to have changed the row. 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Row, Select, Subquery, Text, bindparam, func, literal, select, text
 
+from receiver.codec import encode
 from receiver.database.columns import Many, among
+from receiver.database.pages import read_within_on
 from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, ROUNDS, State, in_state
-from receiver.mirror.changes import CHANGES
+from receiver.mirror.changes import CHANGES, about
 from receiver.mirror.rows import Key, table_name
 from receiver.provenance.stored import StoredRow
 
 #: The most deliveries that are run for one row, and the most bytes of their bodies together.
 MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 2_000, 16 * 1024 * 1024
 
-#: The most changes of the row that are read for their deliveries, and the most entities besides its own.
-MOST_CHANGES, MOST_ENTITIES = 500, 16
+#: The most changes of the row that are read for their deliveries, the bytes of JSON at which reading them ends, and the
+#: most entities besides the row's own.
+MOST_CHANGES, MOST_CHANGE_BYTES, MOST_ENTITIES = 500, 16 * 1024 * 1024, 16
 
 #: The most pending deliveries that are searched for news about the row: those that have been due for longest.
 MOST_PENDING = 10_000
+
+
+class RecordedChange(NamedTuple):
+    """One change of the row. The fields are columns of `Change`."""
+
+    seq: int
+    delivery_id: int | None
+    run: int | None
+    changed_at: datetime
+    recorded_at: datetime
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,7 @@ class Candidates:
     #: The deliveries about the row that were never processed: dead, ignored, or unfinished.
     others: Sequence[Row[Any]]
     #: The newest changes of the row, the newest first.
-    changes: Sequence[Row[Any]]
+    changes: Sequence[RecordedChange]
     #: The reason for which some candidates were left out; None if no omission is known.
     partial: str | None
     #: Whether there are more pending deliveries than were searched.
@@ -54,7 +69,7 @@ class Candidates:
 
 def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     """Find the deliveries that may have brought news about the row, within the bounds above."""
-    changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
+    changes = list(_newest_changes(connection, row.key))
     winners = {version.arrival for version in row.registers.versions.values()}
     winners |= {row.children_gone.arrival} if row.children_gone is not None else set()
     known = _brought(changes) | winners
@@ -94,7 +109,18 @@ def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[l
     return [each for each in processed if each.id in newest or each.id in winners], partial
 
 
-def _brought(changes: Iterable[Row[Any]]) -> frozenset[int]:
+def _newest_changes(connection: Connection, key: Key) -> Iterator[RecordedChange]:
+    """The changes of the row, newest first, within the bounds above: each may hold a large document twice."""
+    found = about(**_named(key)).with_only_columns(*_CHANGE_COLUMNS)
+    size = 0
+    for row in read_within_on(connection, found, limit=MOST_CHANGES, most_bytes=MOST_CHANGE_BYTES):
+        yield RecordedChange(**row)
+        size += len(encode(row["before"])) + len(encode(row["after"]))
+        if size >= MOST_CHANGE_BYTES:
+            return
+
+
+def _brought(changes: Iterable[RecordedChange]) -> frozenset[int]:
     return frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
 
 
@@ -104,7 +130,7 @@ def _names(external_id: str) -> list[str]:
     return [external_id, rest] if colon and kind and rest else [external_id]
 
 
-def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
+def _parents(row: StoredRow, changes: Iterable[RecordedChange]) -> list[str]:
     """The external ids of the row's present and former parents."""
     if row.key.table.parent_table is None:
         return []
@@ -198,13 +224,4 @@ _PROCESSED_BEFORE = (
     .group_by(ROUNDS.c.delivery_id)
 )
 
-_CHANGES = (
-    select(*CHANGES.c["seq", "delivery_id", "run", "changed_at", "recorded_at", "before", "after"])
-    .where(
-        CHANGES.c.table == bindparam("table"),
-        CHANGES.c.source == bindparam("source"),
-        CHANGES.c.external_id == bindparam("external_id"),
-    )
-    .order_by(CHANGES.c.seq.desc())
-    .limit(bindparam("limit"))
-)
+_CHANGE_COLUMNS = [CHANGES.c[name] for name in RecordedChange._fields]

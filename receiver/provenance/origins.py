@@ -14,7 +14,7 @@ from receiver.inbox.ids import arrived
 from receiver.inbox.tables import DELIVERIES, IDS
 from receiver.mirror.versions import Version, microseconds
 from receiver.moments import EPOCH
-from receiver.provenance.candidates import Candidates
+from receiver.provenance.candidates import Candidates, RecordedChange
 from receiver.runs.tables import RUNS
 
 
@@ -63,7 +63,7 @@ def origins_of(
     told = {arrival: _of_delivery(row) for arrival, row in known.items()}
     for version in others:
         change = let_in[version.arrival]
-        run = None if change is None else runs.get(change.run)
+        run = None if change is None or change.run is None else runs.get(change.run)
         told[version.arrival] = _of_what_is_not_kept(version, candidates, oldest, change is not None, run)
     return told
 
@@ -83,7 +83,7 @@ def _of_what_is_not_kept(
     return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment, run)
 
 
-def _change_of(version: Version, changes: Sequence[Row[Any]]) -> Row[Any] | None:
+def _change_of(version: Version, changes: Sequence[RecordedChange]) -> RecordedChange | None:
     """The first change without a delivery that was recorded with this news, by the time of the version.
 
     Changes recorded before the window of this news opened cannot belong to it.

@@ -13,7 +13,7 @@ from explaining import Plans, strict
 from histories import new_kit
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import OperationalError
 from telling import NOON, Shop
 from telling import shop as telling_shop
@@ -496,6 +496,19 @@ def test_deliveries_about_the_row_without_effect_are_listed_with_their_reasons(c
     found = why(catalog.kit)
     assert {str(each.id) for each in found.candidates.others} == {dead, ignored}
     assert telling.overall(found) is Checked.AGREES
+
+
+def test_of_large_changes_only_the_newest_are_read(catalog):
+    """A row that changed hundreds of times may have gigabytes of changes."""
+    half = candidates.MOST_CHANGE_BYTES // 2
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    row = {"table": "products", "source": "shop", "external_id": "A1", "operation": "update", "before": {}}
+    times = {"changed_at": NOON, "recorded_at": NOON}
+    for number in range(4):
+        with catalog.kit.database.write() as connection:
+            connection.execute(insert(CHANGES), {**row, **times, "after": {"name": f"{number}" * half}})
+    read = why(catalog.kit).candidates.changes
+    assert [change.after["name"][0] for change in read] == ["3", "2"]
 
 
 def test_with_very_many_pending_deliveries_those_due_for_longest_are_searched_for_news(catalog, monkeypatch):
