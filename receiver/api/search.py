@@ -48,7 +48,7 @@ class SearchResult(Shape, frozen=True):
 
     text: Annotated[str, Meta(description="The sought text.")]
     says: Annotated[str, Meta(description="The answer in one sentence.")]
-    rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table.")]
+    rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table, and at most a page.")]
     deliveries: Annotated[list[FoundDelivery], Meta(description=f"The newest first, at most {MOST_HITS} of a kind.")]
     about: Annotated[Matching, Meta(description="The number of deliveries about an entity with this id.")]
     looked: Annotated[list[LookedFor], Meta(description="The places that were searched.")]
@@ -102,4 +102,5 @@ class Search:
         ]
 
     def search(self, asked: Question) -> SearchResult:
-        return show_hits(search(self._lookup.database, self._tables, asked[Q]), self._tables)
+        lookup = self._lookup
+        return show_hits(search(lookup.database, self._tables, asked[Q], most_bytes=lookup.page_bytes), self._tables)

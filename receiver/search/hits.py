@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, literal, select, union_all
 
-from receiver.codec import storable
+from receiver.codec import encode, storable
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
+from receiver.database.pages import LARGEST_PAGE_BYTES, read_within_on
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.logs.escapes import visible
 from receiver.logs.wording import counted
@@ -83,12 +84,16 @@ class Hits:
     """The results of a search."""
 
     text: str
+    #: The first rows, which together have about the bytes of a page.
     rows: list[RowHit]
     #: The deliveries, newest first and without repetitions.
     deliveries: list[DeliveryHit]
     #: The number of deliveries about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
+    #: The number of rows that were found, and whether it is a lower bound.
+    found_rows: int = 0
+    more_rows: bool = False
     #: The number of the newest deliveries that were examined for the dedup key; None if all, or if an index has the
     #: key.
     examined: int | None = None
@@ -98,9 +103,7 @@ class Hits:
         """Sum the results up in one sentence."""
         naming = _deliveries(self.about)
         if self.rows:
-            named = ", ".join(f"{hit.table}/{hit.row['source']}/{hit.row['external_id']}" for hit in self.rows[:3])
-            more = f" and {len(self.rows) - 3} more" if len(self.rows) > 3 else ""
-            return visible(f"In the mirror: {named}{more}; {naming}.")
+            return visible(f"In the mirror: {self._named_rows()}; {naming}.{self._left_out()}")
         if self.about.number:
             return f"Not in the mirror; {naming}."
         if self.deliveries:
@@ -120,30 +123,58 @@ class Hits:
             )
         return " ".join([*said, NAMES])
 
+    def _named_rows(self) -> str:
+        """Name the first rows, and say how many others there are."""
+        named = ", ".join(f"{hit.table}/{hit.row['source']}/{hit.row['external_id']}" for hit in self.rows[:3])
+        others = self.found_rows - len(self.rows[:3])
+        if not others:
+            return named
+        return f"{named} and {'at least ' if self.more_rows else ''}{others} more"
 
-def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
+    def _left_out(self) -> str:
+        """Say that rows were found that do not fit on a page; empty if all fit."""
+        if len(self.rows) == self.found_rows:
+            return ""
+        return f" Only {len(self.rows)} of these {self.found_rows} rows are shown, because they are large."
+
+
+def search(
+    database: Database,
+    tables: Mapping[str, type[MirrorRow]],
+    sought: str,
+    *,
+    most_bytes: int = LARGEST_PAGE_BYTES,
+) -> Hits:
     """Find everything with this identifier, or, if nothing has it exactly, without the blanks around it.
 
-    Raises `BadRequest` for an empty or too long text.
+    Rows end after `most_bytes`, like a page. Raises `BadRequest` for an empty or too long text.
     """
     bare = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
     with database.read() as connection:
         sources = stored_sources(connection)
         # An id may begin or end with a blank, and a pasted text often does.
         if sought != bare and len(sought) <= LONGEST_ENTITY:
-            hits = _hits_of(connection, tables, storable(sought), sources)
+            hits = _hits_of(connection, tables, storable(sought), sources, most_bytes)
             if hits.rows or hits.deliveries:
                 return hits
-        return _hits_of(connection, tables, bare, sources)
+        return _hits_of(connection, tables, bare, sources, most_bytes)
 
 
-def _hits_of(connection: Connection, tables: Mapping[str, type[MirrorRow]], text: str, sources: Sequence[str]) -> Hits:
+def _hits_of(
+    connection: Connection,
+    tables: Mapping[str, type[MirrorRow]],
+    text: str,
+    sources: Sequence[str],
+    most_bytes: int,
+) -> Hits:
     one_search = _Search(connection, text, sources)
-    rows = one_search.for_rows(tables)
+    rows = one_search.for_rows(tables, most_bytes)
     deliveries = one_search.for_deliveries(elsewhere=bool(rows))
     return Hits(
         text=text,
         rows=rows,
+        found_rows=one_search.found_rows,
+        more_rows=one_search.more_rows,
         deliveries=deliveries,
         about=one_search.about,
         looked=one_search.looked,
@@ -167,8 +198,9 @@ class _Search:
         self.about = Count(0, False, None)
         #: As in `Hits`.
         self.examined: int | None = None
+        self.found_rows, self.more_rows = 0, False
 
-    def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:
+    def for_rows(self, tables: Mapping[str, type[MirrorRow]], most_bytes: int) -> list[RowHit]:
         found: dict[tuple[str, HitKind], list[SortKey]] = defaultdict(list)
         statements = [each for name, table in tables.items() for each in self._keys_in(name, sql_table(table))]
         for kind, name, source, external_id in self._connection.execute(union_all(*statements)) if statements else ():
@@ -176,7 +208,17 @@ class _Search:
         with_sku = tuple(name for name, table in tables.items() if has_indexed_sku(sql_table(table)))
         for kind, where in ((HitKind.SKU, with_sku), (HitKind.EXTERNAL_ID, tuple(tables))):
             self.looked.append(SearchedPlace(kind, where, sum(len(found[name, kind]) for name in where)))
-        return [hit for name, table in tables.items() for hit in self._rows_of(name, sql_table(table), found)]
+        self.found_rows = sum(len(set(found[name, HitKind.SKU] + found[name, HitKind.EXTERNAL_ID])) for name in tables)
+        self.more_rows = any(len(keys) == MOST_HITS for keys in found.values())
+        hits: list[RowHit] = []
+        size = 0
+        for name, table in tables.items():
+            for hit in self._rows_of(name, sql_table(table), found, most_bytes - size):
+                hits.append(hit)
+                size += len(encode(dict(hit.row)))
+                if size >= most_bytes:
+                    return hits
+        return hits
 
     def _keys_in(self, name: str, table: Any) -> Iterator[Select[Any]]:
         def keys(kind: HitKind, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -192,11 +234,14 @@ class _Search:
             yield keys(HitKind.SKU, table.c.sku == self._text)
         yield keys(HitKind.EXTERNAL_ID, among(table.c.source, self._sources), table.c.external_id.in_(self._ids))
 
-    def _rows_of(self, name: str, table: Any, found: Mapping[tuple[str, HitKind], list[SortKey]]) -> Iterator[RowHit]:
+    def _rows_of(
+        self, name: str, table: Any, found: Mapping[tuple[str, HitKind], list[SortKey]], most_bytes: int
+    ) -> Iterator[RowHit]:
         kind_of = {key: kind for kind in (HitKind.SKU, HitKind.EXTERNAL_ID) for key in found.get((name, kind), ())}
         if kind_of:
             statement = select(*raw_columns(table, but=HIDDEN)).where(with_keys(table, list(kind_of)))
-            for row in self._connection.execute(statement.order_by(table.c.source, table.c.external_id)).mappings():
+            ordered = statement.order_by(table.c.source, table.c.external_id)
+            for row in read_within_on(self._connection, ordered, limit=len(kind_of), most_bytes=most_bytes):
                 yield RowHit(kind_of[row["source"], row["external_id"]], name, row)
 
     def for_deliveries(self, *, elsewhere: bool) -> list[DeliveryHit]:

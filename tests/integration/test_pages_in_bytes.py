@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from serving import Served, serving
 from shopping import NOON
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from test_api import pages
 
 from handlers.catalog import Product
@@ -73,6 +73,16 @@ def test_the_history_of_one_row_is_bounded_too(served: Served):
     assert answer.json()["row"]["data"] == LARGE
     assert 0 < len(answer.json()["history"]) < ROWS
     assert len(answer.content) < 3 * PAGE_BYTES
+
+
+def test_a_search_shows_rows_up_to_a_page_and_says_how_many_it_found(served: Served):
+    with served.beside.write() as connection:
+        connection.execute(update(sql_table(Product)).values(sku="LARGE"))
+    answer = served.get("/api/v1/search?q=LARGE")
+    assert len(answer.content) < 2 * PAGE_BYTES
+    shown = len(answer.json()["rows"])
+    assert 3 < shown < 20
+    assert f"and at least 17 more; no delivery names it. Only {shown} of these 20 rows" in answer.json()["says"]
 
 
 @pytest.fixture(scope="module")
