@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Row,
     Select,
     Text,
     bindparam,
@@ -23,9 +25,10 @@ from sqlalchemy import (
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.locked import LONGEST_LOCKED_PAUSE
-from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, IDS, OF_SOURCES, State, in_state
 
 #: The time without arrivals after which larger batches delay no ack.
 CALM = timedelta(seconds=0.5)
@@ -74,6 +77,28 @@ def make_due(connection: Connection, *, now: datetime, lease: timedelta) -> int:
     if ids:
         connection.execute(_MAKE_DUE, {"ids": ids, "now": now})
     return len(ids)
+
+
+def bring_retries_forward(database: Database, *, now: datetime, lease: timedelta) -> int:
+    """Let retries whose attempt failed before the clock was set back wait from now on; return their number.
+
+    Only attempts later than a lease from now count, because the clocks of two machines differ a little.
+    """
+    total = after = 0
+    while True:
+        with database.read() as connection:
+            retries = connection.execute(_RETRIES_AHEAD, {"after": after, "then": now + lease}).all()
+        if not retries:
+            return total
+        total += retry_transaction(partial(_bring_forward, database, retries, now))
+        after = retries[-1].id
+
+
+def _bring_forward(database: Database, retries: Sequence[Row[int, datetime, datetime]], now: datetime) -> int:
+    """Give each of these retries the wait that it had after its attempt, unless it has changed meanwhile."""
+    moved = [{"of": each.id, "was": each.due_at, "due": now + (each.due_at - each.ended_at)} for each in retries]
+    with database.write() as connection:
+        return sum(connection.execute(_BRING_FORWARD, one).rowcount for one in moved)
 
 
 def leased_ahead(connection: Connection, *, now: datetime, lease: timedelta) -> set[str]:
@@ -126,6 +151,24 @@ _DATED_AHEAD = _unlocked(
 _SUSPECTS_DATED_AHEAD = _unlocked(
     in_state(State.PENDING), DELIVERIES.c.suspect == true(), DELIVERIES.c.due_at > _THEN
 ).order_by(DELIVERIES.c.due_at)
+
+_RETRIES_AHEAD = (
+    select(DELIVERIES.c.id, DELIVERIES.c.due_at, ATTEMPTS.c.ended_at)
+    .join_from(DELIVERIES, ATTEMPTS, ATTEMPTS.c.delivery_id == DELIVERIES.c.id)
+    .where(in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _THEN)
+    .where(ATTEMPTS.c.round == DELIVERIES.c.round, ATTEMPTS.c.number == DELIVERIES.c.attempts)
+    .where(ATTEMPTS.c.ended_at > _THEN, ATTEMPTS.c.ended_at <= DELIVERIES.c.due_at)
+    .where(DELIVERIES.c.id > bindparam("after", type_=BigInteger()))
+    .order_by(DELIVERIES.c.id)
+    .limit(CHANGED_AT_ONCE)
+)
+
+_BRING_FORWARD = (
+    update(DELIVERIES)
+    .where(DELIVERIES.c.id == bindparam("of", type_=BigInteger()), in_state(State.PENDING))
+    .where(DELIVERIES.c.due_at == bindparam("was", type_=UtcDateTime()))
+    .values(due_at=bindparam("due", type_=UtcDateTime()))
+)
 
 _IS_LEASED_AHEAD = in_state(State.PROCESSING), DELIVERIES.c.lease_until > _THEN
 

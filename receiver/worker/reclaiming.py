@@ -63,6 +63,9 @@ class Reclaiming:
         made_due = self._inbox.make_due(now=now, lease=self._lease)
         if made_due:
             log.warning("the clock was set back: deliveries that would have waited for it are due", deliveries=made_due)
+        retried = due.bring_retries_forward(self._inbox.database, now=now, lease=self._lease)
+        if retried:
+            log.warning("the clock was set back: retries from before it come sooner", deliveries=retried)
 
 
 def _count(lost: LostAttempt, now: datetime) -> None:

@@ -81,6 +81,28 @@ def test_a_retry_stays_due_when_its_clock_says_so(kit, shop, reclaiming):
         assert drain(worker) == 0
 
 
+def test_a_retry_does_not_wait_for_the_clock_that_was_set_back_after_its_attempt(kit, shop, reclaiming):
+    @shop.on("failing")
+    def fail(event, mirror):
+        raise RuntimeError("not yet")
+
+    def due_at() -> datetime:
+        with kit.database.read() as connection:
+            return connection.execute(select(DELIVERIES.c.due_at)).scalar_one()
+
+    kit.advance(days=1)
+    kit.send("shop", "failing", id="A", at=NOON, data={})
+    with closing(new_worker(kit, retries=RetrySchedule(first=HOUR))) as worker:
+        assert drain(worker) == 1
+        wait = due_at() - kit.now()
+        assert timedelta() <= wait <= HOUR
+        kit.advance(days=-1)
+        reclaiming.look(kit.now())
+        assert due_at() - kit.now() <= wait
+        kit.advance(seconds=HOUR.total_seconds())
+        assert drain(worker) == 1
+
+
 def test_dead_workers_are_looked_for_although_the_clock_was_set_back(kit, reclaiming):
     (delivery,) = send(kit, "A")
     reclaiming.look(kit.now())
