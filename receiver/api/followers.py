@@ -18,7 +18,7 @@ from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, ReasonWanted, Unavailable
 from receiver.following import dead_changes, followers, repair
 from receiver.following.dead_changes import DeadState
-from receiver.following.followers import SILENT
+from receiver.following.followers import is_silent
 from receiver.following.lag import MOST_LAG, Lag, lags
 from receiver.schemas import Moment, Shape
 from receiver.worker.liveness import dead, host_and_pid
@@ -110,7 +110,7 @@ def _process(follower: RowMapping, now: datetime) -> str | None:
         return None
     if dead([holder]):
         return f"{host_and_pid(holder)}, which has ended"
-    if now - follower["seen_at"] > SILENT:
+    if is_silent(follower["seen_at"], now):
         return f"{host_and_pid(holder)}, silent since {follower['seen_at']:%Y-%m-%d %H:%M:%S UTC}"
     return host_and_pid(holder)
 

@@ -16,6 +16,7 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import UtcDateTime
 from receiver.errors import HookmirrorError
 from receiver.worker.liveness import dead
+from receiver.worker.processes import MOST_AHEAD
 
 
 class Follower(SQLModel, table=True):
@@ -83,9 +84,14 @@ def every(connection: Connection) -> Sequence[RowMapping]:
 
 def served(connection: Connection, now: datetime) -> list[str]:
     """The names of the followers that a process serves, which may be on another machine."""
-    held = [row for row in every(connection) if row["holder"] is not None and now - row["seen_at"] <= SILENT]
+    held = [row for row in every(connection) if row["holder"] is not None and not is_silent(row["seen_at"], now)]
     ended = set(dead(row["holder"] for row in held))
     return [row["name"] for row in held if row["holder"] not in ended]
+
+
+def is_silent(seen_at: datetime, now: datetime) -> bool:
+    """Whether a holder's last sign of life is too old, or from before the clock was set back."""
+    return not now - SILENT <= seen_at <= now + MOST_AHEAD
 
 
 def begin(connection: Connection, name: str, place: FeedPlace, columns: Mapping[str, Any], *, now: datetime) -> None:

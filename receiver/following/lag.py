@@ -40,8 +40,10 @@ def lags(connection: Connection, *, now: datetime) -> Iterator[Lag]:
         yield Lag(row, number, seconds, dead, sum(of_it.values()))
 
 
-def waiting_since(connection: Connection, follower: RowMapping) -> datetime | None:
+def waiting_since(connection: Connection, follower: RowMapping, now: datetime) -> datetime | None:
     """The time since which changes wait for a follower that no process serves; None if none waits.
+
+    A time from before the clock was set back says nothing.
 
     Only the first such change is read: a follower that nobody forgets lies further behind with each change.
     """
@@ -49,7 +51,10 @@ def waiting_since(connection: Connection, follower: RowMapping) -> datetime | No
     first = select(CHANGES.c.recorded_at).where(CHANGES.c.seq.between(after + 1, after + MOST_LAG))
     first = first.where(*_wanted(CHANGES.c, follower)).order_by(CHANGES.c.seq).limit(1)
     recorded_at = connection.execute(first).scalar()
-    return None if recorded_at is None else max(recorded_at, follower["seen_at"])
+    if recorded_at is None:
+        return None
+    known = (each for each in (recorded_at, follower["seen_at"], follower["began_at"]) if each <= now)
+    return max(known, default=now)
 
 
 def _behind(connection: Connection, row: RowMapping) -> tuple[int, datetime | None]:

@@ -90,7 +90,7 @@ def followed(connection: Connection, now: datetime) -> Sequence[Followed]:
             row["trouble"],
             row["trouble_since"],
             is_served=row["name"] in served,
-            unserved_since=None if row["name"] in served else waiting_since(connection, row),
+            unserved_since=None if row["name"] in served else waiting_since(connection, row, now),
             stopped_at=row["seen_at"] if row["holder"] is None else None,
             dead=dead,
             dead_since=dead_since,

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
-from sqlalchemy import Connection, RowMapping, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, select
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
@@ -26,6 +26,10 @@ from receiver.worker.source_texts import HAS_TEXT, source_texts, texts_by_module
 
 #: The time after its last heartbeat for which a process counts as running.
 STALE = timedelta(minutes=1)
+
+#: The most by which the clock of another machine may be ahead. A later heartbeat was written before the clock was set
+#: back, by a process that has ended since, because any other has written a new one.
+MOST_AHEAD = timedelta(minutes=5)
 
 #: The most differences in one warning; the table `processes` has all.
 MOST_WIRING_DIFFERENCES = 3
@@ -188,7 +192,7 @@ def _url_here(processes: Iterable[RowMapping], name: Literal["url", "console"]) 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:
     """The processes with a recent heartbeat, the longest running first."""
-    found = select(PROCESSES).where(PROCESSES.c.seen_at >= now - STALE).order_by(PROCESSES.c.started_at)
+    found = select(PROCESSES).where(_is_recent(now)).order_by(PROCESSES.c.started_at)
     rows = connection.execute(found).mappings().all()
     ended = set(dead(row["name"] for row in rows))
     return [row for row in rows if row["name"] not in ended]
@@ -213,7 +217,11 @@ def running_beside(connection: Connection, now: datetime) -> list[str]:
 def drop_stale(connection: Connection, now: datetime) -> None:
     """Delete the rows of processes that ended without deregistering."""
     names = dead(connection.execute(select(PROCESSES.c.name)).scalars())
-    connection.execute(delete(PROCESSES).where((PROCESSES.c.seen_at < now - STALE) | PROCESSES.c.name.in_(names)))
+    connection.execute(delete(PROCESSES).where(~_is_recent(now) | PROCESSES.c.name.in_(names)))
+
+
+def _is_recent(now: datetime) -> ColumnElement[bool]:
+    return PROCESSES.c.seen_at.between(now - STALE, now + MOST_AHEAD)
 
 
 def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:

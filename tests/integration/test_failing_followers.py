@@ -74,6 +74,10 @@ def test_a_follower_that_no_process_serves_is_found_ten_minutes_after_its_end_if
     assert unserved.mend.startswith("Start its `hookmirror follow` again")
     assert found(ended + 9 * MINUTE) == []
     with kit.database.write() as connection:
+        # Its process ended before the clock was set back by a day.
+        connection.execute(update(FOLLOWERS).values(seen_at=now + 1_440 * MINUTE))
+    assert [each.since for each in found(now)] == [ended]
+    with kit.database.write() as connection:
         connection.execute(update(FOLLOWERS).values(seen_at=now))
     assert found(now) == []
     with kit.database.write() as connection:

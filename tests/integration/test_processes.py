@@ -163,6 +163,26 @@ def test_a_process_silent_for_a_minute_is_ignored_and_deregistered_by_the_next_s
     assert starting.warnings == []
 
 
+def test_a_process_from_before_the_clock_was_set_back_is_ignored_and_deregistered_by_the_next_start(
+    process, clock, database
+):
+    clock.now = NOON + timedelta(days=1)
+    process(sources("shop", "outlet")).heartbeat()
+    clock.now = NOON
+    with database.read() as connection:
+        assert running(connection, clock.now) == []
+    starting = process(sources("shop"))
+    starting.heartbeat()
+    assert list(registered(database)) == [starting.name]
+
+
+def test_a_process_whose_clock_is_a_little_ahead_counts_as_running(process, clock, database):
+    clock.now = NOON + timedelta(minutes=4)
+    process(sources("shop")).heartbeat()
+    with database.read() as connection:
+        assert len(running(connection, NOON)) == 1
+
+
 def test_a_process_killed_on_this_machine_is_deregistered_at_once(process, database):
     dead = process(sources("shop", "outlet"))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
