@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -36,8 +37,8 @@ from receiver.inbox.tables import DeliveryId
 #: The most bytes of a body that are shown.
 SHOWN_BYTES = 2_048
 
-#: The most requests that one transaction drops.
-DROPPED_REQUESTS_BATCH = 500
+#: The most requests that one transaction drops, and the bytes at which it ends (see `receiver.inbox.retention`).
+DROPPED_REQUESTS_BATCH, DROPPED_REQUESTS_BYTES = 500, 16 * 1024 * 1024
 
 
 class SentHeaders(Document):
@@ -197,22 +198,37 @@ def take(connection: Connection, ids: Collection[int]) -> set[int]:
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())
 
 
-def drop(connection: Connection, source: str | None = None) -> int:
-    """Drop the kept requests of one source or of all, and return their number."""
-    wanted = delete(REQUESTS) if source is None else delete(REQUESTS).where(REQUESTS.c.source == source)
-    return connection.execute(wanted).rowcount
+def drop_some(connection: Connection, source: str | None = None) -> int:
+    """Drop a batch of the kept requests of one source or of all, the oldest first, and return their number."""
+    ids = _batch(connection, _sizes(source))
+    return connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids))).rowcount if ids else 0
+
+
+def is_more_than_a_batch(connection: Connection, source: str | None = None) -> bool:
+    """Whether more requests of one source or of all are kept than `drop_some` drops at once."""
+    ids = _batch(connection, _sizes(source))
+    further = _sizes(source).where(REQUESTS.c.id > ids[-1]).limit(1) if ids else None
+    return further is not None and connection.execute(further).first() is not None
+
+
+def _sizes(source: str | None) -> Select[int, int]:
+    sizes = select(REQUESTS.c.id, REQUESTS.c.size)
+    return sizes if source is None else sizes.where(REQUESTS.c.source == source)
+
+
+def _batch(connection: Connection, wanted: Select[int, int]) -> list[int]:
+    """The ids of the oldest of these requests, within the bounds of a transaction, but at least two if there are."""
+    rows = connection.execute(wanted.order_by(REQUESTS.c.id).limit(DROPPED_REQUESTS_BATCH)).all()
+    upto = accumulate(row.size for row in rows)
+    within = sum(size <= DROPPED_REQUESTS_BYTES for size in upto)
+    return [row.id for row in rows[: max(within, 2)]]
 
 
 def prune(database: Database, *, age: timedelta, now: datetime) -> int:
     """Drop one batch of requests older than `age`, and return their number."""
-    expired = (
-        select(REQUESTS.c.id)
-        .where(REQUESTS.c.id < first_id_at(now - age))
-        .order_by(REQUESTS.c.id)
-        .limit(DROPPED_REQUESTS_BATCH)
-    )
+    expired = select(REQUESTS.c.id, REQUESTS.c.size).where(REQUESTS.c.id < first_id_at(now - age))
     with database.read() as connection:
-        ids = connection.execute(expired).scalars().all()
+        ids = _batch(connection, expired)
     if ids:
         retry_transaction(lambda: _delete(database, ids))
     return len(ids)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -35,8 +36,9 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Deliveries per transaction.
-BATCH = 500
+#: Deliveries per transaction, and the bytes of bodies at which a batch ends: SQLite overwrites the pages of a deleted
+#: body, and no webhook is accepted meanwhile.
+BATCH, BATCH_BYTES = 500, 16 * 1024 * 1024
 
 #: The most rows whose deletion the database refuses that are passed over, and for how long.
 MOST_REFUSED, PASSED_OVER = 20, timedelta(hours=1)
@@ -65,6 +67,10 @@ _IS_OPEN: Any = text(f"NOT {HAS_ENDED}")
 
 #: The condition that every delivery of the body is finished.
 _ALL_HAVE_ENDED = ~_some_delivery(_OWN, _IS_OPEN) & ~_some_delivery(_SHARED, _IS_OPEN)
+
+
+#: The bytes of a body with its decrypted content, which both databases know without reading them.
+_BODY_BYTES = func.length(BODIES.c.body) + func.coalesce(func.length(BODIES.c.plain), 0)
 
 
 #: A function that drops a small batch of rows expired by a time, and returns their number; 0 when none are left.
@@ -97,8 +103,8 @@ class RefusedDrops:
     ) -> int:
         """Drop the next batch that is not refused, and return the number of its rows; 0 at the end.
 
-        `expired` selects ids. Raises the database's error once more than `MOST_REFUSED` rows are refused, because some
-        rule then holds for most of them.
+        `expired` selects ids, and perhaps bytes that belong to each. Raises the database's error once more than
+        `MOST_REFUSED` rows are refused, because some rule then holds for most of them.
         """
         with self._turn:
             return self._drop(database, expired, delete_all, what, now)
@@ -114,7 +120,8 @@ class RefusedDrops:
         if self.since is not None and not self.since <= now < self.since + PASSED_OVER:
             self._forget()
         behind, passed_over = 0, 0
-        while ids := self._batch(database, expired, behind):
+        while rows := self._batch(database, expired, behind):
+            ids = _within_bytes(rows)
             try:
                 dropped = retry_transaction(partial(delete_all, database, ids))
             except Exception as error:
@@ -127,7 +134,7 @@ class RefusedDrops:
                     self.since = self.since or now
                 self.size = max(len(ids) // 2, 1)
             else:
-                whole = len(ids) >= (self.size or BATCH)
+                whole = len(rows) >= (self.size or BATCH) or len(ids) < len(rows)
                 self.size = None if self.size is None or 2 * self.size >= BATCH else 2 * self.size
                 if dropped or not whole or passed_over == MOST_PASSED_OVER:
                     return dropped
@@ -135,15 +142,21 @@ class RefusedDrops:
                 behind, passed_over = ids[-1], passed_over + 1
         return 0
 
-    def _batch(self, database: Database, expired: Select[Any], behind: int) -> Sequence[int]:
-        (column,) = expired.selected_columns
+    def _batch(self, database: Database, expired: Select[Any], behind: int) -> Sequence[Row[Any]]:
+        column = expired.selected_columns[0]
         wanted = expired.where(column > behind) if behind else expired
         wanted = wanted.where(column.not_in(tuple(self.ids))) if self.ids else wanted
         with database.read() as connection:
-            return connection.execute(wanted.limit(self.size or BATCH)).scalars().all()
+            return connection.execute(wanted.limit(self.size or BATCH)).all()
 
     def _forget(self) -> None:
         self.ids, self.since, self.size = set(), None, None
+
+
+def _within_bytes(rows: Sequence[Row[Any]]) -> list[int]:
+    """The ids of the leading rows that reach `BATCH_BYTES` together; of all rows if these have no bytes."""
+    upto = accumulate((sum(row[1:]) for row in rows[:-1]), initial=0)
+    return [row[0] for row, before in zip(rows, upto, strict=True) if before < BATCH_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,7 @@ class Retention:
 
     def _drop_bodies(self, database: Database, now: datetime) -> int:
         expired = (
-            select(BODIES.c.delivery_id)
+            select(BODIES.c.delivery_id, _BODY_BYTES)
             .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _ALL_HAVE_ENDED)
             .order_by(BODIES.c.delivery_id)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
@@ -14,7 +15,7 @@ from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
-from receiver.runs.actions import ACTIONS, Asked, By, Effect, Via, checked_reason, perform, record
+from receiver.runs.actions import ACTIONS, Asked, By, Done, Effect, Via, checked_reason, earlier, perform, record
 
 #: The verb of the action.
 VERIFY_REFUSED = "verify refused"
@@ -70,12 +71,24 @@ def verified_since(connection: Connection, source: str, since: datetime) -> int:
 def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:
     """Drop the kept requests of one source or of all, and return their number.
 
-    Raises the errors of `perform`, such as `ReasonWanted` for more than one request without a reason.
+    Each transaction drops some and records an action; the last action has the key of the request, and the sum. Raises
+    the errors of `perform`, such as `ReasonWanted` for more than one request without a reason.
     """
+    dropped = 0
 
     def drop(connection: Connection) -> Effect | None:
-        number = refused.drop(connection, source)
-        return Effect(number, {"dropped": number}, thing="request") if number else None
+        number = refused.drop_some(connection, source)
+        return Effect(number, {"dropped": dropped + number}, thing="request") if number else None
 
-    done = perform(database, asked, drop, now=now)
-    return 0 if done is None else int(done.result["dropped"])
+    def answered() -> Done | None:
+        """The answer to an identical earlier request, or to this one once all are dropped."""
+        with database.read() as connection:
+            done = earlier(connection, asked)
+            if done is None and refused.is_more_than_a_batch(connection, source):
+                return None
+        return done or perform(database, asked, drop, now=now) or Done({"dropped": dropped})
+
+    while (done := answered()) is None:
+        some = perform(database, replace(asked, key=None), drop, now=now)
+        dropped = dropped if some is None else int(some.result["dropped"])
+    return int(done.result["dropped"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, tuple_, update
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
@@ -15,8 +15,8 @@ from receiver.database.errors import retry_transaction
 from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS, RunState
 
-#: The most rows of one transaction.
-DROP_BATCH = 500
+#: The most rows of one transaction, and the most rows of a forecast, because each may hold a large document twice.
+DROP_BATCH, FORECAST_ROWS_BATCH = 500, 20
 
 
 def drop_old(database: Database, *, before: datetime) -> int:
@@ -52,9 +52,15 @@ def _drop_run(connection: Connection, run: int) -> int:
     if ids:
         gone = delete(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, RUN_DELIVERIES.c.delivery_id <= ids[-1])
         return connection.execute(gone).rowcount
-    connection.execute(delete(RUN_ROWS).where(RUN_ROWS.c.run == run))
+    foreseen = select(*_ROW_KEY).where(RUN_ROWS.c.run == run).limit(FORECAST_ROWS_BATCH)
+    keys = [tuple(key) for key in connection.execute(foreseen)]
+    if keys:
+        of_run = delete(RUN_ROWS).where(RUN_ROWS.c.run == run, tuple_(*_ROW_KEY).in_(keys))
+        return connection.execute(of_run).rowcount
     return connection.execute(delete(RUNS).where(RUNS.c.id == run)).rowcount
 
+
+_ROW_KEY = [RUN_ROWS.c[name] for name in ("table", "source", "external_id")]
 
 _BEFORE = bindparam("before", type_=UtcDateTime())
 

@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from examples import examples
 from handlers.catalog import Product
 from receiver.dialects.sources import Source
-from receiver.errors import NotVerified
+from receiver.errors import NotVerified, ReasonWanted
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import REQUESTS, Bounds, Refusal
@@ -35,7 +35,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.keeping import QUEUE, Keeper
 from receiver.ingest.reverifying import Reverified, verify_again
 from receiver.runs import actions
-from receiver.runs.refused import by_settings, verify_refused
+from receiver.runs.refused import by_settings, drop_refused, verify_refused
 from receiver.testing import Webhooks
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256
@@ -299,6 +299,35 @@ def test_requests_older_than_a_day_are_dropped(kit, source):
     assert refused.prune(kit.database, age=BOUNDS.age, now=now) == 0
     assert refused.prune(kit.database, age=BOUNDS.age, now=now + timedelta(hours=25)) == 1
     assert all_kept(kit) == []
+
+
+def test_many_requests_are_dropped_in_batches_of_which_the_last_tells_the_sum(kit, source, monkeypatch):
+    """SQLite would accept no webhook for seconds, if all were dropped at once."""
+    monkeypatch.setattr(refused, "DROPPED_REQUESTS_BATCH", 3)
+    wide = Bounds(100, 1 << 20, BOUNDS.age)
+    keeper = Keeper(kit.inbox, {"shop": source}, wide)
+    for number in range(8):
+        keeper.offer(signed(source, b'{"number": %d}' % number), WRONG)
+    keeper.flush()
+    asked = actions.Asked(by=actions.by_command(), what="drop refused", reason="a stranger's", key="once")
+    now = datetime.now(UTC)
+    assert [drop_refused(kit.database, asked, "shop", now=now) for _ in range(2)] == [8, 8]
+    assert all_kept(kit) == []
+    with kit.database.read() as connection:
+        recorded = connection.execute(select(actions.ACTIONS.c.count, actions.ACTIONS.c.key)).all()
+    assert [tuple(each) for each in recorded] == [(3, None), (3, None), (2, "once")]
+
+
+def test_dropping_several_requests_without_a_reason_drops_none(kit, source, monkeypatch):
+    monkeypatch.setattr(refused, "DROPPED_REQUESTS_BYTES", 1)
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in range(3):
+        keeper.offer(signed(source, b'{"number": %d}' % number), WRONG)
+    keeper.flush()
+    before = all_kept(kit)
+    with pytest.raises(ReasonWanted):
+        drop_refused(kit.database, actions.Asked(by=actions.by_command(), what="drop refused"), None, now=NOON)
+    assert all_kept(kit) == before
 
 
 def test_a_request_that_verifies_later_keeps_its_time_of_arrival(kit, source):

@@ -155,6 +155,15 @@ def test_settlements_are_pruned_in_batches_too(kit, worker, prune, lamp, monkeyp
     assert left == [(1, 6), (1, 4), (0, 2), (0, 0)]
 
 
+def test_large_bodies_are_pruned_in_smaller_batches(kit, monkeypatch):
+    """Deleting hundreds of megabytes at once would keep SQLite's one writer busy for seconds."""
+    for key in "abcde":
+        kit.send("shop", "product.odd", id=key, at=NOON, data={"note": "x" * 1_000})
+    monkeypatch.setattr("receiver.inbox.retention.BATCH_BYTES", 2_000)
+    kit.advance(days=31)
+    assert [KEPT.prune(kit.database, now=kit.now()) for _ in range(4)] == [2, 2, 1, 0]
+
+
 def test_more_than_one_batch_is_pruned_in_steps(kit, monkeypatch):
     monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
     for number in range(10):

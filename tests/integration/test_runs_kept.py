@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from running import Runs, asked
 from shopping import NOON, named
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from receiver.errors import RunConflict
 from receiver.inbox.retention import Retention
@@ -17,7 +17,7 @@ from receiver.runs.formatting import run_as_json, run_line
 from receiver.runs.prune import Prune
 from receiver.runs.retention import drop_old
 from receiver.runs.runs import left
-from receiver.runs.tables import RUN_DELIVERIES, RUNS
+from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS
 
 
 @pytest.fixture
@@ -62,6 +62,18 @@ def test_old_runs_and_actions_are_pruned_and_others_stay(kit, runs):
         assert list(connection.execute(select(RUNS.c.id).order_by(RUNS.c.id)).scalars()) == [kept, waiting]
         assert set(connection.execute(select(ACTIONS.c.run)).scalars()) == {kept, waiting}
     assert count(kit, RUN_DELIVERIES) == 1
+
+
+def test_the_rows_of_a_forecast_are_pruned_in_small_batches(kit, runs):
+    """Each may hold a large document twice, and SQLite accepts no webhook while it overwrites them."""
+    old, _ = done(kit, runs)
+    foreseen = {"run": old, "table": "products", "source": "shop", "operation": "update", "before": {}, "after": {}}
+    with kit.database.write() as connection:
+        connection.execute(insert(RUN_ROWS), [{**foreseen, "external_id": f"A{number}"} for number in range(45)])
+    kit.advance(days=401)
+    before = kit.now() - timedelta(days=400)
+    assert [drop_old(kit.database, before=before) for _ in range(5)] == [1, 20, 20, 5, 1]
+    assert (count(kit, RUN_ROWS), ids_of_runs(kit)) == (0, [])
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
