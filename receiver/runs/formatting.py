@@ -23,6 +23,10 @@ from receiver.worker.processes import Wiring
 #: The most rows of a forecast that are printed as text, unless more are asked for.
 MOST_FORECAST_LINES = 20
 
+#: The longest value in a line of a forecast, in characters, and the note about longer ones.
+LONGEST_FORECAST_VALUE = 200
+CUT_VALUES = "A value that ends in … is cut: --json shows all of it."
+
 #: Internal columns of feeders, not shown.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
@@ -150,11 +154,14 @@ def forecast_lines(
         yield f"  {each.get('deliveries', each.get('rows', 0))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
         yield f"Rows of {table}: {tally_text(operations)}."
-    for row in rows[:most]:
-        yield f"  {row['operation']} {row['table']} {row['source']} {row['external_id']}: {_difference(row)}"
+    differences = [_difference(row) for row in rows[:most]]
+    for row, difference in zip(rows, differences, strict=False):
+        yield f"  {row['operation']} {row['table']} {row['source']} {row['external_id']}: {difference}"
     more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - after - len(rows[:most])
     if more > 0:
         yield f"  … and {more} more."
+    if any("…" in difference for difference in differences):
+        yield CUT_VALUES
 
 
 def tally_text(tally: Mapping[str, int]) -> str:
@@ -179,4 +186,4 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 
 def _as_json(value: Any) -> str:
-    return codec.encode(value).decode()
+    return codec.shortened(value, LONGEST_FORECAST_VALUE)

@@ -13,7 +13,7 @@ from receiver.errors import RunConflict
 from receiver.inbox.retention import Retention
 from receiver.runs.actions import ACTIONS, recent
 from receiver.runs.feeder import Feeder
-from receiver.runs.formatting import run_as_json, run_line
+from receiver.runs.formatting import forecast_lines, run_as_json, run_line
 from receiver.runs.prune import Prune
 from receiver.runs.retention import drop_old
 from receiver.runs.runs import left
@@ -214,3 +214,14 @@ def test_a_feeder_records_its_trouble_on_the_run_and_goes_on(kit, runs, monkeypa
         feeder.step_all()
         feeder._due.clear()
     assert (runs.run(again)["state"], runs.run(again)["trouble"]) == ("planned", None)
+
+
+def test_a_large_value_of_a_forecast_is_cut_in_a_line_which_says_where_all_of_it_is():
+    """A document of a megabyte would otherwise fill the terminal, for each of twenty rows."""
+    row = {"operation": "update", "table": "products", "source": "shop", "external_id": "A1", "before": {}}
+    forecast = {"made_at": "2026-03-04T12:00:00Z", "outcomes": {}, "partial": None, "reasons": [], "rows": {}}
+    *_, small = forecast_lines(forecast, [row | {"after": {"data": "x"}}])
+    assert small == '  update products shop A1: data null -> "x"'
+    *_, large, note = forecast_lines(forecast, [row | {"after": {"data": "x" * 1_000_000}}])
+    assert (len(large) < 300, large[-3:]) == (True, "xx…")
+    assert note == "A value that ends in … is cut: --json shows all of it."
