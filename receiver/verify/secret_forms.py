@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from receiver.verify.verifiers import Credentials, Verifier
 
 #: Beginnings of API keys, which people paste in place of the secret for signatures.
 API_KEYS = (b"sk_", b"pk_", b"rk_", b"shpat_", b"shpca_", b"shppa_", b"xoxb-", b"xoxp-", b"ghp_", b"github_pat_")
+
+#: The most sources with the same secret that a sentence names.
+MOST_NAMED_SOURCES = 5
 
 _WHOLE_ENTRY = b"v1,whsec_"
 
@@ -47,13 +50,20 @@ def _matches(pattern: str, secret: bytes) -> bool:
 
 
 def shared_secrets(credentials: Mapping[str, Credentials]) -> Iterator[str]:
-    """Yield a sentence for each pair of sources that share a secret, since a body for one verifies at the other."""
-    first: dict[bytes, str] = {}
+    """Yield a sentence for each group of sources that share a secret, since a body for one verifies at the others."""
+    holders: dict[bytes, list[str]] = {}
     for source, each in credentials.items():
         for value in dict.fromkeys(secret.value for secret in each.secrets):
-            other = first.setdefault(value, source)
-            if other != source:
-                yield (
-                    f"The sources {other} and {source} have the same secret, so a webhook for one verifies at the "
-                    "other: give each source a different secret, unless the sender has one secret for all accounts."
-                )
+            holders.setdefault(value, []).append(source)
+    for names in dict.fromkeys(tuple(names) for names in holders.values() if len(names) > 1):
+        yield (
+            f"The sources {_named_sources(names)} have the same secret, so a webhook for one verifies at the "
+            f"{'other' if len(names) == 2 else 'others'}: give each source a different secret, unless the sender has "
+            "one secret for all accounts."
+        )
+
+
+def _named_sources(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMED_SOURCES:
+        return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:MOST_NAMED_SOURCES])} and {len(names) - MOST_NAMED_SOURCES} more"

@@ -69,3 +69,13 @@ def test_a_secret_shared_by_two_sources_is_reported():
     one, two = Credentials(secrets=(Secret(b"a"),)), Credentials(secrets=(Secret(b"b"), Secret(b"a")))
     assert [told.partition(" have ")[0] for told in shared_secrets({"eu": one, "us": two})] == ["The sources eu and us"]
     assert list(shared_secrets({"eu": one})) == []
+
+
+def test_many_sources_with_one_secret_are_one_sentence():
+    same = Credentials(secrets=(Secret(b"one secret for all"),))
+    (told,) = shared_secrets({f"shop-{number}": same for number in range(1_000)})
+    assert told.startswith("The sources shop-0, shop-1, shop-2, shop-3, shop-4 and 995 more have the same secret, so ")
+    (told,) = shared_secrets({"eu": same, "us": same, "uk": same})
+    assert told.startswith(
+        "The sources eu, us and uk have the same secret, so a webhook for one verifies at the others"
+    )
