@@ -40,7 +40,8 @@ class PastHours:
         """As `tallies.by_kind`, with a width of one hour. `first` is the beginning of an hour."""
         chart = (*sources, "", *kinds)
         kept = self._charts.pop(chart, _Kept(first, first, {}))
-        if not kept.first <= first <= kept.until:
+        # Hours from before the clock was set back were read before they came.
+        if not kept.first <= first <= kept.until <= now:
             kept = _Kept(first, first, {})
         hours = {hour: sums for hour, sums in kept.hours.items() if hour >= first}
         newest: dict[datetime, list[Tallied]] = {}

@@ -97,3 +97,10 @@ def test_the_database_sums_in_steps_that_fit_the_width(database, width):
         at = tallies.beginning(NOON - timedelta(minutes=minutes), width)
         expected[at] = expected.get(at, 0) + 1
     assert widths == expected
+
+
+def test_hours_that_were_read_before_the_clock_was_set_back_are_read_again(database):
+    past = PastHours()
+    assert hours(past, database, NOON + DAY) == {}
+    add(database, NOON - HOUR)
+    assert hours(past, database, NOON) == {NOON - HOUR: 1}
