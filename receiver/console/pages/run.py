@@ -121,6 +121,9 @@ def _moment_in(text: str) -> datetime:
 def _rate(run: Run, now: datetime) -> float | None:
     if run.state is not RunState.RUNNING or run.started_at is None or not run.done:
         return None
+    if run.started_at > now:
+        # The clock was set back since.
+        return None
     return run.done / max((now - run.started_at).total_seconds(), 1.0)
 
 

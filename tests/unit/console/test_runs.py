@@ -6,14 +6,18 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from serving import Served, wait_until
 from visiting import Visitor, hidden_fields, text_of, visiting
 
 from receiver.api.runs import ForecastRow
-from receiver.console.pages.run import foreseen
+from receiver.console.pages.run import _rate, foreseen
+from receiver.runs.tables import RunState
 from receiver.sessions.roles import Role
 
 #: Three deliveries of one product, the last with another price.
@@ -247,6 +251,13 @@ def test_a_foreseen_boolean_in_place_of_a_number_is_shown() -> None:
         "products", "shop", "A1", "update", {"data": {"on": 1}, "sku": "S"}, {"data": {"on": True}, "sku": "S"}
     )
     assert [each.name for each in foreseen(row).changes] == ["data"]
+
+
+def test_a_run_that_started_before_the_clock_was_set_back_shows_no_rate() -> None:
+    noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    run: Any = SimpleNamespace(state=RunState.RUNNING, started_at=noon, done=600)
+    assert _rate(run, noon + timedelta(minutes=1)) == 10
+    assert _rate(run, noon - timedelta(days=1)) is None
 
 
 def test_an_impossible_plan_is_answered_with_a_page_that_says_what_to_do(desk) -> None:
