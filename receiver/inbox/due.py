@@ -158,8 +158,9 @@ _RETRIES_AHEAD = (
     .where(in_state(State.PENDING), DELIVERIES.c.suspect == false(), DELIVERIES.c.due_at > _THEN)
     .where(ATTEMPTS.c.round == DELIVERIES.c.round, ATTEMPTS.c.number == DELIVERIES.c.attempts)
     .where(ATTEMPTS.c.ended_at > _THEN, ATTEMPTS.c.ended_at <= DELIVERIES.c.due_at)
-    .where(DELIVERIES.c.id > bindparam("after", type_=BigInteger()))
-    .order_by(DELIVERIES.c.id)
+    # Expressions, because in the order of the plain column databases would read the whole history.
+    .where(DELIVERIES.c.id + 0 > bindparam("after", type_=BigInteger()))
+    .order_by(DELIVERIES.c.id + 0)
     .limit(CHANGED_AT_ONCE)
 )
 
