@@ -18,6 +18,9 @@ from receiver.sniffing import sniff
 #: The most zeros that are written out in place of an exponent. Those of a short number could fill the memory.
 MOST_ZEROS = 1_000
 
+#: What is wrong with a document that has bytes which are not text.
+NOT_UTF_8 = "The body is not JSON: it is not valid UTF-8."
+
 #: The types whose values are written in a form of their own, each with the function that makes it.
 _forms: dict[type, Callable[[Any], Any]] = {}
 
@@ -79,12 +82,15 @@ def _decode(text: bytes | str) -> Any:
     """Decode without repairs. Raises `DecodeError` for documents that may be repaired."""
     try:
         return _decoder_of_unusual.decode(text)
-    except msgspec.DecodeError:
+    except msgspec.DecodeError as error:
+        # msgspec 0.23 no longer raises UnicodeDecodeError for it.
+        if str(error).startswith("Invalid UTF-8"):
+            raise Unreadable(NOT_UTF_8) from None
         raise
     except RecursionError:
         raise Unreadable("The body is JSON nested too deeply to be read.") from None
     except UnicodeError:
-        raise Unreadable("The body is not JSON: it is not valid UTF-8.") from None
+        raise Unreadable(NOT_UTF_8) from None
     except ArithmeticError:
         raise Unreadable("The body holds a number whose exponent is out of range.") from None
     except (msgspec.MsgspecError, ValueError) as error:

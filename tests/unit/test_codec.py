@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,28 @@ def test_nul_in_text_is_read_and_written():
 )
 def test_text_that_is_not_json_is_unreadable_with_its_reason(body, reason):
     with pytest.raises(Unreadable, match=reason):
+        codec.decode(body)
+
+
+class DecoderOfLaterReleases:
+    """Reports invalid UTF-8 as msgspec does from 0.23 on, in whichever release the tests run."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    def decode(self, text):
+        try:
+            return self._decoder.decode(text)
+        except UnicodeDecodeError:
+            raise msgspec.DecodeError("Invalid UTF-8 encoded string") from None
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("body", [b'"\xff"', b'{"\xc3": 1}', b'["\\n\xff", "\\ud800"]'])
+def test_bytes_that_are_no_text_are_reported_alike_whatever_the_decoder_raises(monkeypatch, body, later):
+    if later:
+        monkeypatch.setattr(codec, "_decoder_of_unusual", DecoderOfLaterReleases(codec._decoder_of_unusual))
+    with pytest.raises(Unreadable, match=r"^The body is not JSON: it is not valid UTF-8\.$"):
         codec.decode(body)
 
 
