@@ -1,7 +1,8 @@
-# Everything from a fresh clone with Python 3.11: `make demo`, `make test`. `make help` lists the rest.
+# Everything from a fresh clone with Python 3.11 or newer: `make demo`, `make test`. `make help` lists the rest.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
+# A Python that the command line names gets an environment of its own, as in `make test PYTHON=python3.13`.
+VENV := .venv$(if $(filter command%,$(origin PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
 # Containers often set it. Each process would then compile all of the source, and each pytest its plugins.
@@ -12,6 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
 	@echo "make test    check style and types, run every test"
+	@echo "make test PYTHON=python3.13    the same with another Python, in an environment of its own"
 	@echo "make explore try the properties with new random examples (some minutes)"
 	@echo "make pictures rewrite the pictures of the console in docs/pictures"
 	@echo "make check   style and types only"
@@ -91,7 +93,7 @@ speed: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.page
 
 clean:
-	rm -rf $(VENV) .coverage .coverage.* .venv-dbos .venv-djstripe .peers .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .coverage .coverage.* .venv-* .peers .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import httpx
@@ -111,9 +113,11 @@ def demo(
 
 def what_next(seen: Scenario) -> str:
     first, *others = [name for name in NEXT if name != seen.name]
+    # `make demo PYTHON=…` makes an environment of another name.
+    environment = Path(sys.prefix).name if Path(sys.prefix).name.startswith(".venv") else ".venv"
     return (
         f"Try next: hookmirror demo --scenario {first}, or {', '.join(others)} (from a clone, the command is "
-        '.venv/bin/hookmirror); then a receiver of your own, "Install and run in two minutes" in README.md.'
+        f'{environment}/bin/hookmirror); then a receiver of your own, "Install and run in two minutes" in README.md.'
     )
 
 

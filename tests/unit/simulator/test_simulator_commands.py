@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import tomllib
 from http.server import ThreadingHTTPServer
@@ -16,7 +17,7 @@ from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import build_sources, find_dialects
 from receiver.settings.settings import Settings
 from simulator.__main__ import app
-from simulator.commands import print_reports
+from simulator.commands import print_reports, what_next
 from simulator.delivery import Log
 from simulator.report import SourceReport
 from simulator.scenario import load
@@ -191,3 +192,16 @@ def test_a_mistake_in_a_user_s_scenario_is_reported_with_its_line(tmp_path):
 def test_a_number_beyond_the_bounds_of_scenario_files_is_refused(mistake):
     done = invoke("simulate", "--to", "http://127.0.0.1:1", *mistake)
     assert (done.exit_code, f"Invalid value for '{mistake[0]}'" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("/clone/.venv", ".venv/bin/hookmirror"),
+        ("/clone/.venv-python3.13", ".venv-python3.13/bin/hookmirror"),
+        ("/opt/hookmirror", ".venv/bin/hookmirror"),
+    ],
+)
+def test_the_demo_names_the_command_of_the_environment_that_make_made(monkeypatch, prefix, command):
+    monkeypatch.setattr(sys, "prefix", prefix)
+    assert f"(from a clone, the command is {command})" in what_next(load("calm"))
