@@ -218,6 +218,14 @@ def test_every_target_of_make_that_a_page_names_exists() -> None:
     assert {"demo", "test"} <= named
 
 
+def test_the_pages_name_the_pythons_that_the_package_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    versions = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert project["requires-python"] == f">={versions[0]}"
+    for page, last in (("README.md", "or"), ("CONTRIBUTING.md", "or"), ("docs/testing.md", "and")):
+        assert f"Python {', '.join(versions[:-1])} {last} {versions[-1]}" in text_of(page), page
+
+
 # ── states, outcomes, codes, metrics, words ───────────────────────────────────────────────────────────────────────────
 
 
