@@ -39,21 +39,25 @@ def read(body: dict[str, Any]) -> Envelope:
     if isinstance(body.get("created"), str) and (event_type.startswith(THIN) or not is_handled):
         return _read_thin(body, event_type, event_id, is_handled=is_handled)
     thing, at = member(body, "data.object"), unix_moment_at(body, "created")
-    kind = event_type.partition(".")[0]
+    kind = _kind(event_type)
     entity = entity_of(stripe, event_type, kind, thing, ("id",), what="data.object") if kind in TABLES else None
     return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=thing, dedup_key=event_id)
 
 
 def _read_thin(body: dict[str, Any], event_type: str, event_id: str, *, is_handled: bool) -> Envelope:
-    kind, named = event_type.removeprefix(THIN).partition(".")[0], body.get("related_object")
-    entity = (kind, id_of(named, ("id",), what="related_object")) if is_handled else None
+    named = body.get("related_object")
+    entity = (_kind(event_type), id_of(named, ("id",), what="related_object")) if is_handled else None
     at = moment_at(body, "created")
     return Envelope(event_type=event_type, entity=entity, occurred_at=at, data=named, dedup_key=event_id)
 
 
+def _kind(event_type: str) -> str:
+    return event_type.removeprefix(THIN).partition(".")[0]
+
+
 @stripe.compose
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
-    kind = event_type.removeprefix(THIN).partition(".")[0]
+    kind = _kind(event_type)
     event_id = f"evt_{event_type}_{entity_id}_{in_seconds(at)}"
     if event_type.startswith(THIN):
         named = {"id": entity_id, "type": kind, "url": f"/v1/{kind}s/{entity_id}", **(data or {})}

@@ -43,6 +43,7 @@ def event(event_type: str = "product.updated", **parts):
         (event("price.deleted", created="2026-06-01T12:00:00Z"), "whole seconds"),
         (event("v2.core.x", created="2026-06-01T12:00:00"), "needs its offset"),
         (event("v1.product.updated", created="2026-06-01T12:00:00Z"), "`related_object` has no id"),
+        (event("v1.product.updated", data=None, related_object={"id": "prod_1"}), "`data.object` has no id"),
         (event(data=None), "has no id"),
         (event(data={"object": []}), "has no id"),
         (event("price.updated", data={"object": {"id": "price_1", "product": {"name": "no id"}}}), "product"),
