@@ -56,10 +56,14 @@ class NotFoundError(ApiError):
 
     def has_code(self, code: str, *path: str) -> bool:
         """Whether the answer has this code at this path, where the API writes its codes and a proxy does not."""
+        return self.text_at(*path) == code
+
+    def text_at(self, *path: str) -> str | None:
+        """Return the text at this path of the answer; None without one."""
         inner: Any = self._answer
         for name in path[:-1]:
             inner = inner.get(name) if isinstance(inner, dict) else None
-        return _text_in(inner, path[-1]) == code
+        return _text_in(inner, path[-1])
 
 
 def client(

@@ -13,7 +13,7 @@ from handlers.api import NotFoundError, client, fetch, of_id, patiently, require
 from handlers.catalog import Product
 from handlers.entities import entity_of
 from handlers.values import Id, Sent, Text, as_id, id_of
-from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
+from receiver import ApiError, Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import Stripe
 from vendors.lagging import wait_until_changed, wait_until_known
 from vendors.tables import Price
@@ -26,6 +26,10 @@ THIN = "v1."
 
 #: The value of `event.hydrated` for an object that the API does not have.
 GONE = "gone"
+
+#: In the error about an object that exists, but in live mode for a key of test mode, or the reverse. Its code is that
+#: of an object that is gone.
+OTHER_MODE = "a similar object exists in"
 
 TABLES: dict[str, type[Product | Price]] = {"product": Product, "price": Price}
 
@@ -196,6 +200,11 @@ def _object(api: httpx.Client, kind: str, external_id: str) -> ListedProduct | L
     try:
         found = shaped(model, fetch(api, path), path)
     except NotFoundError as error:
+        if OTHER_MODE in (error.text_at("error", "message") or ""):
+            raise ApiError(
+                f"{path} of the source's API answered 404: api_key is for test mode and the webhook for live mode, or "
+                "the reverse. Take both from one mode."
+            ) from None
         if error.has_code("resource_missing", "error", "code"):
             return None
         raise

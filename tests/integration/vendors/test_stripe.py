@@ -154,6 +154,17 @@ def test_a_thin_event_about_a_product_that_the_api_does_not_have_deactivates_it(
     assert not webhooks.row(Product, row_id).active
 
 
+def test_a_key_of_the_other_mode_deactivates_nothing(webhooks, with_api):
+    said = "No such product: 'prod_1'; a similar object exists in live mode, but a test mode key was used to make this "
+    error = {"code": "resource_missing", "type": "invalid_request_error", "message": f"{said}request."}
+    with_api("stripe", lambda _: httpx.Response(404, json={"error": error}))
+    webhooks.send("stripe", "product.created", id="prod_1", at=NOON - timedelta(hours=1), data={"name": "Lamp"})
+    answer = webhooks.send("stripe", "v1.product.updated", id="prod_1", at=NOON)
+    webhooks.drain()
+    assert webhooks.row(Product, "prod_1").active
+    assert "api_key is for test mode" in webhooks.delivery(answer)["attempts"][-1]["reason"]
+
+
 def test_a_thin_delete_does_not_depend_on_the_api(webhooks, with_api):
     with_api("stripe", lambda _: httpx.Response(500))
     webhooks.send("stripe", "v1.product.deleted", id="prod_1", at=NOON)
