@@ -49,12 +49,14 @@ def read(body: dict[str, Any]) -> Envelope:
 
 
 def _of_another_kind(kind: str, body: dict[str, Any]) -> Envelope:
-    """Read a body about another resource, which is ignored, so that it may have another form, as a refund has."""
+    """Read a body about another resource. If no handler takes it, it may have another form, as a refund has."""
     event_type = f"{kind}/other"
     entity = entity_of(shopify, event_type, kind, body, ("id",), what="body")
     try:
         at = moment_at(body, "updated_at")
     except Unreadable:
+        if shopify.handler_for(event_type) is not None:
+            raise
         at = ARRIVAL
     return _envelope(event_type, entity, at, body)
 

@@ -11,7 +11,7 @@ from handlers.iimmpact import iimmpact
 from handlers.indexed import indexed
 from handlers.sigma import sigma
 from handlers.sticky import sticky
-from receiver import Dialect, Envelope
+from receiver import Dialect, Envelope, Unreadable
 from receiver.envelope import Bundle
 from vendors.akeneo import PLATFORM, akeneo, akeneo_events
 from vendors.bigcommerce import bigcommerce
@@ -51,6 +51,12 @@ def test_an_event_of_an_unknown_type_needs_no_entity(dialect: Dialect, body: dic
     envelope = read.item(0) if isinstance(read, Bundle) else read
     assert dialect.handler_for(envelope.event_type) is None
     assert envelope.entity is None
+
+
+def test_a_shopify_body_without_a_time_is_unreadable_for_a_handler_of_its_kind(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shopify, "handler_for", lambda _: object())
+    with pytest.raises(Unreadable, match="updated_at"):
+        shopify.read(kept(shopify, {"id": 7, "admin_graphql_api_id": "gid://shopify/Collection/7"}))
 
 
 def test_an_event_of_an_unknown_type_keeps_the_entity_that_it_names():
