@@ -12,7 +12,7 @@ import httpx
 
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped, wait_for_api
 from handlers.catalog import Product, Variant
-from handlers.values import Id, Price, Sent, ShortText, Text, as_id_or_none, id_of
+from handlers.values import Id, Price, Sent, ShortText, Text, as_id, id_of
 from receiver import (
     ARRIVAL,
     Dialect,
@@ -42,6 +42,9 @@ woocommerce.challenge(FormPing("webhook_id"))
 #: its API answers for such a product.
 INVALID_ID = "woocommerce_rest_product_invalid_id"
 
+#: The types of variations: WooCommerce's own, and that of its extension for subscriptions.
+VARIATIONS = ("variation", "subscription_variation")
+
 
 @woocommerce.envelope
 def read(body: dict[str, Any]) -> Envelope:
@@ -69,8 +72,8 @@ def _without_product(body: dict[str, Any]) -> str | None:
     if code == INVALID_ID:
         return "product.gone"
     raise Unreadable(
-        f"WooCommerce sent the error {code[:60]!r} in place of the product: let the webhook belong to a user who may "
-        "read products, and reconcile, since the change is lost."
+        f"WooCommerce sent the error {code[:60]!r} in place of the product, so the change is lost: check that the "
+        "webhook belongs to a user who may read products, and reconcile."
     )
 
 
@@ -101,7 +104,7 @@ class ProductData(Sent):
 
     @property
     def is_variation(self) -> bool:
-        return self.type == "variation"
+        return self.type in VARIATIONS
 
     def columns(self) -> dict[str, Any]:
         news = self.news(name="name", sku="sku", price="price", lifecycle_state="status")
@@ -127,13 +130,17 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
 
 def _keep_variations(event: Event[ProductData], mirror: Mirror) -> None:
     """Deactivate the variations that the product does not name: WooCommerce does not announce their deletes."""
-    named = event.data.variations
-    ids = [as_id_or_none(each) for each in named] if isinstance(named, list) else [None]
-    if event.data.is_gone or None in ids:
+    product = event.data
+    if product.is_gone or not isinstance(product.variations, list):
         return
-    for variation in filter(None, ids):
+    try:
+        ids = [as_id(each) for each in product.variations]
+    except ValueError:
+        # Version 1 of the API has whole objects here.
+        return
+    for variation in ids:
         mirror.upsert(Variant, variation, parent=event.entity_id)
-    mirror.keep_only(Variant, filter(None, ids), parent=event.entity_id)
+    mirror.keep_only(Variant, ids, parent=event.entity_id)
 
 
 @woocommerce.on("product.deleted")

@@ -136,6 +136,13 @@ def test_the_stock_that_a_variation_shares_counts_only_for_its_product(webhooks,
     assert {row.external_id: row.available for row in webhooks.rows(StockLevel)} == {"7": 7, "71": available}
 
 
+def test_a_variation_of_a_subscription_is_a_variant_alone(webhooks):
+    monthly = VARIATION | {"type": "subscription_variation"}
+    shirt = SHIRT | {"type": "variable-subscription", "variations": [71]}
+    assert variations_after(webhooks, monthly, shirt) == {"71": True}
+    assert [row.external_id for row in webhooks.rows(Product)] == ["7"]
+
+
 def test_a_variation_changed_since_its_product_stays_active(webhooks):
     assert variations_after(webhooks, VARIATION | LATER, SHIRT | {"variations": []}) == {"71": True}
 
