@@ -49,16 +49,16 @@ class ProductData(Sent):
     def _sku(self) -> dict[str, Any]:
         if "identifier" in self.model_fields_set or not isinstance(self.values, dict):
             return self.news(sku="identifier")
-        entries = [self.values.get(SKU), *self.values.values()]
-        texts = (_identifier_in(each, is_sku=number == 0) for number, each in enumerate(entries))
-        return {"sku": next((text for text in texts if text is not None), None)}
+        # Older PIMs do not say the types of attributes.
+        main = _text_in(self.values.get(SKU), (IDENTIFIER, None))
+        others = (_text_in(each, (IDENTIFIER,)) for each in self.values.values())
+        return {"sku": next((text for text in (main, *others) if text is not None), None)}
 
 
-def _identifier_in(entries: Any, *, is_sku: bool) -> str | None:
-    """Return the text of an attribute that identifies products; None for any other. Older PIMs do not say its type."""
+def _text_in(entries: Any, types: tuple[str | None, ...]) -> str | None:
+    """Return the text of an attribute if it has one of these types; None for any other."""
     entry = entries[0] if isinstance(entries, list) and entries else None
-    is_one = member(entry, "attribute_type") in (IDENTIFIER, None if is_sku else IDENTIFIER)
-    return as_short_text(member(entry, "data")) if is_one else None
+    return as_short_text(member(entry, "data")) if member(entry, "attribute_type") in types else None
 
 
 class ModelData(Sent):
