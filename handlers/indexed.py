@@ -122,7 +122,7 @@ def read(body: Body) -> Envelope:
     entity = _entity(body.whole, body.event.partition(".")[0])
     return Envelope(
         event_type=body.event,
-        entity=_identify(kind, entity, body.event),
+        entity=entity_of(indexed, body.event, kind, entity, ID_MEMBERS, what=kind),
         occurred_at=occurred_at,
         data=entity,
         fingerprint=_fingerprint(body.whole) if changed_at else None,
@@ -140,11 +140,6 @@ def _entity(body: dict[str, Any], prefix: str) -> Any:
         return body[prefix]
     spellings = (key for key in body if key not in CONTEXT and _snake(key) == _snake(prefix))
     return body.get(next(spellings, ""))
-
-
-def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None:
-    """Return the entity of the event; None only for an event without a handler. Raises `Unreadable`."""
-    return entity_of(indexed, event_type, kind, entity, ID_MEMBERS, what=kind)
 
 
 def _fingerprint(body: dict[str, Any]) -> bytes:
