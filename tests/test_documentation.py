@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -469,6 +470,12 @@ def test_the_changelog_has_this_version() -> None:
     newest = re.search(r"^## \[([^\]]+)\]", text_of("CHANGELOG.md"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == version
+
+
+def test_the_changelog_has_each_line_once() -> None:
+    """A merge of two branches that both append lines may leave some of them twice."""
+    times = Counter(line for line in text_of("CHANGELOG.md").splitlines() if line and not line.startswith("#"))
+    assert [line for line, count in times.items() if count > 1] == []
 
 
 # ── examples ──────────────────────────────────────────────────────────────────────────────────────────────────────────
