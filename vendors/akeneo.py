@@ -115,8 +115,8 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
     return {"specversion": "1.0", "id": event_id, "type": event_type, "time": at, "data": {**named, **(data or {})}}
 
 
-#: The events whose values are fetched. A subscription has `updated` or `updated.delta`, which names the changed values,
-#: too, and which Akeneo's guide for the way from the Events API recommends.
+#: The events whose values are fetched. A subscription has `updated` or `updated.delta`, which also names the changed
+#: values. Akeneo recommends the second one to those who come from the Events API.
 UPSERTS = [
     f"{PLATFORM}{kind}.{what}"
     for kind in ("product", "product-model")

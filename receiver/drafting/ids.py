@@ -66,7 +66,7 @@ def entity_id_in(about: Mapping[str, Any], data: Member, event_type: Member | No
     inside = Member(data.path, _without_event_id(data.value))
     found = _referred(about, data, outer) or _entity_id(_without_event_id(about), inside, event_type)
     if found is None and _CLOUD_EVENT in about:
-        return first_member(about, ("subject",), depth=1, fits=_is_no_kind)
+        return first_member(about, ("subject",), depth=1, fits=_is_id_with_digit)
     return found
 
 
@@ -101,7 +101,9 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
     # `id` itself may be that of the webhook, so it is searched for last.
     beside = first_member(about, ID_NAMES[1:], depth=1) or _ending_in_id(about, kinds)
     beside = beside or first_member(about, ["item", "product", *kinds], depth=1)
-    beside = beside or first_member(about, _IDS_OR_KINDS, depth=1, fits=_is_no_kind) or first_member(about, ID_NAMES)
+    beside = (
+        beside or first_member(about, _IDS_OR_KINDS, depth=1, fits=_is_id_with_digit) or first_member(about, ID_NAMES)
+    )
     if beside is not None:
         return beside
     # The object's `key` or `number` may be its id if there is nothing better.
@@ -109,8 +111,8 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
     return None if last is None else last.below(data.path)
 
 
-def _is_no_kind(value: Any) -> bool:
-    """Whether a value is an id such as `beds/1`, and no word such as `catalog`."""
+def _is_id_with_digit(value: Any) -> bool:
+    """Whether a value is an id such as `beds/1`. A word without a digit, such as `catalog`, is a kind."""
     return is_id(value) and any(each.isdigit() for each in str(value))
 
 
