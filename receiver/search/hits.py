@@ -150,14 +150,15 @@ def search(
     Rows end after `most_bytes`, like a page. Raises `BadRequest` for an empty or too long text.
     """
     bare = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
+    text, exact = bare, storable(sought)
     with database.read() as connection:
         sources = stored_sources(connection)
-        # An id may begin or end with a blank, and a pasted text often does.
-        if sought != bare and len(sought) <= LONGEST_ENTITY:
-            hits = _hits_of(connection, tables, storable(sought), sources, most_bytes)
-            if hits.rows or hits.deliveries:
-                return hits
-        return _hits_of(connection, tables, bare, sources, most_bytes)
+        # An id may begin or end with a blank, and a pasted text often does: so the text with its blanks is only looked
+        # up, without time for what no index finds.
+        if exact != bare and len(exact) <= LONGEST_ENTITY:
+            found = _hits_of(connection, tables, exact, sources, most_bytes=1, share=0.0)
+            text = exact if found.rows or found.deliveries else bare
+        return _hits_of(connection, tables, text, sources, most_bytes=most_bytes)
 
 
 def _hits_of(
@@ -165,9 +166,11 @@ def _hits_of(
     tables: Mapping[str, type[MirrorRow]],
     text: str,
     sources: Sequence[str],
+    *,
     most_bytes: int,
+    share: float = 1.0,
 ) -> Hits:
-    one_search = _Search(connection, text, sources)
+    one_search = _Search(connection, text, sources, share=share)
     rows = one_search.for_rows(tables, most_bytes)
     deliveries = one_search.for_deliveries(elsewhere=bool(rows))
     return Hits(
@@ -185,9 +188,10 @@ def _hits_of(
 class _Search:
     """One search, inside a transaction."""
 
-    def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, text: str, sources: Sequence[str], *, share: float) -> None:
+        """`share` is that of the usual time for what no index finds. Without time, only the newest are examined."""
         self._began = time.monotonic()
-        self._connection = connection
+        self._connection, self._share = connection, share
         self._text = text
         #: The text as sought, and its id alone if it has the form `kind:id`.
         kind, _, entity_id = text.partition(":")
@@ -248,7 +252,7 @@ class _Search:
         """Find deliveries; `elsewhere` says that rows were found."""
         kind_of: dict[int, HitKind] = {}
         ways = ways_to(self._connection, DeliveryFilter(entity=self._text))
-        about = find_on_each(self._connection, ways, limit=MOST_COUNTED + 1, seconds=SECONDS)
+        about = find_on_each(self._connection, ways, limit=MOST_COUNTED + 1, seconds=SECONDS * self._share)
         self.about = count_of(about)
         kind_of.update(dict.fromkeys((key[0] for key in about.keys[:MOST_HITS]), HitKind.ENTITY))
         named = (among(DEDUP_KEYS.c.source, self._sources), DEDUP_KEYS.c.dedup_key == self._text)
@@ -279,7 +283,7 @@ class _Search:
             ways,
             behind=None,
             limit=MOST_HITS,
-            seconds=seconds_left(self._began, KEY_SECONDS),
+            seconds=seconds_left(self._began, KEY_SECONDS * self._share),
         )
         self.examined = None if found.horizon is None else found.looked_at
         return [key[0] for key in found.keys]

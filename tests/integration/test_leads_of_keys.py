@@ -19,6 +19,7 @@ from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import DEDUP_KEYS
+from receiver.search import pages
 from receiver.search.deliveries import list_deliveries
 from receiver.search.filters import DeliveryFilter
 from receiver.search.hits import HitKind, search
@@ -208,6 +209,21 @@ def test_a_search_that_ends_in_time_says_how_many_deliveries_it_examined_and_how
     found = search(kit.database, {}, "del-0")
     assert (found.deliveries, found.examined) == ([], 2)
     assert "only the newest 2 deliveries were examined: filter the list of deliveries by `dedup_key`" in found.says
+
+
+def test_a_search_with_a_blank_that_was_pasted_along_takes_the_time_of_one_search(kit, monkeypatch):
+    for number in range(8):
+        send(kit, f"del-{number}")
+    given: list[float] = []
+
+    def find_on_all(*arguments, seconds, **options):
+        given.append(seconds)
+        return pages.find_on_all(*arguments, seconds=seconds, **options)
+
+    monkeypatch.setattr("receiver.search.hits.find_on_all", find_on_all)
+    assert [str(hit.kind) for hit in search(kit.database, {}, "del-0\n").deliveries] == ["dedup key"]
+    assert given[0] == 0.0, "only the newest deliveries are examined for the text with its blank"
+    assert len(given) == 2
 
 
 def test_the_list_of_deliveries_is_filtered_by_the_senders_own_id(kit):
