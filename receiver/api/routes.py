@@ -6,8 +6,7 @@ The document in `receiver.api.openapi` is made from the same operations.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -46,12 +45,8 @@ ErrorAnswer = Callable[[Request, Exception], Response]
 class Address(Route):
     """A route that matches line ends inside a parameter, and none after its own end."""
 
-    def __init__(
-        self, path: str, endpoint: Callable[..., Any], *, allowed: Collection[str] = (), **options: Any
-    ) -> None:
-        """`allowed` are the methods of all addresses with this path, for the answer to another method."""
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._allowed = ", ".join(sorted({*allowed, *(self.methods or ())}))
         # In Starlette's patterns, `.` matches no line end and `$` matches before one: so the id "A\nB" would find no
         # row, and the id "A\n" the row A.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
@@ -66,18 +61,12 @@ class Address(Route):
         return super().matches(scope)
 
     async def handle(self, scope: RequestScope, receive: Receive, send: Send) -> None:
-        """Answer a request. Raises `HTTPException`, which names the methods of the path, for another method."""
+        """Answer a request. Raises `HTTPException`, which names the methods of the address, for another method."""
         if scope["method"] not in (self.methods or ()):
-            raise HTTPException(405, headers={"Allow": self._allowed})
+            same = (each for each in scope["router"].routes if each.matches(scope)[0] is not Match.NONE)
+            allowed = sorted({method for each in same for method in each.methods})
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
         await super().handle(scope, receive, send)
-
-
-def methods_by_path(addresses: Iterable[tuple[str, str]]) -> Mapping[str, set[str]]:
-    """The methods of each path, given pairs of method and path. A path that takes GET takes HEAD, too."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for method, path in addresses:
-        found[path] |= {method, "HEAD"} if method == "GET" else {method}
-    return found
 
 
 class Api:
@@ -93,11 +82,10 @@ class Api:
 
     def routes(self) -> list[BaseRoute]:
         """Make a route for each operation except webhooks, which the endpoint handles before routing."""
-        served = [(each.method.upper(), each) for each in self.operations if each.answer is not None]
-        allowed = methods_by_path((method, each.path) for method, each in served)
         return [
-            Address(each.path, self._serve(each), methods=[method], allowed=allowed[each.path])
-            for method, each in served
+            Address(operation.path, self._serve(operation), methods=[operation.method.upper()])
+            for operation in self.operations
+            if operation.answer is not None
         ]
 
     def _serve(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:

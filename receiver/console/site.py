@@ -20,7 +20,7 @@ from starlette.types import Send as AsgiSend
 
 from receiver.api.operations import Operation
 from receiver.api.reads import Reads
-from receiver.api.routes import Address, methods_by_path
+from receiver.api.routes import Address
 from receiver.console import downloads
 from receiver.console.answers import (
     DONE,
@@ -100,11 +100,9 @@ class Console:
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads, forms)
         self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads, forms)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
-        addresses = self._addresses()
-        allowed = methods_by_path((method, path) for method, path, _ in addresses)
         routes = [
-            Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method], allowed=allowed[path])
-            for method, path, handler in addresses
+            Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
+            for method, path, handler in self._addresses()
         ]
         self._app = Starlette(routes=routes, exception_handlers={HTTPException: self._answer_unknown})
         self._app.router.redirect_slashes = False

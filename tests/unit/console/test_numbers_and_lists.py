@@ -181,6 +181,7 @@ def test_a_run_with_many_actions_and_a_row_with_many_changes_say_that_there_are_
         ("/deliveries", "GET, HEAD"),
         ("/runs/1/start", "GET, HEAD, POST"),
         ("/sign-out", "POST"),
+        ("/mirror/products/iimmpact/A/ask", "GET, HEAD, POST"),
     ],
 )
 def test_a_wrong_method_is_answered_with_those_that_the_page_takes(
