@@ -15,7 +15,7 @@ from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_head
 from receiver.console.live import NO_TURN
 from receiver.console.page import CONSOLE_PATH, filled, written_part
 from receiver.console.rendering import render
-from receiver.errors import BadRequest, Refused, Unavailable
+from receiver.errors import Refused, Unavailable
 
 #: Bytes of a nonce.
 NONCE_BYTES = 16
@@ -93,12 +93,14 @@ def fault_answer(request: Request) -> Response:
     return page_answer(request, "error.html", status=500, says=says, away=False, has_filters=False)
 
 
-def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, **values: Any) -> Response:
-    """The page about a refused request, with its message. `reason` is told to an open page that fetches itself."""
+def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, has_filters: bool = False) -> Response:
+    """The page about a refused request, with its message. `reason` is told to an open page that fetches itself.
+
+    With `has_filters`, the page leads to its address without them, because one of them may be what was refused.
+    """
     away = isinstance(refusal, Unavailable)
     headers = {"Connection": "close"} if refusal.ends_connection else {}
     if isinstance(refusal, Unavailable):
         headers |= {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
-    has_filters = request.method == "GET" and bool(request.url.query) and isinstance(refusal, BadRequest)
     told = {"says": refusal.message, "away": away, "has_filters": has_filters}
-    return page_answer(request, "error.html", status=refusal.status, headers=headers, **told, **values)
+    return page_answer(request, "error.html", status=refusal.status, headers=headers, **told)

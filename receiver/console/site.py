@@ -144,6 +144,9 @@ class Console:
                 return await handler(request)
             except NotAuthorized as refusal:
                 return self._sign_in.wanted(request, refusal)
+            except BadRequest as refusal:
+                has_filters = request.method == "GET" and bool(request.url.query)
+                return refusal_answer(request, refusal, has_filters=has_filters)
             except Refused as refusal:
                 return refusal_answer(request, refusal)
             except SQLAlchemyError:

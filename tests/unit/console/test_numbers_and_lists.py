@@ -105,7 +105,9 @@ def test_a_mistyped_filter_leads_back_to_the_page_without_filters(shown: Served,
     assert answer.status_code == 400
     assert '<a href="?">The same page without filters</a>' in answer.text
     assert operator.get("/deliveries?").status_code == 200
-    assert 'href="?"' not in operator.get("/deliveries/1").text
+    elsewhere = operator.get("/deliveries?source=sigma", headers={"Host": "other.example"})
+    for other in (operator.get("/deliveries/1"), elsewhere):
+        assert (other.is_error, 'href="?"' in other.text) == (True, False)
 
 
 def test_a_download_is_named_after_its_page_and_the_table_or_run_that_it_shows(
