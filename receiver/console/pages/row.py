@@ -71,8 +71,8 @@ class RowShown(NamedTuple):
     notes: list[str]
     asked: AnsweredQuestion | None
     timeline: list[TimelineEntry]
-    #: The number of entries before these.
-    earlier: int
+    #: Whether there are entries before these. Their number is unknown, because the history is itself the newest part.
+    has_earlier: bool
 
 
 def show_row(visit: Visit) -> RowShown:
@@ -96,7 +96,7 @@ def show_row(visit: Visit) -> RowShown:
         notes=[*_notes(why)],
         asked=answered_question(visit, visit.value(ASKED), why, history),
         timeline=entries[:MOST_ENTRIES],
-        earlier=len(entries[MOST_ENTRIES:]),
+        has_earlier=len(entries) > MOST_ENTRIES,
     )
 
 

@@ -172,9 +172,7 @@ def test_a_run_with_many_actions_and_a_row_with_many_changes_say_that_there_are_
         monkeypatch.setattr(run, "ACTIONS_SHOWN", "1")
         monkeypatch.setattr(row, "MOST_ENTRIES", 1)
         assert "/console/actions?run=1" in leads(visitor.page("/runs/1"), "/console/actions?")
-        shown = len(served.get("/api/v1/catalog/products/iimmpact/A").json()["history"])
-        [earlier] = re.findall(r"(\d+) earlier entr", text_of(visitor.page("/mirror/products/iimmpact/A")))
-        assert int(earlier) >= shown - 1 > 0
+        assert "Earlier entries are not shown" in text_of(visitor.page("/mirror/products/iimmpact/A"))
 
 
 @pytest.mark.parametrize(
