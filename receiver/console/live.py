@@ -284,7 +284,7 @@ def read_marks(connection: Connection) -> Marks:
         runs=(run, action, connection.execute(_RUNS_AT_WORK).all()),
         findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
         followers=connection.execute(_FOLLOWERS).all(),
-        # Kept requests come at one end; those that expired, or verified at last, leave at the other.
+        # Kept requests come at one end and expire at the other; an action records those that verify or are dropped.
         refused=refused,
     )
 

@@ -24,15 +24,16 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
         wanted = {"source": each.source, "state": "ignored"}
         if is_whole_type(each.event_type):
             wanted["event_type"] = each.event_type
-        is_one = each.event_type != OTHERS
-        ignored = counted(each.number, "delivery", "deliveries") + (f" {each.event_type}" if is_one else "")
+        ignored, types = f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type}", "this event type"
+        if each.event_type == OTHERS:
+            ignored = counted(each.number, "delivery", "deliveries")
+            types = "its event type" if each.number == 1 else "their event types, which are counted together"
         yield Finding(
             "no_handler",
             each.source,
             each.first,
             f"{ignored} of {each.source} {'was' if each.number == 1 else 'were'} ignored since "
-            f"{clock_time(each.first, situation.now)}, because no handler takes "
-            f"{'this event type' if is_one else 'their event types, which are counted together'}"
+            f"{clock_time(each.first, situation.now)}, because no handler takes {types}"
             + (f": was {each.likely} meant?" if each.likely is not None else ""),
             (f"If {each.likely} was meant, correct the event type at the sender. " if each.likely is not None else "")
             + "If you want these events, write a handler, or correct the event type of the handler that should take "

@@ -29,6 +29,7 @@ from receiver.findings.situation import (
     Unhandled,
 )
 from receiver.findings.tallies import DetailTotal, Tallied, beginning
+from receiver.metrics.few_names import OTHERS
 
 #: This day is a Wednesday.
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -626,6 +627,18 @@ def test_an_event_type_without_a_handler_is_found():
     ignored = Unhandled("shop", "price.updated", 38, NOW - 3 * HOUR, NOW)
     finding = the_finding(replace(WELL, unhandled=[ignored]))
     assert "38 deliveries price.updated of shop were ignored since 09:00 UTC" in finding.says
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (1, "1 delivery of shop was ignored since 09:00 UTC, because no handler takes its event type"),
+        (2, "2 deliveries of shop were ignored since 09:00 UTC, because no handler takes their event types"),
+    ],
+)
+def test_the_finding_names_no_event_type_of_deliveries_that_are_counted_together(number, says):
+    ignored = Unhandled("shop", OTHERS, number, NOW - 3 * HOUR, NOW)
+    assert the_finding(replace(WELL, unhandled=[ignored])).says.startswith(says)
 
 
 def test_the_finding_offers_to_replay_ignored_deliveries_once_a_handler_takes_them():
