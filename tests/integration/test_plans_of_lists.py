@@ -119,7 +119,9 @@ def test_the_changes_of_a_delivery_are_found_by_their_index(stock, plans):
     assert (plans.scans, "ix_changes_delivery" in plans.indexes) == ([], True)
 
 
-@pytest.mark.parametrize("sought", ["SKU-7", "P0007", "product:P7", "key-7", "nothing", "1820000000000000000"])
+@pytest.mark.parametrize(
+    "sought", ["SKU-7", "P0007", "product:P7", "key-7", "nothing", "1820000000000000000", " P0007 ", "nothing\n"]
+)
 def test_a_search_uses_indexes_only(stock, plans, sought):
     search(stock.database, TABLES, sought)
     assert plans.statements
