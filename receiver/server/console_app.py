@@ -39,8 +39,8 @@ class ConsoleApp:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registration = runtime.registration(Kind.CONSOLE, reloads=True)
         self._reloader = runtime.reloader(requests, self._registration, adopt=self._adopt)
-        #: For the server's protocol, which bounds the connections of strangers.
         incoming = Incoming(settings)
+        #: For the server's protocol, which bounds the connections of strangers.
         self.connections = Connections(settings, incoming)
         # Other processes ack the webhooks, perhaps on the same cores.
         self._watch = ArrivalWatch(runtime.database)
