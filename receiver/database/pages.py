@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import accumulate
-from math import inf
 from operator import add
 from typing import Any, NamedTuple
 
@@ -64,7 +63,8 @@ def read_page_on(
     """
     items: list[Raw] = []
     size, last = 0, None
-    for row in read_within_on(connection, statement, limit=limit, most_bytes=inf if are_short else most_bytes):
+    limit = limit if are_short else _how_many(connection, statement, limit, most_bytes)
+    for row in _rows(connection, statement.limit(limit)):
         items.append(Raw(encode(show(row))))
         last, size = row, size + len(bytes(items[-1]))
         if size >= most_bytes:
@@ -75,27 +75,34 @@ def read_page_on(
 def read_within(database: Database, statement: Select[Any], *, limit: int, most_bytes: int) -> Iterator[RowMapping]:
     """The first rows of the statement, at most `limit`; the caller may stop early.
 
-    SQLite reads the rows one by one. PostgreSQL would send all of them at once, so a first query asks for their sizes,
-    which PostgreSQL knows without reading large values, because it stores them outside of the row.
+    SQLite reads the rows one by one. PostgreSQL would send all of them at once, so it sends about `most_bytes`.
     """
     with database.read() as connection:
         yield from read_within_on(connection, statement, limit=limit, most_bytes=most_bytes)
 
 
 def read_within_on(
-    connection: Connection, statement: Select[Any], *, limit: int, most_bytes: float
+    connection: Connection, statement: Select[Any], *, limit: int, most_bytes: int
 ) -> Iterator[RowMapping]:
-    """Read as `read_within` does, within the caller's transaction.
+    """Read as `read_within` does, within the caller's transaction."""
+    return _rows(connection, statement.limit(_how_many(connection, statement, limit, most_bytes)))
 
-    With infinite `most_bytes`, the rows are not asked for their sizes.
-    """
-    is_postgresql = connection.dialect.name == "postgresql"
-    if is_postgresql and most_bytes < inf:
-        sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()
-        limit = _how_many(sizes, most_bytes)
-    with connection.execute(statement.limit(limit)) as found:
+
+def _rows(connection: Connection, statement: Select[Any]) -> Iterator[RowMapping]:
+    with connection.execute(statement) as found:
         # PostgreSQL has sent all of them already, and reading them together takes a fraction of the time.
-        yield from found.mappings().all() if is_postgresql else found.mappings()
+        yield from found.mappings().all() if connection.dialect.name == "postgresql" else found.mappings()
+
+
+def _how_many(connection: Connection, statement: Select[Any], limit: int, most_bytes: int) -> int:
+    """The number of the first rows that reach about `most_bytes`; `limit` if all do not, or if they come one by one.
+
+    PostgreSQL knows the sizes without reading large values, because it stores them outside of the row.
+    """
+    if connection.dialect.name != "postgresql":
+        return limit
+    sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()
+    return next((number for number, size in enumerate(accumulate(sizes), 1) if size >= most_bytes), limit)
 
 
 def _size(statement: Select[Any]) -> ColumnElement[int]:
@@ -107,8 +114,3 @@ def _size(statement: Select[Any]) -> ColumnElement[int]:
 
 #: Types whose values take a bounded number of bytes.
 _SHORT = (((UtcDateTime, ExactDecimal, Integer, Boolean), True),)
-
-
-def _how_many(sizes: Sequence[int], most_bytes: float) -> int:
-    """The number of leading sizes whose sum reaches `most_bytes`; the number of all if their sum does not."""
-    return sum(before < most_bytes for before in accumulate(sizes[:-1], initial=0)) if sizes else 0

@@ -115,6 +115,23 @@ def test_pages_of_a_forecast_end_early_and_cover_each_row_exactly_once(served: S
     assert found == [f"A{number:03}" for number in range(ROWS)]
 
 
+def test_a_list_of_rows_that_are_smaller_than_was_guessed_goes_on_to_its_end(served: Served):
+    """Small columns are shorter than the guess about them, so a page has fewer bytes than its rows were thought to."""
+    document = {"sources": ["iimmpact"], "arguments": {}, "tally": {}, "planned_by": "anna", "planned_at": NOON}
+    plan = {"kind": "reconcile", "state": "planned", "total": 1_000, "done": 0, "release": "0.1.0", "wiring": ""}
+    foreseen = {"table": "products", "source": "s", "operation": "update", "before": {}, "after": {"name": "n" * 1_500}}
+    with served.beside.write() as connection:
+        run = connection.execute(insert(RUNS).values(**document, **plan).returning(RUNS.c.id)).scalar_one()
+        rows = [{"run": run, "external_id": f"A{number:03}"} | foreseen for number in range(1_000)]
+        connection.execute(insert(RUN_ROWS), rows)
+    after, found = "0", []
+    while after is not None:
+        answer = served.get(f"/api/v1/runs/{run}/rows?after={after}&limit=1000").json()
+        found += [row["external_id"] for row in answer["items"]]
+        after = answer["next"]
+    assert found == [row["external_id"] for row in rows]
+
+
 def test_a_row_larger_than_a_page_is_a_page(served: Served, lend_database, tmp_path):
     with serving(served.beside.engine.url.render_as_string(False), api_page_bytes=1_024) as small:
         page = small.get("/api/v1/catalog/products").json()
