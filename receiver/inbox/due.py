@@ -82,7 +82,9 @@ def make_due(connection: Connection, *, now: datetime, lease: timedelta) -> int:
 def bring_retries_forward(database: Database, *, now: datetime, lease: timedelta) -> int:
     """Let retries whose attempt failed before the clock was set back wait from now on; return their number.
 
-    Only attempts later than a lease from now count, because the clocks of two machines differ a little.
+    Only attempts later than a lease from now count, because the clocks of two machines differ a little. A retry whose
+    wait is longer than the clock was ahead keeps its time, so it waits for at most twice as long as it should. Each
+    worker that sees the clock set back would shorten that wait again, while the attempt's end is still to come.
     """
     total = after = 0
     while True:
@@ -96,7 +98,10 @@ def bring_retries_forward(database: Database, *, now: datetime, lease: timedelta
 
 def _bring_forward(database: Database, retries: Sequence[Row[int, datetime, datetime]], now: datetime) -> int:
     """Give each of these retries the wait that it had after its attempt, unless it has changed meanwhile."""
-    moved = [{"of": each.id, "was": each.due_at, "due": now + (each.due_at - each.ended_at)} for each in retries]
+    waits = [(each, each.due_at - each.ended_at) for each in retries]
+    moved = [
+        {"of": each.id, "was": each.due_at, "due": now + wait} for each, wait in waits if now + wait < each.ended_at
+    ]
     with database.write() as connection:
         return sum(connection.execute(_BRING_FORWARD, one).rowcount for one in moved)
 

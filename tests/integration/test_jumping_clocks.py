@@ -19,7 +19,7 @@ from sqlalchemy import insert, select, update
 
 from handlers.catalog import Product
 from receiver.database.database import Database
-from receiver.errors import RunConflict
+from receiver.errors import Retry, RunConflict
 from receiver.inbox import ids
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import DELIVERIES
@@ -100,6 +100,23 @@ def test_a_retry_does_not_wait_for_the_clock_that_was_set_back_after_its_attempt
         reclaiming.look(kit.now())
         assert due_at() - kit.now() <= wait
         kit.advance(seconds=HOUR.total_seconds())
+        assert drain(worker) == 1
+
+
+def test_a_long_wait_is_not_shortened_by_each_worker_that_sees_the_clock_set_back(kit, shop):
+    @shop.on("limited")
+    def wait(event, mirror):
+        raise Retry("too many requests", after=6 * HOUR)
+
+    kit.send("shop", "limited", id="A", at=NOON, data={})
+    with closing(new_worker(kit)) as worker:
+        assert drain(worker) == 1
+        kit.advance(hours=-1)
+        for _ in range(4):
+            Reclaiming(kit.inbox, lease=timedelta(seconds=60), max_attempts=10).look(kit.now())
+        kit.advance(hours=5.9)
+        assert drain(worker) == 0
+        kit.advance(hours=1.2)
         assert drain(worker) == 1
 
 
