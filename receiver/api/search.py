@@ -49,6 +49,7 @@ class SearchResult(Shape, frozen=True):
     text: Annotated[str, Meta(description="The sought text.")]
     says: Annotated[str, Meta(description="The answer in one sentence.")]
     rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table, and at most a page.")]
+    rows_found: Annotated[int, Meta(description="The number of these rows, with those for which a page has no room.")]
     deliveries: Annotated[list[FoundDelivery], Meta(description=f"The newest first, at most {MOST_HITS} of a kind.")]
     about: Annotated[Matching, Meta(description="The number of deliveries about an entity with this id.")]
     looked: Annotated[list[LookedFor], Meta(description="The places that were searched.")]
@@ -60,6 +61,7 @@ def show_hits(hits: Hits, tables: Mapping[str, type[MirrorRow]]) -> SearchResult
         hits.text,
         hits.says,
         [FoundRow(hit.kind, hit.table, show_row(row_shape(tables[hit.table]), hit.row)) for hit in hits.rows],
+        hits.found_rows,
         [FoundDelivery(hit.kind, show_delivery(hit.row)) for hit in hits.deliveries],
         show_count(hits.about),
         [LookedFor(each.kind, list(each.where), each.found) for each in hits.looked],

@@ -16,11 +16,15 @@ from serving import Served, wait_until
 from sqlalchemy import text
 from visiting import Visitor, text_of, visiting
 
+from handlers.catalog import Product
+from receiver.api.search import show_hits
 from receiver.console.pages.row import path_of_row
+from receiver.console.pages.search import _only_hit
 from receiver.errors import Unavailable
 from receiver.http_urls import quoted_part
 from receiver.runs.actions import Asked, By, Effect, Via, record
 from receiver.runs.asking import ASK, LONGEST_ANSWERED_VALUE
+from receiver.search.hits import search
 from receiver.sessions.roles import Role
 
 
@@ -124,6 +128,13 @@ def test_the_timeline_shows_a_null_that_came_too_late_and_the_members_of_a_late_
 def test_a_search_with_one_result_leads_to_it(shop: Shop):
     answer = shop.visitor.get("/search", q="SKU-2")
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
+
+
+def test_a_search_whose_other_results_do_not_fit_on_a_page_leads_to_none(shop: Shop):
+    tables = {"products": Product}
+    found = show_hits(search(shop.served.beside, tables, "SKU-1", most_bytes=1), tables)
+    assert (len(found.rows), found.rows_found) == (1, 2)
+    assert _only_hit(found) is None
 
 
 def test_several_results_are_listed_with_their_kind(shop: Shop):

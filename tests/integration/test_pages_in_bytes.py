@@ -82,6 +82,7 @@ def test_a_search_shows_rows_up_to_a_page_and_says_how_many_it_found(served: Ser
     assert len(answer.content) < 2 * PAGE_BYTES
     shown = len(answer.json()["rows"])
     assert 3 < shown < 20
+    assert answer.json()["rows_found"] == 20
     assert f"and at least 17 more; no delivery names it. Only {shown} of these 20 rows" in answer.json()["says"]
 
 

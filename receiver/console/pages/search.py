@@ -7,7 +7,6 @@ from receiver.console.answers import SeeOther
 from receiver.console.page import Button, ConsolePage
 from receiver.console.pages.row import path_of_row
 from receiver.console.visit import Visit
-from receiver.search.hits import HitKind
 
 
 def show_search(visit: Visit) -> SearchResult | SeeOther | None:
@@ -22,8 +21,7 @@ def show_search(visit: Visit) -> SearchResult | SeeOther | None:
 def _only_hit(found: SearchResult) -> str | None:
     """The path of the only row, or of the only delivery if no row was found."""
     # Beside a large row, others may be left out.
-    of_rows = [each.found for each in found.looked if each.kind in (HitKind.SKU, HitKind.EXTERNAL_ID)]
-    if len(found.rows) == 1 and max(of_rows) == 1:
+    if len(found.rows) == found.rows_found == 1:
         return _path_of(found.rows[0])
     if not found.rows and len(found.deliveries) == 1:
         return f"/deliveries/{found.deliveries[0].delivery.id}"
