@@ -110,6 +110,8 @@ def _process(follower: RowMapping, now: datetime) -> str | None:
         return None
     if dead([holder]):
         return f"{host_and_pid(holder)}, which has ended"
+    if is_silent(follower["seen_at"], now) and follower["seen_at"] > now:
+        return f"{host_and_pid(holder)}, last seen at {follower['seen_at']:%Y-%m-%d %H:%M:%S UTC}, in the future"
     if is_silent(follower["seen_at"], now):
         return f"{host_and_pid(holder)}, silent since {follower['seen_at']:%Y-%m-%d %H:%M:%S UTC}"
     return host_and_pid(holder)

@@ -22,11 +22,11 @@ from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
 from receiver.errors import CopyError
 from receiver.findings.tables import DUTIES
-from receiver.following.followers import FOLLOWERS, served
+from receiver.following.followers import FOLLOWERS, possibly_served
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
 from receiver.worker.liveness import dead
-from receiver.worker.processes import PROCESSES, running, shown
+from receiver.worker.processes import PROCESSES, running, shown, silent
 
 #: Statements that lift the time limits of a transaction, because it reads a whole database, or waits for the other one.
 TIMELESS = (
@@ -149,10 +149,12 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
 
 def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
     """Raise `CopyError`, which lists the processes, if any uses this database."""
-    users = [shown(process) for process in running(connection, now)]
+    # A process whose clock is far ahead may be alive, and what it accepts meanwhile would not be copied.
+    ahead = [process for process in silent(connection, now) if process["seen_at"] > now]
+    users = [shown(process) for process in (*running(connection, now), *ahead)]
     if inspect(connection).has_table(FOLLOWERS.name):
         # A release before followers may have made the tables of TO.
-        users += [f"follower {name}" for name in served(connection, now)]
+        users += [f"follower {row['name']}" for row in possibly_served(connection, now)]
     if not users:
         holding = select(DELIVERIES.c.claimed_by).distinct()
         held = holding.where(DELIVERIES.c.state == State.PROCESSING, DELIVERIES.c.lease_until > now)
@@ -161,7 +163,8 @@ def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
     if users:
         raise CopyError(
             f"{side.name} is in use by {', '.join(users)}: stop it, and run this again. A killed process counts as "
-            "dead after a minute, a follower after two. Senders retry the webhooks that they cannot deliver meanwhile."
+            "dead after a minute, a follower after two. If it ended before the clock was set back, start and "
+            "stop another one. Senders retry the webhooks that they cannot deliver meanwhile."
         )
 
 

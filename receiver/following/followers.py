@@ -84,9 +84,14 @@ def every(connection: Connection) -> Sequence[RowMapping]:
 
 def served(connection: Connection, now: datetime) -> list[str]:
     """The names of the followers that a process serves, which may be on another machine."""
-    held = [row for row in every(connection) if row["holder"] is not None and not is_silent(row["seen_at"], now)]
+    return [row["name"] for row in possibly_served(connection, now) if not is_silent(row["seen_at"], now)]
+
+
+def possibly_served(connection: Connection, now: datetime) -> list[RowMapping]:
+    """The followers that a process serves, or may serve on a machine whose clock is far ahead."""
+    held = [row for row in every(connection) if row["holder"] is not None and now - SILENT <= row["seen_at"]]
     ended = set(dead(row["holder"] for row in held))
-    return [row["name"] for row in held if row["holder"] not in ended]
+    return [row for row in held if row["holder"] not in ended]
 
 
 def is_silent(seen_at: datetime, now: datetime) -> bool:

@@ -37,7 +37,7 @@ from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 from receiver.shadowing import doubts_about
-from receiver.worker.processes import Kind, Wiring, differences, running, shown, silent, unread_files
+from receiver.worker.processes import Kind, Wiring, describe_silence, differences, running, shown, silent, unread_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     with database.read() as connection:
         now = datetime.now(UTC)
         found, still = running(connection, now), silent(connection, now)
-    yield from map(_standing_still, still)
+    yield from (Check("processes", True, describe_silence(each, now), doubtful=True) for each in still)
     if not found:
         if not still:
             yield Check("processes", True, "no endpoint and no worker runs on this database yet")
@@ -288,13 +288,6 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     yield from _waiting(found)
     yield from _edited(wiring, found)
     yield from _missing({Kind(process["kind"]) for process in found})
-
-
-def _standing_still(process: RowMapping) -> Check:
-    """Report a process that has not deregistered, and gives no sign of life."""
-    says = f"{shown(process)} has given no sign of life since {time_text(process['seen_at'])}"
-    mend = "it stands still, cannot reach the database, or was lost with its machine: see its log, and restart it"
-    return Check("processes", True, f"{says}: {mend}", doubtful=True)
 
 
 def _refused(process: RowMapping) -> bool:

@@ -19,6 +19,7 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import Document, UtcDateTime
 from receiver.database.damage import damage_of
 from receiver.dialects.sources import Source
+from receiver.moments import time_text
 from receiver.release import release
 from receiver.settings.files import has_changed
 from receiver.worker.liveness import dead, is_here
@@ -199,8 +200,12 @@ def running(connection: Connection, now: datetime) -> list[RowMapping]:
 
 
 def silent(connection: Connection, now: datetime) -> list[RowMapping]:
-    """The processes that may run, and whose last heartbeat is old; the longest silent first."""
-    found = select(PROCESSES).where(PROCESSES.c.seen_at < now - STALE).order_by(PROCESSES.c.seen_at)
+    """The processes that may run without a recent heartbeat, the longest silent first.
+
+    Those of which the last heartbeat is in the future are the last: they have ended before the clock was set back, or
+    run on a machine whose clock is ahead.
+    """
+    found = select(PROCESSES).where(~_is_recent(now)).order_by(PROCESSES.c.seen_at)
     rows = connection.execute(found).mappings().all()
     ended = set(dead(row["name"] for row in rows))
     return [row for row in rows if row["name"] not in ended]
@@ -247,6 +252,17 @@ def workers_unlike(connection: Connection, wiring: Wiring, now: datetime) -> lis
 def shown(process: RowMapping) -> str:
     """Format a process for people: kind, host, process id and release."""
     return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
+
+
+def describe_silence(process: RowMapping, now: datetime) -> str:
+    """Say of a process that `silent` has found what is known, and what to do."""
+    if process["seen_at"] > now:
+        says = f"{shown(process)} gave its last sign of life at {time_text(process['seen_at'])}, in the future"
+        return f"{says}: it has ended if the clock was set back since; otherwise set the clocks of both machines right"
+    says = f"{shown(process)} has given no sign of life since {time_text(process['seen_at'])}"
+    return (
+        f"{says}: it stands still, cannot reach the database, or was lost with its machine: see its log, and restart it"
+    )
 
 
 def _some(names: Sequence[str], *, of: int = MOST_WIRING_DIFFERENCES) -> str:

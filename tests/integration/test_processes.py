@@ -270,6 +270,14 @@ def test_the_doctor_doubts_a_process_that_gives_no_sign_of_life(process, clock, 
     assert doubt.says.startswith("worker ")
 
 
+def test_the_doctor_doubts_a_process_whose_last_sign_of_life_is_in_the_future(process, clock, database):
+    clock.now = datetime.now(UTC) + timedelta(days=1)
+    process(sources("shop")).heartbeat()
+    (doubt,) = doctor._processes(database, Wiring.of(sources("shop")))
+    assert doubt.verdict == "LOOK"
+    assert ", in the future: it has ended if the clock was set back since" in doubt.says
+
+
 def test_the_doctor_does_not_say_that_none_runs_yet_beside_a_process_that_gives_no_sign_of_life(
     process, clock, database
 ):
