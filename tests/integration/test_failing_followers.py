@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from shopping import sources_of
+from shopping import NOON, sources_of
 from sqlalchemy import insert, update
 
+from receiver.api.followers import _process
 from receiver.findings.gathering import examine
 from receiver.following.dead_changes import DEAD_CHANGES, DeadState
 from receiver.following.followers import FOLLOWERS
@@ -104,3 +105,8 @@ def test_a_follower_that_was_stopped_is_found_after_an_hour_with_the_time_of_the
     (forgotten,) = found(now)
     assert forgotten.since == stopped + 2 * MINUTE
     assert forgotten.says.startswith(f"the follower erp was stopped at {clock_time(stopped, now)}, and changes have")
+
+
+def test_a_holder_whose_last_sign_of_life_is_in_the_future_is_not_said_to_be_silent_since_then():
+    for seen_at, says in ((NOON + 10 * MINUTE, ", in the future"), (NOON - 10 * MINUTE, ", silent since")):
+        assert says in str(_process({"holder": "elsewhere", "seen_at": seen_at}, NOON))
