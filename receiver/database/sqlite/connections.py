@@ -139,8 +139,12 @@ def _note_closed(_connection: sqlite3.Connection, record: ConnectionPoolEntry) -
 def connect(path: str) -> sqlite3.Connection:
     """Open a connection outside of the pool, for one thread at a time, without waits for locks or checkpoints."""
     connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
-    _set_up(connection)
-    connection.execute("PRAGMA wal_autocheckpoint=0")
+    try:
+        _set_up(connection)
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+    except BaseException:
+        connection.close()
+        raise
     files.note_opened(path)
     return connection
 

@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
+from descriptors import descriptors_of
 from notes import add, notes, write_a_note, write_a_note_at_once, write_a_note_together
 from raw import ping
 from sqlalchemy import text
@@ -25,6 +26,14 @@ def test_a_connection_is_opened_and_reads_while_another_writes(sqlite):
     with sqlite.write() as connection, closing(Database(str(sqlite.engine.url))) as another:
         add(connection, "not committed yet")
         assert notes(another) == ["in the end"]
+
+
+def test_a_connection_that_cannot_be_set_up_is_closed_at_once(file):
+    file.write_bytes(b"certainly not a database, but long enough to be looked at" * 20)
+    # The error that is held here holds the frame with the connection.
+    with pytest.raises(sqlite3.DatabaseError) as raised:
+        connections.connect(str(file))
+    assert (raised.value.sqlite_errorname, descriptors_of(file)) == ("SQLITE_NOTADB", 0)
 
 
 # ── flushes ───────────────────────────────────────────────────────────────────────────────────────────────────
