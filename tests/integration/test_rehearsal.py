@@ -25,7 +25,9 @@ from telling import NOON
 
 from handlers.catalog import Product
 from receiver.commands import rehearse as command
+from receiver.commands.closing import ending_a_command
 from receiver.commands.rehearse import WHY_NOT_RUN
+from receiver.database.sqlite import files
 from receiver.dialects.sources import find_dialects
 from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox.tables import BODIES, DELIVERIES
@@ -268,9 +270,13 @@ def test_a_rehearsal_that_a_signal_ends_leaves_no_bodies_behind(told_in_a_file, 
         signal.raise_signal(number)
 
     monkeypatch.setattr(rehearsal, "_run_process", run_process)
-    with pytest.raises(SystemExit) as ended:
+    opened = files._databases[str(tmp_path / "mirror.db")]
+    before = opened.connections
+    with pytest.raises(SystemExit) as ended, ending_a_command():
         command.rehearse(source="rehearsed")
     assert (seen, ended.value.code, list(temporary.iterdir())) == ([True], 128 + number, [])
+    # The command has closed its connections itself, and has not left them to the garbage collection.
+    assert opened.connections == before
 
 
 def test_only_the_end_of_a_long_output_is_kept_and_later_output_follows_it(tmp_path, monkeypatch):
