@@ -32,8 +32,9 @@ def advise(error: BaseException, reason: str, url: URL) -> str:
     about_file = _advise_about_file(words, urls.path_of(url)) if url.get_backend_name() == "sqlite" else None
     if about_file is not None:
         return about_file
-    by_words = next((mend for symptom, mend in _BY_WORDS if _fits(symptom, words)), None)
-    return by_words or _BY_STATE.get(str(_state(error)), "Check {setting}.")
+    state = _state(error)
+    by_words = next((mend for symptom, mend in _BY_WORDS[url.get_backend_name()] if _fits(symptom, words)), None)
+    return by_words or _BY_STATE.get(state, "Check {setting}." if state is None else _REFUSED)
 
 
 def _advise_about_file(words: str, file: str) -> str | None:
@@ -81,8 +82,9 @@ def _fits(symptom: str, words: str) -> bool:
     return all(part in words for part in symptom.split("…"))
 
 
-def _state(error: BaseException) -> object:
-    return getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+def _state(error: BaseException) -> str | None:
+    state: str | None = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    return state
 
 
 _NO_PRIMARY = (
@@ -114,27 +116,44 @@ _UNREACHED = "Correct host and port in {setting}, or check the network between t
 
 _FULL = "Free some space on the server's disk; nothing that was acked is lost."
 
-_OVERDUE = "The server took too long: look for what else keeps it busy, and run this again."
+_OVERDUE = (
+    "The server took too long, or someone ended the statement: look for what else keeps the server busy, and run this "
+    "again."
+)
 
 _DAMAGED = "Files of the server are damaged: check its disk, and restore the database from a backup."
 
-#: The first that fits counts, so special cases come before general ones.
-_BY_WORDS = (
+#: An index holds nothing that its table does not, so no backup is needed.
+_DAMAGED_INDEX = "An index on the server is damaged: check the server's disk, and rebuild the index by `REINDEX`."
+
+_DAMAGED_FILE = "The file is damaged, or cannot be read: check its disk, or restore it from a backup."
+
+_NOT_READ = "The server cannot read or write its own files: check its disk."
+
+#: The server answered, so the setting leads to it.
+_REFUSED = "Look into the log of the server, which may say more."
+
+_OF_SQLITE = (
     (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
     (BESIDE_MOVED, "Stop every process that has the database open, and start them again."),
     (DOUBTFUL, "Check its disk; writing resumes by itself once a checkpoint has succeeded."),
+    ("readonly", "Give this user the right to write the file and its folder."),
+    ("permission denied", "Give this user the right to read and write the file and its folder."),
+    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("disk i/o error", "Check its disk: is there space left, and may this user write there?"),
+    ("not a database", "The file is not an SQLite database: name another file in {setting}."),
+    # Not every "malformed", because a document in a sound file may be.
+    *((symptom, _DAMAGED_FILE) for symptom in ("image is malformed", "malformed database")),
+    ("locked", "Another program holds the file: stop that program, or wait for it."),
+    *((symptom, _OTHER_TABLES) for symptom in ("no such column", "no such table", "has no column named")),
+)
+
+_OF_POSTGRESQL = (
     *((symptom, _NO_PRIMARY) for symptom in (NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
     ("lock timeout", _LOCKED),
     *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
     ("no schema has been selected", _NO_SCHEMA),
-    ("readonly", "Give this user the right to write the file and its folder."),
-    ("read-only", "Give this user the right to write the file and its folder."),
-    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
-    ("disk i/o error", "Check its disk: is there space left, and may this user write there?"),
-    ("not a database", "The file is not an SQLite database: name another file in {setting}."),
-    ("malformed", "The file is damaged, or cannot be read: check its disk, or restore it from a backup."),
-    ("locked", "Another program holds the file: stop that program, or wait for it."),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),
     ("no password supplied", "Write the password into {setting}, or into a file that PGPASSFILE names."),
@@ -142,7 +161,7 @@ _BY_WORDS = (
         "row-level security",
         "Run `ALTER TABLE … DISABLE ROW LEVEL SECURITY` for the table, or `ALTER ROLE … BYPASSRLS`.",
     ),
-    *((symptom, _OTHER_TABLES) for symptom in ('relation "', "column ", "no such column", "no such table")),
+    *((symptom, _OTHER_TABLES) for symptom in ('relation "…does not exist', "column …does not exist")),
     (
         "root certificate",
         "Name the file with the certificate of the server's authority as `sslrootcert=…` in {setting}, or allow "
@@ -164,8 +183,11 @@ _BY_WORDS = (
     ("statement timeout", _OVERDUE),
 )
 
+#: The first that fits counts, so special cases come before general ones.
+_BY_WORDS = {"sqlite": _OF_SQLITE, "postgresql": _OF_POSTGRESQL}
+
 #: By PostgreSQL's code, for a server whose words are not English.
-_BY_STATE = {
+_BY_STATE: dict[str | None, str] = {
     "25006": _NO_PRIMARY,
     "3F000": _NO_SCHEMA,
     "42501": _RIGHTS,
@@ -176,5 +198,7 @@ _BY_STATE = {
     "55P03": _LOCKED,
     "57014": _OVERDUE,
     **dict.fromkeys(("57P01", "57P02", "57P03"), _ENDED),
-    **dict.fromkeys(("XX001", "XX002"), _DAMAGED),
+    "58030": _NOT_READ,
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED_INDEX,
 }

@@ -63,12 +63,36 @@ def test_an_error_of_the_server_is_explained_with_what_to_do(reason, advice):
         ("55P03", "Another session holds what must be changed"),
         ("53100", "Free some space on the server's disk"),
         ("57P01", "wait until it answers, and run this again"),
+        ("57014", "someone ended the statement"),
+        ("58030", "cannot read or write its own files: check its disk"),
         ("XX001", "restore the database from a backup"),
+        ("XX002", "rebuild the index by `REINDEX`"),
+        ("53200", "Look into the log of the server"),
     ],
 )
 def test_the_advice_does_not_depend_on_the_language_of_the_server(code, advice):
     original = psycopg.errors.lookup(code)("keine Berechtigung, oder etwas anderes")
     assert advice in explain(OperationalError("", None, original), SERVER)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        ("22P02", 'malformed array literal: "x"', "Look into the log of the server"),
+        ("55P03", 'could not obtain lock on relation "deliveries"', "Another session holds what must be changed"),
+        ("58030", 'could not open file "base/1/2": Read-only file system', "check its disk"),
+        ("23502", 'null value in column "x" of relation "y" violates not-null constraint', "Look into the log"),
+    ],
+)
+def test_words_that_an_error_of_the_server_shares_with_another_do_not_decide(code, reason, advice):
+    assert advice in explain(OperationalError("", None, psycopg.errors.lookup(code)(reason)), SERVER)
+
+
+def test_a_malformed_document_in_a_sound_file_is_not_explained_as_a_damaged_file(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path}/hookmirror.db")) as database:
+        with pytest.raises(SQLAlchemyError) as raised, database.read() as it:
+            it.execute(text("SELECT value FROM json_each('[')")).all()
+        assert "damaged" not in explain(raised.value, f"sqlite:///{tmp_path}/hookmirror.db")
 
 
 def test_a_role_without_rights_gets_the_same_advice_whatever_the_server_says(postgresql_url):
