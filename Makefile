@@ -1,8 +1,13 @@
 # Everything from a fresh clone with Python 3.11 or newer: `make demo`, `make test`. `make help` lists the rest.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# A Python that the command line names gets an environment of its own, as in `make test PYTHON=python3.13`.
-VENV := .venv$(if $(filter command%,$(origin PYTHON)),-$(notdir $(PYTHON)))
+VENV := .venv
+ifeq ($(origin PYTHON),command line)
+# A Python that the command line names gets an environment of its own, as in `make test PYTHON=python3.13`. It is called by
+# the release, because different releases may have one name in different folders.
+RELEASE := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv-python$(or $(RELEASE),$(error PYTHON=$(PYTHON) is not a Python: name a command or a path, as in PYTHON=python3.13))
+endif
 BIN := $(VENV)/bin
 
 # Containers often set it. Each process would then compile all of the source, and each pytest its plugins.

@@ -227,6 +227,34 @@ def test_the_pages_name_the_pythons_that_the_package_declares() -> None:
         assert f"Python {', '.join(versions[:-1])} {last} {versions[-1]}" in text_of(page), page
 
 
+def demo_of_make(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Ask what `make demo` would run, with these variables on its command line, in an environment with a Python."""
+    given = [f"{name}={value}" for name, value in variables.items()]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", "--dry-run", "demo", *given],
+        cwd=ROOT,
+        env=environment | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_python_that_the_command_line_names_has_an_environment_called_by_its_release(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    release = "{}.{}".format(*sys.version_info)
+    assert f"\n.venv-python{release}/bin/hookmirror demo" in "\n" + demo_of_make(PYTHON=str(python)).stdout
+    assert "\n.venv/bin/hookmirror demo" in "\n" + demo_of_make().stdout
+
+
+def test_a_named_python_that_does_not_run_is_reported_with_what_to_write() -> None:
+    done = demo_of_make(PYTHON="no-python")
+    assert done.returncode == 2
+    assert "PYTHON=no-python is not a Python: name a command or a path" in done.stderr
+
+
 # ── states, outcomes, codes, metrics, words ───────────────────────────────────────────────────────────────────────────
 
 
