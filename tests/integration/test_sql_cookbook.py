@@ -85,6 +85,11 @@ def test_a_member_of_data_can_be_read_beside_a_row_with_a_null_character(catalog
     assert ask(catalog, "members") == [("A1", "red")]
 
 
+def test_no_statement_for_sqlite_needs_a_later_release_than_the_receiver() -> None:
+    # The operators `->` and `->>` came with 3.38.
+    assert [name for name, statement in STATEMENTS.items() if "postgresql" not in name and "->" in statement] == []
+
+
 def test_rows_that_changed_since_a_time_are_found(catalog: Webhooks) -> None:
     assert [row[0] for row in ask(catalog, "since")] == ["A3", "A1", "A2"]
 
