@@ -186,10 +186,9 @@ def committing(server: PostgresServer) -> Iterator[None]:
     server.run("CREATE TABLE others (id integer)")
     server.run("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
     server.run("SELECT pg_reload_conf()")
+    ended = threading.Event()
     with psycopg.connect(server.url()) as slow:
-        slow.execute("INSERT INTO others VALUES (1)")
-        slow.execute("NOTIFY elsewhere")
-        thread = threading.Thread(target=commit, args=(slow,))
+        thread = threading.Thread(target=commit, args=(slow, ended))
         thread.start()
         find = f"SELECT 1 FROM pg_stat_activity WHERE pid = {slow.info.backend_pid} AND wait_event = 'SyncRep'"
         wait_until(lambda: server.run(find), "the wait for the standby")
@@ -199,10 +198,15 @@ def committing(server: PostgresServer) -> Iterator[None]:
             server.run("SELECT pg_reload_conf()")
             yield
         finally:
+            ended.set()
             os.kill(slow.info.backend_pid, signal.SIGCONT)
             thread.join(TIMEOUT)
 
 
-def commit(session: psycopg.Connection) -> None:
+def commit(session: psycopg.Connection, ended: threading.Event) -> None:
+    """Notify in one transaction after another, because the first may end before the server has its new setting."""
     with suppress(psycopg.Error):
-        session.commit()
+        while not ended.is_set():
+            session.execute("INSERT INTO others VALUES (1)")
+            session.execute("NOTIFY elsewhere")
+            session.commit()
