@@ -14,13 +14,10 @@ from handlers.entities import entity_of
 from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, as_short_text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
-from vendors.lagging import wait_until_changed, wait_until_known
+from vendors.lagging import GONE, deactivate_gone, time_of_answer
 from vendors.values import list_at, member, moment_at, text_at
 
 PAGE = 100  #: rows in one page: the largest page that the API gives
-
-#: The value of `event.hydrated` for a product or model that the API does not have.
-GONE = "gone"
 
 PLATFORM = "com.akeneo.pim.v1."
 
@@ -137,11 +134,9 @@ def upsert_thing(event: Event[Any], mirror: Mirror) -> None:
     if answer is None:
         mirror.upsert(table, event.entity_id)
     elif isinstance(answer, str):
-        wait_until_known(event, mirror, table)
-        mirror.deactivate(table, event.entity_id)
+        deactivate_gone(event, mirror, table)
     else:
-        wait_until_changed(event, mirror, table, answer.whole, answer.updated)
-        at = max(event.occurred_at, answer.updated or event.occurred_at)
+        at = time_of_answer(event, mirror, table, answer.whole, answer.updated)
         _upsert(event.entity_kind, event.entity_id, answer, mirror, at)
 
 

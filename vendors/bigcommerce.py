@@ -14,14 +14,11 @@ from handlers.catalog import Product, Variant
 from handlers.values import Id, MomentOrNone, Price, Sent, ShortText, Text, id_of
 from receiver import Dialect, Discard, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.senders import BigCommerce
-from vendors.lagging import wait_until_changed, wait_until_known
+from vendors.lagging import GONE, deactivate_gone, time_of_answer
 from vendors.tables import StockLevel
 from vendors.values import in_seconds, member, number_or_text, text_at, unix_moment_at
 
 PAGE = 50  #: products in one page, each with its variants
-
-#: The value of `event.hydrated` for a product that the API does not have.
-GONE = "gone"
 
 bigcommerce = Dialect("bigcommerce", verify=BigCommerce())
 
@@ -113,11 +110,9 @@ def upsert_product(event: Event[Any], mirror: Mirror) -> None:
     if answer is None:
         _take_the_name_alone(event, mirror)
     elif isinstance(answer, str):
-        wait_until_known(event, mirror, Product)
-        mirror.deactivate(Product, event.entity_id)
+        deactivate_gone(event, mirror, Product)
     else:
-        wait_until_changed(event, mirror, Product, answer.whole, answer.date_modified)
-        at = max(event.occurred_at, answer.date_modified or event.occurred_at)
+        at = time_of_answer(event, mirror, Product, answer.whole, answer.date_modified)
         for row in answer.listed():
             documents = {"data": answer.whole} if row.table is Product else {}
             mirror.upsert(row.table, row.external_id, at=at, **row.columns, **documents)

@@ -15,7 +15,7 @@ from handlers.entities import entity_of
 from handlers.values import Id, Sent, Text, as_id, id_of
 from receiver import ApiError, Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
 from receiver.senders import Stripe
-from vendors.lagging import wait_until_changed, wait_until_known
+from vendors.lagging import GONE, deactivate_gone, time_of_answer
 from vendors.tables import Price
 from vendors.values import in_seconds, member, moment_at, text_at, unix_moment_at, unix_moment_or_none
 
@@ -23,9 +23,6 @@ PAGE = 100  #: objects in one page: the largest page that the API gives
 
 #: The beginning of the types of thin events about products and prices. Those of objects of the second API have "v2.".
 THIN = "v1."
-
-#: The value of `event.hydrated` for an object that the API does not have.
-GONE = "gone"
 
 #: In the error about an object that exists, but in live mode for a key of test mode, or the reverse. Its code is that
 #: of an object that is gone.
@@ -229,10 +226,8 @@ def upsert_object(event: Event[Any], mirror: Mirror) -> None:
     if answer is None:
         mirror.upsert(table, event.entity_id)
     elif isinstance(answer, str):
-        wait_until_known(event, mirror, table)
-        mirror.deactivate(table, event.entity_id)
+        deactivate_gone(event, mirror, table)
     else:
         changed_at = unix_moment_or_none(answer.whole.get("updated"))
-        wait_until_changed(event, mirror, table, answer.whole, changed_at)
-        at = max(event.occurred_at, changed_at or event.occurred_at)
+        at = time_of_answer(event, mirror, table, answer.whole, changed_at)
         mirror.upsert(table, event.entity_id, at=at, **answer.columns(), data=answer.whole)
