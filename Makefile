@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Containers often set it. Each process would then compile all of the source, and each pytest its plugins.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test unit neighbours browser pictures explore check style types format plug bench bench-quick speed clean
+.PHONY: help demo test unit programs neighbours browser pictures explore check style types format plug bench bench-quick speed clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -32,16 +32,16 @@ help:
 demo: $(VENV)/installed
 	@$(BIN)/hookmirror demo
 
-# Files are distributed over processes (tests/support/scheduling.py). Unit tests only compute, and the types are checked
-# beside them. More of the other tests run at a time than there are cores, since most of them wait for something.
+# Files are distributed over processes (tests/support/scheduling.py). Unit tests only compute; the types are checked and the
+# programs for the other tests are fetched beside them. More of the other tests run at a time than there are cores, since most of them wait for something.
 FILES := --dist loadfile --no-loadscope-reorder
 AT_ONCE ?= 4
 # Only the unit tests are measured for coverage: they run most of the code in their own process, and measuring would slow
 # the other tests down.
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage
 
-test: style neighbours browser
-	$(MAKE) --jobs 2 --output-sync types unit
+test: style
+	$(MAKE) --jobs 3 --output-sync programs types unit
 	$(BIN)/python -m pytest -n $(AT_ONCE) $(FILES) tests --ignore tests/unit
 
 unit: $(VENV)/installed-dev
@@ -49,6 +49,11 @@ unit: $(VENV)/installed-dev
 	$(MEASURED) $(BIN)/python -m pytest -n 2 $(FILES) tests/unit
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# One after the other, because both use apt-get, and only one of its runs can be under way.
+programs:
+	@$(MAKE) neighbours
+	@$(MAKE) browser
 
 # Real programs to test beside, from Debian's packages where root runs this, and the vendors' libraries for Node.js where npm
 # is; without them their tests are skipped.
