@@ -20,9 +20,10 @@ from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.leases import Claimed
 from receiver.inbox.tables import DELIVERIES
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 #: The reason for which an authentic body without events is ignored.
 NO_EVENTS = "The body holds no events."
@@ -79,7 +80,9 @@ def _resolve_one(connection: Connection, item: Arrival) -> Accepted:
         if not is_fault_of_values(error):
             raise
         item.keep_item_alone(f"The database refused its content: {told(error)}")
-        log.warning("kept an event that the database refuses", source=item.source, item=item.item, reason=item.reason)
+        log.warning(
+            "kept an event that the database refuses", about={"source": item.source}, item=item.item, reason=item.reason
+        )
     return resolve_duplicates(connection, [item])[0]
 
 

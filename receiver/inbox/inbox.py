@@ -32,11 +32,15 @@ from receiver.inbox.older_keys import OlderKeys
 from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
+from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics.few_names import count_ended_on_arrival
 from receiver.metrics.metrics import ended
 
 log = structlog.get_logger(__name__)
+
+#: For lines that a sender may cause with each webhook.
+_repeated = Repeats(log)
 
 #: Seconds for which unfolding a bundle waits for a lock once others have waited in vain.
 HASTY_SECONDS = 0.01
@@ -152,7 +156,7 @@ class Inbox:
         with self.database.write() as connection:
             found = leases.claim_around(connection, worker, sources, **what)
         for each in found.dead:
-            log.warning("a delivery is dead", source=each.source, delivery=each.id, reason=each.reason)
+            _repeated.warning("a delivery is dead", about={"source": each.source}, delivery=each.id, reason=each.reason)
             ended(each.source, State.DEAD.value, "").inc()
         return found.claimed
 

@@ -33,6 +33,9 @@ from receiver.worker.liveness import AtHand, Pulse
 
 log = structlog.get_logger(__name__)
 
+#: For lines that a sender may cause with each webhook.
+_repeated = Repeats(log)
+
 #: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
@@ -276,7 +279,9 @@ def _count_unprocessed(attempt: Attempt, result: AttemptResult) -> None:
     if result.failed:
         metrics.FAILED_ATTEMPTS.labels(source).inc()
     if result.state is State.DEAD:
-        log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
+        _repeated.warning(
+            "a delivery is dead", about={"source": source}, delivery=attempt.delivery.id, reason=result.reason
+        )
     if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
         few_names.count_unhandled(source, attempt.envelope.event_type)
 

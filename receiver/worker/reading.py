@@ -17,11 +17,12 @@ from receiver.inbox.bundles import NO_EVENTS
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.likeness import no_handler_takes
+from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.versions import AHEAD
 from receiver.worker.attempt import Attempt
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 #: The most bytes of bodies in one portion of several, since parsed data may be a hundred times as large.
 PORTION_BYTES = 1024 * 1024
@@ -138,7 +139,7 @@ def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
         metrics.MISDATED.labels(delivery.source).inc()
         log.warning(
             "an event is dated in the future: later news counts as older until then, or until a reconcile",
+            about={"source": delivery.source},
             delivery=delivery.id,
-            source=delivery.source,
             occurred_at=envelope.occurred_at.isoformat(),
         )

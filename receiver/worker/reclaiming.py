@@ -10,12 +10,16 @@ from receiver.inbox import due
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.reclaim import LostAttempt
 from receiver.inbox.tables import State
+from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.moments import has_passed
 from receiver.worker import liveness
 from receiver.worker.processes import running_beside
 
 log = structlog.get_logger(__name__)
+
+#: For lines that a sender may cause with each webhook.
+_repeated = Repeats(log)
 
 #: Polls for dead workers per lease.
 LOOKS_PER_LEASE = 10
@@ -77,7 +81,9 @@ def _count(lost: LostAttempt, now: datetime) -> None:
         metrics.FAILED_ATTEMPTS.labels(lost.source).inc()
     if not lost.is_dead:
         return
-    log.warning("a delivery is dead", source=lost.source, delivery=lost.delivery_id, reason=lost.reason)
+    _repeated.warning(
+        "a delivery is dead", about={"source": lost.source}, delivery=lost.delivery_id, reason=lost.reason
+    )
     metrics.ended(lost.source, State.DEAD.value, "").inc()
     # A time that was edited by hand may not be readable.
     if lost.round == 1 and isinstance(lost.received_at, datetime):

@@ -17,6 +17,7 @@ from trouble import refusing
 
 from handlers.catalog import Product
 from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
+from receiver.errors import Unreadable
 from receiver.testing import Webhooks
 from receiver.worker import batch_sizes
 from receiver.worker.worker import Worker
@@ -338,6 +339,28 @@ def test_an_event_dated_more_than_a_day_in_the_future_is_logged(kit, worker, hou
     found = [(line["delivery"], line["source"]) for line in logs if "dated in the future" in line["event"]]
     assert found == [(int(answer.delivery), "shop")] * told
     assert kit.row(Product, "A1").name == "Lamp"
+
+
+def test_a_sender_whose_clock_is_ahead_does_not_fill_the_log(kit, worker):
+    for number in range(5):
+        kit.send("shop", "product.updated", id=f"A{number}", at=kit.now() + timedelta(days=2), data=named())
+    with capture_logs() as logs:
+        worker.work()
+    assert len([line for line in logs if "dated in the future" in line["event"]]) == 1
+
+
+def test_many_dead_deliveries_of_a_source_are_one_line_until_their_sum(shop, kit, worker):
+    @shop.on("product.broken")
+    def refuse(event: Event, mirror: Mirror) -> None:
+        raise Unreadable("The data is broken.")
+
+    for number in range(5):
+        kit.send("shop", "product.broken", id=f"A{number}")
+    with capture_logs() as logs:
+        worker.work()
+    assert set(states(kit)) == {"dead"}
+    [dead] = [line for line in logs if line["event"] == "a delivery is dead"]
+    assert (dead["source"], dead["reason"]) == ("shop", "The data is broken.")
 
 
 def test_a_delivery_of_an_unknown_source_waits_for_a_worker_that_knows_it(kit):
