@@ -25,7 +25,9 @@ from sqlalchemy import (
     union_all,
 )
 
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, ROUNDS, State, has_body, in_state
+from receiver.findings.finding import finding_id
+from receiver.findings.tables import FINDINGS
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, IDS, ROUNDS, State, has_body, in_state
 
 #: The most deliveries of each kind that are read: the newest dead ones, and those due next.
 MOST_LOOKED_AT = 10_000
@@ -34,6 +36,10 @@ MOST_LOOKED_AT = 10_000
 LONGEST_CAUSE = 300
 
 VARIES = "…"
+
+#: The rule whose findings are about faults, and the digits that no id of a delivery has.
+ONE_CAUSE = "one_cause"
+_LONGEST_ID = 20
 
 #: Fewest characters of a cause that are enough to find its deliveries.
 SHORTEST_TELLING = 8
@@ -107,9 +113,11 @@ def telling_part(cause: str, example: str) -> str | None:
 def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
     """The faults of the newest deliveries that are dead and can be replayed, or wait for another attempt.
 
-    The largest fault is the first.
+    An open finding's fault is among them for as long as its newest delivery is dead, whatever died since. The largest
+    fault is the first.
     """
     found = list(grouped([*_dead(connection), *_waiting(connection, now)]))
+    found += _hidden(connection, found)
     return sorted(found, key=lambda fault: (-fault.number, fault.source, fault.cause))
 
 
@@ -152,6 +160,27 @@ def _dead(connection: Connection) -> list[Fault]:
         )
         for source, reason, number, last, newest_id, *firsts in connection.execute(_DEAD)
     ]
+
+
+def _hidden(connection: Connection, found: Iterable[Fault]) -> list[Fault]:
+    """The faults of open findings that the newest deliveries do not show: another source may have thousands of dead."""
+    shown = {fault.id for fault in found}
+    open_ones = {_newest_of(row.evidence): row for row in connection.execute(_FOUND_BEFORE)}
+    still_dead = connection.execute(_STILL_DEAD, {"ids": sorted(open_ones.keys() - {0})}) if open_ones else ()
+    hidden = []
+    for delivery, source, reason, ended_at in still_dead:
+        row = open_ones[delivery]
+        number = row.evidence.get("dead")
+        fault = Fault(source, cause_of(reason), number or 1, 0, row.since, ended_at, delivery, example=reason)
+        if fault.id not in shown and row.id == finding_id(ONE_CAUSE, source, fault.id):
+            hidden.append(fault)
+    return hidden
+
+
+def _newest_of(evidence: Any) -> int:
+    """The newest delivery of a finding about dead deliveries; 0 for another finding, or one edited by hand."""
+    known = evidence.get("delivery") if isinstance(evidence, dict) and type(evidence.get("dead")) is int else None
+    return int(known) if isinstance(known, str) and known.isdecimal() and len(known) < _LONGEST_ID else 0
 
 
 def _waiting(connection: Connection, now: datetime) -> list[Fault]:
@@ -248,3 +277,15 @@ def _due_later(suspect: bool) -> Select[Any]:
 
 
 _DEAD, _WAITING = _select_dead(), _select_waiting()
+
+_FOUND_BEFORE = select(FINDINGS.c.id, FINDINGS.c.since, FINDINGS.c.evidence).where(
+    FINDINGS.c.closed_at.is_(None), FINDINGS.c.rule == ONE_CAUSE
+)
+
+_STILL_DEAD = select(DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.reason, DELIVERIES.c.ended_at).where(
+    IDS,
+    in_state(State.DEAD),
+    DELIVERIES.c.reason.is_not(None),
+    DELIVERIES.c.ended_at.is_not(None),
+    has_body(DELIVERIES),
+)

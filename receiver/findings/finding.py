@@ -33,5 +33,10 @@ class Finding:
     @property
     def id(self) -> str:
         """An id that is stable for as long as the rule finds the same condition."""
-        named = "\n".join((self.rule, self.source, self.about)).encode()
-        return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()
+        return finding_id(self.rule, self.source, self.about)
+
+
+def finding_id(rule: str, source: str, about: str) -> str:
+    """The id of the findings of one rule and source about one thing."""
+    named = "\n".join((rule, source, about)).encode()
+    return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()

@@ -23,7 +23,8 @@ from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
-from receiver.findings import duties, record, retention, tallies
+from receiver.errors import Unreadable
+from receiver.findings import duties, faults, record, retention, tallies
 from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
@@ -500,6 +501,29 @@ def test_dead_deliveries_that_can_no_longer_be_replayed_are_no_fault_and_hide_no
     kit.drain()
     (again,) = examine(kit.database, facts(kit), now=kit.now())
     assert (again.id, again.evidence["dead"], again.evidence["delivery"]) == (found.id, 1, new)
+
+
+def test_no_finding_about_dead_deliveries_closes_because_thousands_of_others_died_since(
+    kit, shop: Dialect, monkeypatch
+):
+    @shop.on("product.flooding")
+    def refuse(event: Event[Any], mirror: Mirror) -> None:
+        raise Unreadable("It is one of thousands.")
+
+    old = kit.send("shop", "product.updated", id="A1", data={"name": 1}).delivery
+    kit.drain()
+    (found,) = examine(kit.database, facts(kit), now=kit.now())
+    update_record(kit.database, [found], now=kit.now())
+    monkeypatch.setattr(faults, "MOST_LOOKED_AT", 2)
+    monkeypatch.setattr(faults, "_DEAD", faults._select_dead())
+    for number in range(3):
+        kit.send("shop", "product.flooding", id=f"B{number}")
+    kit.drain()
+    kit.advance(seconds=300)
+    before = next(each for each in examine(kit.database, facts(kit), now=kit.now()) if each.id == found.id)
+    assert (before.evidence["dead"], before.evidence["delivery"], before.since) == (1, old, found.since)
+    expire(kit, [old])
+    assert found.id not in {each.id for each in examine(kit.database, facts(kit), now=kit.now())}
 
 
 def expire(kit: Webhooks, ids: Sequence[str]) -> None:

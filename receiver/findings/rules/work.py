@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from receiver.findings.faults import Fault, telling_part
+from receiver.findings.faults import ONE_CAUSE, Fault, telling_part
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
 from receiver.logs.wording import counted
@@ -154,7 +154,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
         start = next((start for start in situation.starts if _came_with(fault, start)), None)
         with_it = f", just after release {start.release} or its handlers had started" if start is not None else ""
         yield Finding(
-            "one_cause",
+            ONE_CAUSE,
             fault.source,
             fault.first,
             f"{_how_many(fault)}{' for this cause' if fault.number == 1 else ', all for one cause'} since "
