@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, delete, or_, select, update
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
@@ -31,6 +32,10 @@ LONGEST_MARKED_KEY = 2_200
 
 #: The most seconds that a duplicate waits for a transaction that holds its dead delivery, such as another duplicate's.
 LONGEST_HELD = 0.5
+
+#: The rounds of a delivery up to which any duplicate makes it pending again when it is dead, and the time for which it
+#: stays dead afterwards: a stranger who has seen one webhook can repeat it without end, and each round leaves rows.
+FREE_ROUNDS, STAYS_DEAD = 10, timedelta(minutes=1)
 
 #: A function that inserts the new arrivals among several, and returns answers in the same order.
 ResolveArrivals = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
@@ -160,14 +165,16 @@ _DROP_KEY = delete(DEDUP_KEYS).where(
 
 
 def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], states: Mapping[int, str | None]) -> None:
-    """Count the duplicates. A duplicate of a dead delivery begins a round with one more attempt."""
-    dead = [each for each, state in states.items() if state == State.DEAD]
-    _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
+    """Count the duplicates. One of a dead delivery that may be revived begins a round with one more attempt."""
     came = max(match.arrival.received_at for match in duplicates)
+    times = {"now": came, "ended_before": came - STAYS_DEAD, "ended_after": came + STAYS_DEAD}
+    dead = [each for each, state in states.items() if state == State.DEAD]
+    if dead:
+        dead = list(connection.execute(_REVIVABLE, {"ids": dead, **times}).scalars())
+    _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
     supersede(connection, dead, Beginning(Cause.DUPLICATE), now=came)
     in_order = sorted(duplicates, key=lambda match: match.delivery_id)
-    noted = [{"known": match.delivery_id, "now": match.arrival.received_at} for match in in_order]
-    connection.execute(_NOTE, noted)
+    connection.execute(_NOTE, [{"known": match.delivery_id, **times} for match in in_order])
 
 
 _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id)
@@ -175,14 +182,25 @@ _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVE
 #: The queries that lock deliveries until the transaction ends: those that no other transaction holds, or all of them.
 _FREE, _ALL = _STATES.with_for_update(skip_locked=True), _STATES.with_for_update()
 
-_DEAD = in_state(State.DEAD)
+_NOW, _ENDED_BEFORE, _ENDED_AFTER = (
+    bindparam(name, type_=UtcDateTime()) for name in ("now", "ended_before", "ended_after")
+)
+
+_ENDED_AT = DELIVERIES.c.ended_at
+
+#: An end far ahead dates from before the clock was set back.
+_RESTED = or_(_ENDED_AT.is_(None), _ENDED_AT <= _ENDED_BEFORE, _ENDED_AT > _ENDED_AFTER)
+
+_DEAD = and_(in_state(State.DEAD), or_(DELIVERIES.c.round <= FREE_ROUNDS, _RESTED))
+
+_REVIVABLE = select(DELIVERIES.c.id).where(IDS, _DEAD)
 
 _NOTE = (
     update(DELIVERIES)
     .where(DELIVERIES.c.id == bindparam("known"))
     .values(
         duplicates=DELIVERIES.c.duplicates + 1,
-        due_at=case((_DEAD, bindparam("now", type_=UtcDateTime())), else_=DELIVERIES.c.due_at),
+        due_at=case((_DEAD, _NOW), else_=DELIVERIES.c.due_at),
         attempts=case((and_(_DEAD, DELIVERIES.c.attempts > 0), DELIVERIES.c.attempts - 1), else_=DELIVERIES.c.attempts),
         round=case((_DEAD, DELIVERIES.c.round + 1), else_=DELIVERIES.c.round),
         ended_at=case((_DEAD, None), else_=DELIVERIES.c.ended_at),

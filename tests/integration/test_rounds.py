@@ -9,10 +9,13 @@ from datetime import timedelta
 import httpx
 import pytest
 from shopping import NOON, drain, named, new_worker
+from sqlalchemy import update
 from waiting import TIMEOUT
 
 from receiver import Event, Mirror, SourceSettings
+from receiver.inbox.duplicates import FREE_ROUNDS, STAYS_DEAD
 from receiver.inbox.retention import Retention
+from receiver.inbox.tables import DELIVERIES
 from receiver.release import release
 
 
@@ -101,6 +104,20 @@ def test_a_duplicate_of_a_dead_delivery_begins_a_round(kit, worker, lamp):
     assert [each[:3] for each in ends(kit, delivery)] == [(1, "accepted", "dead"), (2, "duplicate", "pending")]
     assert lamp({"name": 1}) == delivery
     assert len(ends(kit, delivery)) == 2
+
+
+def test_a_dead_delivery_that_is_repeated_without_end_begins_some_rounds_and_then_one_a_minute(kit, worker, lamp):
+    delivery = lamp({"name": 1})
+    drain(worker)
+    for _ in range(FREE_ROUNDS + 5):
+        assert lamp({"name": 1}) == delivery
+        drain(worker)
+    assert [each[:3] for each in ends(kit, delivery)][-1] == (FREE_ROUNDS + 1, "duplicate", "dead")
+    assert kit.delivery(delivery)["duplicates"] == FREE_ROUNDS + 5
+    with kit.database.write() as connection:
+        connection.execute(update(DELIVERIES).values(ended_at=kit.now() - STAYS_DEAD))
+    assert lamp({"name": 1}) == delivery
+    assert ends(kit, delivery)[-1][:3] == (FREE_ROUNDS + 2, "duplicate", "pending")
 
 
 def test_a_duplicate_of_a_delivery_that_is_not_dead_begins_no_round(kit, worker, lamp):
