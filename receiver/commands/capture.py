@@ -27,6 +27,9 @@ from receiver.logs.wording import counted
 from receiver.moments import time_text
 from receiver.server.runtime import Runtime, install
 
+#: The mode of files with what a sender posted, like that of a database: for this user only.
+OWN_MODE = 0o600
+
 UNVERIFIED = "This request is not verified, so any program may have posted it. It changed nothing in the mirror."
 
 
@@ -63,7 +66,7 @@ def capture(
         typer.echo(encode(_whole(found)))
     else:
         shown = _whole(found)
-        lines = [f"{name}: {visible(value)}" for name, value in headers_of(found).items()]
+        lines = [visible(f"{name}: {value}") for name, value in headers_of(found).items()]
         body = shown["body"] if shown["encoding"] == "hex" else "\n".join(map(visible, shown["body"].split("\n")))
         typer.echo("\n".join([UNVERIFIED, f"{time_text(found.received_at)} {found.code}", *lines, "", body]))
 
@@ -106,7 +109,7 @@ def write_capture(found: Refusal, file: Path) -> dict[str, Any]:
     headers = headers_of(found)
     usable = {name: value for name, value in headers.items() if is_header(name, value)}
     files = {file.name: found.body, beside.name: encode(usable) + b"\n"}
-    write_files(file.parent, files, others="another name for --write")
+    write_files(file.parent, files, others="another name for --write", mode=OWN_MODE)
     left = [name for name in headers if name not in usable]
     names = {"body": storable(str(file)), "headers": storable(str(beside))}
     return {"id": str(found.id), "verified": False, **names, "left_out": left}

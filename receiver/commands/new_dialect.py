@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from receiver.drafting.naming import snake_case
 from receiver.errors import ConfigurationError
 from receiver.fixtures import headers_beside
 from receiver.loading import entry_points
+from receiver.logs.escapes import visible
 from receiver.settings.account import lines_of_secrets
 from receiver.shadowing import OWN_PACKAGES
 
@@ -30,6 +32,9 @@ from receiver.shadowing import OWN_PACKAGES
 _USED = frozenset({"read", "write", "each", "read_change", "conftest", "test", "tests", "fixtures"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+#: The mode of a new file for everybody whom the umask lets read it.
+USUAL_MODE = 0o666
 
 #: The way to other files, for a message.
 OTHER_FILES = "another name or another folder with --into"
@@ -68,7 +73,8 @@ def new_dialect(
     if as_json:
         typer.echo(encode({"files": list(made.files), "guessed": made.guessed, "unknown": made.unknown}))
     else:
-        typer.echo("\n".join(_told(name, made, into, is_invented=capture is None)))
+        # The names of members and headers come from whoever sent the capture.
+        typer.echo("\n".join(map(visible, _told(name, made, into, is_invented=capture is None))))
 
 
 def refuse_name(name: str, folder: Path) -> None:
@@ -94,8 +100,8 @@ def refuse_name(name: str, folder: Path) -> None:
         )
 
 
-def write_files(folder: Path, files: Mapping[str, bytes], *, others: str = OTHER_FILES) -> None:
-    """Write these files below the folder, all or none.
+def write_files(folder: Path, files: Mapping[str, bytes], *, others: str = OTHER_FILES, mode: int = USUAL_MODE) -> None:
+    """Write these files below the folder with this mode, from which the umask takes, all or none.
 
     Raises `ConfigurationError` if that is not possible; `others` is the way to other files by options of the command.
     """
@@ -110,7 +116,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, others: str = OTHER
         for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
+            with open(path, "xb", opener=partial(os.open, mode=mode)) as file:
                 written.append(path)
                 file.write(content)
     except OSError as error:
