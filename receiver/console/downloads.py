@@ -26,10 +26,12 @@ from receiver.logs.repeats import Repeats
 log = Repeats(structlog.get_logger(__name__))
 
 #: Finds where a spreadsheet would begin a formula: at the beginning of a cell that is not a number. Where numbers have
-#: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too.
+#: decimal commas, semicolons separate cells, so a cell may begin behind a semicolon, too. The quotes around a cell of
+#: ours then stand in the middle of one, where they enclose nothing, so that a row may begin behind a line end.
 #: A digit can belong to one part of the number only: otherwise a long row of digits before a letter takes minutes.
 _FORMULA = re.compile(
-    r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-](?:\d+(?:\.\d+)?|\.\d+)\Z)"""
+    r"""(?:^|[;\t])["' ]*(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-](?:\d+(?:\.\d+)?|\.\d+)\Z)"""
+    r"""|[\r\n]["' ]*(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"""
 )
 
 
@@ -157,4 +159,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else encode(value).decode()
-    return _FORMULA.sub(r"\1'", text)
+    return _FORMULA.sub(r"\g<0>'", text)

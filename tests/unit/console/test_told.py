@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.console.downloads import _cell
+from receiver.console.downloads import _cell, _csv
 from receiver.console.filters import told
 from receiver.logs.escapes import visible
 
@@ -59,6 +59,23 @@ def test_a_sentence_keeps_its_words_and_gets_no_other_markup(text: str) -> None:
 def test_no_cell_of_a_download_begins_with_a_formula_whatever_separates_the_cells(text: str) -> None:
     for cell in re.split(r"[;\t]", _cell(text)):
         assert not re.match(r"[\"\s]*[=+\-@\t\r\n\uff1d]", cell), cell
+
+
+@pytest.mark.parametrize("formula", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "\uff1d1", '"=1+1', " '=1"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\n\n"])
+def test_no_line_of_a_downloaded_cell_begins_a_row_with_a_formula_where_semicolons_separate(
+    formula: str, end: str
+) -> None:
+    # In such a file, the quotes around a cell that is not the first of its row mean nothing.
+    first, *rows = re.split(r"[\r\n]+", _csv([["shop", _cell(f"Lamp{end}{formula}{end}tail"), "A1"]]).decode().strip())
+    assert first == 'shop,"Lamp'
+    assert len(rows) == 2
+    for row in rows:
+        assert not re.match(r"[\"\s]*[=+\-@\uff1d]", row), row
+
+
+def test_the_lines_of_a_cell_without_formulas_stay_unchanged() -> None:
+    assert _cell("Lamp\n\nwith = and - inside\r\n1-2") == "Lamp\n\nwith = and - inside\r\n1-2"
 
 
 @pytest.mark.parametrize("text", ["-5", "+5.5", "-.5", "1-2", "a;b", "A-1", "a=b", "12345678901234567890.10", ""])
