@@ -50,6 +50,9 @@ TOO_LARGE = "too_large"
 #: tries each name only once.
 UNKNOWN_SOURCE, FEW_OF_A_NAME = "unknown_source", 3
 
+#: Webhooks for an unknown source whose name resembles that of a source; the detail is the last such name.
+MISSPELT_SOURCE = "misspelt"
+
 #: Webhooks that one secret verified, by its mark; and a change of a source's secrets, by the mark of all.
 SECRET_USED, SECRETS_SET = "secret", "secrets"
 
@@ -63,7 +66,7 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.FAILED_ATTEMPTS, "failed_attempt", None),
     (metrics.API_RESTS, "api_rest", None),
     (metrics.MISDATED, "misdated", None),
-    (metrics.MISSPELT, "misspelt", None),
+    (metrics.MISSPELT, MISSPELT_SOURCE, None),
     (metrics.REFUSED_LOST, "refused_lost", "reason"),
     (metrics.REFUSED_VERIFIED, "refused_verified", None),
     (metrics.LIMITED, "limited", "limit"),
@@ -134,7 +137,7 @@ def _gauges() -> dict[TallyKey, KindCount]:
 def _named(counted: Counted) -> Iterator[tuple[TallyKey, KindCount]]:
     """The counts, with a detail added to the kinds whose metric has no label for it."""
     for key, count in counted.items():
-        if key.kind == "misspelt":
+        if key.kind == MISSPELT_SOURCE:
             yield key._replace(detail=few_names.asked_instead.get(key.source, "")), count
         else:
             yield key, count

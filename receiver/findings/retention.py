@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -11,9 +12,14 @@ from sqlalchemy import BigInteger, ColumnElement, Float, cast, delete, literal, 
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.findings.counting import KindCount, TallyKey
+from receiver.findings.counting import MISSPELT_SOURCE, UNKNOWN_SOURCE, KindCount, TallyKey
 from receiver.findings.tables import TALLIES
 from receiver.findings.tallies import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, add, beginning
+from receiver.metrics.few_names import OTHERS
+
+#: The kinds whose details are names that strangers choose, and the most of these that an hour of a source has: others
+#: could fill the table with new ones, a few each minute.
+OF_STRANGERS, MOST_NAMES = (UNKNOWN_SOURCE, MISSPELT_SOURCE), 10
 
 #: The number of rows of hours that one transaction drops.
 HOURS_AT_ONCE = 2_000
@@ -58,8 +64,22 @@ def _sum_up(database: Database, first: datetime) -> int:
             key = TallyKey(source, kind, detail)
             so_far = sums.get(key, KindCount(0))
             sums[key] = KindCount(so_far.number + number, so_far.amount + amount)
-        add(connection, "", sums, at=hour, span=HOUR)
+        add(connection, "", _with_few_names(sums), at=hour, span=HOUR)
     return len(minutes_of_it)
+
+
+def _with_few_names(sums: Mapping[TallyKey, KindCount]) -> dict[TallyKey, KindCount]:
+    """The same sums, with the names that strangers choose counted together beyond the most frequent ones."""
+    kept: dict[TallyKey, KindCount] = {}
+    so_far: Counter[tuple[str, str]] = Counter()
+    for key, count in sorted(sums.items(), key=lambda pair: -pair[1].number):
+        if key.kind in OF_STRANGERS:
+            so_far[key.source, key.kind] += 1
+            if so_far[key.source, key.kind] > MOST_NAMES:
+                key = key._replace(detail=OTHERS)
+        before = kept.get(key, KindCount(0))
+        kept[key] = KindCount(before.number + count.number, before.amount + count.amount)
+    return kept
 
 
 _MINUTES = TALLIES.c.span == int(MINUTE.total_seconds())

@@ -25,7 +25,17 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import Unreadable
 from receiver.findings import duties, faults, record, retention, tallies
-from receiver.findings.counting import RUNNING, SECRET_USED, SECRETS_SET, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.counting import (
+    MISSPELT_SOURCE,
+    RUNNING,
+    SECRET_USED,
+    SECRETS_SET,
+    UNKNOWN_SOURCE,
+    WATCHED,
+    KindCount,
+    ProcessCounts,
+    TallyKey,
+)
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
 from receiver.findings.record import CLOSES_AFTER, MOST_OF_A_RULE, MOST_OPEN, update_record
@@ -104,6 +114,20 @@ def test_after_two_weeks_minutes_are_summed_up_to_hours(kit):
     assert [row.at.minute for row in hours] == [0, 0, 0]
     assert sum(row.number for row in hours) + 1 == before
     assert len(read(kit)) == 1
+
+
+@pytest.mark.parametrize("kind", [UNKNOWN_SOURCE, MISSPELT_SOURCE])
+def test_names_that_strangers_choose_leave_few_rows_in_an_hour(kit, kind):
+    for number in range(50):
+        add(kit, NOW - 15 * DAY, number=50 - number, key=TallyKey("", kind, f"tried-{number}"))
+    add(kit, NOW - 15 * DAY, number=3)
+    while retention.prune_tallies(kit.database, NOW):
+        pass
+    assert read(kit) == []
+    names = {row.detail: row.number for row in read(kit, span=HOUR) if row.kind == kind}
+    most = {f"tried-{number}": 50 - number for number in range(retention.MOST_NAMES)}
+    assert names == {**most, few_names.OTHERS: sum(range(51)) - sum(most.values())}
+    assert [row.number for row in read(kit, span=HOUR) if row.kind == "accepted"] == [3]
 
 
 def test_an_hour_summed_up_again_because_of_a_late_minute_counts_everything(kit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from receiver.findings.counting import TOO_LARGE, UNKNOWN_SOURCE
+from receiver.findings.counting import MISSPELT_SOURCE, TOO_LARGE, UNKNOWN_SOURCE
 from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, total
 from receiver.ingest.paths import HOOKS_PATH
@@ -28,7 +28,7 @@ LARGEST_ADVISED = 64 * 1024 * 1024
 def misspelt_source(situation: Situation) -> Iterator[Finding]:
     """Webhooks arrive for an unknown source whose name resembles a known one."""
     for name in situation.sources:
-        tallies = situation.tallied(name, "misspelt")
+        tallies = situation.tallied(name, MISSPELT_SOURCE)
         if total(tallies) < FEW_MISSPELT:
             continue
         asked = tallies[-1].detail
