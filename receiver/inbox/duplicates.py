@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, case, delete, or_, select, update
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
@@ -166,15 +166,20 @@ _DROP_KEY = delete(DEDUP_KEYS).where(
 
 def _note_duplicates(connection: Connection, duplicates: Sequence[_Match], states: Mapping[int, str | None]) -> None:
     """Count the duplicates. One of a dead delivery that may be revived begins a round with one more attempt."""
-    came = max(match.arrival.received_at for match in duplicates)
-    times = {"now": came, "ended_before": came - STAYS_DEAD, "ended_after": came + STAYS_DEAD}
     dead = [each for each, state in states.items() if state == State.DEAD]
     if dead:
-        dead = list(connection.execute(_REVIVABLE, {"ids": dead, **times}).scalars())
-    _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
-    supersede(connection, dead, Beginning(Cause.DUPLICATE), now=came)
-    in_order = sorted(duplicates, key=lambda match: match.delivery_id)
-    connection.execute(_NOTE, [{"known": match.delivery_id, **times} for match in in_order])
+        _revive(connection, duplicates, dead)
+    connection.execute(_COUNT, [{"known": each} for each in sorted(match.delivery_id for match in duplicates)])
+
+
+def _revive(connection: Connection, duplicates: Sequence[_Match], dead: Sequence[int]) -> None:
+    came = max(match.arrival.received_at for match in duplicates)
+    bounds = {"ended_before": came - STAYS_DEAD, "ended_after": came + STAYS_DEAD}
+    again = list(connection.execute(_REVIVABLE, {"ids": dead, **bounds}).scalars())
+    if again:
+        _restore_bodies(connection, [match for match in duplicates if match.delivery_id in again])
+        supersede(connection, again, Beginning(Cause.DUPLICATE), now=came)
+        connection.execute(_REVIVE, {"ids": again, "now": came})
 
 
 _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id)
@@ -182,31 +187,30 @@ _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVE
 #: The queries that lock deliveries until the transaction ends: those that no other transaction holds, or all of them.
 _FREE, _ALL = _STATES.with_for_update(skip_locked=True), _STATES.with_for_update()
 
-_NOW, _ENDED_BEFORE, _ENDED_AFTER = (
-    bindparam(name, type_=UtcDateTime()) for name in ("now", "ended_before", "ended_after")
+#: An end far ahead dates from before the clock was set back.
+_IS_RESTED = or_(
+    DELIVERIES.c.ended_at.is_(None),
+    DELIVERIES.c.ended_at <= bindparam("ended_before", type_=UtcDateTime()),
+    DELIVERIES.c.ended_at > bindparam("ended_after", type_=UtcDateTime()),
 )
 
-_ENDED_AT = DELIVERIES.c.ended_at
+_REVIVABLE = select(DELIVERIES.c.id).where(
+    IDS, in_state(State.DEAD), or_(DELIVERIES.c.round <= FREE_ROUNDS, _IS_RESTED)
+)
 
-#: An end far ahead dates from before the clock was set back.
-_RESTED = or_(_ENDED_AT.is_(None), _ENDED_AT <= _ENDED_BEFORE, _ENDED_AT > _ENDED_AFTER)
-
-_DEAD = and_(in_state(State.DEAD), or_(DELIVERIES.c.round <= FREE_ROUNDS, _RESTED))
-
-_REVIVABLE = select(DELIVERIES.c.id).where(IDS, _DEAD)
-
-_NOTE = (
+_REVIVE = (
     update(DELIVERIES)
-    .where(DELIVERIES.c.id == bindparam("known"))
+    .where(IDS)
     .values(
-        duplicates=DELIVERIES.c.duplicates + 1,
-        due_at=case((_DEAD, _NOW), else_=DELIVERIES.c.due_at),
-        attempts=case((and_(_DEAD, DELIVERIES.c.attempts > 0), DELIVERIES.c.attempts - 1), else_=DELIVERIES.c.attempts),
-        round=case((_DEAD, DELIVERIES.c.round + 1), else_=DELIVERIES.c.round),
-        ended_at=case((_DEAD, None), else_=DELIVERIES.c.ended_at),
-        state=case((_DEAD, State.PENDING.value), else_=DELIVERIES.c.state),
+        due_at=bindparam("now", type_=UtcDateTime()),
+        attempts=case((DELIVERIES.c.attempts > 0, DELIVERIES.c.attempts - 1), else_=DELIVERIES.c.attempts),
+        round=DELIVERIES.c.round + 1,
+        ended_at=None,
+        state=State.PENDING.value,
     )
 )
+
+_COUNT = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("known")).values(duplicates=DELIVERIES.c.duplicates + 1)
 
 
 def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> None:
