@@ -141,7 +141,9 @@ def test_pages_that_fail_again_and_again_are_summed_up_in_the_log(
     with capture_logs() as logs:
         assert [ask_for_a_page(away).status_code for _ in range(50)] == [500] * 50
     assert 0 < len(logs) < 50
-    assert all(line["event"] == "a page failed" and "a mistake of ours" in line["exception"] for line in logs)
+    # On a busy machine, the sum of the first second comes before the last page.
+    whole = [line for line in logs if line["event"] != "a page failed: more of the same"]
+    assert all(line["event"] == "a page failed" and "a mistake of ours" in line["exception"] for line in whole)
 
 
 def test_a_link_used_while_the_database_is_away_stays_valid(away: Console) -> None:
