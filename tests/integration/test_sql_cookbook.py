@@ -94,6 +94,12 @@ def test_rows_that_changed_since_a_time_are_found(catalog: Webhooks) -> None:
     assert [row[0] for row in ask(catalog, "since")] == ["A3", "A1", "A2"]
 
 
+def test_a_row_that_changed_exactly_at_that_time_is_found(catalog: Webhooks) -> None:
+    catalog.send("shop", "product.listed", id="A0", at=NOON, data=PRODUCTS["A1"])
+    catalog.drain()
+    assert ask(catalog, "since")[0][0] == "A0"
+
+
 def test_the_history_of_a_row_shows_its_newest_change_first(catalog: Webhooks) -> None:
     assert [row[1] for row in ask(catalog, "history")] == ["update", "insert"]
 
