@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +106,15 @@ def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> Non
         raise ConfigurationError(
             f"The fixture names {unknown[0]!r}, which is not a {what}: choose one of {', '.join(sorted(known))}."
         )
+
+
+def unprocessed(deliveries: Iterable[Mapping[str, Any]]) -> str:
+    """Why these deliveries left no news, in words to append to a sentence; empty if all of them were processed."""
+    left = [each for each in deliveries if each["state"] != "processed"]
+    if not left:
+        return ""
+    last = left[-1]
+    told = f": {last['event_type'] or 'the delivery'} of {last['source']} is {last['state']}"
+    if last["state"] == "pending" and not last["attempts_made"]:
+        return f"{told}, so call webhooks.drain() first"
+    return f"{told}, because: {last['reason']}"

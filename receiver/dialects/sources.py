@@ -220,7 +220,8 @@ def build_source(
     if dialect is None:
         raise ConfigurationError(
             f"The source {settings.name} has the unknown dialect `{settings.dialect}`: choose one of "
-            f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
+            f"{', '.join(sorted(dialects))}, or name your own under `dialects` (for pytest, `hookmirror_dialects` in "
+            "its settings), or install the package that has it."
         )
     credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):

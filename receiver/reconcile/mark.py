@@ -132,6 +132,22 @@ class Mark:
         """The window opened at the beginning, for conclusions from the list as a whole."""
         return Window(self.low, self.seq)
 
+    def change_of_list(self, table: str, found: int) -> str | None:
+        """How the list shows that it changed while it was read; None if it does not.
+
+        `found` is the number of rows of the part's first table. A total of other rows looks like a change, too.
+        """
+        if self.repeats:
+            return "two of its pages had the same row"
+        if len(self.totals) > 1:
+            return f"its pages gave the totals {self.totals[0]} and {self.totals[1]}"
+        if self.totals and self.totals != [found]:
+            return (
+                f"its `total` was {self.totals[0]}, and the number of its rows of {table} was {found}. If that stays "
+                f"so, the list function has to give the number of rows of {table} alone, or no `total`"
+            )
+        return None
+
     def begin_walk(self, number: int) -> None:
         """Go to the beginning of the walk with this number through the current part."""
         self.walk, self.start, self.totals, self.repeats = number, None, [], False

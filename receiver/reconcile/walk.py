@@ -174,15 +174,15 @@ class Walk:
         self._seen.flush(mark)
         part = self._parts[mark.part]
         found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
-        is_complete = part.walk is not None or (not mark.repeats and mark.totals in ([], [found]))
-        if not is_complete:
-            return self._walk_again(mark)
+        change = None if part.walk is not None else mark.change_of_list(table_name(part.tables[0]), found)
+        if change is not None:
+            return self._walk_again(mark, change)
         mark.begin_walk(mark.walk)
         mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
         self._seen.flush(mark)
         return WalkStep(mark)
 
-    def _walk_again(self, mark: Mark) -> WalkStep:
+    def _walk_again(self, mark: Mark, change: str) -> WalkStep:
         """Read a part again that changed while it was read; in a forecast, everything."""
         walks = mark.forecast if mark.plan else mark.walk
         if mark.plan:
@@ -193,8 +193,8 @@ class Walk:
             self._seen.flush(mark)
         if walks % WALKS == 0:
             raise UnsteadyListError(
-                f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: run "
-                "this again later."
+                f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: "
+                f"{change}. Run this again later."
             )
         return WalkStep(mark)
 

@@ -35,6 +35,7 @@ from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
+from receiver.settings import environment
 from receiver.settings.settings import Settings
 from receiver.shadowing import doubts_about
 from receiver.worker.processes import Kind, Wiring, describe_silence, differences, running, shown, silent, unread_files
@@ -112,7 +113,8 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
     yield from (Check("wiring", True, doubt, doubtful=True) for doubt in doubts_about(settings.dialects, beside))
     if not settings.sources:
-        yield Check("sources", False, "there is no source: add a table [sources.<name>] to the settings file")
+        file = environment.settings_file()
+        yield Check("sources", False, f"there is no source: add a table [sources.<name>] to {file}")
     for name, source in settings.sources.items():
         if refused and source.dialect not in dialects:
             yield Check(f"source {name}", False, f"speaks `{source.dialect}`, an unknown dialect: mend the wiring")

@@ -35,6 +35,13 @@ def value(variable: str) -> str | None:
     return os.environ.get(variable, "").strip() or None
 
 
+def settings_file() -> str:
+    """The settings file in a sentence. The variable that names it is easily forgotten, such as in a second terminal."""
+    if value(CONFIG_VARIABLE):
+        return "the settings file"
+    return f"the file that {CONFIG_VARIABLE} names: it is not set in this shell"
+
+
 def stripped(variables: Mapping[str, str | None]) -> dict[str, str]:
     """The variables that are not empty, without blanks and line ends around their values."""
     return {name: said for name, text in variables.items() if (said := (text or "").strip())}

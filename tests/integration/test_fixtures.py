@@ -16,6 +16,7 @@ from sqlalchemy import text
 from users_pytest import FORKED, USERS_PYTEST
 from waiting import TIMEOUT
 
+from handlers.catalog import Product
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
 from receiver.testing import EXPECTED, Webhooks, database_of_its_own, fixture_files
@@ -118,6 +119,24 @@ def test_a_number_where_a_boolean_is_expected_fails_the_fixture(webhooks: Webhoo
     fixture.with_name(f"product.updated{EXPECTED}").write_text(json.dumps({"rows": [row]}))
     with pytest.raises(AssertionError, match="a boolean stands for a number"):
         webhooks.check_fixture(fixture)
+
+
+def test_a_row_without_news_is_missed_with_the_delivery_that_was_not_processed(kit: Webhooks):
+    kit.send("shop", "product.updated", id="A1", data={"title": "of another shape"})
+    with pytest.raises(AssertionError, match=r"'A1': product\.updated of shop is pending, so call webhooks\.drain\(\)"):
+        kit.row(Product, "A1")
+    kit.drain()
+    with pytest.raises(
+        AssertionError, match=r"'A1': product\.updated of shop is dead, because: .*name: Field required"
+    ):
+        kit.row(Product, "A1")
+
+
+def test_an_unknown_dialect_is_refused_with_where_a_test_names_its_own(webhooks: Webhooks):
+    with pytest.raises(
+        ConfigurationError, match=r"`shopp`: choose one of .* \(for pytest, `hookmirror_dialects` in its"
+    ):
+        webhooks.source("shopp")
 
 
 def test_an_unknown_setting_of_a_source_is_refused_by_name(webhooks: Webhooks):

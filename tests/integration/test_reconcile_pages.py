@@ -307,6 +307,39 @@ def test_a_list_that_is_not_read_to_its_end_deactivates_nothing(kit, shop, kind:
     assert len(mirrored(kit)) == 10
 
 
+class CountsOtherRowsToo(PagedSource):
+    def page(self, start):
+        rows, total, following = super().page(start)
+        return rows, 2 * total, following
+
+
+class Grows(PagedSource):
+    def page(self, start):
+        rows, total, following = super().page(start)
+        return rows, total + start, following
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (
+            CountsOtherRowsToo,
+            r"its `total` was 4, and the number of its rows of products was 2\. If that stays so, the",
+        ),
+        (Grows, "its pages gave the totals 2 and 3"),
+        (Repeats, "two of its pages had the same row"),
+    ],
+)
+def test_a_list_that_seems_to_change_is_refused_with_what_shows_the_change(kit, shop, kind: type[PagedSource], says):
+    source = kind()
+    source.size = 1
+    source.speak(shop)
+    listened_to(kit)
+    source.hold(["A1", "A2"])
+    with pytest.raises(ApiError, match=says):
+        run(kit, force=True)
+
+
 def test_a_page_that_leads_to_itself_ends_the_walk(kit, shop):
     class Circles(PagedSource):
         def page(self, start):

@@ -105,3 +105,13 @@ def test_own_settings_that_are_not_a_table_are_refused_by_name(checks):
     assert "tuned" in found[0].says
     assert "settings" in found[0].says
     assert "hidden" not in found[0].says
+
+
+@pytest.mark.parametrize(
+    ("named", "says"), [(None, "HOOKMIRROR_CONFIG names: it is not set"), ("my.toml", "to the settings file")]
+)
+def test_settings_without_a_source_are_reported_with_whether_a_file_is_named(checks, monkeypatch, named, says):
+    monkeypatch.delenv("HOOKMIRROR_CONFIG", raising=False)
+    if named:
+        monkeypatch.setenv("HOOKMIRROR_CONFIG", named)
+    assert says in next(check.says for check in checks("") if check.subject == "sources")
