@@ -55,6 +55,11 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
     return EventTypes(example, about, example, next(iter(deletes), thing + _like(verb, _delete_for(verb))))
 
 
+def names_a_delete(event_type: str) -> bool:
+    """Whether the last word of the event type is a verb that deletes."""
+    return _ENDS.fullmatch(_verb_in(event_type)) is not None
+
+
 def singular(word: str) -> str:
     """Make the singular of a noun, as a Python name."""
     name = snake_case(word) or "record"

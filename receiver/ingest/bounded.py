@@ -227,7 +227,7 @@ class BoundedProtocol(ClosingProtocol):
             self.parser = new_parser(self)
             stopped = feed(self.parser, data)
         if stopped is not None:
-            self._refuse(reason_to_stop(stopped.__context__))
+            self._refuse(reason_to_stop(stopped.__context__, data))
 
     # ── callbacks of the parser ───────────────────────────────────────────────────────────────────────────────
 
@@ -333,7 +333,8 @@ class BoundedProtocol(ClosingProtocol):
         if refusal.limit:
             limited(refusal.limit)
         else:
-            log.warning("refused a request", about={"code": refusal.code}, peer=self.client[0] if self.client else "")
+            peer = self.client[0] if self.client else ""
+            log.warning("refused a request", about={"code": refusal.code}, peer=peer, says=str(refusal))
         self._refuse_untold(refusal)
 
     def _refuse_untold(self, refusal: Refusal) -> None:

@@ -17,6 +17,10 @@ log = Repeats(structlog.get_logger(__name__))
 PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
+#: The first bytes of a connection that begins with TLS, as for an address with `https`.
+TLS = b"\x16\x03"
+
+
 def new_parser(protocol: Any) -> httptools.HttpRequestParser:
     """Make a parser that calls this protocol."""
     parser = httptools.HttpRequestParser(protocol)
@@ -41,10 +45,12 @@ def head_without_offer(parser: httptools.HttpRequestParser, url: bytes, headers:
     return b"\r\n".join([*lines, b"", b""])
 
 
-def reason_to_stop(cause: BaseException | None) -> Refused:
-    """Make the refusal when the parser stopped because one of its callbacks raised an error."""
+def reason_to_stop(cause: BaseException | None, data: bytes | memoryview = b"") -> Refused:
+    """Make the refusal when the parser stopped in this data, perhaps because one of its callbacks raised an error."""
     if isinstance(cause, Refused):
         return cause
+    if bytes(data[: len(TLS)]) == TLS:
+        return MalformedRequest("This is TLS, and this port takes plain HTTP. Send to http://, or to a proxy with TLS.")
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
         return MalformedRequest("This is not a valid HTTP request. Compare it with RFC 9112.")
     log.exception("cannot receive a request", about={}, exc_info=cause)

@@ -94,6 +94,10 @@ def _is_right(verifier: Verifier, request: WebhookRequest, credentials: Credenti
 def _with_other_secrets(credentials: Credentials) -> Iterator[tuple[str, tuple[Secret, ...]]]:
     ways: list[tuple[str, Callable[[bytes], bytes]]] = [
         ("It fits with a secret without the blanks around it: remove them in the settings.", bytes.strip),
+        (
+            "It fits with a secret and a line end behind it: the sender has read the secret with the end of its line.",
+            lambda value: value + b"\n",
+        ),
         ("It fits with a secret without `v1,` at its beginning: remove that.", _without(b"v1,")),
         ("It fits with a secret without `whsec_` at its beginning, as text: remove that.", _without(b"whsec_")),
         (

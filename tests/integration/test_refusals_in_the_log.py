@@ -43,6 +43,14 @@ def test_many_refusals_of_one_kind_are_one_line_and_each_is_counted(served: Serv
     assert served.metric('hookmirror_refused_total{code="unknown_source",source=""}') >= 30
 
 
+def test_a_sender_that_begins_with_tls_is_refused_with_a_line_that_says_so(served: Served):
+    with capture_logs() as lines, served.connect() as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert b"This is TLS, and this port takes plain HTTP." in b"".join(iter(lambda: connection.recv(65_536), b""))
+    (line,) = (line for line in lines if line["event"] == "refused a request")
+    assert line["says"].startswith("This is TLS, and this port takes plain HTTP.")
+
+
 @pytest.mark.parametrize("path", ["/hooks/nobody", "/healthz", "/metrics"])
 def test_a_sender_that_resets_its_connection_among_many_requests_is_not_an_error(served: Served, caplog, path):
     with capture_logs() as lines, caplog.at_level(logging.WARNING):

@@ -33,12 +33,15 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
             continue
         asked = tallies[-1].detail
         address = asked if asked.startswith("/") else f"{HOOKS_PATH}{asked}"
+        addresses = len({each.detail for each in tallies})
+        where = f"the address {address!r}, which is unknown"
+        if addresses > 1:
+            where = f"{addresses} unknown addresses, the last of them {address!r}"
         yield Finding(
             "misspelt_source",
             name,
             tallies[0].at,
-            f"{counted(total(tallies), 'webhook')} came to the address {address!r}, which is unknown: was "
-            f"{HOOKS_PATH}{name} meant?",
+            f"{counted(total(tallies), 'webhook')} came to {where}: was {HOOKS_PATH}{name} meant?",
             f"Correct the URL at the sender: it ends in /hooks/{name}. Or name the source so in the settings.",
             {"refused": total(tallies), "asked_for": asked, "link": "/api/v1/tallies?kind=misspelt"},
         )

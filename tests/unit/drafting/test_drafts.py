@@ -312,6 +312,13 @@ def test_a_delete_with_another_verb_in_the_capture_gets_its_handler_and_no_other
     assert not any(line.startswith("delete:") for line in made.unknown)
 
 
+def test_an_event_type_that_deletes_under_another_name_is_named_as_the_likely_delete():
+    made = made_of({"events": [{**EVENT, "event": "product.saved"}, {"event": "products.deleted", "ids": [1, 2]}]})
+    (told,) = [line for line in made.unknown if line.startswith("delete:")]
+    assert told.startswith("delete: whether products.deleted, which the capture has, deletes a ")
+    assert '@comm.on("products.deleted") with mirror.deactivate' in told
+
+
 @pytest.mark.parametrize(
     ("item", "mark"),
     [

@@ -299,6 +299,15 @@ def test_a_misspelt_address_is_found_with_the_intended_name():
     assert "/hooks/shop" in finding.mend
 
 
+def test_misspelt_addresses_are_counted_and_the_last_one_is_named():
+    finding = the_finding(
+        with_tallies(tally("misspelt", 9, 5, detail="shopp"), tally("misspelt", 1, detail="/hook/shop"))
+    )
+    assert (
+        finding.says == "3 webhooks came to 2 unknown addresses, the last of them '/hook/shop': was /hooks/shop meant?"
+    )
+
+
 def test_an_address_outside_of_hooks_is_reported_as_it_was_requested():
     finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="/hook/shop")))
     assert "'/hook/shop'" in finding.says

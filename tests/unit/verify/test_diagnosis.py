@@ -40,6 +40,7 @@ def told(verifier: Verifier, request: WebhookRequest, *ours: bytes, **others: by
     ("theirs", "ours", "says"),
     [
         (b"secret", b" secret ", "without the blanks"),
+        (b"secret\n", b"secret", "and a line end behind it"),
         (b"whsec_abc", b"v1,whsec_abc", "without `v1,`"),
         (b"abc", b"whsec_abc", "without `whsec_`"),
         (b"\x01\x02\x03", b64encode(b"\x01\x02\x03"), "decoded from base64"),
