@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def documented(program: str) -> list[str]:
     """Return the words of the page's only command with this program."""
     (line,) = re.findall(rf"^{program} .+$", PAGE, re.MULTILINE)
     return shlex.split(line)
+
+
+def steps_with(program: str) -> str:
+    """Return the page's block of commands in which this program is."""
+    (block,) = (
+        each for each in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if re.search(f"^{program} ", each, re.M)
+    )
+    return block
 
 
 def post_some(folder: Folder, key: str, *, numbers: range) -> list[str]:
@@ -67,6 +76,15 @@ def test_a_copy_of_the_file_made_while_the_server_runs_can_replace_the_file(tmp_
     (tmp_path / "backup.db").replace(folder.database)
     assert states(folder, lost) == {}
     check_that_it_goes_on(folder, kept)
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
+def test_a_backup_and_the_file_restored_from_it_are_readable_for_their_owner_only(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        database.create_tables()
+    for program, made in (("sqlite3", "backup.db"), ("cp", "hookmirror.db")):
+        subprocess.run(["sh", "-ec", f"umask 022\n{steps_with(program)}"], cwd=tmp_path, check=True, timeout=300)
+        assert (tmp_path / made).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, new_postgresql_url):
