@@ -143,7 +143,7 @@ class Signature(Verifier):
                 "signature_missing",
                 f"There is no {self.at.name}. Set a secret at the sender, and the same one in this source.",
             )
-        if not secrets:
+        if not secrets and credentials.allow_unsigned:
             return Verified(body, None)
         signatures, fields = found
         text = None if plan.has_secret else plan.text_of(request, headers, fields, b"")

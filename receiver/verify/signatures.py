@@ -68,7 +68,7 @@ class HmacSha256(Verifier):
                 f"There is no {self.header} header. Set a secret at the sender, and the same one in this source.",
             )
         secrets = credentials.secrets
-        if not secrets:
+        if not secrets and credentials.allow_unsigned:
             return Verified(body, None)
         digest = self._digest(signature)
         for position in (0,) if len(secrets) == 1 else hinted_order(secrets, self.hint, body):

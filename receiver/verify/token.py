@@ -69,7 +69,7 @@ class Token(Verifier):
             if credentials.allow_unsigned:
                 return Verified(request.body, None)
             raise NotVerified("signature_missing", f"There is no token: send it in {self.name}.")
-        if not credentials.secrets:
+        if not credentials.secrets and credentials.allow_unsigned:
             return Verified(request.body, None)
         for position, secret in enumerate(credentials.secrets):
             # A list, so that all tokens are compared and the duration does not reveal which of them is wrong.

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from dropping import DROPPING, dropping
 from structlog.testing import capture_logs
@@ -25,7 +25,7 @@ from waiting import TIMEOUT, wait_until
 
 from receiver import Dialect
 from receiver.dialects.sources import Source, begin_fetching
-from receiver.errors import NotVerified, Unavailable, WiringError
+from receiver.errors import ConfigurationError, NotVerified, Unavailable, WiringError
 from receiver.settings.settings import source_settings
 from receiver.verify import key_sets
 from receiver.verify.key_sets import KeySet, key_set, public_keys
@@ -33,8 +33,10 @@ from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials
 from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
 
-RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+# Making a longer one takes long.
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BODY = b'{"id": "lamp"}'
 
@@ -58,6 +60,7 @@ def key_document() -> bytes:
             "x": b64(e.x.to_bytes(32)).decode(),
             "y": b64(e.y.to_bytes(32)).decode(),
         },
+        {"kty": "OKP", "kid": "d1", "crv": "Ed25519", "x": b64(ED.public_key().public_bytes_raw()).decode()},
         {"kty": "oct", "kid": "secret", "k": "AAAA"},
         {"kty": "RSA", "kid": "bad", "n": "!"},
         "nothing",
@@ -164,19 +167,95 @@ def test_any_other_text_in_the_header_is_refused(host, value):
     assert code(DetachedJws(header="X-Jws", keys=f"{host}/keys"), value) in ("signature_malformed", "signature_wrong")
 
 
+#: The name of a key of each algorithm, and the function that signs with it.
+SIGNERS = {"RS256": ("r1", rs256), "ES256": ("e1", es256), "EdDSA": ("d1", ED.sign)}
+
+
+@pytest.mark.parametrize("algorithm", SIGNERS)
+def test_with_each_algorithm_only_the_signed_body_verifies(host, algorithm):
+    jws, (key, sign) = DetachedJws(header="X-Jws", keys=f"{host}/keys"), SIGNERS[algorithm]
+    first = head(alg=algorithm, kid=key)
+    value = first + b".." + b64(sign(first + b"." + b64(BODY)))
+    assert verified(jws, value).plain == BODY
+    assert code(jws, value, BODY + b" ") == "signature_wrong"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [(algorithm, key) for algorithm in SIGNERS for key in ("r1", "e1", "d1") if SIGNERS[algorithm][0] != key],
+)
+def test_a_signature_that_another_key_made_is_refused(host, algorithm, key):
+    jws, first = DetachedJws(header="X-Jws", keys=f"{host}/keys"), head(alg=algorithm, kid=key)
+    assert code(jws, first + b".." + b64(SIGNERS[algorithm][1](first + b"." + b64(BODY)))) == "signature_wrong"
+
+
+def test_a_detached_signature_with_a_body_inside_is_refused(host):
+    jws, first = DetachedJws(header="X-Jws", keys=f"{host}/keys"), head(alg="RS256", kid="r1")
+    value = b".".join([first, b64(BODY), b64(rs256(first + b"." + b64(BODY)))])
+    assert code(jws, value) == "signature_malformed"
+
+
+def test_a_missing_and_a_long_header_are_refused_with_the_reason(host):
+    for verifier in (
+        DetachedJws(header="X-Jws", keys=f"{host}/keys"),
+        BodyHashJwt(header="X-Jws", keys=f"{host}/keys"),
+    ):
+        with pytest.raises(NotVerified, match="There is no X-Jws") as caught:
+            verifier.verify(WebhookRequest(BODY, at=AT), Credentials())
+        assert caught.value.code == "signature_missing"
+        with pytest.raises(NotVerified, match="is longer than"):
+            verified(verifier, b"." * 9_000)
+
+
+NOW = int(AT.timestamp())
+HASH = sha256(BODY).hexdigest()
+
+
+def token(first: bytes | None = None, **claims: Any) -> bytes:
+    first = first or head(alg="ES256", kid="e1")
+    middle = b64(json.dumps({"iat": NOW, "request_body_sha256": HASH} | claims).encode())
+    return b".".join([first, middle, b64(es256(first + b"." + middle))])
+
+
 def test_a_token_with_the_hash_of_the_body_verifies_within_its_time(host):
     jwt = BodyHashJwt(header="X-Jws", keys=f"{host}/keys")
-    first = head(alg="ES256", kid="e1")
+    assert verified(jwt, token()).plain == BODY
+    assert verified(jwt, token(request_body_sha256=HASH.upper())).plain == BODY
+    assert code(jwt, token(), b"{}") == "signature_wrong"
+    for sign in (1, -1):
+        assert verified(jwt, token(iat=NOW + sign * 300)).plain == BODY
+        assert code(jwt, token(iat=NOW + sign * 301)) == "signature_stale"
 
-    def token(at: int) -> bytes:
-        claims = b64(json.dumps({"iat": at, "request_body_sha256": sha256(BODY).hexdigest()}).encode())
-        return b".".join([first, claims, b64(es256(first + b"." + claims))])
 
-    now = int(AT.timestamp())
-    assert verified(jwt, token(now)).plain == BODY
-    assert code(jwt, token(now), b"{}") == "signature_wrong"
-    assert code(jwt, token(now - 360)) == "signature_stale"
-    assert [code(jwt, token(odd)) for odd in (10**400, -(10**400), 10**18)] == ["signature_malformed"] * 3
+@pytest.mark.parametrize("odd", [10**400, -(10**400), 10**18, None, True, "1", 1.5])
+def test_a_token_without_a_time_in_whole_seconds_is_refused(host, odd):
+    assert code(BodyHashJwt(header="X-Jws", keys=f"{host}/keys"), token(iat=odd)) == "signature_malformed"
+
+
+@pytest.mark.parametrize("odd", [None, 1, [HASH], "", "\u00e9", HASH[:-1]])
+def test_a_token_without_the_hash_of_the_body_is_refused(host, odd):
+    assert code(BodyHashJwt(header="X-Jws", keys=f"{host}/keys"), token(request_body_sha256=odd)) == "signature_wrong"
+
+
+def test_a_token_with_changed_claims_is_refused(host):
+    jwt, (first, _, signature) = BodyHashJwt(header="X-Jws", keys=f"{host}/keys"), token().split(b".")
+    middle = b64(json.dumps({"iat": NOW, "request_body_sha256": sha256(b"{}").hexdigest()}).encode())
+    assert code(jwt, b".".join([first, middle, signature]), b"{}") == "signature_wrong"
+
+
+def test_a_token_that_claims_to_be_over_the_body_as_it_is_is_refused(host):
+    jwt = BodyHashJwt(header="X-Jws", keys=f"{host}/keys")
+    first = head(alg="ES256", kid="e1", b64=False, crit=["b64"])
+    assert code(jwt, token(first)) == "signature_malformed"
+
+
+def test_only_the_sender_signs(host):
+    for verifier in (
+        DetachedJws(header="X-Jws", keys=f"{host}/keys"),
+        BodyHashJwt(header="X-Jws", keys=f"{host}/keys"),
+    ):
+        with pytest.raises(ConfigurationError, match="only its sender has the key"):
+            verifier.sign(WebhookRequest(BODY), Credentials())
 
 
 @pytest.mark.parametrize("path", ["/elsewhere", "/broken", "/huge"])
