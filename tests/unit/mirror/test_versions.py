@@ -61,6 +61,12 @@ def test_older_news_is_stale_and_changes_nothing():
     assert registers.values == {"name": "Kettle"}
 
 
+def test_an_older_object_is_stale_and_changes_nothing():
+    registers = row(("data", {"size": "L"}, version(2)))
+    assert registers.merge("data", {"size": "M"}, version(1)) is Outcome.STALE
+    assert registers.values == {"data": {"size": "L"}}
+
+
 def test_older_news_still_fills_a_column_without_news():
     registers = row(("name", "Kettle", version(2)))
     assert registers.merge("sku", "K-1", version(1)) is Outcome.APPLIED

@@ -222,6 +222,39 @@ def test_kept_decryptors_forget_every_body_before(turns, strange):
         assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, phrase), phrase) == (plain, True)
 
 
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_a_body_with_one_more_byte_is_refused(layout):
+    with pytest.raises(Undecryptable):
+        LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(BODY, PHRASE) + b"x", PHRASE)
+
+
+def cut(layout: str, plain: bytes) -> bytes:
+    """Encrypt whole blocks without any padding, so that their own last bytes stand in its place."""
+    assert len(plain) % 16 == 0
+    return LAYOUTS[layout].encrypt(plain, PHRASE)[:-16]
+
+
+@pytest.mark.parametrize("layout", ["aes-256-cbc", "aes-256-ecb", "openssl-salted"])
+@pytest.mark.parametrize("end", [b"\0", b"-\2", b"--\3\3", b"\1\20", b"\21" * 16, b" "])
+def test_only_the_padding_of_pkcs7_is_right(layout, end):
+    plain = (b"-" * 32 + end)[-32:]
+    assert LAYOUTS[layout].decrypt(cut(layout, plain), PHRASE) == (plain[:-1], False)
+
+
+@pytest.mark.parametrize("key", ["app_key_here", "another"])
+def test_a_body_with_a_wrong_padding_is_refused_alike_whatever_its_application_key_is(key):
+    plain = b'{"clientAppKey":"%b"}' % key.encode()
+    sealed = b64encode(cut("aes-256-cbc", plain.ljust(48)))
+    assert refusal(sealed, credentials("aes-256-cbc")) == "not_decryptable"
+
+
+def test_without_a_test_event_an_empty_object_needs_the_application_key():
+    sealed = b64encode(LAYOUTS["aes-256-gcm"].encrypt(b"{}", PHRASE))
+    with pytest.raises(NotVerified) as caught:
+        EncryptedBody(app_key_member="clientAppKey").verify(WebhookRequest(sealed), credentials("aes-256-gcm"))
+    assert caught.value.code == "app_key_wrong"
+
+
 def test_threads_decrypt_at_the_same_time():
     bodies = [bytes([number]) * 50_000 for number in range(8)]
     sealed = [LAYOUTS["aes-256-cbc"].encrypt(body, PHRASE) for body in bodies]
@@ -246,6 +279,11 @@ def test_a_damaged_block_is_refused_although_the_key_is_right(key):
 def test_escapes_elsewhere_in_a_body_keep_their_bytes_when_the_key_is_redacted():
     plain = b'{"clientAppKey":"app_key_here","link":"https:\\/\\/shop.example\\/1","n":1.10}'
     assert verifier.redact(plain, credentials()) == plain.replace(b"app_key_here", b"(not stored)")
+
+
+def test_a_key_spelled_with_escapes_is_redacted_beside_one_spelled_out():
+    redacted = verifier.redact(b'{"clientAppKey":"app\\u005fkey_here","note":"app_key_here"}', credentials())
+    assert redacted == b'{"clientAppKey":"(not stored)","note":"(not stored)"}'
 
 
 def test_a_key_spelled_with_escapes_is_redacted():

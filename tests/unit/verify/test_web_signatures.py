@@ -81,6 +81,11 @@ class Keys(Stub):
             self.send_header("Location", "http://localhost:9/keys" if path == "/elsewhere" else "/keys")
             self.end_headers()
             return
+        if path == "/around":
+            self.send_response(302)
+            self.send_header("Location", "/around")
+            self.end_headers()
+            return
         self.send_response(500 if path == "/broken" else 200)
         self.end_headers()
         if path == "/dripping":
@@ -258,15 +263,53 @@ def test_only_the_sender_signs(host):
             verifier.sign(WebhookRequest(BODY), Credentials())
 
 
-@pytest.mark.parametrize("path", ["/elsewhere", "/broken", "/huge"])
-def test_keys_that_cannot_be_fetched_are_a_503_and_a_line_in_the_log(host, path):
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/elsewhere", "redirects to another host"),
+        ("/around", "redirects too often"),
+        ("/broken", "500"),
+        ("/huge", "is larger than 262144 bytes"),
+    ],
+)
+def test_keys_that_cannot_be_fetched_are_a_503_and_a_line_in_the_log(host, path, says):
     keys = KeySet(f"{host}{path}")
-    with pytest.raises(Unavailable, match="are being fetched"):
-        keys.key("r1")
-    assert keys._thread is not None
-    keys._thread.join(TIMEOUT)
+    with capture_logs() as logs:
+        with pytest.raises(Unavailable, match="are being fetched"):
+            keys.key("r1")
+        assert keys._thread is not None
+        keys._thread.join(TIMEOUT)
+    assert says in next(line["error"] for line in own(logs) if line["url"] == keys.url)
     with pytest.raises(Unavailable):
         keys.key("r1")
+
+
+def test_names_that_strangers_invent_cause_one_fetch_in_a_while(monkeypatch):
+    now, fetched = [0.0], []
+
+    def fetch(keys: KeySet) -> None:
+        fetched.append(now[0])
+        keys._keys, keys._fetched_at = {"r1": RSA.public_key()}, now[0]
+
+    monkeypatch.setattr(KeySet, "_fetch", fetch)
+    keys = KeySet("https://shop.example/keys", clock=lambda: now[0])
+    for now[0] in (0.0, 1.0, 29.0, 31.0, 32.0):
+        for name in ("a", "b"):
+            with pytest.raises((Unavailable, NotVerified)):
+                keys.key(name)
+            keys._thread.join(TIMEOUT)
+    assert fetched == [0.0, 31.0]
+
+
+def test_a_known_key_is_used_while_its_set_is_fetched_again_after_an_hour(monkeypatch):
+    now, fetched = [0.0], []
+    monkeypatch.setattr(KeySet, "_fetch", lambda keys: fetched.append(now[0]))
+    keys = KeySet("https://shop.example/keys", clock=lambda: now[0])
+    keys._keys, keys._fetched_at = {"r1": "the key"}, 0.0
+    for now[0] in (3_600.0, 3_601.0):
+        assert keys.key("r1") == "the key"
+    keys._thread.join(TIMEOUT)
+    assert fetched == [3_601.0]
 
 
 def test_a_key_set_that_arrives_byte_by_byte_is_given_up_and_may_be_fetched_again(host, monkeypatch):
@@ -329,6 +372,26 @@ def test_keys_are_fetched_over_https_only(url):
 def test_an_answer_that_is_not_a_key_set_is_refused(document):
     with pytest.raises(ValueError, match="it "):
         public_keys(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use": "enc"},
+        {"kid": 7},
+        {"crv": "X25519"},
+        {"crv": "P-256"},
+        {"kty": "EC"},
+        {"kty": "oct"},
+        {"x": "AAAA"},
+        {"x": 7},
+        {"x": "!"},
+    ],
+)
+def test_a_key_that_no_verifier_uses_is_left_out(change):
+    usual = {"kty": "OKP", "kid": "d1", "crv": "Ed25519", "x": b64(ED.public_key().public_bytes_raw()).decode()}
+    document = {"keys": [usual | change, usual | {"kid": "right"}]}
+    assert public_keys(json.dumps(document).encode()).keys() == {"right"}
 
 
 def test_a_secret_beside_a_key_set_is_refused_at_start():
