@@ -80,7 +80,9 @@ def test_a_hostile_row_can_be_opened_and_asked_about(watched, hostile):
     """Whatever the row's id is, the list links to its page, and the page's buttons lead back to it."""
     page = watched.turn_to("/console/mirror/products")
     links = page.locator("main tbody th a")
-    for address in [links.nth(number).get_attribute("href") for number in range(links.count())]:
+    addresses = [links.nth(number).get_attribute("href") for number in range(links.count())]
+    assert addresses
+    for address in addresses:
         page.goto(hostile.site + address)
         form = page.locator("form[action$='/ask']")
         assert form.get_attribute("action") == f"{address}/ask"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.codec import storable
-from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Envelope, lead_of, unread_identity
+from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Bundle, Envelope, lead_of, unread_identity
 from receiver.errors import Unreadable
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -36,6 +36,29 @@ def test_a_time_that_utc_cannot_express_is_refused():
     behind = timezone(timedelta(hours=-1))
     with pytest.raises(Unreadable, match="outside the years 1 to 9999"):
         envelope(occurred_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=behind))
+
+
+class Moment(datetime):
+    """As a library's own class of times."""
+
+
+def test_a_time_of_another_class_becomes_a_plain_one():
+    found = envelope(occurred_at=Moment(2026, 3, 8, 12, tzinfo=UTC)).occurred_at
+    assert (type(found), found) == (datetime, NOON)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"occurred_at": "2026-03-08"}, "The time of the change is '2026-03-08' instead of a datetime"),
+        ({"fingerprint": "0" * 64}, "instead of bytes"),
+        ({"dedup_key": 7}, "The dedup key is 7 instead of text"),
+        ({"event_type": None}, "The event type is None instead of text"),
+    ],
+)
+def test_a_part_of_another_type_is_refused_by_name(parts, says):
+    with pytest.raises(Unreadable, match=says):
+        envelope(**parts)
 
 
 @pytest.mark.parametrize("entity", ["A1", "", "product:A1", b"A1", 49, {"kind": "product", "id": "A1"}, ("A1",), ()])
@@ -121,6 +144,28 @@ def test_a_fingerprint_of_some_hundred_bytes_stands_in_the_key_as_it_is():
 
 def test_the_sender_s_key_identifies_the_change_and_the_fingerprint_the_body():
     assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
+
+
+def test_an_item_with_a_key_is_identified_by_it_and_by_its_own_content():
+    item, other = envelope(dedup_key="del-1", data={"n": 1}), envelope(dedup_key="del-1", data={"n": 2})
+    assert item.identity_of_item(b"a" * 32, 0) == item.identity_of_item(b"b" * 32, 7)
+    assert item.identity_of_item(b"a" * 32, 0)[0] == "del-1"
+    assert item.identity_of_item(b"a" * 32, 0)[1] != other.identity_of_item(b"a" * 32, 0)[1]
+
+
+def test_an_item_whose_content_is_no_json_is_identified_by_its_place_in_the_body():
+    item = envelope(dedup_key="del-1", data=object())
+    assert item.identity_of_item(b"a" * 32, 1) == ("del-1", hashlib.sha256(b"a" * 32 + (1).to_bytes(8)).digest())
+
+
+@pytest.mark.parametrize("place", [None, 1, 2])
+def test_a_place_behind_the_last_event_of_a_body_is_unreadable(place):
+    bundle = Bundle([envelope()])
+    assert bundle.item(0) == envelope()
+    with pytest.raises(
+        Unreadable, match=f"holds 1 events by today's code, and this delivery is number {(place or 0) + 1}"
+    ):
+        bundle.item(place)
 
 
 @pytest.mark.parametrize(

@@ -404,7 +404,9 @@ def test_the_walk_reads_every_page_and_the_variants_of_each_product():
 def test_the_walk_gives_the_columns_of_an_event_instead_of_the_api_s_own_object():
     content = REGULAR["data"]["object"]
     rows = rows_after(writes_of(sticky, json_body(REGULAR)))
-    for row in walk(shop({49: content})):
+    listed_rows = walk(shop({49: content}))
+    assert {(row.table.__tablename__, row.external_id) for row in listed_rows} == rows.keys()
+    for row in listed_rows:
         mirrored = rows["products" if row.table is Product else "variants", row.external_id]
         assert dict(row.columns) == {column: mirrored[column] for column in row.columns}
         assert row.columns.keys() >= {"sku", "name", "price", "parent"}

@@ -108,11 +108,11 @@ def test_an_object_whose_text_raises_does_not_stop_the_line(form: str, capsys):
     assert capsys.readouterr().err.count("Speechless") >= 2
 
 
+@pytest.mark.parametrize("form", ["json"], indirect=True)
 def test_numbers_and_flags_keep_their_types_in_json(form: str, capsys):
     structlog.get_logger().warning("counted", lines=3, seconds=1.5, forced=True, source=None)
-    if form == "json":
-        line = json.loads(capsys.readouterr().err)
-        assert (line["lines"], line["seconds"], line["forced"], line["source"]) == (3, 1.5, True, None)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["lines"], line["seconds"], line["forced"], line["source"]) == (3, 1.5, True, None)
 
 
 def test_a_repeated_warning_of_a_library_is_written_once(form: str, capsys, monkeypatch):
