@@ -338,6 +338,16 @@ def test_the_body_is_dropped_after_its_last_delivery_expired(shop, kit, worker):
     assert [kit.delivery(each["id"])["body"] for each in kit.deliveries()] == [None, None]
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_body_outlives_a_delivery_that_expires_beside_an_open_one(kit, worker, place):
+    answer = kit.send_body("shop", bundle(item(1), item(2)))
+    drain(worker)
+    kit.inbox.replay([int(answer.body["deliveries"][place]["delivery"])], now=kit.now())
+    kit.advance(days=1_000)
+    prune(kit)
+    assert (count(kit, "deliveries"), count(kit, "bodies")) == (1, 1)
+
+
 def test_a_body_whose_first_item_was_a_duplicate_is_dropped_too(kit, worker):
     kit.send_body("shop", bundle(item(1, event="e1")))
     kit.send_body("shop", bundle(item(1, event="e1"), item(2, event="e2")))

@@ -95,6 +95,15 @@ def test_open_deliveries_are_kept_whatever_their_age(shop, kit, worker, prune):
     assert '"product.broken"' in kit.delivery(answer)["body"]
 
 
+@pytest.mark.parametrize("delete", [retention._delete_bodies, retention._delete_deliveries])
+def test_a_delivery_that_is_replayed_after_it_was_found_to_be_expired_keeps_everything(kit, worker, lamp, delete):
+    answer = lamp()
+    drain(worker)
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    assert delete(kit.database, [int(answer.delivery)]) == 0
+    assert '"product.updated"' in kit.delivery(answer)["body"]
+
+
 def test_a_replay_after_the_body_expired_does_not_change_the_delivery(kit, worker, prune, lamp):
     answer = lamp()
     drain(worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from crashing import start_worker
@@ -193,6 +194,17 @@ def test_a_suspect_that_hung_is_tried_again_after_the_others(kit, other):
     kit.advance(seconds=61)
     drain(other)
     assert kit.delivery(hangs)["state"] == "processed"
+
+
+def test_a_suspect_is_never_claimed_among_others(kit):
+    claim = partial(kit.inbox.claim, "w", ["shop"], limit=10, lease=timedelta(seconds=60))
+    kit.send("shop", "product.updated", id="A1", data=named())
+    claim(now=kit.now(), suspect=False)
+    kit.advance(seconds=61)
+    kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=3)
+    kit.send("shop", "product.updated", id="A2", data=named())
+    claimed = [claim(now=kit.now(), suspect=suspect) for suspect in (False, True)]
+    assert [[each.entity for each in some] for some in claimed] == [[("product", "A2")], [("product", "A1")]]
 
 
 def test_a_stopped_worker_returns_unbegun_deliveries_without_an_attempt(kit, gate):

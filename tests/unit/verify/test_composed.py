@@ -164,3 +164,9 @@ def test_a_signature_whose_time_is_missing_is_refused():
         (name, b",".join(item for item in value.split(b",") if item[:2] != b"t=")) for name, value in request.headers
     ]
     assert refusal(of_fields, replace(request, headers=bare)) == "signature_missing"
+
+
+def test_a_signature_by_a_function_whose_covered_time_is_missing_is_refused():
+    covering = Signature(body_of, at=SIGN, covers=("X-Time",), fresh=Fresh("{header:X-Time}"))
+    _, made = covering.sign(WebhookRequest(b"{}"), ONE)
+    assert refusal(covering, WebhookRequest(b"{}", raw_headers({"X-Sign": made["X-Sign"]}))) == "signature_missing"
