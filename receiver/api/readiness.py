@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from sqlalchemy import delete, false
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database.errors import is_lack_of_rights, is_overdue, is_read_only, is_transient
+from receiver.database.errors import describe_for_all
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 from receiver.system_limits import explain_limit
@@ -103,13 +103,7 @@ class Readiness:
 
 
 def _told(error: Exception) -> str:
-    """Describe a database error for the public, without names of hosts and users."""
-    if is_read_only(error):
-        return "The database can be read, but not written."
-    if is_overdue(error) or (is_transient(error) and not getattr(error, "connection_invalidated", False)):
-        return "The database cannot be written now: another session holds a lock."
-    if is_lack_of_rights(error):
-        return "The database refuses this process a right on its tables: run `hookmirror doctor`, which names it."
+    """Describe an error to the public, without names of hosts and users."""
     if isinstance(error, SQLAlchemyError):
-        return "The database does not answer."
+        return describe_for_all(error)
     return "An error in this process prevented the check of the database."

@@ -30,8 +30,10 @@ from receiver.api.reads import Reads
 from receiver.api.resources import Resource
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
+from receiver.database.errors import describe_for_all
 from receiver.errors import NAMES_HEADER, NotAuthorized, Refused, Unavailable
 from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import told_with_limit
 from receiver.metrics import metrics
 from receiver.runs.actions import By, Via
 from receiver.schemas import Error
@@ -163,8 +165,13 @@ def http_errors(meant: Callable[[str], Mapping[str, str]]) -> ErrorAnswer:
     return answer_http_error
 
 
-def answer_database_error(request: Request, _: Exception) -> Response:
-    return answer_refused(request, Unavailable("The database does not answer. Try again later."))
+def answer_database_error(request: Request, error: Exception) -> Response:
+    """Answer after an error of the database with its kind, and log its text."""
+    assert isinstance(error, SQLAlchemyError)
+    log.warning(
+        "cannot answer, because of the database", about={}, path=request.url.path[:200], error=told_with_limit(error)
+    )
+    return answer_refused(request, Unavailable(f"{describe_for_all(error)} Try again later."))
 
 
 def answer_own_error(request: Request, _: Exception) -> Response:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.codec import decode, encode
 from receiver.console.headers import DOWNLOAD_HEADERS
+from receiver.database.errors import describe_for_all
 from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import Refused, Unavailable
 from receiver.ingest.closing import ABORT
@@ -37,10 +38,6 @@ _FORMULA = re.compile(
 
 #: Seconds for which a page is asked for again. Beside many webhooks, a read may be refused for a while.
 LONGEST_PAGE_RETRY = 60.0
-
-
-#: Stands for an error of the database.
-AWAY = Unavailable("The database does not answer.")
 
 
 class DownloadPart(NamedTuple):
@@ -94,8 +91,8 @@ def patient(ask: Ask, *, longest: float = LONGEST_PAGE_RETRY) -> Ask:
                 return await ask(words)
             except Unavailable as unavailable:
                 refusal = unavailable
-            except SQLAlchemyError:
-                refusal = AWAY
+            except SQLAlchemyError as error:
+                refusal = _unread(error)
             except Refused as final:
                 raise CutOff(final.message) from None
             if time.monotonic() + refusal.retry_after > end:
@@ -103,6 +100,10 @@ def patient(ask: Ask, *, longest: float = LONGEST_PAGE_RETRY) -> Ask:
             await asyncio.sleep(refusal.retry_after)
 
     return asked
+
+
+def _unread(error: SQLAlchemyError) -> Unavailable:
+    return Unavailable(describe_for_all(error))
 
 
 def file_name(parts: Sequence[str], end: str) -> str:

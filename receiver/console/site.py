@@ -49,9 +49,11 @@ from receiver.console.rendering import compile_templates
 from receiver.console.sign_in import SignIn
 from receiver.console.static_files import static_files
 from receiver.console.visit import Visit, VisitedParts
+from receiver.database.errors import describe_for_all
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable
 from receiver.ingest.incoming import Incoming
 from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import told
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
@@ -149,10 +151,10 @@ class Console:
                 return refusal_answer(request, refusal, has_filters=has_filters)
             except Refused as refusal:
                 return refusal_answer(request, refusal)
-            except SQLAlchemyError:
-                says = "cannot show a page, because the database does not answer"
-                log.warning(says, about={}, path=request.url.path[:200])
-                return refusal_answer(request, Unavailable("The database does not answer."), reason=NO_ANSWER)
+            except SQLAlchemyError as error:
+                says = "cannot show a page, because of the database"
+                log.warning(says, about={}, path=request.url.path[:200], error=told(error))
+                return refusal_answer(request, Unavailable(describe_for_all(error)), reason=NO_ANSWER)
             except ClientDisconnect:
                 # The browser has gone, so nobody reads this answer.
                 return Response(status_code=400, headers=BARE_HEADERS)

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 from sqlalchemy import URL
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
 from receiver.database.sqlite.connections import DOUBTFUL
@@ -18,6 +20,9 @@ from receiver.system_limits import explain_few_files, has_few_files
 
 #: The message of PostgreSQL's library for a server that accepts no writes.
 NO_WRITES = "session is read-only"
+
+#: PostgreSQL's messages for a server, a role or a database with as many connections as it may have.
+NO_FREE_CONNECTION = ("too many connections", "too many clients", "remaining connection")
 
 #: SQLite's message for any failure to open a file.
 _NOT_OPENED = "unable to open database file"
@@ -32,9 +37,22 @@ def advise(error: BaseException, reason: str, url: URL) -> str:
     about_file = _advise_about_file(words, urls.path_of(url)) if url.get_backend_name() == "sqlite" else None
     if about_file is not None:
         return about_file
-    state = _state(error)
-    by_words = next((mend for symptom, mend in _BY_WORDS[url.get_backend_name()] if _fits(symptom, words)), None)
-    return by_words or _BY_STATE.get(state, "Check {setting}." if state is None else _REFUSED)
+    if isinstance(error, PoolTimeoutError):
+        return _ALL_IN_USE
+    system = url.get_backend_name()
+    by_words = next((mend for symptom, mend in _BY_WORDS[system] if _fits(symptom, words)), None)
+    return by_words or _BY_STATE.get(_state(error), _advise_by_place(error, system))
+
+
+def _advise_by_place(error: BaseException, system: str) -> str:
+    """Say what to do about an unknown error: the URL is in doubt only if no connection may have been opened."""
+    if _state(error) is not None:
+        return _REFUSED
+    if not isinstance(error, SQLAlchemyError):
+        return _OF_URL
+    if not isinstance(error, OperationalError):
+        return _OF_PROGRAM
+    return _OF_FILE if system == "sqlite" else _OF_URL
 
 
 def _advise_about_file(words: str, file: str) -> str | None:
@@ -130,8 +148,23 @@ _DAMAGED_FILE = "The file is damaged, or cannot be read: check its disk, or rest
 
 _NOT_READ = "The server cannot read or write its own files: check its disk."
 
+_ALL_IN_USE = (
+    "All connections of this process are in use: look for what keeps the database busy, or for a session that holds a "
+    "lock, and run this again."
+)
+
+_OF_URL = "Check {setting}."
+
+#: The file was opened, so the setting leads to it.
+_OF_FILE = "Run this again; if the error comes again, check the file by `PRAGMA integrity_check`, and report the error."
+
+#: The error was raised before a database could have raised it, or without one.
+_OF_PROGRAM = "Run this again; if the error comes again, report it."
+
 #: The server answered, so the setting leads to it.
 _REFUSED = "Look into the log of the server, which may say more."
+
+_WITHOUT_LOCKS = "Its disk may not keep locks, as on a network: name a file on a disk of this machine in {setting}."
 
 _OF_SQLITE = (
     (MOVED, "Put the file back; or stop every process that has it open, and start them again."),
@@ -144,6 +177,11 @@ _OF_SQLITE = (
     ("not a database", "The file is not an SQLite database: name another file in {setting}."),
     # Not every "malformed", because a document in a sound file may be.
     *((symptom, _DAMAGED_FILE) for symptom in ("image is malformed", "malformed database")),
+    ("interrupted", "It took too long: look for what else keeps the machine busy, and run this again."),
+    (
+        "locking protocol",
+        "Its disk may not keep locks, as on a network: name a file on a disk of this machine in {setting}.",
+    ),
     ("locked", "Another program holds the file: stop that program, or wait for it."),
     *((symptom, _OTHER_TABLES) for symptom in ("no such column", "no such table", "has no column named")),
 )
@@ -152,7 +190,7 @@ _OF_POSTGRESQL = (
     *((symptom, _NO_PRIMARY) for symptom in (NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
     ("lock timeout", _LOCKED),
-    *((symptom, _NO_CONNECTION) for symptom in ("too many connections", "too many clients", "remaining connection")),
+    *((symptom, _NO_CONNECTION) for symptom in NO_FREE_CONNECTION),
     ("no schema has been selected", _NO_SCHEMA),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),

@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.database import urls
-from receiver.database.advice import NO_WRITES, advise
+from receiver.database.advice import NO_FREE_CONNECTION, NO_WRITES, advise
 from receiver.database.redaction import redacted, shown
 from receiver.logs.safe_text import told
 from receiver.settings.settings import load
@@ -58,6 +58,12 @@ READ_ONLY = "25006"
 #: PostgreSQL's code of a role that lacks a right, or to which row-level security applies.
 LACK_OF_RIGHTS = "42501"
 
+#: PostgreSQL's code of a server, a role or a database with as many connections as it may have.
+TOO_MANY_CONNECTIONS = "53300"
+
+#: The word before a server's reason for a refused connection, in libpq's messages.
+REFUSED_BY_SERVER = "FATAL: "
+
 #: PostgreSQL's classes and codes of errors of a connection, and of a server that shuts down.
 OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 
@@ -75,6 +81,9 @@ OVERDUE = frozenset({"57014", LOCK_NOT_FREE})
 
 #: The beginning of every sentence about a lock that another session holds.
 LOCK_HELD = "Another session of the database holds"
+
+#: The description for all of an error that no other one fits.
+NO_DATABASE = "The database does not answer."
 
 #: The default name of the setting with a database's URL, for messages.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -136,6 +145,22 @@ def is_read_only(error: BaseException) -> bool:
 def is_lack_of_rights(error: BaseException) -> bool:
     """Whether PostgreSQL refuses this role a right on a table, or row-level security applies to the role."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == LACK_OF_RIGHTS
+
+
+def is_lack_of_connections(error: BaseException) -> bool:
+    """Whether PostgreSQL has no connection left for this role."""
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None)
+    # Errors of opening a connection have no code.
+    return state == TOO_MANY_CONNECTIONS or (
+        state is None and any(each in str(original) for each in NO_FREE_CONNECTION)
+    )
+
+
+def is_refused_connection(error: BaseException) -> bool:
+    """Whether PostgreSQL answered, and refused to open a connection."""
+    original = getattr(error, "orig", None)
+    return getattr(original, "sqlstate", None) is None and REFUSED_BY_SERVER in str(original)
 
 
 def is_infrastructure_error(error: BaseException) -> bool:
@@ -206,6 +231,26 @@ def is_fault_of_values(error: BaseException) -> bool:
     # Drivers, the column types here and the code that makes a row raise these: for a number too large, for text that
     # cannot be encoded, or for a value of another type.
     return isinstance(error, OF_WRONG_VALUES) and not isinstance(error, SQLAlchemyError)
+
+
+def describe_for_all(error: SQLAlchemyError) -> str:
+    """Describe an error of the database in one sentence, without the hosts and users that drivers' messages name."""
+    if is_lack_of_connections(error):
+        return (
+            "The database has no free connection: close other connections, or raise `max_connections` of the server "
+            "or the limit of the role or of the database."
+        )
+    if isinstance(error, PoolTimeoutError):
+        return "All connections of this process are in use: the database is too slow, or another session holds a lock."
+    if is_read_only(error):
+        return "The database can be read, but not written."
+    if is_overdue(error) or (is_transient(error) and not getattr(error, "connection_invalidated", False)):
+        return "The database cannot be written now: another session holds a lock."
+    if is_lack_of_rights(error):
+        return "The database refuses this process a right on its tables: run `hookmirror doctor`, which names it."
+    if is_refused_connection(error):
+        return "The database refuses the connections of this process: run `hookmirror doctor`, which says why."
+    return NO_DATABASE
 
 
 def explain_by_settings(error: BaseException) -> str:

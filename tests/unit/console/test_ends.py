@@ -171,7 +171,7 @@ def test_a_download_that_is_cut_off_leaves_no_traceback(
 def test_a_download_asks_again_for_a_page_that_could_not_be_read(
     operator: Visitor, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(downloads, "AWAY", Unavailable("The database does not answer.", retry_after=0))
+    monkeypatch.setattr(downloads, "_unread", lambda _: Unavailable("The database does not answer.", retry_after=0))
     at_the_second_page(monkeypatch, lambda: refuse(error))
     ids = [json.loads(line)["id"] for line in operator.page("/deliveries.jsonl", source="indexed").splitlines()]
     assert len(set(ids)) == len(ids) >= 3

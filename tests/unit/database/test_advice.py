@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -86,6 +87,20 @@ def test_the_advice_does_not_depend_on_the_language_of_the_server(code, advice):
 )
 def test_words_that_an_error_of_the_server_shares_with_another_do_not_decide(code, reason, advice):
     assert advice in explain(OperationalError("", None, psycopg.errors.lookup(code)(reason)), SERVER)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("interrupted", "It took too long: look for what else keeps the machine busy"),
+        ("locking protocol", "Its disk may not keep locks, as on a network: name a file on a disk of this machine"),
+        ("parser stack overflow", "Run this again; if the error comes again, check the file"),
+    ],
+)
+def test_an_error_of_an_opened_file_is_not_blamed_on_the_url(reason, advice):
+    said = explain(OperationalError("", None, sqlite3.OperationalError(reason)), "sqlite:////data/hookmirror.db")
+    assert advice in said
+    assert "Check HOOKMIRROR_DATABASE_URL" not in said
 
 
 def test_a_malformed_document_in_a_sound_file_is_not_explained_as_a_damaged_file(tmp_path):
