@@ -27,6 +27,16 @@ KEEP_ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
+#: The least and the greatest value of each of these options that a URL may set. A greater one would hide for minutes
+#: that the server, or the network to it, is gone.
+LIMITS_IN_URL = {
+    "connect_timeout": (1, 30),
+    "keepalives_idle": (1, 60),
+    "keepalives_interval": (1, 30),
+    "keepalives_count": (1, 10),
+    "tcp_user_timeout": (1_000, 60_000),
+}
+
 #: The driver's options by system. A SQLite connection caches few prepared statements, because a multi-row INSERT is
 #: large, and a different statement for each number of rows.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -41,6 +51,8 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The most digits of a limit.
+LONGEST_LIMIT = 9
 
 #: The first SQLite that returns the rows of a statement that changes them.
 OLDEST_SQLITE = (3, 35)
@@ -121,6 +133,30 @@ def _check(parsed: URL, url: str, setting: str) -> None:
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:
-    """The options for the driver. The URL may override the choice among several servers."""
+    """The options for the driver. The URL may override the choice among several servers, and time limits in bounds."""
     arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
-    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}
+    limits = {name: _limit(url, name) for name in LIMITS_IN_URL if name in arguments and name in url.query}
+    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query} | limits
+
+
+def doubts_about_url(url: str, setting: str) -> list[str]:
+    """Describe each time limit in a valid URL that is not applied as written; `setting` names the URL's setting."""
+    parsed = urls.parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        return []
+    changed = {name: _limit(parsed, name) for name in LIMITS_IN_URL if name in parsed.query}
+    return [
+        f"{setting} has {name}={parsed.query[name]}, and {limit} is used: write a whole number from "
+        f"{LIMITS_IN_URL[name][0]} to {LIMITS_IN_URL[name][1]}."
+        for name, limit in changed.items()
+        if str(limit) != parsed.query[name]
+    ]
+
+
+def _limit(url: URL, name: str) -> int:
+    """The limit that the URL sets, in its bounds; the usual one for a value that is not a whole number."""
+    text, (least, most) = str(url.query[name]), LIMITS_IN_URL[name]
+    # libpq takes 0 for no limit, or for the system's own.
+    if not text.isdecimal() or len(text) > LONGEST_LIMIT or not int(text):
+        return int(CONNECT_ARGUMENTS["postgresql"][name])
+    return min(max(int(text), least), most)

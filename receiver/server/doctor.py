@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database.advice import advise_about_new_file
 from receiver.database.database import Database
+from receiver.database.engines import doubts_about_url
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
@@ -164,6 +165,8 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
     except HookmirrorError as error:
         yield Check("database", False, str(error))
         return
+    doubts = doubts_about_url(settings.database_url, database.setting)
+    yield from (Check("database", True, doubt, doubtful=True) for doubt in doubts)
     try:
         absent = absent_file(database.engine.url)
         if absent is None:

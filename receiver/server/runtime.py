@@ -14,6 +14,7 @@ import receiver.server.own_tables  # noqa: F401 (the schema checks every declare
 from receiver.api import exposition
 from receiver.api.exposition import Exposition
 from receiver.database.database import Database
+from receiver.database.engines import doubts_about_url
 from receiver.database.errors import explain
 from receiver.database.schema import MIGRATE, Schema
 from receiver.database.urls import absent_file
@@ -171,7 +172,8 @@ def install(*, quiet: bool = False) -> Runtime:
     """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes.
 
     With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
-    settings ask for `debug`. Doubts about sources and their code are left to `doctor` and to serving processes.
+    settings ask for `debug`. Doubts about the database's URL, about sources and about their code are left to `doctor`
+    and to serving processes.
     """
     if not quiet:
         demand_open_files()
@@ -191,7 +193,8 @@ def install(*, quiet: bool = False) -> Runtime:
     runtime.reading = Reading(began, stamps=stamps | stamps_of_secrets)
     about_code = [] if quiet else doubts_about(settings.dialects, settings_folder())
     about_sources = [] if quiet else doubts_about_sources(runtime.sources)
-    for doubt in [*settings.doubts, *about_code, *about_sources]:
+    about_url = [] if quiet else doubts_about_url(settings.database_url, runtime.database.setting)
+    for doubt in [*settings.doubts, *about_url, *about_code, *about_sources]:
         log.warning(doubt)
     return runtime
 
