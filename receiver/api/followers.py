@@ -39,7 +39,13 @@ class FollowerShown(Shape, frozen=True):
     table: Annotated[str | None, Meta(description="Only changes of this table; null for all.")]
     source: Annotated[str | None, Meta(description="Only changes of this source; null for all.")]
     seq: Annotated[int, Meta(description="The number of the last finished change.")]
-    behind: Annotated[int, Meta(description=f"The number of its changes among the next {MOST_LAG:,} of the feed.")]
+    behind: Annotated[
+        int,
+        Meta(
+            description="The number of its changes among the next ones of the feed, of which "
+            f"{MOST_LAG:,} are examined for all followers together."
+        ),
+    ]
     behind_seconds: Annotated[
         float,
         Meta(description="The age of the oldest of them; without any, that of the first change behind these."),

@@ -130,7 +130,7 @@ FOLLOW_LAG_SECONDS = Gauge(
 )
 FOLLOW_LAG_CHANGES = Gauge(
     "hookmirror_follow_lag_changes",
-    "Changes for a follower among the next 100,000 of the feed",
+    "Changes for a follower among the next ones of the feed, of which 100,000 are examined for all followers",
     ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",

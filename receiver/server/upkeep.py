@@ -83,19 +83,21 @@ def reconciles(sources: Iterable[str], connection: Connection, now: datetime) ->
 
 def followed(connection: Connection, now: datetime) -> Sequence[Followed]:
     """The followers, in the form that the rules need."""
-    refused, served = dead_changes.first_dead(connection), followers.served(connection, now)
+    refused, served = dead_changes.first_dead(connection), set(followers.served(connection, now))
+    every = followers.every(connection)
+    waiting = waiting_since(connection, [row for row in every if row["name"] not in served], now)
     return [
         Followed(
             row["name"],
             row["trouble"],
             row["trouble_since"],
             is_served=row["name"] in served,
-            unserved_since=None if row["name"] in served else waiting_since(connection, row, now),
+            unserved_since=waiting.get(row["name"]),
             stopped_at=row["seen_at"] if row["holder"] is None else None,
             dead=dead,
             dead_since=dead_since,
         )
-        for row in followers.every(connection)
+        for row in every
         for dead, dead_since in [refused.get(row["name"], (0, None))]
     ]
 

@@ -30,9 +30,9 @@ from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import repair
 from receiver.following.feed import Feed
-from receiver.following.followers import FOLLOWERS, FollowerForgotten
+from receiver.following.followers import FOLLOWERS, FeedPlace, FollowerForgotten, begin, every
 from receiver.following.following import Following, TargetGone
-from receiver.following.lag import lags
+from receiver.following.lag import lags, waiting_since
 from receiver.following.lease import FollowerLease, FollowOptions
 from receiver.following.target import Target
 from receiver.inbox.inbox import Inbox
@@ -695,6 +695,20 @@ def test_a_stopped_follower_with_a_filter_is_behind_even_if_many_other_changes_c
     assert lag_after_an_hour(database) == (0, 3_600.0)
     write(database, "E", table="variants")
     assert lag_after_an_hour(database) == (0, 3_600.0)
+
+
+def test_all_followers_together_examine_a_bounded_number_of_changes(database, monkeypatch):
+    monkeypatch.setattr("receiver.following.lag.MOST_LAG", 6)
+    write(database, *"ABCDEFGHIJ")
+    places = {"first": 0, "nearly": 9, "second": 0, "there": 10}
+    with database.write() as connection:
+        for name, seq in places.items():
+            begin(connection, name, FeedPlace(seq, ""), {"target": "http://127.0.0.1:9/"}, now=NOON)
+    with database.read() as connection:
+        found = {lag.follower["name"]: (lag.changes, lag.seconds) for lag in lags(connection, now=NOON)}
+        waiting = waiting_since(connection, every(connection), NOON)
+    assert found == {"first": (2, 0.0), "nearly": (1, 0.0), "second": (2, 0.0), "there": (0, 0.0)}
+    assert waiting == dict.fromkeys(("first", "nearly", "second"), NOON)
 
 
 def lag_after_an_hour(database: Database) -> tuple[int, float]:
