@@ -21,7 +21,7 @@ from receiver.inbox.ids import arrived
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.schemas import Moment, Shape
 from receiver.worker.liveness import dead, short_name
-from receiver.worker.processes import MOST_AHEAD, PROCESSES, STALE, Kind, Wiring, settings_read
+from receiver.worker.processes import PROCESSES, Kind, Wiring, recent_heartbeats, settings_read
 
 #: The time after its last tally after which a process counts as hung; it writes one every minute.
 HUNG_FOR = timedelta(minutes=3)
@@ -172,7 +172,8 @@ def _state(row: RowMapping, ended: set[str], hung: set[str], now: datetime) -> P
     """The state of a process. `ended` has whole names, and `hung` short ones."""
     if row["name"] in ended:
         return ProcessState.ENDED
-    if not now - STALE <= row["seen_at"] <= now + MOST_AHEAD:
+    earliest, latest = recent_heartbeats(now)
+    if not earliest <= row["seen_at"] <= latest:
         return ProcessState.SILENT
     return ProcessState.HUNG if short_name(row["name"]) in hung else ProcessState.ALIVE
 

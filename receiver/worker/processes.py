@@ -225,8 +225,13 @@ def drop_stale(connection: Connection, now: datetime) -> None:
     connection.execute(delete(PROCESSES).where(~_is_recent(now) | PROCESSES.c.name.in_(names)))
 
 
+def recent_heartbeats(now: datetime) -> tuple[datetime, datetime]:
+    """The earliest and the latest time of a last heartbeat with which a process counts as running."""
+    return now - STALE, now + MOST_AHEAD
+
+
 def _is_recent(now: datetime) -> ColumnElement[bool]:
-    return PROCESSES.c.seen_at.between(now - STALE, now + MOST_AHEAD)
+    return PROCESSES.c.seen_at.between(*recent_heartbeats(now))
 
 
 def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
