@@ -114,6 +114,14 @@ class Schema:
         else:
             self.upgrade()
 
+    def open(self) -> None:
+        """Prepare an existing database, as `prepare` does; a file that has this release's schema already is only read.
+
+        So a command that reads does not wait for a long transaction of another process.
+        """
+        if self._database.is_postgresql or self.checked_plan().is_needed:
+            self.prepare()
+
     def check(self) -> None:
         """Raise `ConfigurationError` if the database is not at this release's schema, or may not be written.
 

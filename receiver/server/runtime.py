@@ -81,19 +81,25 @@ class Runtime:
 
     def prepare(self) -> None:
         """Make the database ready for use. Raises `ConfigurationError` with the reason if it is not usable."""
+        self._make_ready(self.schema.prepare)
+
+    def _make_ready(self, prepare: Callable[[], None]) -> None:
         try:
             # The file may have become unusable since an earlier call, and must not be written then.
             if self.database.is_sound:
-                self.schema.prepare()
+                prepare()
             self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
 
     def open(self) -> None:
-        """Make an existing database ready. Raises `ConfigurationError` for a SQLite file that does not exist."""
+        """Make an existing database ready for a command, without writing to a file that is ready.
+
+        Raises `ConfigurationError` as `prepare` does, and for a SQLite file that does not exist.
+        """
         self.demand_existing()
-        self.prepare()
+        self._make_ready(self.schema.open)
 
     def open_to_read(self) -> None:
         """Check that an existing database has the migrations of this release, and change nothing.
