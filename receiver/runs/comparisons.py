@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from receiver.database.damage import damage_of
 from receiver.runs.reconcile import DATE_BACK, RECONCILE
-from receiver.runs.schedule import BY_SCHEDULE
+from receiver.runs.schedule import BY_SCHEDULE, latest_reconciles
 from receiver.runs.tables import RUNS, STARTED_RECONCILES, TURNS, RunState
 
 #: The age up to which a reconcile is evidence, and the most runs that have dated news back that are examined.
@@ -87,13 +87,13 @@ def latest_comparisons(connection: Connection, sources: Iterable[str], now: date
 
     A first reconcile fills the mirror with rows older than any webhook, so its repairs are no evidence about webhooks.
     """
-    for source in sources:
-        # Each source by itself, because the runs of sources that are compared often may be many.
-        of_it = (STARTED_RECONCILES, RUNS.c.sources == [source], RUNS.c.state == RunState.DONE.value)
-        found = select(RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally).where(*of_it).order_by(RUNS.c.id.desc()).limit(2)
-        runs = connection.execute(found).all()
-        if len(runs) == 2 and now - runs[0].ended_at < TELLING:
-            repaired, braked = (runs[0].tally.get(name, 0) for name in ("repaired", "braked"))
+    latest = latest_reconciles(connection, list(sources), _COMPARED, state=RunState.DONE, number=2)
+    for source, runs in latest.items():
+        if len(runs) == 2 and now - runs[0]["ended_at"] < TELLING:
+            repaired, braked = (runs[0]["tally"].get(name, 0) for name in ("repaired", "braked"))
             wrong = repaired + braked
             # The total lacks the rows that the run deactivated because the list lacks them.
-            yield Comparison(source, runs[0].ended_at, max(runs[0].total + braked, wrong), wrong, braked)
+            yield Comparison(source, runs[0]["ended_at"], max(runs[0]["total"] + braked, wrong), wrong, braked)
+
+
+_COMPARED = [RUNS.c[name] for name in ("id", "ended_at", "total", "tally")]

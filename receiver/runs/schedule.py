@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from time import monotonic
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, RowMapping, Text, bindparam, select
+from sqlalchemy import BigInteger, Column, Connection, RowMapping, Select, Text, bindparam, func, select
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import Many, among
@@ -192,13 +194,50 @@ def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple
 def _of_sources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
     rows = connection.execute(_NOTICED, {"names": list(names)}).all()
     noticed = {row.source: row.noticed_at for row in rows}
-    return {name: (noticed.get(name), _latest(connection, name)) for name in names}
+    latest = latest_reconciles(connection, names, _SHOWN)
+    return {name: (noticed.get(name), next(iter(latest[name]), None)) for name in names}
 
 
-def _latest(connection: Connection, name: str) -> RowMapping | None:
-    """The latest reconcile of a source, read by itself, because a join would walk through all runs."""
-    latest = select(*_SHOWN).where(STARTED_RECONCILES, RUNS.c.sources == [name]).order_by(RUNS.c.id.desc()).limit(1)
-    return connection.execute(latest).mappings().first()
+def latest_reconciles(
+    connection: Connection,
+    names: Sequence[str],
+    columns: Sequence[Column[Any]],
+    *,
+    state: RunState | None = None,
+    number: int = 1,
+) -> dict[str, list[RowMapping]]:
+    """These columns, `id` among them, of the latest reconciles of each source: `number` of them, the latest first.
+
+    With `state`, only reconciles in that state count.
+    """
+    # The runs' own form of a list with one source, by the name of the source.
+    forms = {RUNS.c.sources.type.bind_processor(connection.dialect)([name]): name for name in names}  # type: ignore[misc]
+    wanted = _ids(connection.dialect.name == "postgresql", state, number)
+    ids = {form: found for form, *found in connection.execute(wanted, {"forms": list(forms)})}
+    every = [each for found in ids.values() for each in found if each is not None]
+    rows = select(*columns).where(among(RUNS.c.id, bindparam("ids", type_=Many(BigInteger))))
+    by_id = {row["id"]: row for row in connection.execute(rows, {"ids": every}).mappings()}
+    return {name: [by_id[each] for each in ids[form] if each in by_id] for form, name in forms.items()}
+
+
+@cache
+def _ids(is_postgresql: bool, state: RunState | None, number: int) -> Select[Any]:
+    """Select, for each of `forms`, the ids of its latest reconciles.
+
+    Each is one step along an index. A join would walk through all runs, of which a source that is compared often has
+    many.
+    """
+    forms = bindparam("forms", type_=Many(Text))
+    if is_postgresql:
+        form: Any = func.unnest(forms, type_=Text).column_valued("form")
+    else:
+        form = func.json_each(forms).table_valued("value").c.value
+    # A range, and an order that only the index over both columns has. For `=` and the order of ids, PostgreSQL might
+    # walk through all runs along their primary key, because it does not know the sources while it plans.
+    of_it: list[Any] = [STARTED_RECONCILES, RUNS.c.sources.between(form, form)]
+    of_it += [] if state is None else [RUNS.c.state == state.value]
+    latest = select(RUNS.c.id).where(*of_it).order_by(RUNS.c.sources.desc(), RUNS.c.id.desc()).limit(1)
+    return select(form, *(latest.offset(place).scalar_subquery() for place in range(number)))
 
 
 _SHOWN = [RUNS.c[name] for name in ("id", "state", "started_at", "ended_at", "trouble")]

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from shopping import NOON
+from sqlalchemy import event, insert
 
 from receiver.api.stats import Counts
+from receiver.runs.comparisons import latest_comparisons
+from receiver.runs.schedule import _of_sources, latest_reconciles
+from receiver.runs.tables import RUNS, RunState
 
 
 class ReadCounts(list[Any]):
@@ -35,3 +39,38 @@ def reads_for(kit, monkeypatch, number: int) -> int:
 
 def test_statistics_read_the_counts_as_often_for_many_sources_as_for_two(kit, monkeypatch: pytest.MonkeyPatch):
     assert reads_for(kit, monkeypatch, 40) == reads_for(kit, monkeypatch, 2)
+
+
+def statements_for(database, number: int) -> int:
+    """The number of statements that the comparisons and the statuses of this many sources take."""
+    sent: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    names = [f"shop-{each:03}" for each in range(number)]
+    with database.read() as connection:
+        assert list(latest_comparisons(connection, names, NOON)) == []
+        assert {*_of_sources(connection, names).values()} == {(None, None)}
+    return len(sent)
+
+
+def test_the_reconciles_of_many_sources_are_read_in_as_many_statements_as_those_of_two(kit):
+    assert statements_for(kit.database, 2) == statements_for(kit.database, 40)
+
+
+def test_each_source_has_its_own_latest_reconciles(kit):
+    begun = [("a", "done"), ("b", "done"), ("a", "done"), ("ab", "done"), ("a", "running"), ("b", "cancelled")]
+    run = {"kind": "reconcile", "arguments": {}, "total": 0, "done": 0, "tally": {}, "release": "1", "wiring": "x"}
+    run |= {"planned_by": "somebody", "planned_at": NOON, "started_at": NOON, "ended_at": NOON}
+    with kit.database.write() as connection:
+        ids = [
+            connection.execute(insert(RUNS).values(sources=[name], state=state, **run).returning(RUNS.c.id)).scalar()
+            for name, state in begun
+        ]
+        two = latest_reconciles(connection, ["a", "b", "c"], [RUNS.c.id], number=2)
+        done = latest_reconciles(connection, ["a", "b", "c"], [RUNS.c.id], state=RunState.DONE, number=2)
+    places = {name: [ids.index(each["id"]) for each in found] for name, found in two.items()}
+    assert places == {"a": [4, 2], "b": [5, 1], "c": []}
+    assert {name: [ids.index(each["id"]) for each in found] for name, found in done.items()} == {
+        "a": [2, 0],
+        "b": [1],
+        "c": [],
+    }
