@@ -187,7 +187,7 @@ class Sources:
     def show_source(self, asked: Question) -> WholeSource:
         """Show one source. Raises `NotFound` if it is neither in the settings nor has a backlog."""
         now, name = datetime.now(UTC), asked[SOURCE] or ""
-        found = [each for each in self._counts.per_source(now=now, brief=True) if each.source == name]
+        found = self._counts.per_source(now=now, brief=True, only=name)
         if not found:
             raise NotFound(f"There is no source {name[:64]!r}: `{LISTED_AT}` lists them.", names=(LISTED_AT,))
         since = tallies.beginning(now - SOURCE_COUNTS, tallies.HOUR)

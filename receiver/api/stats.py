@@ -155,8 +155,8 @@ class Counts:
         self._backlog = SharedCount(database, _BACKLOG)
         self._everything = SharedCount(database, _EVERYTHING)
 
-    def per_source(self, *, now: datetime, brief: bool = False) -> list[SourceStatistics]:
-        """The statistics of each source in the settings or with deliveries, sorted by name.
+    def per_source(self, *, now: datetime, brief: bool = False, only: str | None = None) -> list[SourceStatistics]:
+        """The statistics of each source in the settings or with deliveries, sorted by name; or `only` those of one.
 
         With `brief`, only the counts that an index gives, and only sources in the settings or with a backlog.
         """
@@ -168,6 +168,8 @@ class Counts:
         for row in rows:
             by_source[row["source"]].append(row)
         names = by_source.keys() | set(self.sources)
+        # The newest deliveries are read for each source by itself.
+        names = names if only is None else names & {only}
         with self._database.read() as connection:
             newest = _newest_of(connection, sorted(names), _first_unfinished(rows))
         found = [_source(newest[name], name, by_source.get(name, ()), now, brief=brief) for name in sorted(names)]

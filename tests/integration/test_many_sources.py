@@ -74,3 +74,15 @@ def test_each_source_has_its_own_latest_reconciles(kit):
         "b": [1],
         "c": [],
     }
+
+
+def test_the_statistics_of_one_source_take_as_many_statements_among_many_sources_as_among_two(kit):
+    sent: list[str] = []
+    event.listen(kit.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    numbers = []
+    for number in (2, 40):
+        counts = Counts(kit.database, [f"shop-{each:03}" for each in range(number)])
+        sent.clear()
+        (found,) = counts.per_source(now=NOON, brief=True, only="shop-001")
+        numbers.append((found.source, len(sent)))
+    assert numbers[0] == numbers[1]
