@@ -34,6 +34,8 @@ _NOT_WRITABLE = (_NOT_OPENED, "readonly database")
 def advise(error: BaseException, reason: str, url: URL) -> str:
     """Say what to do about this error, whose words are `reason`. `{setting}` stands for the setting with the URL."""
     words = reason.lower()
+    if _NOT_WRITABLE[1] in words and url.query.get("mode") == "ro":
+        return _ONLY_READ
     about_file = _advise_about_file(words, urls.path_of(url)) if url.get_backend_name() == "sqlite" else None
     if about_file is not None:
         return about_file
@@ -163,6 +165,8 @@ _OF_PROGRAM = "Run this again; if the error comes again, report it."
 
 #: The server answered, so the setting leads to it.
 _REFUSED = "Look into the log of the server, which may say more."
+
+_ONLY_READ = "{setting} opens the file for reading only: write `mode=rw` there, or leave the mode out."
 
 _WITHOUT_LOCKS = "Its disk may not keep locks, as on a network: name a file on a disk of this machine in {setting}."
 

@@ -250,6 +250,8 @@ def describe_for_all(error: SQLAlchemyError) -> str:
         return "The database refuses this process a right on its tables: run `hookmirror doctor`, which names it."
     if is_refused_connection(error):
         return "The database refuses the connections of this process: run `hookmirror doctor`, which says why."
+    if isinstance(getattr(error, "orig", None), sqlite3.Error):
+        return "The file of the database cannot be used: run `hookmirror doctor`, which says why."
     return NO_DATABASE
 
 

@@ -103,6 +103,12 @@ def test_an_error_of_an_opened_file_is_not_blamed_on_the_url(reason, advice):
     assert "Check HOOKMIRROR_DATABASE_URL" not in said
 
 
+def test_a_file_that_its_url_opens_for_reading_only_is_not_blamed_on_rights():
+    error = OperationalError("", None, sqlite3.OperationalError("attempt to write a readonly database"))
+    said = explain(error, "sqlite:///file:/data/hookmirror.db?uri=true&mode=ro")
+    assert "HOOKMIRROR_DATABASE_URL opens the file for reading only: write `mode=rw` there" in said
+
+
 def test_a_malformed_document_in_a_sound_file_is_not_explained_as_a_damaged_file(tmp_path):
     with closing(Database(f"sqlite:///{tmp_path}/hookmirror.db")) as database:
         with pytest.raises(SQLAlchemyError) as raised, database.read() as it:

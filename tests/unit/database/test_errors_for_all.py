@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 
@@ -61,6 +61,13 @@ def test_a_server_that_refuses_the_connections_is_not_said_not_to_answer(reason)
 @pytest.mark.parametrize("reason", ["Connection refused", "timeout expired"])
 def test_a_server_that_cannot_be_reached_does_not_answer(reason):
     assert describe_for_all(of_opening(reason)) == NO_DATABASE
+
+
+def test_a_file_that_cannot_be_opened_is_named_without_its_path(tmp_path):
+    url = f"sqlite:///{tmp_path}/none/hookmirror.db"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised, database.read():
+        pass
+    assert describe_for_all(raised.value).startswith("The file of the database cannot be used: run `hookmirror doctor`")
 
 
 def test_a_used_up_pool_is_not_said_to_be_a_database_that_does_not_answer():
