@@ -31,7 +31,7 @@ def console(
     end_at_sigterm()
     runtime = closed_at_the_end(install())
     listening = closed_at_the_end(sockets.listen(host, port))
-    runtime.open()
+    runtime.open_to_serve()
     allow_open_files(runtime.settings.max_connections)
     # Set only now, so that threads started earlier keep their priority. The one that copies SQLite's log may hold the
     # writer's lock, and acks would wait for it while other processes use the processor.

@@ -187,7 +187,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
         signal.signal(number, lambda *_: stopping.set())
     runtime = closed_at_the_end(install())
     listening = None if port is None else closed_at_the_end(sockets.listen(host, port, option="--metrics-port"))
-    runtime.open()
+    runtime.open_to_serve()
     tune_interpreter()
     with ExitStack() as ends:
         ends.enter_context(closing(target))

@@ -101,6 +101,14 @@ class Runtime:
         self.demand_existing()
         self._make_ready(self.schema.open)
 
+    def open_to_serve(self) -> None:
+        """Make an existing database ready for a process that stays, which a file that cannot be written would stop.
+
+        Raises `ConfigurationError` as `open` does.
+        """
+        self.demand_existing()
+        self.prepare()
+
     def open_to_read(self) -> None:
         """Check that an existing database has the migrations of this release, and change nothing.
 

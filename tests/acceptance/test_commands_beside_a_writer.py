@@ -61,3 +61,11 @@ def test_a_command_that_reads_does_not_wait_for_a_writer(folder, forks, command)
 def test_a_command_that_writes_says_that_another_program_holds_the_file(folder, forks):
     done = forks.run(replace(folder, patience=False), "sessions", "--end", "1")
     assert (done.returncode, "Another program holds the file" in done.stderr) == (1, True), done
+
+
+@pytest.mark.parametrize("command", ["console --port 0", "follow --to http://127.0.0.1:9/"])
+def test_a_process_that_stays_does_not_start_on_a_file_that_it_cannot_write(folder, forks, command):
+    """A mode of the URL stands for missing rights, which root has anyway."""
+    closed = replace(folder, database_url=f"sqlite:///file:{folder.database}?uri=true&mode=ro")
+    done = forks.run(closed, *shlex.split(command))
+    assert (done.returncode, "opens the file for reading only" in done.stderr) == (1, True), done
