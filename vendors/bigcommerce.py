@@ -65,6 +65,11 @@ class VariantAnswer(Sent):
     inventory_level: Price = None
 
 
+def shared_stock(product_id: str) -> str:
+    """Make the external id of the stock that all variants of a product share. A variant may have the product's id."""
+    return f"product:{product_id}"
+
+
 class ProductAnswer(Sent):
     id: Id
     name: Text = None
@@ -86,11 +91,18 @@ class ProductAnswer(Sent):
             price = self.price if variant.price is None else variant.price
             yield Listed(Variant, variant.id, {"parent": self.id, "sku": variant.sku or None, "price": price})
             yield Listed(StockLevel, variant.id, {"item": variant.id, "available": self._available(variant)})
+        if self.shares_stock:
+            yield Listed(StockLevel, shared_stock(self.id), {"item": self.id, "available": self.inventory_level})
+
+    @property
+    def shares_stock(self) -> bool:
+        """Whether the stock is counted for the product, so that its variants have no quantities of their own."""
+        return self.inventory_tracking == "product" and len(self.variants) != 1
 
     def _available(self, variant: VariantAnswer) -> Decimal | None:
         """Return the quantity of a variant; None if it is not counted, or if all variants share that of the product."""
         if self.inventory_tracking == "product":
-            return self.inventory_level if len(self.variants) == 1 else None
+            return None if self.shares_stock else self.inventory_level
         return None if self.inventory_tracking == "none" else variant.inventory_level
 
 
@@ -111,12 +123,21 @@ def upsert_product(event: Event[Any], mirror: Mirror) -> None:
         _take_the_name_alone(event, mirror)
     elif isinstance(answer, str):
         deactivate_gone(event, mirror, Product)
+        _deactivate_shared_stock(event, mirror)
     else:
         at = time_of_answer(event, mirror, Product, answer.whole, answer.date_modified)
         for row in answer.listed():
             documents = {"data": answer.whole} if row.table is Product else {}
             mirror.upsert(row.table, row.external_id, at=at, **row.columns, **documents)
         mirror.keep_only(Variant, [variant.id for variant in answer.variants], parent=event.entity_id, at=at)
+        if not answer.shares_stock:
+            _deactivate_shared_stock(event, mirror, at=at)
+
+
+def _deactivate_shared_stock(event: Event[Any], mirror: Mirror, *, at: datetime | None = None) -> None:
+    """Deactivate the stock that the product's variants share, if the mirror has it. Few products have one."""
+    if mirror.get(StockLevel, shared_stock(event.entity_id)) is not None:
+        mirror.deactivate(StockLevel, shared_stock(event.entity_id), at=at)
 
 
 def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
@@ -132,6 +153,7 @@ def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
 @bigcommerce.on("store/product/deleted")
 def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
     mirror.deactivate(Product, event.entity_id)
+    _deactivate_shared_stock(event, mirror)
 
 
 @bigcommerce.on("store/sku/deleted")

@@ -130,7 +130,7 @@ def test_an_event_leaves_the_api_s_present_values(webhooks, with_api, event_type
     [
         ("none", 1, [None]),
         ("product", 1, [Decimal(50)]),
-        ("product", 2, [None, None]),
+        ("product", 2, [None, None, Decimal(50)]),
         ("variant", 2, [Decimal(3), Decimal(0)]),
     ],
 )
@@ -140,6 +140,43 @@ def test_stock_is_taken_from_where_the_store_counts_it(webhooks, with_api, track
     webhooks.send("bigcommerce", "store/product/updated", id="205", at=NOON)
     webhooks.drain()
     assert [row.available for row in webhooks.rows(StockLevel)] == available
+
+
+def shared(webhooks):
+    row = webhooks.row(StockLevel, "product:205")
+    return (row.item, row.available, row.active)
+
+
+def lamp_with_stock(tracking, *, level=50, at=NOON):
+    lamp = LAMP | {"inventory_tracking": tracking, "inventory_level": level, "date_modified": at.isoformat()}
+    return httpx.Response(200, json={"data": lamp})
+
+
+def test_news_of_stock_that_all_variants_share_reach_the_row_of_their_product(webhooks, with_api):
+    answers = iter([lamp_with_stock("product"), lamp_with_stock("product", level=47, at=NOON + HOUR)])
+    with_api("bigcommerce", lambda _: next(answers))
+    for at in (NOON, NOON + HOUR):
+        webhooks.send("bigcommerce", "store/product/inventory/order/updated", id="205", at=at)
+        webhooks.drain()
+    assert shared(webhooks) == ("205", Decimal(47), True)
+
+
+def test_stock_that_is_counted_for_variants_from_now_on_is_no_longer_shared(webhooks, with_api):
+    answers = iter([lamp_with_stock("product"), lamp_with_stock("variant", at=NOON + HOUR)])
+    with_api("bigcommerce", lambda _: next(answers))
+    for at in (NOON, NOON + HOUR):
+        webhooks.send("bigcommerce", "store/product/updated", id="205", at=at)
+        webhooks.drain()
+    assert not webhooks.row(StockLevel, "product:205").active
+    assert webhooks.row(StockLevel, "509").available == Decimal(3)
+
+
+def test_shared_stock_is_deactivated_with_its_product(webhooks, with_api):
+    with_api("bigcommerce", lambda _: lamp_with_stock("product"))
+    webhooks.send("bigcommerce", "store/product/updated", id="205", at=NOON)
+    webhooks.send("bigcommerce", "store/product/deleted", id="205", at=NOON + HOUR)
+    webhooks.drain()
+    assert not webhooks.row(StockLevel, "product:205").active
 
 
 def test_a_variant_that_the_api_no_longer_lists_is_deactivated(webhooks, with_api):
