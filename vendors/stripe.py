@@ -24,6 +24,10 @@ PAGE = 100  #: objects in one page: the largest page that the API gives
 #: The beginning of the types of thin events about products and prices. Those of objects of the second API have "v2.".
 THIN = "v1."
 
+#: The beginning of the types of events about objects of another account that an endpoint for connected accounts gets.
+#: Neither this account's key nor its lists have these objects, so nothing handles the events here.
+CONNECTED = "connected."
+
 #: In the error about an object that exists, but in live mode for a key of test mode, or the reverse. Its code is that
 #: of an object that is gone.
 OTHER_MODE = "a similar object exists in"
@@ -36,8 +40,11 @@ stripe = Dialect("stripe", verify=Stripe())
 @stripe.envelope
 def read(body: dict[str, Any]) -> Envelope:
     event_type, event_id = text_at(body, "type"), text_at(body, "id")
+    if body.get("account") or (event_type.startswith(THIN) and body.get("context")):
+        event_type = f"{CONNECTED}{event_type}"
     is_handled = stripe.handler_for(event_type) is not None
-    if isinstance(body.get("created"), str) and (event_type.startswith(THIN) or not is_handled):
+    is_thin = event_type.removeprefix(CONNECTED).startswith(THIN)
+    if isinstance(body.get("created"), str) and (is_thin or not is_handled):
         return _read_thin(body, event_type, event_id, is_handled=is_handled)
     thing, at = member(body, "data.object"), unix_moment_at(body, "created")
     kind = _kind(event_type)
@@ -53,7 +60,7 @@ def _read_thin(body: dict[str, Any], event_type: str, event_id: str, *, is_handl
 
 
 def _kind(event_type: str) -> str:
-    return event_type.removeprefix(THIN).partition(".")[0]
+    return event_type.removeprefix(CONNECTED).removeprefix(THIN).partition(".")[0]
 
 
 @stripe.compose

@@ -13,6 +13,7 @@ from vendor_bodies import rows_of, says_why
 
 from handlers.catalog import Product
 from receiver import Wanted
+from receiver.codec import encode
 from receiver.errors import ApiError
 from receiver.reconcile import reconcile
 from vendors.stripe import stripe
@@ -82,6 +83,31 @@ def test_a_thin_event_of_the_second_api_is_ignored(webhooks):
     answer = webhooks.send_body("stripe", body)
     webhooks.drain()
     assert webhooks.delivery(answer)["state"] == "ignored"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event(account="acct_2"),
+        event("price.deleted", account="acct_2", context="acct_2"),
+        event(
+            "v1.product.updated",
+            created="2026-06-01T12:00:00Z",
+            context="acct_2",
+            related_object={"id": "prod_1", "type": "product"},
+        ),
+    ],
+)
+def test_an_event_of_a_connected_account_is_ignored_and_its_type_says_why(webhooks, body):
+    answer = webhooks.send_body("stripe", encode(body))
+    webhooks.drain()
+    delivery = webhooks.delivery(answer)
+    assert (delivery["state"], delivery["event_type"]) == ("ignored", f"connected.{body['type']}")
+    assert webhooks.rows(Product) == webhooks.rows(Price) == []
+
+
+def test_the_context_of_a_whole_event_does_not_make_it_that_of_another_account():
+    assert ("products", "prod_1") in rows_of(stripe, event(context="org_1"))
 
 
 @pytest.mark.parametrize(
