@@ -5,6 +5,7 @@ The topic is in a header that the signature does not cover, so the dialect reads
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,6 +111,12 @@ class ProductData(Sent):
         news = self.news(name="name", sku="sku", price="price", lifecycle_state="status")
         return news | {"sku": self.sku or None}
 
+    def available(self) -> dict[str, Any]:
+        """Return the column of the quantity, which is null if it is not counted; empty if the body has none."""
+        if "stock_quantity" not in self.model_fields_set:
+            return {}
+        return {"available": None if self.manage_stock == "parent" else self.stock_quantity}
+
 
 @woocommerce.on("product.updated")
 def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
@@ -119,9 +126,8 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
     else:
         mirror.upsert(Product, event.entity_id, **columns)
         _keep_variations(event, mirror)
-    if "stock_quantity" in product.model_fields_set:
-        available = None if product.manage_stock == "parent" else product.stock_quantity
-        mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=available)
+    if available := product.available():
+        mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, **available)
     if product.is_gone:
         # A program that saves a product with this status moves it to the trash without a delete.
         for table in (Variant if product.is_variation else Product, StockLevel):
@@ -169,9 +175,13 @@ class ListedProduct(ProductData):
     id: Id
     date_modified_gmt: Any = None
 
-    def listed(self) -> Listed:
-        columns = self.columns() | ({"parent": self.parent_id} if self.is_variation else {})
-        return Listed(Variant if self.is_variation else Product, self.id, columns, changed_at=self._changed_at())
+    def listed(self) -> Iterable[Listed]:
+        if self.is_variation:
+            yield Listed(Variant, self.id, self.columns() | {"parent": self.parent_id}, changed_at=self._changed_at())
+        else:
+            yield Listed(Product, self.id, self.columns(), changed_at=self._changed_at())
+        # A sale does not always change the time of the product, so the quantity is that of the answer's time.
+        yield Listed(StockLevel, self.id, {"item": self.id} | self.available())
 
     def _changed_at(self) -> datetime | None:
         """Return the time of change; None if there is none, as for a product that was written without WooCommerce."""
@@ -186,21 +196,61 @@ def find(event: Event[Any], api: httpx.Client) -> list[Listed]:
     return _product(api, event.entity_id)
 
 
-@woocommerce.pages(Product)
-def read_products(api: httpx.Client, start: int | None) -> ListPage:
-    page = start or 1
-    query: dict[str, str | int] = {"page": page, "per_page": PAGE, "orderby": "id", "order": "asc"}
-    found = patiently(lambda: fetch(api, "/products", **query))
-    products = shaped(Products, {"products": found}, "/products").products
-    rows = [each.listed() for each in products if not each.is_gone]
-    return ListPage(rows, next=page + 1 if len(products) == PAGE else None)
+class ListedVariation(ListedProduct):
+    """A variation in the list of its product. Its name there is only that of its attributes."""
+
+    @property
+    def is_variation(self) -> bool:
+        return True
+
+    def columns(self) -> dict[str, Any]:
+        return {name: value for name, value in super().columns().items() if name != "name"}
+
+    def of(self, product_id: str) -> ListedVariation:
+        """Return the variation with its product, which releases before 8.3 do not name in the list."""
+        return self.model_copy(update={"parent_id": product_id})
 
 
 class Products(Sent):
     products: list[ListedProduct]
 
 
-@woocommerce.lookup(Product)
+class Variations(Sent):
+    variations: list[ListedVariation]
+
+
+@woocommerce.pages(Product, Variant, StockLevel)
+def read_products(api: httpx.Client, start: Any) -> ListPage:
+    """Read a page of products, and then each page of the variations of each of them.
+
+    `start` is the number of a page of products, or a list: that number, None after the last page; the ids of the
+    products whose variations are still to be read; and the number of the page of the first one's variations.
+    """
+    if isinstance(start, list):
+        return _page_of_variations(api, *start)
+    page = start or 1
+    products = shaped(Products, {"products": _page(api, "/products", page)}, "/products").products
+    rows = [row for each in products if not each.is_gone for row in each.listed()]
+    following = page + 1 if len(products) == PAGE else None
+    owners = [each.id for each in products if each.variations and not each.is_gone]
+    return ListPage(rows, next=[following, owners, 1] if owners else following)
+
+
+def _page_of_variations(api: httpx.Client, following: int | None, owners: list[str], page: int) -> ListPage:
+    path = f"/products/{segment(owners[0])}/variations"
+    found = shaped(Variations, {"variations": _page(api, path, page)}, path).variations
+    rows = [row for each in found if not each.is_gone for row in each.of(owners[0]).listed()]
+    if len(found) == PAGE:
+        return ListPage(rows, next=[following, owners, page + 1])
+    return ListPage(rows, next=[following, owners[1:], 1] if owners[1:] else following)
+
+
+def _page(api: httpx.Client, path: str, page: int) -> Any:
+    query: dict[str, str | int] = {"page": page, "per_page": PAGE, "orderby": "id", "order": "asc"}
+    return patiently(lambda: fetch(api, path, **query))
+
+
+@woocommerce.lookup(Product, Variant, StockLevel)
 def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
     return [row for row in patiently(lambda: _product(api, wanted.external_id)) if row.table is wanted.table]
 
@@ -216,4 +266,4 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
             return []
         raise
     of_id(external_id, found.id, found, path)
-    return [] if found.is_gone else [found.listed()]
+    return [] if found.is_gone else [*found.listed()]

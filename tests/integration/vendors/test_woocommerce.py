@@ -278,4 +278,55 @@ def test_a_listed_product_without_a_time_of_change_does_not_end_the_walk(webhook
 def test_a_listed_product_in_the_trash_is_not_a_row():
     answer = httpx.Response(200, json=[SHIRT, SHIRT | {"id": 8, "status": "trash"}])
     page = woocommerce.listing_of.parts[0].read(api(woocommerce, lambda _: answer), None)
-    assert [row.external_id for row in page.rows] == ["7"]
+    assert {row.external_id for row in page.rows} == {"7"}
+
+
+BLUE = {"id": 71, "name": "Blue", "sku": "S-1-B", "price": "21.00", "status": "publish", "stock_quantity": 4}
+BLUE |= {"date_modified_gmt": "2026-06-01T12:00:00", "manage_stock": True}
+
+
+def variable_shop(products, variations):
+    """Make a shop with these products, and with these variations of product 7."""
+
+    def answer(request):
+        found = {"/v1/products": products, "/v1/products/7/variations": variations}.get(request.url.path)
+        if found is None:
+            return missing("woocommerce_rest_product_invalid_id")
+        page = int(request.url.params["page"])
+        return httpx.Response(200, json=found[100 * (page - 1) : 100 * page])
+
+    return answer
+
+
+SHIRTS = [SHIRT | {"type": "variable", "variations": [71], "stock_quantity": None}]
+
+
+def test_reconcile_deactivates_a_variation_whose_removal_was_not_announced(webhooks, with_api):
+    shirt = SHIRT | {"type": "variable", "variations": [71, 72], "date_modified_gmt": "2026-05-31T12:00:00"}
+    earlier = VARIATION | {"id": 72, "stock_quantity": 1, "date_modified_gmt": "2026-05-31T12:00:00"}
+    variations_after(webhooks, shirt, earlier)
+    reconcile(webhooks.database, with_api("woocommerce", variable_shop(SHIRTS, [BLUE])), force=True)
+    assert [(row.external_id, row.active) for row in webhooks.rows(Variant)] == [("71", True), ("72", False)]
+    assert not webhooks.row(StockLevel, "72").active
+
+
+def test_reconcile_repairs_the_price_and_the_stock_of_a_variation_and_keeps_its_name(webhooks, with_api):
+    old = VARIATION | {"name": "Shirt - Blue", "stock_quantity": 9, "date_modified_gmt": "2026-05-31T12:00:00"}
+    variations_after(webhooks, old)
+    reconcile(webhooks.database, with_api("woocommerce", variable_shop(SHIRTS, [BLUE])))
+    row = webhooks.row(Variant, "71")
+    assert (row.price, row.sku, row.name, row.parent) == (Decimal("21.00"), "S-1-B", "Shirt - Blue", "7")
+    assert (webhooks.row(StockLevel, "71").available, webhooks.row(StockLevel, "7").available) == (4, None)
+
+
+def test_a_reconcile_reads_every_page_of_variations_and_then_the_next_products(webhooks, with_api):
+    variations = [BLUE | {"id": number} for number in range(1000, 1150)]
+    products = [*SHIRTS, *(SHIRT | {"id": number} for number in range(10, 115))]
+    reconcile(webhooks.database, with_api("woocommerce", variable_shop(products, variations)))
+    assert (len(webhooks.rows(Variant)), len(webhooks.rows(Product))) == (150, 106)
+
+
+def test_one_variation_is_looked_up_by_its_id():
+    client = api(woocommerce, lambda _: httpx.Response(200, json=VARIATION), api_url="http://api.test/v1")
+    (row,) = woocommerce.lookup_of.ask(client, Wanted(Variant, "71"))
+    assert (row.table, row.columns["parent"]) == (Variant, "7")
