@@ -32,6 +32,8 @@ class BodyModel:
 
     argument: str
     is_model: bool
+    #: The paths of the later and the earlier state of a row, if the body has both.
+    states: tuple[tuple[str, ...], ...] = ()
     #: The lines of code of the fields, by the sender's name of the member.
     fields: dict[str, str] = field(default_factory=dict)
 
@@ -62,6 +64,10 @@ class BodyModel:
         return [self.fields[name] for name in example if name in self.fields]
 
     def _code(self, member: Member, kind: str, default: str = "") -> str:
+        for path in self.states[:1]:
+            if len(member.path) > len(path) and member.path[: len(path)] == path:
+                both = " or ".join(self.object(Member(each, {})) for each in self.states)
+                return f"({both})" + "".join(f"[{literal(name)}]" for name in member.path[len(path) :])
         first, *rest = member.path
         behind = "".join(f"[{literal(name)}]" for name in rest)
         if not self.is_model:
@@ -82,7 +88,7 @@ def field_name(member: str) -> str:
 
 def fits_a_model(envelope: GuessedEnvelope) -> bool:
     """Whether one model can have all these members as fields, because the body itself is not the sender's object."""
-    members = (envelope.event_type, envelope.resource, envelope.key, envelope.time)
+    members = (envelope.event_type, envelope.resource, envelope.key, envelope.time, envelope.before)
     first = [each.path[0] for each in members if each is not None]
     names = [field_name(name) for name in {*first, *envelope.data.path[:1]}]
     return bool(envelope.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
@@ -100,6 +106,8 @@ def is_readable(member: Member, form: str) -> bool:
 
 def inverse(envelope: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Make the inverse of an envelope function: the first lines of a compose function, and the code of each member."""
+    if envelope.before is not None:
+        return _inverse_of_states(envelope, envelope.before, example)
     lines: list[str] = []
     parts: dict[str, Any] = {}
     if envelope.data.path:
@@ -107,7 +115,8 @@ def inverse(envelope: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list
     else:
         parts[SPREAD] = "(data or {})"
     if envelope.event_type is not None and envelope.resource is not None:
-        lines.append('thing, _, verb = event_type.rpartition(".")')
+        cut = "partition" if "." in envelope.event_type.value else "rpartition"
+        lines.append(f'thing, _, verb = event_type.{cut}(".")')
         _put(parts, envelope.resource.path, "thing")
         _put(parts, envelope.event_type.path, "verb")
     elif envelope.event_type is not None:
@@ -118,6 +127,33 @@ def inverse(envelope: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list
         _put(parts, envelope.entity_id.path, "entity_id")
     if envelope.time is not None:
         _put(parts, envelope.time.path, _WRITTEN_TIMES[envelope.time_form])
+    return lines, _ordered(parts, example)
+
+
+def _inverse_of_states(
+    envelope: GuessedEnvelope, before: Member, example: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """Make the inverse of an envelope function for events with both states of a row."""
+    path, row, parts = envelope.data.path, dict[str, Any]({SPREAD: "(data or {})"}), dict[str, Any]()
+    is_delete = 'event_type.endswith(".deleted")'
+    lines = []
+    if envelope.resource is not None:
+        lines.append('thing, _, verb = event_type.rpartition(".")')
+        is_delete = 'verb == "deleted"'
+        _put(parts, envelope.resource.path, "thing")
+    if envelope.event_type is not None:
+        is_delete = "data is None"
+        _put(parts, envelope.event_type.path, "event_type")
+    if envelope.key is not None:
+        _put(parts, envelope.key.path, 'f"{event_type} {entity_id} {at.isoformat()}"')
+    for member, code in ((envelope.time, _WRITTEN_TIMES[envelope.time_form]), (envelope.entity_id, "entity_id")):
+        if member is not None and member.path[: len(path)] == path:
+            _put(row, member.path[len(path) :], code)
+        elif member is not None:
+            _put(parts, member.path, code)
+    lines.append(f"row = {written(row, 4, around=len('row = '))}")
+    _put(parts, before.path, "row")
+    _put(parts, path, f"None if {is_delete} else row")
     return lines, _ordered(parts, example)
 
 

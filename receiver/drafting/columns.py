@@ -41,6 +41,14 @@ _TYPES: Mapping[ColumnKind, tuple[str, str, str]] = {
 #: Words in the names of exact numbers, which some senders write as text.
 _EXACT = frozenset({"price", "amount", "cost", "total", "rate", "tax", "discount", "fee"})
 
+#: Words in the names of quantities, which have fractions although a captured one may have none.
+_MEASURED = frozenset(
+    {
+        *("quantity", "qty", "stock", "weight", "height", "width", "length", "depth", "volume", "size", "balance"),
+        *("percent", "percentage", "margin", "available", "level", "value", "discount"),
+    }
+)
+
 #: A number as text. One with zeros in front, such as `0190`, is a code.
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 
@@ -116,7 +124,7 @@ def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
         if moment is not None:
             return "time", moment.isoformat().replace("+00:00", "Z")
         return ("exact", _shown(value)) if is_exact and _DECIMAL.fullmatch(value) else ("text", storable(value))
-    if isinstance(value, Decimal) or is_exact:
+    if isinstance(value, Decimal) or is_exact or not _MEASURED.isdisjoint(words_in(name)[-1:]):
         return "exact", _shown(value)
     if words_in(name)[-1:] in (["id"], ["ids"], ["number"]) or abs(value) >= LARGEST_COUNT:
         return "text", str(value)

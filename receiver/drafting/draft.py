@@ -74,7 +74,7 @@ def draft(
     fixture = f"fixtures/{name}/{stem}"
     files = {
         f"{name}.py": _rendered("module", context),
-        f"{fixture}.json": codec.encode(capture.document) if capture.form else capture.body,
+        f"{fixture}.json": _fixture(guess),
         f"{fixture}{EXPECTED}": _expected(guess),
         f"test_{name}.py": _rendered("test", context),
     }
@@ -94,7 +94,8 @@ class _Module:
     def context(self) -> dict[str, Any]:
         envelope, types, name = self.envelope, self.types, self.name
         one = "change" if self.items is not None else "body"
-        model = BodyModel(one, fits_a_model(envelope))
+        states = () if envelope.before is None else (envelope.data.path, envelope.before.path)
+        model = BodyModel(one, fits_a_model(envelope), states)
         table = class_name(types.kind)
         parts = self._parts(model) | self._event_types()
         call = self.guess.proof.call if self.guess.proof is not None else unsigned()
@@ -124,7 +125,7 @@ class _Module:
             "signed": self.guess.proof is not None and not self.guess.proof.is_public,
             "taken": "" if self.guess.topic is None else ", trusted: TrustedValue | None",
         }
-        says_type = envelope.event_type is not None or self.guess.topic is not None
+        says_type = envelope.event_type is not None or envelope.is_told_by_states or self.guess.topic is not None
         has_both = bool(context["update"] and context["delete"] and envelope.entity_id)
         context["late"] = has_both and envelope.time is not None and says_type
         return context | {"imports": _imports(self.guess, context)}
@@ -143,6 +144,9 @@ class _Module:
         envelope, types = self.envelope, self.types
         key = None if envelope.key is None else model.text(envelope.key)
         event_type = literal(types.example) if self.guess.topic is None else 'trusted or "unknown"'
+        if envelope.is_told_by_states:
+            thing = types.kind if envelope.resource is None else f"{{{model.text(envelope.resource)}}}"
+            event_type = _told_by_states(thing, model.object(envelope.data))
         if envelope.event_type is not None:
             event_type = model.text(envelope.event_type)
             if envelope.resource is not None:
@@ -165,7 +169,7 @@ class _Module:
 
     def _entity_id(self, model: BodyModel, member: Member) -> str:
         path = self.envelope.data.path
-        if not path or len(path) > 1 or member.path[:-1] != path or not model.is_model:
+        if model.states or not path or len(path) > 1 or member.path[:-1] != path or not model.is_model:
             return model.text(member)
         # The data is optional, because other events lack it, but this event has its id there.
         found = f"{model.argument}.{field_name(path[0])}[{literal(member.path[-1])}]"
@@ -198,6 +202,18 @@ def class_name(kind: str) -> str:
 
 
 # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _told_by_states(thing: str, after: str) -> str:
+    """Write the event type of an event with both states of a row, `after` the code of the later one."""
+    verb = f"{{'deleted' if {after} is None else 'updated'}}".replace('"', "'")
+    return f'f"{thing.replace(chr(34), chr(39))}.{verb}"'
+
+
+def _fixture(guess: Guess) -> bytes:
+    """Make the body of the fixture. A form is easier to read as JSON, but some signatures cover its fields."""
+    capture = guess.capture
+    return codec.encode(capture.document) if capture.form and guess.proof is None else capture.body
 
 
 def _is_number_as_text(column: Column, data: Mapping[str, Any]) -> bool:

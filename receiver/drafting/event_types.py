@@ -46,6 +46,9 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
     thing = example[: -len(verb)]
     words = words_in(thing)
     about = singular(words[-1] if words else kind)
+    if wider := [] if _ENDS.fullmatch(verb) else _wider(thing, others):
+        # In `product.propertyChange` beside `product.deletion`, the thing is a product.
+        about, thing = singular(words_in(wider[0])[-1]), wider[0]
     beside = [other for other in others if other[: -len(_verb_in(other))] == thing and VERB.fullmatch(_verb_in(other))]
     if _ENDS.fullmatch(verb):
         updates = [other for other in beside if not _ENDS.fullmatch(_verb_in(other))]
@@ -58,6 +61,14 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
 def names_a_delete(event_type: str) -> bool:
     """Whether the last word of the event type is a verb that deletes."""
     return _ENDS.fullmatch(_verb_in(event_type)) is not None
+
+
+def _wider(thing: str, others: Sequence[str]) -> list[str]:
+    """List the things of other event types in one of whose parts this event type's changed: `product.`."""
+    things = [other[: -len(_verb_in(other))] for other in others if VERB.fullmatch(_verb_in(other))]
+    return [
+        each for each in things if re.fullmatch(r".*\w[./:]", each) and re.fullmatch(r"\w+", thing.removeprefix(each))
+    ]
 
 
 def singular(word: str) -> str:

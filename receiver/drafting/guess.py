@@ -11,14 +11,18 @@ from receiver.drafting.captures import Capture
 from receiver.drafting.code import fits_a_model, is_readable
 from receiver.drafting.columns import columns_of
 from receiver.drafting.event_types import EventTypes, guess_event_types, singular
-from receiver.drafting.members import GuessedEnvelope, guess_envelope, is_time_of_sending
-from receiver.drafting.naming import plural, words_in
+from receiver.drafting.ids import CERTAIN_IDS, DATA_MEMBERS, THINGS
+from receiver.drafting.members import GuessedEnvelope, guess_envelope, is_event_type, is_time_of_sending
+from receiver.drafting.naming import plural, snake_case, words_in
 from receiver.drafting.proofs import proof_of, token_in
-from receiver.drafting.search import Member
+from receiver.drafting.search import VERB, Member
 from receiver.errors import ConfigurationError
 
 #: Words in the names of headers that hold the event type.
-_TOPICS = frozenset({"topic", "event", "action"})
+_TOPICS = frozenset({"topic", "event", "action", "operation"})
+
+#: The last words of the names of headers about the event that hold something else.
+_NO_TOPICS = frozenset({"id", "key", "time", "timestamp", "at", "version", "signature", "token"})
 
 #: Names of the flags with which an event, or its changed object, says that the entity was deleted.
 _DELETE_MARKS = frozenset({"deleted", "is_deleted", "removed", "is_removed"})
@@ -54,13 +58,23 @@ class Guess:
         self.proof = proof_of(capture.headers, capture.body, secrets)
         #: The member that holds the secret itself, if no header has a proof.
         self.token = token_in(capture.document, capture.body, secrets) if self.proof is None else None
-        self.envelope = _usable(guess_envelope(event))
+        self.envelope = _usable(self._envelope())
         self._others = [] if found is None else list(found[1])[1:]
         self.topic = self._topic()
         self.types = self._event_types()
         used = {each.path for each in _members(self.envelope)}
         inside = {path[-1] for path in used if path[:-1] == self.envelope.data.path}
         self.columns, self.left_out = columns_of(self.envelope.data.value, but=inside, kind=self.types.kind)
+
+    def _envelope(self) -> GuessedEnvelope:
+        """Guess the envelope. A header that names an event is preferred to a member that only names a kind."""
+        said = self._header_with_topic()
+        told = "" if said is None else self.capture.headers[said]
+        envelope = guess_envelope(self.event, told)
+        is_vague = envelope.event_type is not None and VERB.search(envelope.event_type.value) is None
+        if is_vague and self.items is None and VERB.search(told):
+            return replace(envelope, event_type=None, resource=None)
+        return envelope
 
     @property
     def table(self) -> str:
@@ -91,6 +105,24 @@ class Guess:
         return [".".join(each) for each in beside if each not in used]
 
     @property
+    def entity_lists(self) -> list[str]:
+        """The lists of objects, in place of the changed object or named like things, that may be entities."""
+        entity_id, found = self.envelope.entity_id, list[str]()
+        # A product with an id of its own may have a list of variants.
+        is_doubtful = entity_id is None or snake_case(entity_id.path[-1]) not in CERTAIN_IDS
+        for path in dict.fromkeys([(), self.envelope.data.path, self.envelope.data.path[:1], *self._outer_objects()]):
+            inside = Member(path, None).of(self.event) if path else self.event
+            for name, value in inside.items() if isinstance(inside, dict) else ():
+                is_named = snake_case(name) in DATA_MEMBERS or (is_doubtful and not path and singular(name) in THINGS)
+                if is_named and isinstance(value, list) and value and isinstance(value[0], dict):
+                    found.append(".".join([*path, name]))
+        return found
+
+    def _outer_objects(self) -> list[tuple[str, ...]]:
+        """The paths of the objects with a usual name for the changed object."""
+        return [(name,) for name, value in self.event.items() if snake_case(name) in DATA_MEMBERS]
+
+    @property
     def delete_mark(self) -> str | None:
         """The flag of an event, or of its changed object, that says whether it was deleted; None without one."""
         for event in (self.event, *self._others):
@@ -103,7 +135,9 @@ class Guess:
 
     @property
     def seen(self) -> list[str]:
-        """The event types in the captured body, each once, in its order."""
+        """The event types in the captured body, each once, in its order. Those of states are known without one."""
+        if self.envelope.is_told_by_states:
+            return [self.types.update, self.types.delete or ""]
         return list(dict.fromkeys([self.types.example, *self._other_types()]))
 
     def _other_types(self) -> list[str]:
@@ -117,14 +151,26 @@ class Guess:
 
     def _topic(self) -> str | None:
         """The header with the event type, if the body does not name it; None if no header does."""
-        if self.envelope.event_type is not None or self.items is not None:
+        if self.envelope.event_type is not None or self.envelope.before is not None or self.items is not None:
             return None
-        named = [name for name in self.capture.headers if not _TOPICS.isdisjoint(words_in(name))]
+        return self._header_with_topic()
+
+    def _header_with_topic(self) -> str | None:
+        """The header that most likely holds the event type; None without one."""
+        headers = self.capture.headers
+        words = {name: words_in(name) for name in headers}
+        named = [name for name in headers if not _TOPICS.isdisjoint(words[name]) and words[name][-1] not in _NO_TOPICS]
         # Files beside a fixture hold headers in ASCII.
-        return next((name for name in named if re.fullmatch(r"(?a:[\w./:-]{1,80})", self.capture.headers[name])), None)
+        usable = [name for name in named if re.fullmatch(r"(?a:[\w./:-]{1,80})", headers[name])]
+        return next(iter(sorted(usable, key=lambda name: _rank(headers[name]))), None)
 
     def _event_types(self) -> EventTypes:
         envelope = self.envelope
+        if envelope.is_told_by_states:
+            thing = "record" if envelope.resource is None else envelope.resource.value
+            update, delete = f"{thing}.updated", f"{thing}.deleted"
+            is_delete = envelope.data.of(self.event) is None
+            return EventTypes(delete if is_delete else update, singular(thing), update, delete, is_delete)
         about = envelope.data.path[-1:] or (envelope.entity_id.path[-1:] if envelope.entity_id is not None else ())
         words = [word for word in words_in(" ".join(about)) if word not in _NO_KIND]
         kind = singular(words[-1] if words else "record")
@@ -134,12 +180,19 @@ class Guess:
             return guess_event_types(f"{kind}.updated", kind=kind)
         if envelope.resource is not None:
             example = f"{envelope.resource.value}.{envelope.event_type.value}"
-            return guess_event_types(example, kind=kind, others=self._other_types())
+            types = guess_event_types(example, kind=kind, others=self._other_types())
+            is_verb = VERB.fullmatch(envelope.event_type.value)
+            return types if is_verb else replace(types, kind=singular(envelope.resource.value))
         return guess_event_types(envelope.event_type.value, kind=kind, others=self._other_types())
 
 
+def _rank(text: str) -> int:
+    """How unlikely a text is an event type: it has a thing and a verb, or a verb, or none."""
+    return 0 if is_event_type(text) else 1 if VERB.search(text) else 2
+
+
 def _members(envelope: GuessedEnvelope) -> list[Member]:
-    found = (envelope.event_type, envelope.resource, envelope.key, envelope.entity_id, envelope.time)
+    found = (envelope.event_type, envelope.resource, envelope.key, envelope.entity_id, envelope.time, envelope.before)
     return [each for each in found if each is not None]
 
 

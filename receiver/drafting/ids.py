@@ -17,8 +17,11 @@ CHANGE_IDS = (
 #: Names of members whose object is the changed object, the likeliest first.
 DATA_MEMBERS = (
     *("data", "payload", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details"),
-    "model",
+    *("detail", "model"),
 )
+
+#: Names of members whose object is the changed object even if there is an id beside it, which is that of the event.
+INNER_MEMBERS = frozenset({"object", "resource", "entity", "record"})
 
 #: Words in the names of ids that are not those of the changed entity, but of the account, the webhook or the author.
 ACCOUNT_WORDS = frozenset(
@@ -29,14 +32,18 @@ ACCOUNT_WORDS = frozenset(
     }
 )
 
-_CERTAIN_IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku")
-ID_NAMES = (*_CERTAIN_IDS, "code", "key", "number", "slug")
+#: Names of ids of an object itself.
+CERTAIN_IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "pk")
+ID_NAMES = (*CERTAIN_IDS, "code", "key", "number", "slug")
 
 #: Names of members that hold an id in some bodies, and in others a word for the kind of the entity.
 _IDS_OR_KINDS = ("entity", "object", "resource")
 
 #: Words of event types and of names of ids for the things in a catalog.
-_THINGS = frozenset({"item", "product", "variant", "article", "sku", "offer"})
+THINGS = frozenset({"item", "product", "variant", "article", "sku", "offer"})
+
+#: The last words of the names of ids that are no numbers, such as `item_code`.
+_CODES = frozenset({"code", "number", "no", "key", "sku"})
 
 #: The most members of an object that only refers to the changed object: `{"id": "…", "typeId": "product"}`.
 LARGEST_REFERENCE = 3
@@ -95,7 +102,7 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
         # In `{"event": "stove.updated", "stove": "S1"}`, the id has the name of the kind.
         kinds = [word for word in words_in(event_type.value) if not VERB.fullmatch(word)]
         about = {name: value for name, value in about.items() if (name,) != event_type.path}
-    inside = first_member(data.value, _CERTAIN_IDS, depth=1) or _named_after(data) or _ending_in_id(data.value, kinds)
+    inside = first_member(data.value, CERTAIN_IDS, depth=1) or _named_after(data) or _ending_in_id(data.value, kinds)
     if inside is not None:
         return inside.below(data.path)
     # `id` itself may be that of the webhook, so it is searched for last.
@@ -107,7 +114,7 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
     if beside is not None:
         return beside
     # The object's `key` or `number` may be its id if there is nothing better.
-    last = first_member(data.value, ID_NAMES, depth=1)
+    last = first_member(data.value, ID_NAMES, depth=1) or _code_of(data.value, kinds)
     return None if last is None else last.below(data.path)
 
 
@@ -130,11 +137,21 @@ def _ending_in_id(document: Mapping[str, Any], kinds: list[str]) -> Member | Non
     """Find a member such as `product_id` or `id_product`: one of a kind in the event type before any other."""
     found = list(_ids_with_a_kind(document))
     about = {form for kind in kinds for form in (kind, kind.removesuffix("s"))}
-    for wanted in (about, _THINGS):
+    for wanted in (about, THINGS):
         for words, member in found:
             if not wanted.isdisjoint(words):
                 return member
     return next((member for words, member in found if ACCOUNT_WORDS.isdisjoint(words)), None)
+
+
+def _code_of(document: Mapping[str, Any], kinds: list[str]) -> Member | None:
+    """Find the code of a thing in a catalog, or of a kind in the event type: `item_code`."""
+    about = THINGS.union(kinds, (kind.removesuffix("s") for kind in kinds))
+    for name, value in document.items():
+        words = words_in(name)
+        if len(words) == 2 and words[0] in about and words[1] in _CODES and is_id(value):
+            return Member((name,), value)
+    return None
 
 
 def _ids_with_a_kind(document: Mapping[str, Any]) -> Iterator[tuple[list[str], Member]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,9 +12,18 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from receiver.drafting.columns import moment_in
-from receiver.drafting.ids import ACCOUNT_WORDS, CHANGE_IDS, DATA_MEMBERS, entity_id_in, id_in, is_reference
+from receiver.drafting.ids import (
+    ACCOUNT_WORDS,
+    CHANGE_IDS,
+    DATA_MEMBERS,
+    INNER_MEMBERS,
+    entity_id_in,
+    id_in,
+    is_reference,
+)
 from receiver.drafting.naming import snake_case, words_in
 from receiver.drafting.search import DEEPEST_MEMBER, VERB, Member, first_member, is_id, is_name, named_members
+from receiver.drafting.states import States, states_in
 
 #: The form of a time in a body.
 TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
@@ -28,7 +37,21 @@ _EVENT_TYPES = (
 
 _KINDS = (
     *("resource_type", "entity_type", "object_type", "model", "resource", "entity", "object", "kind", "table"),
-    *("collection", "subject"),
+    *("collection", "subject", "event_category"),
+)
+
+#: Names of the members of the changed object itself that hold its kind.
+_OWN_KINDS = ("typename", "type_name", "doctype", "content_type", "class_name")
+
+#: Words of event types that stand for a thing of any kind, as in `entry.update`.
+_ANY_THING = frozenset({*DATA_MEMBERS, "entry", "entries", "items", "records", "document", "row", "collection"})
+
+#: Words in the names of objects that describe the event, whose times may be that of the change.
+_ABOUT_CHANGE = frozenset(
+    {
+        *("meta", "metadata", "context", "header", "headers", "sys", "event", "info", "envelope", "notification"),
+        *("message", "change", "revision", "audit", "request", "system"),
+    }
 )
 
 _TIMES = (
@@ -73,23 +96,61 @@ class GuessedEnvelope:
     #: The changed object; its path is empty if it is the whole body.
     data: Member
     time_form: TimeForm = "aware"
+    #: The earlier state of the row whose later state is the changed object. That one is null after a delete, and then
+    #: the members of the row are those of the earlier state.
+    before: Member | None = None
+
+    @property
+    def is_told_by_states(self) -> bool:
+        """Whether only the states of a row tell the event type: without the later one, it is a delete."""
+        return self.before is not None and self.event_type is None
 
 
-def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
-    """Guess the members that hold the parts of the envelope, in the object of one event."""
+def guess_envelope(document: Mapping[str, Any], told: str = "") -> GuessedEnvelope:
+    """Guess the members that hold the parts of the envelope, in the object of one event.
+
+    `told` is what a header says about the event.
+    """
+    states = states_in(document)
+    if states is not None:
+        return _of_states(document, states)
     event_type = event_type_in(document)
-    data = _data_of(document)
+    data = _data_of(document, words_in(told))
     about = {name: value for name, value in document.items() if (name,) != data.path[:1]}
     time, form = _time_of(about, data)
     outer = document[data.path[0]] if len(data.path) > 1 else {}
     entity_id = entity_id_in(about, data, event_type, outer)
-    resource = None
-    if event_type is not None and VERB.fullmatch(event_type.value):
-        known = [each.path for each in (event_type, entity_id) if each is not None]
-        others = {name: value for name, value in about.items() if (name,) not in known}
-        resource = first_member(others, _KINDS, depth=1, fits=is_name)
+    resource = _resource(about, data, event_type, entity_id)
     used = {each.path for each in (event_type, resource, entity_id, time) if each is not None}
-    return GuessedEnvelope(event_type, resource, _key(about, used, entity_id), entity_id, time, data, form)
+    key = _key_around(data, outer, used, entity_id) or _key(about, used, entity_id)
+    return GuessedEnvelope(event_type, resource, key, entity_id, time, data, form)
+
+
+def _of_states(document: Mapping[str, Any], states: States) -> GuessedEnvelope:
+    """Guess the members that hold the parts of the envelope, in an event with both states of a row."""
+    event_type = event_type_in(document)
+    if event_type is not None and not is_event_type(event_type.value):
+        event_type = None
+    data = Member(states.after.path, states.known.value)
+    entity_id = entity_id_in({}, data, event_type or states.table, {})
+    beside = [found for path, holder in states.around for found in _times_beside(path, holder)]
+    inside = [(each.below(data.path), form) for each, form in _times(data.value)]
+    time, form = _likeliest([*beside, *inside])
+    taken = {states.after.path[0], states.before.path[0]}
+    about = {name: value for name, value in document.items() if name not in taken}
+    used = {each.path for each in (event_type, states.table, time) if each is not None}
+    key = _key(about, used, entity_id)
+    table = states.table if event_type is None else None
+    return GuessedEnvelope(event_type, table, key, entity_id, time, data, form, states.before)
+
+
+def _times_beside(path: tuple[str, ...], holder: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
+    """Yield the times in an object around the states, and before them those of its source, which made the change."""
+    sources = [(name,) for name, value in holder.items() if snake_case(name) == "source" and isinstance(value, dict)]
+    for names in (*sources, ()):
+        inner = holder[names[0]] if names else holder
+        plain = {name: value for name, value in inner.items() if not isinstance(value, dict)}
+        yield from ((each.below((*path, *names)), form) for each, form in _times(plain))
 
 
 def is_event_type(text: str) -> bool:
@@ -114,8 +175,31 @@ def event_type_in(document: Mapping[str, Any]) -> Member | None:
     return found or first_member(document, _EVENT_TYPES[:8], depth=1, fits=is_name)
 
 
-def _data_of(document: Mapping[str, Any]) -> Member:
-    """Find the changed object."""
+def _resource(
+    about: Mapping[str, Any], data: Member, event_type: Member | None, entity_id: Member | None
+) -> Member | None:
+    """Find the kind of the entity, for an event type that does not name it: `updated`, `entry.update`."""
+    if event_type is None:
+        return None
+    nouns = [word for word in words_in(event_type.value) if not VERB.fullmatch(word)]
+    is_verb = VERB.fullmatch(event_type.value) is not None
+    if not is_verb and not (nouns and _ANY_THING.issuperset(nouns)):
+        return None
+    known = [each.path for each in (event_type, entity_id) if each is not None]
+    others = {name: value for name, value in about.items() if (name,) not in known}
+    found = first_member(others, _KINDS, depth=1, fits=is_name if is_verb else _is_word)
+    if found is not None or not data.path:
+        return found
+    own = first_member(data.value, _OWN_KINDS, depth=1, fits=is_name)
+    return None if own is None else own.below(data.path)
+
+
+def _is_word(value: Any) -> bool:
+    return is_name(value) and re.fullmatch(r"[\w-]+", value) is not None
+
+
+def _data_of(document: Mapping[str, Any], hints: Sequence[str] = ()) -> Member:
+    """Find the changed object. `hints` are words about it beside the body."""
     objects = {name: value for name, value in document.items() if isinstance(value, dict) and value}
     named = [name for name in objects if snake_case(name) in DATA_MEMBERS]
     if named:
@@ -125,12 +209,13 @@ def _data_of(document: Mapping[str, Any]) -> Member:
         wanted = [name for name in nested if snake_case(name) in DATA_MEMBERS] or (
             list(nested) if len(inner) == 1 else []
         )
-        if outer == named[0] and wanted and id_in(inner) is None:
+        is_inner = any(snake_case(name) in INNER_MEMBERS and id_in(nested[name]) is not None for name in wanted)
+        if outer == named[0] and wanted and (id_in(inner) is None or is_inner):
             name = _largest(nested) if is_reference(nested[wanted[0]]) else wanted[0]
             return Member((outer, name), nested[name])
         return Member((outer,), inner)
     event_type = event_type_in(document)
-    told = words_in(event_type.value) if event_type is not None else []
+    told = [*(words_in(event_type.value) if event_type is not None else []), *hints]
     about = [name for name in objects if snake_case(name) in told]
     if about:
         return Member((about[0],), objects[about[0]])
@@ -158,6 +243,18 @@ def _key(about: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member
     return None if found is None or found.path in used or entity_id is None else found
 
 
+def _key_around(
+    data: Member, outer: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member | None
+) -> Member | None:
+    """Find the id of the change in the object around the changed one, which has an id of its own."""
+    is_inner = len(data.path) > 1 and snake_case(data.path[-1]) in INNER_MEMBERS
+    if not is_inner or entity_id is None or entity_id.path[:-1] != data.path:
+        return None
+    found = first_member(outer, ("id", *CHANGE_IDS), depth=1)
+    key = None if found is None else found.below(data.path[:1])
+    return None if key is None or key.path in used else key
+
+
 def is_time_of_sending(member: Member) -> bool:
     """Whether a member holds a time that its name makes that of the sending, not that of the change."""
     return not _SENDING.isdisjoint(words_in(member.path[-1])) and _time_form(member.value) is not None
@@ -168,17 +265,25 @@ def _time_of(about: Mapping[str, Any], data: Member) -> tuple[Member | None, Tim
     beside = list(_times(about))
     inside = [(each.below(data.path), form) for each, form in _times(data.value)]
     found = [*beside, *inside] if data.path else beside
+    return _likeliest(found)
+
+
+def _likeliest(found: list[tuple[Member, TimeForm]]) -> tuple[Member | None, TimeForm]:
     changes = [each for each in found if not is_time_of_sending(each[0])]
     return next(iter([*changes, *found]), (None, "aware"))
 
 
 def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
     """Yield the times in a document, the likeliest first."""
+    # The time of another object, such as the category of a product, is not that of this change.
+    near = {
+        name: value for name, value in document.items() if not isinstance(value, dict) or _describes(name, document)
+    }
     for name in _TIMES:
-        for member in named_members(document, name, DEEPEST_MEMBER):
+        for member in named_members(near, name, DEEPEST_MEMBER):
             form = _time_form(member.value)
             if form is not None:
-                yield member, form
+                yield _in_utc(member, document, form), form
     for name, value in document.items():
         words = words_in(name)
         if not _LATER.isdisjoint(words):
@@ -187,6 +292,21 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
         form = _time_form(value) if is_named_so or isinstance(value, str) else None
         if form is not None:
             yield Member((name,), value), form
+
+
+def _describes(name: str, document: Mapping[str, Any]) -> bool:
+    """Whether an object describes the event around it, or is all that the event has."""
+    return not _ABOUT_CHANGE.isdisjoint(words_in(name)) or len(document) == 1
+
+
+def _in_utc(member: Member, document: Mapping[str, Any], form: TimeForm) -> Member:
+    """Return the member beside a time without offset that has the same time in UTC, if there is one."""
+    if form == "naive" and len(member.path) == 1:
+        for zone in ("gmt", "utc"):
+            for name, value in document.items():
+                if words_in(name) == [*words_in(member.path[0]), zone] and _time_form(value) == "naive":
+                    return Member((name,), value)
+    return member
 
 
 def _time_form(value: Any) -> TimeForm | None:

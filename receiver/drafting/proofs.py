@@ -28,6 +28,9 @@ _PROOF = frozenset({"signature", "sig", "hmac", "sign", "digest"})
 #: Words in the names of headers with a time.
 _TIME = frozenset({"timestamp", "time", "ts"})
 
+#: Words in the names of headers about a signature that hold no secret.
+_NO_SECRET = frozenset({"algo", "algorithm", "url", "path"})
+
 #: The algorithm of a digest, by the number of its bytes.
 _ALGORITHMS: Mapping[int, AlgorithmName] = {32: "hmac_sha256", 20: "hmac_sha1", 64: "hmac_sha512"}
 
@@ -122,7 +125,8 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
     """Find a header that seems to hold the secret itself; None without one."""
-    return next(filter(names_secret, headers), None)
+    named = [name for name in headers if _NO_SECRET.isdisjoint(words_in(name))]
+    return next(filter(names_secret, named), None)
 
 
 def unread_signature(headers: Mapping[str, str]) -> str | None:

@@ -26,6 +26,11 @@ def guessed(guess: Guess) -> Iterator[str]:
     if guess.capture.form:
         fields = "all of its fields" if guess.capture.form is True else f"JSON in the field `{guess.capture.form}`"
         yield f"a form: {fields}"
+    if envelope.before is not None:
+        yield f"states of a row: `{envelope.data.shown}`, and before the change `{envelope.before.shown}`"
+    if envelope.is_told_by_states:
+        table = "" if envelope.resource is None else f"`{envelope.resource.shown}`, and "
+        yield f"event type: {table}`deleted` without `{envelope.data.shown}`, else `updated` ({types.example})"
     if envelope.event_type is not None:
         behind = "" if envelope.resource is None else f" behind `{envelope.resource.shown}`"
         yield f"event type: `{envelope.event_type.shown}`{behind} ({types.example})"
@@ -73,16 +78,9 @@ def unknown(guess: Guess) -> Iterator[str]:
             f"event type: whether {guess.topic.title()} is signed. If it is not, a stranger with one signed body can "
             "send that body as another event: recognise a delete by the shape of its body, if possible"
         )
-    elif envelope.event_type is None:
+    elif envelope.event_type is None and envelope.before is None:
         yield f"event type: no member names it. The module takes every body as {types.example}"
-    if envelope.entity_id is None:
-        yield "entity: no member looks like an id, so the handler discards the events"
-    elif envelope.key is None and envelope.data.path and envelope.entity_id.path[:-1] != envelope.data.path:
-        yield (
-            f"entity: whether `{envelope.entity_id.shown}`, which is outside of `{envelope.data.shown}`, is the id of "
-            f"the {types.kind}. If it is the id of the change, it is the `dedup_key`, and the entity needs another "
-            "member"
-        )
+    yield from _unknown_entity(guess)
     if envelope.time is None:
         yield "time of the change: no member holds it, so ARRIVAL dates each change by its arrival"
     elif is_time_of_sending(envelope.time):
@@ -98,6 +96,28 @@ def unknown(guess: Guess) -> Iterator[str]:
         yield from _unknown_delete(guess)
     if guess.left_out and envelope.entity_id is not None:
         yield f"columns: none for {', '.join(guess.left_out[:20])} (null here, or too many)"
+
+
+def _unknown_entity(guess: Guess) -> Iterator[str]:
+    envelope, types = guess.envelope, guess.types
+    if envelope.entity_id is None:
+        yield "entity: no member looks like an id, so the handler discards the events"
+    elif (
+        envelope.key is None
+        and envelope.before is None
+        and envelope.data.path
+        and envelope.entity_id.path[:-1] != envelope.data.path
+    ):
+        yield (
+            f"entity: whether `{envelope.entity_id.shown}`, which is outside of `{envelope.data.shown}`, is the id of "
+            f"the {types.kind}. If it is the id of the change, it is the `dedup_key`, and the entity needs another "
+            "member"
+        )
+    for each in guess.entity_lists:
+        yield (
+            f"entities: `{each}` is a list of objects. If each of them is a changed entity, the module misses them: "
+            "let the envelope function return an envelope for each, with each()"
+        )
 
 
 def _unknown_delete(guess: Guess) -> Iterator[str]:

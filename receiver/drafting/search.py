@@ -13,7 +13,10 @@ from receiver.drafting.naming import snake_case
 DEEPEST_MEMBER = 2
 
 #: Verbs of event types, with any ending.
-VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)
+VERB = re.compile(
+    r"(?:creat|updat|delet|remov|add(?!ress|on)|chang|modif|insert|archiv|publish|upsert|destroy|restor|edit(?!ion))\w*",
+    re.I,
+)
 
 _NAME = re.compile(r"[A-Za-z][\w./:-]{1,80}")
 

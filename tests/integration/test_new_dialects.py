@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from captured import CAPTURED
+from captured import CAPTURED, SENT_TOO
 from forked import Forked
 from users_pytest import FORKED, USERS_PYTEST
 from waiting import TIMEOUT
@@ -32,10 +32,15 @@ def hookmirror(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Make a folder with a dialect for each captured webhook, all written by one process."""
+    """Make a folder with a dialect for each captured webhook, and with fixtures of the other webhooks of a sender."""
     folder = tmp_path_factory.mktemp("dialects")
     for name, (body, headers) in CAPTURED.items():
         write_files(folder, draft(name, capture_of(body.encode(), headers, name=name), origin="a test").files)
+    for name, sent in SENT_TOO.items():
+        for number, (body, rows) in enumerate(sent):
+            file = folder / "fixtures" / name / f"other.{number}"
+            file.with_name(f"{file.name}.json").write_text(body)
+            file.with_name(f"{file.name}.expected.json").write_text(json.dumps({"rows": rows}))
     return folder
 
 

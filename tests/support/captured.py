@@ -86,5 +86,79 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         '{"event": "invoice.updated", "timestamp": "2026-06-01T12:00:00Z", "invoice": {"number": "R-1", "amount": 5}}',
         {"x-skip-signature": f"sha256={HEX}"},
     ),
+    "delta": (
+        '{"event": {"session": {}, "op": "UPDATE", "data": {"old": {"id": 7, "name": "Oak", "price": 1.5}, "new": '
+        '{"id": 7, "name": "Elm", "price": 2.5}}}, "created_at": "2026-06-01T12:00:00Z", "id": "c-1", '
+        '"delivery_info": {"current_retry": 0}, "trigger": {"name": "insert_tree_trigger"}, '
+        '"table": {"schema": "public", "name": "trees"}}',
+        {},
+    ),
+    "ebb": (
+        '{"schema": {"type": "struct", "name": "one.two.Envelope"}, "payload": {"before": null, "after": {"id": 7, '
+        '"name": "Elm"}, "source": {"connector": "x", "ts_ms": 1780315200000, "db": "yard", "table": "trees"}, '
+        '"op": "c", "ts_ms": 1780315200005, "transaction": null}}',
+        {},
+    ),
+    "flume": (
+        '{"before": {"tree_code": "T7", "name": "Oak"}, "after": null, "source": {"ts_ms": 1780315200000, "table": '
+        '"trees"}, "op": "d", "ts_ms": 1780315200005}',
+        {},
+    ),
+    "gully": (
+        '{"type": "UPDATE", "table": "trees", "schema": "public", "record": {"id": 7, "name": "Elm", "updated_at": '
+        '"2026-06-01T12:00:00+00:00"}, "old_record": {"id": 7, "name": "Oak", "updated_at": "2026-05-01T12:00:00Z"}}',
+        {},
+    ),
+    "heron": (
+        "item_sku=H1&state=sent&to=%2B1555",
+        {"x-twilio-signature": "QUFB" * 6 + "QUE=", "content-type": "application/x-www-form-urlencoded"},
+    ),
+    "inlet": (
+        '{"event": "entry.update", "createdAt": "2026-06-01T12:00:00.000Z", "model": "lamp", "entry": {"id": 1, '
+        '"name": "Ida", "updatedAt": "2026-06-01T11:59:59Z"}}',
+        {},
+    ),
     "tarn": ('{"a": 1}', {}),
+}
+
+#: Further bodies of some of these senders by the name of the dialect: each with its rows, by their columns.
+SENT_TOO: dict[str, list[tuple[str, list[dict[str, object]]]]] = {
+    "delta": [
+        (
+            '{"event": {"op": "INSERT", "data": {"old": null, "new": {"id": 8, "name": "Ash"}}}, "created_at": '
+            '"2026-06-01T12:00:00Z", "id": "c-2", "table": {"schema": "public", "name": "trees"}}',
+            [{"table": "delta_trees", "external_id": "8", "active": True, "name": "Ash"}],
+        ),
+        (
+            '{"event": {"op": "DELETE", "data": {"old": {"id": 9, "name": "Ash"}, "new": null}}, "created_at": '
+            '"2026-06-01T12:00:00Z", "id": "c-3", "table": {"schema": "public", "name": "trees"}}',
+            [{"table": "delta_trees", "external_id": "9", "active": False}],
+        ),
+    ],
+    "ebb": [
+        (
+            '{"payload": {"before": {"id": 9}, "after": null, "source": {"ts_ms": 1780315200000, "table": "trees"}, '
+            '"op": "d"}}',
+            [{"table": "ebb_trees", "external_id": "9", "active": False, "changed_at": "2026-06-01T12:00:00Z"}],
+        ),
+        (
+            '{"payload": {"before": {"id": 8, "name": "Oak"}, "after": {"id": 8, "name": "Ash"}, "source": '
+            '{"ts_ms": 1780315200000, "table": "trees"}, "op": "u"}}',
+            [{"table": "ebb_trees", "external_id": "8", "active": True, "name": "Ash"}],
+        ),
+    ],
+    "flume": [
+        (
+            '{"before": null, "after": {"tree_code": "T8", "name": "Ash"}, "source": {"ts_ms": 1780315200000, '
+            '"table": "trees"}, "op": "r"}',
+            [{"table": "flume_trees", "external_id": "T8", "active": True, "name": "Ash"}],
+        ),
+    ],
+    "gully": [
+        (
+            '{"type": "DELETE", "table": "trees", "schema": "public", "record": null, "old_record": {"id": 9, '
+            '"updated_at": "2026-05-01T12:00:00+00:00"}}',
+            [{"table": "gully_trees", "external_id": "9", "active": False}],
+        ),
+    ],
 }
