@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,7 +58,8 @@ class BodyModel:
         found = self._code(member, "")
         if form in ("aware", "naive"):
             return f"datetime.fromisoformat({found})" + (".replace(tzinfo=UTC)" if form == "naive" else "")
-        return f"datetime.fromtimestamp(int({found}){' / 1000' if form == 'milliseconds' else ''}, UTC)"
+        number = "float" if isinstance(member.value, Decimal) else "int"
+        return f"datetime.fromtimestamp({number}({found}){' / 1000' if form == 'milliseconds' else ''}, UTC)"
 
     def lines(self, example: Mapping[str, Any]) -> list[str]:
         """List the fields of the model, in the order of an example body."""

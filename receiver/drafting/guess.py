@@ -84,8 +84,11 @@ class Guess:
     @property
     def is_only_news(self) -> bool:
         """Whether no later event of the body is about the same entity."""
-        entity_id = self.envelope.entity_id
-        return entity_id is None or all(entity_id.of(other) != entity_id.value for other in self._others)
+        entity_id, before = self.envelope.entity_id, self.envelope.before
+        if entity_id is None:
+            return True
+        places = [entity_id] if before is None else [entity_id, Member((*before.path, entity_id.path[-1]), None)]
+        return all(place.of(other) != entity_id.value for other in self._others for place in places)
 
     @property
     def times_of_sending(self) -> list[Member]:

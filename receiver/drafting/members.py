@@ -80,6 +80,9 @@ _ABOUT_EVENT = frozenset(
     }
 )
 
+#: The most digits of a time in milliseconds, which some senders write as text.
+LONGEST_MOMENT = 13
+
 _NAIVE: TypeAdapter[datetime] = TypeAdapter(datetime)
 
 
@@ -289,7 +292,8 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
         if not _LATER.isdisjoint(words):
             continue
         is_named_so = not _TIME_WORDS.isdisjoint(words) or not _CHANGE_WORDS.isdisjoint(words[-1:])
-        form = _time_form(value) if is_named_so or isinstance(value, str) else None
+        is_text = isinstance(value, str) and not value.isdecimal()
+        form = _time_form(value) if is_named_so or is_text else None
         if form is not None:
             yield Member((name,), value), form
 
@@ -310,6 +314,8 @@ def _in_utc(member: Member, document: Mapping[str, Any], form: TimeForm) -> Memb
 
 
 def _time_form(value: Any) -> TimeForm | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value) if len(value) <= LONGEST_MOMENT else 0
     if isinstance(value, str):
         if moment_in(value) is not None:
             return "aware"

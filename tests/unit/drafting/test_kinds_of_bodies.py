@@ -192,3 +192,28 @@ def test_the_fixture_of_a_signed_form_is_the_captured_form():
     made = made_of(body, content_type="application/x-www-form-urlencoded", **proof)
     (name,) = [name for name in made.files if re.search(r"/[\w.]+(?<!expected)\.json$", name)]
     assert made.files[name] == body.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("1780315200", 'datetime.fromtimestamp(int(body.data["updated_at"]), UTC)'),
+        ("1780315200123", 'datetime.fromtimestamp(int(body.data["updated_at"]) / 1000, UTC)'),
+        (1780315200.25, 'datetime.fromtimestamp(float(body.data["updated_at"]), UTC)'),
+        ("9" * 5000, "ARRIVAL"),
+    ],
+)
+def test_a_unix_time_may_be_text_and_keeps_its_fraction(value, code):
+    found = envelope(made_of({"type": "lamp.updated", "data": {"id": 7, "updated_at": value}}))
+    assert found["occurred_at"] == code
+
+
+def test_a_text_of_digits_is_a_time_only_if_its_name_says_so():
+    found = envelope(made_of({"type": "lamp.updated", "phone": "1780315200", "data": {"id": 7}}))
+    assert found["occurred_at"] == "ARRIVAL"
+
+
+def test_a_row_that_a_later_event_of_the_body_deletes_is_not_expected_as_before():
+    made = made_of([{"before": None, "after": LAMP}, {"before": LAMP, "after": None}])
+    (name,) = [name for name in made.files if name.endswith(".expected.json")]
+    assert json.loads(made.files[name])["rows"] == [{"table": "shop_records", "external_id": "7"}]
