@@ -179,13 +179,23 @@ def read_products(api: httpx.Client, start: str | None) -> ListPage:
 
 
 @stripe.pages(Price)
-def read_prices(api: httpx.Client, start: str | None) -> ListPage:
-    return _page(api, "/prices", PricePage, start)
+def read_prices(api: httpx.Client, start: list[str | None] | None) -> ListPage:
+    """Read a page of active prices, and after the last one a page of archived prices: no list has both.
+
+    `start` is the value of `active` in the query, and the id after which the page begins.
+    """
+    active, after = start or ["true", None]
+    page = _page(api, "/prices", PricePage, after, active=str(active))
+    if page.next is not None:
+        return ListPage(page.rows, next=[active, page.next])
+    return ListPage(page.rows, next=["false", None] if active == "true" else None)
 
 
-def _page(api: httpx.Client, path: str, model: type[ProductPage] | type[PricePage], start: str | None) -> ListPage:
+def _page(
+    api: httpx.Client, path: str, model: type[ProductPage] | type[PricePage], start: str | None, **query: str
+) -> ListPage:
     after = {"starting_after": start} if start else {}
-    page = shaped(model, patiently(lambda: fetch(api, path, limit=PAGE, **after)), path)
+    page = shaped(model, patiently(lambda: fetch(api, path, limit=PAGE, **after, **query)), path)
     rows = [each.listed() for each in page.data]
     return ListPage(rows, next=rows[-1].external_id if page.has_more and rows else None)
 

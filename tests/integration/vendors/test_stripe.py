@@ -140,19 +140,23 @@ def test_a_late_update_does_not_revive(webhooks):
 # ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 PRODUCT = {"id": "prod_1", "name": "Lamp", "active": False, "updated": 1780000000}
+ARCHIVED = {"id": "price_9", "product": "prod_1", "currency": "eur", "unit_amount": 990, "active": False}
 PRICE = {"id": "price_1", "product": "prod_1", "currency": "eur", "unit_amount": 1990, "active": True}
 
 
 def account(request: httpx.Request) -> httpx.Response:
-    """Make an account with one product and two prices, each on a page of its own."""
+    """Make an account with one product and two prices, each on a page of its own, and with an archived price."""
     assert request.headers["Authorization"] == "Bearer key"
     path, after = request.url.path.removeprefix("/v1"), request.url.params.get("starting_after")
     if path == "/products":
         return httpx.Response(200, json={"data": [PRODUCT], "has_more": False})
+    if path == "/prices" and request.url.params["active"] == "false":
+        return httpx.Response(200, json={"data": [ARCHIVED], "has_more": False})
     if path == "/prices":
         row = PRICE if after is None else PRICE | {"id": "price_2"}
         return httpx.Response(200, json={"data": [row], "has_more": after is None})
     found = {"/products/prod_1": PRODUCT, "/prices/price_1": PRICE, "/prices/price_2": PRICE | {"id": "price_2"}}
+    found["/prices/price_9"] = ARCHIVED
     found["/products/prod_3"] = {"id": "prod_3", "deleted": True}
     if path in found:
         return httpx.Response(200, json=found[path])
@@ -208,7 +212,7 @@ def test_without_an_api_a_thin_event_only_says_that_the_object_exists(webhooks):
 def test_every_row_of_the_lists_can_be_looked_up_by_its_id():
     client = api(stripe, account, api_url="http://api.test/v1")
     rows = list(listed_by(stripe, client))
-    assert [row.external_id for row in rows] == ["prod_1", "price_1", "price_2"]
+    assert [row.external_id for row in rows] == ["prod_1", "price_1", "price_2", "price_9"]
     assert stripe.lookup_of is not None
     for row in rows:
         assert stripe.lookup_of.ask(client, Wanted(row.table, row.external_id)) == [row]
@@ -232,3 +236,8 @@ def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     reconcile(webhooks.database, with_api("stripe", account))
     assert webhooks.row(Product, "prod_1").lifecycle_state == "archived"
     assert webhooks.row(Price, "price_2").unit_amount == Decimal(1990)
+
+
+def test_reconcile_adds_archived_prices_too(webhooks, with_api):
+    reconcile(webhooks.database, with_api("stripe", account))
+    assert (webhooks.row(Price, "price_9").active, webhooks.row(Price, "price_9").lifecycle_state) == (True, "archived")
