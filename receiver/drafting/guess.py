@@ -15,11 +15,15 @@ from receiver.drafting.ids import CERTAIN_IDS, DATA_MEMBERS, THINGS
 from receiver.drafting.members import GuessedEnvelope, guess_envelope, is_event_type, is_time_of_sending
 from receiver.drafting.naming import plural, snake_case, words_in
 from receiver.drafting.proofs import proof_of, token_in
-from receiver.drafting.search import VERB, Member
+from receiver.drafting.search import VERB, Member, first_member
 from receiver.errors import ConfigurationError
 
 #: Words in the names of headers that hold the event type.
 _TOPICS = frozenset({"topic", "event", "action", "operation"})
+
+#: Names of members that hold a signature, and the levels that are searched for one.
+_SIGNATURES = ("signature", "hmac_signature", "hmac", "sig")
+DEEPEST_SIGNATURE = 4
 
 #: The last words of the names of headers about the event that hold something else.
 _NO_TOPICS = frozenset({"id", "key", "time", "timestamp", "at", "version", "signature", "token"})
@@ -75,6 +79,20 @@ class Guess:
         if is_vague and self.items is None and VERB.search(told):
             return replace(envelope, event_type=None, resource=None)
         return envelope
+
+    @property
+    def unread_topic(self) -> str | None:
+        """The header that names the event of a list of items, each of which only names a kind; None without one."""
+        event_type, said = self.envelope.event_type, self._header_with_topic()
+        is_vague = event_type is not None and VERB.search(event_type.value) is None
+        return (
+            said if said and is_vague and self.items is not None and VERB.search(self.capture.headers[said]) else None
+        )
+
+    @property
+    def signature_in_body(self) -> Member | None:
+        """The member of the body that is named like a signature; None without one."""
+        return first_member(self.event, _SIGNATURES, depth=DEEPEST_SIGNATURE)
 
     @property
     def table(self) -> str:

@@ -78,6 +78,12 @@ def unknown(guess: Guess) -> Iterator[str]:
             f"event type: whether {guess.topic.title()} is signed. If it is not, a stranger with one signed body can "
             "send that body as another event: recognise a delete by the shape of its body, if possible"
         )
+    elif guess.unread_topic is not None and envelope.event_type is not None:
+        yield (
+            f"event type: {guess.unread_topic.title()} names it, but the module reads `{envelope.event_type.shown}` of "
+            "each item, which may be the same for a delete. If so, let the envelope function take the header "
+            "(trusts_header)"
+        )
     elif envelope.event_type is None and envelope.before is None:
         yield f"event type: no member names it. The module takes every body as {types.example}"
     yield from _unknown_entity(guess)
@@ -172,6 +178,11 @@ def _unknown_proof(guess: Guess) -> Iterator[str]:
         yield (
             f"proof: {unread.title()} is named like a signature, but its value has no form that is known here. "
             "Unsigned() accepts every body: write in its place how the sender's documentation verifies its webhooks"
+        )
+    elif guess.signature_in_body is not None:
+        yield (
+            f"proof: `{guess.signature_in_body.shown}` in the body is named like a signature. Unsigned() accepts every "
+            "body: write in its place how the sender's documentation verifies its webhooks"
         )
     else:
         yield (

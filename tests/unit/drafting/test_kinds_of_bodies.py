@@ -217,3 +217,22 @@ def test_a_row_that_a_later_event_of_the_body_deletes_is_not_expected_as_before(
     made = made_of([{"before": None, "after": LAMP}, {"before": LAMP, "after": None}])
     (name,) = [name for name in made.files if name.endswith(".expected.json")]
     assert json.loads(made.files[name])["rows"] == [{"table": "shop_records", "external_id": "7"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({**LAMP, "Signature": "QUFB", "Message": "x"}, "Signature"),
+        ({"items": [{"type": "lamp.updated", **LAMP, "extra": {"hmacSignature": "QUFB"}}]}, "extra.hmacSignature"),
+    ],
+)
+def test_a_signature_in_the_body_is_told(body, place):
+    (told,) = [line for line in made_of(body).unknown if line.startswith("proof:")]
+    assert told.startswith(f"proof: `{place}` in the body is named like a signature.")
+
+
+def test_a_header_that_names_the_event_of_a_list_of_items_with_a_kind_alone_is_told():
+    body = [{"type": "Lamp", **LAMP}]
+    told = [line for line in made_of(body, shop_event="lamp_updated").unknown if line.startswith("event type:")]
+    assert [line.partition(",")[0] for line in told] == ["event type: Shop-Event names it"]
+    assert not any(line.startswith("event type:") for line in made_of(body).unknown)
