@@ -92,7 +92,7 @@ class Guess:
     @property
     def signature_in_body(self) -> Member | None:
         """The member of the body that is named like a signature; None without one."""
-        return first_member(self.event, _SIGNATURES, depth=DEEPEST_SIGNATURE)
+        return first_member(self.event, _SIGNATURES, depth=DEEPEST_SIGNATURE, fits=lambda value: isinstance(value, str))
 
     @property
     def table(self) -> str:

@@ -96,7 +96,9 @@ class Mirror:
             raise HandlerError(f"{child.__name__} has no parent table, so there is no complete list of its rows.")
         written = {(write.key.table, write.key.external_id) for write in self.writes}
         for table, external_id in [(child.parent_table, parent), *((child, kept) for kept in external_ids)]:
-            if (table, external_id) not in written:
+            # An id with a NUL byte or a lone surrogate is written in another form.
+            known = storable(external_id) if isinstance(external_id, str) else external_id
+            if (table, known) not in written:
                 raise HandlerError(
                     f"keep_only needs {table.__name__} {quoted(external_id)} upserted by the same handler."
                 )

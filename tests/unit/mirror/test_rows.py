@@ -287,6 +287,22 @@ def test_a_complete_list_needs_each_child_upserted():
         speaking.keep_only(Variant, ["V1"], parent="A1")
 
 
+@pytest.mark.parametrize("odd", ["V\0", "V\ud800"])
+def test_a_complete_list_may_name_a_child_by_an_id_that_is_kept_in_another_form(odd):
+    speaking = mirror()
+    speaking.upsert(Product, odd)
+    speaking.upsert(Variant, odd, parent=odd)
+    speaking.keep_only(Variant, [odd], parent=odd)
+    assert speaking.writes[-1].children_gone is Variant
+
+
+def test_a_complete_list_names_its_children_by_text():
+    speaking = mirror()
+    speaking.upsert(Product, "A1")
+    with pytest.raises(HandlerError, match="keep_only needs Variant 7 upserted by the same handler"):
+        speaking.keep_only(Variant, [7], parent="A1")
+
+
 def test_a_refused_write_is_not_collected():
     speaking = mirror()
     with pytest.raises(HandlerError):
