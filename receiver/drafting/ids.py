@@ -108,14 +108,22 @@ def _entity_id(about: Mapping[str, Any], data: Member, event_type: Member | None
     # `id` itself may be that of the webhook, so it is searched for last.
     beside = first_member(about, ID_NAMES[1:], depth=1) or _ending_in_id(about, kinds)
     beside = beside or first_member(about, ["item", "product", *kinds], depth=1)
-    beside = (
-        beside or first_member(about, _IDS_OR_KINDS, depth=1, fits=_is_id_with_digit) or first_member(about, ID_NAMES)
-    )
+    beside = beside or first_member(about, _IDS_OR_KINDS, depth=1, fits=_is_id_with_digit)
+    beside = beside or first_member(_without_accounts(about), ID_NAMES)
     if beside is not None:
         return beside
     # The object's `key` or `number` may be its id if there is nothing better.
     last = first_member(data.value, ID_NAMES, depth=1) or _code_of(data.value, kinds)
     return None if last is None else last.below(data.path)
+
+
+def _without_accounts(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the objects about the account, the shop or the author, whose ids are not those of the entity."""
+    return {
+        name: value
+        for name, value in about.items()
+        if not isinstance(value, dict) or ACCOUNT_WORDS.isdisjoint(words_in(name))
+    }
 
 
 def _is_id_with_digit(value: Any) -> bool:

@@ -189,8 +189,17 @@ def _resource(
     if not is_verb and not (nouns and _ANY_THING.issuperset(nouns)):
         return None
     known = [each.path for each in (event_type, entity_id) if each is not None]
+    fits = is_name if is_verb else _is_word
     others = {name: value for name, value in about.items() if (name,) not in known}
-    found = first_member(others, _KINDS, depth=1, fits=is_name if is_verb else _is_word)
+    found = first_member(others, _KINDS, depth=1, fits=fits)
+    if found is None and len(event_type.path) > 1:
+        # In `{"meta": {"action": "updated", "entity": "deal"}}`, both stand in one object.
+        where = event_type.path[:-1]
+        holder = Member(where, None).of(about) or {}
+        inside = first_member(
+            {name: value for name, value in holder.items() if (*where, name) not in known}, _KINDS, depth=1, fits=fits
+        )
+        found = None if inside is None else inside.below(where)
     if found is not None or not data.path:
         return found
     own = first_member(data.value, _OWN_KINDS, depth=1, fits=is_name)
@@ -219,6 +228,7 @@ def _data_of(document: Mapping[str, Any], hints: Sequence[str] = ()) -> Member:
         return Member((outer,), inner)
     event_type = event_type_in(document)
     told = [*(words_in(event_type.value) if event_type is not None else []), *hints]
+    told += [word.removesuffix("s") for word in told]
     about = [name for name in objects if snake_case(name) in told]
     if about:
         return Member((about[0],), objects[about[0]])

@@ -25,7 +25,10 @@ _PAIRS = frozenset(
 )
 
 #: Names of the members that hold the table of the row, the likeliest first.
-_TABLES = ("table", "table_name", "collection", "entity", "model", "resource")
+_TABLES = ("table", "table_name", "collection", "entity", "model", "resource", "object")
+
+#: Names of the objects beside the states that may hold it.
+_SOURCES = frozenset({"source", "meta", "metadata"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,6 @@ def _table_in(around: list[tuple[tuple[str, ...], Mapping[str, Any]]]) -> Member
                     return Member((*path, name), value)
             for name, value in inner:
                 found = value.get("name") if snake_case(name) == wanted else value.get(wanted)
-                if is_name(found) and (snake_case(name) == wanted or snake_case(name) == "source"):
+                if is_name(found) and (snake_case(name) == wanted or snake_case(name) in _SOURCES):
                     return Member((*path, name, "name" if snake_case(name) == wanted else wanted), found)
     return None

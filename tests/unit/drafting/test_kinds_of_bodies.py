@@ -236,3 +236,29 @@ def test_a_header_that_names_the_event_of_a_list_of_items_with_a_kind_alone_is_t
     told = [line for line in made_of(body, shop_event="lamp_updated").unknown if line.startswith("event type:")]
     assert [line.partition(",")[0] for line in told] == ["event type: Shop-Event names it"]
     assert not any(line.startswith("event type:") for line in made_of(body).unknown)
+
+
+@pytest.mark.parametrize("topic", ["lamps/update", "lamp.updated"])
+def test_an_object_that_the_event_type_names_in_the_plural_is_the_changed_one(topic):
+    made = made_of({"topic": topic, "store": {"id": 9}, "lamp": LAMP, "room": {"id": 5}})
+    assert envelope(made)["entity"] == '("lamp", str(body.lamp["id"]))'
+
+
+def test_the_id_of_the_shop_is_not_that_of_the_entity():
+    made = made_of({"topic": "lamps/update", "store": {"id": 9}, "seller": {"id": 5, "a": 1}})
+    assert envelope(made)["entity"] == "None"
+
+
+@pytest.mark.parametrize(
+    ("body", "joined"),
+    [
+        ({"meta": {"action": "change", "entity": "lamp", "entity_id": "7"}, "data": LAMP}, "lamp.change"),
+        ({"meta": {"action": "updated", "object": "lamp"}, "current": LAMP, "previous": LAMP}, "lamp.updated"),
+    ],
+)
+def test_the_kind_may_stand_beside_the_action_in_an_object_about_the_event(body, joined):
+    assert f'@shop.on("{joined}")' in made_of(body).files["shop.py"].decode()
+
+
+def test_an_action_inside_of_the_changed_object_has_no_kind_beside_it():
+    assert '@shop.on("updated")' in made_of({"data": {"action": "updated", **LAMP}}).files["shop.py"].decode()
