@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.drafting.ids import ID_NAMES
+from receiver.drafting.ids import CERTAIN_IDS, ID_NAMES
 from receiver.drafting.naming import snake_case, words_in
-from receiver.drafting.search import Member, is_id, is_name
+from receiver.drafting.search import Member, first_member, is_id, is_name
 
 #: The levels of a body that are searched for the two states.
 DEEPEST_STATE = 3
@@ -58,7 +58,9 @@ def states_in(document: Mapping[str, Any]) -> States | None:
             after, before = (Member((*path, names[each]), holder[names[each]]) for each in pair)
             if _is_state(after.value) and _is_state(before.value) and (after.value or before.value):
                 around = [(path[:length], _inside(document, path[:length])) for length in range(len(path), -1, -1)]
-                return States(after, before, _table_in(around), around)
+                # An object with an id of its own is the changed one, and the states are those of a part of it.
+                if not any(first_member(inner, CERTAIN_IDS, depth=1) for where, inner in around if where):
+                    return States(after, before, _table_in(around), around)
     return None
 
 

@@ -57,6 +57,7 @@ def test_the_two_states_are_found_by_their_names(pair, is_found):
         {"id": 1, "before": {"name": "a"}, "after": {"name": "b"}},
         {"id": 1, "before": None, "after": None},
         {"id": 1, "old": [LAMP], "new": [LAMP]},
+        {"event": "lamp.updated", "data": {"id": 1, "shade": {"current": {"id": 2}, "previous": {"id": 3}}}},
     ],
 )
 def test_values_that_are_no_rows_are_not_states(body):
