@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
+from sqlalchemy import RowMapping
 
+from receiver import codec
+from receiver.api.actions import IDEMPOTENCY_KEY
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import known_table, plain_text
 from receiver.api.reads import Reads
@@ -20,16 +24,19 @@ from receiver.errors import (
     ApiError,
     BadRequest,
     ConfigurationError,
+    KeyUsed,
     NotAskable,
     NotFound,
     SourceAway,
     Unavailable,
+    Unreadable,
     WiringError,
 )
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, tables_by_name
 from receiver.reconcile.ask import ReasonError, SourceAnswer
 from receiver.runs import asking
+from receiver.runs.asking import AnsweredBefore
 from receiver.runs.runs import Verbs
 from receiver.schemas import Moment, Shape
 from receiver.worker.processes import Wiring
@@ -68,7 +75,10 @@ class AskedRow(Shape, frozen=True):
         Moment | None, Meta(description="The time of the last change, if the source's answer has one.")
     ]
     equal: bool
-    columns: list[AskedColumn]
+    columns: Annotated[
+        list[AskedColumn],
+        Meta(description="If `again` is true, only some that differed, with long values cut."),
+    ]
     damaged: Annotated[bool, Meta(description="Whether the mirror's row was edited by hand, and takes no news.")]
     mended: Annotated[bool, Meta(description="Whether the repair wrote the damaged row again.")]
     repaired: Annotated[int | None, Meta(description="The number of rows that the repair changed; null without one.")]
@@ -77,6 +87,9 @@ class AskedRow(Shape, frozen=True):
         Meta(description="The reason without a repair: the mirror has newer news, or a delivery arrived meanwhile."),
     ]
     action: Annotated[str, Meta(description="The id of the action that records it.")]
+    again: Annotated[
+        bool, Meta(description="Whether the same request was carried out before, so that nothing was done now.")
+    ] = False
 
 
 def show_asked(asked: SourceAnswer) -> AskedRow:
@@ -98,6 +111,46 @@ def show_asked(asked: SourceAnswer) -> AskedRow:
         left=asked.left,
         action=str(asked.action),
     )
+
+
+def show_recorded(action: RowMapping) -> AskedRow:
+    """Format the answer that an action has recorded, for a repetition of its request."""
+    answer = action["result"]
+    columns = [
+        AskedColumn(each["column"], _recorded_value(each["here"]), _recorded_value(each["there"]), False)
+        for each in answer["differ"]
+    ]
+    return AskedRow(
+        table=action["arguments"]["table"],
+        source=action["arguments"]["source"],
+        external_id=action["arguments"]["external_id"],
+        asked_at=action["at"],
+        seconds=answer["milliseconds"] / 1_000,
+        known_here=answer["known_here"],
+        known_there=answer["known_there"],
+        changed_here=_moment(answer["changed_here"]),
+        changed_there=_moment(answer["changed_there"]),
+        equal=not columns,
+        columns=columns,
+        damaged=answer["damaged"],
+        mended=answer.get("mended", False),
+        repaired=answer.get("rows"),
+        left=answer.get("left"),
+        action=str(action["id"]),
+        again=True,
+    )
+
+
+def _recorded_value(text: str) -> Any:
+    """A value as an action keeps it: JSON text, which may have been cut and is then shown as text."""
+    try:
+        return codec.decode(text)
+    except Unreadable:
+        return text
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 ASKED_TABLE = Parameter("table", {"type": "string"}, "The name of a table.", str, "")
@@ -127,7 +180,7 @@ class SourceQuestions:
             "method": "post",
             "answers": {200: AskedRow},
             "scope": Scope.OPERATE,
-            "refusals": (BadRequest, NotFound, NotAskable, SourceAway, Unavailable),
+            "refusals": (BadRequest, NotFound, NotAskable, KeyUsed, SourceAway, Unavailable),
         }
         row = (ASKED_TABLE, ASKED_SOURCE, ASKED_ID)
         return [
@@ -136,7 +189,7 @@ class SourceQuestions:
                 path=f"{path}/ask",
                 summary="Compare one row with its source, now",
                 answer=self.ask,
-                parameters=row,
+                parameters=(*row, IDEMPOTENCY_KEY),
                 **asked,
             ),
             Operation(
@@ -144,7 +197,7 @@ class SourceQuestions:
                 path=f"{path}/repair",
                 summary="Ask the source for one row, and repair the mirror by its answer",
                 answer=self.repair,
-                parameters=(*row, REPAIR_REASON),
+                parameters=(*row, REPAIR_REASON, IDEMPOTENCY_KEY),
                 **asked,
             ),
         ]
@@ -198,13 +251,21 @@ class SourceQuestions:
         verbs = Verbs(self._database, Wiring.of(sources))
         try:
             with foreign_code(f"The lookup of {source.name}"):
-                return show_asked(verb(verbs, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID], by=asked.by))
+                return _answered(partial(verb, verbs, source), asked)
         except ReasonError as error:
             raise BadRequest(str(error)) from None
         except (ApiError, WiringError) as error:
             raise SourceAway(str(error)) from None
         except ConfigurationError as error:
             raise NotAskable(str(error)) from None
+
+
+def _answered(verb: Callable[..., SourceAnswer], asked: Question) -> AskedRow:
+    try:
+        row = (_table(asked[ASKED_TABLE]), asked[ASKED_ID])
+        return show_asked(verb(*row, by=asked.by, key=asked[IDEMPOTENCY_KEY]))
+    except AnsweredBefore as answered:
+        return show_recorded(answered.action)
 
 
 def _table(name: str) -> type[MirrorRow]:

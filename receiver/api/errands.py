@@ -8,17 +8,30 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from receiver.api.actions import IDEMPOTENCY_KEY
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
-from receiver.errors import BadRequest, ConfigurationError, NotAskable, NotFound, Unavailable
-from receiver.runs.actions import Asked, By, Effect, record
+from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotAskable, NotFound, Unavailable
+from receiver.http_urls import shown_url
+from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.runs.actions import Asked, By, Effect, forget, note_result, perform
 from receiver.schemas import Shape
 
 #: The most errands at once, and the timeout of one in seconds.
 ERRANDS_AT_ONCE, LONGEST_ERRAND_SECONDS = 2, 45.0
+
+#: The verb of the action.
+SEND_TEST_EVENT = "send test event"
+
+#: The recorded answer until the address has answered.
+NOT_ANSWERED_YET = (
+    "A test event is on its way, or the process ended before it was answered: repeat the request in a minute, or look "
+    "for the event among the newest deliveries of the source."
+)
 
 
 class ReloadedProcess(Shape, frozen=True):
@@ -44,6 +57,9 @@ class SentTestEvent(Shape, frozen=True):
     status: Annotated[int | None, Meta(description="The status of the answer; null if there was none.")]
     delivery: Annotated[str | None, Meta(description="The delivery that stores the event.")]
     says: Annotated[str, Meta(description="The result in words.")]
+    again: Annotated[
+        bool, Meta(description="Whether the same request was carried out before, so that nothing was sent now.")
+    ] = False
 
 
 TESTED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
@@ -91,8 +107,8 @@ class Errands:
                 answer=self.test,
                 answers={200: SentTestEvent},
                 scope=Scope.OPERATE,
-                parameters=(TESTED_SOURCE,),
-                refusals=(BadRequest, NotFound, NotAskable, Unavailable),
+                parameters=(TESTED_SOURCE, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, NotFound, NotAskable, KeyUsed, Unavailable),
             ),
         ]
 
@@ -116,16 +132,36 @@ class Errands:
         source = self._sources().get(asked[TESTED_SOURCE])
         if source is None or self._send is None:
             raise NotFound(f"There is no source {asked[TESTED_SOURCE][:64]!r} in the settings.")
+        return self._send_once(asked, source, self._send)
+
+    def _send_once(self, asked: Question, source: Source, send: Callable[[Source], SentTestEvent]) -> SentTestEvent:
+        """Send a test event, unless the same request has sent one. The action is recorded first, and completed."""
+        arguments = {"source": source.name, "event_type": TEST_EVENT_TYPE}
+        request = Asked(by=asked.by, what=SEND_TEST_EVENT, arguments=arguments, key=asked[IDEMPOTENCY_KEY])
+        begun: list[int] = []
+        address = shown_url(source.settings.registered_url or "")
+        open_yet = SentTestEvent(address, TEST_EVENT_TYPE, None, None, NOT_ANSWERED_YET)
+        effect = Effect(1, _result(open_yet), thing="event", then=begun.append)
+        done = perform(self._database, request, lambda _: effect, now=datetime.now(UTC))
+        if done is not None and done.again:
+            return SentTestEvent(event_type=TEST_EVENT_TYPE, again=True, **done.result)
         try:
-            sent = self._send(source)
-        except ConfigurationError as error:
-            raise NotAskable(str(error)) from None
-        result = {"status": sent.status, "delivery": sent.delivery}
-        arguments = {"source": source.name, "event_type": sent.event_type}
-        self._record(asked, "send test event", arguments, Effect(1, result, thing="event"))
+            sent = send(source)
+        except BaseException as error:
+            # Nothing was sent, or what was sent is unknown; either way, the same request may send one.
+            with self._database.write() as connection:
+                forget(connection, begun[-1])
+            if isinstance(error, ConfigurationError):
+                raise NotAskable(str(error)) from None
+            raise
+        retry_transaction(lambda: self._complete(begun[-1], sent))
         return sent
 
-    def _record(self, asked: Question, what: str, arguments: Mapping[str, Any], effect: Effect) -> None:
-        """Record an action after its effect."""
+    def _complete(self, action: int, sent: SentTestEvent) -> None:
         with self._database.write() as connection:
-            record(connection, Asked(by=asked.by, what=what, arguments=arguments), effect, now=datetime.now(UTC))
+            note_result(connection, action, _result(sent))
+
+
+def _result(sent: SentTestEvent) -> dict[str, Any]:
+    """The part of the answer that the action keeps."""
+    return {"address": sent.address, "status": sent.status, "delivery": sent.delivery, "says": sent.says}

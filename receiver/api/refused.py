@@ -18,8 +18,7 @@ from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavail
 from receiver.findings.gathering import Facts
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
-from receiver.runs.actions import Asked
-from receiver.runs.refused import drop_refused, verify_refused
+from receiver.runs.refused import VERIFY_REFUSED, drop_refused, verify_refused
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import is_id
 
@@ -139,8 +138,8 @@ class RefusedRequests:
                 answer=self.verify,
                 answers={200: VerifiedAgain},
                 scope=Scope.OPERATE,
-                parameters=(NAMED, WHY),
-                refusals=(BadRequest, ReasonWanted, NotFound, Unavailable),
+                parameters=(NAMED, WHY, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, ReasonWanted, KeyUsed, NotFound, Unavailable),
             ),
             Operation(
                 name="drop_refused",
@@ -172,8 +171,7 @@ class RefusedRequests:
         if source is None:
             known = ", ".join(sorted(self._facts.sources)) or "none"
             raise NotFound(f"There is no source {asked[NAMED][:64]!r} in the settings; there are: {known}.")
-        # No idempotency key is needed, because each request is accepted only once.
-        request = Asked(by=asked.by, what="verify refused", arguments={"source": source.name}, reason=asked[WHY])
+        request = asked_by(asked, VERIFY_REFUSED, source=source.name)
         done = verify_refused(self._inbox, source, request, accepted=self._wake)
         return VerifiedAgain(done.number, done.accepted, done.duplicates, done.left)
 

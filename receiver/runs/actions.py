@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Index, RowMapping, Select, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, Index, RowMapping, Select, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
 
@@ -214,6 +214,12 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
 
     Raises `KeyUsed` if the key is that of another request.
     """
+    row = earlier_action(connection, asked)
+    return None if row is None else Done(_answered(row["result"]), again=True)
+
+
+def earlier_action(connection: Connection, asked: Asked) -> RowMapping | None:
+    """The action of an identical earlier request; None without one. Raises `KeyUsed` as `earlier` does."""
     if asked.key is None:
         return None
     row = connection.execute(select(ACTIONS).where(ACTIONS.c.key == asked.key)).mappings().first()
@@ -230,7 +236,7 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
             f"A request with the idempotency key {asked.key[:64]!r} was carried out as action {row['id']}, and the "
             "record of its answer is damaged: check its effect before you ask again with a new key."
         )
-    return Done(_answered(row["result"]), again=True)
+    return row
 
 
 def first_asked(connection: Connection, key: str | None) -> datetime | None:
@@ -291,6 +297,19 @@ def note_result(connection: Connection, action: int, result: Mapping[str, Any]) 
     thing = connection.execute(select(ACTIONS.c.result).where(ACTIONS.c.id == action)).scalar_one().get(THING)
     values = {**result, THING: thing or COUNTED_DELIVERY}
     connection.execute(update(ACTIONS).where(ACTIONS.c.id == action).values(result=values))
+
+
+def note_key(connection: Connection, action: int, asked: Asked, result: Mapping[str, Any]) -> None:
+    """Complete the last action of a request that has recorded several: it gets the key, and the answer to all."""
+    same = (ACTIONS.c.who == storable(asked.by.who), ACTIONS.c.what == asked.what, ACTIONS.c.key.is_(None))
+    noted = update(ACTIONS).where(ACTIONS.c.id == action, *same).values(key=asked.key)
+    if connection.execute(noted).rowcount:
+        note_result(connection, action, result)
+
+
+def forget(connection: Connection, action: int) -> None:
+    """Remove an action that was recorded before its effect, and had none."""
+    connection.execute(delete(ACTIONS).where(ACTIONS.c.id == action))
 
 
 def _thing(row: RowMapping) -> str:

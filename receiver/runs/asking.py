@@ -1,21 +1,24 @@
 """Asks a source for one row on behalf of a person, or repairs the row, and records either as an action.
 
 A question changes nothing here. It is recorded because it costs a call of the source's API. A repair is a run of one
-row, recorded in the same transaction.
+row, recorded in the same transaction. A request that carries an idempotency key is carried out once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from receiver import codec
 from receiver.dialects.sources import Source
 from receiver.mirror.rows import MirrorRow, table_name
 from receiver.reconcile.ask import SourceAnswer, ask_source, repair_row
-from receiver.runs.actions import Asked, By, Effect, record
+from receiver.runs.actions import Asked, By, Effect, earlier_action, record
 from receiver.runs.runs import Verbs, new_run
 from receiver.runs.tables import RUNS, RunState
 
@@ -25,10 +28,20 @@ ASK, REPAIR = "ask", "repair"
 LONGEST_ANSWERED_VALUE, MOST_ANSWERED_COLUMNS = 300, 30
 
 
-def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By) -> SourceAnswer:
-    """Ask the source for one row, and record the question and its answer. Raises the same errors as `ask_source`."""
+def ask(
+    verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, key: str | None = None
+) -> SourceAnswer:
+    """Ask the source for one row, and record the question and its answer. Raises the same errors as `ask_source`.
+
+    Raises `AnsweredBefore` if a request with this idempotency key was answered.
+    """
+    asked = _asked(ASK, source, table, external_id, by=by, key=key)
+    with _once(verbs, asked):
+        return _ask(verbs, asked, source, table, external_id)
+
+
+def _ask(verbs: Verbs, asked: Asked, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
     answer = ask_source(verbs.database, source, table, external_id)
-    asked = _asked(ASK, source, table, external_id, by=by)
 
     with verbs.database.write() as connection:
         effect = Effect(1, answered(answer), thing="row")
@@ -37,10 +50,25 @@ def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, 
 
 
 def repair(
-    verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str
+    verbs: Verbs,
+    source: Source,
+    table: type[MirrorRow],
+    external_id: str,
+    *,
+    by: By,
+    reason: str,
+    key: str | None = None,
 ) -> SourceAnswer:
-    """Ask the source for one row, apply the answer, and record the repair. Raises the same errors as `repair_row`."""
-    asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip())
+    """Ask the source for one row, apply the answer, and record the repair. Raises the same errors as `repair_row`.
+
+    Raises `AnsweredBefore` if a request with this idempotency key was answered.
+    """
+    asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip(), key=key)
+    with _once(verbs, asked):
+        return _repair(verbs, asked, source, table, external_id)
+
+
+def _repair(verbs: Verbs, asked: Asked, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
     begun: list[int] = []
     noted: list[SourceAnswer] = []
 
@@ -58,6 +86,7 @@ def repair(
         _record_repair(connection, asked, answer, run=begun[0])
 
     try:
+        reason = asked.reason or ""
         answer = repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
     except _AlreadyRepaired:
         return noted[0]
@@ -75,6 +104,32 @@ def _record_repair(connection: Connection, asked: Asked, answer: SourceAnswer, *
     answer.action = record(connection, asked, effect, now=datetime.now(UTC))
 
 
+class AnsweredBefore(Exception):
+    """An identical request was carried out before. `action` is its action, with the recorded part of the answer."""
+
+    def __init__(self, action: RowMapping) -> None:
+        super().__init__()
+        self.action = action
+
+
+@contextmanager
+def _once(verbs: Verbs, asked: Asked) -> Iterator[None]:
+    """Raise `AnsweredBefore` for a repetition of an answered request, also of one that ends at the same time."""
+    _refuse_repetition(verbs, asked)
+    try:
+        yield
+    except IntegrityError:
+        _refuse_repetition(verbs, asked)
+        raise
+
+
+def _refuse_repetition(verbs: Verbs, asked: Asked) -> None:
+    with verbs.database.read() as connection:
+        action = earlier_action(connection, asked)
+    if action is not None:
+        raise AnsweredBefore(action)
+
+
 class _AlreadyRepaired(Exception):
     """The connection was lost after the commit of an earlier try, before its answer."""
 
@@ -88,6 +143,7 @@ def answered(answer: SourceAnswer) -> dict[str, Any]:
         "known_there": answer.known_there,
         "changed_here": _as_text(answer.changed_here),
         "changed_there": _as_text(answer.changed_there),
+        "damaged": answer.damaged,
         "differ": [
             {"column": each.name, "here": shortened_answer(each.here), "there": shortened_answer(each.there)}
             for each in differing[:MOST_ANSWERED_COLUMNS]
@@ -96,10 +152,17 @@ def answered(answer: SourceAnswer) -> dict[str, Any]:
 
 
 def _asked(
-    what: str, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str | None = None
+    what: str,
+    source: Source,
+    table: type[MirrorRow],
+    external_id: str,
+    *,
+    by: By,
+    reason: str | None = None,
+    key: str | None,
 ) -> Asked:
     arguments = {"table": table_name(table), "source": source.name, "external_id": external_id}
-    return Asked(by=by, what=what, arguments=arguments, reason=reason)
+    return Asked(by=by, what=what, arguments=arguments, reason=reason, key=key)
 
 
 def shortened_answer(value: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
 
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
@@ -15,7 +16,19 @@ from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
-from receiver.runs.actions import ACTIONS, Asked, By, Done, Effect, Via, checked_reason, earlier, perform, record
+from receiver.runs.actions import (
+    ACTIONS,
+    Asked,
+    By,
+    Done,
+    Effect,
+    Via,
+    checked_reason,
+    earlier,
+    note_key,
+    perform,
+    record,
+)
 
 #: The verb of the action.
 VERIFY_REFUSED = "verify refused"
@@ -32,12 +45,37 @@ def verify_refused(
 ) -> Reverified:
     """Accept the kept requests of a source that verify with its present secrets.
 
-    Each transaction records an action, so there is one for each batch. `accepted` is called after each transaction.
-    Raises `ReasonWanted` for a reason that is too short or too long, and SQLAlchemy's error.
+    Each transaction records an action, so there is one for each batch; the last one has the key of the request, and the
+    sums. `accepted` is called after each transaction. Raises `ReasonWanted` for a reason that is too short or too long,
+    `KeyUsed` for a key of another request, and SQLAlchemy's error.
     """
     checked_reason(asked.reason)
+    with inbox.database.read() as connection:
+        done = earlier(connection, asked)
+    if done is not None:
+        return _reverified(done)
+    noted: list[int] = []
+    found = verify_again(inbox, source, accepted=accepted, along=recorded(replace(asked, key=None), noted))
+    if asked.key is None or not noted:
+        return found
+    try:
+        with inbox.database.write() as connection:
+            sums = {"verified": found.number, "accepted": found.accepted, "duplicates": found.duplicates}
+            note_key(connection, noted[-1], asked, sums | {"left": found.left})
+    except IntegrityError:
+        # A concurrent repetition has recorded its answer under the key.
+        with inbox.database.read() as connection:
+            done = earlier(connection, asked)
+        if done is None:
+            raise
+        return _reverified(done)
+    return found
 
-    return verify_again(inbox, source, accepted=accepted, along=recorded(asked))
+
+def _reverified(done: Done) -> Reverified:
+    """The answer to an identical earlier request."""
+    result = done.result
+    return Reverified(result["verified"], result["accepted"], result["duplicates"], result["left"])
 
 
 def by_settings(source: str) -> WithinAccept:
@@ -46,15 +84,20 @@ def by_settings(source: str) -> WithinAccept:
     return recorded(Asked(by=BY_SETTINGS, what=VERIFY_REFUSED, arguments=arguments, reason="by a secret in force"))
 
 
-def recorded(asked: Asked) -> WithinAccept:
-    """Make the function that records an action in each transaction that accepts kept requests."""
+def recorded(asked: Asked, noted: list[int] | None = None) -> WithinAccept:
+    """Make the function that records an action in each transaction that accepts kept requests.
+
+    `noted` receives the id of each action.
+    """
 
     def along(connection: Connection, answers: Sequence[Accepted]) -> None:
         new = sum(answer.status == "accepted" for answer in answers)
         result = {"verified": len(answers), "accepted": new, "duplicates": len(answers) - new}
         # No reason is required, because adding a secret accepts authentic requests without a person's request, too.
         effect = Effect(len(answers), result, thing="request", wants_reason=False)
-        record(connection, asked, effect, now=datetime.now(UTC))
+        action = record(connection, asked, effect, now=datetime.now(UTC))
+        if noted is not None:
+            noted.append(action)
 
     return along
 

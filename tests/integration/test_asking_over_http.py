@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
-from serving import Served, serving
+from serving import TIMEOUT, Served, error, serving
 from stub_servers import Stub, answering
 
 from receiver.api.tokens import Scope
+from receiver.reconcile.lookup import look_up
 
 SECRET = "sign-of-these-tests"
 
 RECORDS = {
-    "e1": {"id": "e1", "values": {"name": [{"scope": {}, "value": "Lamp"}]}, "updatedAt": "2026-06-01T12:00:00Z"}
+    name: {"id": name, "values": {"name": [{"scope": {}, "value": "Lamp"}]}, "updatedAt": "2026-06-01T12:00:00Z"}
+    for name in ("e1", "e2", "e3", "e4", "e5")
 }
 
 
@@ -94,11 +98,57 @@ def test_a_repair_that_finds_nothing_to_write_is_recorded_and_begins_no_run(serv
     assert served.get("/api/v1/runs").json()["items"] == runs
 
 
+def test_a_question_that_is_repeated_with_its_key_is_answered_from_its_record_and_asks_nobody(served: Served):
+    before = served.count("actions")
+    first, again = (post(served, "products/pim/e2/ask?idempotency_key=question-1").json() for _ in range(2))
+    told = ("action", "known_here", "known_there", "changed_there", "equal", "damaged", "repaired", "left")
+    assert [again[name] for name in told] == [first[name] for name in told]
+    assert (first["again"], again["again"]) == (False, True)
+    differing = [each for each in first["columns"] if not each["equal"]]
+    assert again["columns"] == differing != []
+    assert served.count("actions") == before + 1
+
+
+def test_a_repair_that_is_repeated_with_its_key_is_one_repair_with_the_same_answer(served: Served):
+    path = "products/pim/e3/repair?reason=a+customer+asked&idempotency_key=repair-1"
+    first = post(served, path).json()
+    runs, actions = served.count("runs"), served.count("actions")
+    again = post(served, path).json()
+    assert (first["repaired"], first["again"]) == (1, False)
+    assert (again["repaired"], again["again"], again["action"]) == (1, True, first["action"])
+    assert (served.count("runs"), served.count("actions")) == (runs, actions)
+
+
+@pytest.mark.parametrize("other", ["products/pim/e2/ask", "products/pim/e4/repair?reason=another"])
+def test_a_key_of_another_question_is_refused(served: Served, other: str):
+    post(served, "products/pim/e4/ask?idempotency_key=question-2")
+    answer = post(served, f"{other}{'&' if '?' in other else '?'}idempotency_key=question-2")
+    assert error(answer) == (409, "key_used")
+
+
+def test_simultaneous_repairs_with_one_key_change_the_row_once_and_agree(served: Served, monkeypatch):
+    """Both have asked their source when the first of them writes."""
+    both = Barrier(2)
+
+    def waiting(*asked, **how):
+        found = look_up(*asked, **how)
+        both.wait(TIMEOUT)
+        return found
+
+    monkeypatch.setattr("receiver.reconcile.ask.look_up", waiting)
+    path = "products/pim/e5/repair?reason=a+customer+asked&idempotency_key=repair-2"
+    with ThreadPoolExecutor(2) as threads:
+        answers = [each.json() for each in threads.map(lambda _: post(served, path), range(2))]
+    assert {(each["repaired"], each["action"]) for each in answers} == {(1, answers[0]["action"])}
+    assert sorted(each["again"] for each in answers) == [False, True]
+    assert served.count("changes", "external_id = 'e5'") == 1
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code", "advice"),
     [
         ("products/pim/e1/repair", 400, "bad_request", "needs a reason of 3 to 200 characters"),
-        ("products/pim/e1/ask?colour=red", 400, "bad_request", "none"),
+        ("products/pim/e1/ask?colour=red", 400, "bad_request", "are: idempotency_key"),
         ("lamps/pim/e1/ask", 404, "not_found", "There is no table 'lamps': choose one of"),
         ("products/nobody/e1/ask", 404, "not_found", "There is no source 'nobody' in the settings"),
         ("products/plain/e1/ask", 409, "not_askable", "has no `api_url`: set it"),

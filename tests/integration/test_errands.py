@@ -8,6 +8,7 @@ from serving import error, serving, wait_until
 
 from receiver.api.tokens import Scope
 from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.server import sending
 
 ALL = ("sigma", "indexed", "iimmpact", "sticky")
 
@@ -49,6 +50,31 @@ def test_test_events_are_recorded_and_ask_nobody_for_a_handler(reachable):
 def test_each_test_event_is_a_delivery_of_its_own(reachable):
     first, second = (post(reachable, "/api/v1/sources/iimmpact/test").json() for _ in range(2))
     assert first["delivery"] != second["delivery"]
+
+
+def test_a_test_event_that_is_repeated_with_its_key_is_sent_once(reachable):
+    path = "/api/v1/sources/indexed/test?idempotency_key=test-1"
+    first, again = (post(reachable, path).json() for _ in range(2))
+    assert again == first | {"again": True}
+    assert first["delivery"] is not None
+    deliveries = reachable.get("/api/v1/deliveries?source=indexed").json()["items"]
+    assert [each["id"] for each in deliveries].count(first["delivery"]) == 1
+    assert error(post(reachable, "/api/v1/sources/sigma/test?idempotency_key=test-1")) == (409, "key_used")
+
+
+def test_a_repetition_beside_a_test_event_that_is_not_answered_yet_sends_none_and_says_so(reachable, monkeypatch):
+    path, send = "/api/v1/sources/sigma/test?idempotency_key=test-2", sending.send
+    beside = []
+
+    def slowly(*given):
+        beside.append(post(reachable, path).json())
+        return send(*given)
+
+    monkeypatch.setattr(sending, "send", slowly)
+    first = post(reachable, path).json()
+    assert (len(beside), first["status"]) == (1, 200)
+    assert (beside[0]["again"], beside[0]["delivery"], "is on its way" in beside[0]["says"]) == (True, None, True)
+    assert post(reachable, path).json() == first | {"again": True}
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, None])

@@ -277,7 +277,7 @@ ASKED = [
     *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
     *(Asked(403, f"/api/v1/refused/sticky/{verb}", "POST", scope=Scope.READ) for verb in ("verify", "drop")),
     Asked(404, "/api/v1/refused/nobody/verify", "POST"),
-    Asked(409, "/api/v1/refused/sticky/drop?idempotency_key=taken", "POST"),
+    *(Asked(409, f"/api/v1/refused/sticky/{verb}?idempotency_key=taken", "POST") for verb in ("verify", "drop")),
     Asked(200, "/api/v1/sessions"),
     Asked(400, "/api/v1/sessions?colour=red"),
     Asked(401, "/api/v1/sessions", scope=None),

@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from examples import examples
 from handlers.catalog import Product
 from receiver.dialects.sources import Source
-from receiver.errors import NotVerified, ReasonWanted
+from receiver.errors import KeyUsed, NotVerified, ReasonWanted
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import REQUESTS, Bounds, Refusal
@@ -240,6 +240,26 @@ def test_requests_are_accepted_by_hand_together_with_the_action_wherever_the_pro
     for _ in each_death(kit.database, lambda: verify_refused(kit.inbox, listening, asked)):
         assert counts() in ((0, []), (3, [3]))
     assert counts() == (3, [3])
+
+
+def test_a_verification_that_is_repeated_with_its_key_gets_the_sums_of_the_first(kit, source, monkeypatch):
+    monkeypatch.setattr(reverifying, "VERIFIED_AT_ONCE", 2)
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in range(3):
+        keeper.offer(signed(source, _event(f"A{number}", 0, None)), WRONG)
+    keeper.flush()
+    asked = actions.Asked(by=actions.By("ops-1", actions.Via.API), what="verify refused", key="once")
+    listening = replace(source, credentials=BOTH)
+    first = verify_refused(kit.inbox, listening, asked)
+    keeper.offer(signed(source, _event("A4", 0, None)), WRONG)
+    keeper.flush()
+    assert verify_refused(kit.inbox, listening, asked) == first == Reverified(3, accepted=3, duplicates=0, left=0)
+    assert len(all_kept(kit)) == 1
+    with kit.database.read() as connection:
+        recorded = connection.execute(select(actions.ACTIONS.c.count, actions.ACTIONS.c.key)).all()
+    assert [tuple(each) for each in recorded] == [(2, None), (1, "once")]
+    with pytest.raises(KeyUsed):
+        verify_refused(kit.inbox, listening, replace(asked, arguments={"source": "another"}))
 
 
 def test_requests_that_are_accepted_before_a_lost_answer_are_reported_and_announced_once(kit, source, monkeypatch):

@@ -49,6 +49,12 @@ def test_the_document_is_valid_openapi(document):
     assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
+def test_every_action_but_the_reload_takes_a_key_by_which_its_repetition_is_recognised(api):
+    actions = [each for each in api.operations if each.method == "post" and each.path.startswith("/api/")]
+    without = {each.name for each in actions if "idempotency_key" not in {one.name for one in each.parameters}}
+    assert without == {"reload_settings"}
+
+
 def test_the_document_has_every_served_route_and_no_other(api, document):
     # Mirror tables declared by other tests count, too.
     tables = list(tables_by_name())
