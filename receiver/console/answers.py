@@ -90,17 +90,26 @@ def attachment(found: Attachment) -> Response:
 def fault_answer(request: Request) -> Response:
     """The page of status 500, for an error of Hookmirror. The log has the details."""
     says = "This page failed because of an error in Hookmirror: read the details in its log."
-    return page_answer(request, "error.html", status=500, says=says, away=False, has_filters=False)
+    return page_answer(request, "error.html", status=500, says=says, away=False, is_page=True, has_filters=False)
 
 
-def refusal_answer(request: Request, refusal: Refused, *, reason: str = NO_TURN, has_filters: bool = False) -> Response:
+def refusal_answer(
+    request: Request,
+    refusal: Refused,
+    *,
+    reason: str = NO_TURN,
+    has_filters: bool = False,
+    is_page: bool = True,
+) -> Response:
     """The page about a refused request, with its message. `reason` is told to an open page that fetches itself.
 
-    With `has_filters`, the page leads to its address without them, because one of them may be what was refused.
+    With `has_filters`, the page leads to its address without them, because one of them may be what was refused. What is
+    not a page, a pressed button or a file, is not asked for again by itself.
     """
     away = isinstance(refusal, Unavailable)
     headers = {"Connection": "close"} if refusal.ends_connection else {}
     if isinstance(refusal, Unavailable):
         headers |= {"Retry-After": str(refusal.retry_after), REASON_HEADER: reason}
-    told = {"says": refusal.message, "away": away, "has_filters": has_filters}
+    pressed = request.method == "POST"
+    told = {"says": refusal.message, "away": away, "pressed": pressed, "is_page": is_page, "has_filters": has_filters}
     return page_answer(request, "error.html", status=refusal.status, headers=headers, **told)

@@ -103,7 +103,7 @@ class Console:
         self._pressing = Pressing(self._visited, self._sign_in, self._guests, self._reads, forms)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
-            Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
+            Address(CONSOLE_PATH + path, self._guarded(handler, is_page=_is_page(method, path)), methods=[method])
             for method, path, handler in self._addresses()
         ]
         self._app = Starlette(routes=routes, exception_handlers={HTTPException: self._answer_unknown})
@@ -138,8 +138,8 @@ class Console:
         found += [("GET", page.path, partial(self._show, page)) for page in sorted(PAGES, key=_is_open_ended)]
         return found
 
-    def _guarded(self, handler: PageHandler) -> PageHandler:
-        """The handler, with its errors shown as pages."""
+    def _guarded(self, handler: PageHandler, *, is_page: bool) -> PageHandler:
+        """The handler, with its errors shown as pages. With `is_page`, the browser asks again by itself."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -150,11 +150,12 @@ class Console:
                 has_filters = request.method == "GET" and bool(request.url.query)
                 return refusal_answer(request, refusal, has_filters=has_filters)
             except Refused as refusal:
-                return refusal_answer(request, refusal)
+                return refusal_answer(request, refusal, is_page=is_page)
             except SQLAlchemyError as error:
                 says = "cannot show a page, because of the database"
                 log.warning(says, about={}, path=request.url.path[:200], error=told(error))
-                return refusal_answer(request, Unavailable(describe_for_all(error)), reason=NO_ANSWER)
+                gone = Unavailable(describe_for_all(error))
+                return refusal_answer(request, gone, reason=NO_ANSWER, is_page=is_page)
             except ClientDisconnect:
                 # The browser has gone, so nobody reads this answer.
                 return Response(status_code=400, headers=BARE_HEADERS)
@@ -282,6 +283,11 @@ class Console:
 
 def _is_open_ended(page: ConsolePage) -> bool:
     return ":path}" in page.path
+
+
+def _is_page(method: str, path: str) -> bool:
+    """Whether the address gives a page, and no file."""
+    return method == "GET" and not path.endswith(tuple(f".{end}" for end in FORMATS))
 
 
 def _query_of(request: Request) -> dict[str, str]:

@@ -61,9 +61,10 @@ def ask(console: Console, method: str, path: str, **parts: object) -> httpx.Resp
     return asyncio.run(asked())
 
 
-def ask_for_a_page(console: Console) -> httpx.Response:
+def ask_for_a_page(console: Console, method: str = "GET", path: str = "/deliveries", **parts: object) -> httpx.Response:
     signed = Signer([SECRET_KEY], salt=COOKIE_SALT, digest_method=hashlib.sha256).sign(b"anybody").decode()
-    return ask(console, "GET", "/deliveries", headers={"Cookie": f"hookmirror-console={signed}"})
+    headers = {"Cookie": f"hookmirror-console={signed}", "Sec-Fetch-Site": "same-origin"}
+    return ask(console, method, path, headers=headers, **parts)
 
 
 def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: Console) -> None:
@@ -71,6 +72,23 @@ def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: C
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "The database does not answer." in text_of(answer.text)
     assert '<meta http-equiv="refresh" content="10">' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "advice"),
+    [
+        ("POST", "/deliveries/1/replay", "The button may have taken effect or not: load this page again"),
+        ("GET", "/deliveries.csv", "Load this page again to get the file."),
+    ],
+)
+def test_a_pressed_button_or_a_file_is_not_asked_for_by_itself_while_the_database_is_away(
+    away: Console, method: str, path: str, advice: str
+) -> None:
+    """A reload would show an empty form instead, and a file would leave the notice where it is."""
+    answer = ask_for_a_page(away, method, path, **({"data": {"reason": "x"}} if method == "POST" else {}))
+    assert answer.status_code == 503
+    assert ("refresh" in answer.text, "tries again" in answer.text) == (False, False)
+    assert advice in text_of(answer.text)
 
 
 def test_an_open_page_that_fetches_itself_is_told_why_it_cannot_be_read(
