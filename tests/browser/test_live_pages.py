@@ -241,6 +241,26 @@ def test_a_page_whose_database_is_away_keeps_its_content_and_says_since_when_it_
     arrives(page, acked_again(served, key="after"))
 
 
+def test_a_page_whose_stream_is_gone_gives_no_reason_that_has_passed(served, looking, monkeypatch):
+    context = looking.context()
+    context.clock.install()
+    page = context.new_page()
+    page.goto(f"{looking.site}/console/deliveries")
+    page.locator("#live.on").wait_for()
+    looking.watch.expected.add(503)
+    with away(str(served.beside.engine.url)):
+        monkeypatch.setattr(live, "LONGEST_SILENCE", 1.0)
+        says(page, f"{NOT_LIVE}: {NO_ANSWER}")
+        served.app.end_streams()
+        # The browser asks for another stream, and the server has none to give.
+        page.wait_for_event("requestfinished", lambda request: "/console/live" in request.url)
+    delivery = acked_again(served, key="after")
+    page.clock.fast_forward(ASKS_EVERY_MS)
+    page.clock.run_for(1_000)
+    arrives(page, delivery)
+    says(page, f"{NOT_LIVE}: it has no stream, and asks every 15 seconds")
+
+
 def gives(status: int) -> Callable[[Route], None]:
     """Answer with a page that is none of ours, as a proxy does that wants people to sign in there."""
     return lambda route: route.fulfill(status=status, content_type="text/html", body="<p>Sign in.</p>")

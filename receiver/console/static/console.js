@@ -80,8 +80,7 @@
     if (fetching || isTyping()) return refreshSoon();
     const folded = new Map(folds().map(([name, each]) => [name, each.open]));
     const began = performance.now();
-    fetching = true;
-    refused = null;
+    [fetching, refused] = [true, null];
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" }).catch(refuse);
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
     rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
@@ -90,6 +89,7 @@
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
     if (refused === null && !paused) align();
+    if (refused === null && source?.readyState === EventSource.CLOSED) unheard &&= ""; // The reason of a stream that is gone.
     failed = refused;
     tell();
   };
