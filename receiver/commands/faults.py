@@ -23,7 +23,7 @@ def faults(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List dead and failing deliveries by cause, the largest first."""
+    """List dead and failing deliveries by cause, the largest first. Dead ones count while their bodies are kept."""
     found = client_of(to, token).ask(FAULTS_PATH, {}, {"source": source})["items"]
     if as_json:
         typer.echo(encode(found))

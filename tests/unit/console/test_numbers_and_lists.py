@@ -11,14 +11,14 @@ import followed
 import pytest
 from senders import sent
 from serving import Served
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from visiting import Visitor, text_of, visiting
 from waiting import wait_until
 
 from receiver.console import downloads, remedies
 from receiver.console.pages import row, run
 from receiver.following.followers import FOLLOWERS
-from receiver.inbox.tables import DELIVERIES
+from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.metrics import few_names
 
 
@@ -156,6 +156,20 @@ def test_a_fault_leads_to_a_list_only_if_a_filter_finds_its_deliveries_alone(
     with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
         served.ended(served.send("sigma", b"not JSON"))
         assert bool(leads(visitor.page("/faults"), "/console/deliveries?source=sigma&state=dead")) is is_telling
+
+
+def test_the_page_of_faults_says_that_dead_deliveries_count_only_while_their_bodies_are_kept(
+    tmp_path: Path,
+) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True) as (served, visitor):
+        ids = [served.ended(served.send("sigma", b"not JSON" + suffix))["id"] for suffix in (b"", b"!")]
+        with served.beside.write() as connection:
+            connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(ids[0])))
+        page = visitor.page("/faults")
+        assert [each["dead"] for each in served.get("/api/v1/faults").json()["items"]] == [1]
+        assert "Dead ones count while their bodies are kept" in text_of(page)
+        (address,) = leads(page, "/console/deliveries?source=sigma&state=dead")
+        assert "2 match" in text_of(visitor.page(address.removeprefix("/console")))
 
 
 def test_a_run_with_many_actions_and_a_row_with_many_changes_say_that_there_are_more(
