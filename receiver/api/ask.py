@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from time import monotonic
@@ -156,7 +157,7 @@ def _moment(text: str | None) -> datetime | None:
 ASKED_TABLE = Parameter("table", {"type": "string"}, "The name of a table.", str, "")
 ASKED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
 ASKED_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
-REPAIR_REASON = plain_text("reason", "The reason for the repair, in 3 to 200 characters.")
+REPAIR_REASON = replace(plain_text("reason", "The reason for the repair, in 3 to 200 characters."), is_required=True)
 
 
 class SourceQuestions:

@@ -123,7 +123,7 @@ def _describe_parameter(parameter: Parameter[Any], operation: Operation) -> dict
     return {
         "name": parameter.name,
         "in": "path" if in_path else "query",
-        "required": in_path,
+        "required": in_path or parameter.is_required,
         "schema": parameter.schema,
         "description": parameter.description,
     }

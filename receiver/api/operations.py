@@ -31,6 +31,8 @@ class Parameter(Generic[Value]):
     read: Callable[[str], Value]
     #: The value of an absent parameter.
     default: Value
+    #: Whether the operation refuses a request without it. Those in the path always belong to a request.
+    is_required: bool = False
 
 
 class Question:

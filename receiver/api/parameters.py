@@ -152,10 +152,9 @@ def relative_times(
 
 
 def _limit(text: str) -> int:
-    items = number("limit")(text)
-    if not 1 <= items <= LARGEST_PAGE:
+    if not is_id(text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.", names=("limit",))
-    return items
+    return int(text)
 
 
 LIMIT = Parameter(

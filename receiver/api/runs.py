@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -233,6 +234,7 @@ class Runs:
         )
 
     def _verb(self, name: str, answer: Callable[[Question], RunChanged], scope: Scope) -> Operation:
+        why = replace(WHY, is_required=True) if name == "start" else WHY
         return Operation(
             name=f"{name}_run",
             method="post",
@@ -241,7 +243,7 @@ class Runs:
             answer=answer,
             answers={200: RunChanged},
             scope=scope,
-            parameters=(RUN_ID, *((ONLY_PLAN,) if name == "cancel" else ()), WHY, IDEMPOTENCY_KEY),
+            parameters=(RUN_ID, *((ONLY_PLAN,) if name == "cancel" else ()), why, IDEMPOTENCY_KEY),
             refusals=(BadRequest, NotFound, ReasonWanted, RunConflict, KeyUsed, Unavailable),
         )
 

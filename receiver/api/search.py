@@ -69,8 +69,13 @@ def show_hits(hits: Hits, tables: Mapping[str, type[MirrorRow]]) -> SearchResult
 
 
 def _sought(text: str) -> str:
+    if not text.strip():
+        raise BadRequest(NOTHING_SOUGHT, names=("q",))
     parse_text("q", text.strip(), longest=LONGEST_ENTITY)
     return text
+
+
+NOTHING_SOUGHT = "Nothing is looked for: give `q`, a SKU, an external id, an entity, a delivery's id, or a dedup key."
 
 
 Q = Parameter(
@@ -79,6 +84,7 @@ Q = Parameter(
     "A SKU, an external id, an entity as `kind:id`, the id of a delivery, or a dedup key; exact.",
     _sought,
     "",
+    is_required=True,
 )
 
 
@@ -104,5 +110,7 @@ class Search:
         ]
 
     def search(self, asked: Question) -> SearchResult:
+        if not asked[Q]:
+            raise BadRequest(NOTHING_SOUGHT, names=("q",))
         lookup = self._lookup
         return show_hits(search(lookup.database, self._tables, asked[Q], most_bytes=lookup.page_bytes), self._tables)

@@ -200,6 +200,19 @@ def test_a_parameter_of_another_address_is_refused(served: Served, method: str, 
     assert answer.json()["message"].startswith("There is no parameter 'colour' here; the parameters are: ")
 
 
+@pytest.mark.parametrize("query", ["", "?q=", "?q=+"])
+def test_a_search_for_nothing_is_told_what_to_give(served: Served, query: str):
+    answer = served.get(f"/api/v1/search{query}")
+    assert error(answer) == (400, "bad_request")
+    assert answer.json()["message"].startswith("Nothing is looked for: give `q`, a SKU,")
+
+
+@pytest.mark.parametrize("wrong", ["0", "1.5", "-1", "ten"])
+def test_a_wrong_limit_is_told_the_numbers_that_it_takes(served: Served, wrong: str):
+    answer = served.get(f"/api/v1/deliveries?limit={wrong}")
+    assert answer.json()["message"] == "`limit` takes a whole number from 1 to 1000."
+
+
 @pytest.mark.parametrize("path", ["/", "/api", "/api/v1/nothing", "/api/v1/deliveries/x", "/%FF"])
 def test_an_unknown_path_is_not_found_in_the_contract_s_form(served: Served, path: str):
     assert error(served.get(path)) == (404, "not_found")

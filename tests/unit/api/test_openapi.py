@@ -118,6 +118,17 @@ def value_schema(column) -> dict[str, Any]:
     return components[row.__name__]["properties"]["value"]
 
 
+def test_a_parameter_without_which_a_request_is_refused_is_described_as_required(document):
+    required = {
+        (each["operationId"], parameter["name"])
+        for methods in document["paths"].values()
+        for each in methods.values()
+        for parameter in each.get("parameters", ())
+        if parameter["required"] and parameter["in"] == "query"
+    }
+    assert required == {("search", "q"), ("start_run", "reason"), ("repair_row", "reason")}
+
+
 @pytest.mark.parametrize("name", ["Item", "State", "Change", "Error"])
 def test_tables_of_the_same_name_have_separate_schemas(name):
     one, other = (type(name, (), {"__table__": Table(column, MetaData(), Column(column, Text))}) for column in "ab")
