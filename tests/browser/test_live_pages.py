@@ -88,6 +88,25 @@ def test_every_page_of_somebody_who_goes_from_one_to_the_next_is_live(served, lo
     assert {each.status for each in looking.watch.responses} == {200}
 
 
+def test_a_live_page_on_which_nothing_changes_fetches_itself_once_a_minute_so_that_its_spans_stay_right(
+    served, looking, monkeypatch
+):
+    served.ended(served.send("sigma", key="the last one"))
+    # No hint comes.
+    monkeypatch.setattr(live, "LOOK_INTERVAL", 3_600.0)
+    context = looking.context()
+    context.clock.install()
+    page = context.new_page()
+    page.goto(f"{looking.site}/console/")
+    page.locator("#live.on").wait_for()
+    as_of = page.locator("#live time").get_attribute("datetime")
+    for _ in range(5):
+        page.clock.fast_forward(ASKS_EVERY_MS)
+        page.clock.run_for(1_000)
+    expect(page.locator("#live time")).not_to_have_attribute("datetime", str(as_of), timeout=TIMEOUT_MS)
+    says(page, "live")
+
+
 def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
     paused, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
     other.locator("#live.on").wait_for()

@@ -47,12 +47,12 @@
     else if (event.key === "k") step(-1);
   });
 
-  // Live: after a hint of a change from the server, the page fetches itself again. Without hints it does so every 15 seconds.
+  // Live: after a hint of a change, and once a minute, the page fetches itself. Without a stream it does so every 15 seconds.
   const live = document.getElementById("live");
   const parts = live?.dataset.live?.split(" ") ?? [];
   // Why the page is not live: what its stream said last, and how its last fetch ended. Null is no reason, "" an unknown one.
   let unheard = "", failed = null;
-  let source = null, paused = false, fetching = false, refused = null, lost = null, due = null, rest = 500, read = 0;
+  let source = null, paused = false, fetching = false, refused = null, lost = null, due = null, rest = 500, read = 0, fetched = 0;
   // The browser's clock may be wrong or be set, so times count from the server's time in the page, by the monotonic clock.
   const align = () => (read = Date.parse(live.querySelector("time").dateTime) - performance.now());
   const tell = (seconds = 0) => {
@@ -79,11 +79,11 @@
     if (paused || document.hidden || !window.htmx) return;
     if (fetching || isTyping()) return refreshSoon();
     const folded = new Map(folds().map(([name, each]) => [name, each.open]));
-    const began = performance.now();
+    fetched = performance.now();
     [fetching, refused] = [true, null];
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" }).catch(refuse);
     // A page that is slow to make is fetched less often, so that it takes at most a fifth of the time.
-    rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
+    rest = Math.min(Math.max(500, 4 * (performance.now() - fetched)), 15000);
     fetching = false;
     for (const [name, each] of folds()) each.open = folded.get(name) ?? each.open;
     const time = document.querySelector("#page footer time");
@@ -129,10 +129,10 @@
     document.addEventListener("visibilitychange", follow);
     addEventListener("pagehide", stop);
     setInterval(() => {
-      if (!lost || paused || document.hidden) return;
-      refreshSoon();
-      // A browser does not reconnect by itself after an answer that is an error.
-      if (source?.readyState === EventSource.CLOSED) listen();
+      if (paused || document.hidden) return;
+      // Without a change, spans such as “3 s ago” and the chart would stay as they are.
+      if (lost || performance.now() - fetched > 60000) refreshSoon();
+      if (source?.readyState === EventSource.CLOSED) listen(); // A browser does not reconnect after an answer that is an error.
     }, 15000);
     if (!document.hidden) listen();
   }
