@@ -10,6 +10,7 @@ from threading import Barrier
 import pytest
 from serving import TIMEOUT, Served, error, serving
 from stub_servers import Stub, answering
+from visiting import Visitor, hidden_fields, text_of
 
 from receiver.api.tokens import Scope
 from receiver.reconcile.lookup import look_up
@@ -45,7 +46,7 @@ def served(lend_database, tmp_path_factory, api: str) -> Iterator[Served]:
     without = {"dialect": "sigma", "secrets": [SECRET]}
     with (
         lend_database(tmp_path_factory.mktemp("asking")) as url,
-        serving(url, sources={"pim": asked, "plain": without}) as running,
+        serving(url, sources={"pim": asked, "plain": without}, console=True) as running,
     ):
         yield running
 
@@ -117,6 +118,21 @@ def test_a_repair_that_is_repeated_with_its_key_is_one_repair_with_the_same_answ
     assert (first["repaired"], first["again"]) == (1, False)
     assert (again["repaired"], again["again"], again["action"]) == (1, True, first["action"])
     assert (served.count("runs"), served.count("actions")) == (runs, actions)
+
+
+def test_a_form_that_is_pressed_twice_asks_once_and_says_that_its_answer_is_the_first(served: Served):
+    visitor = Visitor(str(served.client.base_url).rstrip("/"))
+    visitor.sign_in()
+    path, before = "/mirror/products/pim/e2/ask", served.count("actions", "what = 'ask'")
+    form = hidden_fields(visitor.page(path))
+    said = []
+    for _ in range(2):
+        following = visitor.post(path, **form).headers["location"].removeprefix("/console")
+        said.append(text_of(visitor.page(following)))
+    visitor.close()
+    assert "The source has answered." in said[0]
+    assert "This form was sent before, and nothing was asked now" in said[1]
+    assert served.count("actions", "what = 'ask'") == before + 1
 
 
 @pytest.mark.parametrize("other", ["products/pim/e2/ask", "products/pim/e4/repair?reason=another"])

@@ -149,7 +149,15 @@ def _asked_at(_: Visit, answer: AskedRow) -> str:
     return path_of_row(answer.table, answer.source, answer.external_id, asked=answer.action)
 
 
+def _says_asked(answer: AskedRow) -> str:
+    if answer.again:
+        return "This form was sent before, and nothing was asked now: this is its answer. Ask again for a new one."
+    return "The source has answered."
+
+
 def _says_repaired(answer: AskedRow) -> str:
+    if answer.again:
+        return "This form was sent before, and nothing was done now: this is its answer."
     if not answer.repaired:
         return "The source has answered, and nothing was written."
     return f"The source has answered. {counted(answer.repaired, 'row')} changed."
@@ -176,7 +184,7 @@ BUTTONS = (
         label="Ask the source",
         operation="ask_source",
         command="hookmirror ask {table} {source} {external_id}",
-        says="The source has answered.",
+        says=_says_asked,
         then=_asked_at,
     ),
     Button(

@@ -68,6 +68,8 @@ def _planned(_: Visit, answer: Any) -> str:
 
 
 def _answered(answer: SentTestEvent) -> str:
+    if answer.again:
+        return f"This form was sent before, and no event was sent now. Its answer: {answer.says}"
     return answer.says
 
 
