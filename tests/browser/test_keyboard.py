@@ -64,3 +64,14 @@ def test_keys_with_ctrl_or_alt_are_left_to_the_browser(browsing):
     page = browsing.open("/console/deliveries")
     page.keyboard.press("Control+j")
     assert page.evaluate("() => document.activeElement === document.body")
+
+
+def test_the_chart_is_passed_by_one_tab_and_its_numbers_lead_to_the_same_lists(browsing):
+    page = browsing.open("/console/")
+    page.get_by_role("navigation", name="Period").get_by_role("link", name="week").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent") == "The numbers"
+    bars = {each.get_attribute("href") for each in page.locator("svg.chart a").all()}
+    numbers = {each.get_attribute("href") for each in page.locator("table.numbers tbody a").all()}
+    assert numbers
+    assert numbers <= bars

@@ -107,6 +107,25 @@ def test_a_live_page_on_which_nothing_changes_fetches_itself_once_a_minute_so_th
     says(page, "live")
 
 
+def test_a_screen_reader_is_told_that_a_page_is_live_or_not_and_not_each_time_at_which_it_was_fetched(served, looking):
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    page.evaluate(
+        """() => {
+            window.told = [];
+            const note = (changes) => changes.forEach(({ target }) => told.push(target.textContent.trim()));
+            const heard = { childList: true, characterData: true, subtree: true };
+            for (const each of document.querySelectorAll("#live[role=status], #live [role=status]"))
+                new MutationObserver(note).observe(each, heard);
+        }"""
+    )
+    for key in ("first", "second"):
+        arrives(page, served.send("sigma", key=key))
+    page.get_by_role("button", name="pause").click()
+    says(page, "paused")
+    assert page.evaluate("told") == ["· paused"]
+
+
 def test_a_paused_page_stays_as_it_was_until_it_goes_on(served, looking):
     paused, other = looking.open("/console/deliveries"), looking.open("/console/deliveries")
     other.locator("#live.on").wait_for()

@@ -58,10 +58,10 @@
   const tell = (seconds = 0) => {
     const isLive = unheard === null && failed === null;
     lost = isLive ? null : new Date(Math.min(lost ?? Infinity, read + performance.now() - seconds * 1000));
-    const isRefused = source?.readyState === EventSource.CLOSED && !document.hidden;
-    const asks = isRefused && "it has no stream, and asks every 15 seconds";
-    const why = [lost?.toLocaleTimeString(), unheard || failed || asks].filter(Boolean).join(": ");
-    live.querySelector("span").textContent = ` · ${paused ? "paused" : isLive ? "live" : `not live since ${why}`}`;
+    const isRefused = source?.readyState === EventSource.CLOSED && !document.hidden, asks = "it has no stream, and asks every 15 seconds";
+    const why = [lost?.toLocaleTimeString(), unheard || failed || (isRefused && asks)].filter(Boolean).join(": ");
+    const says = ` · ${paused ? "paused" : isLive ? "live" : `not live since ${why}`}`, told = live.querySelector("span");
+    if (told.textContent !== says) told.textContent = says; // A screen reader reads what is written there.
     live.className = `live ${paused ? "" : isLive ? "on" : "lost"}`;
   };
   // Whether a field has what the page did not bring: typed text, or a mark.
