@@ -23,6 +23,9 @@ NONCE_BYTES = 16
 #: The query parameter with the name of the pressed button, in the address of the page after it.
 DONE = "done"
 
+#: The query parameter with the time of the action, in seconds of Unix, after which the message is shown for a while.
+WHEN = "when"
+
 #: The query parameters with the button's message, if it depends on the answer, and with the seal that proves the
 #: message.
 SAID, SEAL = "said", "seal"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from receiver.api.tokens import Scope
 from receiver.console import forms
-from receiver.console.answers import DONE, SAID, SEAL, Addresses, page_answer, redirect
+from receiver.console.answers import DONE, SAID, SEAL, WHEN, Addresses, page_answer, redirect
 from receiver.console.contents import MENU
 from receiver.console.footers import REASON_FIELD, footer_of_button
 from receiver.console.guests import Guests
@@ -74,10 +74,11 @@ class Pressing:
 
     def _said(self, button: Button, visit: Visit, answer: Any) -> dict[str, str]:
         """The parameters for the next page's message about the action, sealed so that no link can forge the message."""
+        done = {DONE: button.name, WHEN: f"{datetime.now(UTC).timestamp():.0f}"}
         if isinstance(button.says, str):
-            return {DONE: button.name}
+            return done
         said = button.says(answer)
-        return {DONE: button.name, SAID: said, SEAL: self._guests.seal(visit.guest, said)}
+        return done | {SAID: said, SEAL: self._guests.seal(visit.guest, said)}
 
     async def _done(self, button: Button, request: Request, visit: Visit) -> Any:
         operation = self._operations[button.operation]

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, page_answer, redirect
+from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, WHEN, page_answer, redirect
 from receiver.console.forms import KEY_FIELD, TOKEN_FIELD, Forms
 from receiver.console.guests import NOT_SIGNED_IN, Guests
 from receiver.console.live import NO_SESSION
@@ -33,7 +33,7 @@ FILES = (".csv", ".jsonl", "/body")
 
 #: Parameters and fields of one request, which a page does not get again: the message about an action, and the key and
 #: the token of a form.
-OF_ONE_REQUEST = (DONE, SAID, SEAL, KEY_FIELD, TOKEN_FIELD)
+OF_ONE_REQUEST = (DONE, WHEN, SAID, SEAL, KEY_FIELD, TOKEN_FIELD)
 
 #: The longest page that a cookie keeps, in characters of the cookie. Browsers drop cookies of more than 4,096 bytes.
 LONGEST_WANTED_PAGE = 3_500

@@ -26,6 +26,7 @@ from receiver.console.answers import (
     DONE,
     SAID,
     SEAL,
+    WHEN,
     Addresses,
     Attachment,
     SeeOther,
@@ -61,6 +62,9 @@ from receiver.settings.console import ConsoleSettings
 log = Repeats(structlog.get_logger(__name__))
 
 PageHandler = Callable[[Request], Awaitable[Response]]
+
+#: How long a page shows the message about an action. It may be open for hours, or its address be sent to others.
+NOTICE_SECONDS = 90
 
 #: The formats of downloads, each with its media type.
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
@@ -196,7 +200,10 @@ class Console:
         }
 
     def _notice(self, visit: Visit) -> str | None:
-        """The message about the action of the button that led to this page."""
+        """The message about the action of the button that led to this page, unless that was a while ago."""
+        when = visit.query.get(WHEN, "")
+        if when.isdecimal() and visit.now.timestamp() - int(when[:15]) > NOTICE_SECONDS:
+            return None
         done, said = BUTTON_BY_NAME.get(visit.query.get(DONE, "")), visit.query.get(SAID, "")
         if done is None or isinstance(done.says, str):
             return None if done is None else str(done.says)
@@ -215,7 +222,7 @@ class Console:
             now=now,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
-        visit.refuse_unknown(frozenset((own | {DONE, SAID, SEAL}) - {*page.leaves_out, *dict(page.given)}))
+        visit.refuse_unknown(frozenset((own | {DONE, WHEN, SAID, SEAL}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
     def _is_there(self, request: Request) -> bool:

@@ -23,7 +23,7 @@ from receiver.sessions.roles import Guest, Role
 Answered = TypeVar("Answered")
 
 #: Parameters that are not filters: the beginning of a page of a list, and the message about an action.
-PLACES = ("cursor", "before", "after", "limit", "count", "done", "said", "seal")
+PLACES = ("cursor", "before", "after", "limit", "count", "done", "when", "said", "seal")
 
 
 class MakeAddress(Protocol):

@@ -54,6 +54,21 @@ def test_the_chart_says_its_first_and_last_time_and_its_highest_number(tmp_path:
             assert {"hour": 1, "day": 24, "week": 168}[period] == (shown[1] - shown[0]) / timedelta(hours=1)
 
 
+@pytest.mark.parametrize(("seconds_ago", "is_shown"), [(0, True), (60, True), (3_600, False), (-5, True)])
+def test_the_message_about_an_action_is_shown_for_a_while_only(
+    operator: Visitor, seconds_ago: int, is_shown: bool
+) -> None:
+    """A page may be open for hours, and its address be sent to another person."""
+    when = int(datetime.now(UTC).timestamp()) - seconds_ago
+    page = text_of(operator.page("/actions", done="plan_run", when=str(when)))
+    assert ("The plan is being made." in page) is is_shown
+
+
+@pytest.mark.parametrize("when", ["", "soon", "9" * 5_000, "-1", "\u0661"])
+def test_an_odd_time_of_an_action_hides_at_most_its_message(operator: Visitor, when: str) -> None:
+    assert operator.get("/actions", done="plan_run", when=when).status_code == 200
+
+
 def test_an_action_is_told_in_words(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/acts.db", with_worker=True) as (served, visitor):
         served.ended(served.send("sigma", key="one"))

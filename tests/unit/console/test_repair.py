@@ -90,7 +90,7 @@ def test_a_finding_shows_its_beginning_the_changes_at_that_time_and_its_remedy(d
     assert "did “replay” by command" in words
     assert 'href="/console/faults?source=iimmpact">See the details' in page
     answer = post_form(operator, page, "Plan a replay of all dead ones of iimmpact")
-    run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
+    run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run&when=\d+", answer.headers["location"])[1]
     wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == "planned", "the plan")
     assert served.get(f"/api/v1/runs/{run}").json()["arguments"] == {"source": "iimmpact", "state": "dead"}
 
@@ -280,7 +280,7 @@ def test_one_press_makes_deliveries_of_requests_that_verify_with_a_new_secret(tm
         served.app._keeper.flush()
         _sign_again(served)
         answer = post_form(operator, operator.page("/refused"), "Verify again")
-        assert answer.headers["location"].startswith("/console/refused?source=iimmpact&done=verify_refused&said=")
+        assert answer.headers["location"].startswith("/console/refused?source=iimmpact&done=verify_refused&when=")
         said = text_of(operator.page(answer.headers["location"].removeprefix("/console")))
         assert "1 request verified: 1 new; none is left." in said
         assert served.count("deliveries") == 1

@@ -83,7 +83,7 @@ def test_a_changed_secret_is_mended_by_reading_the_settings_and_only_then_by_ver
         assert "Verify the kept requests again" not in page
         fields = {"form_token": hidden_fields(page)["form_token"], "finding": finding.id}
         answer = visitor.post("/system/reload", **fields)
-        assert answer.headers["location"].startswith(f"/console/findings/{finding.id}?done=reload_settings&said=")
+        assert answer.headers["location"].startswith(f"/console/findings/{finding.id}?done=reload_settings&when=")
         served.note_reading(Reading(datetime.now(UTC), None, ()))
         assert "Verify the kept requests again" in visitor.page(f"/findings/{finding.id}")
 

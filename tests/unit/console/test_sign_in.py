@@ -121,7 +121,7 @@ def test_signing_in_leads_to_a_page_whose_address_has_letters_of_any_script(stra
         ("/search?q=K%C3%A4se+%26+%25", "/console/search?q=K%C3%A4se+%26+%25"),
         ("/deliveries.csv?state=dead", "/console/deliveries?state=dead"),
         ("/deliveries/1/body", "/console/deliveries/1"),
-        ("/runs/7?done=start_run&said=forged&seal=x", "/console/runs/7"),
+        ("/runs/7?done=start_run&when=1&said=forged&seal=x", "/console/runs/7"),
         (f"/search?q={'x' * 3_600}", "/console/search"),
         (f"/search?q={'%C3%A4' * 400}", "/console/search"),
         (f"/mirror/products/pim/{'x' * 3_600}", "/console/"),
