@@ -59,6 +59,21 @@ def test_a_source_that_left_the_settings_says_which_deliveries_it_has(
         assert (found["health"], found["says"]) == ("unwell", f"It is not in the settings, and has {has} deliveries.")
 
 
+def test_the_pages_of_a_source_that_left_the_settings_give_no_advice_for_one_that_is_there(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/c.db"
+    with visiting(database) as (served, _):
+        dead, waiting = served.send("sigma", b"not JSON"), served.send("sigma")
+    with visiting(database, sources={"iimmpact": SOURCES["iimmpact"]}) as (_, visitor):
+        page = text_of(visitor.page("/sources/sigma").partition("<main")[2])
+        assert "This source is not in the settings: its webhooks are refused" in page
+        assert "cannot be reconciled: it is not in the settings." in page
+        for wrong in ("Address", "/hooks/sigma", "has a handler", "api_url"):
+            assert wrong not in page
+        for delivery, told in ((dead, "a replay would wait"), (waiting, "it waits")):
+            page = text_of(visitor.page(f"/deliveries/{delivery}"))
+            assert f"Its source is not in the settings, so no worker takes it: {told} until" in page
+
+
 def test_a_source_that_never_sent_shows_the_address_for_its_sender(tmp_path: Path) -> None:
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor):
         page = text_of(visitor.page("/sources/sigma"))
