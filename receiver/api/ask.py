@@ -266,7 +266,13 @@ def _answered(verb: Callable[..., SourceAnswer], asked: Question) -> AskedRow:
         row = (_table(asked[ASKED_TABLE]), asked[ASKED_ID])
         return show_asked(verb(*row, by=asked.by, key=asked[IDEMPOTENCY_KEY]))
     except AnsweredBefore as answered:
-        return show_recorded(answered.action)
+        try:
+            return show_recorded(answered.action)
+        except (KeyError, TypeError, ValueError):
+            raise KeyUsed(
+                f"The request was carried out as action {answered.action['id']}, whose record was edited by hand: "
+                "check its effect before you ask again with a new key."
+            ) from None
 
 
 def _table(name: str) -> type[MirrorRow]:

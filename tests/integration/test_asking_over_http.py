@@ -9,6 +9,7 @@ from threading import Barrier
 
 import pytest
 from serving import TIMEOUT, Served, error, serving
+from sqlalchemy import text
 from stub_servers import Stub, answering
 from visiting import Visitor, hidden_fields, text_of
 
@@ -133,6 +134,17 @@ def test_a_form_that_is_pressed_twice_asks_once_and_says_that_its_answer_is_the_
     assert "The source has answered." in said[0]
     assert "This form was sent before, and nothing was asked now" in said[1]
     assert served.count("actions", "what = 'ask'") == before + 1
+
+
+@pytest.mark.parametrize("odd", ["{}", '{"differ": 5}', "[]", '{"differ": [], "changed_here": "soon"}'])
+def test_a_repeated_question_whose_record_was_edited_by_hand_is_refused_with_its_action(served: Served, odd: str):
+    path = f"products/pim/e4/ask?idempotency_key=edited-{odd.encode().hex()}"
+    action = post(served, path).json()["action"]
+    with served.beside.write() as connection:
+        connection.execute(text("UPDATE actions SET result = :odd WHERE id = :id"), {"odd": odd, "id": int(action)})
+    answer = post(served, path)
+    assert error(answer) == (409, "key_used")
+    assert f"action {action}" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("other", ["products/pim/e2/ask", "products/pim/e4/repair?reason=another"])
