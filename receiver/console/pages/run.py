@@ -168,6 +168,8 @@ class ForeseenList(NamedTuple):
     run: str
     rows: list[ForeseenRow]
     listing: Listing
+    #: Why there are no rows.
+    says: str
 
 
 class TypedForecastPage(ForecastPage, frozen=True):
@@ -180,7 +182,19 @@ def show_rows_of_run(visit: Visit) -> ForeseenList:
     """One page of the forecast of a run."""
     page = visit.ask_listed(TypedForecastPage, "list_run_rows", limit=ROWS_OF_A_PAGE)
     around = listing(visit, ROWS_PAGE, following=page.next)
-    return ForeseenList(visit.path["id"], [foreseen(row) for row in page.items], around)
+    says = "" if page.items else _says_of_no_rows(visit, around)
+    return ForeseenList(visit.path["id"], [foreseen(row) for row in page.items], around, says)
+
+
+def _says_of_no_rows(visit: Visit, around: Listing) -> str:
+    if around.first:
+        return "No further row would change."
+    run = visit.ask(WholeRun, "show_run", id=visit.path["id"])
+    if run.state is RunState.PLANNING:
+        return "The forecast is being made: it is not known yet which rows would change."
+    if run.forecast is None:
+        return "This run has no forecast."
+    return "No row would change."
 
 
 class DeliveriesOfRun(NamedTuple):

@@ -292,3 +292,13 @@ def test_several_waiting_deliveries_can_be_tried_now_with_a_reason(desk) -> None
     )
     assert (answer.status_code, "None of these deliveries waits" in text_of(answer.text)) == (409, True)
     assert f"hookmirror retry {' '.join(ids)} --reason" in text_of(answer.text)
+
+
+def test_the_page_of_a_forecast_that_is_not_made_yet_does_not_say_that_no_row_would_change(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        served.send("sigma", b"not JSON")
+        # No worker makes the plan.
+        visitor.press("/runs/plan", kind="replay", state="dead")
+        assert "it is not known yet which rows would change" in text_of(visitor.page("/runs/1/rows"))
+        visitor.press("/runs/1/cancel", reason="not wanted")
+        assert "This run has no forecast." in text_of(visitor.page("/runs/1/rows"))
