@@ -81,8 +81,8 @@ class Attempts:
             request = asked_by(asked, "try now", **as_text(wanted))
             found = waiting_ids(self._lookup.database, wanted, now=now, most=MOST_HURRIED + 1)
             ids, more = tuple(found[:MOST_HURRIED]), len(found) > MOST_HURRIED
-        done = try_now(self._inbox, request, ids, now=now)
+        done = try_now(self._inbox, request, ids, more=more, now=now)
         if done is None:
             raise NotWaiting("None of these deliveries waits for an attempt: replay finished deliveries instead.")
         self._wake()
-        return Tried("pending", done.result["deliveries"], more)
+        return Tried("pending", done.result["deliveries"], done.result.get("more", False))

@@ -90,7 +90,10 @@ def _set(connection: Connection, finding_id: str, **values: Any) -> None:
 
 
 def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datetime) -> RowMapping | None:
-    """Acknowledge an open finding until it closes, and record the action. None for an unknown or closed one."""
+    """Acknowledge an open finding until it closes, and record the action. None for an unknown or closed one.
+
+    A repeated request gets the finding, which may have closed since.
+    """
 
     def effect(connection: Connection) -> Effect | None:
         noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
@@ -98,10 +101,12 @@ def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datet
         found = connection.execute(noted.values(**values)).rowcount
         return Effect(1, {"finding": finding_id}, thing="finding", wants_reason=False) if found else None
 
-    if perform(database, asked, effect, now=now) is None:
+    done = perform(database, asked, effect, now=now)
+    if done is None:
         return None
+    found = select(FINDINGS).where(FINDINGS.c.id == finding_id).order_by(FINDINGS.c.opened_at.desc()).limit(1)
     with database.read() as connection:
-        return connection.execute(select(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)).mappings().first()
+        return connection.execute(found if done.again else found.where(_IS_OPEN)).mappings().first()
 
 
 def open_findings(connection: Connection) -> list[RowMapping]:

@@ -89,15 +89,15 @@ def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime)
             refused |= some.reasons
 
 
-def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
+def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, more: bool = False, now: datetime) -> Done | None:
     """Make the next attempt of pending deliveries due now; None if no delivery waits for one.
 
-    Raises the errors of `perform`.
+    `more`, whether others wait, is part of the answer. Raises the errors of `perform`.
     """
 
     def hurry(connection: Connection) -> Effect | None:
         tried = inbox.try_now(connection, ids, now=now)
-        return Effect(tried, {"status": "pending", "deliveries": tried}) if tried else None
+        return Effect(tried, {"status": "pending", "deliveries": tried, "more": more}) if tried else None
 
     return perform(inbox.database, asked, hurry, now=now)
 

@@ -130,7 +130,10 @@ def listed(*, now: datetime, idle: timedelta) -> Select[Any]:
 
 
 def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Mapping[str, Any] | None:
-    """End a session, record the action, and return the ended session; None if it is unknown or had ended."""
+    """End a session, record the action, and return the ended session; None if it is unknown or had ended.
+
+    A repeated request gets the session that it has ended.
+    """
     ended: list[Mapping[str, Any]] = []
     goes_on = (SESSIONS.c.id == session) & (SESSIONS.c.ends_at > now) & (SESSIONS.c.seen_at > EPOCH)
 
@@ -140,10 +143,22 @@ def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Map
             return None
         # As if it had not been used for years, so that it stays ended even if the clock is set back.
         connection.execute(update(SESSIONS).where(goes_on).values(ends_at=now, seen_at=EPOCH))
-        return Effect(1, {"session": session}, thing="session")
+        return Effect(1, {"session": session, "seen_at": ended[0]["seen_at"].isoformat()}, thing="session")
 
-    perform(database, asked, end_row, now=now)
+    done = perform(database, asked, end_row, now=now)
+    if done is not None and done.again:
+        return _ended_before(database, session, done.result)
     return {**ended[0], "ends_at": now} if ended else None
+
+
+def _ended_before(database: Database, session: str, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The session as an earlier request has ended it; None once it is dropped."""
+    with database.read() as connection:
+        row = connection.execute(select(SESSIONS).where(SESSIONS.c.id == session)).mappings().first()
+    if row is None:
+        return None
+    seen_at = result.get("seen_at")
+    return {**row, "seen_at": row["seen_at"] if seen_at is None else datetime.fromisoformat(seen_at)}
 
 
 def _hashed(secret: str) -> str:
