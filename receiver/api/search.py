@@ -75,7 +75,7 @@ def _sought(text: str) -> str:
     return text
 
 
-NOTHING_SOUGHT = "Nothing is looked for: give `q`, a SKU, an external id, an entity, a delivery's id, or a dedup key."
+NOTHING_SOUGHT = "`q` is empty: give a SKU, an external id, an entity, a delivery's id, or a dedup key."
 
 
 Q = Parameter(

@@ -204,7 +204,7 @@ def test_a_parameter_of_another_address_is_refused(served: Served, method: str, 
 def test_a_search_for_nothing_is_told_what_to_give(served: Served, query: str):
     answer = served.get(f"/api/v1/search{query}")
     assert error(answer) == (400, "bad_request")
-    assert answer.json()["message"].startswith("Nothing is looked for: give `q`, a SKU,")
+    assert answer.json()["message"].startswith("`q` is empty: give a SKU,")
 
 
 @pytest.mark.parametrize("wrong", ["0", "1.5", "-1", "ten"])
