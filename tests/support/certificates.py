@@ -1,25 +1,32 @@
-"""The usual certificates, loaded once in a process, although httpx loads them for each new client."""
+"""The certificates, loaded once in a process, although httpx loads them for each new client."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from functools import cache
 from typing import Any
 
 import httpx
 import httpx._transports.default
 
-#: Variables that name other certificates.
+#: Variables that name other certificates than the usual ones.
 VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def share_certificates() -> None:
-    """Load the usual certificates now, and give them to every client that asks for no others."""
-    usual = httpx.create_ssl_context(trust_env=False)
+    """Load the certificates of this environment now, and give them to every client that asks for no others."""
 
     def context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
-        if verify is not True or cert is not None or any(name in os.environ for name in VARIABLES):
+        if verify is not True or cert is not None:
             return httpx.create_ssl_context(verify, cert, trust_env)
-        return usual
+        return _shared(*(os.environ.get(name) for name in VARIABLES)) if trust_env else _shared(None, None)
 
     httpx._transports.default.create_ssl_context = context
+    context()
+
+
+@cache
+def _shared(*named: str | None) -> ssl.SSLContext:
+    """The certificates that the variables name, or the usual ones if they name none."""
+    return httpx.create_ssl_context(trust_env=any(named))
