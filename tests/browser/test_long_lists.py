@@ -16,7 +16,7 @@ from stub_servers import Stub, answering
 from waiting import wait_until
 
 from receiver.console import live
-from receiver.reconcile import seen
+from receiver.reconcile import endless, seen
 
 #: The rows of a page, and a total that no offset reaches.
 ROWS, TOTAL = 3, 10**9
@@ -50,6 +50,7 @@ def served(tmp_path, api, monkeypatch) -> Iterator[Served]:
     """A console of a source with this list, of whose progress nothing waits long to be stored."""
     monkeypatch.setattr(live, "LOOK_INTERVAL", 0.1)
     monkeypatch.setattr(seen, "SECONDS_AT_ONCE", 0.1)
+    monkeypatch.setattr(endless, "MOST_REPEATED_PAGES", 10)
     source = {"dialect": "sigma", "secrets": ["sign-of-these-tests"], "api_url": api, "api_key": "sk"}
     with serving(f"sqlite:///{tmp_path}/lists.db", with_worker=True, console=True, sources={"pim": source}) as running:
         yield running
@@ -77,9 +78,9 @@ def test_a_plan_of_a_list_that_repeats_its_rows_ends_with_what_to_correct(served
         page.reload()
     expect(page.locator(".fate .state")).to_have_text("cancelled")
     said = page.locator("main").inner_text()
-    assert "The list of pim repeated only rows of earlier pages in its last 100 pages" in said
+    assert "The list of pim repeated only rows of earlier pages in its last 10 pages" in said
     assert "nothing was deactivated: correct its list function, which must ask for the page that start names" in said
-    assert "Read so far: 303 rows in 101 pages of the source's list." in said
+    assert "Read so far: 33 rows in 11 pages of the source's list." in said
 
 
 @pytest.mark.parametrize("api", [False], indirect=True)

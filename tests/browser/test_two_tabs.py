@@ -62,9 +62,15 @@ def sees(page: Page, *texts: str) -> None:
     assert all(text in said for text in texts), said
 
 
-@BOTH_BROWSERS
-@pytest.mark.parametrize("second", ["ops-1", "ops-2"])
-@pytest.mark.parametrize("reason", ["the same", "another one"])
+@pytest.mark.parametrize(
+    ("scripts", "second", "reason"),
+    [
+        (True, "ops-1", "the same"),
+        (True, "ops-2", "another one"),
+        (False, "ops-1", "another one"),
+        (False, "ops-2", "the same"),
+    ],
+)
 def test_the_second_tab_that_starts_a_plan_says_who_started_it_and_leads_to_the_run(
     served, people, standing, scripts, second, reason
 ):

@@ -8,16 +8,19 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
 from browsing import Browsing, sign_in
 from installing import ROOT, install_wheel, wheel_of
 from ports import free_port
+from serving import SECRET_KEY
+from visiting import new_link
 from waiting import wait_until
 
-SETTINGS = """
-secret_key = "secret-key-of-these-tests-only"
+SETTINGS = f"""
+secret_key = "{SECRET_KEY}"
 console = true
 
 [sources.iimmpact]
@@ -38,13 +41,11 @@ def serving_from(python: Path, folder: Path) -> Iterator[tuple[str, str]]:
     site = f"http://127.0.0.1:{free_port()}"
     given = {"HOOKMIRROR_CONFIG": "hookmirror.toml", "HOOKMIRROR_DATABASE_URL": "sqlite:///hookmirror.db"}
     around = {"cwd": folder, "env": {**os.environ, **given}}
-    command = [str(python), "-m", "receiver"]
-    serve = [*command, "serve", "--port", site.rpartition(":")[2]]
+    serve = [str(python), "-m", "receiver", "serve", "--port", site.rpartition(":")[2]]
     with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **around) as process:
         try:
             wait_until(lambda: process.poll() is not None or is_there(site), "the server of the wheel")
-            link = subprocess.run([*command, "console-link", "--url", site], capture_output=True, text=True, **around)
-            yield site, link.stdout.strip()
+            yield site, f"{site}/console/sign-in?link={quote(new_link())}"
         finally:
             process.kill()
 

@@ -22,18 +22,27 @@ WRONG = {
     "in summer": timedelta(days=182),
 }
 
-ZONES = ("Asia/Kathmandu", "America/New_York", "Europe/Berlin", "Pacific/Kiritimati", "Australia/Lord_Howe")
+#: Zones behind and ahead of UTC, by parts of an hour, with daylight saving and without it.
+ZONES = ("Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe")
 
 #: The longest time between two clocks that a test reads one after the other.
 NEAR = timedelta(seconds=30)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "LOOK_INTERVAL", 0.1)
+        url = f"sqlite:///{tmp_path_factory.mktemp('clocks')}/clocks.db"
+        with serving(url, with_worker=True, console=True) as running:
+            yield running
+
+
 @pytest.fixture
-def served(tmp_path, monkeypatch) -> Iterator[Served]:
-    monkeypatch.setattr(live, "LOOK_INTERVAL", 0.1)
-    with serving(f"sqlite:///{tmp_path}/clocks.db", with_worker=True, console=True) as running:
-        running.ended(running.send("sigma"))
-        yield running
+def served(server) -> Served:
+    """The server, with a delivery of this moment."""
+    server.ended(server.send("sigma", key=f"delivery {server.count()}"))
+    return server
 
 
 @pytest.fixture
@@ -65,10 +74,10 @@ def test_ages_and_times_are_those_of_the_server(looking, wrong):
     assert re.search(r"Last delivery \d+ s ago", page.locator("main").inner_text())
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=[*WRONG])
-def test_a_page_is_not_live_since_a_time_of_the_server(served, looking, wrong):
+@pytest.mark.parametrize("name", ["a day and some hours behind", "in summer"])
+def test_a_page_is_not_live_since_a_time_of_the_server(served, looking, name):
     page = looking.context().new_page()
-    page.clock.install(time=datetime.now(UTC) + wrong)
+    page.clock.install(time=datetime.now(UTC) + WRONG[name])
 
     def refuse(route: Route) -> None:
         route.fulfill(status=503)
