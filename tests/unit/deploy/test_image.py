@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from fnmatch import fnmatch
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from ports import free_port
+from installing import wheel_of
 
 from receiver import cli
 
@@ -47,10 +46,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
-    command = [*(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."), "-w", "."]
-    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
-    (found,) = source.glob("hookmirror-*.whl")
-    return zipfile.ZipFile(found)
+    return zipfile.ZipFile(wheel_of(source, source))
 
 
 def test_copied_files_exist_and_are_not_ignored():
@@ -137,26 +133,3 @@ def test_the_image_s_working_folder_is_a_volume():
 
 def test_docker_stops_the_image_with_sigterm():
     assert every("STOPSIGNAL") == ["SIGTERM"]
-
-
-@pytest.mark.parametrize("command", [["worker"], ["serve", "--host", "0.0.0.0", "--no-worker"]])
-def test_the_health_check_finds_endpoint_and_worker_healthy(tmp_path, command):
-    port = str(free_port())
-    given = dict(pair.split("=", 1) for rest in every("ENV") for pair in rest.split() if pair.startswith("HOOKMIRROR_"))
-    environment = {name: value.replace("8000", port) for name, value in given.items()} | {
-        "PATH": os.environ["PATH"],
-        "HOOKMIRROR_SECRET_KEY": "secret-key-of-these-tests-only",
-        "HOOKMIRROR_SOURCES": '{"sigma": {"secrets": ["x"]}}',
-    }
-    options = ["--port", port] if command[0] == "serve" else []
-    check = json.loads(every("HEALTHCHECK")[0].partition("CMD ")[2])
-    asked = [sys.executable, *(word.replace("8000", port) for word in check[1:])]
-    program = [sys.executable, "-m", "receiver", *command, *options]
-    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
-        try:
-            end = time.monotonic() + 60
-            while subprocess.run(asked, check=False, capture_output=True).returncode:
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < end, "waited 60 s for it to be healthy"
-        finally:
-            process.kill()
