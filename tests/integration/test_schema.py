@@ -46,6 +46,14 @@ def database(database_url):
     opened.close()
 
 
+@pytest.fixture
+def migrated(mirror_url):
+    """Open a database with the tables of this release, which are copied from a template."""
+    opened = Database(mirror_url)
+    yield opened
+    opened.close()
+
+
 def run(database, *statements):
     with database.write() as connection:
         for statement in statements:
@@ -184,13 +192,12 @@ def test_tables_without_a_recorded_revision_are_taken_for_the_first_release(data
         ("cafe", "receiver is at revision 'cafe', which no release has: restore it from a backup"),
     ],
 )
-def test_an_unknown_revision_is_refused_and_left_unchanged(database, revision, says):
-    Schema(database).upgrade()
-    run(database, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
-    for ask in (Schema(database).prepare, Schema(database).check, Schema(database).upgrade, Schema(database).plan):
+def test_an_unknown_revision_is_refused_and_left_unchanged(migrated, revision, says):
+    run(migrated, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
+    for ask in (Schema(migrated).prepare, Schema(migrated).check, Schema(migrated).upgrade, Schema(migrated).plan):
         with pytest.raises(ConfigurationError, match=says):
             ask()
-    assert noted(database)["receiver"] == revision
+    assert noted(migrated)["receiver"] == revision
 
 
 def test_tables_of_another_program_are_not_taken_for_ours(database):
@@ -221,12 +228,11 @@ def test_a_view_of_another_program_with_the_name_of_a_later_table_is_refused(dat
         Schema(database).upgrade()
 
 
-def test_a_later_table_that_was_made_as_it_is_declared_is_taken_for_ours(database):
-    Schema(database).upgrade()
-    run(database, "UPDATE alembic_version_receiver SET version_num = '0012'")
-    assert [step.before for step in Schema(database).plan().steps] == ["0012"]
-    Schema(database).upgrade()
-    Schema(database).check()
+def test_a_later_table_that_was_made_as_it_is_declared_is_taken_for_ours(migrated):
+    run(migrated, "UPDATE alembic_version_receiver SET version_num = '0012'")
+    assert [step.before for step in Schema(migrated).plan().steps] == ["0012"]
+    Schema(migrated).upgrade()
+    Schema(migrated).check()
 
 
 def test_every_start_migrates_sqlite(tmp_path):
@@ -346,12 +352,11 @@ def announce(monkeypatch, *points):
     monkeypatch.setattr(revisions, "entry_points", lambda group: [*ours, *points])
 
 
-def test_a_package_is_migrated_beside_ours_with_its_own_revisions(database, package):
-    Schema(database).upgrade()
+def test_a_package_is_migrated_beside_ours_with_its_own_revisions(migrated, package):
     package("CREATE TABLE shelves (id INTEGER)", "ALTER TABLE shelves ADD COLUMN colour TEXT")
-    assert [(step.branch, step.after) for step in Schema(database).upgrade().steps] == [("shelving", "0002")]
-    assert noted(database) == newest() | {"shelving": "0002"}
-    assert column_of(database, "SELECT colour FROM shelves") == []
+    assert [(step.branch, step.after) for step in Schema(migrated).upgrade().steps] == [("shelving", "0002")]
+    assert noted(migrated) == newest() | {"shelving": "0002"}
+    assert column_of(migrated, "SELECT colour FROM shelves") == []
 
 
 def test_a_package_that_is_no_longer_installed_is_ignored(database, package, monkeypatch):
@@ -458,18 +463,17 @@ def test_a_class_whose_table_was_refused_does_not_hinder_a_migration(database):
     assert "products" in str(refused.value)
 
 
-def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):
-    Schema(database).upgrade()
-    run(database, "ALTER TABLE shelves_of_these_tests DROP COLUMN colour")
+def test_a_missing_column_of_such_a_table_is_reported_with_advice(migrated):
+    run(migrated, "ALTER TABLE shelves_of_these_tests DROP COLUMN colour")
     mend = r"The table shelves_of_these_tests lacks the column colour: run `(ALTER TABLE .*)`\."
     with pytest.raises(ConfigurationError) as raised:
-        Schema(database).check()
+        Schema(migrated).check()
     with pytest.raises(ConfigurationError, match=mend):
-        Schema(database).upgrade()
+        Schema(migrated).upgrade()
     found = re.fullmatch(mend, str(raised.value))
     assert found is not None
-    run(database, found[1])
-    Schema(database).check()
+    run(migrated, found[1])
+    Schema(migrated).check()
 
 
 @pytest.mark.parametrize(
@@ -479,17 +483,15 @@ def test_a_missing_column_of_such_a_table_is_reported_with_advice(database):
         ("DROP TABLE attempts", "lacks the table attempts, which a migration made"),
     ],
 )
-def test_a_dry_run_refuses_what_the_migration_would_refuse(database, damage, says):
-    Schema(database).upgrade()
-    run(database, damage)
+def test_a_dry_run_refuses_what_the_migration_would_refuse(migrated, damage, says):
+    run(migrated, damage)
     with pytest.raises(ConfigurationError, match=says):
-        Schema(database).checked_plan()
+        Schema(migrated).checked_plan()
 
 
 @pytest.mark.parametrize("column", ["kind", "seen_at", "size", "weight", "made_at", "papers"])
-def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(database, column):
-    Schema(database).upgrade()
-    run(database, f"ALTER TABLE labels_of_these_tests DROP COLUMN {column}")
+def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(migrated, column):
+    run(migrated, f"ALTER TABLE labels_of_these_tests DROP COLUMN {column}")
     others = {
         "kind": "''",
         "seen_at": "'2026-01-01'",
@@ -500,14 +502,14 @@ def test_the_advised_statement_adds_a_column_without_null_to_a_table_with_rows(d
     }
     del others[column]
     run(
-        database,
+        migrated,
         f"INSERT INTO labels_of_these_tests (id, {', '.join(others)}) VALUES (1, {', '.join(others.values())})",
     )
     with pytest.raises(ConfigurationError) as raised:
-        Schema(database).check()
-    run(database, str(raised.value).split("`")[1])
-    Schema(database).check()
-    with database.read() as connection:
+        Schema(migrated).check()
+    run(migrated, str(raised.value).split("`")[1])
+    Schema(migrated).check()
+    with migrated.read() as connection:
         (found,) = connection.execute(select(Label.__table__.c[column])).scalars()
     assert found == {**EMPTY, "kind": "it's 5% off"}[column]
 
