@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import httpx._transports.default
 
-#: Variables that name other certificates than the usual ones.
-VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+#: Variables that name other certificates than the usual ones, and a file for the keys of connections.
+VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 def share_certificates() -> None:
@@ -20,7 +20,7 @@ def share_certificates() -> None:
     def context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
         if verify is not True or cert is not None:
             return httpx.create_ssl_context(verify, cert, trust_env)
-        return _shared(*(os.environ.get(name) for name in VARIABLES)) if trust_env else _shared(None, None)
+        return _shared(*(os.environ.get(name) for name in VARIABLES)) if trust_env else _shared()
 
     httpx._transports.default.create_ssl_context = context
     context()
@@ -28,5 +28,5 @@ def share_certificates() -> None:
 
 @cache
 def _shared(*named: str | None) -> ssl.SSLContext:
-    """The certificates that the variables name, or the usual ones if they name none."""
+    """Load what the variables name, or the usual certificates if they name nothing."""
     return httpx.create_ssl_context(trust_env=any(named))
