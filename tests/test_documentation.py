@@ -574,7 +574,7 @@ def run(folder: Path, *arguments: str, python: bool = False, **settings: str) ->
 
 
 #: Pages whose Python is run by another test, with its own set-up.
-RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "simulator" / "test_simulator_testing.py"}
+RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "integration" / "test_fixtures.py"}
 
 WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
 PYTHON_PAGES = sorted(WITH_PYTHON - RUN_ELSEWHERE.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -264,3 +265,14 @@ def test_a_user_s_dialect_fixtures_and_tests_run_with_the_shipped_kit(run):
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
 def test_a_user_s_fixture_with_other_rows_fails_and_shows_the_difference(run):
     assert "{'name': 'Lantern'} != {'name': 'Lamp'}" in run
+
+
+def test_the_example_of_the_simulator_s_page_works(tmp_path):
+    text = (FIXTURES.parent / "docs" / "simulator.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    with Forked([*USERS_PYTEST[1:], *FORKED], tmp_path, environment, python=True) as tests:
+        said, errors = tests.communicate(TIMEOUT)
+    assert tests.returncode == 0, said + errors
+    assert "1 passed" in said

@@ -1,14 +1,9 @@
-"""The pytest fixture `simulated`, and the example of docs/simulator.md."""
+"""The pytest fixture `simulated`."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import threading
 from http.server import ThreadingHTTPServer
-from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 from raw import raw_headers
@@ -20,8 +15,6 @@ from receiver.verify.request import WebhookRequest
 from simulator.faults import Faults
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated
-
-ROOT = Path(__file__).parents[3]
 
 
 class Receiver(Stub):
@@ -164,15 +157,3 @@ def test_the_wait_for_a_receiver_that_never_answers_ends(simulated, receiver):
     shop.create()
     with pytest.raises(TimeoutError):
         shop.wait(seconds=0.2)
-
-
-def test_the_example_of_the_docs_works(tmp_path):
-    text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
-    installed = any(point.value == "simulator.testing" for point in entry_points(group="pytest11"))
-    plugin = [] if installed else ["-p", "simulator.testing"]
-    command = [sys.executable, "-m", "pytest", "-q", *plugin, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
