@@ -10,6 +10,7 @@ import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled
 from shopping import feed, tell_all
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.catalog import Category, Group, Product, Variant
 from receiver import ApiError, Listed, ListPage, Wanted
@@ -73,6 +74,7 @@ def as_pages_with_a_lookup(shop, lamps) -> None:
 LISTS = pytest.mark.parametrize("speak", [as_one_page, as_a_stream, as_pages_with_a_lookup])
 
 
+@ON_BOTH
 @LISTS
 def test_the_children_of_a_product_whose_delete_was_lost_go_with_it(kit, shop, lamps, speak):
     speak(shop, lamps)
@@ -132,6 +134,7 @@ def test_children_that_go_with_their_parent_do_not_count_for_the_brake_of_their_
     assert active_variants(kit) == OF_A2
 
 
+@ON_BOTH
 def test_the_plan_counts_a_child_that_the_list_lacks_and_that_goes_with_its_parent_once(kit, shop, lamps):
     variants = variants_of_two()
     lamps.speak(shop, lookup=False)
@@ -157,6 +160,7 @@ def test_a_child_that_the_list_contains_stays_active_below_a_missing_parent(kit,
     assert (run(kit).repairs, feed(kit)) == (0, before), "the next reconcile agrees"
 
 
+@ON_BOTH
 def test_a_listed_child_comes_back_if_its_parent_was_deleted_by_a_webhook(kit, shop, lamps):
     lamps.speak(shop, lookup=False)
     list_variants(shop, variants_of_two())
@@ -189,6 +193,7 @@ def test_the_children_of_a_product_found_gone_by_a_newer_answer_go_with_it_altho
     assert active_variants(kit) == OF_A2
 
 
+@ON_BOTH
 def test_a_mark_in_the_middle_of_a_table_is_continued_in_the_order_in_which_the_dialect_names_its_tables(kit, shop):
     """The dialect names groups before categories; by their names, the categories would come first."""
     listened_to(kit)
@@ -219,6 +224,7 @@ def test_a_mark_in_the_middle_of_a_table_is_continued_in_the_order_in_which_the_
     assert (mark.braked, [row.active for row in kit.rows(Category)]) == ({"categories": 10}, [True] * 10)
 
 
+@ON_BOTH
 @pytest.mark.parametrize("looks_up", [True, False])
 def test_a_step_deactivates_few_missing_parents_if_they_have_many_children(kit, shop, lamps, monkeypatch, looks_up):
     """A1 and A2 have six variants each, so that a step takes one of them, and not the other."""

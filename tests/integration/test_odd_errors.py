@@ -13,6 +13,7 @@ from odd_errors import ODD, TextRaises
 from serving import wait_until
 from shopping import NOON, drain, named, new_worker, running, states
 from structlog.testing import capture_logs
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.catalog import Product
 from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable
@@ -65,6 +66,7 @@ def expect_only_the_odd_ones_to_have_failed(kit, guilty, code: str) -> None:
     assert [row.external_id for row in kit.rows(Product)] == [f"A{number:02}" for number in range(len(ODD))]
 
 
+@ON_BOTH
 def test_any_error_of_a_handler_fails_its_own_attempt(shop, kit, worker):
     @shop.on("product.odd")
     def fail(event: Event[Any], mirror: Mirror) -> None:
@@ -115,6 +117,7 @@ def test_an_odd_verdict_concerns_only_its_own_delivery(shop, kit, worker, error,
     assert [kit.delivery(each)["state"] for each in good] == ["processed"] * 2
 
 
+@ON_BOTH
 def test_any_error_while_hydrating_fails_its_own_attempt(shop, kit):
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client:
@@ -132,6 +135,7 @@ def test_any_error_while_hydrating_fails_its_own_attempt(shop, kit):
     expect_only_the_odd_ones_to_have_failed(kit, guilty, "fetch")
 
 
+@ON_BOTH
 def test_any_error_in_the_settling_transaction_fails_its_own_attempt(shop, kit, worker):
     @shop.on("product.odd")
     def fail(event: Event[Any], mirror: Mirror) -> None:
@@ -279,6 +283,7 @@ def test_an_empty_dedup_key_does_not_join_all_deliveries(shop, kit):
 # ── the group commit ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_after_any_error_of_storing_the_next_batch_is_stored(kit, monkeypatch):
     failing: list[BaseException] = []
     accept = kit.inbox.accept

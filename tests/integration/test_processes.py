@@ -17,6 +17,7 @@ from serving import serving, wait_until
 from shopping import new_shop
 from sqlalchemy import Text, insert, text, type_coerce
 from structlog.testing import capture_logs
+from systems import ON_BOTH, database_system  # noqa: F401
 from waiting import TIMEOUT
 
 from receiver.commands.wiring import tell_other_workers
@@ -99,6 +100,7 @@ def run(database, statement):
 # ── the table `processes` ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_a_process_is_registered_as_long_as_it_runs(database):
     registration = Registration(database, Schema(database), sources("shop"), kind=Kind.BOTH)
     registration.start()
@@ -143,6 +145,7 @@ def test_each_poll_is_a_sign_of_life(process, clock, database):
         assert (found["started_at"], found["seen_at"]) == (NOON, clock.now)
 
 
+@ON_BOTH
 def test_a_process_that_others_deregistered_registers_again(process, database):
     working = process(sources("shop"))
     working.heartbeat()
@@ -151,6 +154,7 @@ def test_a_process_that_others_deregistered_registers_again(process, database):
     assert list(registered(database)) == [working.name]
 
 
+@ON_BOTH
 def test_a_process_silent_for_a_minute_is_ignored_and_deregistered_by_the_next_start(process, clock, database):
     silent = process(sources("shop", "outlet"))
     silent.heartbeat()
@@ -183,6 +187,7 @@ def test_a_process_whose_clock_is_a_little_ahead_counts_as_running(process, cloc
         assert len(running(connection, NOON)) == 1
 
 
+@ON_BOTH
 def test_a_process_killed_on_this_machine_is_deregistered_at_once(process, database):
     dead = process(sources("shop", "outlet"))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
@@ -205,6 +210,7 @@ def test_processes_with_the_same_wiring_have_no_warnings(process):
         assert working.warnings == []
 
 
+@ON_BOTH
 def test_a_difference_in_handlers_is_reported_by_both_processes_and_logged_once_if_it_lasts(process):
     first, second = process(sources("shop")), process(sources("shop", shop=shop_that_archives()), Kind.ENDPOINT)
     first.heartbeat()
@@ -358,6 +364,7 @@ def test_the_wiring_does_not_depend_on_the_order_of_declarations():
     assert there.difference(back.lines) == ""
 
 
+@ON_BOTH
 def test_a_process_beside_the_schema_of_a_later_release_warns_once_and_goes_on(process, database):
     working = process(sources("shop"))
     working.heartbeat()
@@ -388,6 +395,7 @@ def test_readyz_shows_the_warnings_and_stays_200(database_url, quickly):
         wait_until(lambda: served.client.get("/readyz").json()["warnings"] == [])
 
 
+@ON_BOTH
 def test_a_server_goes_on_with_a_warning_after_a_later_release_migrated_the_database(database_url, quickly):
     with serving(database_url, with_worker=True) as served, closing(Database(database_url)) as beside:
         for number in range(6):
@@ -457,6 +465,7 @@ def of_other_releases(lend_database, tmp_path):
         yield served
 
 
+@ON_BOTH
 def test_processes_of_other_releases_are_listed_also_with_a_kind_that_this_one_does_not_know(of_other_releases):
     answer = of_other_releases.get("/api/v1/processes")
     assert answer.status_code == 200, answer.text
@@ -464,6 +473,7 @@ def test_processes_of_other_releases_are_listed_also_with_a_kind_that_this_one_d
     assert (kinds[7, "0.0.1"], kinds[8, "9.0.0"]) == ("worker", "other")
 
 
+@ON_BOTH
 @pytest.mark.parametrize("path", ["system", "findings", "runs", "sources", "stats"])
 def test_processes_of_other_releases_hinder_no_answer(of_other_releases, path):
     answer = of_other_releases.get(f"/api/v1/{path}")

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import OperationalError
+from systems import ON_BOTH, database_system  # noqa: F401
 from telling import NOON, Shop
 from telling import shop as telling_shop
 from waiting import wait_until
@@ -59,6 +60,7 @@ def reason(found: Why, path: str) -> Any:
 # ── origins and lost news ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
     delivery = catalog.tell("product.updated", "A1", 5, {"name": "Lamp"})
     name = reason(why(catalog.kit), "name")
@@ -66,6 +68,7 @@ def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
     assert (name.value, name.version.moment, name.check) == ("Lamp", NOON + timedelta(seconds=5), Checked.AGREES)
 
 
+@ON_BOTH
 def test_late_news_is_shown_as_the_last_that_lost(catalog):
     catalog.tell("product.updated", "A1", 1, {"price": "17.00"})
     catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
@@ -121,6 +124,7 @@ def test_news_with_the_same_value_did_not_lose(catalog):
     assert reason(why(catalog.kit), "name").lost is None
 
 
+@ON_BOTH
 def test_each_member_of_a_document_has_its_own_origin(catalog):
     whole = catalog.tell("product.updated", "A1", 1, {"data": {"price": 5, "colour": "red"}})
     patch = catalog.tell("product.patched", "A1", 2, {"price": 6})
@@ -130,6 +134,7 @@ def test_each_member_of_a_document_has_its_own_origin(catalog):
     assert (colour.value, str(colour.origin.delivery_id), colour.lost) == ("red", whole, None)
 
 
+@ON_BOTH
 def test_a_row_deactivated_with_its_parent_says_so(catalog):
     catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
     gone = catalog.tell("product.deleted", "A1", 2)
@@ -141,6 +146,7 @@ def test_a_row_deactivated_with_its_parent_says_so(catalog):
     assert any("lost its children" in each for each in telling.sentences(found))
 
 
+@ON_BOTH
 def test_rows_named_by_a_delivery_about_another_entity_are_explained(catalog):
     snapshot = catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
     parent = reason(why(catalog.kit, Variant, "V2"), "parent")
@@ -161,6 +167,7 @@ def test_an_explanation_writes_nothing(catalog):
 # ── recomputation ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_a_row_changed_by_hand_differs_from_its_deliveries(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     with catalog.kit.database.write() as connection:
@@ -171,6 +178,7 @@ def test_a_row_changed_by_hand_differs_from_its_deliveries(catalog):
     assert telling.overall(found) is Checked.DIFFERS
 
 
+@ON_BOTH
 def test_a_number_for_a_boolean_written_by_hand_differs_from_the_deliveries(catalog):
     catalog.tell("product.updated", "A1", 1, {"data": {"on": True}})
     with catalog.kit.database.write() as connection:
@@ -233,6 +241,7 @@ EVENTS = st.one_of(
 )
 
 
+@ON_BOTH
 def test_for_any_history_the_recomputed_registers_are_those_of_the_row(lend_database):
     @examples(4)
     @given(history=st.lists(st.tuples(EVENTS, st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
@@ -282,6 +291,7 @@ def test_an_empty_price_alone_is_not_shown_as_unread(catalog, data):
 # ── values that cannot be checked ──────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_an_expired_body_is_named_beside_the_value_that_cannot_be_checked(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.tell("product.updated", "A1", 2, {"price": "5"})
@@ -297,6 +307,7 @@ def test_an_expired_body_is_named_beside_the_value_that_cannot_be_checked(catalo
     assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
 
 
+@ON_BOTH
 def test_a_delivery_that_was_pruned_is_still_named(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     with catalog.kit.database.write() as connection:
@@ -306,6 +317,7 @@ def test_a_delivery_that_was_pruned_is_still_named(catalog):
     assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.RECORDED)
 
 
+@ON_BOTH
 def test_a_delivery_that_cannot_be_run_again_is_compared_with_its_recorded_change(catalog):
     old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "data": {"a": 1}})
     catalog.tell("product.patched", "A1", 2, {"b": 2})
@@ -358,6 +370,7 @@ def test_the_fetched_data_of_a_thin_event_is_not_guessed(kit, shop):
     assert "run `hookmirror ask products shop A1`" in telling.sentences(found)[2]
 
 
+@ON_BOTH
 def test_a_handler_that_takes_a_session_is_not_run(kit, shop):
     ran = []
 
@@ -389,6 +402,7 @@ def test_a_handler_that_raises_today_is_reported_and_harms_no_other(kit, shop, e
     assert telling.overall(found) is Checked.RECORDED
 
 
+@ON_BOTH
 @pytest.mark.parametrize("catches", [False, True])
 def test_a_database_that_fails_during_a_trial_is_not_told_as_a_failure_of_the_handler(kit, shop, monkeypatch, catches):
     @shop.on("product.sold")
@@ -408,6 +422,7 @@ def test_a_database_that_fails_during_a_trial_is_not_told_as_a_failure_of_the_ha
         why(kit)
 
 
+@ON_BOTH
 def test_a_handler_that_asks_for_an_id_that_no_driver_takes_fails_in_its_trial(kit, shop):
     @shop.on("product.sold")
     def sell(event: Event[Any], mirror: Mirror) -> None:
@@ -471,6 +486,7 @@ def test_after_too_many_hanging_handlers_no_code_is_run(kit, shop, monkeypatch):
         opened.set()
 
 
+@ON_BOTH
 def test_beyond_the_bound_the_explanation_says_how_far_it_looked(catalog, monkeypatch):
     monkeypatch.setattr(candidates, "MOST_CANDIDATES", 3)
     first = catalog.tell("product.updated", "A1", 0, {"sku": "S"})
@@ -498,6 +514,7 @@ def test_deliveries_about_the_row_without_effect_are_listed_with_their_reasons(c
     assert telling.overall(found) is Checked.AGREES
 
 
+@ON_BOTH
 def test_of_large_changes_only_the_newest_are_read(catalog):
     """A row that changed hundreds of times may have gigabytes of changes."""
     half = candidates.MOST_CHANGE_BYTES // 2
@@ -511,6 +528,7 @@ def test_of_large_changes_only_the_newest_are_read(catalog):
     assert [change.after["name"][0] for change in read] == ["3", "2"]
 
 
+@ON_BOTH
 def test_with_very_many_pending_deliveries_those_due_for_longest_are_searched_for_news(catalog, monkeypatch):
     catalog.tell("product.updated", "A1", 5, {"name": "Lamp"})
     catalog.one_by_one = False
@@ -523,6 +541,7 @@ def test_with_very_many_pending_deliveries_those_due_for_longest_are_searched_fo
     assert any(says.startswith("More than 1 deliveries are pending") for says in telling.sentences(found))
 
 
+@ON_BOTH
 def test_a_replayed_delivery_that_was_processed_before_counts(catalog):
     told = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.kit.inbox.replay([int(told)], now=catalog.kit.now())
@@ -551,6 +570,7 @@ def test_the_stored_row_names_its_parent_only_if_rows_are_deactivated_with_it(ca
     assert row.parent is None
 
 
+@ON_BOTH
 def test_pending_deliveries_are_found_by_their_state_and_not_among_all_of_the_source(tmp_path, mirror_url):
     webhooks = Webhooks(tmp_path, {"shop": telling_shop}, database_url=strict(mirror_url))
     try:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from running import reconciled
 from shopping import drain, named, tell_all
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Listed, Mirror, SourceSettings
@@ -89,6 +90,7 @@ def test_a_right_mirror_is_not_changed(kit, run):
     assert feed(kit) == before
 
 
+@ON_BOTH
 def test_different_and_missing_rows_are_repaired_with_changes_in_the_feed(kit, listed, run):
     listed.rows[3] = Listed(Product, "A3", {"name": "Lantern"})
     listed.rows.append(Listed(Product, "NEW", {"name": "Torch"}))
@@ -99,6 +101,7 @@ def test_different_and_missing_rows_are_repaired_with_changes_in_the_feed(kit, l
     assert [(change["external_id"], change["delivery_id"]) for change in newest] == [("A3", None), ("NEW", None)]
 
 
+@ON_BOTH
 def test_rows_that_the_complete_list_lacks_are_deactivated(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     assert operations(run()) == [("deactivate", "A0")]
@@ -128,6 +131,7 @@ def test_after_a_deactivation_only_newer_news_revives(kit, listed, run):
     assert kit.row(Product, "A0").active
 
 
+@ON_BOTH
 def test_a_second_reconcile_repairs_nothing(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(2, 10)), "NEW", name="Lantern")
     assert len(run().repaired) == 11
@@ -135,6 +139,7 @@ def test_a_second_reconcile_repairs_nothing(kit, listed, run):
     assert (run().repaired, feed(kit)) == ([], before)
 
 
+@ON_BOTH
 def test_a_dry_run_reports_the_differences_and_changes_nothing(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)), name="Lantern")
     before = feed(kit)
@@ -155,6 +160,7 @@ def test_no_text_of_the_list_can_color_the_report_or_forge_a_line(listed, run):
     assert any("A\\x1b[31m\\n0 rows\\u202e" in line and "Lantern\\x9b\\x7f" in line for line in lines)
 
 
+@ON_BOTH
 def test_a_value_that_its_column_cannot_hold_is_reported_in_one_line_with_its_row(kit, listed, run):
     listed.rows = [Listed(Product, "A3", {"price": 1.5})]
     (told,) = (
@@ -171,6 +177,7 @@ def test_an_id_that_is_no_text_or_empty_is_reported(kit, listed, run, external_i
         run()
 
 
+@ON_BOTH
 def test_a_row_with_an_id_that_no_index_accepts_is_left_alone_and_reported(kit, listed, run):
     listed.rows = [Listed(Product, "x" * 513, {"name": "Tent"}), Listed(Product, "A3", {"name": "Lamp"})]
     report = run()
@@ -217,6 +224,7 @@ def test_a_list_that_lacks_more_deactivates_nothing_without_force(kit, listed, r
     assert len(active(kit)) == 8
 
 
+@ON_BOTH
 def test_an_empty_list_does_not_empty_the_mirror(kit, listed, run):
     listed.hold()
     assert run().braked == {"products": 10}
@@ -269,6 +277,7 @@ def test_a_reconcile_within_the_second_of_another_reports_what_it_left_alone(kit
     assert (third.tied, operations(third)) == (0, [("deactivate", "A0")])
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("there", "repaired"), [(True, [("update", "A0")]), (Decimal("1.00"), [])], ids=["a boolean", "the same number"]
 )
@@ -281,6 +290,7 @@ def test_a_boolean_for_a_number_is_repaired_and_other_digits_are_left(kit, liste
     assert repr(kit.row(Product, "A0").data) == repr({"stock": there if repaired else 1})
 
 
+@ON_BOTH
 def test_news_that_arrives_during_the_walk_wins_over_the_list(kit, listed, worker, run):
     kit.send("shop", "product.deleted", id="A0", at=kit.now() + timedelta(seconds=1))
     run()
@@ -297,6 +307,7 @@ FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
+@ON_BOTH
 def test_a_row_with_news_from_the_future_becomes_as_listed_and_accepts_news_again(kit, run):
     kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named("from the future"))
     kit.drain()
@@ -360,6 +371,7 @@ def deleted(kit, listed) -> Listed:
     return Listed(Variant, "OF-A0", {"parent": "A0"})
 
 
+@ON_BOTH
 @pytest.mark.parametrize("at_once", [1, 200], ids=["in transactions of one row", "in one transaction"])
 @pytest.mark.parametrize("parent_first", [True, False])
 def test_a_delete_from_the_future_is_undone_with_its_children(
@@ -376,6 +388,7 @@ def test_a_delete_from_the_future_is_undone_with_its_children(
     assert run().repaired == []
 
 
+@ON_BOTH
 def test_a_variant_missing_in_the_list_is_dated_back_with_its_product(kit, deleted, run):
     before = datetime.now(UTC)
     report = run()
@@ -391,6 +404,7 @@ def test_rows_hidden_by_a_delete_from_the_future_come_back_with_their_newer_news
     assert kit.row(Variant, "OF-A0").active
 
 
+@ON_BOTH
 def test_a_tombstone_from_the_future_that_the_list_lacks_accepts_news_again(kit, listed, deleted, run):
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     assert (operations(run()), kit.row(Product, "A0").active) == ([], False)
@@ -405,6 +419,7 @@ def test_a_row_with_news_from_the_future_that_the_list_lacks_is_deactivated(kit,
     assert operations(run()) == [("deactivate", "A0")]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("at_once", [1, 200], ids=["in transactions of one row", "in one transaction"])
 def test_dating_back_a_family_announces_no_invented_changes(kit, run, monkeypatch, at_once: int):
     rows_at_once(monkeypatch, at_once)
@@ -420,6 +435,7 @@ def test_dating_back_a_family_announces_no_invented_changes(kit, run, monkeypatc
     assert not kit.row(Variant, "OF-A0").active
 
 
+@ON_BOTH
 def test_a_range_tombstone_from_the_future_is_dated_back_although_its_row_is_honest(shop, kit, run):
     @shop.on("product.emptied")
     def empty(event: Event[Any], mirror: Mirror) -> None:
@@ -456,6 +472,7 @@ def test_a_dry_run_counts_the_rows_that_would_come_back_as_the_run_does(kit, lis
     assert (("reactivate", "OF-A0") in operations(report), report.braked) == (True, {"variants": 1})
 
 
+@ON_BOTH
 @pytest.mark.parametrize("future", [FUTURE, NO_END], ids=["2099", "9999"])
 def test_misdated_news_can_be_dated_back_without_a_list(kit, future: datetime):
     """Later deliveries may be replayed, because they are newer than the arrival of the event from the future."""
@@ -551,6 +568,7 @@ def test_a_dialect_without_a_list_cannot_be_reconciled(kit):
         reconciled(kit, kit.source("shop"))
 
 
+@ON_BOTH
 def test_rows_of_another_source_are_not_changed(kit, listed, run):
     kit.source("other", dialect="shop")
     kit.send("other", "product.updated", id="THEIRS", at=EARLIER, data=named())

@@ -15,6 +15,7 @@ from paging import PagedSource, listened_to, mirrored
 from running import reconciled
 from shopping import feed, named, tell_all
 from sqlalchemy import event, func, select
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.api import fetch
 from handlers.catalog import Product, Variant
@@ -93,6 +94,7 @@ class History:
             self.send(self.late.pop())
 
 
+@ON_BOTH
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_history_with_losses_ends_as_the_source_and_a_second_reconcile_writes_nothing(kit, source, seed: int):
     history = History(kit, source, seed)
@@ -197,6 +199,7 @@ def test_a_page_counts_as_of_its_own_request(kit, lamps):
     assert last - first >= timedelta(minutes=29)
 
 
+@ON_BOTH
 def test_a_row_with_a_delivery_during_the_page_is_asked_for_again(kit, lamps):
     lamps.names["A1"] = "as listed"
 
@@ -233,6 +236,7 @@ def test_a_row_that_is_gone_when_it_is_asked_for_again_is_not_revived_by_its_del
     assert ("B1" in mirrored(kit), report.left) == (False, 0)
 
 
+@ON_BOTH
 def test_an_unknown_product_that_is_gone_when_it_is_asked_for_again_takes_its_variants_with_it(kit, lamps):
     lamps.names["B1"] = "Lamp"
 
@@ -408,6 +412,7 @@ def test_a_result_that_is_not_a_page_ends_the_walk_with_advice(kit, shop, answer
 # ── stopped and continued walks ───────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_after_a_failure_of_the_api_repairs_stay_and_the_next_run_continues_there(kit, lamps):
     lamps.hold(lamps.names, "Lantern")
     del lamps.names["A9"]
@@ -452,6 +457,7 @@ def killed_at(database: Database, statement: int):
         event.remove(database.engine, "before_cursor_execute", count)
 
 
+@ON_BOTH
 def test_a_walk_killed_between_any_two_statements_ends_like_one_that_was_not(kit, lamps):
     lamps.hold(["A1", "A4", "NEW"], "Lantern")
     del lamps.names["A8"]
@@ -477,6 +483,7 @@ def test_a_walk_killed_between_any_two_statements_ends_like_one_that_was_not(kit
     assert sorted(feed(kit)[len(before) :]) == sorted(wanted)
 
 
+@ON_BOTH
 def test_a_second_run_of_one_source_at_the_same_time_is_refused(kit, lamps):
     refused = []
 
@@ -540,6 +547,7 @@ def test_the_number_of_rows_in_memory_does_not_grow_with_the_list(kit, shop):
     assert source.most <= 3 * source.size
 
 
+@ON_BOTH
 def test_the_keys_of_a_walk_are_dropped_at_its_end(kit, lamps):
     run(kit)
     run(kit, dry_run=True)
@@ -561,6 +569,7 @@ def test_an_equal_mirror_of_many_pages_is_written_to_only_a_few_times(kit, shop,
     assert len(writes) < 15
 
 
+@ON_BOTH
 def test_a_dry_run_by_pages_reports_what_the_run_does(kit, lamps):
     lamps.hold(["A1", "NEW"], "Lantern")
     del lamps.names["A8"]
@@ -574,6 +583,7 @@ def test_a_dry_run_by_pages_reports_what_the_run_does(kit, lamps):
     assert (planned.misdated, planned.listed, planned.braked) == (done.misdated, done.listed, done.braked)
 
 
+@ON_BOTH
 def test_rows_that_a_listing_only_names_are_looked_up_one_by_one(kit, shop):
     source = PagedSource()
     source.speak(shop)
@@ -595,6 +605,7 @@ def test_rows_that_a_listing_only_names_are_looked_up_one_by_one(kit, shop):
     assert (report.listed, mirrored(kit)) == (3, source.names)
 
 
+@ON_BOTH
 def test_a_run_makes_the_transactions_of_a_walk_and_can_stop_between_two_steps(kit, lamps):
     """Each step leads from one mark to the next, and is stored together with the run's other changes."""
     lamps.hold(lamps.names, "Lantern")

@@ -15,6 +15,7 @@ from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
 from shopping import feed, named, new_shop, sources_of, tell_all
 from sqlalchemy import func, select, update
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from examples import examples
 from handlers.catalog import Product
@@ -85,6 +86,7 @@ def edit(lamps, kit) -> None:
 # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_the_plan_forecasts_each_row_and_changes_nothing(kit, lamps, runs):
     edit(lamps, kit)
     before = feed(kit)
@@ -120,6 +122,7 @@ EDITS = st.lists(
 )
 
 
+@ON_BOTH
 @examples(3, phases=(Phase.explicit, Phase.generate))
 @given(missed=EDITS, arrived=EDITS)
 def test_a_forecast_is_what_the_run_does_except_for_later_arrivals(lend_database, missed, arrived):
@@ -160,6 +163,7 @@ def change_at_source(lamps: PagedSource, external_id: str, name: str | None) -> 
         lamps.hold([external_id], name)
 
 
+@ON_BOTH
 def test_the_explanation_of_a_row_names_the_run_that_repaired_it(kit, lamps, runs):
     edit(lamps, kit)
     run = start(runs)
@@ -179,6 +183,7 @@ def test_a_row_that_would_return_to_its_old_state_is_not_in_the_forecast(kit, la
     assert runs.rows(run) == []
 
 
+@ON_BOTH
 def test_a_plan_continues_in_another_process(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     edit(lamps, kit)
@@ -196,6 +201,7 @@ def test_a_plan_continues_in_another_process(kit, lamps, runs, monkeypatch):
         assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == 0
 
 
+@ON_BOTH
 def test_of_a_plan_with_very_many_rows_the_first_are_kept_and_all_are_counted(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.runs.foreseen_rows.MOST_ROWS", 4)
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
@@ -219,6 +225,7 @@ def test_a_plan_whose_list_keeps_changing_is_given_up_with_the_reason(kit, lamps
 # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_the_changes_of_a_reconcile_name_its_run(kit, lamps, runs):
     lamps.hold(["A1"], "Lantern")
     reconciled(kit, sources_of(kit)["shop"])
@@ -251,6 +258,7 @@ def test_a_paused_run_asks_nothing_and_continues_from_its_page(kit, lamps, runs)
     assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
 
 
+@ON_BOTH
 def test_a_run_cancelled_in_the_middle_of_a_page_keeps_nothing_of_it(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
@@ -323,6 +331,7 @@ def test_the_seen_keys_of_a_dry_run_of_days_are_not_dropped_by_a_run_that_begins
     assert (report.listed, report.repairs) == (10, 0)
 
 
+@ON_BOTH
 def test_the_seen_keys_of_a_killed_dry_run_are_dropped_after_a_month(kit, lamps, runs, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     monkeypatch.setattr("receiver.reconcile.walk.Walk.finish", lambda *_: None)
@@ -337,6 +346,7 @@ def test_the_seen_keys_of_a_killed_dry_run_are_dropped_after_a_month(kit, lamps,
             assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == kept
 
 
+@ON_BOTH
 def test_a_run_whose_mark_was_edited_by_hand_does_not_stop_the_reconciles_of_other_sources(kit, lamps, runs):
     run = start(runs)
     runs.feeder.step(run)
@@ -347,6 +357,7 @@ def test_a_run_whose_mark_was_edited_by_hand_does_not_stop_the_reconciles_of_oth
     assert (report.listed, report.repairs) == (10, 10)
 
 
+@ON_BOTH
 def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, runs):
     run = start(runs)
     second = plan(runs)
@@ -357,6 +368,7 @@ def test_a_second_run_on_one_source_is_refused_whoever_begins_it(kit, lamps, run
         reconciled(kit, sources_of(kit)["shop"])
 
 
+@ON_BOTH
 def test_a_command_continues_the_run_of_its_killed_predecessor(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)
@@ -381,6 +393,7 @@ def test_with_force_a_stopped_run_without_force_is_cancelled_and_another_begun(k
     assert states == [RunState.CANCELLED, RunState.DONE]
 
 
+@ON_BOTH
 def test_a_page_waits_while_live_work_waits_and_a_worker_runs(kit, lamps, runs, monkeypatch):
     run = start(runs)
     asked_before = len(lamps.requests)
@@ -489,6 +502,7 @@ def test_while_the_source_answers_about_none_of_the_missing_rows_the_run_waits_a
     assert (runs.run(run)["tally"], runs.run(run)["trouble"], mirrored(kit)) == ({"repaired": 2}, None, lamps.names)
 
 
+@ON_BOTH
 def test_a_row_about_which_the_source_does_not_answer_is_counted_with_the_reason(kit, lamps, runs):
     del lamps.names["A8"], lamps.names["A9"]
     refuses_lookups(lamps, "A8")
@@ -551,6 +565,7 @@ def test_a_list_that_keeps_changing_is_not_asked_for_repeatedly(kit, lamps, runs
 # ── one row ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 def test_the_repair_of_one_row_is_a_run_with_one_row_an_action_and_a_change(kit, lamps, runs):
     lamps.hold(["A1"], "Lantern")
     repair(runs.verbs, sources_of(kit)["shop"], Product, "A1", by=OPS, reason="the ERP says so")

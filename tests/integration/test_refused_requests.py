@@ -22,6 +22,7 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import select
 from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from examples import examples
 from handlers.catalog import Product
@@ -67,6 +68,7 @@ def serving_with_old_secrets(url: str, **more: Any):
         yield served
 
 
+@ON_BOTH
 def test_a_request_with_a_wrong_signature_is_kept_and_accepted_when_its_secret_is_added(mirror_url):
     with serving_with_old_secrets(mirror_url) as served:
         content, headers = sent("sigma", body("sigma"))
@@ -177,6 +179,7 @@ def all_kept(kit: Webhooks) -> list[Any]:
         return list(connection.execute(select(REQUESTS).order_by(REQUESTS.c.id)).mappings())
 
 
+@ON_BOTH
 def test_the_newest_requests_of_a_source_are_kept_within_number_and_bytes(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(3, 1 << 20, timedelta(hours=1)))
     for number in range(5):
@@ -196,6 +199,7 @@ def test_a_body_larger_than_the_whole_bound_is_not_kept(kit, source):
     assert all_kept(kit) == []
 
 
+@ON_BOTH
 def test_each_request_of_a_flood_has_the_same_chance_to_be_kept(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(50 * QUEUE):
@@ -225,6 +229,7 @@ def test_a_request_that_still_does_not_verify_stays(kit, source):
     assert len(all_kept(kit)) == 1
 
 
+@ON_BOTH
 def test_requests_are_accepted_by_hand_together_with_the_action_wherever_the_process_dies(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(3):
@@ -275,6 +280,7 @@ def test_requests_that_are_accepted_before_a_lost_answer_are_reported_and_announ
     assert verify_again(kit.inbox, listening) == Reverified()
 
 
+@ON_BOTH
 def test_two_simultaneous_verifications_accept_each_request_once(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in range(60):
@@ -292,6 +298,7 @@ def test_two_simultaneous_verifications_accept_each_request_once(kit, source):
     assert {delivery["duplicates"] for delivery in kit.deliveries()} == {0}
 
 
+@ON_BOTH
 def test_a_request_that_the_database_refuses_is_kept_with_its_body_alone(kit, source, monkeypatch):
     original = reverifying.resolve_duplicates
 
@@ -311,6 +318,7 @@ def test_a_request_that_the_database_refuses_is_kept_with_its_body_alone(kit, so
     assert all_kept(kit) == []
 
 
+@ON_BOTH
 def test_requests_older_than_a_day_are_dropped(kit, source):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     keeper.offer(signed(source, b"{}"), WRONG)
@@ -321,6 +329,7 @@ def test_requests_older_than_a_day_are_dropped(kit, source):
     assert all_kept(kit) == []
 
 
+@ON_BOTH
 def test_many_requests_are_dropped_in_batches_of_which_the_last_tells_the_sum(kit, source, monkeypatch):
     """SQLite would accept no webhook for seconds, if all were dropped at once."""
     monkeypatch.setattr(refused, "DROPPED_REQUESTS_BATCH", 3)
@@ -397,6 +406,7 @@ def _outcome(kit: Webhooks) -> list[Any]:
     return [deliveries, rows]
 
 
+@ON_BOTH
 @examples(3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_verifying_kept_requests_later_has_the_same_result_as_verifying_at_once(

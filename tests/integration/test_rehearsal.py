@@ -21,6 +21,7 @@ from modules import dialect_module
 from msgspec.structs import replace
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import CompileError, OperationalError
+from systems import ON_BOTH, database_system  # noqa: F401
 from telling import NOON
 
 from handlers.catalog import Product
@@ -178,6 +179,7 @@ def run(kit: Webhooks, reference: str | None = None, **options: Any) -> Differen
     return rehearse(kit.database, "rehearsed", last=options.pop("last", 100), reference=reference, **options)
 
 
+@ON_BOTH
 def test_the_code_in_force_has_no_difference_to_the_recorded_changes(told):
     before = (told.deliveries(), told.rows(Product))
     found = run(told)
@@ -187,6 +189,7 @@ def test_the_code_in_force_has_no_difference_to_the_recorded_changes(told):
     assert (told.deliveries(), told.rows(Product)) == before, "nothing is written"
 
 
+@ON_BOTH
 def test_the_differences_of_new_code_are_shown_by_column_and_nothing_else(told, write):
     new = write("rehearsed_new", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
     found = run(told, new)
@@ -196,6 +199,7 @@ def test_the_differences_of_new_code_are_shown_by_column_and_nothing_else(told, 
     assert (found.ends, found.new, found.old) == ([], "rehearsed_new", "the code in force")
 
 
+@ON_BOTH
 def test_only_the_last_deliveries_are_rehearsed(told, write):
     new = write("rehearsed_last", "mirror.deactivate(Product, event.entity_id)")
     assert {row.external_id for row in run(told, new, last=1).rows} == {"A2"}
@@ -209,6 +213,7 @@ def test_code_edited_in_place_is_compared_with_the_recorded_values(told, write):
     assert row.columns == {"name": ("Tent", "TENT"), "price": ("0.50", None)}
 
 
+@ON_BOTH
 def test_news_of_other_deliveries_is_not_a_difference(told):
     """An older delivery brought the price, and a reconcile brought the name."""
     told.send("rehearsed", "product.updated", id="A0", at=NOON + timedelta(hours=1), data={"name": "Tent"})
@@ -338,6 +343,7 @@ def test_code_that_cannot_be_loaded_is_refused_with_advice(told, reference, says
         run(told, reference)
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("headed")
 def test_an_envelope_reads_the_kept_headers_as_in_a_worker(told, write):
     recorded = run(told)
@@ -356,6 +362,7 @@ def test_a_body_may_hold_as_many_events_as_the_settings_allow(told, tmp_path):
     assert all(end.new.startswith("dead: The body holds more than 2 events") for end in found.ends)
 
 
+@ON_BOTH
 def test_a_delivery_from_a_time_when_the_clock_was_ahead_is_run(told):
     with told.database.write() as connection:
         connection.execute(update(DELIVERIES).values(received_at=NOON.replace(year=2099)))
@@ -455,6 +462,7 @@ def test_new_code_may_have_what_the_database_lacks(told_in_a_file, write, lackin
     assert columns.items() >= expected.items(), lacking
 
 
+@ON_BOTH
 def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
     with told.database.write() as connection:
         table = sql_table(Product)
@@ -462,6 +470,7 @@ def test_a_row_changed_by_hand_differs_from_the_recorded_changes(told):
     assert [(row.external_id, row.columns) for row in run(told).rows] == [("A1", {"name": ("Tent", "Lamp 1")})]
 
 
+@ON_BOTH
 def test_a_number_for_a_boolean_written_by_hand_differs_from_the_recorded_changes(told):
     told.send("rehearsed", "product.updated", id="A9", at=NOON, data={"data": {"on": True}})
     told.drain()

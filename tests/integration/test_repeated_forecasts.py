@@ -11,6 +11,7 @@ from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled
 from shopping import sources_of, tell_all
 from sqlalchemy import func, select
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed, ListPage, Wanted
@@ -87,6 +88,7 @@ def test_a_dry_run_reports_each_row_once_if_the_list_changed_while_it_was_read(k
     assert (report.repairs, report.listed, seen_keys(kit)) == (4, 15, 0)
 
 
+@ON_BOTH
 def test_a_plan_whose_list_changed_while_it_was_read_foresees_what_the_run_does(kit, shop, lamps):
     lamps.speak(shop)
     lamps.hold(["B1", "B2", "A05"], "Lantern")
@@ -122,6 +124,7 @@ def test_news_from_the_future_is_counted_once_if_the_list_is_read_again(kit, sho
     assert forecast["rows"] == {"products": {"insert": 1, "reactivate": 1}}
 
 
+@ON_BOTH
 def test_the_forecast_holds_the_brake_as_the_run_does_if_the_list_changed_while_it_was_read(kit, shop, lamps):
     """Six new rows, counted twice, would make four missing ones less than a fifth."""
     lamps.speak(shop)
@@ -197,6 +200,7 @@ def stream(shop, lamps: PagedSource, *, times: int = 1) -> None:
     shop.listing(Product, override=True)(rows)
 
 
+@ON_BOTH
 def test_a_stream_that_another_process_begins_again_is_foreseen_once(kit, shop, lamps, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 4)
     stream(shop, lamps)
@@ -252,6 +256,7 @@ def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(
     assert (len(begun), found["state"]) == (MOST_BREAKS, RunState.CANCELLED if plans else RunState.PAUSED)
 
 
+@ON_BOTH
 def test_a_row_that_a_stream_repeats_is_foreseen_once(kit, shop, lamps, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 4)
     stream(shop, lamps, times=3)

@@ -16,6 +16,7 @@ from shopping import NOON, named, states
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
+from systems import ON_BOTH, database_system  # noqa: F401
 from trouble import ACCEPT, refusing_changes, run_statements
 from waiting import TIMEOUT, wait_until
 
@@ -50,6 +51,7 @@ def broken(kit, *ids):
     return made
 
 
+@ON_BOTH
 def test_a_replay_is_planned_started_and_done(kit, runs):
     ids = send(kit, "A", "B")
     kit.drain()
@@ -70,6 +72,7 @@ def test_a_plan_changes_no_delivery_and_no_row(kit, runs):
     assert (kit.deliveries(), kit.rows(Product)) == before
 
 
+@ON_BOTH
 def test_the_plan_freezes_the_set_of_deliveries(kit, runs):
     first = send(kit, "A")
     kit.drain()
@@ -81,6 +84,7 @@ def test_the_plan_freezes_the_set_of_deliveries(kit, runs):
     assert list(runs.items(run)) == first
 
 
+@ON_BOTH
 def test_a_forecast_shows_each_row_that_would_change(kit, shop, runs):
     send(kit, "A")
     kit.drain()
@@ -94,6 +98,7 @@ def test_a_forecast_shows_each_row_that_would_change(kit, shop, runs):
     assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 1}}
 
 
+@ON_BOTH
 def test_a_forecast_of_several_changes_shows_a_boolean_in_place_of_a_number(kit, shop, runs):
     news = {"first": {"data": {"on": 1}}, "second": {}, "third": {}}
 
@@ -133,6 +138,7 @@ def test_a_forecast_shows_the_error_that_a_handler_would_raise(kit, shop, runs, 
     assert str(raised.args[0]) in item["forecast_reason"]
 
 
+@ON_BOTH
 def test_a_handler_with_a_session_has_no_forecast_and_the_plan_says_why(kit, shop, runs):
     @shop.on("sql")
     def with_session(event, mirror):
@@ -180,6 +186,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_forecast_goes_on(kit, shop,
         opened.set()
 
 
+@ON_BOTH
 def test_a_handler_that_returns_too_late_cannot_read_in_the_forecast(kit, shop, runs, monkeypatch):
     monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
     opened, told = threading.Event(), queue.SimpleQueue()
@@ -203,6 +210,7 @@ def test_a_handler_that_returns_too_late_cannot_read_in_the_forecast(kit, shop, 
     assert "took too long" in str(told.get(timeout=TIMEOUT))
 
 
+@ON_BOTH
 def test_a_forecast_fails_with_the_database_and_foresees_no_failing_handler(kit, shop, runs, monkeypatch):
     @shop.on("price")
     def price(event, mirror):
@@ -221,6 +229,7 @@ def test_a_forecast_fails_with_the_database_and_foresees_no_failing_handler(kit,
     assert runs.items(runs.plan(each))[each]["forecast"] == "unchanged"
 
 
+@ON_BOTH
 def test_a_handler_that_reads_a_missing_table_lets_the_other_handlers_of_its_forecast_read(kit, shop, runs):
     @shop.on("price")
     def price(event, mirror):
@@ -256,6 +265,7 @@ def test_a_plan_that_takes_longer_than_its_lease_is_not_taken_by_another_feeder(
     assert (runs.run(run)["state"], runs.run(run)["total"]) == (RunState.PLANNED, 1)
 
 
+@ON_BOTH
 def test_a_replay_skips_a_delivery_that_the_database_refuses_to_change_and_says_so(kit, runs, monkeypatch):
     ids = send_and_drain(kit, "A", "B", "C", "D", "E")
     run = runs.plan(*ids)
@@ -281,6 +291,7 @@ def test_a_replay_that_waits_says_so_whatever_the_database_refused(refused):
     )
 
 
+@ON_BOTH
 def test_an_immediate_replay_leaves_out_a_delivery_that_the_database_refuses_to_change(kit):
     ids = send_and_drain(kit, "A", "B", "C", "D", "E")
     with refusing_changes(kit.database, f"NEW.id = {ids[3]}"):
@@ -292,6 +303,7 @@ def test_an_immediate_replay_leaves_out_a_delivery_that_the_database_refuses_to_
     assert (row.count, row.result["refused"]) == (4, 1)
 
 
+@ON_BOTH
 @pytest.mark.parametrize("number", [1, 3])
 def test_an_immediate_replay_of_which_the_database_refuses_all_fails_with_its_error(kit, number):
     ids = send_and_drain(kit, *"ABC"[:number])
@@ -300,6 +312,7 @@ def test_an_immediate_replay_of_which_the_database_refuses_all_fails_with_its_er
     assert states(kit) == ["processed"] * number
 
 
+@ON_BOTH
 def test_a_replay_of_which_the_database_refused_all_ends_and_can_be_planned_again(kit, runs):
     ids = send_and_drain(kit, "A", "B", "C")
     first = runs.plan(*ids)
@@ -341,6 +354,7 @@ def test_an_unfinished_plan_cannot_be_started(kit, runs):
         runs.start(run)
 
 
+@ON_BOTH
 def test_a_plan_made_with_other_handlers_is_outdated(kit, shop, runs):
     run = runs.plan(*send_and_drain(kit, "A"))
 
@@ -367,6 +381,7 @@ def test_an_unknown_run_is_reported(kit, runs):
         runs.start(77)
 
 
+@ON_BOTH
 def test_a_second_run_of_the_same_kind_and_source_is_refused_while_the_first_is_at_work(kit, runs):
     ids = send_and_drain(kit, "A")
     first, second = runs.plan(*ids), runs.plan(*ids)
@@ -379,6 +394,7 @@ def test_a_second_run_of_the_same_kind_and_source_is_refused_while_the_first_is_
     runs.finish(third)
 
 
+@ON_BOTH
 def test_a_plan_is_outdated_once_another_run_has_replayed_deliveries_of_it(kit, runs):
     ids = send_and_drain(kit, "A", "B", "C")
     first, second = runs.plan(*ids[:2]), runs.plan(*ids[1:])
@@ -409,6 +425,7 @@ def test_a_plan_is_not_outdated_by_replays_of_other_deliveries(kit, runs):
     runs.finish(second)
 
 
+@ON_BOTH
 def test_an_overlap_with_another_plan_is_reported(kit, runs):
     ids = send_and_drain(kit, "A", "B", "C")
     first, second, alone = runs.plan(*ids[:2]), runs.plan(ids[1]), runs.plan(ids[2])
@@ -424,6 +441,7 @@ def test_an_overlap_with_another_plan_is_reported(kit, runs):
     assert not [line for line in told(second) if line.startswith(says)]
 
 
+@ON_BOTH
 def test_the_action_of_a_plan_counts_its_deliveries(kit, runs):
     send_and_drain(kit, "A", "B", "C")
     run = runs.plan(source="shop")
@@ -453,6 +471,7 @@ def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit):
     assert runs.run(run)["tally"] == {"unchanged": 5}
 
 
+@ON_BOTH
 def test_a_cancelled_run_does_not_change_the_remaining_deliveries(kit):
     runs, run = begun(kit)
     runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
@@ -463,6 +482,7 @@ def test_a_cancelled_run_does_not_change_the_remaining_deliveries(kit):
         runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
 
 
+@ON_BOTH
 def test_deliveries_that_can_no_longer_be_replayed_are_skipped_with_the_reason(kit, runs):
     ids = send_and_drain(kit, "A", "B")
     run = runs.plan(*ids)

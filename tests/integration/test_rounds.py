@@ -10,6 +10,7 @@ import httpx
 import pytest
 from shopping import NOON, drain, named, new_worker
 from sqlalchemy import update
+from systems import ON_BOTH, database_system  # noqa: F401
 from waiting import TIMEOUT
 
 from receiver import Event, Mirror, SourceSettings
@@ -45,6 +46,7 @@ def ends(kit, delivery: str) -> list[tuple]:
     return [tuple(each[name] for name in names) for each in kit.delivery(delivery)["rounds"]]
 
 
+@ON_BOTH
 def test_a_delivery_begins_with_an_open_round(kit, lamp):
     delivery = lamp()
     (first,) = kit.delivery(delivery)["rounds"]
@@ -60,6 +62,7 @@ def test_a_first_round_needs_no_row(kit, worker, lamp):
         assert connection.exec_driver_sql("SELECT count(*) FROM rounds").scalar() == 0
 
 
+@ON_BOTH
 def test_a_replay_leaves_the_first_result_readable(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
@@ -74,6 +77,7 @@ def test_a_replay_leaves_the_first_result_readable(kit, worker, lamp):
     assert ends(kit, delivery)[1] == (2, "replay", "processed", "unchanged", None)
 
 
+@ON_BOTH
 def test_the_reason_of_a_dead_round_is_kept_after_its_replay(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
@@ -97,6 +101,7 @@ def test_a_round_names_the_run_and_action_that_began_it_and_the_time(kit, worker
     assert (second["cause"], second["run"], second["action"], second["began_at"]) == ("rebuild", 81, 7, now)
 
 
+@ON_BOTH
 def test_a_duplicate_of_a_dead_delivery_begins_a_round(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
@@ -142,6 +147,7 @@ def test_an_open_delivery_or_one_without_a_body_begins_no_round(kit, worker, lam
     assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
 
 
+@ON_BOTH
 def test_a_delivery_named_twice_begins_one_round(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
@@ -150,6 +156,7 @@ def test_a_delivery_named_twice_begins_one_round(kit, worker, lamp):
     assert len(ends(kit, delivery)) == 2
 
 
+@ON_BOTH
 def test_a_round_that_the_caller_rolls_back_does_not_exist(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
@@ -164,6 +171,7 @@ def test_a_round_that_the_caller_rolls_back_does_not_exist(kit, worker, lamp):
     assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
 
 
+@ON_BOTH
 def test_rounds_are_pruned_with_their_delivery(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
@@ -184,6 +192,7 @@ def attempts(kit, delivery: str) -> list[dict]:
     return [attempt for each in kit.delivery(delivery)["rounds"] for attempt in each["attempts"]]
 
 
+@ON_BOTH
 def test_a_good_attempt_is_kept_with_its_handler_release_and_times(kit, worker, lamp):
     delivery = lamp()
     drain(worker)
@@ -264,6 +273,7 @@ def test_an_attempt_whose_worker_vanished_is_kept_without_a_handler(kit, lamp):
     assert (lost["worker"], lost["failed"], lost["handler"], lost["release"]) == ("gone", True, None, None)
 
 
+@ON_BOTH
 def test_more_attempts_than_one_statement_takes_are_kept_each_once(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(150)]
     drain(worker)
@@ -272,6 +282,7 @@ def test_more_attempts_than_one_statement_takes_are_kept_each_once(kit, worker):
         assert connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar() == 0
 
 
+@ON_BOTH
 def test_attempts_of_one_batch_are_kept_by_handler_and_round(shop, kit, worker, lamp):
     replayed = lamp()
     drain(worker)
@@ -289,6 +300,7 @@ def test_attempts_of_one_batch_are_kept_by_handler_and_round(shop, kit, worker, 
         assert connection.exec_driver_sql("SELECT count(*) FROM settlements").scalar() == 2
 
 
+@ON_BOTH
 def test_a_delivery_settled_twice_at_the_same_time_has_both_attempts(kit, lamp, monkeypatch):
     delivery, moment = lamp(), kit.now()
     monkeypatch.setattr(kit, "now", lambda: moment)
@@ -301,6 +313,7 @@ def test_a_delivery_settled_twice_at_the_same_time_has_both_attempts(kit, lamp, 
     assert [len(each["attempts"]) for each in rounds] == [1, 1]
 
 
+@ON_BOTH
 def test_tracebacks_are_dropped_with_the_bodies_and_reasons_stay(kit, worker, failing):
     kit.advance(days=2)
     drain(worker)
@@ -333,6 +346,7 @@ def failing(shop, kit, worker):
     return delivery
 
 
+@ON_BOTH
 def test_a_delivery_that_waits_for_its_next_attempt_can_be_tried_now(kit, worker, failing):
     assert drain(worker) == 0
     assert try_now(kit, failing) == 1

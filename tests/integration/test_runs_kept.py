@@ -8,6 +8,7 @@ import pytest
 from running import Runs, asked
 from shopping import NOON, named
 from sqlalchemy import func, insert, select, update
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from receiver.errors import RunConflict
 from receiver.inbox.retention import Retention
@@ -47,6 +48,7 @@ def test_the_round_that_a_run_begins_names_the_run(kit, runs):
     assert (second["cause"], int(second["run"]), second["outcome"]) == ("replay", run, "unchanged")
 
 
+@ON_BOTH
 def test_old_runs_and_actions_are_pruned_and_others_stay(kit, runs):
     old, _ = done(kit, runs, many=3)
     kept, _ = done(kit, runs)
@@ -64,6 +66,7 @@ def test_old_runs_and_actions_are_pruned_and_others_stay(kit, runs):
     assert count(kit, RUN_DELIVERIES) == 1
 
 
+@ON_BOTH
 def test_the_rows_of_a_forecast_are_pruned_in_small_batches(kit, runs):
     """Each may hold a large document twice, and SQLite accepts no webhook while it overwrites them."""
     old, _ = done(kit, runs)
@@ -76,6 +79,7 @@ def test_the_rows_of_a_forecast_are_pruned_in_small_batches(kit, runs):
     assert (count(kit, RUN_ROWS), ids_of_runs(kit)) == (0, [])
 
 
+@ON_BOTH
 @pytest.mark.parametrize("is_complete", [True, False])
 def test_a_plan_that_was_never_started_is_pruned_with_its_set(kit, runs, is_complete):
     for number in range(3):
@@ -113,6 +117,7 @@ def test_a_paused_run_stays_however_old_it_is(kit, runs):
     assert (ids_of_runs(kit), runs.run(run)["state"]) == ([run], "paused")
 
 
+@ON_BOTH
 @pytest.mark.parametrize("table", ["runs", "actions"])
 def test_runs_and_actions_behind_those_that_another_session_holds_are_pruned(kit, runs, table):
     if not kit.database.is_postgresql:
@@ -139,6 +144,7 @@ def ids_of_runs(kit) -> list[int]:
         return list(connection.execute(select(RUNS.c.id).order_by(RUNS.c.id)).scalars())
 
 
+@ON_BOTH
 def test_a_prune_is_a_run_too(kit, runs):
     done(kit, runs, many=2)
     retention = Retention(bodies=timedelta(days=-1), dedup_keys=timedelta(days=400))
@@ -170,6 +176,7 @@ def test_a_prune_at_work_has_never_done_more_than_there_is_to_do(kit, runs, monk
         assert connection.execute(recent().limit(1)).mappings().one()["count"] == 0
 
 
+@ON_BOTH
 def test_another_feeder_takes_a_run_only_after_its_lease_has_ended(kit, runs):
     ids = [int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)]
     kit.drain()
@@ -194,6 +201,7 @@ def test_a_clock_that_was_set_back_delays_no_run_for_long(kit, runs):
     assert runs.feeder.step(run)
 
 
+@ON_BOTH
 def test_a_feeder_records_its_trouble_on_the_run_and_goes_on(kit, runs, monkeypatch):
     done(kit, runs)
     again = runs.begin_plan(source="shop")

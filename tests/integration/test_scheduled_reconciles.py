@@ -10,6 +10,7 @@ from paging import PagedSource, listened_to, mirrored
 from running import new_reconciler, reconciled
 from shopping import NOON, sources_of, tell_all
 from sqlalchemy import select
+from systems import ON_BOTH, database_system  # noqa: F401
 from waiting import wait_until
 
 from receiver.api.findings import FindingShown
@@ -80,6 +81,7 @@ def test_a_new_source_has_missed_nothing(kit, source):
     assert status(kit).next_at - kit.now() <= timedelta(days=1)
 
 
+@ON_BOTH
 def test_a_due_source_is_reconciled_once_in_the_name_of_the_schedule(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
@@ -94,6 +96,7 @@ def test_a_due_source_is_reconciled_once_in_the_name_of_the_schedule(kit, source
     assert action["reason"] == "by the schedule 'daily 02:10'"
 
 
+@ON_BOTH
 def test_two_workers_that_poll_at_the_same_time_begin_one_run(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
@@ -122,6 +125,7 @@ def test_a_reconcile_by_hand_counts_too(kit, source):
     assert not is_due(kit)
 
 
+@ON_BOTH
 def test_a_run_that_stopped_is_reported_and_waits_for_the_next_time(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
@@ -206,6 +210,7 @@ def test_a_run_paused_by_a_person_is_left_alone_by_the_schedule(kit, source, wor
     assert (status(kit).run, mirrored(kit)) == (run, source.names)
 
 
+@ON_BOTH
 def test_a_walk_stopped_with_its_process_is_continued_by_the_next(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)

@@ -10,6 +10,7 @@ import pytest
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled, sources_of
 from shopping import tell_all
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed, ListPage, Wanted
@@ -91,6 +92,7 @@ def step(runs: Runs, run: int, *, most: int = 100) -> dict[str, Any]:
     return dict(runs.run(run))
 
 
+@ON_BOTH
 def test_rows_that_the_dialect_cannot_ask_for_are_counted_although_no_other_row_is_in_their_group(kit, shop, lamps):
     lamps.speak_about(shop)
     del lamps.names["A8"], lamps.names["A9"]
@@ -164,6 +166,7 @@ def test_a_named_row_that_is_always_answered_with_an_error_stays_active_and_hold
     assert mirrored(kit) == {**lamps.names, "A4": "Lamp"}
 
 
+@ON_BOTH
 def test_the_children_of_a_named_row_that_is_not_answered_stay_active(kit, shop, lamps):
     """The answer about a product has its variants, which no page names."""
     for variant, parent in {"V1": "A4", "V2": "A5"}.items():

@@ -17,6 +17,7 @@ from io import BufferedReader
 import pytest
 from senders import SIGNED, body, sent
 from serving import Served, error, read_answer, request_head, serving, wait_until, whole
+from systems import ON_BOTH, database_system  # noqa: F401
 
 from receiver import HmacSha256
 from receiver.ingest import connections
@@ -44,6 +45,7 @@ def without_application(monkeypatch):
 # ── the fast path ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_BOTH
 @pytest.mark.parametrize("source", [*SIGNED, "sticky"])
 def test_a_webhook_in_one_write_does_not_go_through_the_application(served: Served, monkeypatch, source: str):
     with without_application(monkeypatch):
@@ -57,6 +59,7 @@ def test_a_webhook_that_is_not_complete_goes_through_the_application(served: Ser
         assert read_answer(connection)[0] == 500
 
 
+@ON_BOTH
 def test_refused_and_kept_webhooks_are_counted_alike_on_both_ways(served: Served):
     served.send("sigma", key="counted")
     assert served.post("sigma", body("sigma"), {}).status_code == 401
@@ -93,6 +96,7 @@ def test_one_connection_carries_any_number_of_whole_webhooks(served: Served, mon
     assert served.count() == 20
 
 
+@ON_BOTH
 def test_webhooks_in_a_pipeline_are_answered_in_order(served: Served):
     with served.connect() as connection:
         connection.sendall(b"".join(whole("sigma", body("sigma", key=f"number {number}")) for number in range(5)))
