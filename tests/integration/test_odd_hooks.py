@@ -48,6 +48,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "SystemExit": lambda: SystemExit(0),
 }
 INTERRUPTS: dict[str, Callable[[], BaseException]] = {"KeyboardInterrupt": KeyboardInterrupt}
+EVERY = RAISED | INTERRUPTS
 
 GOOD, GUILTY = b'{"type": "a", "good": true}', b'{"type": "a", "good": false}'
 
@@ -143,27 +144,25 @@ def logged(capsys) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     structlog.configure(**before)
 
 
-def posted(kit: Webhooks, body: bytes, name: str = "odd") -> Any:
+def posted(kit: Webhooks, body: bytes, name: str = "odd", *, dialect: str = "odd") -> Any:
     """Post a body to a source of this name, signed without the dialect's own `sign`, which may raise."""
-    source = kit.source(name, dialect="odd", secrets=["one secret", "another"])
+    source = kit.source(name, dialect=dialect, secrets=["one secret", "another"])
     _, headers = HmacSha256(header="X-Signature").sign(WebhookRequest(body), source.credentials)
     return kit.post(name, body, headers)
 
 
 @pytest.mark.parametrize("hook", BEFORE_THE_ACK)
 def test_an_error_before_the_ack_is_a_503_with_a_line_in_the_log(tmp_path, logged, hook):
-    for number, (name, error) in enumerate({**RAISED, **INTERRUPTS}.items()):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        kit = Webhooks(folder, {"odd": BEFORE_THE_ACK[hook](error)})
-        # Each error of each hook has a source of its own, because the log counts further lines of a source.
-        source = f"odd-{list(BEFORE_THE_ACK).index(hook)}-{number}"
-        guilty, good = (posted(kit, body, source) for body in (GUILTY, GOOD))
+    # Each error of each hook has a source of its own, because the log counts further lines of a source.
+    sources = {f"odd-{list(BEFORE_THE_ACK).index(hook)}-{number}": name for number, name in enumerate(EVERY)}
+    kit = Webhooks(tmp_path, {source: BEFORE_THE_ACK[hook](EVERY[name]) for source, name in sources.items()})
+    for count, (source, name) in enumerate(sources.items(), 1):
+        guilty, good = (posted(kit, body, source, dialect=source) for body in (GUILTY, GOOD))
         assert (guilty.status, guilty.body["error"], good.status) == (503, "unavailable", 200), name
         told = [line for line in logged() if "exception" in line]
         assert [line["source"] for line in told] == [source], name
-        assert len(kit.deliveries()) == 1, name
-        kit.close()
+        assert len(kit.deliveries()) == count, name
+    kit.close()
 
 
 #: The error of the verifier, and the answer to the sender.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -100,8 +101,7 @@ def planned(runs: Runs) -> int:
     return int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=runs.kit.now()).result["run"])
 
 
-@pytest.mark.parametrize("error", ODD)
-@pytest.mark.parametrize("where", [walking, paging, connecting])
+@pytest.mark.parametrize(("error", "where"), [*zip(ODD, cycle([walking, paging, connecting]), strict=False)])
 def test_a_run_whose_list_raises_anything_says_so_and_the_feeder_goes_on(kit, shop, where, error):
     broken: list[bool] = []
 
@@ -156,8 +156,9 @@ def test_a_run_whose_list_never_returns_is_known_once_its_lease_has_expired(kit,
         over.set()
 
 
-@pytest.mark.parametrize("where", [walking, paging, connecting])
-@pytest.mark.parametrize("ends", ["returns", "raises"])
+@pytest.mark.parametrize(
+    ("where", "ends"), [(walking, "returns"), (paging, "raises"), (connecting, "returns"), (connecting, "raises")]
+)
 def test_a_child_that_a_list_forked_does_not_go_on_as_a_second_feeder(kit, shop, where, ends):
     children: list[int] = []
 

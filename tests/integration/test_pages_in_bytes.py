@@ -17,11 +17,11 @@ from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
 from receiver.runs.tables import RUN_ROWS, RUNS
 
-#: Rows, and the numbers in each: 200 KB of JSON, which takes many times as much memory once it is read.
-ROWS, NUMBERS = 40, 20_000
+#: Rows, and the numbers in each: 40 KB of JSON, which takes many times as much memory once it is read.
+ROWS, NUMBERS = 40, 10_000
 
 #: Bytes after which a page ends in these tests.
-PAGE_BYTES = 1 << 20
+PAGE_BYTES = 1 << 19
 
 LARGE = {"prices": [1.5] * NUMBERS, "note": "Größe \u0000 😊"}
 
