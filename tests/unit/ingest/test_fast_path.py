@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from wire import Wire
 
+from examples import examples
 from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest import endpoint, fast_path
@@ -213,7 +214,7 @@ CUTS = st.lists(st.integers(1, 600), max_size=5)
 
 
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=4), cuts=CUTS)
-@settings(deadline=None, max_examples=500)
+@examples(150)
 def test_requests_in_any_pieces_get_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
     pieces = pieces_of(b"".join(requests), cuts)
     ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (FastPathProtocol, HttpToolsProtocol))
@@ -250,7 +251,7 @@ OFFERS = [
 @example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
 @example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
 @example(requests=[(request(body=b""), OFFERS[0]), (chunked(b"x" * 9_000), b"")], cuts=[60])
-@settings(deadline=None, max_examples=300)
+@examples(100)
 def test_an_offer_to_upgrade_does_not_change_the_answer(requests, cuts):
     plain = [each for each, _ in requests]
     offering = [each.replace(b"Host: here\r\n", b"Host: here\r\n" + offer, 1) for each, offer in requests]
@@ -285,7 +286,7 @@ def test_an_offer_to_upgrade_does_not_change_the_answer(requests, cuts):
     ),
     cuts=CUTS,
 )
-@settings(deadline=None, max_examples=200)
+@examples(100)
 def test_no_request_of_a_stranger_leaves_anything_behind(content, cuts):
     seen = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(content), cuts)))
     assert seen.waiting == 0

@@ -372,7 +372,7 @@ def taken(deliveries):
     return registers
 
 
-@examples(100)
+@examples(60)
 @given(histories(), st.none() | st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank), arrival=st.just(99)))
 def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     one, other = (taken(deliveries) for deliveries in history)
@@ -381,7 +381,7 @@ def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     assert row_status(one, gone) == row_status(other, gone)
 
 
-@examples(150)
+@examples(60)
 @given(histories())
 def test_merging_all_columns_at_once_does_what_merging_one_after_the_other_does(history):
     one_by_one, at_once = Registers(), Registers()
@@ -412,7 +412,7 @@ def replays(draw):
     return first, again, draw(st.permutations(again + draw(st.lists(st.sampled_from(again), max_size=3))))
 
 
-@examples(150)
+@examples(60)
 @given(replays())
 def test_replays_with_other_code_leave_the_row_that_the_other_code_would_have_left(replayed):
     first, again, order = replayed
@@ -515,7 +515,7 @@ RESEMBLING = st.recursive(
 )
 
 
-@examples(150)
+@examples(60)
 @given(st.text(max_size=20) | RESEMBLING.map(json.dumps))
 def test_any_text_is_either_versions_with_a_status_or_refused_with_what_is_wrong(text):
     try:
