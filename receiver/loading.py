@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module, metadata
-from importlib.metadata import EntryPoints
+from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +39,17 @@ def entry_points(group: str) -> EntryPoints:
 @lru_cache(maxsize=4)
 def _entry_points(_places: tuple[tuple[str, int], ...]) -> Any:
     return metadata.entry_points()
+
+
+def package_of(point: EntryPoint) -> str:
+    """The name of the installed package that has this entry point; without one, the entry point's own name."""
+    return point.name if point.dist is None else _name_of(point.dist)
+
+
+# The name is in the description of the package, which Python reads each time that it is asked for.
+@lru_cache(maxsize=64)
+def _name_of(package: Distribution) -> str:
+    return package.name
 
 
 def _state_of(place: str) -> tuple[str, int] | None:

@@ -20,7 +20,7 @@ from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
 from receiver.http_calls import unsendable_header, usable_environment
-from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, place_of
+from receiver.loading import entry_points, foreign_code, import_foreign, is_of_the_code, package_of, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.limits import Limits
@@ -104,7 +104,7 @@ class Reference:
 
     @classmethod
     def of(cls, point: EntryPoint) -> Reference:
-        return cls(point.value, point.dist.name if point.dist is not None else point.name)
+        return cls(point.value, package_of(point))
 
     def __str__(self) -> str:
         if self.package is not None:
