@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from receiver import codec
 from receiver.errors import Unreadable
 
@@ -83,20 +84,20 @@ def test_bytes_that_are_no_text_are_reported_alike_whatever_the_decoder_raises(m
         codec.decode(body)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60)
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_value_or_unreadable(body):
     with suppress(Unreadable):
         codec.decode(body)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(VALUES)
 def test_a_value_that_is_written_and_read_is_unchanged(value):
     assert codec.decode(codec.encode(value)) == value
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.randoms(use_true_random=False))
 def test_equal_objects_have_equal_canonical_bytes(value, chance):
     items = list(value.items())
@@ -131,7 +132,7 @@ CONFUSABLE = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(60)
 @given(CONFUSABLE, CONFUSABLE)
 def test_two_values_are_the_same_if_their_canonical_json_is(one, other):
     is_same = codec.canonical(one) == codec.canonical(other)
@@ -179,7 +180,7 @@ def test_characters_that_no_column_holds_are_replaced(text, stored):
     assert codec.storable(text) == stored
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60)
 @given(st.text(st.characters(codec=None)))
 def test_any_text_becomes_storable_and_then_stays_unchanged(text):
     found = codec.storable(text)
@@ -201,7 +202,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character_and_loses_nothi
     assert codec.decode(text) == value
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(st.text(st.sampled_from('\ud800\udbff\udc00\udfff\\ud8"\U0001f642')))
 def test_halves_of_pairs_are_read_as_by_a_decoder_of_utf_16(text):
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -6,9 +6,10 @@ import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from receiver.codec import storable
 from receiver.envelope import ARRIVAL, LONGEST_KIND, LONGEST_NAME, Bundle, Envelope, lead_of, unread_identity
 from receiver.errors import Unreadable
@@ -201,7 +202,7 @@ def test_a_key_that_no_database_holds_is_replaced_by_its_hash(key):
     assert found == hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(st.lists(st.text(st.characters(codec=None), max_size=20) | st.just("x" * 600), unique=True, max_size=5))
 def test_different_keys_stay_different_and_storable(keys):
     found = [envelope(dedup_key=key).identity(b"body")[0] for key in keys]

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
+from examples import examples
 from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope, Event, HmacSha256, ListPage, Mirror, SourceSettings, Unreadable, Wanted
 from receiver.codec import decode, encode
@@ -454,7 +455,7 @@ def test_any_error_of_an_envelope_function_makes_the_body_unreadable_with_the_re
         clumsy.read(b"{}")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(st.binary() | st.dictionaries(st.sampled_from(["type", "id", "timestamp"]), st.text() | st.none()).map(encode))
 def test_any_bytes_make_an_envelope_or_are_unreadable(content):
     dialect = Dialect("any", verify=HmacSha256(header="X"))

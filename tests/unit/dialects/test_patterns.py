@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from receiver.dialects.patterns import Pattern
 from receiver.errors import WiringError
 
@@ -72,7 +73,7 @@ def test_two_patterns_that_cannot_match_the_same_or_differ_in_specificity_are_no
     assert not Pattern(one).is_ambiguous_with(Pattern(other))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(60)
 @given(PATTERNS, PATTERNS, st.text("ab.", max_size=9))
 def test_no_event_type_matches_two_equally_specific_patterns_that_are_not_ambiguous(one, other, event_type):
     first, second = Pattern(one), Pattern(other)
