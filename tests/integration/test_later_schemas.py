@@ -13,7 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from installed_schemas import catalog, newest_alone, restore
+from installed_schemas import catalog, newest_alone, restore, upgraded_installation
 from sqlalchemy import inspect, select, text
 
 from handlers.catalog import Product
@@ -41,7 +41,7 @@ DUMPED = datetime(2026, 12, 1, tzinfo=UTC)
 LEFT_OUT = {"reconciles": None, "attempts": "failed"}
 
 
-@pytest.fixture(params=[NINTH, THIRTEENTH])
+@pytest.fixture(scope="module", params=[NINTH, THIRTEENTH])
 def dump(request):
     return request.param
 
@@ -54,11 +54,19 @@ def database(dump, database_url):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def upgraded(dump, database_system, request, tmp_path_factory):
+    with upgraded_installation(dump, database_system, tmp_path_factory.mktemp("upgraded"), request) as url:
+        yield url
+
+
 @pytest.fixture
-def kit(database, database_url, tmp_path):
-    """Open the upgraded installation."""
-    Schema(database).upgrade()
-    with closing(Webhooks(tmp_path, find_dialects(), database_url=database_url)) as webhooks:
+def kit(upgraded, copy_database, tmp_path):
+    """Open a copy of the upgraded installation."""
+    with (
+        copy_database(upgraded, tmp_path) as url,
+        closing(Webhooks(tmp_path, find_dialects(), database_url=url)) as webhooks,
+    ):
         for name in SOURCES:
             webhooks.source(name)
         # Whatever this machine's clock says, the time is after that of the dump.

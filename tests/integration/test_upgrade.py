@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from installed_schemas import restore
+from installed_schemas import restore, upgraded_installation
 from sqlalchemy import inspect, select, text
 
 from handlers.catalog import Product
@@ -57,16 +57,23 @@ def database(database_url):
     opened.close()
 
 
+@pytest.fixture(scope="module")
+def upgraded(database_system, request, tmp_path_factory):
+    with upgraded_installation("first_schema", database_system, tmp_path_factory.mktemp("upgraded"), request) as url:
+        yield url
+
+
 @pytest.fixture
-def kit(database, database_url, tmp_path):
-    """Open the upgraded installation."""
-    Schema(database).upgrade()
-    webhooks = Webhooks(tmp_path, find_dialects(), database_url=database_url)
-    webhooks.source("iimmpact")
-    # Whatever this machine's clock says, the time is after that of the dump.
-    webhooks.advance(seconds=max((DUMPED - webhooks.now()).total_seconds(), 0.0))
-    yield webhooks
-    webhooks.close()
+def kit(upgraded, copy_database, tmp_path):
+    """Open a copy of the upgraded installation."""
+    with (
+        copy_database(upgraded, tmp_path) as url,
+        closing(Webhooks(tmp_path, find_dialects(), database_url=url)) as webhooks,
+    ):
+        webhooks.source("iimmpact")
+        # Whatever this machine's clock says, the time is after that of the dump.
+        webhooks.advance(seconds=max((DUMPED - webhooks.now()).total_seconds(), 0.0))
+        yield webhooks
 
 
 def rows(database):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import make_url, text
+from templates import make_tables
 
 from receiver.database.database import Database
 from receiver.database.revisions import Branch
@@ -25,6 +28,22 @@ def restore(database_url: str, dump: str) -> None:
     else:
         with closing(sqlite3.connect(str(make_url(database_url).database))) as connection:
             connection.executescript((SUPPORT / f"{dump}.sqlite.sql").read_text("utf-8"))
+
+
+@contextmanager
+def upgraded_installation(dump: str, system: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the database of an installation of that time after its upgrade, on this system, for tests that copy it."""
+    if system == "postgresql":
+        databases = request.getfixturevalue("databases")
+        name = databases.create()
+        url = databases.url(name)
+    else:
+        url = f"sqlite:///{folder / 'upgraded.db'}"
+    restore(url, dump)
+    make_tables(url)
+    yield url
+    if system == "postgresql":
+        databases.drop(name)
 
 
 def catalog(database: Database) -> dict[str, Any]:
