@@ -194,7 +194,7 @@ def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(k
     try:
         with refusing_changes(kit.database, refused):
             thread.start()
-            wait_until(lambda: {states(kit)[each] for each in good} == {"processed"}, "the good ones")
+            wait_until(lambda: set(map(states(kit).get, good)) == {"processed"}, "the good ones")
         # A worker that has just ended with an error is replaced.
         wait_until(lambda: thread.trouble() is None, "a worker that lives")
     finally:
