@@ -111,6 +111,7 @@ def test_a_duplicate_of_a_dead_delivery_begins_a_round(kit, worker, lamp):
     assert len(ends(kit, delivery)) == 2
 
 
+@ON_BOTH
 def test_a_dead_delivery_that_is_repeated_without_end_begins_some_rounds_and_then_one_a_minute(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
