@@ -34,20 +34,35 @@ def served_by_a_process(url, **settings) -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def served(lend_database, tmp_path_factory) -> Iterator[Served]:
-    """Serve for all tests, some of which end the acceptor process. It is forked, without the second of its imports."""
-    folder = tmp_path_factory.mktemp("acceptor")
+@contextmanager
+def forking(folder) -> Iterator[list[Forked]]:
+    """Fork each acceptor process in this folder, without the second of its imports; give the list of them."""
+    forked: list[Forked] = []
 
     def fork(command, *, pass_fds, env, **_):
         arguments = ["-m", acceptor.__name__, f"{INHERITED}"]
         assert command == [sys.executable, "-P", *arguments[:-1], f"{pass_fds[0]}"]
-        return Forked(arguments, folder, env, python=True, log=folder / "log", inherited=pass_fds[0])
+        forked.append(Forked(arguments, folder, env, python=True, log=folder / "log", inherited=pass_fds[0]))
+        return forked[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acceptor_starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
-        with lend_database(folder) as url, served_by_a_process(url) as running:
-            yield running
+        yield forked
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory) -> Iterator[Served]:
+    """Serve for all tests, some of which end the acceptor process."""
+    folder = tmp_path_factory.mktemp("acceptor")
+    with forking(folder), lend_database(folder) as url, served_by_a_process(url) as running:
+        yield running
+
+
+@pytest.fixture
+def forked(tmp_path) -> Iterator[list[Forked]]:
+    """Fork the processes of a server of the test's own."""
+    with forking(tmp_path) as processes:
+        yield processes
 
 
 @pytest.fixture
@@ -259,7 +274,7 @@ def envelope(body):
 """
 
 
-@pytest.mark.usefixtures("_not_forked")
+@pytest.mark.usefixtures("forked")
 def test_code_of_a_dialect_that_ends_its_process_does_not_end_the_server(tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(DEADLY)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -327,14 +342,14 @@ def test_a_killed_process_is_replaced_although_one_that_its_dialect_forked_holds
         kill_and_wait_for_an_ack(served)
 
 
-@pytest.mark.usefixtures("_not_forked")
+@pytest.mark.usefixtures("forked")
 def test_a_process_that_a_dialect_forked_in_python_does_not_hold_the_socket(tmp_path, monkeypatch):
     with served_by_one_that_forks(tmp_path, monkeypatch, "os.fork") as served, capture_logs() as logs:
         kill_and_wait_for_an_ack(served)
     assert "a commit hangs" not in [each["event"] for each in logs]
 
 
-@pytest.mark.usefixtures("_not_forked")
+@pytest.mark.usefixtures("forked")
 def test_the_end_of_a_process_does_not_wait_for_one_that_its_dialect_forked(tmp_path, monkeypatch):
     with capture_logs() as logs, served_by_one_that_forks(tmp_path, monkeypatch, NATIVELY) as served:
         assert served.post("iimmpact", *sent("iimmpact", body("iimmpact"))).status_code == 200
@@ -364,7 +379,7 @@ sloppy.challenge(answer, before_verifying=True)
 """
 
 
-@pytest.mark.usefixtures("_not_forked")
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("own_process", [True, False], ids=["in a process of its own", "in the server"])
 def test_texts_of_a_dialect_that_cannot_be_encoded_are_answered_with_replacements(tmp_path, monkeypatch, own_process):
     (tmp_path / "sloppy.py").write_text(SLOPPY)
@@ -426,7 +441,7 @@ def test_a_process_that_is_just_being_started_ends_with_the_server(tmp_path, pro
     assert [each.poll() for each in processes] == [-signal.SIGKILL, 0]
 
 
-def test_the_process_of_a_refused_reload_ends_at_once(tmp_path, processes, monkeypatch):
+def test_the_process_of_a_refused_reload_ends_at_once(tmp_path, forked, monkeypatch):
     def refuse(*_: object) -> None:
         raise ConfigurationError("The console does not take them.")
 
@@ -435,17 +450,17 @@ def test_the_process_of_a_refused_reload_ends_at_once(tmp_path, processes, monke
         monkeypatch.setattr(served.app, "_api", refuse)
         with pytest.raises(ConfigurationError, match="The console does not take them"):
             served.app._adopt(Renewal(runtime.settings, runtime.sources, ("batch_size",), ()))
-        assert [each.poll() for each in processes] == [None, 0]
+        assert [each.poll() for each in forked] == [None, 0]
         served.send("iimmpact", key="by-the-first")
-    assert [each.poll() for each in processes] == [0, 0]
+    assert [each.poll() for each in forked] == [0, 0]
 
 
-def test_a_process_that_is_prepared_for_a_reload_ends_with_the_server(tmp_path, processes):
+def test_a_process_that_is_prepared_for_a_reload_ends_with_the_server(tmp_path, forked):
     with ExitStack() as stack:
         with served_by_a_process(f"sqlite:///{tmp_path / 'hookmirror.db'}") as served:
             accepting = served.app._accepting
             stack.enter_context(accepting.prepared(accepting._settings))
-        assert [each.poll() for each in processes] == [0, 0]
+        assert [each.poll() for each in forked] == [0, 0]
 
 
 def test_the_process_ends_when_the_one_that_started_it_is_gone():

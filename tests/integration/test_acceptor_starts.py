@@ -70,10 +70,10 @@ def begun(starts: AcceptorStarts, settings: Settings) -> Iterator[Started]:
 
 
 @pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("beside", ["secrets.py", "receiver.py", "pathlib.py", "handlers.py"])
-def test_a_process_starts_although_a_file_beside_the_settings_has_the_name_of_another_module(tmp_path, beside):
-    runtime = runtime_of(tmp_path, f"mine_beside_{beside.removesuffix('.py')}")
-    (tmp_path / beside).write_text("raise RuntimeError('this hides another module')")
+def test_a_process_starts_although_files_beside_the_settings_have_the_names_of_other_modules(tmp_path):
+    runtime = runtime_of(tmp_path, "mine_beside_others")
+    for name in ("secrets.py", "receiver.py", "pathlib.py", "handlers.py"):
+        (tmp_path / name).write_text("raise RuntimeError('this hides another module')")
     with begun(AcceptorStarts(beside=lambda: tmp_path), runtime.settings) as started:
         assert started.process.poll() is None
 
@@ -108,25 +108,25 @@ def test_a_process_starts_from_the_folder_to_which_a_link_on_the_path_of_the_set
     runtime.database.close()
 
 
-@pytest.mark.parametrize("change", ["written anew", "removed"])
-def test_a_process_has_the_secrets_of_its_server_although_their_file_has_changed_since(tmp_path, change):
-    file = tmp_path / "secrets"
-    file.write_text(SECRETS["iimmpact"])
+def test_a_process_has_the_secrets_of_its_server_although_their_files_have_changed_since(tmp_path):
+    files = {source: tmp_path / source for source in ("iimmpact", "indexed")}
+    for source, file in files.items():
+        file.write_text(SECRETS[source])
     url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
-    runtime = Runtime(Settings(database_url=url, sources={"iimmpact": {"secrets_file": str(file)}}))
-    if change == "removed":
-        file.unlink()
-    else:
-        file.write_text("a secret that waits for a reload")
+    sources = {source: {"secrets_file": str(file)} for source, file in files.items()}
+    runtime = Runtime(Settings(database_url=url, sources=sources))
+    files["iimmpact"].write_text("a secret that waits for a reload")
+    files["indexed"].unlink()
     with begun(AcceptorStarts(beside=lambda: None), runtime.settings) as started:
-        assert isinstance(answer_to_a_webhook(started), Stored)
+        for source in files:
+            assert isinstance(answer_to_a_webhook(started, source), Stored)
     runtime.database.close()
 
 
-def answer_to_a_webhook(started: Started) -> SentAnswer:
-    content, headers = sent("iimmpact", body("iimmpact"))
+def answer_to_a_webhook(started: Started, source: str) -> SentAnswer:
+    content, headers = sent(source, body(source))
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    request = SentRequest("iimmpact", pairs, content, b"/hooks/iimmpact")
+    request = SentRequest(source, pairs, content, f"/hooks/{source}".encode())
     started.socket.sendall(framed(SentRequests(time.time(), [request])))
     unframing = Unframing()
     while not (arrived := unframing.feed(started.socket.recv(1 << 16))):
