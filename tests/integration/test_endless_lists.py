@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from in_turn import databases_in_turn
 from paging import PagedSource, listened_to, mirrored
 from running import Runs, asked, new_reconciler, reconciled
 from shopping import NOON, tell_all
@@ -77,8 +78,9 @@ def test_a_next_that_came_before_ends_the_plan_with_what_to_correct(shop_of):
     assert "correct its list function, which must give `next=None` with the last page" in found["trouble"]
 
 
-@pytest.mark.parametrize(("before", "circle"), [(0, 1), (0, 7), (13, 1), (20, 30), (3, 100)])
-def test_a_circle_of_any_length_is_found_within_three_times_the_pages_up_to_its_end(shop_of, before, circle):
+@databases_in_turn("pages", [(0, 1), (0, 7), (13, 1), (20, 30), (3, 100)])
+def test_a_circle_of_any_length_is_found_within_three_times_the_pages_up_to_its_end(shop_of, pages):
+    before, circle = pages
     asked_for: list[Any] = []
 
     def page(start: Any) -> ListPage:
@@ -91,9 +93,10 @@ def test_a_circle_of_any_length_is_found_within_three_times_the_pages_up_to_its_
     assert len(asked_for) <= 3 * (before + circle) + 2
 
 
-def test_new_cursors_with_rows_that_came_before_end_the_run_and_deactivate_nothing(kit, shop_of):
+def test_new_cursors_with_rows_that_came_before_end_the_run_and_deactivate_nothing(kit, shop_of, monkeypatch):
+    monkeypatch.setattr(endless, "MOST_REPEATED_PAGES", 20)
     runs = shop_of(lambda start: ListPage([row(number) for number in range(10)], next=(start or 0) + 1))
-    with pytest.raises(EndlessListError, match="repeated only rows of earlier pages in its last 100 pages"):
+    with pytest.raises(EndlessListError, match="repeated only rows of earlier pages in its last 20 pages"):
         reconciled(kit, kit.source("shop"), force=True)
     assert "UNLISTED" in mirrored(kit)
     (found,) = [runs.run(1)]
@@ -109,11 +112,13 @@ def test_empty_pages_without_an_end_end_the_run(kit, shop_of, monkeypatch):
     assert "UNLISTED" in mirrored(kit)
 
 
-def test_a_list_with_empty_and_repeated_pages_and_an_end_is_read_to_its_end(kit, shop_of):
+def test_a_list_with_more_empty_pages_than_the_bound_but_never_in_a_row_is_read_to_its_end(kit, shop_of, monkeypatch):
+    monkeypatch.setattr(endless, "MOST_EMPTY_PAGES", 20)
+
     def page(start: Any) -> ListPage:
         number = start or 0
-        rows = [row(number // 60)] if number % 60 == 0 else []
-        return ListPage(rows, next=number + 1 if number < 400 else None)
+        rows = [row(number // 15)] if number % 15 == 0 else []
+        return ListPage(rows, next=number + 1 if number < 100 else None)
 
     shop_of(page)
     assert reconciled(kit, kit.source("shop"), force=True).listed == 7
@@ -146,26 +151,30 @@ def test_a_run_that_goes_on_after_the_function_was_mended_reads_the_list_from_it
 def test_a_stream_that_repeats_its_rows_for_ever_is_broken_off(kit, shop, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
     monkeypatch.setattr(endless, "MOST_ROUNDS_OF_STREAM", 10)
+    monkeypatch.setattr(endless, "MOST_REPEATED_PAGES", 20)
 
     def walk(api: httpx.Client) -> Iterator[Listed]:
         api.get("/")
-        return (row(number % 40) for number in count())
+        return (row(number % 8) for number in count())
 
     PagedSource().speak(shop, lookup=False)
     shop.listing_of = None
     shop.listing(Product)(walk)
     listened_to(kit)
-    with pytest.raises(EndlessListError, match=r"its last 500 rows, so .* must end after the last row"):
+    with pytest.raises(EndlessListError, match=r"its last 100 rows, so .* must end after the last row"):
         reconciled(kit, kit.source("shop"))
 
 
 def test_a_stream_that_names_its_rows_once_for_each_category_is_read_to_its_end(kit, shop, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", 5)
+    monkeypatch.setattr(endless, "MOST_ROUNDS_OF_STREAM", 10)
+    monkeypatch.setattr(endless, "MOST_REPEATED_PAGES", 20)
     PagedSource().speak(shop, lookup=False)
     shop.listing_of = None
-    shop.listing(Product)(lambda api: (api.get("/"), (row(number % 50) for number in range(50 * 40)))[1])
+    # More pages than the bound repeat only rows, and in fewer rounds than the other bound.
+    shop.listing(Product)(lambda api: (api.get("/"), (row(number % 25) for number in range(25 * 8)))[1])
     listened_to(kit)
-    assert reconciled(kit, kit.source("shop")).listed == 50
+    assert reconciled(kit, kit.source("shop")).listed == 25
 
 
 def test_a_list_by_days_from_1970_may_be_empty_until_today():
@@ -196,6 +205,7 @@ def test_a_mark_of_a_release_that_counted_no_pages_says_nothing_about_them_and_i
     assert mark.listed == 6
 
 
+@pytest.mark.parametrize("database_system", ["sqlite"], indirect=True, scope="module")
 def test_a_list_of_ever_new_rows_says_how_much_was_read_and_its_mark_stays_small(kit, shop_of, monkeypatch):
     monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
     runs = shop_of(lambda start: ListPage([row((start or 0) * 2), row((start or 0) * 2 + 1)], next=(start or 0) + 1))
