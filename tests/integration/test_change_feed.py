@@ -18,7 +18,6 @@ from sqlalchemy import text
 
 import receiver
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.errors import NotThisFeed
 from receiver.mirror import changes
 from receiver.mirror.changes import RowChange, record
@@ -214,7 +213,6 @@ def waiting_for_a_lock(database: Database) -> int:
 
 def test_a_program_that_follows_gets_plain_python_values_only(mirror_url):
     with closing(Database(mirror_url)) as database:
-        Schema(database).upgrade()
         document = {"weight": Decimal("0.10000000000000000000001"), "tags": ["a"]}
         after = {"active": True, "price": "19.90", "data": document}
         with database.write() as connection:
@@ -235,7 +233,6 @@ def test_a_program_that_follows_gets_plain_python_values_only(mirror_url):
 
 def test_a_position_after_the_end_of_the_feed_is_refused(mirror_url):
     with closing(Database(mirror_url)) as database:
-        Schema(database).upgrade()
         write(database, "A1")
         with pytest.raises(NotThisFeed, match="ends with 1, and 7 lies beyond"):
             next(changes.follow(database, 7))

@@ -8,8 +8,9 @@ import signal
 from contextlib import closing
 
 import pytest
-from copies import both, copy, everything, fill_attempts, migrate
+from copies import both, copy, everything, fill_attempts
 from sqlalchemy import event
+from templates import copy_tables_to
 
 from receiver.copying import slices
 from receiver.copying.copying import Copier
@@ -25,7 +26,7 @@ ROWS = 201
 @pytest.fixture
 def source(tmp_path):
     url = f"sqlite:///{tmp_path}/source.db"
-    migrate(url)
+    copy_tables_to(url)
     fill_attempts(url, ROWS - 1)
     return url
 
@@ -119,7 +120,7 @@ def test_a_copy_that_is_killed_repeatedly_becomes_complete(source, database_url)
 
 def test_a_full_disk_stops_a_copy_with_advice_and_the_next_one_continues(source, tmp_path, capfd):
     target = f"sqlite:///{tmp_path}/target.db"
-    migrate(target)
+    copy_tables_to(target)
 
     def run():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from in_turn import databases_in_turn
 from ports import free_port
 from serving import TIMEOUT, wait_until
 from shopping import NOON
@@ -22,11 +23,11 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 from targets import OK, Endpoint, Posted, Reply, receiving
+from templates import copy_tables_to
 
 from receiver.api.exposition import Exposition
 from receiver.codec import decode, encode
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import repair
 from receiver.following.feed import Feed
@@ -46,13 +47,6 @@ from receiver.search.pages import PageBounds
 NAME = "erp"
 
 BY = By("somebody", Via.COMMAND)
-
-
-@pytest.fixture
-def database(mirror_url: str) -> Iterator[Database]:
-    with closing(Database(mirror_url)) as opened:
-        Schema(opened).upgrade()
-        yield opened
 
 
 def write(database: Database, *external_ids: str, table: str = "products", source: str = "shop") -> None:
@@ -232,8 +226,8 @@ def test_from_moves_an_existing_follower_only_on_request(database):
 # ── targets in trouble ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("trouble", "told"),
+@databases_in_turn(
+    "case",
     [
         (Reply(500, content=b"oops"), "answered 500: oops"),
         (Reply(503), "answered 503"),
@@ -248,9 +242,10 @@ def test_from_moves_an_existing_follower_only_on_request(database):
         (Reply(drips=True), "no answer within 0.3 s"),
         (Reply(cuts=True), "RemoteProtocolError"),
     ],
-    ids=["500", "503", "429", "408", "425", "redirect", "hangs", "drips", "cut"],
+    ids=lambda case: case[1][:40],
 )
-def test_a_failing_target_is_tried_again_with_the_same_key_and_nothing_is_skipped(database, trouble, told):
+def test_a_failing_target_is_tried_again_with_the_same_key_and_nothing_is_skipped(database, case):
+    trouble, told = case
     write(database, "A", "B")
     says = []
 
@@ -502,7 +497,7 @@ def test_a_change_answered_with_500_delays_no_later_one(database):
         expect(endpoint, "C")
 
 
-@pytest.mark.parametrize("status", [501, 507, 521])
+@databases_in_turn("status", [501, 507, 521])
 def test_a_change_answered_with_another_5xx_is_never_dead(database, status):
     write(database, "A", "B")
     reply = lambda posted, before: Reply(status) if posted.change["external_id"] == "A" and before < 5 else OK  # noqa: E731
@@ -639,14 +634,18 @@ def test_a_cursor_of_another_feed_stops_the_follower_until_it_is_moved(database,
 
 def test_a_follower_says_that_the_files_of_its_database_were_replaced_and_what_to_do(tmp_path):
     path = tmp_path / "hookmirror.db"
-    with closing(Database(f"sqlite:///{path}")) as database:
-        Schema(database).upgrade()
-        with receiving() as endpoint, capture_logs() as lines, following(database, endpoint.url):
-            wait_until(lambda: (follower(database) or {}).get("holder"), "the follower")
-            path.with_suffix(".new").write_bytes(path.read_bytes())
-            path.with_suffix(".new").rename(path)
-            told = lambda: [line for line in lines if line["event"].startswith("files of the database")]  # noqa: E731
-            wait_until(told, "the line")
+    copy_tables_to(f"sqlite:///{path}")
+    with (
+        closing(Database(f"sqlite:///{path}")) as database,
+        receiving() as endpoint,
+        capture_logs() as lines,
+        following(database, endpoint.url),
+    ):
+        wait_until(lambda: (follower(database) or {}).get("holder"), "the follower")
+        path.with_suffix(".new").write_bytes(path.read_bytes())
+        path.with_suffix(".new").rename(path)
+        told = lambda: [line for line in lines if line["event"].startswith("files of the database")]  # noqa: E731
+        wait_until(told, "the line")
     (line,) = told()
     assert "such as by a restore; nothing is posted" in line["event"]
     assert "Stop every process that has the database open" in line["reason"]

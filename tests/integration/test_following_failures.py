@@ -16,7 +16,6 @@ from targets import OK, Endpoint, Posted, Reply, receiving
 from waiting import TIMEOUT
 
 from receiver.database.database import Database
-from receiver.database.schema import Schema
 from receiver.following.dead_changes import DEAD_CHANGES
 from receiver.following.followers import FOLLOWERS
 from receiver.following.following import Following
@@ -31,7 +30,6 @@ CHANGED = ["A", "BAD", "C", "BAD", "D"]
 @pytest.fixture
 def database(mirror_url: str) -> Iterator[Database]:
     with closing(Database(mirror_url)) as opened:
-        Schema(opened).upgrade()
         rows = [RowChange("products", "shop", each, "update", {}, {"active": True}, None, NOON) for each in CHANGED]
         with opened.write() as connection:
             record(connection, rows, now=NOON)

@@ -22,7 +22,6 @@ from sqlalchemy.exc import OperationalError
 
 from receiver.database.database import Database
 from receiver.database.errors import is_overdue
-from receiver.database.schema import Schema
 from receiver.errors import NotVerified, Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
@@ -53,7 +52,6 @@ def url(databases, tmp_path) -> Iterator[str]:
 @pytest.fixture
 def database(url) -> Iterator[Database]:
     with closing(Database(url)) as opened:
-        Schema(opened).upgrade()
         yield opened
 
 
