@@ -81,7 +81,7 @@ def test_a_process_that_is_asked_to_end_leaves_no_log_beside_the_database(folder
         ("console --port 0", ["listening"]),
         ("serve --port 0", ["listening"]),
         # First the process that starts the others, then one of them.
-        ("serve --port 0 --processes 2", ["listening", "listening"]),
+        ("serve --port 0 --worker-process", ["listening", "listening"]),
     ],
 )
 def test_a_process_that_is_asked_to_end_leaves_nothing_to_the_interpreter(folder, command, says):
