@@ -22,6 +22,9 @@ from receiver.ingest.group_commit import GroupCommit
 
 MIB = 1_048_576
 
+#: For behaviour of which the database knows nothing.
+ON_ONE = pytest.mark.parametrize("database_system", ["sqlite"], indirect=True, scope="module")
+
 
 @pytest.fixture(scope="module")
 def served(lend_database, tmp_path_factory):
@@ -74,6 +77,7 @@ def test_a_body_of_exactly_one_mebibyte_is_kept(served: Served, source: str):
     assert len(served.delivery(served.send(source, content))["body"]) == MIB
 
 
+@ON_ONE
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("chunked", [False, True], ids=["fixed length", "chunked"])
 def test_one_byte_more_is_too_large_in_every_form(served: Served, source: str, chunked: bool):
@@ -130,6 +134,7 @@ def test_a_body_cut_off_between_chunks_leaves_nothing_behind(served: Served):
     assert served.count() == before + 1
 
 
+@ON_ONE
 def test_a_body_that_stops_in_the_middle_is_answered_with_503(hurried: Served):
     with hurried.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
@@ -137,6 +142,7 @@ def test_a_body_that_stops_in_the_middle_is_answered_with_503(hurried: Served):
     assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
+@ON_ONE
 def test_the_bytes_of_stopped_bodies_are_freed(hurried: Served):
     with hurried.connect() as one, hurried.connect() as another:
         for connection in (one, another):
@@ -149,6 +155,7 @@ def test_the_bytes_of_stopped_bodies_are_freed(hurried: Served):
 # ── backpressure ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_ONE
 def test_beyond_the_bound_of_waiting_bytes_senders_get_503(mirror_url, gate):
     with serving(mirror_url, max_waiting_bytes=MIB) as served, ThreadPoolExecutor() as pool:
         large = pool.submit(served.send, "sigma", padded("sigma", 1_000_000, key="waits"))
@@ -159,6 +166,7 @@ def test_beyond_the_bound_of_waiting_bytes_senders_get_503(mirror_url, gate):
         served.send("sigma", padded("sigma", 100_000))
 
 
+@ON_ONE
 def test_endless_bodies_keep_no_sender_from_being_acked(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
         for _ in range(12):
@@ -170,6 +178,7 @@ def test_endless_bodies_keep_no_sender_from_being_acked(mirror_url):
         assert served.count() == 20
 
 
+@ON_ONE
 def test_a_body_ended_to_make_room_gets_an_answer(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
         strangers = [stack.enter_context(served.connect()) for _ in range(3)]
@@ -300,9 +309,10 @@ def test_two_accounts_of_one_system_do_not_share_delivery_ids(mirror_url):
 # ── rotation ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_two_secrets_are_valid_at_once_and_counted_by_which_verified(mirror_url, database_system):
+@ON_ONE
+def test_two_secrets_are_valid_at_once_and_counted_by_which_verified(mirror_url):
     rotated = {"dialect": "indexed", "secrets": ["the-newest", "the-older"]}
-    source = f"rotated-{database_system}"  # all servers of a process count together
+    source = "rotated"
     with serving(mirror_url, sources={source: rotated}) as served:
         for secret, key in (("the-newest", "a"), ("the-older", "b"), ("the-older", "c")):
             content = body("indexed", key=key)
@@ -316,6 +326,7 @@ def test_two_secrets_are_valid_at_once_and_counted_by_which_verified(mirror_url,
         assert (answer.status_code, answer.json()["error"]) == (401, "signature_wrong")
 
 
+@ON_ONE
 def test_a_key_phrase_rotates_like_a_secret(mirror_url):
     phrases = ["NewestPhraseOf32Characters000001", "OlderPhraseOf32Characters0000002"]
     with serving(mirror_url, sources={"sticky": SOURCES["sticky"] | {"secrets": phrases}}) as served:
