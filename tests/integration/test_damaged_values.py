@@ -154,7 +154,7 @@ def read(stock: ConsoleStock, visitor: Visitor, address: str) -> str:
     return answer.text
 
 
-@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=st.sampled_from(CASES))
 def test_any_odd_value_leaves_every_page_and_list_that_reads_it_readable(stock, visitor, case):
     column, value = case
