@@ -23,6 +23,21 @@ from receiver.__main__ import main
 main()
 """
 
+#: Asks the questions of the first argument one after the other, and writes the names in the same way.
+ASK = """
+import atexit, sys
+file = open(sys.argv.pop(1), "w")
+atexit.register(lambda: file.write(" ".join(sys.modules)))
+from receiver.__main__ import main
+program, questions, *options = sys.argv
+for question in questions.split():
+    sys.argv = [program, question, *options]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, question
+"""
+
 #: Runs a command up to the moment at which the supervisor would start its processes.
 SUPERVISE = """
 import sys
@@ -92,12 +107,12 @@ def test_a_command_imports_no_other_command(tmp_path):
     assert found & modules == {"receiver.commands.token"}
 
 
-@pytest.mark.parametrize("command", ["deliveries", "changes", "actions", "sources"])
-def test_a_question_to_another_receiver_imports_nothing_of_the_application(tmp_path, receiver_url, command):
-    asked = (command, "--to", receiver_url, "--token", "any")
-    found = imported(tmp_path, RUN, *asked, environment=plain_environment())
+def test_questions_to_another_receiver_import_nothing_of_the_application(tmp_path, receiver_url):
+    questions = ("deliveries", "changes", "actions", "sources")
+    asked = (" ".join(questions), "--to", receiver_url, "--token", "any")
+    found = imported(tmp_path, ASK, *asked, environment=plain_environment())
     assert packages(found) & APPLICATION == set()
-    assert "httpx" in found
+    assert {"httpx", *(f"receiver.commands.{each}" for each in questions)} <= found
 
 
 def test_a_supervisor_imports_nothing_of_the_application_that_it_starts(tmp_path):
