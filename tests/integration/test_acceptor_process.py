@@ -300,6 +300,7 @@ leaving = Dialect("leaving", verify=Unsigned())
 leaving.envelope(lambda body: None)
 
 if sys.argv[0].endswith("acceptor.py") and FORK() == 0:
+    Path(__file__).with_name("forked").touch()
     # The folder of a test that passed is removed, perhaps before this process has seen the other file.
     while Path(__file__).exists() and not Path(__file__).with_name("ends").exists():
         time.sleep(0.05)
@@ -320,6 +321,7 @@ def served_by_one_that_forks(tmp_path, monkeypatch, fork: str) -> Iterator[Serve
         with served_by_a_process(
             f"sqlite:///{tmp_path / 'hookmirror.db'}", dialects=["leaves_a_process:leaving"]
         ) as served:
+            wait_until((tmp_path / "forked").exists, "the forked process")
             yield served
     finally:
         (tmp_path / "ends").touch()
