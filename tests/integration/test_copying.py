@@ -458,7 +458,7 @@ def test_an_unreachable_server_is_reported_without_its_password(histories):
 
 def test_a_read_only_target_is_refused(histories, tmp_path):
     (tmp_path / "target.db").touch()
-    with pytest.raises(CopyError, match="Give this user the right to write the file and its folder"):
+    with pytest.raises(CopyError, match="TO opens the file for reading only: write `mode=rw` there"):
         copy(histories("sqlite"), f"sqlite:///file:{tmp_path}/target.db?mode=ro&uri=true")
 
 
