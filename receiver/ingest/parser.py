@@ -49,9 +49,10 @@ def reason_to_stop(cause: BaseException | None, data: bytes | memoryview = b"") 
     """Make the refusal when the parser stopped in this data, perhaps because one of its callbacks raised an error."""
     if isinstance(cause, Refused):
         return cause
-    if bytes(data[: len(TLS)]) == TLS:
-        return MalformedRequest("This is TLS, and this port takes plain HTTP. Send to http://, or to a proxy with TLS.")
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
+        if bytes(data[: len(TLS)]) == TLS:
+            says = "This is TLS, and this port takes plain HTTP. Send to http://, or to a proxy with TLS."
+            return MalformedRequest(says)
         return MalformedRequest("This is not a valid HTTP request. Compare it with RFC 9112.")
     log.exception("cannot receive a request", about={}, exc_info=cause)
     return Unavailable("An error of this server prevents receiving the request. Send it again later.")
