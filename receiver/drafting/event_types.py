@@ -33,6 +33,17 @@ class EventTypes:
     #: Whether the captured event deactivates.
     is_delete: bool = False
 
+    def may_be_deleted_by(self, other: str) -> bool:
+        """Whether another event type, whose last word deletes, may be the delete of such an entity.
+
+        It names the same kind, as `products.deleted` does beside `product.updated`; any kind if no delete is guessed.
+        """
+        verb = _verb_in(other)
+        if _ENDS.fullmatch(verb) is None:
+            return False
+        words = words_in(other[: -len(verb)])
+        return self.delete is None or (bool(words) and singular(words[-1]) == self.kind)
+
 
 def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) -> EventTypes:
     """Guess the event types from an example. `kind` is the kind of the entity if the example does not name one.
@@ -56,11 +67,6 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
         return EventTypes(example, about, update, example, is_delete=True)
     deletes = [other for other in beside if _ENDS.fullmatch(_verb_in(other))]
     return EventTypes(example, about, example, next(iter(deletes), thing + _like(verb, _delete_for(verb))))
-
-
-def names_a_delete(event_type: str) -> bool:
-    """Whether the last word of the event type is a verb that deletes."""
-    return _ENDS.fullmatch(_verb_in(event_type)) is not None
 
 
 def _wider(thing: str, others: Sequence[str]) -> list[str]:

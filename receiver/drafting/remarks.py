@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from receiver.drafting.event_types import names_a_delete
 from receiver.drafting.guess import Guess
 from receiver.drafting.members import is_time_of_sending
 from receiver.drafting.naming import literal
@@ -136,7 +135,7 @@ def _unknown_delete(guess: Guess) -> Iterator[str]:
             "for an update, so its row stays active: in the envelope function, give such an event an event type of its "
             "own, and add a handler with mirror.deactivate"
         )
-    elif (seen := next(filter(names_a_delete, guess.seen), None)) is not None:
+    elif (seen := next(filter(types.may_be_deleted_by, guess.seen), None)) is not None:
         yield (
             f"delete: whether {seen}, which the capture has, deletes a {types.kind}. If it does, add "
             f"@{guess.name}.on({literal(seen)}) with mirror.deactivate; if it names several, let the envelope function "

@@ -320,6 +320,21 @@ def test_an_event_type_that_deletes_under_another_name_is_named_as_the_likely_de
 
 
 @pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ("products.deleted", "products.deleted"),
+        ("order.deleted", "product.deleted"),
+        ("product.image.deleted", "product.deleted"),
+        ("deleted", "product.deleted"),
+    ],
+)
+def test_a_delete_of_another_thing_in_the_capture_is_not_named_as_the_likely_delete(other, named):
+    made = made_of({"events": [{**EVENT, "event": "product.updated"}, {**EVENT, "event": other}]})
+    (told,) = [line for line in made.unknown if line.startswith("delete:")]
+    assert f'add @comm.on("{named}") with mirror.deactivate' in told
+
+
+@pytest.mark.parametrize(
     ("item", "mark"),
     [
         ({**EVENT, "deleted": True}, "deleted"),
