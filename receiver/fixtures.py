@@ -108,13 +108,17 @@ def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> Non
         )
 
 
-def unprocessed(deliveries: Iterable[Mapping[str, Any]]) -> str:
-    """Why these deliveries left no news, in words to append to a sentence; empty if all of them were processed."""
+def without_news(table: str, external_id: str, deliveries: Iterable[Mapping[str, Any]]) -> str:
+    """Say that there was no news about this row, and why: the last delivery about it that was not processed.
+
+    If there is none about this row, the last one about any.
+    """
+    says = f"there was no news about {table} {external_id!r}"
     left = [each for each in deliveries if each["state"] != "processed"]
     if not left:
-        return ""
-    last = left[-1]
-    told = f": {last['event_type'] or 'the delivery'} of {last['source']} is {last['state']}"
+        return says
+    last = next((each for each in reversed(left) if (each["entity"] or "").endswith(f":{external_id}")), left[-1])
+    told = f"{says}: {last['event_type'] or 'the delivery'} of {last['source']} is {last['state']}"
     if last["state"] == "pending" and not last["attempts_made"]:
         return f"{told}, so call webhooks.drain() first"
-    return f"{told}, because: {last['reason']}"
+    return f"{told}, because: {last['reason']}" if last["reason"] else told

@@ -38,7 +38,7 @@ from receiver.dialects.purity import HOW_TO_BE_PURE, impurity
 from receiver.dialects.replies import SenderReply
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import Unreadable
-from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown, unprocessed
+from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown, without_news
 from receiver.header_values import NO_HEADERS, joined_headers
 from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
@@ -229,7 +229,7 @@ class Webhooks:
     def row(self, table: type[Row], external_id: str, *, source: str | None = None) -> Row:
         """Read a row of the mirror. Fails without news about it; `source` is needed if several sources have it."""
         found = [row for row in self.rows(table, source=source) if row.external_id == external_id]
-        assert found, f"there was no news about {table.__name__} {external_id!r}{unprocessed(self.deliveries())}"
+        assert found, without_news(table.__name__, external_id, self.deliveries())
         assert len(found) == 1, f"several sources have {table.__name__} {external_id!r}: give `source`"
         return found[0]
 
@@ -284,7 +284,7 @@ class Webhooks:
         kinds = tables_by_name()
         refuse_unknown("table", [table], kinds)
         row = rows.row(self.database, kinds[table], source, external_id)
-        assert row is not None, f"there was no news about {table} {external_id!r}{unprocessed(self.deliveries())}"
+        assert row is not None, without_news(table, external_id, self.deliveries())
         return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
     async def _request(self, method: str, path: str, body: bytes, headers: Any) -> Answer:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,23 @@ def test_a_row_without_news_is_missed_with_the_delivery_that_was_not_processed(k
     with pytest.raises(
         AssertionError, match=r"'A1': product\.updated of shop is dead, because: .*name: Field required"
     ):
+        kit.row(Product, "A1")
+
+
+def test_a_row_without_news_is_missed_with_a_delivery_about_it_rather_than_a_later_one(kit: Webhooks):
+    kit.send("shop", "product.updated", id="A1", data={"title": "of another shape"})
+    kit.drain()
+    kit.send("shop", "product.updated", id="B1", data={"name": "Lamp"})
+    with pytest.raises(AssertionError, match=r"'A1': product\.updated of shop is dead, because: "):
+        kit.row(Product, "A1")
+    with pytest.raises(AssertionError, match=r"'C1': product\.updated of shop is pending, so call"):
+        kit.row(Product, "C1")
+
+
+def test_a_row_whose_delivery_is_being_processed_is_missed_without_a_reason(kit: Webhooks):
+    kit.send("shop", "product.updated", id="A1", data={"name": "Lamp"})
+    kit.inbox.claim("w", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
+    with pytest.raises(AssertionError, match=r"'A1': product\.updated of shop is processing(\n|$)"):
         kit.row(Product, "A1")
 
 
