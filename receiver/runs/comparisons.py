@@ -86,14 +86,16 @@ def latest_comparisons(connection: Connection, sources: Iterable[str], now: date
     """The latest comparison of each of these sources, if recent and not the source's first.
 
     A first reconcile fills the mirror with rows older than any webhook, so its repairs are no evidence about webhooks.
+    Nor are the repairs of rows that the brake left active before, which a forced reconcile deactivates.
     """
     latest = latest_reconciles(connection, list(sources), _COMPARED, state=RunState.DONE, number=2)
     for source, runs in latest.items():
         if len(runs) == 2 and now - runs[0]["ended_at"] < TELLING:
             repaired, braked = (runs[0]["tally"].get(name, 0) for name in ("repaired", "braked"))
-            wrong = repaired + braked
+            known = runs[1]["tally"].get("braked", 0) if runs[0]["arguments"].get("force") else 0
+            wrong = max(repaired - known, 0) + braked
             # The total lacks the rows that the run deactivated because the list lacks them.
             yield Comparison(source, runs[0]["ended_at"], max(runs[0]["total"] + braked, wrong), wrong, braked)
 
 
-_COMPARED = [RUNS.c[name] for name in ("id", "ended_at", "total", "tally")]
+_COMPARED = [RUNS.c[name] for name in ("id", "ended_at", "total", "tally", "arguments")]

@@ -30,10 +30,12 @@ def reconciled(
     state: str = "done",
     kind: str = "reconcile",
     source: str = "shop",
+    force: bool = False,
     **tally: int,
 ):
     """Record a reconcile that ended this long ago with these counts."""
-    always: dict[str, Any] = {"arguments": {}, "planned_by": "ops-1", "release": "1", "wiring": "w", "done": total}
+    always: dict[str, Any] = {"planned_by": "ops-1", "release": "1", "wiring": "w", "done": total}
+    always["arguments"] = {"source": source, "force": force}
     at = NOW - ago
     row = {"kind": kind, "sources": [source], "state": state, "total": total, "tally": tally, "planned_at": at}
     with kit.database.write() as connection:
@@ -95,6 +97,34 @@ def test_rows_that_a_forced_reconcile_deactivated_are_among_the_compared(kit):
     reconciled(kit, ago=DAY, total=0, repaired=4)
     (finding,) = found(kit)
     assert finding.says.startswith("4 of 4 rows of shop differed")
+
+
+@pytest.mark.parametrize(("repaired", "wrong"), [(899, []), (900, []), (901, []), (903, [3])])
+def test_rows_that_the_brake_left_and_a_forced_reconcile_deactivated_are_no_new_differences(kit, repaired, wrong):
+    reconciled(kit, ago=3 * DAY)
+    reconciled(kit, ago=2 * DAY, braked=900)
+    reconciled(kit, ago=DAY, repaired=repaired, force=True)
+    assert [each.evidence["wrong"] for each in found(kit)] == wrong
+
+
+def test_repairs_after_the_brake_count_without_force(kit):
+    reconciled(kit, ago=2 * DAY, braked=900)
+    reconciled(kit, ago=DAY, repaired=500)
+    assert found(kit)[0].evidence["wrong"] == 500
+
+
+def test_a_forced_reconcile_as_the_finding_advises_closes_the_finding(kit, shop):
+    source = PagedSource()
+    source.speak(shop)
+    listened_to(kit)
+    source.hold(f"A{number}" for number in range(10))
+    walked(kit, sources_of(kit)["shop"])
+    source.names = {"A1": "Lamp", "A2": "Lamp"}
+    walked(kit, sources_of(kit)["shop"])
+    (finding,) = found(kit, kit.now())
+    assert finding.evidence["braked"] == 8
+    walked(kit, sources_of(kit)["shop"], force=True)
+    assert found(kit, kit.now()) == []
 
 
 def test_the_next_reconcile_with_few_differences_closes_the_finding(kit):
