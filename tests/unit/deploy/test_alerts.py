@@ -86,6 +86,13 @@ def test_the_counters_of_an_alarm_are_exposed_before_their_first_event(rule):
             assert [each for each in shown if re.fullmatch(code, each["code"])], code
 
 
+def test_an_alarm_on_the_absence_of_processes_fires_without_any_target():
+    absent = [rule["expr"] for rule in RULES if re.search(r"\bup\{.*== 0", rule["expr"]) and "sum" in rule["expr"]]
+    assert len(absent) == 2
+    for expression in absent:
+        assert re.fullmatch(r"\(sum\(up\{.*\}\) or vector\(0\)\) == 0", expression)
+
+
 def test_an_alarm_has_a_severity_and_a_description_with_its_value(rule):
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].endswith(".")
