@@ -94,6 +94,7 @@ def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, n
     kept = post_some(folder, "before", numbers=range(20))
     with folder.serving():
         postgresql(old, documented("pg_dump"), tmp_path)
+    assert steps_with("pg_dump").startswith("umask 077\n")
     lost = post_some(folder, "after", numbers=range(5))
     postgresql(new, documented("pg_restore"), tmp_path)
     restored = Folder(tmp_path, database_url=new)
