@@ -123,21 +123,16 @@ def upsert_product(event: Event[Any], mirror: Mirror) -> None:
         _take_the_name_alone(event, mirror)
     elif isinstance(answer, str):
         deactivate_gone(event, mirror, Product)
-        _deactivate_shared_stock(event, mirror)
+        mirror.deactivate(StockLevel, shared_stock(event.entity_id))
     else:
         at = time_of_answer(event, mirror, Product, answer.whole, answer.date_modified)
         for row in answer.listed():
             documents = {"data": answer.whole} if row.table is Product else {}
             mirror.upsert(row.table, row.external_id, at=at, **row.columns, **documents)
         mirror.keep_only(Variant, [variant.id for variant in answer.variants], parent=event.entity_id, at=at)
-        if not answer.shares_stock:
-            _deactivate_shared_stock(event, mirror, at=at)
-
-
-def _deactivate_shared_stock(event: Event[Any], mirror: Mirror, *, at: datetime | None = None) -> None:
-    """Deactivate the stock that the product's variants share, if the mirror has it. Few products have one."""
-    if mirror.get(StockLevel, shared_stock(event.entity_id)) is not None:
-        mirror.deactivate(StockLevel, shared_stock(event.entity_id), at=at)
+        # Few products have shared stock, so the others get no tombstone for it.
+        if not answer.shares_stock and mirror.get(StockLevel, shared_stock(event.entity_id)) is not None:
+            mirror.deactivate(StockLevel, shared_stock(event.entity_id), at=at)
 
 
 def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
@@ -153,7 +148,8 @@ def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
 @bigcommerce.on("store/product/deleted")
 def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
     mirror.deactivate(Product, event.entity_id)
-    _deactivate_shared_stock(event, mirror)
+    # Even if the mirror does not have it, because late news of it must not revive it.
+    mirror.deactivate(StockLevel, shared_stock(event.entity_id))
 
 
 @bigcommerce.on("store/sku/deleted")

@@ -179,6 +179,14 @@ def test_shared_stock_is_deactivated_with_its_product(webhooks, with_api):
     assert not webhooks.row(StockLevel, "product:205").active
 
 
+def test_late_news_of_a_deleted_product_does_not_revive_its_shared_stock(webhooks, with_api):
+    with_api("bigcommerce", lambda _: lamp_with_stock("product"))
+    for event_type, at in (("store/product/deleted", NOON + HOUR), ("store/product/updated", NOON)):
+        webhooks.send("bigcommerce", event_type, id="205", at=at)
+        webhooks.drain()
+    assert not webhooks.row(StockLevel, "product:205").active
+
+
 def test_a_variant_that_the_api_no_longer_lists_is_deactivated(webhooks, with_api):
     before = {**LAMP, "date_modified": None, "variants": [*LAMP["variants"], {"id": 511}]}
     answers = iter([before, LAMP])
