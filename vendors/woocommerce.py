@@ -238,7 +238,14 @@ def read_products(api: httpx.Client, start: Any) -> ListPage:
 
 def _page_of_variations(api: httpx.Client, following: int | None, owners: list[str], page: int) -> ListPage:
     path = f"/products/{segment(owners[0])}/variations"
-    found = shaped(Variations, {"variations": _page(api, path, page)}, path).variations
+    try:
+        answer = _page(api, path, page)
+    except NotFoundError as error:
+        # The product was deleted after its page was read.
+        if not _is_gone(error):
+            raise
+        answer = []
+    found = shaped(Variations, {"variations": answer}, path).variations
     rows = [row for each in found if not each.is_gone for row in each.of(owners[0]).listed()]
     if len(found) == PAGE:
         return ListPage(rows, next=[following, owners, page + 1])
@@ -261,9 +268,13 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
     try:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
-        # Only this code counts: WordPress also answers 404 under a wrong api_url.
-        if error.has_code(INVALID_ID, "code"):
+        if _is_gone(error):
             return []
         raise
     of_id(external_id, found.id, found, path)
     return [] if found.is_gone else [*found.listed()]
+
+
+def _is_gone(error: NotFoundError) -> bool:
+    """Whether the answer says that there is no such product: WordPress also answers 404 under a wrong api_url."""
+    return error.has_code(INVALID_ID, "code")

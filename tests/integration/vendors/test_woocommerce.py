@@ -326,6 +326,18 @@ def test_a_reconcile_reads_every_page_of_variations_and_then_the_next_products(w
     assert (len(webhooks.rows(Variant)), len(webhooks.rows(Product))) == (150, 106)
 
 
+def test_a_product_that_is_deleted_before_its_variations_are_read_does_not_end_the_walk(webhooks, with_api):
+    products = [SHIRT | {"id": 6, "type": "variable", "variations": [61]}, *SHIRTS]
+    reconcile(webhooks.database, with_api("woocommerce", variable_shop(products, [BLUE])))
+    assert [row.external_id for row in webhooks.rows(Variant)] == ["71"]
+
+
+def test_another_missing_page_of_variations_ends_the_walk():
+    client = api(woocommerce, lambda _: missing("rest_no_route"), api_url="http://api.test/v1")
+    with pytest.raises(ApiError, match="/products/7/variations of the source's API answered 404"):
+        woocommerce.listing_of.parts[0].read(client, [None, ["7"], 1])
+
+
 def test_one_variation_is_looked_up_by_its_id():
     client = api(woocommerce, lambda _: httpx.Response(200, json=VARIATION), api_url="http://api.test/v1")
     (row,) = woocommerce.lookup_of.ask(client, Wanted(Variant, "71"))
