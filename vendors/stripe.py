@@ -24,7 +24,8 @@ PAGE = 100  #: objects in one page: the largest page that the API gives
 #: The beginning of the types of thin events about products and prices. Those of objects of the second API have "v2.".
 THIN = "v1."
 
-#: The beginning of the types of events about objects of another account that an endpoint for connected accounts gets.
+#: The beginning of the types of events about objects of another account, which an endpoint for connected accounts or
+#: for an organization gets. They have `account`, `context` or both.
 #: Neither this account's key nor its lists have these objects, so nothing handles the events here.
 CONNECTED = "connected."
 
@@ -40,7 +41,7 @@ stripe = Dialect("stripe", verify=Stripe())
 @stripe.envelope
 def read(body: dict[str, Any]) -> Envelope:
     event_type, event_id = text_at(body, "type"), text_at(body, "id")
-    if body.get("account") or (event_type.startswith(THIN) and body.get("context")):
+    if body.get("account") or body.get("context"):
         event_type = f"{CONNECTED}{event_type}"
     is_handled = stripe.handler_for(event_type) is not None
     is_thin = event_type.removeprefix(CONNECTED).startswith(THIN)
@@ -179,12 +180,13 @@ def read_products(api: httpx.Client, start: str | None) -> ListPage:
 
 
 @stripe.pages(Price)
-def read_prices(api: httpx.Client, start: list[str | None] | None) -> ListPage:
+def read_prices(api: httpx.Client, start: list[str | None] | str | None) -> ListPage:
     """Read a page of active prices, and after the last one a page of archived prices: no list has both.
 
-    `start` is the value of `active` in the query, and the id after which the page begins.
+    `start` is the value of `active` in the query, and the id after which the page begins. The mark of an earlier
+    release has the id alone.
     """
-    active, after = start or ["true", None]
+    active, after = start if isinstance(start, list) else ["true", start]
     page = _page(api, "/prices", PricePage, after, active=str(active))
     if page.next is not None:
         return ListPage(page.rows, next=[active, page.next])

@@ -90,6 +90,7 @@ def test_a_thin_event_of_the_second_api_is_ignored(webhooks):
     [
         event(account="acct_2"),
         event("price.deleted", account="acct_2", context="acct_2"),
+        event(context="acct_2"),
         event(
             "v1.product.updated",
             created="2026-06-01T12:00:00Z",
@@ -98,7 +99,7 @@ def test_a_thin_event_of_the_second_api_is_ignored(webhooks):
         ),
     ],
 )
-def test_an_event_of_a_connected_account_is_ignored_and_its_type_says_why(webhooks, body):
+def test_an_event_of_another_account_is_ignored_and_its_type_says_why(webhooks, body):
     answer = webhooks.send_body("stripe", encode(body))
     webhooks.drain()
     delivery = webhooks.delivery(answer)
@@ -106,8 +107,8 @@ def test_an_event_of_a_connected_account_is_ignored_and_its_type_says_why(webhoo
     assert webhooks.rows(Product) == webhooks.rows(Price) == []
 
 
-def test_the_context_of_a_whole_event_does_not_make_it_that_of_another_account():
-    assert ("products", "prod_1") in rows_of(stripe, event(context="org_1"))
+def test_an_event_without_a_context_is_one_of_the_own_account():
+    assert ("products", "prod_1") in rows_of(stripe, event(account=None, context=None))
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,12 @@ def test_reconcile_adds_rows_that_were_never_announced(webhooks, with_api):
     reconcile(webhooks.database, with_api("stripe", account))
     assert webhooks.row(Product, "prod_1").lifecycle_state == "archived"
     assert webhooks.row(Price, "price_2").unit_amount == Decimal(1990)
+
+
+def test_a_walk_that_an_earlier_release_began_goes_on_with_the_active_prices():
+    assert stripe.listing_of is not None
+    page = stripe.listing_of.parts[1].read(api(stripe, account, api_url="http://api.test/v1"), "price_1")
+    assert ([row.external_id for row in page.rows], page.next) == (["price_2"], ["false", None])
 
 
 def test_reconcile_adds_archived_prices_too(webhooks, with_api):
