@@ -12,11 +12,14 @@ from receiver.drafting.naming import snake_case
 #: The levels of a body that are searched for the parts of its envelope.
 DEEPEST_MEMBER = 2
 
-#: Verbs of event types, with any ending.
-VERB = re.compile(
-    r"(?:creat|updat|delet|remov|add(?!ress|on)|chang|modif|insert|archiv|publish|upsert|destroy|restor|edit(?!ion))\w*",
-    re.I,
+#: The beginnings of the verbs of event types. Some nouns contain one: address, addon, credit, edition, editor.
+_VERBS = (
+    *("creat", "updat", "delet", "remov", "add(?!ress|on)", "chang", "modif", "insert", "archiv", "publish", "upsert"),
+    *("destroy", "restor", "(?<!cr)edit(?!ion|or)"),
 )
+
+#: Verbs of event types, with any ending.
+VERB = re.compile(rf"(?:{'|'.join(_VERBS)})\w*", re.I)
 
 _NAME = re.compile(r"[A-Za-z][\w./:-]{1,80}")
 

@@ -140,8 +140,15 @@ def test_a_code_of_a_thing_is_its_id_if_there_is_no_other():
     assert envelope(made_of({"item_code": "A1", "name": "Lamp"}))["entity"] == '("item", body["item_code"])'
 
 
-def test_a_word_that_begins_like_a_verb_is_not_the_event_type():
-    assert envelope(made_of({"type": "address", "event": "lamp.updated", "data": LAMP}))["event_type"] == "body.event"
+@pytest.mark.parametrize("noun", ["address", "addon", "edition", "editor"])
+def test_a_word_that_begins_like_a_verb_is_not_the_event_type(noun):
+    assert envelope(made_of({"type": noun, "event": "lamp.updated", "data": LAMP}))["event_type"] == "body.event"
+
+
+@pytest.mark.parametrize("noun", ["credit", "credit_note", "editor"])
+def test_a_word_that_only_looks_like_a_verb_is_a_kind_beside_a_header_that_names_the_event(noun):
+    made = made_of({**LAMP, "type": noun}, x_shop_topic="lamp.updated")
+    assert 'trusts_header="X-Shop-Topic"' in made.files["shop.py"].decode()
 
 
 def test_a_part_of_a_thing_that_changed_is_news_of_the_thing_whose_delete_the_capture_has():
