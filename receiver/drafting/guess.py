@@ -75,19 +75,17 @@ class Guess:
         said = self._header_with_topic()
         told = "" if said is None else self.capture.headers[said]
         envelope = guess_envelope(self.event, told)
-        is_vague = envelope.event_type is not None and VERB.search(envelope.event_type.value) is None
-        if is_vague and self.items is None and VERB.search(told):
+        if self.items is None and _only_names_a_kind(envelope.event_type) and VERB.search(told):
             return replace(envelope, event_type=None, resource=None)
         return envelope
 
     @property
     def unread_topic(self) -> str | None:
         """The header that names the event of a list of items, each of which only names a kind; None without one."""
-        event_type, said = self.envelope.event_type, self._header_with_topic()
-        is_vague = event_type is not None and VERB.search(event_type.value) is None
-        return (
-            said if said and is_vague and self.items is not None and VERB.search(self.capture.headers[said]) else None
-        )
+        said = self._header_with_topic()
+        if said is None or self.items is None or not _only_names_a_kind(self.envelope.event_type):
+            return None
+        return said if VERB.search(self.capture.headers[said]) else None
 
     @property
     def signature_in_body(self) -> Member | None:
@@ -210,6 +208,11 @@ class Guess:
 def _rank(text: str) -> int:
     """How unlikely a text is an event type: it has a thing and a verb, or a verb, or none."""
     return 0 if is_event_type(text) else 1 if VERB.search(text) else 2
+
+
+def _only_names_a_kind(event_type: Member | None) -> bool:
+    """Whether the member for the event type has no verb, such as `type` with the kind of a product."""
+    return event_type is not None and VERB.search(event_type.value) is None
 
 
 def _members(envelope: GuessedEnvelope) -> list[Member]:
