@@ -5,6 +5,7 @@ Tables of packages without migrations are made as they are declared.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from receiver.database.foreign_tables import refuse_foreign_columns, refuse_fore
 from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.sqlite.rebuilt_tables import keeping_indexes_and_triggers, renaming_tables_alone
 from receiver.database.unfinished import refuse_unfinished
-from receiver.database.urls import absent_file
+from receiver.database.urls import absent_file, path_of
 from receiver.database.usable_tables import refuse_other_columns, refuse_unusable_tables
 from receiver.errors import ConfigurationError
 
@@ -117,10 +118,14 @@ class Schema:
     def open(self) -> None:
         """Prepare an existing database, as `prepare` does; a file that has this release's schema already is only read.
 
-        So a command that reads does not wait for a long transaction of another process.
+        So a command that reads does not wait for a long transaction of another process. Without the right to write the
+        file, it fails as `prepare` does.
         """
-        if self._database.is_postgresql or self.checked_plan().is_needed:
+        if self._database.is_postgresql or not self._may_write_file() or self.checked_plan().is_needed:
             self.prepare()
+
+    def _may_write_file(self) -> bool:
+        return os.access(path_of(self._database.engine.url), os.W_OK)
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the database is not at this release's schema, or may not be written.

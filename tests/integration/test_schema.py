@@ -596,3 +596,15 @@ def test_the_client_encoding_of_the_environment_does_not_matter(databases, monke
             assert connection.execute(text("SELECT '😊'")).scalar_one() == "😊"
     finally:
         databases.drop(name)
+
+
+def test_a_command_without_the_right_to_write_the_file_is_told_so_at_its_start(tmp_path, monkeypatch):
+    """A mode of the URL stands for missing rights, which root has anyway."""
+    file = f"{tmp_path}/hookmirror.db"
+    with closing(Database(f"sqlite:///{file}")) as database:
+        Schema(database).upgrade()
+    with closing(Database(f"sqlite:///file:{file}?uri=true&mode=ro")) as database:
+        Schema(database).open()
+        monkeypatch.setattr("os.access", lambda path, _: path != file)
+        with pytest.raises(OperationalError, match="attempt to write a readonly database"):
+            Schema(database).open()
