@@ -140,13 +140,16 @@ def connect_arguments(url: URL) -> dict[str, Any]:
 
 
 def doubts_about_url(url: str, setting: str) -> list[str]:
-    """Describe each time limit in a valid URL that is not applied as written; `setting` names the URL's setting."""
+    """Describe each time limit in a valid URL that is not applied as written; `setting` names the URL's setting.
+
+    The written value is not quoted, because behind a wrong separator it may hold a password.
+    """
     parsed = urls.parse(url)
     if parsed.get_backend_name() == "sqlite":
         return []
     changed = {name: _limit(parsed, name) for name in LIMITS_IN_URL if name in parsed.query}
     return [
-        f"{setting} has {name}={parsed.query[name]}, and {limit} is used: write a whole number from "
+        f"{setting} has another {name} than {limit}, which is used: write a whole number from "
         f"{LIMITS_IN_URL[name][0]} to {LIMITS_IN_URL[name][1]}."
         for name, limit in changed.items()
         if str(limit) != parsed.query[name]

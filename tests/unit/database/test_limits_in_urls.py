@@ -43,8 +43,12 @@ def test_a_limit_in_the_url_wins(name, value):
 def test_a_limit_out_of_bounds_is_replaced_and_reported(name, value, used):
     assert limit(name, value) == used
     (doubt,) = doubts_about_url(f"{SERVER}?{name}={value}", "THE_URL")
-    assert doubt.startswith(f"THE_URL has {name}=")
-    assert f", and {used} is used: write a whole number from " in doubt
+    assert doubt.startswith(f"THE_URL has another {name} than {used}, which is used: write a whole number from ")
+
+
+def test_a_password_behind_a_wrong_separator_is_not_shown():
+    (doubt,) = doubts_about_url(f"{SERVER}?connect_timeout=5;password=hunter2", "THE_URL")
+    assert "hunter2" not in doubt
 
 
 def test_a_url_without_limits_has_the_usual_ones():
@@ -64,4 +68,4 @@ def test_doctor_names_a_limit_out_of_bounds():
     settings = Settings(database_url="postgresql://u@127.0.0.1:1/none?connect_timeout=300")
     first = next(iter(_database(settings, {})))
     assert (first.subject, first.good, first.doubtful) == ("database", True, True)
-    assert "connect_timeout=300, and 30 is used" in first.says
+    assert "another connect_timeout than 30, which is used" in first.says
