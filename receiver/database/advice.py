@@ -182,10 +182,7 @@ _OF_SQLITE = (
     # Not every "malformed", because a document in a sound file may be.
     *((symptom, _DAMAGED_FILE) for symptom in ("image is malformed", "malformed database")),
     ("interrupted", "It took too long: look for what else keeps the machine busy, and run this again."),
-    (
-        "locking protocol",
-        "Its disk may not keep locks, as on a network: name a file on a disk of this machine in {setting}.",
-    ),
+    ("locking protocol", _WITHOUT_LOCKS),
     ("locked", "Another program holds the file: stop that program, or wait for it."),
     *((symptom, _OTHER_TABLES) for symptom in ("no such column", "no such table", "has no column named")),
 )

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from sqlalchemy.exc import (
     DataError,
@@ -163,6 +163,14 @@ def is_refused_connection(error: BaseException) -> bool:
     return getattr(original, "sqlstate", None) is None and REFUSED_BY_SERVER in str(original)
 
 
+def is_answer(error: BaseException) -> TypeGuard[DBAPIError]:
+    """Whether the database itself raised the error, so that it can be reached."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        return True
+    return getattr(original, "sqlstate", None) is not None and not is_of_the_connection(original)
+
+
 def is_infrastructure_error(error: BaseException) -> bool:
     """Whether the database as a whole fails (away, full, read-only, damaged), and not one statement's values."""
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
@@ -250,9 +258,11 @@ def describe_for_all(error: SQLAlchemyError) -> str:
         return "The database refuses this process a right on its tables: run `hookmirror doctor`, which names it."
     if is_refused_connection(error):
         return "The database refuses the connections of this process: run `hookmirror doctor`, which says why."
-    if isinstance(getattr(error, "orig", None), sqlite3.Error):
+    if not is_answer(error):
+        return NO_DATABASE
+    if isinstance(error.orig, sqlite3.Error) and is_infrastructure_error(error):
         return "The file of the database cannot be used: run `hookmirror doctor`, which says why."
-    return NO_DATABASE
+    return "The database answers with an error: run `hookmirror doctor`, and look into the log of this process."
 
 
 def explain_by_settings(error: BaseException) -> str:

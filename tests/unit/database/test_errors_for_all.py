@@ -70,6 +70,24 @@ def test_a_file_that_cannot_be_opened_is_named_without_its_path(tmp_path):
     assert describe_for_all(raised.value).startswith("The file of the database cannot be used: run `hookmirror doctor`")
 
 
+@pytest.mark.parametrize("code", ["53100", "42P01", "XX001"])
+def test_a_server_that_answers_with_an_error_is_not_said_not_to_answer(code):
+    said = describe_for_all(OperationalError("", None, psycopg.errors.lookup(code)("at 10.0.0.9")))
+    assert said.startswith("The database answers with an error: run `hookmirror doctor`, and look into the log")
+
+
+@pytest.mark.parametrize("code", ["57P01", "08006"])
+def test_a_server_that_ends_the_connection_does_not_answer(code):
+    assert describe_for_all(OperationalError("", None, psycopg.errors.lookup(code)(""))) == NO_DATABASE
+
+
+def test_a_refused_statement_is_not_said_to_be_an_unusable_file(tmp_path):
+    url = f"sqlite:///{tmp_path}/hookmirror.db"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised, database.read() as connection:
+        connection.exec_driver_sql("SELECT json('{')")
+    assert describe_for_all(raised.value).startswith("The database answers with an error")
+
+
 def test_a_used_up_pool_is_not_said_to_be_a_database_that_does_not_answer():
     assert describe_for_all(PoolTimeoutError("QueuePool limit")).startswith("All connections of this process are in")
 
