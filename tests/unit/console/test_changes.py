@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import followed
 import pytest
 from serving import Served
+from sqlalchemy import update
 from visiting import Visitor, text_of, visiting
 
 from receiver.following import dead_changes
+from receiver.following.followers import FOLLOWERS
+from receiver.mirror.changes import CHANGES
 from receiver.sessions.roles import Role
 
 #: An external id as a hostile sender would write it.
@@ -84,6 +88,21 @@ def test_a_follower_is_shown_with_its_dead_changes_and_its_target_s_message(tmp_
         for markup in ("<img", "<script>no", "<erp>"):
             assert markup not in page
         assert "hookmirror follow --list" in text_of(page)
+
+
+def test_a_follower_is_not_said_to_be_up_to_date_if_changes_are_not_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.following.lag.MOST_LAG", 1)
+    before = datetime.now(UTC) - timedelta(days=3)
+    change = {"table": "products", "source": "sigma", "external_id": "A1", "operation": "update"}
+    change |= {"before": {}, "after": {}, "changed_at": before, "recorded_at": before}
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        followed.add(served.beside)
+        with served.beside.write() as connection:
+            connection.execute(update(FOLLOWERS).values(table="variants"))
+            connection.execute(CHANGES.insert(), [{**change, "seq": seq} for seq in (1, 2, 3, 4)])
+        assert "0 of those examined, at most 3 d" in text_of(visitor.page("/followers"))
 
 
 def test_operators_retry_and_drop_dead_changes_with_a_reason(tmp_path: Path) -> None:
