@@ -59,17 +59,21 @@ class Guests:
     def _cookie_of(self, request: Request) -> str:
         return request.cookies.get(self._cookie_name(request), "")
 
-    def guest(self, request: Request, *, now: datetime) -> Guest | None:
-        """The person who sent a request; None for a stranger. Reads the database."""
+    def guest(self, request: Request, *, now: datetime, by_itself: bool = False) -> Guest | None:
+        """The person who sent a request; None for a stranger. Reads the database.
+
+        A request that an open page makes `by_itself`, or one with the header of such a page, is no use of the session.
+        """
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
             return by_proxy
         cookie = self._cookie_of(request)
-        return self._sessions.recognise(cookie, now=now) if cookie else None
+        notes = not by_itself and not fetches_itself(request)
+        return self._sessions.recognise(cookie, now=now, notes=notes) if cookie else None
 
-    def signed_in(self, request: Request, *, now: datetime) -> Guest:
-        """The person who sent a request. Reads the database. Raises `NotAuthorized` for a stranger."""
-        guest = self.guest(request, now=now)
+    def signed_in(self, request: Request, *, now: datetime, by_itself: bool = False) -> Guest:
+        """The person as `guest` finds them. Reads the database. Raises `NotAuthorized` for a stranger."""
+        guest = self.guest(request, now=now, by_itself=by_itself)
         if guest is None:
             raise NotAuthorized(NOT_SIGNED_IN)
         return guest
@@ -158,6 +162,11 @@ class Guests:
             address = address.ipv4_mapped
         given = headers.get(PROXY_SECRET_HEADER, "").encode("latin-1", "replace")
         return compare_digest(given, self._secret) and any(address in network for network in self._networks)
+
+
+def fetches_itself(request: Request) -> bool:
+    """Whether an open page fetches itself. Only `console.js` uses htmx, which sends this header."""
+    return "HX-Request" in request.headers
 
 
 def _texts_of(headers: Headers, name: str) -> list[str]:

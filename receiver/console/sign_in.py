@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from receiver.console.answers import DONE, REASON_HEADER, SAID, SEAL, WHEN, page_answer, redirect
 from receiver.console.forms import KEY_FIELD, TOKEN_FIELD, Forms
-from receiver.console.guests import NOT_SIGNED_IN, Guests
+from receiver.console.guests import NOT_SIGNED_IN, Guests, fetches_itself
 from receiver.console.live import NO_SESSION
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.page_reads import PageReads
@@ -120,8 +120,8 @@ class SignIn:
         page = _page_asked_for(request) if form is None else form
         ended = (page or was_pressed) and self._guests.brings_session(request)
         # A page that fetches itself does not displace the page or form that a person asked for in another window.
-        fetches_itself = "HX-Request" in request.headers
-        comes_back = bool(page) and not (fetches_itself and self._guests.wanted_page(request) not in ("", page))
+        displaces = self._guests.wanted_page(request) not in ("", page)
+        comes_back = bool(page) and not (displaces and fetches_itself(request))
         says = "Your session has ended." if ended else refusal.message
         answer = page_answer(
             request,

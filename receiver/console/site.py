@@ -253,7 +253,7 @@ class Console:
     async def _live_hints(self, request: Request) -> Response:
         """Stream hints of changes to an open page, or answer 204 at the limit of streams. Raises `NotAuthorized`."""
         now = datetime.now(UTC)
-        guest = await self._reads.run(request, "live", lambda: self._guests.signed_in(request, now=now))
+        guest = await self._reads.run(request, "live", lambda: self._guests.signed_in(request, now=now, by_itself=True))
 
         async def is_there() -> bool:
             # A person without a session was signed in by a proxy, and only the proxy can sign them out.

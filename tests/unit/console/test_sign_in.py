@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from serving import Served, read_answer, serving
-from sqlalchemy import update
+from sqlalchemy import select, update
 from visiting import SAME_ORIGIN, Visitor, cookie_name, hidden_fields, new_link, text_of, visiting, visitor_at
 
 from receiver.api.tokens import Scope
@@ -252,6 +252,28 @@ def test_a_session_that_nobody_used_for_too_long_is_listed_no_more(tmp_path: Pat
             connection.execute(update(SESSIONS).values(seen_at=idle))
         assert served.get("/api/v1/sessions").json()["items"] == []
         assert visitor.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "is_use"),
+    [
+        ("/deliveries", {}, True),
+        ("/deliveries", {"HX-Request": "true"}, False),
+        ("/live", {"Accept": "text/event-stream"}, False),
+    ],
+    ids=["person", "own fetch", "stream"],
+)
+def test_what_an_open_page_asks_by_itself_is_no_use_of_the_session(
+    tmp_path: Path, path: str, headers: dict[str, str], is_use: bool
+) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", console_idle_minutes=30) as (served, visitor):
+        before = datetime.now(UTC) - timedelta(minutes=20)
+        with served.beside.write() as connection:
+            connection.execute(update(SESSIONS).values(seen_at=before))
+        with visitor.client.stream("GET", path, headers=headers) as answer:
+            assert answer.status_code == 200
+        with served.beside.read() as connection:
+            assert (connection.execute(select(SESSIONS.c.seen_at)).scalar_one() > before) == is_use
 
 
 @pytest.mark.parametrize(
