@@ -8,7 +8,7 @@ import io
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import structlog
@@ -35,6 +35,10 @@ _FORMULA = re.compile(
     r"""|[\r\n]["' ]*(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"""
 )
 
+
+#: Begins a CSV. Without it, Excel reads the file in the code page of Windows, so that letters such as é are wrong
+#: (Microsoft Support, "Opening CSV UTF-8 files correctly in Excel").
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Seconds for which a page is asked for again. Beside many webhooks, a read may be refused for a while.
 LONGEST_PAGE_RETRY = 60.0
@@ -132,18 +136,28 @@ class Download(StreamingResponse):
                 pass
 
 
-async def lines(ask: Ask, *, first: DownloadPart, end: str) -> AsyncIterator[bytes]:
-    """Yield the whole list in the format `end` (`csv` or `jsonl`), beginning with the page that was read first."""
-    part, columns = first, list[str]()
+def columns_of(schema: type[msgspec.Struct], *, without: Collection[str] = ()) -> list[str]:
+    """The members of the items in a list's answer, without those that an item may lack."""
+    (items,) = (each.type for each in msgspec.structs.fields(schema) if each.name == "items")
+    (item,) = get_args(items)
+    members = msgspec.structs.fields(item)
+    return [each.encode_name for each in members if each.default is not msgspec.UNSET and each.name not in without]
+
+
+async def lines(ask: Ask, *, first: DownloadPart, end: str, columns: Sequence[str]) -> AsyncIterator[bytes]:
+    """Yield the whole list in the format `end` (`csv` or `jsonl`), beginning with the page that was read first.
+
+    A CSV has the columns of its first item; `columns` are those of an empty one.
+    """
+    part = first
+    if end == "csv":
+        columns = list(decode(part.items[0])) if part.items else columns
+        yield BYTE_ORDER_MARK + _csv([columns])
     while True:
         if end == "jsonl":
             yield b"".join(item + b"\n" for item in part.items)
         else:
-            rows = [decode(item) for item in part.items]
-            if not columns and rows:
-                columns = list(rows[0])
-                yield _csv([columns])
-            yield _csv([[_cell(row.get(column)) for column in columns] for row in rows])
+            yield _csv([[_cell(row.get(column)) for column in columns] for row in map(decode, part.items)])
         if part.following is None:
             return
         part = await ask(part.following)

@@ -247,7 +247,9 @@ class Console:
 
         # The first page is read before the file begins, so that wrong filters are answered with an error.
         first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
-        content = downloads.lines(downloads.patient(ask), first=first, end=end)
+        schema = (operation.answers if operation.by_table is None else operation.by_table[visit.path["table"]])[200]
+        columns = downloads.columns_of(schema, without=hidden)
+        content = downloads.lines(downloads.patient(ask), first=first, end=end, columns=columns)
         return downloads.Download(content, downloads.file_name((page.name, *visit.path.values()), end), FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:

@@ -14,17 +14,17 @@ from receiver.provenance import candidates
 from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
 
-#: The reasons for which groups of deliveries were not run; `{}` is their number.
+#: The reasons for which groups of deliveries were not run; `{}` is their number, of one or more.
 NOT_RUN = {
-    Obstacle.EXPIRED: "the bodies of {} have expired",
-    Obstacle.NO_SOURCE: "{} are of a source that the settings do not name",
-    Obstacle.THIN: "{} were hydrated, and the answers of the source's API are not kept",
-    Obstacle.SESSION: "the handlers of {} take mirror.session, whose SQL only a worker may run",
-    Obstacle.DEAD: "{} cannot be read with today's code",
-    Obstacle.IGNORED: "{} are ignored with today's code",
-    Obstacle.FAILED: "the handlers of {} fail with today's code",
-    Obstacle.HANGS: "the handlers of {} did not return",
-    Obstacle.NOT_REACHED: "the time ended before {} were run",
+    Obstacle.EXPIRED: "{} with an expired body",
+    Obstacle.NO_SOURCE: "{} of a source that the settings do not name",
+    Obstacle.THIN: "{} with a hydrated event, because the answers of the source's API are not kept",
+    Obstacle.SESSION: "{} whose handler takes mirror.session, because only a worker may run its SQL",
+    Obstacle.DEAD: "{} that today's code cannot read",
+    Obstacle.IGNORED: "{} that today's code ignores",
+    Obstacle.FAILED: "{} whose handler fails with today's code",
+    Obstacle.HANGS: "{} whose handler did not return",
+    Obstacle.NOT_REACHED: "{} because the time had ended",
 }
 
 

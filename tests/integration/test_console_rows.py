@@ -84,7 +84,7 @@ def test_an_empty_table_says_what_fills_it(shop: Shop):
 
 def test_rows_are_downloaded_as_csv(shop: Shop):
     lines = shop.visitor.get("/mirror/products.csv").text.splitlines()
-    assert lines[0].startswith("source,external_id,active")
+    assert lines[0].startswith("\ufeffsource,external_id,active")
     assert len(lines) == 4
 
 

@@ -304,7 +304,7 @@ def test_an_expired_body_is_named_beside_the_value_that_cannot_be_checked(catalo
     assert (name.check, name.because) == (Checked.UNKNOWN, told)
     assert reason(found, "price").check is Checked.AGREES
     assert telling.overall(found) is Checked.UNKNOWN
-    assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
+    assert "Not run: 1 with an expired body." in telling.sentences(found)[1]
 
 
 @ON_BOTH
@@ -359,7 +359,7 @@ def test_the_fetched_data_of_a_thin_event_is_not_guessed(kit, shop):
     found = explain_row(kit.database, {"shop": source}, Key(Product, "shop", "A1"))
     assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.THIN]
     assert (reason(found, "name").check, reason(found, "name").because) == (Checked.RECORDED, None)
-    assert "1 were hydrated" in telling.sentences(found)[1]
+    assert "1 with a hydrated event" in telling.sentences(found)[1]
     assert not any("hookmirror ask" in each for each in telling.sentences(found)), "its dialect has no lookup"
 
     @shop.lookup(Product)

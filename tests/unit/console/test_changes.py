@@ -66,7 +66,7 @@ def test_the_whole_feed_can_be_downloaded_in_its_order(shown: Served, operator: 
     numbers = [line["seq"] for line in lines]
     assert numbers == sorted(set(numbers))
     assert int(told) in numbers
-    assert operator.page("/changes.csv").splitlines()[0].startswith("seq,table,source,external_id")
+    assert operator.page("/changes.csv").splitlines()[0].startswith("\ufeffseq,table,source,external_id")
 
 
 def test_an_unknown_change_is_answered_with_a_page_that_says_so(operator: Visitor) -> None:

@@ -134,8 +134,19 @@ def test_a_list_can_be_downloaded_whole_as_csv_and_json_lines(shown: Served, ope
     assert {line["id"] for line in lines} >= ids
     answer = operator.get("/deliveries.csv", source="indexed")
     assert answer.headers["content-disposition"] == 'attachment; filename="deliveries.csv"'
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
     assert {row["id"] for row in rows} == {line["id"] for line in lines}
+
+
+def test_an_empty_csv_has_the_headings_of_a_full_one_and_begins_with_the_mark_that_excel_needs(
+    shown: Served, operator: Visitor
+) -> None:
+    shown.send("indexed", id="headed", key="headed")
+    full, empty = (operator.get("/deliveries.csv", source="indexed", entity=entity) for entity in ("", "none:0"))
+    assert empty.content.startswith(b"\xef\xbb\xbfid,")
+    assert empty.content.splitlines() == full.content.splitlines()[:1]
+    for path in ("/mirror/products.csv", "/changes.csv", "/runs.csv", "/actions.csv", "/refused.csv"):
+        assert operator.get(path).content.count(b",") > 3, path
 
 
 def test_an_older_page_of_a_list_with_a_relative_time_is_one_link_away(

@@ -94,7 +94,7 @@ def test_the_deliveries_of_a_run_are_listed_page_by_page_with_forecast_and_outco
     assert all(each in viewer.page(f"/runs/{run}/deliveries") for each in kept)
     press(operator, f"/runs/{run}", "Start it", reason="to see what becomes of each")
     in_state(served, run, "done")
-    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/deliveries.csv"))))
+    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/deliveries.csv").lstrip("\ufeff"))))
     assert [(row["state"], row["outcome"]) for row in rows] == [
         ("ended", "unchanged"),
         ("ended", "unchanged"),
@@ -242,7 +242,7 @@ def test_the_forecast_shows_each_row_and_can_be_downloaded_whole(desk) -> None:
     second = operator.page(f"/runs/{run}/rows", after="100")
     assert "A100" in second
     assert "A099" not in second
-    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/rows.csv"))))
+    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/rows.csv").lstrip("\ufeff"))))
     assert [row["external_id"] for row in rows] == [f"A{number:03}" for number in range(120)]
     press(operator, f"/runs/{run}", "Drop the plan")
 
