@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import select
 
 from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
@@ -32,7 +33,7 @@ from receiver.database.snapshots import one_snapshot
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
 from receiver.inbox.ids import arrived
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import LONGEST_REASON, State
+from receiver.inbox.tables import DELIVERIES, LONGEST_REASON, State
 from receiver.mirror.versions import Outcome
 from receiver.moments import EPOCH
 from receiver.runs.immediate_actions import replay_now, try_now
@@ -72,6 +73,7 @@ class DeliveryPage(Shape, frozen=True):
 class Replayed(Shape, frozen=True):
     status: Literal["pending"]
     delivery: str
+    waits: Annotated[str | UnsetType, Meta(description="Only if no worker takes it yet: the reason.")] = UNSET
 
 
 def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
@@ -271,22 +273,30 @@ class Deliveries:
 
     def replay(self, asked: Question) -> Replayed:
         """Replay a delivery. Raises `NotEnded` while it is unfinished, and `BodyExpired`."""
-        request = asked_by(asked, "replay", delivery=str(asked[ID]))
+        request, waits = asked_by(asked, "replay", delivery=str(asked[ID])), self._waits(asked[ID])
         if replay_now(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
             self._wake()
-            return Replayed("pending", str(asked[ID]))
+            return Replayed("pending", str(asked[ID]), waits)
         if self._found(asked[ID]).row["body"] is None:
             raise BodyExpired("Its body has expired: reconcile the source instead.")
         raise NotEnded("This delivery is unfinished: wait for its end.")
 
     def try_now(self, asked: Question) -> Replayed:
         """Make the next attempt of a delivery due now. Raises `NotWaiting` if the delivery does not wait for one."""
-        request = asked_by(asked, "try now", delivery=str(asked[ID]))
+        request, waits = asked_by(asked, "try now", delivery=str(asked[ID])), self._waits(asked[ID])
         if try_now(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
             self._wake()
-            return Replayed("pending", str(asked[ID]))
+            return Replayed("pending", str(asked[ID]), waits)
         state = self._found(asked[ID]).row["state"]
         raise NotWaiting(f"This delivery is {state} and waits for no attempt: replay a finished delivery instead.")
+
+    def _waits(self, delivery_id: int) -> str | UnsetType:
+        """Why no worker takes the delivery, or unset."""
+        with self._lookup.database.read() as connection:
+            source = connection.execute(select(DELIVERIES.c.source).where(DELIVERIES.c.id == delivery_id)).scalar()
+        if source is None or source in self._lookup.sources:
+            return UNSET
+        return f"Its source {source!r} is not in the settings, so no worker takes it until the source is there again."
 
     def _found(self, delivery_id: int) -> KeptDelivery:
         found = deliveries.delivery(self._lookup.database, delivery_id)

@@ -148,6 +148,18 @@ def test_a_replayed_delivery_is_processed_again(served: Served):
     assert (again["state"], again["outcome"]) == ("processed", "unchanged")
 
 
+def test_a_replayed_delivery_of_a_source_that_has_left_the_settings_is_said_to_wait(mirror_url):
+    with serving(mirror_url, with_worker=True) as served:
+        dead = served.send("sigma", b"not JSON")
+        path = f"/api/v1/deliveries/{dead}/replay"
+        assert "waits" not in served.get(path, scope=Scope.OPERATE, method="POST").json()
+        served.ended(dead)
+    with serving(mirror_url, sources={"iimmpact": SOURCES["iimmpact"]}) as served:
+        answer = served.get(path, scope=Scope.OPERATE, method="POST")
+        assert answer.status_code == 202
+        assert answer.json()["waits"].startswith("Its source 'sigma' is not in the settings, so no worker takes it")
+
+
 def test_a_delivery_that_has_not_ended_cannot_be_replayed(mirror_url):
     with serving(mirror_url) as idle:
         path = f"/api/v1/deliveries/{idle.send('sigma')}/replay"
