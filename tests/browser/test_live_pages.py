@@ -195,6 +195,20 @@ def test_a_mark_stays_with_its_delivery_when_another_one_arrives_above_it(served
     assert marked == [first] != [second]
 
 
+def test_a_page_that_fetches_itself_leaves_the_row_of_the_keys_the_focus_the_selection_and_the_place(served, looking):
+    first, _ = (served.ended(served.send("sigma", key=key))["id"] for key in ("first", "second"))
+    page = looking.open("/console/deliveries")
+    says(page, "live")
+    page.set_viewport_size({"width": 500, "height": 300})
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.evaluate("scrollTo(0, 150); getSelection().selectAllChildren(document.querySelector('h1'))")
+    arrives(page, served.send("sigma", key="third"))
+    expect(page.locator("tr.here a").first).to_have_attribute("href", f"/console/deliveries/{first}")
+    expect(page.locator("tr.here a").first).to_be_focused()
+    assert page.evaluate("[String(getSelection()), scrollY]") == ["Deliveries", 150]
+
+
 def test_a_page_ends_its_stream_while_it_is_hidden_and_is_live_again_when_it_is_shown(served, looking):
     page = looking.context().new_page()
     page.add_init_script(HIDING)

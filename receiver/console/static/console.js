@@ -145,6 +145,6 @@
     if (!isPage) refuse(event);
     if (!isPage || paused || (event.detail.ctx.response.status === 401 && isFilled())) event.preventDefault();
   });
-  document.addEventListener("htmx:after:swap", enhance);
+  document.addEventListener("htmx:after:swap", () => (enhance(), row?.classList.add("here"))); // The server marks no row.
   enhance();
 })();
