@@ -47,7 +47,7 @@ from receiver.console.page import CONSOLE_PATH, ConsolePage, read_parts
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
-from receiver.console.sign_in import SignIn
+from receiver.console.sign_in import FILES, SignIn
 from receiver.console.static_files import static_files
 from receiver.console.visit import Visit, VisitedParts
 from receiver.database.errors import describe_for_all
@@ -296,7 +296,7 @@ def _is_open_ended(page: ConsolePage) -> bool:
 
 def _is_page(method: str, path: str) -> bool:
     """Whether the address gives a page, and no file."""
-    return method == "GET" and not path.endswith(tuple(f".{end}" for end in FORMATS))
+    return method == "GET" and not path.endswith(FILES)
 
 
 def _query_of(request: Request) -> dict[str, str]:

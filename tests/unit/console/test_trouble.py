@@ -79,6 +79,7 @@ def test_while_the_database_is_away_a_page_says_so_and_reloads_by_itself(away: C
     [
         ("POST", "/deliveries/1/replay", "The button may have taken effect or not: load this page again"),
         ("GET", "/deliveries.csv", "Load this page again to get the file."),
+        ("GET", "/deliveries/1/body", "Load this page again to get the file."),
     ],
 )
 def test_a_pressed_button_or_a_file_is_not_asked_for_by_itself_while_the_database_is_away(
