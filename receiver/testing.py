@@ -118,7 +118,7 @@ class Webhooks:
         self.database.create_tables()
         self.inbox = Inbox(self.database)
         self._moved = timedelta()
-        self.worker = Worker(self.inbox, self._sources, clock=self.now)
+        self.worker = Worker(self.inbox, self._sources, clock=self.now, jitter=lambda: 0.5)
         self._group_commit = GroupCommit(self.inbox, prepare=self.inbox.prepare)
         self._group_commit.start()
         self._limits = limits = Limits()
@@ -223,7 +223,7 @@ class Webhooks:
     # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
 
     def drain(self) -> int:
-        """Work until no delivery is due, and return the number of attempts."""
+        """Work until no delivery is due, and return the number of attempts. The wait after a failure is not random."""
         return sum(iter(self.worker.work, 0))
 
     def row(self, table: type[Row], external_id: str, *, source: str | None = None) -> Row:
