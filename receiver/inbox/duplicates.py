@@ -34,8 +34,9 @@ LONGEST_MARKED_KEY = 2_200
 LONGEST_HELD = 0.5
 
 #: The rounds of a delivery up to which any duplicate makes it pending again when it is dead, and the time for which it
-#: stays dead afterwards: a stranger who has seen one webhook can repeat it without end, and each round leaves rows.
-FREE_ROUNDS, STAYS_DEAD = 10, timedelta(minutes=1)
+#: stays dead afterwards: a stranger who has seen one webhook can repeat it without end, and each round leaves rows. The
+#: time is shorter than a person needs to mend a handler and let the sender repeat the webhook.
+FREE_ROUNDS, STAYS_DEAD = 10, timedelta(seconds=10)
 
 #: A function that inserts the new arrivals among several, and returns answers in the same order.
 ResolveArrivals = Callable[[Connection, Sequence[Arrival]], list[Accepted]]

@@ -112,7 +112,7 @@ def test_a_duplicate_of_a_dead_delivery_begins_a_round(kit, worker, lamp):
 
 
 @ON_BOTH
-def test_a_dead_delivery_that_is_repeated_without_end_begins_some_rounds_and_then_one_a_minute(kit, worker, lamp):
+def test_a_dead_delivery_that_is_repeated_without_end_begins_some_rounds_and_then_rests_before_each(kit, worker, lamp):
     delivery = lamp({"name": 1})
     drain(worker)
     for _ in range(FREE_ROUNDS + 5):
