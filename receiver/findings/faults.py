@@ -165,15 +165,15 @@ def _dead(connection: Connection) -> list[Fault]:
 def _hidden(connection: Connection, found: Iterable[Fault]) -> list[Fault]:
     """The faults of open findings that the newest deliveries do not show: another source may have thousands of dead."""
     shown = {fault.id for fault in found}
-    open_ones = {_newest_of(row.evidence): row for row in connection.execute(_FOUND_BEFORE)}
-    still_dead = connection.execute(_STILL_DEAD, {"ids": sorted(open_ones.keys() - {0})}) if open_ones else ()
+    open_ones = {row.id: row for row in connection.execute(_FOUND_BEFORE)}
+    newest = sorted({_newest_of(row.evidence) for row in open_ones.values()} - {0})
     hidden = []
-    for delivery, source, reason, ended_at in still_dead:
-        row = open_ones[delivery]
-        number = row.evidence.get("dead")
-        fault = Fault(source, cause_of(reason), number or 1, 0, row.since, ended_at, delivery, example=reason)
-        if fault.id not in shown and row.id == finding_id(ONE_CAUSE, source, fault.id):
-            hidden.append(fault)
+    for delivery, source, reason, ended_at in connection.execute(_STILL_DEAD, {"ids": newest}) if newest else ():
+        fault = Fault(source, cause_of(reason), 1, 0, ended_at, ended_at, delivery, example=reason)
+        # Several findings may name one delivery, which died again for another cause.
+        row = open_ones.get(finding_id(ONE_CAUSE, source, fault.id))
+        if row is not None and fault.id not in shown and _newest_of(row.evidence) == delivery:
+            hidden.append(replace(fault, dead=row.evidence["dead"] or 1, first=row.since))
     return hidden
 
 

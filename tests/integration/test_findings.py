@@ -15,7 +15,7 @@ import pytest
 from losing import LosingOne
 from serving import TIMEOUT, wait_until
 from shopping import named, new_worker
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, false, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -48,7 +48,7 @@ from receiver.inbox import refused
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import Bounds, Refusal
-from receiver.inbox.tables import BODIES
+from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
 from receiver.runs.actions import Asked, By, Via
@@ -548,6 +548,27 @@ def test_no_finding_about_dead_deliveries_closes_because_thousands_of_others_die
     assert (before.evidence["dead"], before.evidence["delivery"], before.since) == (1, old, found.since)
     expire(kit, [old])
     assert found.id not in {each.id for each in examine(kit.database, facts(kit), now=kit.now())}
+
+
+def test_the_finding_about_a_delivery_that_died_again_for_another_cause_stays_open(kit, monkeypatch):
+    delivery = kit.send("shop", "product.updated", id="A1", data={"name": 1}).delivery
+    kit.drain()
+    found: dict[str, Finding] = {}
+    for reason in ("The name is missing.", "The price is missing."):
+        die_for(kit, reason)
+        (found[reason],) = examine(kit.database, facts(kit), now=kit.now())
+        update_record(kit.database, list(found.values()), now=kit.now())
+    monkeypatch.setattr(faults, "_DEAD", faults._select_dead().where(false()))
+    for reason, finding in found.items():
+        die_for(kit, reason)
+        (still,) = examine(kit.database, facts(kit), now=kit.now())
+        assert (still.id, still.since, still.evidence["delivery"]) == (finding.id, finding.since, delivery)
+
+
+def die_for(kit: Webhooks, reason: str) -> None:
+    """Let the dead deliveries have died for this reason."""
+    with kit.database.write() as connection:
+        connection.execute(update(DELIVERIES).values(reason=reason))
 
 
 def expire(kit: Webhooks, ids: Sequence[str]) -> None:
