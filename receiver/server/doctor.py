@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,7 @@ from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.moments import time_text
 from receiver.runs.schedule import statuses
-from receiver.server.permissions import exposures
+from receiver.server.permissions import exposures, exposures_of_database
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings import environment
@@ -90,10 +90,9 @@ def examine_running(settings: Settings, sources: Mapping[str, Source], database:
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
-    """Check that other users cannot read or write files with settings and secrets."""
-    for file in settings.files:
-        for exposure in exposures(file):
-            yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
+    """Check that other users cannot read or write the files with settings and secrets, and the database."""
+    for exposure in (*chain(*map(exposures, settings.files)), *exposures_of_database(settings.database_url)):
+        yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
 
 
 def _secret_key(settings: Settings) -> Iterator[Check]:
