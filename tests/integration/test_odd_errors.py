@@ -95,6 +95,7 @@ def test_an_interrupt_in_the_main_thread_is_not_a_failure_of_the_handler(shop, k
         worker.work()
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("error", "state", "reason"),
     [
@@ -236,6 +237,7 @@ def let_read(shop, reader) -> None:
 ODD_BODY = b'{"type": "odd", "id": "B1", "timestamp": "2026-03-04T12:00:00Z"}'
 
 
+@ON_BOTH
 @pytest.mark.parametrize("name", ENVELOPES)
 def test_an_envelope_of_another_type_is_kept_as_dead_with_a_reason_that_describes_it(shop, kit, name):
     let_read(shop, ENVELOPES[name])
@@ -245,6 +247,7 @@ def test_an_envelope_of_another_type_is_kept_as_dead_with_a_reason_that_describe
     assert re.search(r"instead of |failed: ValueError: too many", kit.delivery(guilty)["reason"])
 
 
+@ON_BOTH
 def test_a_body_whose_envelope_raises_anything_is_acked_and_kept_as_dead(shop, kit):
     def fail(body):
         raise RAISING[body.id]()
@@ -266,6 +269,7 @@ def test_a_memory_error_while_reading_is_answered_with_503(shop, kit):
     assert (answer.status, kit.deliveries()) == (503, [])
 
 
+@ON_BOTH
 def test_a_text_with_methods_of_its_own_is_stored_as_plain_text(shop, kit, worker):
     parts = {"event_type": OddStr("product.updated"), "entity": (OddStr("product"), OddStr("B1"))}
     let_read(shop, lambda body: new_envelope(**parts, dedup_key=OddStr("key")))
@@ -274,6 +278,7 @@ def test_a_text_with_methods_of_its_own_is_stored_as_plain_text(shop, kit, worke
     assert (kit.delivery(kept)["state"], kit.row(Product, "B1").name) == ("processed", "Lamp")
 
 
+@ON_BOTH
 def test_an_empty_dedup_key_does_not_join_all_deliveries(shop, kit):
     let_read(shop, lambda body: new_envelope(dedup_key=""))
     answers = [kit.send_body("shop", ODD_BODY + b" " * number) for number in range(2)]

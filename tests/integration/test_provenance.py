@@ -157,6 +157,7 @@ def test_an_unknown_row_is_not_explained(catalog):
     assert explain_row(catalog.kit.database, {}, Key(Product, "shop", "A1")) is None
 
 
+@ON_BOTH
 def test_an_explanation_writes_nothing(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     before = (catalog.feed(), catalog.kit.deliveries(), catalog.product().versions)

@@ -112,6 +112,7 @@ def test_any_history_with_losses_ends_as_the_source_and_a_second_reconcile_write
     assert mirrored(kit) == source.names
 
 
+@ON_BOTH
 @pytest.mark.parametrize("lookup", [True, False])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_live_events_in_any_interleaving_are_never_overruled(kit, shop, seed: int, lookup: bool):
@@ -555,6 +556,7 @@ def test_the_keys_of_a_walk_are_dropped_at_its_end(kit, lamps):
         assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == 0
 
 
+@ON_BOTH
 def test_an_equal_mirror_of_many_pages_is_written_to_only_a_few_times(kit, shop, monkeypatch):
     source = PagedSource(size=10)
     source.speak(shop)

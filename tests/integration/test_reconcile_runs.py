@@ -243,6 +243,7 @@ def test_a_second_reconcile_writes_nothing(kit, lamps, runs):
     assert feed(kit) == before
 
 
+@ON_BOTH
 def test_a_paused_run_asks_nothing_and_continues_from_its_page(kit, lamps, runs):
     lamps.hold(lamps.names, "Lantern")
     run = start(runs)

@@ -81,6 +81,7 @@ def test_a_request_with_a_wrong_signature_is_kept_and_accepted_when_its_secret_i
     assert (delivery["state"], delivery["event_type"]) == ("pending", "entity.updated")
 
 
+@ON_BOTH
 def test_a_request_with_an_empty_body_is_shown(mirror_url):
     with serving(mirror_url) as served:
         _, headers = sent("sigma", body("sigma"))
@@ -247,6 +248,7 @@ def test_requests_are_accepted_by_hand_together_with_the_action_wherever_the_pro
     assert counts() == (3, [3])
 
 
+@ON_BOTH
 def test_a_verification_that_is_repeated_with_its_key_gets_the_sums_of_the_first(kit, source, monkeypatch):
     monkeypatch.setattr(reverifying, "VERIFIED_AT_ONCE", 2)
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
@@ -267,6 +269,7 @@ def test_a_verification_that_is_repeated_with_its_key_gets_the_sums_of_the_first
         verify_refused(kit.inbox, listening, replace(asked, arguments={"source": "another"}))
 
 
+@ON_BOTH
 def test_requests_that_are_accepted_before_a_lost_answer_are_reported_and_announced_once(kit, source, monkeypatch):
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
     for number in (0, 1, 1):
@@ -347,6 +350,7 @@ def test_many_requests_are_dropped_in_batches_of_which_the_last_tells_the_sum(ki
     assert [tuple(each) for each in recorded] == [(3, None), (3, None), (2, "once")]
 
 
+@ON_BOTH
 def test_dropping_several_requests_without_a_reason_drops_none(kit, source, monkeypatch):
     monkeypatch.setattr(refused, "DROPPED_REQUESTS_BYTES", 1)
     keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)

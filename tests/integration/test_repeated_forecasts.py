@@ -232,6 +232,7 @@ def break_off(shop, lamps: PagedSource) -> list[int]:
     return begun
 
 
+@ON_BOTH
 @pytest.mark.parametrize("seconds", [0.0, 1_000.0])
 @pytest.mark.parametrize("plans", [True, False])
 def test_a_stream_that_breaks_off_each_time_is_given_up_after_some_attempts(

@@ -243,6 +243,7 @@ def test_a_handler_that_reads_a_missing_table_lets_the_other_handlers_of_its_for
     assert [foreseen[each]["forecast"] for each in ids] == ["failing", "unchanged"]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("slow", ["_next_meant", "_forecast"])
 def test_a_plan_that_takes_longer_than_its_lease_is_not_taken_by_another_feeder(kit, runs, monkeypatch, slow):
     send_and_drain(kit, "A")
@@ -460,6 +461,7 @@ def begun(kit):
     return runs, run
 
 
+@ON_BOTH
 def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit):
     runs, run = begun(kit)
     runs.verbs.pause(asked("pause run"), run, now=kit.now())

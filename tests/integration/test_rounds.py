@@ -208,6 +208,7 @@ def test_a_good_attempt_is_kept_with_its_handler_release_and_times(kit, worker, 
     assert kit.delivery(delivery)["attempts"] == []
 
 
+@ON_BOTH
 def test_a_failed_attempt_is_kept_with_a_bounded_traceback(shop, kit, worker):
     def fall(depth: int) -> None:
         if not depth:
@@ -266,6 +267,7 @@ def test_attempts_belong_to_the_round_in_which_they_were_made(kit, worker, lamp,
     assert [(each["number"], each["failed"]) for each in second["attempts"]] == [(1, False)]
 
 
+@ON_BOTH
 def test_an_attempt_whose_worker_vanished_is_kept_without_a_handler(kit, lamp):
     delivery = lamp()
     kit.inbox.claim("gone", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))

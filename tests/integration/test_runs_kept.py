@@ -158,6 +158,7 @@ def test_a_prune_is_a_run_too(kit, runs):
     assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"pruned": 2})
 
 
+@ON_BOTH
 def test_a_prune_at_work_has_never_done_more_than_there_is_to_do(kit, runs, monkeypatch):
     monkeypatch.setattr("receiver.inbox.retention.BATCH", 1)
     done(kit, runs, many=3)

@@ -167,6 +167,7 @@ def test_a_busy_api_costs_a_few_attempts_and_the_other_deliveries_keep_theirs(ki
     worker.close()
 
 
+@ON_BOTH
 @pytest.mark.parametrize("portion_bytes", [reading.PORTION_BYTES, 1])
 def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(
     kit, served, sources, monkeypatch, portion_bytes
@@ -185,6 +186,7 @@ def test_an_event_does_not_overtake_one_of_its_entity_that_waits_for_the_api(
     worker.close()
 
 
+@ON_BOTH
 def test_a_pass_that_fails_leaves_a_call_in_progress_to_later_passes(kit, served, sources, monkeypatch):
     monkeypatch.setattr(hydration, "BUDGET_SECONDS", 0.1)
     (thin,) = send_thin(kit, 1)
