@@ -5,12 +5,16 @@ The exit code is 1 on an error, 2 on wrong usage, and 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import ast
 import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -78,9 +82,10 @@ def main() -> None:
 
 
 def compose(asked: str) -> typer.Typer:
-    """Compose the command of this name, or all commands for an unknown name or an option such as `--help`.
+    """Compose the command of this name, or all commands for an unknown name or another option than `--version`.
 
-    Importing and inspecting the other commands, too, would take longer than most commands run.
+    Importing and inspecting the other commands, too, would take longer than most commands run. For `--help`, which
+    runs none of them, they are stand-ins where that is possible.
     """
     composed = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
     composed.callback()(hookmirror)
@@ -94,20 +99,44 @@ def _commands(asked: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     if asked == "--version":
         return
     points = entry_points(group=COMMAND_ENTRY_POINTS)
-    is_known = asked in COMMANDS or any(point.name == asked for point in points)
+    is_listed, is_known = asked == "--help", asked in COMMANDS or any(point.name == asked for point in points)
     for name in COMMANDS:
         if name == asked or not is_known:
-            yield name, own_command(name)
+            yield name, (stand_in(*_place_of(name)) if is_listed else None) or own_command(name)
     for point in points:
         if point.name == asked or not is_known:
-            yield point.name, point.load()
+            yield point.name, (stand_in(point.module, point.attr) if is_listed else None) or point.load()
+
+
+def stand_in(module: str, function: str) -> Callable[[], None] | None:
+    """Make a function with the docstring of a command, without importing its module; None if its text has no such one.
+
+    A decorator may change what is told about a function, so that one with decorators has no stand-in.
+    """
+    with suppress(ImportError, OSError, SyntaxError, ValueError):
+        spec = find_spec(module)
+        content = Path(spec.origin).read_bytes() if spec is not None and spec.origin is not None else b""
+        for each in ast.parse(content).body:
+            if isinstance(each, ast.FunctionDef) and each.name == function and not each.decorator_list:
+
+                def listed() -> None: ...
+
+                listed.__doc__ = ast.get_docstring(each)
+                return listed
+    return None
+
+
+def _place_of(name: str) -> tuple[str, str]:
+    """The module and the function of one of our commands."""
+    function = name.replace("-", "_")
+    return f"receiver.commands.{function}", function
 
 
 def own_command(name: str) -> Callable[..., Any]:
     """Import one of our commands, which is called with words that the database takes."""
-    function = name.replace("-", "_")
+    module, function = _place_of(name)
     with EndingAtOnce():
-        command: Callable[..., Any] = getattr(import_module(f"receiver.commands.{function}"), function)
+        command: Callable[..., Any] = getattr(import_module(module), function)
 
     @wraps(command)
     def with_storable_words(**given: Any) -> Any:

@@ -100,6 +100,13 @@ def test_the_version_imports_neither_a_command_nor_the_settings(tmp_path):
     }
 
 
+def test_the_help_reads_the_descriptions_of_the_commands_and_imports_none(tmp_path):
+    found = imported(tmp_path, RUN, "--help", environment=plain_environment())
+    assert packages(found) & ({*APPLICATION, "pydantic", "httpx"} - {"simulator"}) == set()
+    modules = {f"receiver.commands.{name.replace('-', '_')}" for name in cli.COMMANDS}
+    assert found & {*modules, "simulator.commands"} == set()
+
+
 def test_a_command_imports_no_other_command(tmp_path):
     found = imported(tmp_path, RUN, "token", environment=plain_environment())
     assert packages(found) & {*APPLICATION, "httpx"} == set()

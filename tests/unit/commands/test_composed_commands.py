@@ -39,6 +39,46 @@ def test_the_help_has_the_commands_in_the_order_of_the_table():
     assert tuple(typer.main.get_command(cli.compose("--help")).commands)[: len(cli.COMMANDS)] == cli.COMMANDS
 
 
+def test_the_help_says_of_each_command_what_the_command_itself_says(everything):
+    listed = typer.main.get_command(cli.compose("--help")).commands
+    for name in everything:
+        assert listed[name].help == typer.main.get_command(cli.compose(name)).commands[name].help, name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from others import pack",
+        "pack = lambda: None",
+        "@decorated\ndef pack(): 'Pack.'",
+        "def pack(: 'not Python'",
+        "pack = 'a\0'",
+        None,
+    ],
+)
+def test_a_command_whose_text_does_not_describe_it_is_loaded_for_the_help(tmp_path, monkeypatch, text):
+    if text is not None:
+        (tmp_path / "packing.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    class Point:
+        name, module, attr = "pack", "packing", "pack"
+
+        def load(self):
+            def pack() -> None:
+                """Pack a parcel."""
+
+            return pack
+
+    monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
+    assert typer.main.get_command(cli.compose("--help")).commands["pack"].help == "Pack a parcel."
+
+
+def test_a_command_after_a_word_that_is_no_command_is_not_a_stand_in():
+    """Click takes `hookmirror -- token` for a call of `token`."""
+    assert {each.name for each in typer.main.get_command(cli.compose("--")).commands["token"].params} >= {"scope"}
+
+
 @pytest.mark.parametrize("example", [each for lines in COMMAND_EXAMPLES.values() for each in lines])
 def test_an_example_of_the_help_is_a_call_that_its_command_takes(example):
     _, name, *arguments = shlex.split(example)
