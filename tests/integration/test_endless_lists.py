@@ -187,6 +187,22 @@ def test_a_list_by_days_from_1970_may_be_empty_until_today():
     assert mark.pages_of_walk == mark.empty_pages > 30_000
 
 
+def test_a_stream_may_name_all_its_rows_once_for_each_of_forty_categories():
+    mark, part = new_mark("shop", now=NOON), ListPart((Product,), walk=lambda client: iter(()))
+    rows = [row(number) for number in range(5)]
+    for page in range(40 * 10):
+        endless.note_page(mark, part, ListPage(rows, next=page + 1), new=rows if page < 10 else ())
+    assert (mark.repeated_pages, mark.rows_of_walk) == (390, 50)
+
+
+def test_a_list_may_repeat_rows_of_earlier_pages_on_ninety_pages():
+    mark, part = new_mark("shop", now=NOON), ListPart((Product,), read=lambda _, start: ListPage([], next=start))
+    for page in range(91):
+        endless.note_page(mark, part, ListPage([row(1)], next=page + 1), new=() if page else [row(1)])
+        mark.start = page + 1
+    assert mark.repeated_pages == 90
+
+
 def test_a_mark_of_a_release_that_counted_no_pages_says_nothing_about_them_and_its_walk_goes_on(kit, shop_of):
     shop_of(lambda start: ListPage([row(start or 0)], next=(start or 0) + 1 if (start or 0) < 5 else None))
     with closing(Asking(kit.source("shop"), kit.now)) as asking:
