@@ -127,6 +127,15 @@ def canonical(value: Any) -> bytes:
 _LOOSE = frozenset({bool, int, Decimal, HugeNumber, dict, list})
 
 
+def describe_shape(shape: Any) -> None:
+    """Let msgspec describe a type that parsed JSON is converted into. Call it while the module of the type is imported.
+
+    Otherwise msgspec collects the description step by step when the type is first used. A second thread that uses the
+    type meanwhile uses the incomplete description, and crashes the process.
+    """
+    msgspec.json.Decoder(shape)
+
+
 def is_same(one: Any, other: Any) -> bool:
     """Whether both values are the same JSON, the digits of numbers included; the order of keys does not matter."""
     return one is other or (

@@ -12,6 +12,7 @@ from receiver.api.actions import Action, ActionPage
 from receiver.api.deliveries import DeliveryPage
 from receiver.api.delivery_shapes import Delivery
 from receiver.api.provenance import LostValue, NotInForce, WhyColumn, WhyRow
+from receiver.codec import describe_shape
 from receiver.console.visit import Visit
 from receiver.errors import BadRequest
 from receiver.inbox.states import State
@@ -58,6 +59,9 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     rows: int = 0
     left: str | None = None
     mended: bool = False
+
+
+describe_shape(RecordedAnswer)
 
 
 class Explanation(NamedTuple):

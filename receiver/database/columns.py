@@ -102,6 +102,7 @@ class Document(TypeDecorator[Any]):
         """Allow the caching of statements with columns of this class; SQLAlchemy requires this in each class."""
         super().__init_subclass__(**options)
         cls.cache_ok = True
+        codec.describe_shape(cls.shape)
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 (signature is SQLAlchemy's)
         return _json_text

@@ -26,6 +26,8 @@ from receiver.rehearsal.outcomes import Job, RehearsedSide
 from receiver.rehearsal.recorded import compare_with_record
 from receiver.rehearsal.scratch import JOB, RESULT, SCRATCH
 
+codec.describe_shape(RehearsedSide)
+
 #: The most deliveries of a rehearsal, and the time limit of one side in seconds.
 MOST_REHEARSED, MOST_SIDE_SECONDS = 100_000, 600.0
 

@@ -208,7 +208,7 @@ def test_doctor_reports_a_database_file_that_cannot_be_written(tmp_path, forks):
     done = forks.run(read_only, "doctor")
     (told,) = [line for line in lines(done.stdout) if "database: " in line]
     assert (done.returncode, told[:4]) == (1, "MEND")
-    assert told.endswith("Give this user the right to write the file and its folder.")
+    assert told.endswith("write `mode=rw` there, or leave the mode out.")
 
 
 def test_doctor_reports_that_endpoints_run_without_a_worker(folder, forks, served):
