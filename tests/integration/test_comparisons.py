@@ -42,6 +42,16 @@ def reconciled(
         connection.execute(insert(RUNS).values(**always, **row, started_at=at, ended_at=at))
 
 
+def reconciled_source(kit, shop) -> PagedSource:
+    """Make a source of ten rows, and reconcile it."""
+    source = PagedSource()
+    source.speak(shop)
+    listened_to(kit)
+    source.hold(f"A{number}" for number in range(10))
+    walked(kit, sources_of(kit)["shop"])
+    return source
+
+
 def found(kit, now: datetime = NOW, rule: str = "mirror_differs") -> list[Any]:
     settings = Settings(database_url="sqlite://")
     examined = examine(kit.database, facts_of(settings, sources_of(kit) or {"shop": kit.source("shop")}), now=now)
@@ -114,11 +124,7 @@ def test_repairs_after_the_brake_count_without_force(kit):
 
 
 def test_a_forced_reconcile_as_the_finding_advises_closes_the_finding(kit, shop):
-    source = PagedSource()
-    source.speak(shop)
-    listened_to(kit)
-    source.hold(f"A{number}" for number in range(10))
-    walked(kit, sources_of(kit)["shop"])
+    source = reconciled_source(kit, shop)
     source.names = {"A1": "Lamp", "A2": "Lamp"}
     walked(kit, sources_of(kit)["shop"])
     (finding,) = found(kit, kit.now())
@@ -158,11 +164,7 @@ def test_the_first_reconcile_is_not_a_finding(kit):
 
 
 def test_a_reconcile_after_lost_webhooks_makes_the_finding(kit, shop):
-    source = PagedSource()
-    source.speak(shop)
-    listened_to(kit)
-    source.hold(f"A{number}" for number in range(10))
-    walked(kit, sources_of(kit)["shop"])
+    source = reconciled_source(kit, shop)
     assert found(kit, kit.now()) == []
     source.hold(["A1", "A2", "NEW"], "Lantern")
     walked(kit, sources_of(kit)["shop"])

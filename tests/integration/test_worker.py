@@ -127,12 +127,17 @@ def test_a_handler_that_recovers_leaves_the_row_and_the_record_of_its_failures(s
     assert kit.row(Product, "A1").name == "attempt 3"
 
 
-@pytest.mark.usefixtures("_standing_clock")
-def test_a_handler_may_set_the_time_of_the_next_attempt(shop, kit, worker):
+@pytest.fixture
+def _early(shop):
+    """Let the handler of `product.early` ask for its next attempt in seven minutes."""
+
     @shop.on("product.early")
     def wait(event: Event, mirror: Mirror) -> None:
         raise Retry("its category is not here yet", after=timedelta(minutes=7))
 
+
+@pytest.mark.usefixtures("_standing_clock", "_early")
+def test_a_handler_may_set_the_time_of_the_next_attempt(kit, worker):
     answer = kit.send("shop", "product.early", id="A1")
     drain(worker)
     delivery = kit.delivery(answer)
@@ -140,12 +145,8 @@ def test_a_handler_may_set_the_time_of_the_next_attempt(shop, kit, worker):
     assert due_in(kit, delivery) == timedelta(minutes=7)
 
 
-@pytest.mark.usefixtures("_standing_clock")
-def test_a_delivery_that_waits_for_its_next_attempt_is_left_out_of_a_batch_of_due_ones(shop, kit, worker):
-    @shop.on("product.early")
-    def wait(event: Event, mirror: Mirror) -> None:
-        raise Retry("its category is not here yet", after=timedelta(minutes=7))
-
+@pytest.mark.usefixtures("_standing_clock", "_early")
+def test_a_delivery_that_waits_for_its_next_attempt_is_left_out_of_a_batch_of_due_ones(kit, worker):
     early = kit.send("shop", "product.early", id="A1")
     drain(worker)
     kit.send("shop", "product.updated", id="B1", data=named())
