@@ -73,7 +73,7 @@ def new_dialect(
     if as_json:
         typer.echo(encode({"files": list(made.files), "guessed": made.guessed, "unknown": made.unknown}))
     else:
-        # The names of members and headers come from whoever sent the capture.
+        # Whoever sent the captured request chose the names of its members and headers.
         typer.echo("\n".join(map(visible, _told(name, made, into, is_invented=capture is None))))
 
 
