@@ -62,7 +62,7 @@ class Guests:
     def guest(self, request: Request, *, now: datetime, by_itself: bool = False) -> Guest | None:
         """The person who sent a request; None for a stranger. Reads the database.
 
-        A request does not count as a use of the session if an open page makes it `by_itself`, or if it has that page's header.
+        A request that an open page makes `by_itself`, or with that page's header, does not count as use of the session.
         """
         by_proxy = self._by_proxy(request)
         if by_proxy is not None:
