@@ -6,12 +6,12 @@ The real database is only read, and by this process alone.
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import BinaryIO
 
 import msgspec
 from msgspec.structs import replace
@@ -40,8 +40,11 @@ REHEARSAL_HANG_SECONDS = 5.0
 #: Characters kept of a process's last output.
 LAST_WORDS = 1_000
 
-#: The most bytes of output that are kept while a process runs, and the seconds between two looks.
-MOST_OUTPUT, LOOK_AT_OUTPUT = 8 << 20, 0.5
+#: The bytes of output that hold the last words in the longest encoding, and the most that one read takes.
+LAST_OUTPUT, OUTPUT_AT_ONCE = 4 * LAST_WORDS, 1 << 20
+
+#: The most seconds between two looks at whether a process has ended.
+LOOK_AT_PROCESS = 0.5
 
 
 class NothingKept(HookmirrorError):
@@ -104,11 +107,11 @@ def _run_process(folder: Path, job: Job) -> str:
     """Run the process of a side, and return its last output."""
     # Started in another folder, because a file in the working directory might shadow a module.
     command = [sys.executable, "-P", "-m", "receiver.rehearsal.scratch", str(folder)]
-    # The process appends, so that its output can be cut meanwhile: new code may print without end.
-    with (folder / "said").open("a+b") as said:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603 (our own module)
+    with subprocess.Popen(  # noqa: S603 (our own module)
+        command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         try:
-            _wait(process, said, job.seconds + SIDE_GRACE)
+            said = read_last_output(process, job.seconds + SIDE_GRACE)
         except subprocess.TimeoutExpired:
             raise WiringError(
                 f"{job.reference or 'The code in force'} did not finish within {job.seconds:g} seconds and a "
@@ -116,34 +119,26 @@ def _run_process(folder: Path, job: Job) -> str:
             ) from None
         finally:
             process.kill()
-            process.wait()
-        words = _tail(said).decode(errors="replace").strip()[-LAST_WORDS:]
+    words = said.decode(errors="replace").strip()[-LAST_WORDS:]
     return visible(words.rpartition("\n")[2]) or f"exit code {process.returncode}"
 
 
-def _wait(process: subprocess.Popen[bytes], said: BinaryIO, seconds: float) -> None:
-    """Wait for the end of the process, and keep only the end of a long output. Raises `TimeoutExpired`."""
-    until = monotonic() + seconds
-    while True:
-        try:
-            process.wait(max(min(until - monotonic(), LOOK_AT_OUTPUT), 0.0))
-            return
-        except subprocess.TimeoutExpired:
+def read_last_output(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """Read what the process prints until it ends, and return the end of it. Raises `TimeoutExpired`.
+
+    The end of the process is asked for, because processes that it started may keep its output open.
+    """
+    assert process.stdout is not None
+    until, said = monotonic() + seconds, b""
+    with selectors.DefaultSelector() as selector:
+        output = selector.register(process.stdout, selectors.EVENT_READ)
+        while process.poll() is None:
             if monotonic() >= until:
-                raise
-        cut_output(said)
-
-
-def cut_output(said: BinaryIO) -> None:
-    """Drop all but the end of the output if it is long."""
-    if os.fstat(said.fileno()).st_size > MOST_OUTPUT:
-        kept = _tail(said)
-        said.truncate(0)
-        said.write(kept)
-        said.flush()
-
-
-def _tail(said: BinaryIO) -> bytes:
-    """The end of the output: enough for the last words, in the longest encoding."""
-    said.seek(max(os.fstat(said.fileno()).st_size - 4 * LAST_WORDS, 0))
-    return said.read(4 * LAST_WORDS)
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            if selector.select(LOOK_AT_PROCESS):
+                more = os.read(output.fd, OUTPUT_AT_ONCE)
+                said = (said + more)[-LAST_OUTPUT:]
+                if not more:
+                    process.wait(until - monotonic())
+        # One read takes all that the ended process has left in the pipe.
+        return (said + os.read(output.fd, OUTPUT_AT_ONCE))[-LAST_OUTPUT:] if selector.select(0) else said

@@ -114,9 +114,9 @@ def told(kit, monkeypatch):
 def told_in_a_file(new_kit, tmp_path, monkeypatch):
     """Do the same on SQLite, with each side in a process of its own, which is forked and need not import everything."""
 
-    def fork(command, *, stdout, **_):
-        assert command[:3] == [sys.executable, "-P", "-m"]
-        return Forked(command[2:], tmp_path, os.environ, python=True, log=Path(stdout.name))
+    def fork(command, *, stderr, **_):
+        assert (command[:3], stderr) == ([sys.executable, "-P", "-m"], subprocess.STDOUT)
+        return Forked(command[2:], tmp_path, os.environ, python=True, one_pipe=True)
 
     monkeypatch.setattr(rehearsal, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
     return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
@@ -244,9 +244,7 @@ def test_code_that_hangs_is_reported_and_the_other_deliveries_are_run(told_in_a_
     assert [row.external_id for row in found.rows] == ["A1"]
 
 
-def test_the_last_words_of_code_that_prints_much_are_told(told_in_a_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(rehearsal, "MOST_OUTPUT", 100_000)
-    monkeypatch.setattr(rehearsal, "LOOK_AT_OUTPUT", 0.01)
+def test_the_last_words_of_code_that_prints_much_are_told(told_in_a_file, tmp_path):
     text = "for _ in range(3_000): print('x' * 1_000)\nprint('the last words', flush=True)\nimport os; os._exit(3)"
     (tmp_path / "rehearsed_loud.py").write_text(text, "utf-8")
     with pytest.raises(WiringError, match=r"ended the process as it was loaded: the last words$"):
@@ -284,13 +282,31 @@ def test_a_rehearsal_that_a_signal_ends_leaves_no_bodies_behind(told_in_a_file, 
     assert opened.connections == before
 
 
-def test_only_the_end_of_a_long_output_is_kept_and_later_output_follows_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(rehearsal, "MOST_OUTPUT", 10_000)
-    with (tmp_path / "said").open("a+b") as said, (tmp_path / "said").open("ab", buffering=0) as process:
-        for line in (b"a" * 9_000, b"b" * 9_000, b"the end"):
-            process.write(line)
-            rehearsal.cut_output(said)
-    assert (tmp_path / "said").read_bytes() == b"b" * 4_000 + b"the end"
+def output_of(code, seconds=30.0):
+    """What is kept of the output of a Python process."""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE) as process:
+        try:
+            return rehearsal.read_last_output(process, seconds)
+        finally:
+            process.kill()
+
+
+def test_only_the_end_of_a_long_output_is_kept():
+    kept = output_of("import sys; sys.stdout.write('x' * 3_000_000 + 'the end')")
+    assert kept == b"x" * (rehearsal.LAST_OUTPUT - len(b"the end")) + b"the end"
+
+
+def test_the_output_of_a_process_ends_with_it_though_one_that_it_started_prints_on():
+    on = "import time\nwhile True: print('on', flush=True); time.sleep(0.01)"
+    start = f"subprocess.Popen([sys.executable, '-c', {on!r}])"
+    lines = output_of(f"import os, subprocess, sys; print({start}.pid, flush=True); os._exit(0)")
+    os.kill(int(lines.split()[0]), signal.SIGKILL)
+
+
+def test_a_process_that_has_closed_its_output_is_waited_for():
+    with pytest.raises(subprocess.TimeoutExpired):
+        output_of("import os, time; os.close(1); time.sleep(60)", seconds=0.5)
 
 
 def test_a_delivery_that_makes_the_worker_fail_ends_so_and_the_others_are_run(told, monkeypatch):

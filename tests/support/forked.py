@@ -181,20 +181,25 @@ class Forked:
         *,
         python: bool = False,
         log: Path | None = None,
+        one_pipe: bool = False,
         inherited: int | None = None,
         open_files: int | None = None,
         before: str = "",
     ) -> None:
         """Start `hookmirror` with these arguments, or `python`, which takes a script or `-m` and a module.
 
-        With `log`, output and errors are appended to that file instead of being written into pipes. The process finds
-        the file descriptor `inherited` under the number `INHERITED`. `open_files` limits the number of its open files.
-        `before` is Python code that the new process runs first.
+        With `log`, output and errors are appended to that file instead of being written into pipes. With `one_pipe`,
+        the errors are written into the pipe of the output. The process finds the file descriptor `inherited` under
+        the number `INHERITED`. `open_files` limits the number of its open files. `before` is Python code that the new
+        process runs first.
         """
         self.args = arguments
         self.returncode: int | None = None
         self.stdout, output = _pipe() if log is None else _end_of(log)
-        self.stderr, errors = _pipe() if log is None else _end_of(log)
+        if one_pipe:
+            self.stderr, errors = StringIO(), os.dup(output)
+        else:
+            self.stderr, errors = _pipe() if log is None else _end_of(log)
         news, telling = os.pipe()
         job = {
             "arguments": arguments,
