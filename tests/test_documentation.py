@@ -36,7 +36,7 @@ import receiver
 from receiver import cli, testing
 from receiver.api.openapi import describe
 from receiver.database.database import Database
-from receiver.dialects.sources import find_dialects
+from receiver.dialects.sources import READY_DIALECTS, find_dialects
 from receiver.envelope import Bundle
 from receiver.errors import Refused
 from receiver.fixtures import headers_beside
@@ -71,12 +71,6 @@ ROLES = {"hookmirror_owner"}
 
 #: Most seconds for the server of the README's example to start.
 TIMEOUT = 30
-
-
-#: The ready dialects, which no entry point announces, as the settings name them.
-READY_DIALECTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"][
-    "hookmirror_dialects"
-]
 
 
 def text_of(page: str) -> str:
@@ -385,7 +379,7 @@ def test_every_verb_of_the_test_kit_is_documented(name: str) -> None:
 def test_the_rule_for_fixtures_is_documented_and_our_fixtures_follow_it() -> None:
     assert "`<dialect>/<event type>[.<variant>].json`" in TESTING
     assert f"`{EXPECTED}`" in TESTING
-    dialects = find_dialects(READY_DIALECTS, beside=ROOT)
+    dialects = find_dialects(READY_DIALECTS.values(), beside=ROOT)
     found = fixture_files(ROOT / "fixtures")
     assert {path.parent.name for path in found} <= dialects.keys()
     for path in found:
@@ -459,6 +453,14 @@ def test_every_folder_of_the_receiver_is_explained() -> None:
     table = ARCHITECTURE.partition("| folder | contents |")[2].partition("\n\n")[0]
     explained = {name for row in table_rows(table)[1:] for name in re.findall(r"`(\w+)/`", row[0])}
     assert explained == {path.parent.name for path in (ROOT / "receiver").glob("*/__init__.py")}
+
+
+def test_every_ready_dialect_is_named_by_the_page_that_lists_them_and_by_our_tests() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+    assert sorted(options["hookmirror_dialects"]) == sorted(READY_DIALECTS.values())
+    for name, reference in READY_DIALECTS.items():
+        assert f"`{reference}`" in text_of("docs/senders/index.md")
+        assert reference.rpartition(":")[2] == name
 
 
 def test_the_index_names_every_page() -> None:

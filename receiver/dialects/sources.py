@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,18 @@ from receiver.verify.verifiers import Credentials
 
 #: The entry point group by which installed packages offer dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
+
+#: The ready dialects by name. An installation names those that it uses, so that it has only their tables.
+READY_DIALECTS = {
+    "akeneo": "vendors.akeneo:akeneo",
+    "akeneo_events": "vendors.akeneo:akeneo_events",
+    "bigcommerce": "vendors.bigcommerce:bigcommerce",
+    "github": "vendors.github:github",
+    "shopify": "vendors.shopify:shopify",
+    "standard": "vendors.standard:standard",
+    "stripe": "vendors.stripe:stripe",
+    "woocommerce": "vendors.woocommerce:woocommerce",
+}
 
 DEFAULT_LIMITS = Limits()
 
@@ -203,6 +216,21 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     }
 
 
+def _unknown_dialect(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> ConfigurationError:
+    wrong = f"The source {settings.name} has the unknown dialect `{settings.dialect}`: "
+    # A reader may take the last part of `vendors.shopify:shopify` for the dialect, or all of it.
+    name = re.split("[.:]", settings.dialect.lower())[-1]
+    if name in READY_DIALECTS and name not in dialects:
+        return ConfigurationError(
+            f"{wrong}{name} is a ready dialect, which an installation has to name. Add it above the first table of the "
+            f'settings, dialects = ["{READY_DIALECTS[name]}"], and write dialect = "{name}" in this source.'
+        )
+    return ConfigurationError(
+        f"{wrong}choose one of {', '.join(sorted(dialects))}, or name your own under `dialects` (for pytest, "
+        "`hookmirror_dialects` in its settings), or install the package that has it."
+    )
+
+
 def build_source(
     settings: SourceSettings,
     dialects: Mapping[str, Dialect],
@@ -218,11 +246,7 @@ def build_source(
     if dialect is None and settings.dialect == CAPTURE_DIALECT:
         dialect = capturing
     if dialect is None:
-        raise ConfigurationError(
-            f"The source {settings.name} has the unknown dialect `{settings.dialect}`: choose one of "
-            f"{', '.join(sorted(dialects))}, or name your own under `dialects` (for pytest, `hookmirror_dialects` in "
-            "its settings), or install the package that has it."
-        )
+        raise _unknown_dialect(settings, dialects)
     credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
         wrong = dialect.verifier.check(credentials)

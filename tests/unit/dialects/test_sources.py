@@ -158,6 +158,14 @@ def test_an_unknown_dialect_is_refused_with_the_known_ones():
         build_source(SourceSettings(name="shop", secrets=["one"]), {"sigma": shop(), "indexed": shop()})
 
 
+@pytest.mark.parametrize("written", ["shopify", "Shopify", "vendors.shopify", "vendors.shopify:shopify"])
+def test_a_ready_dialect_that_the_settings_do_not_name_is_refused_with_the_lines_to_write(written):
+    with pytest.raises(ConfigurationError) as refused:
+        build_source(SourceSettings(name="shop-de", dialect=written, secrets=["one"]), {"sigma": shop()})
+    assert 'above the first table of the settings, dialects = ["vendors.shopify:shopify"]' in str(refused.value)
+    assert 'dialect = "shopify" in this source' in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("dialect", "settings", "advice"),
     [
