@@ -14,7 +14,7 @@ from handlers.entities import entity_of
 from handlers.values import Id, Sent, Text, as_short_text
 from receiver import ARRIVAL, Dialect, Envelope, Event, Mirror, Unreadable
 from receiver.senders import GitHub
-from vendors.values import number_or_text, text_at
+from vendors.values import TEST_EVENT, number_or_text, read_test_event, text_at, write_test_event
 
 github = Dialect("github", verify=GitHub(), form="payload", keep_headers=("X-GitHub-Event", "X-GitHub-Delivery"))
 
@@ -25,6 +25,8 @@ AROUND = {"action", "repository", "sender", "organization", "installation", "ent
 @github.envelope
 def read(body: dict[str, Any]) -> Envelope:
     """Read a body. GitHub's events have no time of change, so each has the time of its arrival."""
+    if (test := read_test_event(body)) is not None:
+        return test
     kind = _kind(body)
     if kind == "ping":
         return Envelope(event_type="ping", entity=None, occurred_at=ARRIVAL, data=None)
@@ -49,7 +51,9 @@ def _kind(body: dict[str, Any]) -> str:
 
 
 @github.compose
-def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:  # noqa: ARG001 (it has no time)
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    if event_type == TEST_EVENT:
+        return write_test_event(at)
     kind, _, action = event_type.partition(".")
     own = {"id": number_or_text(entity_id), **(data or {})}
     if kind == "release":

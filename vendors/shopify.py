@@ -19,7 +19,7 @@ from receiver import ARRIVAL, Dialect, Envelope, Event, Listed, ListPage, Mirror
 from receiver.senders import Shopify
 from vendors import shopify_api
 from vendors.tables import StockLevel
-from vendors.values import moment_at, number_or_text
+from vendors.values import TEST_EVENT, moment_at, number_or_text, read_test_event, write_test_event
 
 shopify = Dialect("shopify", verify=Shopify(), keep_headers=("X-Shopify-Topic", "X-Shopify-Event-Id"))
 
@@ -42,6 +42,8 @@ def read(body: dict[str, Any]) -> Envelope:
         if body.keys() == LEVEL:
             return _envelope("inventory_levels/disconnect", level, ARRIVAL, None)
         return _envelope("inventory_levels/update", level, moment_at(body, "updated_at"), body)
+    if (test := read_test_event(body)) is not None:
+        return test
     kind = _kind(body)
     if kind == "product":
         return _envelope("products/update", (kind, _id(body, "id")), moment_at(body, "updated_at"), body)
@@ -84,6 +86,8 @@ def _kind(body: dict[str, Any]) -> str:
 
 @shopify.compose
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    if event_type == TEST_EVENT:
+        return write_test_event(at)
     if event_type.startswith("inventory_levels/"):
         item, _, location = entity_id.partition(":")
         level = {"inventory_item_id": number_or_text(item), "location_id": number_or_text(location)}

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handlers.values import as_moment
-from receiver import Unreadable
+from receiver import Envelope, Unreadable
+
+#: The event type of the test events that people send from the console.
+TEST_EVENT = "hookmirror.test"
 
 
 def member(document: Any, path: str) -> Any:
@@ -68,6 +71,18 @@ def list_at(body: Any, path: str) -> list[Any]:
 def in_seconds(moment: datetime) -> int:
     """Write a time in whole seconds since 1970."""
     return int(moment.timestamp())
+
+
+def write_test_event(at: datetime) -> dict[str, Any]:
+    """Write a test event for a sender whose bodies do not name their event, so that it has a form of its own."""
+    return {"event": TEST_EVENT, "at": at}
+
+
+def read_test_event(body: dict[str, Any]) -> Envelope | None:
+    """Read a body of `write_test_event`; None for any other body. Raises `Unreadable`."""
+    if body.keys() != {"event", "at"} or body["event"] != TEST_EVENT:
+        return None
+    return Envelope(event_type=TEST_EVENT, entity=None, occurred_at=moment_at(body, "at"), data=None)
 
 
 def unix_moment_or_none(value: Any) -> datetime | None:

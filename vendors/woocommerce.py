@@ -29,7 +29,7 @@ from receiver import (
 )
 from receiver.senders import WooCommerce
 from vendors.tables import StockLevel
-from vendors.values import number_or_text, text_at, utc_moment_at
+from vendors.values import TEST_EVENT, number_or_text, read_test_event, text_at, utc_moment_at, write_test_event
 
 PAGE = 100  #: products in one page: the largest page that the API gives
 
@@ -49,6 +49,8 @@ VARIATIONS = ("variation", "subscription_variation")
 
 @woocommerce.envelope
 def read(body: dict[str, Any]) -> Envelope:
+    if (test := read_test_event(body)) is not None:
+        return test
     if "id" not in body and (event_type := _without_product(body)):
         return Envelope(event_type=event_type, entity=None, occurred_at=ARRIVAL, data=body)
     product = ("product", id_of(body, ("id",), what="body"))
@@ -80,6 +82,8 @@ def _without_product(body: dict[str, Any]) -> str | None:
 
 @woocommerce.compose
 def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    if event_type == TEST_EVENT:
+        return write_test_event(at)
     own = {"id": number_or_text(entity_id)}
     if event_type == "product.deleted":
         return own
