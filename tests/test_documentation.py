@@ -54,7 +54,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 #: Every page, by its path from the root.
-PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*/README.md")]
+}
 
 #: The words of the project, one for each concept. Each has an entry of its own in the glossary.
 WORDS = [
@@ -204,6 +207,12 @@ def command_lines(text: str) -> list[str]:
         part for line in in_blocks for part in re.findall(r"(?:^|[(;&]\s*)(hookmirror(?: '[^']*'| [^)#;&' ]+)*)", line)
     ]
     return [*in_line, *found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_installs_hookmirror_by_its_name(page: str) -> None:
+    """No index of packages has it, so that the command would fail, or install what a stranger put there."""
+    assert re.findall(r"pip install (?:[^\n`]* )?hookmirror\b", text_of(page)) == []
 
 
 def test_every_target_of_make_that_a_page_names_exists() -> None:
