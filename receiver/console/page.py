@@ -15,9 +15,7 @@ from urllib.parse import quote
 from receiver.api.operations import Parameter
 from receiver.console.visit import Visit
 from receiver.database.snapshots import one_snapshot
-
-#: The path below which all addresses of the console lie.
-CONSOLE_PATH = "/console"
+from receiver.ingest.paths import CONSOLE_PATH as CONSOLE_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

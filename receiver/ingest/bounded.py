@@ -19,7 +19,7 @@ from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
 from receiver.ingest.heads import HEADER_MEMORY, HELD, REQUEST_MEMORY, USUAL_HEAD
 from receiver.ingest.incoming import Piece, limited
 from receiver.ingest.parser import feed, head_without_offer, new_parser, reason_to_stop
-from receiver.ingest.replies import Reply, reply_to
+from receiver.ingest.replies import Reply, reply_at, reply_to
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 
@@ -339,7 +339,9 @@ class BoundedProtocol(ClosingProtocol):
 
     def _refuse_untold(self, refusal: Refusal) -> None:
         metrics.REFUSED.labels("", refusal.code).inc()
-        self._read_no_more(reply_to(refusal))
+        # Before the first request begins, there is no URL.
+        url = getattr(self, "url", b"").removeprefix(self.root_path.encode())
+        self._read_no_more(reply_at(url, refusal))
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         self._forget_head()

@@ -7,6 +7,9 @@ from collections.abc import Collection
 from receiver.likeness import nearest
 from receiver.verify.request import HOOKS_PATH as HOOKS_PATH
 
+#: The path below which all addresses of the console lie.
+CONSOLE_PATH = "/console"
+
 #: The most characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64
 

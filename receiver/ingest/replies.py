@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from html import escape
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -11,9 +12,21 @@ from receiver.codec import encode
 from receiver.dialects.replies import SenderReply
 from receiver.errors import MethodNotAllowed, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
+from receiver.ingest.paths import CONSOLE_PATH
 from receiver.schemas import Error, Shape
 
 HeaderPair = tuple[bytes, bytes]
+
+#: The beginning of the URLs of the console.
+_PAGES = f"{CONSOLE_PATH}/".encode()
+
+#: Headers of a page that shows a sentence and a link.
+_PAGE_HEADERS: tuple[HeaderPair, ...] = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class Reply(Struct, frozen=True):
@@ -84,6 +97,20 @@ def reply_to(refusal: Refused) -> Reply:
     if isinstance(refusal, MethodNotAllowed):
         headers = ((b"allow", b"POST"),)
     return Reply(refusal.status, encode(Error.of(refusal)), headers, closes=refusal.ends_connection)
+
+
+def reply_at(url: bytes, refusal: Refused) -> Reply:
+    """Make the answer to a request whose head is refused: at an address of the console, a page for the person."""
+    reply = reply_to(refusal)
+    if not url.startswith(_PAGES):
+        return reply
+    body = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        "<title>That did not work · Hookmirror</title></head>"
+        f"<body><h1>That did not work</h1><p>{escape(refusal.message)}</p>"
+        '<p><a href="?">The same page without filters</a></p></body></html>\n'
+    )
+    return Reply(reply.status, body.encode(), (*reply.headers, *_PAGE_HEADERS), closes=reply.closes)
 
 
 def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
