@@ -1,4 +1,4 @@
-"""Charts: bars drawn by the server as SVG, each with a link to the list that it counts."""
+"""Charts: bars drawn by the server as SVG, each with a link to a list about its time or its kind."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Segment(NamedTuple):
     #: The events that it counts, such as `processed`; also its class in the style sheet.
     kind: str
     number: int
+    #: The address of the list of such ones, whenever they arrived; empty if there is none.
+    link: str = ""
 
 
 class Bar(NamedTuple):
@@ -29,14 +31,20 @@ class Bar(NamedTuple):
     at: datetime
     #: The parts of the bar, from the bottom up.
     segments: tuple[Segment, ...]
-    #: The address of the list that it counts.
-    link: str
+    #: The address of the deliveries that arrived in this span.
+    arrived: str
     #: An event in this span, such as a new release; drawn as a line.
     mark: str = ""
 
     @property
     def total(self) -> int:
         return sum(segment.number for segment in self.segments)
+
+    @property
+    def link(self) -> str:
+        """The address that the bar leads to: of all such ones if it counts one kind only that has a list."""
+        counted = [segment for segment in self.segments if segment.number]
+        return counted[0].link or self.arrived if len(counted) == 1 else self.arrived
 
     @property
     def told(self) -> str:

@@ -1,4 +1,4 @@
-"""Periods: the deliveries of the last hour, day or week as bars that link to the lists of them."""
+"""Periods: the deliveries of the last hour, day or week as bars that lead to lists."""
 
 from __future__ import annotations
 
@@ -117,6 +117,11 @@ def _bar(
     mark: str,
     only: str | None,
 ) -> Bar:
-    segments = tuple(Segment(kind, numbers.get((at, kind), 0)) for kind in CHARTED)
-    link = visit.to("/deliveries", {"source": only, "from": at.isoformat(), "to": (at + width).isoformat()})
-    return Bar(at, segments, link, mark)
+    # What ends as dead has usually arrived long before, and what is refused is no delivery.
+    links = {
+        "dead": visit.to("/deliveries", {"source": only, "state": "dead"}),
+        "refused": visit.to("/refused", {"source": only}),
+    }
+    segments = tuple(Segment(kind, numbers.get((at, kind), 0), links.get(kind, "")) for kind in CHARTED)
+    arrived = visit.to("/deliveries", {"source": only, "from": at.isoformat(), "to": (at + width).isoformat()})
+    return Bar(at, segments, arrived, mark)

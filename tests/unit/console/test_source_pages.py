@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -208,6 +209,27 @@ def test_deliveries_that_end_on_arrival_are_counted_as_dead_and_shown_in_the_cha
         assert "3 came, 0 refused, 0 failed attempts, 2 ended as dead." in text_of(visitor.page("/sources/suns"))
         bar = visitor.page("/sources/suns", period="hour")
         assert "1 ignored, 2 dead" in bar
+
+
+def test_dead_and_refused_ones_in_a_chart_lead_to_all_of_them_because_they_arrived_at_other_times(
+    tmp_path: Path,
+) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        counted = {"ended": "dead", "refused": "not_verified"}
+        with served.beside.write() as connection:
+            for minutes, kinds in ((30, ["ended"]), (20, ["refused"]), (10, ["ended", "refused"])):
+                at = datetime.now(UTC) - timedelta(minutes=minutes)
+                keys = {TallyKey("sigma", kind, counted[kind]): KindCount(1) for kind in kinds}
+                tallies.add(connection, "p", keys, at=at)
+        page = visitor.page("/sources/sigma", period="hour")
+        dead, refused = "/console/deliveries?source=sigma&amp;state=dead", "/console/refused?source=sigma"
+        bars = re.findall(r'<a href="([^"]*)" tabindex="-1" aria-label="[^"]*: 1 (.*?)"', page)
+        arrived = bars[2][0]
+        assert bars == [(dead, "dead"), (refused, "refused"), (arrived, "dead, 1 refused")]
+        assert arrived.startswith("/console/deliveries?source=sigma&amp;from=")
+        for link in (dead, refused):
+            assert page.count(f'<a href="{link}">1</a>') == 2
+            assert visitor.client.get(unescape(link).removeprefix("/console")).status_code == 200
 
 
 def test_a_release_that_starts_is_marked_in_the_chart(tmp_path: Path) -> None:
