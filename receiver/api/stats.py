@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from msgspec import Meta
 from msgspec.structs import replace
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     CompoundSelect,
-    Connection,
     Row,
     RowMapping,
     Select,
-    bindparam,
-    case,
     func,
     select,
     union_all,
 )
 
+from receiver.api.newest_deliveries import NewestDeliveries, newest_of
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import flag
 from receiver.api.tokens import Scope
-from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.database.shared_results import SharedResult
 from receiver.errors import BadRequest, Unavailable
-from receiver.inbox.tables import DELIVERIES, HAS_ENDED, ROUNDS, State, in_state
+from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
 from receiver.runs.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
 
 #: A count of this many deliveries or more is shared for a while. Smaller ones are counted for each request.
 MANY = 5_000
-
-#: The number of a source's newest deliveries, by id, that are searched for the latest and for the newest processed one.
-NEWEST_LOOKED_AT = 200
 
 #: The states of unfinished deliveries, and those of a backlog. Each has a partial index.
 OPEN = (State.PENDING, State.PROCESSING)
@@ -168,10 +160,9 @@ class Counts:
         for row in rows:
             by_source[row["source"]].append(row)
         names = by_source.keys() | set(self.sources)
-        # The newest deliveries are read for each source by itself.
         names = names if only is None else names & {only}
         with self._database.read() as connection:
-            newest = _newest_of(connection, sorted(names), _first_unfinished(rows))
+            newest = newest_of(connection, sorted(names), _first_unfinished(rows))
         found = [_source(newest[name], name, by_source.get(name, ()), now, brief=brief) for name in sorted(names)]
         return [replace(each, reconcile=reconciles.get(each.source), counted_at=counted_at) for each in found]
 
@@ -197,15 +188,8 @@ class Counts:
         return found
 
 
-class _Newest(NamedTuple):
-    """The newest deliveries of a source: the last arrival, and the newest processed one."""
-
-    last: datetime | None
-    processed: Row[Any] | None
-
-
 def _source(
-    newest: _Newest,
+    newest: NewestDeliveries,
     name: str,
     of_it: Sequence[RowMapping],
     now: datetime,
@@ -242,24 +226,6 @@ def _first_unfinished(rows: Sequence[RowMapping]) -> dict[str, int]:
         if row["state"] in OPEN:
             first[row["source"]] = min(row["first"], first.get(row["source"], row["first"]))
     return first
-
-
-def _newest_of(connection: Connection, names: Sequence[str], first_unfinished: Mapping[str, int]) -> dict[str, _Newest]:
-    """The newest deliveries of these sources.
-
-    The processed one is searched among the newest, otherwise among those before the first unfinished one, behind the
-    backlog.
-    """
-    found, ids = {}, {}
-    for name in names:
-        # Each source by itself, because PostgreSQL plans by the number of its deliveries, which differ a lot.
-        of_it = {"source": name, "most": NEWEST_LOOKED_AT}
-        found[name], ids[name] = connection.execute(_NEWEST, of_it).one()
-        if ids[name] is None and name in first_unfinished:
-            ids[name] = connection.execute(_BEFORE, of_it | {"before": first_unfinished[name]}).one().processed
-    times = connection.execute(_TIMES, {"ids": [each for each in ids.values() if each is not None]}).all()
-    by_id = {row.id: row for row in times}
-    return {name: _Newest(found[name], by_id.get(ids[name])) for name in names}
 
 
 def _freshness(processed: Row[Any] | None) -> float | None:
@@ -301,27 +267,3 @@ def _tally(states: Any) -> Select[Any]:
 #: One query per state, because each has a partial index of its few rows.
 _BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
 _EVERYTHING = union_all(*(_tally(in_state(state)) for state in OPEN), _tally(HAS_ENDED))
-
-
-def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
-    """Select the last arrival, and the newest processed one, of the newest `most` deliveries of `source`."""
-    some = select(*DELIVERIES.c["id", "state", "received_at"])
-    some = some.where(DELIVERIES.c.source == bindparam("source"), *conditions)
-    newest = some.order_by(DELIVERIES.c.id.desc()).limit(bindparam("most")).subquery()
-    # The newest ids may belong to requests that were refused hours ago and accepted now.
-    last = func.max(newest.c.received_at, type_=DELIVERIES.c.received_at.type)
-    processed = func.max(case((newest.c.state == State.PROCESSED.value, newest.c.id)))
-    return select(last.label("last"), processed.label("processed"))
-
-
-_NEWEST = _newest()
-_BEFORE = _newest(DELIVERIES.c.id < bindparam("before"))
-# A replay does not make the news in the mirror older, so the first round that applied it counts.
-_FIRST_PROCESSED = (
-    select(func.min(ROUNDS.c.ended_at, type_=ROUNDS.c.ended_at.type))
-    .where(ROUNDS.c.delivery_id == DELIVERIES.c.id, ROUNDS.c.state == State.PROCESSED.value)
-    .scalar_subquery()
-)
-_TIMES: Select[Any] = select(
-    *DELIVERIES.c["id", "occurred_at"], func.coalesce(_FIRST_PROCESSED, DELIVERIES.c.ended_at).label("ended_at")
-).where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, event, insert, update
 
 from handlers.catalog import Product
-from receiver.api import stats
+from receiver.api import newest_deliveries, stats
 from receiver.api.stats import Counts
 from receiver.database import shared_results
 from receiver.database.database import Database
@@ -94,7 +94,7 @@ def test_a_small_count_is_made_anew_for_each_request(database):
 
 
 def test_the_freshness_is_that_of_the_last_processed_delivery_before_the_backlog(database, monkeypatch):
-    monkeypatch.setattr(stats, "NEWEST_LOOKED_AT", 2)
+    monkeypatch.setattr(newest_deliveries, "NEWEST_LOOKED_AT", 2)
     accept(database, NOW - 2 * SECOND, State.PROCESSED, occurred_at=NOW - 7 * SECOND)
     accept(database, NOW - SECOND, State.IGNORED)
     for number in range(3):

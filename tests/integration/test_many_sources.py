@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
 from shopping import NOON
 from sqlalchemy import event, insert
 
+from receiver.api import newest_deliveries
 from receiver.api.stats import Counts
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import DELIVERIES, State
 from receiver.runs.comparisons import latest_comparisons
 from receiver.runs.schedule import _of_sources, latest_reconciles
 from receiver.runs.tables import RUNS, RunState
@@ -85,4 +90,28 @@ def test_the_statistics_of_one_source_take_as_many_statements_among_many_sources
         sent.clear()
         (found,) = counts.per_source(now=NOON, brief=True, only="shop-001")
         numbers.append((found.source, len(sent)))
+    assert numbers[0] == numbers[1]
+
+
+def test_the_statistics_of_many_sources_with_backlogs_take_as_many_statements_as_those_of_two(kit, monkeypatch):
+    monkeypatch.setattr(newest_deliveries, "NEWEST_LOOKED_AT", 2)
+    names = [f"shop-{each:03}" for each in range(40)]
+    states = [State.PROCESSED, State.PENDING, State.PENDING]
+    with kit.database.write() as connection:
+        for place, (state, name) in enumerate(product(states, names)):
+            at = NOON + place * timedelta(seconds=1)
+            row = {"id": first_id_at(at), "source": name, "state": state.value, "received_at": at, "due_at": at}
+            row |= {"occurred_at": at, "ended_at": at + timedelta(seconds=place), "dedup_key": str(place)}
+            connection.execute(insert(DELIVERIES).values(conflict=False, **row))
+    sent: list[str] = []
+    event.listen(kit.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    numbers = []
+    for some in (names[:2], names):
+        sent.clear()
+        found = [each for each in Counts(kit.database, some).per_source(now=NOON, brief=True) if each.source in some]
+        # Each behind a backlog of its own, in which the newest processed one is not among the newest.
+        assert [(each.source, each.freshness_seconds) for each in found] == [(some[n], n) for n in range(len(some))]
+        last = [NOON + (80 + place) * timedelta(seconds=1) for place in range(len(some))]
+        assert [each.last_delivery_at for each in found] == last
+        numbers.append(len(sent))
     assert numbers[0] == numbers[1]
