@@ -14,8 +14,10 @@ from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import SOURCE
 from receiver.api.tokens import Scope
+from receiver.codec import describe_shape
 from receiver.errors import BadRequest, KeyUsed, NotWaiting, ReasonWanted, Unavailable
 from receiver.inbox.inbox import Inbox
+from receiver.runs.actions import answer_of
 from receiver.runs.immediate_actions import try_now
 from receiver.schemas import Shape
 from receiver.search.filters import DeliveryFilter, as_text
@@ -39,6 +41,9 @@ class Tried(Shape, frozen=True):
     more: Annotated[
         bool, Meta(description=f"Whether more than {MOST_HURRIED:,} match, so that a repetition tries further ones.")
     ] = False
+
+
+describe_shape(Tried)
 
 
 class Attempts:
@@ -85,4 +90,4 @@ class Attempts:
         if done is None:
             raise NotWaiting("None of these deliveries waits for an attempt: replay finished deliveries instead.")
         self._wake()
-        return Tried("pending", done.result["deliveries"], done.result.get("more", False))
+        return answer_of(done, Tried)

@@ -12,13 +12,14 @@ from receiver.api.actions import IDEMPOTENCY_KEY
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope
+from receiver.codec import describe_shape
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotAskable, NotFound, Unavailable
 from receiver.http_urls import shown_url
 from receiver.metrics.few_names import TEST_EVENT_TYPE
-from receiver.runs.actions import Asked, By, Effect, forget, note_result, perform
+from receiver.runs.actions import Asked, By, Effect, answer_of, forget, note_result, perform
 from receiver.schemas import Shape
 
 #: The most errands at once, and the timeout of one in seconds.
@@ -61,6 +62,8 @@ class SentTestEvent(Shape, frozen=True):
         bool, Meta(description="Whether the same request was carried out before, so that nothing was sent now.")
     ] = False
 
+
+describe_shape(SentTestEvent)
 
 TESTED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
 
@@ -144,7 +147,7 @@ class Errands:
         effect = Effect(1, _result(open_yet), thing="event", then=begun.append)
         done = perform(self._database, request, lambda _: effect, now=datetime.now(UTC))
         if done is not None and done.again:
-            return SentTestEvent(event_type=TEST_EVENT_TYPE, again=True, **done.result)
+            return answer_of(done, SentTestEvent, event_type=TEST_EVENT_TYPE, again=True)
         try:
             sent = send(source)
         except BaseException as error:

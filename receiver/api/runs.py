@@ -15,10 +15,11 @@ from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import LIMIT, flag, number
 from receiver.api.tokens import Scope
+from receiver.codec import describe_shape
 from receiver.database.page_sizes import LARGEST_PAGE
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Refused, RunConflict, Unavailable
 from receiver.runs import formatting
-from receiver.runs.actions import Done
+from receiver.runs.actions import Done, answer_of
 from receiver.runs.overlap import MOST_IN_COMMON
 from receiver.runs.runs import Verbs, find, recent
 from receiver.runs.tables import ItemState, RunState
@@ -133,6 +134,9 @@ class RunChanged(Shape, frozen=True):
     again: Annotated[
         bool, Meta(description="Whether the same request was carried out before, so that nothing was done now.")
     ]
+
+
+describe_shape(RunChanged)
 
 
 def _run_id(text: str) -> int:
@@ -307,4 +311,4 @@ def _show(row: RowMapping) -> Run:
 
 def show_changed(done: Done) -> RunChanged:
     """Format the result of a verb for the API."""
-    return RunChanged(done.result["run"], RunState(done.result["state"]), done.again)
+    return answer_of(done, RunChanged, again=done.again)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Index, RowMapping, Select, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
@@ -26,6 +27,8 @@ from receiver.database.errors import retry_transaction
 from receiver.database.sqlite.stored_types import RowNumber
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.logs.wording import counted
+
+Answered = TypeVar("Answered")
 
 #: Bounds of a reason, in characters.
 SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
@@ -237,6 +240,20 @@ def earlier_action(connection: Connection, asked: Asked) -> RowMapping | None:
             "record of its answer is damaged: check its effect before you ask again with a new key."
         )
     return row
+
+
+def answer_of(done: Done, shape: type[Answered], **more: Any) -> Answered:
+    """The answer to a request as a value of this shape, with `more` members.
+
+    Raises `KeyUsed` if it is that of an earlier request, and its record was edited by hand.
+    """
+    try:
+        return msgspec.convert({**done.result, **more}, shape)
+    except msgspec.ValidationError:
+        raise KeyUsed(
+            "A request with this idempotency key was carried out, and the record of its answer was edited by hand: "
+            "check its effect before you ask again with a new key."
+        ) from None
 
 
 def first_asked(connection: Connection, key: str | None) -> datetime | None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
+from receiver.codec import describe_shape
 from receiver.database.damage import damage_of
 from receiver.database.database import Database
 from receiver.inbox import refused
@@ -23,6 +25,7 @@ from receiver.runs.actions import (
     Done,
     Effect,
     Via,
+    answer_of,
     checked_reason,
     earlier,
     note_key,
@@ -72,10 +75,29 @@ def verify_refused(
     return found
 
 
+class _VerifiedBefore(msgspec.Struct):
+    """The recorded answer to a request that has verified kept requests."""
+
+    verified: int
+    accepted: int
+    duplicates: int
+    left: int
+
+
+class _DroppedBefore(msgspec.Struct):
+    """The recorded answer to a request that has dropped kept requests."""
+
+    dropped: int
+
+
+describe_shape(_VerifiedBefore)
+describe_shape(_DroppedBefore)
+
+
 def _reverified(done: Done) -> Reverified:
-    """The answer to an identical earlier request."""
-    result = done.result
-    return Reverified(result["verified"], result["accepted"], result["duplicates"], result["left"])
+    """The answer to an identical earlier request. Raises `KeyUsed` if its record was edited by hand."""
+    found = answer_of(done, _VerifiedBefore)
+    return Reverified(found.verified, found.accepted, found.duplicates, found.left)
 
 
 def by_settings(source: str) -> WithinAccept:
@@ -134,4 +156,4 @@ def drop_refused(database: Database, asked: Asked, source: str | None, *, now: d
     while (done := answered()) is None:
         some = perform(database, replace(asked, key=None), drop, now=now)
         dropped = dropped if some is None else int(some.result["dropped"])
-    return int(done.result["dropped"])
+    return answer_of(done, _DroppedBefore).dropped

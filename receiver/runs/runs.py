@@ -73,7 +73,7 @@ class Verbs:
             return Effect(len(ids), result, run=run, thing=thing_of(kind), wants_reason=False)
 
         done = certain(perform(self.database, asked, begin, now=now))
-        log.info("a run is being planned", run=done.result["run"], kind=kind, by=asked.by.who)
+        log.info("a run is being planned", run=done.result.get("run"), kind=kind, by=asked.by.who)
         return done
 
     def start(self, asked: Asked, run: int, *, now: datetime) -> Done:

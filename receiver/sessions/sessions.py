@@ -9,14 +9,17 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 from itsdangerous import Signer
 from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from receiver.codec import describe_shape
 from receiver.database.database import Database
 from receiver.errors import NotAuthorized
 from receiver.moments import EPOCH, has_passed
-from receiver.runs.actions import Asked, By, Effect, Via, perform
+from receiver.runs.actions import Asked, By, Effect, Via, answer_of, perform
+from receiver.schemas import Moment
 from receiver.sessions.links import ANOTHER_LINK, Invitation
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.tables import SESSIONS
@@ -129,6 +132,16 @@ def listed(*, now: datetime, idle: timedelta) -> Select[Any]:
     return select(SESSIONS).where(there).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
 
 
+class EndedBefore(msgspec.Struct):
+    """The recorded answer to a request that has ended a session."""
+
+    #: The last use of the session; None in records of an early release.
+    seen_at: Moment | None = None
+
+
+describe_shape(EndedBefore)
+
+
 def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Mapping[str, Any] | None:
     """End a session, record the action, and return the ended session; None if it is unknown or had ended.
 
@@ -147,18 +160,17 @@ def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Map
 
     done = perform(database, asked, end_row, now=now)
     if done is not None and done.again:
-        return _ended_before(database, session, done.result)
+        return _ended_before(database, session, answer_of(done, EndedBefore).seen_at)
     return {**ended[0], "ends_at": now} if ended else None
 
 
-def _ended_before(database: Database, session: str, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The session as an earlier request has ended it; None once it is dropped."""
+def _ended_before(database: Database, session: str, seen_at: datetime | None) -> Mapping[str, Any] | None:
+    """The session as an earlier request has ended it, with its last use before; None once it is dropped."""
     with database.read() as connection:
         row = connection.execute(select(SESSIONS).where(SESSIONS.c.id == session)).mappings().first()
     if row is None:
         return None
-    seen_at = result.get("seen_at")
-    return {**row, "seen_at": row["seen_at"] if seen_at is None else datetime.fromisoformat(seen_at)}
+    return {**row, "seen_at": seen_at or row["seen_at"]}
 
 
 def _hashed(secret: str) -> str:

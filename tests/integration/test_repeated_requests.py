@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from serving import SECRET_KEY, Served, serving
+from serving import SECRET_KEY, Served, error, serving
 from sqlalchemy import text
 
+from receiver.api.errands import SEND_TEST_EVENT
 from receiver.api.tokens import Scope
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
+from receiver.metrics.few_names import TEST_EVENT_TYPE
+from receiver.runs.actions import Asked, By, Effect, Via, record
+from receiver.runs.refused import VERIFY_REFUSED
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
 from receiver.sessions.sessions import Sessions
@@ -65,3 +69,32 @@ def test_a_repeated_try_says_whether_more_waited_at_the_first(served: Served, mo
         connection.execute(text("UPDATE deliveries SET attempts = 1, due_at = '2099-01-01T00:00:00.000000Z'"))
     first, again = asked_twice(served, "/api/v1/try?source=iimmpact&idempotency_key=try-1")
     assert again == first == {"status": "pending", "deliveries": 1, "more": True}
+
+
+#: By address, the verb and the arguments of an action whose repetition is answered from its record.
+ANSWERED_FROM_RECORDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "/api/v1/sessions/1/end": ("end session", {"session": "1"}),
+    "/api/v1/sources/sigma/test": (SEND_TEST_EVENT, {"source": "sigma", "event_type": TEST_EVENT_TYPE}),
+    "/api/v1/refused/sigma/verify": (VERIFY_REFUSED, {"source": "sigma"}),
+    "/api/v1/refused/sigma/drop": ("drop refused", {"source": "sigma"}),
+    "/api/v1/try?source=sigma": ("try now", {"source": "sigma"}),
+    "/api/v1/runs/1/cancel": ("cancel run", {"run": "1"}),
+}
+
+
+@pytest.mark.parametrize("path", ANSWERED_FROM_RECORDS)
+def test_a_repetition_of_a_request_whose_record_was_edited_by_hand_is_told_so(served: Served, path: str):
+    what, arguments = ANSWERED_FROM_RECORDS[path]
+    edited: list[dict[str, Any]] = [
+        {"seen_at": 1, "dropped": "x", "deliveries": []},
+        {"address": [], "verified": None, "run": 7, "seen_at": "soon"},
+    ]
+    for number, result in enumerate(edited):
+        asked = Asked(by=By("api", Via.API), what=what, arguments=arguments, key=f"key-{number}")
+        with served.beside.write() as connection:
+            record(connection, asked, Effect(1, result), now=datetime.now(UTC))
+        answer = served.get(
+            f"{path}{'&' if '?' in path else '?'}idempotency_key=key-{number}", scope=Scope.OPERATE, method="POST"
+        )
+        assert error(answer) == (409, "key_used"), answer.text
+        assert "edited by hand" in answer.json()["message"]
