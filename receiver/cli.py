@@ -84,8 +84,8 @@ def main() -> None:
 def compose(asked: str) -> typer.Typer:
     """Compose the command of this name, or all commands for an unknown name or another option than `--version`.
 
-    Importing and inspecting the other commands, too, would take longer than most commands run. For `--help`, which
-    runs none of them, they are stand-ins where that is possible.
+    Importing and inspecting the other commands, too, would take longer than most commands run. For `--help` and for an
+    unknown name, which run none of them, they are stand-ins where that is possible.
     """
     composed = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
     composed.callback()(hookmirror)
@@ -99,7 +99,9 @@ def _commands(asked: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     if asked == "--version":
         return
     points = entry_points(group=COMMAND_ENTRY_POINTS)
-    is_listed, is_known = asked == "--help", asked in COMMANDS or any(point.name == asked for point in points)
+    is_known = asked in COMMANDS or any(point.name == asked for point in points)
+    # Behind `--`, click takes the next word for the command, and runs it.
+    is_listed = not is_known and asked != "--"
     for name in COMMANDS:
         if name == asked or not is_known:
             yield name, (stand_in(*_place_of(name)) if is_listed else None) or own_command(name)

@@ -79,6 +79,12 @@ def test_a_command_after_a_word_that_is_no_command_is_not_a_stand_in():
     assert {each.name for each in typer.main.get_command(cli.compose("--")).commands["token"].params} >= {"scope"}
 
 
+@pytest.mark.parametrize("asked", ["tokn", "--versoin", "frobnicate"])
+def test_a_wrong_name_imports_no_command(asked, monkeypatch):
+    monkeypatch.setattr(cli, "own_command", lambda name: pytest.fail(f"{name} was imported"))
+    assert composed(asked) >= {*cli.COMMANDS}
+
+
 @pytest.mark.parametrize("example", [each for lines in COMMAND_EXAMPLES.values() for each in lines])
 def test_an_example_of_the_help_is_a_call_that_its_command_takes(example):
     _, name, *arguments = shlex.split(example)
