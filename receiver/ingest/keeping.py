@@ -54,8 +54,12 @@ KEEPING_SECONDS = 0.5
 #: Seconds between two attempts to write while the database fails.
 TROUBLE_PAUSE = 5.0
 
-#: Seconds between two diagnoses of one source's wrong signatures.
+#: Seconds after an explained refusal before the next one of its source and code is diagnosed.
 DIAGNOSIS_PAUSE = 60.0
+
+#: The same after one that no known mistake explains: a stranger's guesses would else use up the turn of the sender. The
+#: pause is at least this long, and so many times as long as the diagnosis took, but no longer than the other.
+UNEXPLAINED_PAUSE, UNEXPLAINED_COST = 1.0, 100
 
 #: The most bytes of a body that is diagnosed without being kept.
 LARGEST_DIAGNOSED = 1_048_576
@@ -115,9 +119,9 @@ class Keeper:
         self._offered: dict[str, int] = {}
         self._bytes = 0
         self._to_verify: set[str] = set()
-        #: By source and code, the refusals to diagnose, and the time of the last diagnosis.
+        #: By source and code, the refusals to diagnose, and the monotonic time from which on the next one is diagnosed.
         self._to_diagnose: dict[tuple[str, str], _Waiting] = {}
-        self._diagnosed: dict[tuple[str, str], float] = {}
+        self._diagnose_from: dict[tuple[str, str], float] = {}
         self._turn, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -159,7 +163,7 @@ class Keeper:
         self._turn.set()
 
     def _diagnose_later(self, request: Request, refusal: Refused) -> None:
-        """Let the thread diagnose a refusal whose request is not kept, one per interval, source and code."""
+        """Let the thread diagnose a refusal whose request is not kept, one at a time of each source and code."""
         key = (request.source.name, refusal.code)
         if refusal.code not in DIAGNOSED or len(request.body) > LARGEST_DIAGNOSED or not self._is_due(key):
             return
@@ -168,7 +172,7 @@ class Keeper:
         self._turn.set()
 
     def _is_due(self, key: tuple[str, str]) -> bool:
-        return monotonic() - self._diagnosed.get(key, -DIAGNOSIS_PAUSE) >= DIAGNOSIS_PAUSE
+        return monotonic() >= self._diagnose_from.get(key, 0.0)
 
     def _enqueue(self, waiting: _Waiting) -> str | None:
         """Put a request into the queue. Returns why this request, or another one, was lost; None if none was."""
@@ -237,14 +241,18 @@ class Keeper:
             raise
 
     def _diagnose(self, waiting: _Waiting) -> None:
-        """Log the likely mistake behind a refusal, at most once per interval and source."""
+        """Log the likely mistake behind a refusal, at most once in a while for each source and code."""
         key = (waiting.request.source.name, waiting.code)
         if waiting.code not in DIAGNOSED | {"signature_wrong"} or not self._is_due(key):
             return
-        self._diagnosed[key] = monotonic()
+        began = monotonic()
         likely = self._likely(waiting)
-        if likely is not None:
+        pause = DIAGNOSIS_PAUSE
+        if likely is None:
+            pause = min(pause, max(UNEXPLAINED_PAUSE, UNEXPLAINED_COST * (monotonic() - began)))
+        else:
             log.warning(LIKELY[waiting.code], source=key[0], likely=likely)
+        self._diagnose_from[key] = monotonic() + pause
 
     def _likely(self, waiting: _Waiting) -> str | None:
         """Find the likely mistake behind a refusal; None if no known mistake explains it."""

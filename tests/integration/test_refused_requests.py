@@ -31,7 +31,7 @@ from receiver.errors import KeyUsed, NotVerified, ReasonWanted
 from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.refused import REQUESTS, Bounds, Refusal
-from receiver.ingest import reverifying
+from receiver.ingest import keeping, reverifying
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import QUEUE, Keeper
 from receiver.ingest.reverifying import Reverified, verify_again
@@ -450,6 +450,22 @@ def test_the_likely_mistake_is_named_once_in_the_log_and_not_in_the_answer(kit, 
             keeper.flush()
     told = [line for line in logs if line["event"] == "the likely reason why signatures of a source are wrong"]
     assert [line["likely"].partition(":")[0] for line in told] == ["It fits with a secret of the source other"]
+
+
+@pytest.mark.parametrize(("pause", "number"), [(0.0, 1), (60.0, 0)])
+def test_a_signature_that_nothing_explains_does_not_use_up_the_diagnosis_of_the_next(
+    kit, source, monkeypatch, pause, number
+):
+    monkeypatch.setattr(keeping, "UNEXPLAINED_PAUSE", pause)
+    monkeypatch.setattr(keeping, "UNEXPLAINED_COST", 0)
+    strange = Credentials(secrets=(Secret(b"the guess of a stranger"),))
+    theirs = replace(source, name="other", credentials=NEW)
+    keeper = Keeper(kit.inbox, {"shop": source, "other": theirs}, BOUNDS)
+    with capture_logs() as logs:
+        for credentials in (strange, NEW, NEW):
+            keeper.offer(signed(source, b"{}", credentials), WRONG)
+            keeper.flush()
+    assert sum(line["event"] == "the likely reason why signatures of a source are wrong" for line in logs) == number
 
 
 def test_the_likely_form_of_a_malformed_signature_is_named_once_and_the_request_is_not_kept(kit, source):
