@@ -22,6 +22,9 @@ table { border-collapse: collapse; width: 100% } th, td { text-align: left; vert
 th { font-weight: 600 } h2 { font-size: 1.1rem; overflow-wrap: anywhere } td { overflow-wrap: anywhere }
 """
 
+#: The headings of a table of parameters.
+PARAMETER_HEADS = ("parameter", "in", "required", "type", "")
+
 HTML_MEDIA_TYPE = "text/html; charset=utf-8"
 
 
@@ -75,7 +78,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[str]:
                     f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}.",
                     _scopes(operation),
                     "</p>",
-                    _table(("parameter", "in", "type", ""), map(_parameter, operation.get("parameters", []))),
+                    _table(PARAMETER_HEADS, map(_parameter, operation.get("parameters", []))),
                     _table(("status", "answer", ""), _answers(operation["responses"])),
                     "</section>",
                 )
@@ -89,7 +92,8 @@ def _scopes(operation: Mapping[str, Any]) -> str:
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"<code>{escape(parameter['name'])}</code>"
-    return name, parameter["in"], _type(parameter["schema"]), escape(parameter["description"])
+    required = "yes" if parameter["required"] else "no"
+    return name, parameter["in"], required, _type(parameter["schema"]), escape(parameter["description"])
 
 
 def _answers(responses: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

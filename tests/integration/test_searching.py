@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from urllib.parse import quote
@@ -354,3 +355,12 @@ def test_the_docs_page_shows_every_address_and_fetches_nothing(served):
     document = json.loads(served.client.get("/openapi.json").text)
     for methods in document["paths"].values():
         assert {operation["operationId"] for operation in methods.values()} <= page.ids
+
+
+def test_the_docs_page_says_which_parameters_are_required(served):
+    page = served.client.get("/docs").text
+    (search,) = re.findall(r'<section id="search">(.*?)</section>', page, re.S)
+    assert "<th>required</th>" in search
+    assert "<td><code>q</code></td><td>query</td><td>yes</td>" in search
+    (listed,) = re.findall(r'<section id="list_deliveries">(.*?)</section>', page, re.S)
+    assert "<td>yes</td>" not in listed
