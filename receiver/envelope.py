@@ -14,7 +14,7 @@ from receiver.codec import encode, storable
 from receiver.errors import Unreadable
 from receiver.header_values import TrustedValue
 from receiver.logs.safe_text import quoted, told
-from receiver.moments import EPOCH, in_utc, is_zero
+from receiver.moments import EPOCH, in_utc, is_shrunk, is_zero
 
 Data = TypeVar("Data")
 
@@ -231,6 +231,11 @@ def _moment(moment: datetime) -> datetime:
         return moment
     if is_zero(moment):
         raise Unreadable(f"The time of the change is {moment.isoformat()}, which programs write for a missing time.")
+    if is_shrunk(moment):
+        raise Unreadable(
+            f"The time of the change is {moment.isoformat()}, as if a time in seconds were read as milliseconds: do "
+            "not divide it by 1000 in the envelope function."
+        )
     try:
         moved = in_utc(moment)
     except ValueError as error:

@@ -12,6 +12,9 @@ FIRST_MOMENT, LAST_MOMENT = datetime.min.replace(tzinfo=UTC), datetime.max.repla
 
 MICROSECOND = timedelta(microseconds=1)
 
+#: What a time of the years 2001 to 2096 in seconds since 1970 becomes if it is read as milliseconds.
+_SHRUNK_FROM, _SHRUNK_TO = (EPOCH + timedelta(milliseconds=seconds) for seconds in (10**9, 4 * 10**9))
+
 _NO_TIME = timedelta()
 
 
@@ -33,6 +36,11 @@ def is_zero(moment: datetime) -> bool:
     if moment.year > 1970:
         return False
     return moment.year == 1 or moment == EPOCH or moment.replace(tzinfo=UTC) == EPOCH
+
+
+def is_shrunk(moment: datetime) -> bool:
+    """Whether this moment, in January or February 1970, is that of a number of seconds read as milliseconds."""
+    return moment.year == 1970 and _SHRUNK_FROM <= moment <= _SHRUNK_TO
 
 
 def has_passed(since: datetime, span: timedelta, now: datetime) -> bool:

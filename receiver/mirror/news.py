@@ -18,7 +18,7 @@ from receiver.errors import HandlerError, Unreadable
 from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Row, Write, check_id, child_tables, own_columns
 from receiver.mirror.versions import Patch, Rank, Version, microseconds
-from receiver.moments import in_utc, is_zero
+from receiver.moments import in_utc, is_shrunk, is_zero
 
 #: A function that reads one row as it would be after these writes; it returns None if there is no news about the row.
 ReadRow = Callable[[Key, "list[Write]"], "MirrorRow | None"]
@@ -195,6 +195,8 @@ def _patched(value: Any, later: Any) -> Any:
 
 
 def _checked(at: datetime) -> datetime:
+    if is_shrunk(at):
+        raise Unreadable(f"News cannot be from {at.isoformat()}: a time in seconds was read as milliseconds.")
     try:
         return in_utc(at)
     except ValueError as error:

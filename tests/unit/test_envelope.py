@@ -72,6 +72,12 @@ def test_an_entity_may_be_a_list_of_its_kind_and_its_id():
     assert envelope(entity=["product", "A1"]).entity == ("product", "A1")
 
 
+@pytest.mark.parametrize("seconds", [1_780_315_200, 1_000_000_000, 2_147_483_647])
+def test_a_time_in_seconds_that_was_read_as_milliseconds_is_refused_as_such(seconds):
+    with pytest.raises(Unreadable, match=r"is 1970-01-[12].*as if a time in seconds were read as milliseconds"):
+        envelope(occurred_at=datetime.fromtimestamp(seconds / 1000, UTC))
+
+
 @pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"])
 def test_a_zero_time_is_refused_as_such(zero):
     with pytest.raises(Unreadable, match="programs write for a missing time"):

@@ -151,6 +151,11 @@ def test_news_with_a_zero_time_has_the_event_s_time(written: str):
     assert told_at(datetime.fromisoformat(written)) == told_at(None) == microseconds(NOON)
 
 
+def test_news_with_a_time_in_seconds_that_was_read_as_milliseconds_is_unreadable():
+    with pytest.raises(Unreadable, match=r"^News cannot be from 1970-01-21.*seconds was read as milliseconds"):
+        told_at(datetime.fromtimestamp(1_780_315_200 / 1000, UTC))
+
+
 @pytest.mark.parametrize("written", BEYOND)
 def test_news_with_a_time_beyond_all_years_is_unreadable(written: str):
     with pytest.raises(Unreadable, match=r"News cannot be from 9999-.*outside the years 1 to 9999"):
