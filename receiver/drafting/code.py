@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,15 +12,7 @@ from pydantic import BaseModel
 from receiver.drafting.members import GuessedEnvelope
 from receiver.drafting.naming import ROOM, TYPES, literal, model_field, snake_case
 from receiver.drafting.search import Member
-
-#: By form of time, the code that writes a time into a body.
-_WRITTEN_TIMES = {
-    "aware": "at.isoformat()",
-    "naive": "at.astimezone(UTC).replace(tzinfo=None).isoformat()",
-    "seconds": "int(at.timestamp())",
-    "milliseconds": "int(at.timestamp() * 1000)",
-}
-
+from receiver.drafting.times import MODEL_FORMS, WRITTEN_TIMES, TimeForm, read_time
 
 #: The key of a value that is spread in a dict: `**(data or {})`.
 SPREAD = "**"
@@ -50,16 +41,12 @@ class BodyModel:
             return self.argument
         return self._code(member, "dict[str, Any] | None", default="None")
 
-    def time(self, member: Member, form: str) -> str:
+    def time(self, member: Member, form: TimeForm) -> str:
         """Make the code that reads a time."""
-        if self.is_model and len(member.path) == 1:
+        if form in MODEL_FORMS and self.is_model and len(member.path) == 1:
             found = self._code(member, "datetime" if form == "naive" else "AwareDatetime")
             return f"{found}.replace(tzinfo=UTC)" if form == "naive" else found
-        found = self._code(member, "")
-        if form in ("aware", "naive"):
-            return f"datetime.fromisoformat({found})" + (".replace(tzinfo=UTC)" if form == "naive" else "")
-        number = "float" if isinstance(member.value, Decimal) else "int"
-        return f"datetime.fromtimestamp({number}({found}){' / 1000' if form == 'milliseconds' else ''}, UTC)"
+        return read_time(self._code(member, "str" if isinstance(member.value, str) else "int"), member.value, form)
 
     def lines(self, example: Mapping[str, Any]) -> list[str]:
         """List the fields of the model, in the order of an example body."""
@@ -96,7 +83,7 @@ def fits_a_model(envelope: GuessedEnvelope) -> bool:
     return bool(envelope.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
 
 
-def is_readable(member: Member, form: str) -> bool:
+def is_readable(member: Member, form: TimeForm) -> bool:
     """Whether the code of `BodyModel.time` can read this time."""
     if form not in ("aware", "naive"):
         return True
@@ -128,7 +115,7 @@ def inverse(envelope: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list
     if envelope.entity_id is not None:
         _put(parts, envelope.entity_id.path, "entity_id")
     if envelope.time is not None:
-        _put(parts, envelope.time.path, _WRITTEN_TIMES[envelope.time_form])
+        _put(parts, envelope.time.path, WRITTEN_TIMES[envelope.time_form])
     return lines, _ordered(parts, example)
 
 
@@ -148,7 +135,7 @@ def _inverse_of_states(
         _put(parts, envelope.event_type.path, "event_type")
     if envelope.key is not None:
         _put(parts, envelope.key.path, 'f"{event_type} {entity_id} {at.isoformat()}"')
-    for member, code in ((envelope.time, _WRITTEN_TIMES[envelope.time_form]), (envelope.entity_id, "entity_id")):
+    for member, code in ((envelope.time, WRITTEN_TIMES[envelope.time_form]), (envelope.entity_id, "entity_id")):
         if member is not None and member.path[: len(path)] == path:
             _put(row, member.path[len(path) :], code)
         elif member is not None:

@@ -255,6 +255,7 @@ def _imports(guess: Guess, context: Mapping[str, Any]) -> list[str]:
         "collections.abc": ["Iterator"],
         "datetime": ["UTC", "datetime"],
         "decimal": ["Decimal"],
+        "email.utils": ["format_datetime", "parsedate_to_datetime"],
         "typing": ["Any"],
     }
     needed = {module: [name for name in names if name in used] for module, names in standard.items()}

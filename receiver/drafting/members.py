@@ -5,13 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from receiver.drafting.columns import moment_in
 from receiver.drafting.ids import (
     ACCOUNT_WORDS,
     CHANGE_IDS,
@@ -24,9 +19,7 @@ from receiver.drafting.ids import (
 from receiver.drafting.naming import snake_case, words_in
 from receiver.drafting.search import DEEPEST_MEMBER, VERB, Member, first_member, is_id, is_name, named_members
 from receiver.drafting.states import States, states_in
-
-#: The form of a time in a body.
-TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
+from receiver.drafting.times import TimeForm, time_form
 
 #: Names of the members that hold an event type, the likeliest first; likewise for the other parts below.
 _EVENT_TYPES = (
@@ -79,11 +72,6 @@ _ABOUT_EVENT = frozenset(
         *("previous", "old", "before", "links", "scope", "shop", "store", "sys"),
     }
 )
-
-#: The most digits of a time in milliseconds, which some senders write as text.
-LONGEST_MOMENT = 13
-
-_NAIVE: TypeAdapter[datetime] = TypeAdapter(datetime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +258,7 @@ def _key_around(
 
 def is_time_of_sending(member: Member) -> bool:
     """Whether a member holds a time that its name makes that of the sending, not that of the change."""
-    return not _SENDING.isdisjoint(words_in(member.path[-1])) and _time_form(member.value) is not None
+    return not _SENDING.isdisjoint(words_in(member.path[-1])) and time_form(member.value) is not None
 
 
 def _time_of(about: Mapping[str, Any], data: Member) -> tuple[Member | None, TimeForm]:
@@ -294,7 +282,7 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
     }
     for name in _TIMES:
         for member in named_members(near, name, DEEPEST_MEMBER):
-            form = _time_form(member.value)
+            form = time_form(member.value)
             if form is not None:
                 yield _in_utc(member, document, form), form
     for name, value in document.items():
@@ -303,7 +291,7 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[Member, TimeForm]]:
             continue
         is_named_so = not _TIME_WORDS.isdisjoint(words) or not _CHANGE_WORDS.isdisjoint(words[-1:])
         is_text = isinstance(value, str) and not value.isdecimal()
-        form = _time_form(value) if is_named_so or is_text else None
+        form = time_form(value) if is_named_so or is_text else None
         if form is not None:
             yield Member((name,), value), form
 
@@ -318,24 +306,6 @@ def _in_utc(member: Member, document: Mapping[str, Any], form: TimeForm) -> Memb
     if form == "naive" and len(member.path) == 1:
         for zone in ("gmt", "utc"):
             for name, value in document.items():
-                if words_in(name) == [*words_in(member.path[0]), zone] and _time_form(value) == "naive":
+                if words_in(name) == [*words_in(member.path[0]), zone] and time_form(value) == "naive":
                     return Member((name,), value)
     return member
-
-
-def _time_form(value: Any) -> TimeForm | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value) if len(value) <= LONGEST_MOMENT else 0
-    if isinstance(value, str):
-        if moment_in(value) is not None:
-            return "aware"
-        try:
-            moment = _NAIVE.validate_python(value, strict=False) if len(value) > 15 and not value.isdigit() else None
-        except ValidationError:
-            return None
-        return "naive" if moment is not None and moment.tzinfo is None and moment.year > 1970 else None
-    if type(value) in (int, Decimal):
-        if 10**9 <= value < 10**10:
-            return "seconds"
-        return "milliseconds" if 10**12 <= value < 10**13 else None
-    return None

@@ -2,11 +2,14 @@
 
 import json
 import re
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 import pytest
 
 from receiver.drafting.captures import capture_of
 from receiver.drafting.draft import draft
+from receiver.drafting.times import WRITTEN_TIMES, read_time, time_form
 
 
 def made_of(body, **headers):
@@ -214,6 +217,38 @@ def test_the_fixture_of_a_signed_form_is_the_captured_form():
 def test_a_unix_time_may_be_text_and_keeps_its_fraction(value, code):
     found = envelope(made_of({"type": "lamp.updated", "data": {"id": 7, "updated_at": value}}))
     assert found["occurred_at"] == code
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("2026-06-01 12:00:00 UTC", 'datetime.fromisoformat(body.at.removesuffix(" UTC")).replace(tzinfo=UTC)'),
+        (
+            "2026-06-01 12:00:00.5 +0000 UTC",
+            'datetime.fromisoformat(body.at.removesuffix(" UTC").removesuffix(" +0000")).replace(tzinfo=UTC)',
+        ),
+        ("2026-06-01 12:00:00.5 +0200", 'datetime.fromisoformat("".join(body.at.rsplit(" ", 1)))'),
+        ("2026-06-01T12:00:00 Z", 'datetime.fromisoformat("".join(body.at.rsplit(" ", 1)))'),
+        ("20260601T120000Z", "datetime.fromisoformat(body.at)"),
+        ("Mon, 01 Jun 2026 12:00:00 GMT", "parsedate_to_datetime(body.at)"),
+        (1780315200123456, "datetime.fromtimestamp(int(body.at) / 1_000_000, UTC)"),
+        ("2026-06-01 12:00:00 +0200 UTC", "ARRIVAL"),
+        ("12 Jun 2026 12:00:00 +0000", "ARRIVAL"),
+        ("Mon, 01 Jun 2026 12:00:00 -0000", "ARRIVAL"),
+        ("Fri, 01 Jan 1960 12:00:00 GMT", "ARRIVAL"),
+    ],
+)
+def test_a_time_of_another_form_than_models_read_dates_the_change(value, read):
+    assert envelope(made_of({"type": "lamp.updated", "at": value, "data": {"id": 7}}))["occurred_at"] == read
+
+
+@pytest.mark.parametrize("form", sorted(WRITTEN_TIMES))
+def test_the_code_of_a_time_reads_what_it_writes(form):
+    names = {"at": datetime(2026, 6, 1, 12, tzinfo=UTC), "UTC": UTC, "datetime": datetime}
+    names |= {"format_datetime": format_datetime, "parsedate_to_datetime": parsedate_to_datetime}
+    names["written"] = eval(WRITTEN_TIMES[form], names)
+    assert eval(read_time("written", names["written"], form), names) == names["at"]
+    assert time_form(names["written"]) == ("aware" if form == "iso" else form)
 
 
 def test_a_text_of_digits_is_a_time_only_if_its_name_says_so():
