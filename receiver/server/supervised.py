@@ -6,6 +6,7 @@ The supervisor's process imports little, because it works for no request and liv
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -81,6 +82,9 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
     commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until the supervisor handles them: a requested end is not a failure, and removes the shared folder.
+        signal.signal(number, lambda *_: sys.exit(0))
     # After this call, a connection waits for the first ready process instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
     say_where(listening, f"{HOOKS_PATH}<source>")

@@ -462,6 +462,7 @@ def test_each_reason_for_which_a_delivery_was_not_run_has_words():
     assert set(WHY_NOT_RUN) == set(NOT_REHEARSED)
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("lacking", "statement", "expected"),
     [
@@ -469,11 +470,11 @@ def test_each_reason_for_which_a_delivery_was_not_run_has_words():
         ("the table", "DROP TABLE products", {"name": (None, "Lamp 0"), "currency": (None, "EUR")}),
     ],
 )
-def test_new_code_may_have_what_the_database_lacks(told_in_a_file, write, lacking, statement, expected):
-    with told_in_a_file.database.write() as connection:
+def test_new_code_may_have_what_the_database_lacks(told, write, lacking, statement, expected):
+    with told.database.write() as connection:
         connection.execute(text(statement))
     write("rehearsed_now", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
-    found = run(told_in_a_file)
+    found = run(told)
     columns = next(row.columns for row in found.rows if row.external_id == "A0")
     assert columns.items() >= expected.items(), lacking
 

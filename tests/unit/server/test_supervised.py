@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from textwrap import indent
+
+import pytest
+from waiting import TIMEOUT
 
 CHECKING = """
 import os, signal, sys
@@ -51,3 +55,22 @@ def test_an_unexpected_error_of_a_check_is_shown_with_its_place():
 
 def test_a_check_that_hears_of_ctrl_c_leaves_the_end_to_its_parent():
     assert checked("os.kill(os.getpid(), signal.SIGINT)") == ("goes on False", "")
+
+
+#: Sends a signal at the moment at which the address is logged, before the supervisor runs.
+ENDED_EARLY = """
+import os, signal, socket, sys
+from receiver.server import supervised
+
+supervised.say_where = lambda *_: os.kill(os.getpid(), int(sys.argv[1]))
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+supervised.run_processes(listening, processes=1, worker=False)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_end_right_after_the_address_is_logged_is_a_regular_end(number):
+    command = [sys.executable, "-c", ENDED_EARLY, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
