@@ -291,6 +291,7 @@ PLAIN = {
         *(
             "candidates",
             "differences",
+            "disk_room",
             "outcomes",
             "forks",
             "isolation",

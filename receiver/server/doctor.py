@@ -33,6 +33,7 @@ from receiver.logs.safe_text import whole_sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.moments import time_text
 from receiver.runs.schedule import statuses
+from receiver.server.disk_room import shortages
 from receiver.server.permissions import exposures, exposures_of_database
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
@@ -90,9 +91,11 @@ def examine_running(settings: Settings, sources: Mapping[str, Source], database:
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
-    """Check that other users cannot read or write the files with settings and secrets, and the database."""
+    """Check that other users cannot read or write settings, secrets and the database, whose disk must have room."""
     for exposure in (*chain(*map(exposures, settings.files)), *exposures_of_database(settings.database_url)):
         yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
+    for found in shortages(settings.database_url):
+        yield Check("disk", not found.is_urgent, found.says, doubtful=not found.is_urgent)
 
 
 def _secret_key(settings: Settings) -> Iterator[Check]:

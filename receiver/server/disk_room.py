@@ -1,0 +1,44 @@
+"""Finds out whether the disk of a SQLite file still has room: while it is full, nothing can be stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import ArgumentError
+
+from receiver.database.urls import parse, path_of
+
+#: Bytes below which a commit may fail at any moment, since the log grows by as much before it is copied; and below
+#: which somebody should look, because the log keeps up to 64 MiB, and more beside a long reader.
+FAILS_BELOW, SHORT_BELOW = 16 << 20, 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Too little room on a disk, in one sentence with what to do."""
+
+    says: str
+    #: Whether commits fail, or may at any moment.
+    is_urgent: bool
+
+
+def shortages(url: str) -> Iterator[Shortage]:
+    """Yield the shortage on the disk of a SQLite file, if there is one; nothing for any other database."""
+    with suppress(ArgumentError, ValueError, OSError):
+        parsed = parse(url)
+        path = path_of(parsed) if parsed.get_backend_name() == "sqlite" else ""
+        if not path or path == ":memory:":
+            return
+        folder = Path(os.path.realpath(path)).parent
+        found = os.statvfs(folder)
+        # What the system keeps for root is no room for another user.
+        left = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
+        if left < SHORT_BELOW:
+            effect = "commits fail when it is full, and senders get 503"
+            yield Shortage(
+                f"{left / 1e6:.0f} MB are free in {folder}: free some space, since {effect}", left < FAILS_BELOW
+            )
