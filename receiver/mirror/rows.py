@@ -26,7 +26,7 @@ class MirrorRow(SQLModel):
     """The base class of every mirror table. A table adds its own columns, all of them optional.
 
     A child table names its parent's table in `parent_table`, and has a text column `parent` with the parent's external
-    id. A deactivation of the parent is then news about its children.
+    id. A deactivation of the parent is then news about its children. A parent's table has no parent table itself.
     """
 
     parent_table: ClassVar[type[MirrorRow] | None] = None
@@ -145,7 +145,22 @@ def mirror_tables() -> list[type[MirrorRow]]:
             )
         if table.parent_table is not None and "parent" not in own_columns(table):
             raise WiringError(f"The mirror table {table.__name__} names a parent table but has no `parent` column.")
+        _refuse_grandparent(table)
     return tables
+
+
+def _refuse_grandparent(table: type[MirrorRow]) -> None:
+    """Raise `WiringError` for a table whose parents have parents: a deactivation reaches a row's own children only.
+
+    Nothing shows whether a row below them is gone, once the row between has newer news.
+    """
+    parent = table.parent_table
+    if parent is not None and parent.parent_table is not None:
+        raise WiringError(
+            f"The mirror table {table.__name__} names {parent.__name__} as its `parent_table`, which has a parent "
+            "table itself, so its rows would stay active without their grandparent: remove its `parent_table`, keep "
+            "the id in `parent`, and let handlers deactivate its rows."
+        )
 
 
 def tables_by_name() -> dict[str, type[MirrorRow]]:

@@ -327,12 +327,20 @@ def test_only_variants_are_deactivated_with_their_product():
     [
         ("class Bad(MirrorRow, table=True):\n    name: str", "The mirror table Bad requires name: make every column"),
         ("class Bad(MirrorRow, table=True):\n    parent_table = Product", "names a parent table but has no `parent`"),
+        (
+            "class Bad(MirrorRow, table=True):\n    parent_table = Variant\n    parent: str | None = None",
+            "The mirror table Bad names Variant as its `parent_table`, which has a parent",
+        ),
+        (
+            "class Bad(MirrorRow, table=True):\n    parent: str | None = None\nBad.parent_table = Bad",
+            "The mirror table Bad names Bad as its `parent_table`, which has a parent",
+        ),
     ],
 )
 def test_a_table_that_cannot_work_is_refused(table, reason):
     """The table is declared in another process, because a declaration cannot be undone."""
     code = (
-        "from handlers.catalog import Product\nfrom receiver.mirror.rows import MirrorRow, mirror_tables\n"
+        "from handlers.catalog import Product, Variant\nfrom receiver.mirror.rows import MirrorRow, mirror_tables\n"
         f"from receiver.errors import WiringError\n{table}\n"
         "try:\n    mirror_tables()\nexcept WiringError as error:\n    print(error)\n"
     )
