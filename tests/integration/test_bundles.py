@@ -361,6 +361,15 @@ def test_a_body_whose_first_item_was_a_duplicate_is_dropped_too(kit, worker):
     assert (count(kit, "deliveries"), count(kit, "dedup_keys")) == (0, 0)
 
 
+def test_a_dead_item_whose_body_is_still_there_keeps_it_when_another_bundle_revives_it(kit):
+    body, broken = bundle(item(1, event="e1"), item(2, event="e2")), item(2, event="e2")
+    dead = kit.send_body("shop", body).body["deliveries"][1]["delivery"]
+    execute(kit, f"UPDATE deliveries SET state = 'dead', ended_at = received_at WHERE id = {dead}")
+    kit.send_body("shop", bundle(broken, item(3, event="e3")))
+    revived = kit.delivery(dead)
+    assert (revived["state"], revived["item"], revived["body"]) == ("pending", 1, body.decode())
+
+
 def test_a_dead_item_whose_body_has_expired_is_revived_by_another_bundle(shop, kit, worker):
     @shop.on("product.broken")
     def fail(event, mirror):

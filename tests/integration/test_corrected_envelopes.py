@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from pydantic import AwareDatetime, BaseModel
 from shopping import NOON
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from handlers.catalog import Product
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Unreadable
@@ -166,6 +166,21 @@ def test_two_deliveries_whose_corrected_times_give_one_key_are_both_settled(kit,
     assert holders(kit) == [second.delivery]
     drop_everything(kit)
     assert holders(kit) == []
+
+
+def test_dedup_keys_of_corrected_times_are_recorded_in_one_order_so_that_two_workers_do_not_deadlock(kit, code):
+    sent = [send(kit, key=key, entity=key) for key in ("K1", "K2")]
+    times = {"K1": NOON + 2 * ZONE, "K2": NOON + ZONE}
+    code.change = lambda envelope: replace(envelope, occurred_at=times[envelope.dedup_key])
+    recorded = []
+
+    @event.listens_for(kit.database.engine, "before_cursor_execute")
+    def watch(connection, cursor, statement, parameters, context, executemany):
+        if statement.startswith("INSERT INTO dedup_keys") and executemany:
+            recorded.extend(each["new"] for each in context.compiled_parameters)
+
+    replay(kit, *sent)
+    assert recorded == [lead_of(times[key]) + key for key in ("K2", "K1")]
 
 
 def test_after_a_corrected_time_a_repetition_without_an_id_of_the_senders_is_a_duplicate(kit, code):

@@ -443,3 +443,13 @@ def test_a_worker_passes_over_its_deliveries_that_another_session_holds(kit, psq
     with kit.database.read() as connection:
         changed = text("SELECT id FROM deliveries WHERE state = 'pending' OR lease_until < '2026-03-05'")
         assert list(connection.execute(changed).scalars()) == [int(second)]
+
+
+def test_a_lost_delivery_that_another_session_holds_keeps_no_other_from_being_given_back(kit, psql):
+    first, second = send(kit, "A1", "B1")
+    kit.inbox.claim("vanished", ["shop"], limit=9, now=kit.now(), lease=timedelta(seconds=60))
+    kit.advance(seconds=61)
+    with held(psql, f"SELECT 1 FROM deliveries WHERE id = {first} FOR UPDATE"):
+        [lost] = kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)
+    assert str(lost.delivery_id) == second
+    assert states(kit) == ["processing", "pending"]

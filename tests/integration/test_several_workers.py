@@ -127,6 +127,28 @@ def test_a_delivery_whose_lease_ended_is_reclaimed_and_the_late_result_is_not_ap
     assert after["attempts"][0]["reason"] == "The worker stopped or hung during this attempt."
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda inbox, ids: inbox.extend("late", ids, until=NOON - timedelta(days=1)),
+        lambda inbox, ids: inbox.put_back("late", ids),
+        lambda inbox, ids: inbox.postpone("late", ids, "A lock.", now=NOON, due_at=NOON),
+    ],
+    ids=["extend", "put back", "postpone"],
+)
+def test_a_worker_whose_lease_ended_changes_no_delivery_that_another_one_has_claimed(kit, verb):
+    sent = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    for worker in ("late", "present"):
+        kit.advance(seconds=61)
+        kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9)
+        assert kit.inbox.claim(
+            worker, ["shop"], limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=worker == "present"
+        )
+    verb(kit.inbox, [int(sent.delivery)])
+    assert kit.inbox.workers() == ["present"]
+    assert kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=9) == []
+
+
 def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
     late = new_worker(kit)
     kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
