@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def compose(asked: str) -> typer.Typer:
-    """Compose the command of this name, or all commands for an unknown name or another option than `--version`.
+    """Compose the command of this name; for `--` and for an unknown name, all commands.
 
     Importing and inspecting the other commands, too, would take longer than most commands run. For `--help` and for an
     unknown name, which run none of them, they are stand-ins where that is possible.

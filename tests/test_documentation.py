@@ -158,7 +158,7 @@ def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
 @cache
 def commands() -> dict[str, click.Command]:
     """Return the commands of `hookmirror` by name, including those of entry points."""
-    group: Any = typer.main.get_command(cli.compose(""))
+    group: Any = typer.main.get_command(cli.compose("--"))
     return dict(group.commands)
 
 

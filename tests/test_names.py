@@ -292,6 +292,8 @@ PLAIN = {
             "candidates",
             "differences",
             "disk_room",
+            "newest_deliveries",
+            "times",
             "outcomes",
             "forks",
             "isolation",
