@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -76,8 +76,9 @@ def read_time(found: str, value: Any, form: TimeForm) -> str:
 
 def _number_in(value: Any) -> int | Decimal | None:
     """The number that a time since 1970 has, which some senders write as text."""
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return value
+    # Not `isinstance`: a number that is too large to keep has a type of its own, and true and false are integers.
+    if type(value) in (int, Decimal):
+        return cast("int | Decimal", value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= LONGEST_MOMENT:
         return int(value)
     return None
