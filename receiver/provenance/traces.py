@@ -68,7 +68,7 @@ class Trace:
 
     def take(self, write: Write) -> None:
         """Merge the news of one write."""
-        version, back = write.version, _dated_back(write.version)
+        version, back = write.version, as_dated_back(write.version)
         if back != version and self.dated_back is None:
             self.dated_back = _copied(self.registers)
         if write.children_gone is not None:
@@ -122,6 +122,11 @@ def is_misdated(version: Version) -> bool:
     return version.time > arrived(version.arrival) + AHEAD // timedelta(microseconds=1)
 
 
+def as_dated_back(version: Version) -> Version:
+    """The version after a reconcile, which dates news from the future back to its arrival."""
+    return version._replace(time=arrived(version.arrival)) if is_misdated(version) else version
+
+
 def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
     """The paths with their new values: the column, and each member whose value differs from the held one."""
     if isinstance(value, Patch):
@@ -147,10 +152,6 @@ def _loss(said: Told, before: Told | None, now: Told | None) -> Loss | None:
         return None
     how = Defeat.TIE if before.version.ties_with(now.version) else Defeat.OVERTAKEN
     return Loss(before.value, before.version, how)
-
-
-def _dated_back(version: Version) -> Version:
-    return version._replace(time=arrived(version.arrival)) if is_misdated(version) else version
 
 
 def _copied(registers: Registers) -> Registers:

@@ -18,7 +18,7 @@ from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, tables_by_name
 from receiver.mirror.versions import Registers, Version, load
 from receiver.provenance.stored import stored_registers
-from receiver.provenance.traces import NO_VALUE, Told, told_of
+from receiver.provenance.traces import NO_VALUE, Told, as_dated_back, is_misdated, told_of
 from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
 from receiver.rehearsal.outcomes import NOT_REHEARSED, STILL_FAILING, RehearsedRow, RehearsedSide
 
@@ -91,18 +91,31 @@ def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterat
         if _contradict(old, new, ran):
             yield path, (_shown(old), _shown(new))
     for table in sorted(held.children_gone.keys() | made.children_gone.keys()):
-        gone = [_told(each.children_gone.get(table)) for each in (held, made)]
-        if _contradict(gone[0], gone[1], ran):
-            yield f"rows of {table} gone", (_shown(gone[0]), _shown(gone[1]))
+        old, new = (_told(each.children_gone.get(table)) for each in (held, made))
+        if _contradict(old, new, ran) and not _is_same_dated_back(old, new):
+            yield f"rows of {table} gone", (_shown(old), _shown(new))
 
 
 def _contradict(old: Told | None, new: Told | None, ran: Collection[int]) -> bool:
     if old is not None and new is not None and old.version[1:] == new.version[1:]:
         # Only the time may differ, if a reconcile dated news from the future back.
         return not is_same(old.value, new.value)
+    if old is not None and new is not None and _was_dated_back(old, new):
+        # What came after that is stale in the rehearsal, so nothing is known about it.
+        return as_dated_back(new.version) > old.version
     if new is not None and (old is None or old.version < new.version):
         return True
     return old is not None and old.version.arrival in ran and (new is None or new.version < old.version)
+
+
+def _was_dated_back(old: Told, new: Told) -> bool:
+    """Whether the rehearsal's news is from the future, and the mirror's is not, since a reconcile dated it back."""
+    return is_misdated(new.version) and not is_misdated(old.version)
+
+
+def _is_same_dated_back(old: Told | None, new: Told | None) -> bool:
+    """Whether the mirror's range tombstone is that of the rehearsal, dated back: its value is its time."""
+    return old is not None and new is not None and old.version[1:] == new.version[1:] and _was_dated_back(old, new)
 
 
 def _paths(held: Registers, made: Registers) -> Iterator[tuple[str, str]]:

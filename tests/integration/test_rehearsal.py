@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import invalidate_caches
 from pathlib import Path
 from textwrap import dedent
@@ -33,6 +33,7 @@ from receiver.dialects.sources import find_dialects
 from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import sql_table
+from receiver.reconcile import date_back
 from receiver.rehearsal import rehearsal, scratch
 from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
 from receiver.rehearsal.kept import telling_of_scratch
@@ -100,12 +101,6 @@ def kit(new_kit, mirror_url):
 @pytest.fixture
 def told(kit, monkeypatch):
     """Process three products with the code in force; the sides of a rehearsal run in this process."""
-
-    def do_job_here(folder: Path, _: object) -> str:
-        _forget_modules()
-        scratch.do_job(folder)
-        return ""
-
     monkeypatch.setattr(rehearsal, "_run_process", do_job_here)
     return tell_three(kit)
 
@@ -120,6 +115,20 @@ def told_in_a_file(new_kit, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rehearsal, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": fork}))
     return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
+
+
+@pytest.fixture
+def deleting(new_kit, mirror_url, monkeypatch):
+    """Use code in force that deletes each product; the sides of a rehearsal run in this process."""
+    monkeypatch.setattr(f"{__name__}.NOW", "mirror.deactivate(Product, event.entity_id)")
+    monkeypatch.setattr(rehearsal, "_run_process", do_job_here)
+    return new_kit(mirror_url)
+
+
+def do_job_here(folder: Path, _: object) -> str:
+    _forget_modules()
+    scratch.do_job(folder)
+    return ""
 
 
 def tell_three(kit: Webhooks) -> Webhooks:
@@ -477,6 +486,38 @@ def test_new_code_may_have_what_the_database_lacks(told, write, lacking, stateme
     found = run(told)
     columns = next(row.columns for row in found.rows if row.external_id == "A0")
     assert columns.items() >= expected.items(), lacking
+
+
+def tell_ahead_and_date_back(kit: Webhooks, external_id: str, data: dict[str, Any]) -> None:
+    """Process an event that is dated ten days ahead of this machine's clock, and date its news back."""
+    kit.send("rehearsed", "product.updated", id=external_id, at=datetime.now(UTC) + timedelta(days=10), data=data)
+    kit.drain()
+    assert date_back(kit.database, kit.source("rehearsed")).misdated == 1
+
+
+@ON_BOTH
+def test_news_that_came_after_news_from_the_future_was_dated_back_is_not_a_difference(told):
+    """The rehearsal dates nothing back, so there the news from the future stays the newest."""
+    tell_ahead_and_date_back(told, "A0", {"name": "Ahead"})
+    told.send("rehearsed", "product.updated", id="A0", at=datetime.now(UTC), data={"name": "Tent"})
+    told.drain()
+    found = run(told)
+    assert (found.rows, found.deliveries) == ([], 5)
+
+
+@ON_BOTH
+def test_a_delete_from_the_future_that_was_dated_back_is_not_a_difference(deleting):
+    """Its time is that of the range tombstone for the children, too."""
+    tell_ahead_and_date_back(deleting, "A0", {})
+    found = run(deleting)
+    assert (found.rows, found.deliveries) == ([], 1)
+
+
+@ON_BOTH
+def test_another_value_of_news_from_the_future_that_was_dated_back_is_a_difference(told, write):
+    tell_ahead_and_date_back(told, "A0", {"name": "Ahead"})
+    write("rehearsed_now", f'event.data["name"] += "!"\n    {NOW}')
+    assert ("A0", {"name": ("Ahead", "Ahead!")}) in [(row.external_id, row.columns) for row in run(told).rows]
 
 
 @ON_BOTH
