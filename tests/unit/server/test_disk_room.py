@@ -20,8 +20,9 @@ def leave(tmp_path, monkeypatch):
     """Return a function that leaves so many bytes on every disk."""
     real = os.statvfs(tmp_path)
 
-    def leave(left: int) -> None:
-        fields = {"f_frsize": 4096, "f_bfree": left // 4096, "f_bavail": left // 4096}
+    def leave(left: int, of: int = 1 << 40, *, flags: int = 0) -> None:
+        blocks = {"f_frsize": 4096, "f_blocks": of // 4096, "f_bfree": left // 4096, "f_bavail": left // 4096}
+        fields = blocks | {"f_flag": flags}
         given = type("Statvfs", (), {name: getattr(real, name) for name in dir(real) if name.startswith("f_")} | fields)
         monkeypatch.setattr(disk_room.os, "statvfs", lambda _: given)
 
@@ -32,6 +33,22 @@ def leave(tmp_path, monkeypatch):
 def test_a_disk_with_little_room_is_reported_and_urgent_when_commits_may_fail(leave, tmp_path, left, urgent):
     leave(left)
     assert [each.is_urgent for each in shortages(f"sqlite:///{tmp_path / 'mirror.db'}")] == urgent
+
+
+@pytest.mark.parametrize(("left", "short"), [(FAILS_BELOW - 4096, True), (31 << 20, True), (32 << 20, False)])
+def test_a_small_disk_is_short_of_room_when_less_than_a_quarter_is_left(leave, tmp_path, left, short):
+    leave(left, of=128 << 20)
+    assert bool(list(shortages(f"sqlite:///{tmp_path / 'mirror.db'}"))) is short
+
+
+def test_a_file_system_that_counts_no_blocks_is_not_reported_as_full(leave, tmp_path):
+    leave(0, of=0)
+    assert list(shortages(f"sqlite:///{tmp_path / 'mirror.db'}")) == []
+
+
+def test_a_read_only_file_system_is_not_reported_as_full_because_no_room_would_help(leave, tmp_path):
+    leave(0, flags=os.ST_RDONLY)
+    assert list(shortages(f"sqlite:///{tmp_path / 'mirror.db'}")) == []
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "postgresql://localhost/mirror"])
