@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+from concurrent.futures import wait
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from receiver.commands.numbers import parse_number
 from receiver.commands.options import JsonFlag
 from receiver.commands.selection import once_source
 from receiver.commands.tables import print_table
+from receiver.daemon_threads import DaemonThreads
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import dead_changes, followers, repair
@@ -51,6 +53,12 @@ EXIT_NEEDS_A_PERSON = 4
 
 #: Another process takes over after this many seconds, plus two timeouts, without a sign of life.
 LEASE_GRACE = 15.0
+
+#: Seconds between a signal to end and the end, if the database or the target does not answer. Supervisors wait longer.
+END_TIMEOUT = 40.0
+
+#: Seconds between two checks for a signal. Only the main thread handles it, so it must not wait without a bound.
+FOLLOWER_SIGNAL_POLL = 1.0
 
 #: The longest name of a follower, in characters.
 LONGEST_FOLLOWER_NAME = 100
@@ -195,11 +203,25 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
         if listening is not None:
             ends.enter_context(vitals(listening, trouble=lambda: None, metrics=runtime.exposition.text))
         try:
-            Following(runtime.database, target, options, stopping=stopping).run()
+            _run(Following(runtime.database, target, options, stopping=stopping), stopping)
         except (TargetGone, NotThisFeed, FollowerForgotten) as error:
             sys.stderr.write(f"hookmirror: {visible(str(error))}\n")
             raise typer.Exit(EXIT_NEEDS_A_PERSON) from None
         log.info("stopped", follower=options.name)
+
+
+def _run(following: Following, stopping: threading.Event) -> None:
+    """Post changes until `stopping` is set, and leave a call that has not returned `END_TIMEOUT` seconds later.
+
+    A database that hangs answers no statement, and keeps the connection open. Raises what `following` raises.
+    """
+    run = DaemonThreads("follower").submit(following.run)
+    while not run.done() and not stopping.is_set():
+        wait([run], timeout=FOLLOWER_SIGNAL_POLL)
+    if wait([run], timeout=END_TIMEOUT).done:
+        run.result()
+    else:
+        log.warning("ending, although the database or the target has not answered", seconds=END_TIMEOUT)
 
 
 # ── administration of followers ───────────────────────────────────────────────────────────────────────────────────

@@ -81,6 +81,33 @@ def test_a_follower_ends_although_its_target_hangs(folder):
     assert cursor(folder) == 1
 
 
+#: Lets each read of the feed hang, as on a server that keeps its connections and answers nothing.
+HANGING_DATABASE = """
+import threading
+import receiver.commands.follow as command
+from receiver.following.feed import Feed
+
+def hang(*_):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+Feed.after = hang
+command.END_TIMEOUT = 1.0
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_follower_ends_although_its_database_hangs(folder, number):
+    folder.before = HANGING_DATABASE
+    with folder.running("follow", "--to", "http://127.0.0.1:9/changes", "--name", "erp") as process:
+        assert process.stdout.readline() == "hangs\n"
+        process.send_signal(number)
+        assert process.wait(TIMEOUT) == 0
+        said = process.stderr.read()
+    assert "ending, although the database or the target has not answered" in said
+    assert "Traceback" not in said
+
+
 def test_the_target_may_come_from_the_environment_that_other_users_cannot_read(folder):
     write(folder, "P1")
     with receiving() as endpoint:
