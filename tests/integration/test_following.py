@@ -15,6 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from followed import add
+from held_locks import held
 from in_turn import databases_in_turn
 from ports import free_port
 from serving import TIMEOUT, wait_until
@@ -28,8 +30,9 @@ from templates import copy_tables_to
 from receiver.api.exposition import Exposition
 from receiver.codec import decode, encode
 from receiver.database.database import Database
+from receiver.database.errors import is_lock_timeout
 from receiver.errors import ConfigurationError, NotThisFeed
-from receiver.following import repair
+from receiver.following import dead_changes, repair
 from receiver.following.feed import Feed
 from receiver.following.followers import FOLLOWERS, FeedPlace, FollowerForgotten, begin, every
 from receiver.following.following import Following, TargetGone
@@ -223,6 +226,16 @@ def test_from_moves_an_existing_follower_only_on_request(database):
     assert keys[:3] == keys[3:], "a change has the same key whenever it is posted"
 
 
+def test_a_follower_is_shown_with_the_target_and_the_filter_of_its_latest_process(database):
+    write(database, "A")
+    with receiving() as before, receiving() as after:
+        with following(database, before.url):
+            expect(before, "A")
+        with following(database, after.url, wanted=ChangeFilter(table="products", source="shop")):
+            wait_until(lambda: follower(database)["target"] == after.url, "the other target")
+    assert (follower(database)["table"], follower(database)["source"]) == ("products", "shop")
+
+
 # ── targets in trouble ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -313,6 +326,20 @@ def test_the_end_does_not_wait_for_a_hanging_target_and_keeps_the_cursor(databas
         with following(database, endpoint.url, timeout=10 * TIMEOUT):
             wait_until(lambda: len(endpoint.posts) == 2, "the second")
         assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
+
+
+def test_a_failure_of_the_target_outlives_its_process_and_ends_with_the_next_acceptance(database):
+    write(database, "A")
+    with receiving(lambda *_: Reply(502)) as endpoint:
+        with following(database, endpoint.url):
+            wait_until(lambda: (follower(database) or {}).get("trouble"), "the failure")
+        since, posts = follower(database)["trouble_since"], len(endpoint.posts)
+        with following(database, endpoint.url):
+            wait_until(lambda: len(endpoint.posts) > posts + 1, "the next process to see it")
+            assert follower(database)["trouble_since"] == since
+        endpoint.reply = lambda *_: OK
+        with following(database, endpoint.url):
+            wait_until(lambda: follower(database)["trouble"] is None, "the end of the failure")
 
 
 # ── addresses of a host name ──────────────────────────────────────────────────────────────────────────────────
@@ -425,6 +452,17 @@ def test_a_dead_change_can_be_dropped_and_later_ones_are_sent(database):
         wait_until(lambda: [posted.change["seq"] for posted in endpoint.accepted] == [2], "the later one")
 
 
+def test_a_dead_change_is_not_dropped_while_a_process_lists_another_change_behind_it(database):
+    """Otherwise that one would wait for ever, because the removal that makes it due would be over."""
+    if not database.is_postgresql:
+        pytest.skip("SQLite has no locks of rows")
+    add(database, NAME)
+    with held(database, "SELECT 1 FROM followers FOR UPDATE"), pytest.raises(OperationalError) as error:
+        repair.drop_dead(database.beside(connections=1, lock_seconds=0.05), NAME, 1, by=BY)
+    assert is_lock_timeout(error.value)
+    assert (lag(database).dead, lag(database).waiting) == (1, 1)
+
+
 def test_a_strict_follower_skips_nothing(database):
     write(database, "BAD", "C")
     with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url, strict=True):
@@ -486,6 +524,22 @@ def test_a_500_about_one_change_is_distinguished_from_a_broken_target_by_the_nex
         wait_until(lambda: follower(database)["seq"] == 4, "the cursor to be saved")
     assert (lag(database).dead, lag(database).waiting) == (1, 1)
     assert [posted.change["external_id"] for posted in endpoint.posts].count("C") == 1, "it is not sent twice for that"
+
+
+def test_after_a_failure_of_the_database_it_is_found_out_anew_whether_a_change_is_to_blame(database, monkeypatch):
+    """The next change, which the target accepted before, is posted once more: nothing else could show it."""
+    bury, failures = dead_changes.bury, iter([OperationalError("INSERT", None, Exception("the connection was closed"))])
+
+    def fail_once(*given: Any, **named: Any) -> None:
+        for error in failures:
+            raise error
+        bury(*given, **named)
+
+    monkeypatch.setattr(dead_changes, "bury", fail_once)
+    write(database, "BAD", "C")
+    with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database) and lag(database).dead == 1, "the change to be dead")
+        assert endpoint.ids() == ["C", "C"]
 
 
 def test_a_change_answered_with_500_delays_no_later_one(database):
@@ -592,6 +646,32 @@ def test_a_process_of_another_machine_loses_the_lease_by_the_clock_of_the_other(
         write(database, "B")
         with following(database, endpoint.url, lease=0.3):
             expect(endpoint, "A", "B")
+
+
+def test_a_process_of_another_machine_loses_the_lease_after_its_last_sign_of_life_although_others_were_seen(database):
+    write(database, "A")
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            expect(endpoint, "A")
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x", seen_at=datetime.now(UTC)))
+        write(database, "B")
+        with capture_logs() as logged, following(database, endpoint.url, lease=0.3):
+            wait_until(lambda: any(line["event"].startswith("waiting:") for line in logged), "the other process")
+            with database.write() as connection:
+                connection.execute(update(FOLLOWERS).values(seen_at=datetime.now(UTC)))
+            expect(endpoint, "A", "B")
+
+
+def test_a_process_gives_signs_of_life_while_it_waits_as_long_as_its_target_asked_for(database, monkeypatch):
+    monkeypatch.setattr("receiver.following.lease.SIGN_EVERY", 0.05)
+    write(database, "A")
+    away = lambda *_: Reply(503, (("Retry-After", "3600"),))  # noqa: E731
+    with receiving(away) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: (follower(database) or {}).get("trouble"), "the failure")
+        before = follower(database)["seen_at"]
+        wait_until(lambda: follower(database)["seen_at"] > before, "a sign of life")
+    assert len(endpoint.posts) == 1
 
 
 def test_a_process_that_lost_the_lease_sends_nothing_more(database):
