@@ -340,8 +340,7 @@ class BoundedProtocol(ClosingProtocol):
     def _refuse_untold(self, refusal: Refusal) -> None:
         metrics.REFUSED.labels("", refusal.code).inc()
         # Before the first request begins, there is no URL.
-        url = getattr(self, "url", b"").removeprefix(self.root_path.encode())
-        self._read_no_more(reply_at(url, refusal))
+        self._read_no_more(reply_at(getattr(self, "url", b""), self.root_path, refusal))
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         self._forget_head()

@@ -20,6 +20,11 @@ LIKE_SOURCE = 0.75
 LONGEST_ADDRESS = 1_000
 
 
+def is_for_console(path: str) -> bool:
+    """Whether the console answers at this path."""
+    return path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")
+
+
 def is_meant_for_hooks(path: str) -> bool:
     """Whether a path was most likely meant as the address of a source: `/HOOKS/shop`, `//hooks/shop`, `/hooks`."""
     return _parts(path)[:1] == ["hooks"]

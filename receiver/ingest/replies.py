@@ -12,13 +12,10 @@ from receiver.codec import encode
 from receiver.dialects.replies import SenderReply
 from receiver.errors import MethodNotAllowed, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
-from receiver.ingest.paths import CONSOLE_PATH
+from receiver.ingest.paths import is_for_console
 from receiver.schemas import Error, Shape
 
 HeaderPair = tuple[bytes, bytes]
-
-#: The beginning of the URLs of the console.
-_PAGES = f"{CONSOLE_PATH}/".encode()
 
 #: Headers of a page that shows a sentence and a link.
 _PAGE_HEADERS: tuple[HeaderPair, ...] = (
@@ -99,10 +96,14 @@ def reply_to(refusal: Refused) -> Reply:
     return Reply(refusal.status, encode(Error.of(refusal)), headers, closes=refusal.ends_connection)
 
 
-def reply_at(url: bytes, refusal: Refused) -> Reply:
-    """Make the answer to a request whose head is refused: at an address of the console, a page for the person."""
+def reply_at(url: bytes, root_path: str, refusal: Refused) -> Reply:
+    """Make the answer to a request whose head is refused: at an address of the console, a page for the person.
+
+    A proxy that serves the receiver below `root_path` may have removed it from the URL.
+    """
     reply = reply_to(refusal)
-    if not url.startswith(_PAGES):
+    path = url.partition(b"?")[0].decode("latin-1")
+    if not is_for_console(path) and not is_for_console(path.removeprefix(root_path.rstrip("/"))):
         return reply
     body = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

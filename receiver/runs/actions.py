@@ -28,7 +28,7 @@ from receiver.database.sqlite.stored_types import RowNumber
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.logs.wording import counted
 
-Answered = TypeVar("Answered")
+Answered = TypeVar("Answered", bound=msgspec.Struct)
 
 #: Bounds of a reason, in characters.
 SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
@@ -245,11 +245,15 @@ def earlier_action(connection: Connection, asked: Asked) -> RowMapping | None:
 def answer_of(done: Done, shape: type[Answered], **more: Any) -> Answered:
     """The answer to a request as a value of this shape, with `more` members.
 
-    Raises `KeyUsed` if it is that of an earlier request, and its record was edited by hand.
+    Members that the shape lacks are left out, since a newer release may have recorded them. Raises `KeyUsed` if it is
+    that of an earlier request, and its record was edited by hand.
     """
+    result = {name: value for name, value in done.result.items() if name in shape.__struct_fields__}
     try:
-        return msgspec.convert({**done.result, **more}, shape)
+        return msgspec.convert({**result, **more}, shape)
     except msgspec.ValidationError:
+        if not done.again:
+            raise
         raise KeyUsed(
             "A request with this idempotency key was carried out, and the record of its answer was edited by hand: "
             "check its effect before you ask again with a new key."

@@ -22,12 +22,12 @@ from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import LOCK_TIMEOUT, GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
-from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
+from receiver.ingest.paths import HOOKS_PATH, is_for_console, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
 from receiver.runs.refused import by_settings
 from receiver.server.acceptor_process import AcceptorProcess
 from receiver.server.api_parts import ServedParts, new_api, new_served
-from receiver.server.console import is_for_console, new_console
+from receiver.server.console import new_console
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.lifespan import EXIT_CANNOT_START, explained, running
 from receiver.server.renewal import Renewal, adopt_in

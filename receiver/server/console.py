@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from receiver.api.routes import Api
-from receiver.console.page import CONSOLE_PATH
 from receiver.console.site import Console, ConsoleParts
 from receiver.server.api_parts import ServedParts
 from receiver.sessions.links import Links
@@ -33,8 +32,3 @@ def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
             settings=settings,
         )
     )
-
-
-def is_for_console(path: str) -> bool:
-    """Whether the console answers at this path."""
-    return path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")

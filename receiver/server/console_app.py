@@ -16,9 +16,10 @@ from receiver.api.routes import error_answers
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Receive, Send, inner_path
 from receiver.ingest.incoming import Incoming
+from receiver.ingest.paths import is_for_console
 from receiver.server.api_parts import new_api, new_served
 from receiver.server.arrival_watch import ArrivalWatch
-from receiver.server.console import is_for_console, new_console
+from receiver.server.console import new_console
 from receiver.server.lifespan import explained, running
 from receiver.server.renewal import Renewal, adopt_in
 from receiver.server.runtime import Runtime

@@ -452,12 +452,12 @@ def test_the_likely_mistake_is_named_once_in_the_log_and_not_in_the_answer(kit, 
     assert [line["likely"].partition(":")[0] for line in told] == ["It fits with a secret of the source other"]
 
 
-@pytest.mark.parametrize(("pause", "number"), [(0.0, 1), (60.0, 0)])
+@pytest.mark.parametrize(("pause", "cost", "number"), [(0.0, 0, 1), (60.0, 0, 0), (0.0, 10**9, 0)])
 def test_a_signature_that_nothing_explains_does_not_use_up_the_diagnosis_of_the_next(
-    kit, source, monkeypatch, pause, number
+    kit, source, monkeypatch, pause, cost, number
 ):
     monkeypatch.setattr(keeping, "UNEXPLAINED_PAUSE", pause)
-    monkeypatch.setattr(keeping, "UNEXPLAINED_COST", 0)
+    monkeypatch.setattr(keeping, "UNEXPLAINED_COST", cost)
     strange = Credentials(secrets=(Secret(b"the guess of a stranger"),))
     theirs = replace(source, name="other", credentials=NEW)
     keeper = Keeper(kit.inbox, {"shop": source, "other": theirs}, BOUNDS)

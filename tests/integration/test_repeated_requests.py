@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from serving import SECRET_KEY, Served, error, serving
 from sqlalchemy import text
@@ -91,10 +92,21 @@ def test_a_repetition_of_a_request_whose_record_was_edited_by_hand_is_told_so(se
     ]
     for number, result in enumerate(edited):
         asked = Asked(by=By("api", Via.API), what=what, arguments=arguments, key=f"key-{number}")
-        with served.beside.write() as connection:
-            record(connection, asked, Effect(1, result), now=datetime.now(UTC))
-        answer = served.get(
-            f"{path}{'&' if '?' in path else '?'}idempotency_key=key-{number}", scope=Scope.OPERATE, method="POST"
-        )
+        answer = asked_after_record(served, path, asked, result)
         assert error(answer) == (409, "key_used"), answer.text
         assert "edited by hand" in answer.json()["message"]
+
+
+def test_a_repetition_takes_the_record_of_a_newer_release_that_says_more(served: Served):
+    asked = Asked(by=By("api", Via.API), what="cancel run", arguments={"run": "1"}, key="newer-1")
+    recorded = {"run": "1", "state": "cancelled", "note": "of a newer release"}
+    answer = asked_after_record(served, "/api/v1/runs/1/cancel", asked, recorded)
+    assert answer.json() == {"run": "1", "state": "cancelled", "again": True}
+
+
+def asked_after_record(served: Served, path: str, asked: Asked, result: dict[str, Any]) -> httpx.Response:
+    """Ask for an action whose record, with this result, is there already."""
+    with served.beside.write() as connection:
+        record(connection, asked, Effect(1, result), now=datetime.now(UTC))
+    query = f"{'&' if '?' in path else '?'}idempotency_key={asked.key}"
+    return served.get(f"{path}{query}", scope=Scope.OPERATE, method="POST")

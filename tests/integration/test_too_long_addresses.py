@@ -18,9 +18,9 @@ def served(lend_database, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("query", "headers", "status"), [("x" * 8_193, {}, 414), ("", {"Cookie": "x" * 20_000}, 431)])
-@pytest.mark.parametrize("root", ["", "/mirror"])
-def test_a_person_who_asks_for_too_much_gets_a_page_that_says_so(served: Served, root, query, headers, status):
-    answer = httpx.get(f"{served.client.base_url}{root}/console/search?q={query}", headers=headers)
+@pytest.mark.parametrize("path", ["/console/search", "/console", "/mirror/console/search", "/mirror/console"])
+def test_a_person_who_asks_for_too_much_gets_a_page_that_says_so(served: Served, path, query, headers, status):
+    answer = httpx.get(f"{served.client.base_url}{path}?q={query}", headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert "bytes. Shorten it." in text_of(answer.text)
     assert '<a href="?">' in answer.text
