@@ -47,6 +47,11 @@ def read(body: dict[str, Any]) -> Envelope:
     kind = _kind(body)
     if kind == "product":
         return _envelope("products/update", (kind, _id(body, "id")), moment_at(body, "updated_at"), body)
+    if kind == "inventorylevel":
+        raise Unreadable(
+            "The body is about an inventory level and does not name both its item and its location: let the "
+            "subscription include `inventory_item_id` and `location_id`."
+        )
     return _of_another_kind(kind, body)
 
 

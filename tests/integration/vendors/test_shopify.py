@@ -137,6 +137,15 @@ def test_an_unreadable_body_is_dead_with_its_reason(webhooks):
     assert "`updated_at` is not the time of a change" in delivery["reason"]
 
 
+@pytest.mark.parametrize("missing", ["inventory_item_id", "location_id"])
+def test_a_stock_level_without_its_item_or_location_is_dead_and_not_ignored(webhooks, missing):
+    level = {"inventory_item_id": 5, "location_id": 6, "available": 7, "updated_at": "2026-06-01T12:00:00Z"}
+    gid = {"admin_graphql_api_id": "gid://shopify/InventoryLevel/6?inventory_item_id=5"}
+    delivery = sent(webhooks, {name: value for name, value in (level | gid).items() if name != missing})
+    assert delivery["state"] == "dead"
+    assert "include `inventory_item_id` and `location_id`" in delivery["reason"]
+
+
 def test_ids_above_two_to_the_53_keep_every_digit(webhooks):
     sent(webhooks, b'{"id": 9007199254740993}')
     assert [row.external_id for row in webhooks.rows(Product)] == ["9007199254740993"]
