@@ -126,7 +126,7 @@ class ProductData(Sent):
 def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
     product, columns = event.data, event.data.columns() | {"data": event.data.whole}
     if product.is_variation:
-        mirror.upsert(Variant, event.entity_id, parent=product.parent_id, **columns)
+        mirror.upsert(Variant, event.entity_id, **product.news(parent="parent_id"), **columns)
     else:
         mirror.upsert(Product, event.entity_id, **columns)
         _keep_variations(event, mirror)

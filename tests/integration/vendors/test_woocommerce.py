@@ -136,6 +136,15 @@ def test_the_stock_that_a_variation_shares_counts_only_for_its_product(webhooks,
     assert {row.external_id: row.available for row in webhooks.rows(StockLevel)} == {"7": 7, "71": available}
 
 
+def test_a_variation_whose_body_names_no_product_keeps_the_one_that_it_has(webhooks):
+    red = {"type": "variation", "sku": "R-1", "status": "publish"}
+    webhooks.send("woocommerce", "product.updated", id="71", at=NOON, data=red | {"parent_id": 7})
+    webhooks.send("woocommerce", "product.updated", id="71", at=NOON + timedelta(hours=1), data=red | {"sku": "R-2"})
+    webhooks.drain()
+    row = webhooks.row(Variant, "71")
+    assert (row.sku, row.parent) == ("R-2", "7")
+
+
 def test_a_variation_of_a_subscription_is_a_variant_alone(webhooks):
     monthly = VARIATION | {"type": "subscription_variation"}
     shirt = SHIRT | {"type": "variable-subscription", "variations": [71]}
