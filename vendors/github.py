@@ -40,11 +40,10 @@ def read(body: dict[str, Any]) -> Envelope:
 def _kind(body: dict[str, Any]) -> str:
     if "zen" in body and "hook_id" in body:
         return "ping"
-    own = body.keys() - AROUND
-    if not own and "repository" in body:
-        return "repository"
-    if own == {"release"}:
+    if "release" in body:
         return "release"
+    if "repository" in body and body.keys() <= AROUND:
+        return "repository"
     if not body:
         raise Unreadable("The body is empty, so it does not name a repository or release.")
     return "other"

@@ -53,6 +53,13 @@ def test_an_event_about_another_entity_is_ignored(webhooks, body):
     assert webhooks.delivery(answer)["state"] == "ignored"
 
 
+def test_a_release_with_a_member_that_github_adds_later_is_a_row_and_not_ignored(webhooks):
+    body = {"action": "published", "release": RELEASE, "repository": REPOSITORY, "immutable": True, "team": {"id": 3}}
+    webhooks.send_body("github", json.dumps(body).encode())
+    webhooks.drain()
+    assert webhooks.row(Variant, "2").sku == "v1"
+
+
 def test_an_unsigned_event_name_decides_nothing(webhooks):
     body = json.dumps({"action": "deleted", "issue": {"id": 1}, "repository": REPOSITORY}).encode()
     webhooks.send_body("github", body, headers={"X-GitHub-Event": "repository"})
