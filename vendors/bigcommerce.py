@@ -140,8 +140,8 @@ def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
     if "/inventory/" in event.event_type:
         raise Discard("BigCommerce does not say clearly whether a quantity is absolute or a difference: set api_url.")
     mirror.upsert(Product, event.entity_id)
-    if member(event.data, "sku.variant_id") is not None:
-        variant_id = id_of(event.data["sku"], ("variant_id",), what="data.sku")
+    if member(event.data, "type") == "sku" or member(event.data, "sku.variant_id") is not None:
+        variant_id = id_of(event.data.get("sku"), ("variant_id",), what="data.sku")
         mirror.upsert(Variant, variant_id, parent=event.entity_id)
 
 

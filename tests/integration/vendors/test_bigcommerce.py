@@ -42,6 +42,10 @@ def hook(**parts):
         (hook(scope="store/product/deleted", data={"type": "category", "id": 1}), "neither product nor sku"),
         (hook(scope="store/sku/deleted", data={"type": "sku", "id": 1, "inventory": {"product_id": 2}}), "variant_id"),
         (
+            hook(scope="store/sku/updated", data={"type": "sku", "id": 1, "sku": {"product_id": 2}}),
+            "`data.sku` has no variant_id",
+        ),
+        (
             hook(scope="store/sku/created", data={"type": "sku", "id": 1, "sku": {"product_id": 2, "variant_id": 1.5}}),
             "`data.sku.variant_id` is not a valid id",
         ),
