@@ -18,7 +18,7 @@ from handlers.api import client, fetch_patiently, required, shaped
 from handlers.catalog import CatalogRow, Category, Group, Option, Product
 from handlers.entities import entity_of
 from handlers.iimmpact_auth import SignedRequests
-from handlers.values import Id, Moment, Sent, ShortText, Text, as_price, as_text
+from handlers.values import Id, IdOrNone, Moment, Sent, ShortText, Text, as_price, as_text
 from receiver import Dialect, Envelope, Event, HmacSha256, Listed, ListPage, Mirror, SourceSettings, Wanted
 
 #: The part of `type` before the dot, and the value of `resource` for it.
@@ -51,7 +51,7 @@ class ProductData(Sent):
     name: Text = None
     display_name: Text = None
     product_code: ShortText = None
-    product_category_code: ShortText = None
+    product_category_code: IdOrNone = None
     is_active: OnUnlessOff = True
 
     def columns(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class OptionData(Sent):
     price: Any = None
     amount: Any = None
     currency: Text = None
-    product_code: ShortText = None
+    product_code: IdOrNone = None
 
     def columns(self) -> dict[str, Any]:
         name = self.news(name="name") | self.news(name="label")
@@ -86,7 +86,7 @@ class OptionData(Sent):
 
 class CategoryData(Sent):
     name: Text = None
-    group_id: ShortText = None
+    group_id: IdOrNone = None
 
 
 class GroupData(Sent):

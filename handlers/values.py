@@ -69,7 +69,7 @@ def as_text(value: Any) -> str | None:
 
 
 def as_short_text(value: Any) -> str | None:
-    """Return text as `as_text` does, for a SKU or a parent's id; None if it is longer than any id."""
+    """Return text as `as_text` does, for a SKU; None if it is longer than any id."""
     text = as_text(value)
     return None if text is None or len(text) > LONGEST_NAME else text
 

@@ -11,7 +11,7 @@ import httpx
 from handlers.api import NotFoundError, client, fetch, of_id, patiently, required, segment, shaped
 from handlers.catalog import Group, Product
 from handlers.entities import entity_of
-from handlers.values import Id, MomentOrNone, Sent, ShortText, Text, as_short_text, id_of
+from handlers.values import Id, IdOrNone, MomentOrNone, Sent, ShortText, Text, as_short_text, id_of
 from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
 from receiver.senders import Akeneo, AkeneoEvents
 from vendors.lagging import GONE, deactivate_gone, time_of_answer
@@ -35,7 +35,7 @@ class ProductData(Sent):
     identifier: ShortText = None
     values: Any = None
     #: The code of its product model.
-    parent: ShortText = None
+    parent: IdOrNone = None
     enabled: bool | None = None
     updated: MomentOrNone = None
 
@@ -62,7 +62,7 @@ class ModelData(Sent):
     """A product model, with the values that the variants of a product have in common."""
 
     code: Id
-    parent: ShortText = None
+    parent: IdOrNone = None
     updated: MomentOrNone = None
 
     def columns(self) -> dict[str, Any]:

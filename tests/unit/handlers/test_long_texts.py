@@ -103,6 +103,30 @@ def test_a_parent_that_is_no_id_is_null_in_its_column_and_stays_in_the_data(pare
     assert (row.get("parent"), row["data"]["product_id"]) == (None, parent)
 
 
+@pytest.mark.parametrize("parent", [LONG, "", True, 1.5], ids=["long", "empty", "flag", "fraction"])
+@pytest.mark.parametrize(
+    ("event", "member"),
+    [
+        ("product.updated", "product_category_code"),
+        ("option.updated", "product_code"),
+        ("category.updated", "group_id"),
+    ],
+)
+def test_a_parent_s_code_that_is_no_id_is_null_for_iimmpact(event, member, parent):
+    body = fixture("iimmpact", event)
+    row = columns_of(iimmpact, body | {"data": body["data"] | {member: parent}})
+    assert (row["parent"], row["data"][member]) == (None, parent)
+
+
+@pytest.mark.parametrize("parent", [LONG, "", True, 1.5], ids=["long", "empty", "flag", "fraction"])
+@pytest.mark.parametrize(("kind", "name"), [("product", "uuid"), ("product_model", "code")])
+def test_a_parent_s_code_that_is_no_id_is_null_for_akeneo(kind, name, parent):
+    resource = {name: "lamp", "parent": parent}
+    event = {"action": f"{kind}.updated", "event_id": "e1", "event_datetime": "2026-06-01T12:00:00Z"}
+    row = columns_of(akeneo_events, {"events": [event | {"data": {"resource": resource}}]})
+    assert (row["parent"], row["data"]["parent"]) == (None, parent)
+
+
 def test_a_long_sku_of_a_record_of_sigma_is_null_in_its_column():
     record = EntityRecord.model_validate({"id": "e1", "values": {"sku": [{"scope": {}, "value": LONG}]}})
     assert (record.columns()["sku"], record.columns()["data"]["values"]["sku"][0]["value"]) == (None, LONG)
