@@ -36,7 +36,7 @@ DIALECT_ENTRY_POINTS = "hookmirror.dialects"
 #: The ready dialects by name. An installation names those that it uses, so that it has only their tables.
 READY_DIALECTS = {
     "akeneo": "vendors.akeneo:akeneo",
-    "akeneo_events": "vendors.akeneo:akeneo_events",
+    "akeneo-events": "vendors.akeneo:akeneo_events",
     "bigcommerce": "vendors.bigcommerce:bigcommerce",
     "github": "vendors.github:github",
     "shopify": "vendors.shopify:shopify",
@@ -219,11 +219,12 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
 def _unknown_dialect(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> ConfigurationError:
     wrong = f"The source {settings.name} has the unknown dialect `{settings.dialect}`: "
     # A reader may take the last part of `vendors.shopify:shopify` for the dialect, or all of it.
-    name = re.split("[.:]", settings.dialect.lower())[-1]
+    name = re.split("[.:]", settings.dialect.lower())[-1].replace("_", "-")
     if name in READY_DIALECTS and name not in dialects:
         return ConfigurationError(
-            f"{wrong}{name} is a ready dialect, which an installation has to name. Add it above the first table of the "
-            f'settings, dialects = ["{READY_DIALECTS[name]}"], and write dialect = "{name}" in this source.'
+            f'{wrong}{name} is a ready dialect, which an installation has to name. Add "{READY_DIALECTS[name]}" to '
+            f'`dialects` above the first table of the settings, as in dialects = ["{READY_DIALECTS[name]}"], and write '
+            f'dialect = "{name}" in this source.'
         )
     return ConfigurationError(
         f"{wrong}choose one of {', '.join(sorted(dialects))}, or name your own under `dialects` (for pytest, "

@@ -118,7 +118,7 @@ def _is_mail_time(text: str) -> bool:
     """Whether a text is a time such as `Mon, 01 Jun 2026 12:00:00 GMT`."""
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     # Other texts with a number and the name of a month are read as times, too, but do not begin with a weekday.
     return text[3:4] == "," and moment.tzinfo is not None and moment.year >= _FIRST_YEAR

@@ -42,7 +42,7 @@ def tables_from_the_top() -> list[type[MirrorRow]]:
 
 def parents_first(tables: Iterable[type[MirrorRow]]) -> list[type[MirrorRow]]:
     """Order tables so that parents come before their children, and keep the order of all others."""
-    return sorted(tables, key=_generation)
+    return sorted(tables, key=lambda table: table.parent_table is not None)
 
 
 def misdated_keys(
@@ -106,8 +106,3 @@ def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime, *, lock: 
 def _has_child(parent: object, child: object, future: datetime) -> ColumnElement[bool]:
     own, below = parent.c, child.c  # type: ignore[attr-defined]
     return exists().where(below.source == own.source, below.parent == own.external_id, below.changed_at > future)
-
-
-def _generation(table: type[MirrorRow]) -> int:
-    """The number of tables above this one."""
-    return 0 if table.parent_table is None else 1 + _generation(table.parent_table)

@@ -152,7 +152,9 @@ def test_news_with_a_zero_time_has_the_event_s_time(written: str):
 
 
 def test_news_with_a_time_in_seconds_that_was_read_as_milliseconds_is_unreadable():
-    with pytest.raises(Unreadable, match=r"^News cannot be from 1970-01-21.*seconds was read as milliseconds"):
+    with pytest.raises(
+        Unreadable, match=r"^News cannot be from 1970-01-21.*seconds were read as milliseconds: do not divide it"
+    ):
         told_at(datetime.fromtimestamp(1_780_315_200 / 1000, UTC))
 
 

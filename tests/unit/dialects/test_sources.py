@@ -162,8 +162,14 @@ def test_an_unknown_dialect_is_refused_with_the_known_ones():
 def test_a_ready_dialect_that_the_settings_do_not_name_is_refused_with_the_lines_to_write(written):
     with pytest.raises(ConfigurationError) as refused:
         build_source(SourceSettings(name="shop-de", dialect=written, secrets=["one"]), {"sigma": shop()})
-    assert 'above the first table of the settings, dialects = ["vendors.shopify:shopify"]' in str(refused.value)
+    assert 'above the first table of the settings, as in dialects = ["vendors.shopify:shopify"]' in str(refused.value)
     assert 'dialect = "shopify" in this source' in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["akeneo-events", "akeneo_events", "vendors.akeneo:akeneo_events"])
+def test_a_ready_dialect_with_a_hyphen_is_named_as_the_source_has_to_name_it(written):
+    with pytest.raises(ConfigurationError, match='write dialect = "akeneo-events" in this source'):
+        build_source(SourceSettings(name="pim", dialect=written, secrets=["one"]), {"sigma": shop()})
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,8 @@ def test_a_unix_time_may_be_text_and_keeps_its_fraction(value, code):
         ("12 Jun 2026 12:00:00 +0000", "ARRIVAL"),
         ("Mon, 01 Jun 2026 12:00:00 -0000", "ARRIVAL"),
         ("Fri, 01 Jan 1960 12:00:00 GMT", "ARRIVAL"),
+        ("Mon, 01 Jun 99999999999999 12:00:00 GMT", "ARRIVAL"),
+        ("Mon, 01 Jun 2026 12:00:00 +99999999999999999999", "ARRIVAL"),
     ],
 )
 def test_a_time_of_another_form_than_models_read_dates_the_change(value, read):
