@@ -197,8 +197,8 @@ def _patched(value: Any, later: Any) -> Any:
 def _checked(at: datetime) -> datetime:
     if is_shrunk(at):
         raise Unreadable(
-            f"News cannot be from {at.isoformat()}, as if a time in seconds were read as milliseconds: do not divide it "
-            "by 1000."
+            f"News cannot be from {at.isoformat()}, as if a time in seconds were read as milliseconds: do not divide "
+            "it by 1000."
         )
     try:
         return in_utc(at)
