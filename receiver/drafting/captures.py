@@ -10,6 +10,7 @@ from typing import Any
 from receiver import codec
 from receiver.dialects.forms import fields_of
 from receiver.errors import ConfigurationError, Unreadable
+from receiver.fixtures import HEADERS_BESIDE
 from receiver.sniffing import is_gzip, is_zlib
 
 #: The most bytes of a captured body.
@@ -35,6 +36,7 @@ def read_capture(path: Path, headers: Mapping[str, str], given: Iterable[str] = 
     Raises `ConfigurationError` for a file or a header that cannot be used.
     """
     body = _bytes_of(path)
+    _refuse_whole_request(body, path)
     known = {name.lower(): value for name, value in headers.items()}
     for each in given:
         name, colon, value = each.partition(":")
@@ -42,6 +44,20 @@ def read_capture(path: Path, headers: Mapping[str, str], given: Iterable[str] = 
             raise ConfigurationError(f"--header takes NAME:VALUE, such as 'X-Shop-Signature: sha256=…', not {each!r}.")
         known[name.strip().lower()] = value.strip()
     return capture_of(body, known, name=str(path))
+
+
+def _refuse_whole_request(body: bytes, path: Path) -> None:
+    """Raise `ConfigurationError` for a file with a request that a tool exported: its headers and its body."""
+    try:
+        document = codec.decode(body)
+    except Unreadable:
+        return
+    headers = document.get("headers") if isinstance(document, dict) else None
+    if isinstance(headers, (dict, list)) and "body" in document and "content-type" in str(headers).lower():
+        raise ConfigurationError(
+            f"{path} holds a whole request: save its body alone, byte by byte, as the sender posts it, and its headers "
+            f"as an object in {path.with_suffix(HEADERS_BESIDE)}."
+        )
 
 
 def capture_of(body: bytes, headers: Mapping[str, str], *, name: str) -> Capture:

@@ -52,7 +52,7 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
     """
     found = _PARTS.fullmatch(example)
     if found is None or VERB.fullmatch(_verb_in(example)) is None:
-        return EventTypes(example, singular(kind), example, None)
+        return _with_verb_before_the_end(example, singular(kind))
     verb = _verb_in(example)
     thing = example[: -len(verb)]
     words = words_in(thing)
@@ -67,6 +67,15 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
         return EventTypes(example, about, update, example, is_delete=True)
     deletes = [other for other in beside if _ENDS.fullmatch(_verb_in(other))]
     return EventTypes(example, about, example, next(iter(deletes), thing + _like(verb, _delete_for(verb))))
+
+
+def _with_verb_before_the_end(example: str, kind: str) -> EventTypes:
+    """Guess from an event type such as `DeletedEntry` or `product.deleted.v2`."""
+    for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", example):
+        if _ENDS.fullmatch(word):
+            update = example.replace(word, _like(word, _update_for(word)), 1)
+            return EventTypes(example, kind, update, example, is_delete=True)
+    return EventTypes(example, kind, example, None)
 
 
 def _wider(thing: str, others: Sequence[str]) -> list[str]:

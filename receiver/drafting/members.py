@@ -59,6 +59,9 @@ _SENDING = frozenset({"sent", "send", "dispatched", "dispatch", "delivered", "de
 
 _TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "ts"})
 
+#: Words in the names of times that are in UTC.
+_UTC_ZONES = frozenset({"gmt", "utc"})
+
 #: The last words of the names of times that senders write as numbers, such as `eventCreated`.
 _CHANGE_WORDS = frozenset({"created", "updated", "modified", "changed", "occurred"})
 
@@ -261,6 +264,11 @@ def is_time_of_sending(member: Member) -> bool:
     return not _SENDING.isdisjoint(words_in(member.path[-1])) and time_form(member.value) is not None
 
 
+def is_named_in_utc(member: Member) -> bool:
+    """Whether the name of a time says that it is in UTC, as `date_modified_gmt` does."""
+    return not _UTC_ZONES.isdisjoint(words_in(member.path[-1]))
+
+
 def _time_of(about: Mapping[str, Any], data: Member) -> tuple[Member | None, TimeForm]:
     """Find the time of the change, beside the changed object or in it; a time of sending only if there is no other."""
     beside = list(_times(about))
@@ -304,7 +312,7 @@ def _describes(name: str, document: Mapping[str, Any]) -> bool:
 def _in_utc(member: Member, document: Mapping[str, Any], form: TimeForm) -> Member:
     """Return the member beside a time without offset that has the same time in UTC, if there is one."""
     if form == "naive" and len(member.path) == 1:
-        for zone in ("gmt", "utc"):
+        for zone in sorted(_UTC_ZONES):
             for name, value in document.items():
                 if words_in(name) == [*words_in(member.path[0]), zone] and time_form(value) == "naive":
                     return Member((name,), value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from receiver.drafting.guess import Guess
-from receiver.drafting.members import is_time_of_sending
+from receiver.drafting.members import is_named_in_utc, is_time_of_sending
 from receiver.drafting.naming import literal
 from receiver.drafting.proofs import CodeCall, Proof, secret_header, unread_signature
 from receiver.logs.wording import counted
@@ -93,7 +93,7 @@ def unknown(guess: Guess) -> Iterator[str]:
             f"time of the change: `{envelope.time.shown}` looks like the time of sending, so an old change that is "
             "sent late counts as newer than it is. Find out which member has the time of the change"
         )
-    if envelope.time is not None and envelope.time_form == "naive":
+    if envelope.time is not None and envelope.time_form == "naive" and not is_named_in_utc(envelope.time):
         yield "time zone: the time has no offset. Write its time zone into the envelope function"
     if envelope.key is None:
         yield "id of the change: none found, so duplicates are recognised by time and content"

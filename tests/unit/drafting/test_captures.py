@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from receiver.drafting.captures import LARGEST_CAPTURE, capture_of, read_capture
@@ -29,6 +31,19 @@ def test_a_capture_that_is_not_a_webhook_is_refused_with_the_reason(tmp_path, bo
         read_capture(tmp_path / "captured.json", {})
     assert says in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "application/json"}, [{"name": "content-type", "value": "text"}]])
+def test_a_file_with_a_whole_request_is_refused_with_the_files_to_write(tmp_path, headers):
+    path = tmp_path / "captured.json"
+    path.write_text(json.dumps({"method": "POST", "headers": headers, "body": '{"id": 1}'}))
+    with pytest.raises(ConfigurationError, match=r"save its body alone.*captured\.headers\.json"):
+        read_capture(path, {})
+
+
+def test_a_webhook_with_a_body_and_headers_of_its_own_is_read(tmp_path):
+    (tmp_path / "captured.json").write_bytes(b'{"id": 1, "body": "A lamp", "headers": {"level": 1}}')
+    assert read_capture(tmp_path / "captured.json", {}).document["body"] == "A lamp"
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."])

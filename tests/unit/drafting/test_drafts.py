@@ -445,6 +445,10 @@ def test_a_list_without_objects_is_not_a_list_of_events():
         ("productCreated", "product", "productCreated", "productDeleted"),
         ("item.removed", "item", "item.updated", "item.removed"),
         ("pushed", "thing", "pushed", None),
+        ("DeletedEntry", "thing", "UpdatedEntry", "DeletedEntry"),
+        ("product.deleted.v2", "thing", "product.updated.v2", "product.deleted.v2"),
+        ("product_delete_commit_after", "thing", "product_update_commit_after", "product_delete_commit_after"),
+        ("product.updated.v2", "thing", "product.updated.v2", None),
     ],
 )
 def test_the_other_event_types_follow_the_form_of_the_captured_one(example, kind, update, delete):
