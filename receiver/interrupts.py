@@ -9,6 +9,10 @@ import signal
 #: The exit code that shells show for a command that Ctrl-C ended.
 INTERRUPTED = 130
 
+#: Seconds between two checks for a signal that did not interrupt the main thread. The system may deliver the signal to
+#: any thread, for example if the process was stopped (Ctrl-Z) when it was sent, but only the main thread handles it.
+SIGNAL_POLL = 1.0
+
 
 class EndingAtOnce:
     """Lets Ctrl-C end the process inside the block, which must begin nothing that has to be finished or undone.

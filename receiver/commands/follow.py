@@ -32,6 +32,7 @@ from receiver.following.following import Following, TargetGone
 from receiver.following.lag import lags
 from receiver.following.lease import NOW, START, FollowOptions
 from receiver.following.target import Target, target_url
+from receiver.interrupts import SIGNAL_POLL
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import quoted
 from receiver.mirror.rows import tables_by_name
@@ -56,9 +57,6 @@ LEASE_GRACE = 15.0
 
 #: Seconds between a signal to end and the end, if the database or the target does not answer. Supervisors wait longer.
 END_TIMEOUT = 40.0
-
-#: Seconds between two checks for a signal. Only the main thread handles it, so it must not wait without a bound.
-FOLLOWER_SIGNAL_POLL = 1.0
 
 #: The longest name of a follower, in characters.
 LONGEST_FOLLOWER_NAME = 100
@@ -217,7 +215,7 @@ def _run(following: Following, stopping: threading.Event) -> None:
     """
     run = DaemonThreads("follower").submit(following.run)
     while not run.done() and not stopping.is_set():
-        wait([run], timeout=FOLLOWER_SIGNAL_POLL)
+        wait([run], timeout=SIGNAL_POLL)
     if wait([run], timeout=END_TIMEOUT).done:
         run.result()
     else:

@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from receiver.commands.closing import closed_at_the_end
+from receiver.interrupts import SIGNAL_POLL
 from receiver.runs.feeder import FeederThread
 from receiver.server import sockets
 from receiver.server.health import vitals
@@ -25,10 +26,6 @@ from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
-
-#: Seconds between two checks for a signal that did not interrupt the main thread. The system may deliver the signal to
-#: any thread, for example if the process was stopped (Ctrl-Z) when it was sent, but only the main thread handles it.
-SIGNAL_POLL = 1.0
 
 
 def worker(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -127,6 +128,15 @@ def path_of(url: URL) -> str:
     """The path of the SQLite file that a URL names, by itself or in a URI of SQLite's own; empty without one."""
     named = url.database or ""
     return path_in_uri(named) if url.query.get("uri") == "true" else named
+
+
+def file_of(url: str) -> Path | None:
+    """The SQLite file that a URL of the settings names; None for every other database and for an invalid URL."""
+    with suppress(ArgumentError, ValueError):
+        parsed = parse(url)
+        path = path_of(parsed) if parsed.get_backend_name() == "sqlite" else ""
+        return Path(path) if path not in ("", ":memory:") else None
+    return None
 
 
 def path_in_uri(uri: str) -> str:

@@ -36,22 +36,19 @@ def read_capture(path: Path, headers: Mapping[str, str], given: Iterable[str] = 
     Raises `ConfigurationError` for a file or a header that cannot be used.
     """
     body = _bytes_of(path)
-    _refuse_whole_request(body, path)
     known = {name.lower(): value for name, value in headers.items()}
     for each in given:
         name, colon, value = each.partition(":")
         if not colon or not name.strip() or not name.strip().isascii() or not value.isprintable():
             raise ConfigurationError(f"--header takes NAME:VALUE, such as 'X-Shop-Signature: sha256=…', not {each!r}.")
         known[name.strip().lower()] = value.strip()
-    return capture_of(body, known, name=str(path))
+    captured = capture_of(body, known, name=str(path))
+    _refuse_whole_request(captured.document, path)
+    return captured
 
 
-def _refuse_whole_request(body: bytes, path: Path) -> None:
+def _refuse_whole_request(document: Any, path: Path) -> None:
     """Raise `ConfigurationError` for a file with a request that a tool exported: its headers and its body."""
-    try:
-        document = codec.decode(body)
-    except Unreadable:
-        return
     headers = document.get("headers") if isinstance(document, dict) else None
     if isinstance(headers, (dict, list)) and "body" in document and "content-type" in str(headers).lower():
         raise ConfigurationError(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from receiver.drafting.naming import snake_case, words_in
+from receiver.drafting.naming import snake_case, words_in, written_words_in
 from receiver.drafting.search import VERB
 
 #: Verbs of event types that delete.
@@ -71,7 +71,7 @@ def guess_event_types(example: str, *, kind: str, others: Sequence[str] = ()) ->
 
 def _with_verb_before_the_end(example: str, kind: str) -> EventTypes:
     """Guess from an event type such as `DeletedEntry` or `product.deleted.v2`."""
-    for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", example):
+    for word in written_words_in(example):
         if _ENDS.fullmatch(word):
             update = example.replace(word, _like(word, _update_for(word)), 1)
             return EventTypes(example, kind, update, example, is_delete=True)

@@ -19,7 +19,12 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 def words_in(name: str) -> list[str]:
     """Split a name in any spelling into words: `displayName`, `display_name`, `Display-Name`."""
-    return [word.lower() for word in _WORDS.findall(name)]
+    return [word.lower() for word in written_words_in(name)]
+
+
+def written_words_in(name: str) -> list[str]:
+    """Split a name as `words_in` does, and keep the capitals."""
+    return _WORDS.findall(name)
 
 
 def snake_case(name: str) -> str:

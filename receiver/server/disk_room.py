@@ -8,9 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.exc import ArgumentError
-
-from receiver.database.urls import parse, path_of
+from receiver.database.urls import file_of
 
 #: Bytes below which a commit may fail at any moment, since the log grows by as much before it is copied; and below
 #: which somebody should look, because the log keeps up to 64 MiB, and more beside a long reader.
@@ -31,12 +29,11 @@ class Shortage:
 
 def shortages(url: str) -> Iterator[Shortage]:
     """Yield the shortage on the disk of a SQLite file, if there is one; nothing for any other database."""
-    with suppress(ArgumentError, ValueError, OSError):
-        parsed = parse(url)
-        path = path_of(parsed) if parsed.get_backend_name() == "sqlite" else ""
-        if not path or path == ":memory:":
-            return
-        folder = Path(os.path.realpath(path)).parent
+    file = file_of(url)
+    if file is None:
+        return
+    with suppress(ValueError, OSError):
+        folder = Path(os.path.realpath(file)).parent
         found = os.statvfs(folder)
         if found.f_blocks == 0 or found.f_flag & os.ST_RDONLY:
             # Some file systems, such as a tmpfs without a limit, count nothing; and a read-only one is no fuller later.

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.exc import ArgumentError
-
-from receiver.database.urls import parse, path_of
+from receiver.database.urls import file_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +30,9 @@ def exposures_of_database(url: str) -> Iterator[Exposure]:
 
     A group may write it, because processes of several users may share it.
     """
-    with suppress(ArgumentError, ValueError):
-        parsed = parse(url)
-        if parsed.get_backend_name() == "sqlite":
-            yield from _at_each_place(Path(path_of(parsed)), _of_database)
+    file = file_of(url)
+    if file is not None:
+        yield from _at_each_place(file, _of_database)
 
 
 def _at_each_place(path: Path, of_file: Callable[[Path, os.stat_result], Iterator[Exposure]]) -> Iterator[Exposure]:

@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 from commanding import Folder, wait_until
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+from receiver.dialects.sources import READY_DIALECTS
 
-#: The dialects as the setting `dialects` names them.
-READY = {
-    "akeneo": "vendors.akeneo:akeneo",
-    "akeneo-events": "vendors.akeneo:akeneo_events",
-    "bigcommerce": "vendors.bigcommerce:bigcommerce",
-    "github": "vendors.github:github",
-    "shopify": "vendors.shopify:shopify",
-    "standard": "vendors.standard:standard",
-    "stripe": "vendors.stripe:stripe",
-    "woocommerce": "vendors.woocommerce:woocommerce",
-}
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 #: A fixture for each form that they send (several events, a form, a table of their own, signed headers), and a table
 #: that it fills.
@@ -35,8 +25,8 @@ SENT = {
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 SETTINGS = "\n".join(
-    ['secret_key = "secret-key-of-these-tests-only"', f"dialects = {json.dumps(list(READY.values()))}"]
-    + [f'[sources.{name}]\nsecrets = ["{SECRET}"]' for name in READY]
+    ['secret_key = "secret-key-of-these-tests-only"', f"dialects = {json.dumps(list(READY_DIALECTS.values()))}"]
+    + [f'[sources.{name}]\nsecrets = ["{SECRET}"]' for name in READY_DIALECTS]
 )
 
 

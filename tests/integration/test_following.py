@@ -51,6 +51,9 @@ NAME = "erp"
 
 BY = By("somebody", Via.COMMAND)
 
+#: A process on another machine, as it notes that it holds a follower.
+ELSEWHERE = "elsewhere:0:1:1:x"
+
 
 def write(database: Database, *external_ids: str, table: str = "products", source: str = "shop") -> None:
     """Record a change for each of these ids in one transaction."""
@@ -111,6 +114,12 @@ def following(
 def follower(database: Database) -> Any:
     with database.read() as connection:
         return connection.execute(FOLLOWERS.select().where(FOLLOWERS.c.name == NAME)).mappings().first()
+
+
+def hold_elsewhere(database: Database, **values: Any) -> None:
+    """Let a process on another machine hold the follower."""
+    with database.write() as connection:
+        connection.execute(update(FOLLOWERS).values(holder=ELSEWHERE, **values))
 
 
 def lag(database: Database) -> Any:
@@ -640,9 +649,7 @@ def test_a_process_of_another_machine_loses_the_lease_by_the_clock_of_the_other(
     with receiving() as endpoint:
         with following(database, endpoint.url):
             expect(endpoint, "A")
-        with database.write() as connection:
-            far = {"holder": "elsewhere:0:1:1:x", "seen_at": NOON.replace(year=2099)}
-            connection.execute(update(FOLLOWERS).values(**far))
+        hold_elsewhere(database, seen_at=NOON.replace(year=2099))
         write(database, "B")
         with following(database, endpoint.url, lease=0.3):
             expect(endpoint, "A", "B")
@@ -653,13 +660,11 @@ def test_a_process_of_another_machine_loses_the_lease_after_its_last_sign_of_lif
     with receiving() as endpoint:
         with following(database, endpoint.url):
             expect(endpoint, "A")
-        with database.write() as connection:
-            connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x", seen_at=datetime.now(UTC)))
+        hold_elsewhere(database, seen_at=datetime.now(UTC))
         write(database, "B")
         with capture_logs() as logged, following(database, endpoint.url, lease=0.3):
             wait_until(lambda: any(line["event"].startswith("waiting:") for line in logged), "the other process")
-            with database.write() as connection:
-                connection.execute(update(FOLLOWERS).values(seen_at=datetime.now(UTC)))
+            hold_elsewhere(database, seen_at=datetime.now(UTC))
             expect(endpoint, "A", "B")
 
 
@@ -679,13 +684,12 @@ def test_a_process_that_lost_the_lease_sends_nothing_more(database):
     refuse = lambda *_: Reply(422)  # noqa: E731
     with capture_logs() as logged, receiving(refuse) as endpoint, following(database, endpoint.url, lease=10 * TIMEOUT):
         wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
-        with database.write() as connection:
-            connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x"))
+        hold_elsewhere(database)
         write(database, "A", "B")
         wait_until(lambda: any("no longer holds the follower" in line["event"] for line in logged), "the loss")
         write(database, "C")
     assert {posted.change["external_id"] for posted in endpoint.posts} <= {"A"}, "what was under way"
-    assert follower(database)["holder"] == "elsewhere:0:1:1:x", "it is not taken from the other at the end"
+    assert follower(database)["holder"] == ELSEWHERE, "it is not taken from the other at the end"
 
 
 @pytest.mark.parametrize("lost", ["the end", "the change itself"])
@@ -814,9 +818,7 @@ def test_a_follower_is_forgotten_after_its_process_on_another_machine_was_silent
     with receiving() as endpoint, following(database, endpoint.url):
         wait_until(lambda: follower(database), "the follower to begin")
     for silent, is_forgotten in ((timedelta(minutes=1), False), (timedelta(minutes=3), True)):
-        with database.write() as connection:
-            far = {"holder": "elsewhere:0:1:1:x", "seen_at": datetime.now(UTC) - silent}
-            connection.execute(update(FOLLOWERS).values(**far))
+        hold_elsewhere(database, seen_at=datetime.now(UTC) - silent)
         with nullcontext() if is_forgotten else pytest.raises(ConfigurationError, match=r"elsewhere:1 .*two minutes"):
             repair.forget(database, NAME, by=BY)
     assert follower(database) is None

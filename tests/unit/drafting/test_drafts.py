@@ -446,6 +446,7 @@ def test_a_list_without_objects_is_not_a_list_of_events():
         ("item.removed", "item", "item.updated", "item.removed"),
         ("pushed", "thing", "pushed", None),
         ("DeletedEntry", "thing", "UpdatedEntry", "DeletedEntry"),
+        ("XMLDeletedEntry", "thing", "XMLUpdatedEntry", "XMLDeletedEntry"),
         ("product.deleted.v2", "thing", "product.updated.v2", "product.deleted.v2"),
         ("product_delete_commit_after", "thing", "product_update_commit_after", "product_delete_commit_after"),
         ("product.updated.v2", "thing", "product.updated.v2", None),
